@@ -1,0 +1,465 @@
+//! What both engines share: validation, the tables, fencing, and what happens when an operation ends.
+//!
+//! An engine calls [`Core::admit`] for each request. It either deals with the request at once, or returns the index of an
+//! in-flight entry that the engine has to start. When the operation ends the engine calls [`Core::finish`], which either
+//! queues the completion or asks for the operation to be started again where it stopped.
+//!
+//! Fault model: requests may hold garbage (answered, never acted on); transfers may be short, interrupted or refused for
+//! the moment (continued); a sync may fail (the device is fenced against writes for good, because nobody can know
+//! what it lost); an operation may never end (see [`Core::give_up_overdue`]).
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use crate::arena::Arena;
+use crate::files::{Fence, FileKind, FileTable};
+use crate::inflight::{InFlightTable, State};
+use crate::request::{
+    COMPLETION_ABANDONED, COMPLETION_LATE, Completion, FLAG_FUA, FLAG_WAIT_ALL, NO_COPY, Op, Request, VECTORS_MAX,
+    Vector,
+};
+
+/// Kind of an extent that holds data, in what [`Op::Extents`] lists.
+pub const EXTENT_DATA: u64 = 0;
+/// Kind of an extent that is not allocated and reads as zeroes (NBD's `HOLE | ZERO`).
+pub const EXTENT_HOLE: u64 = 3;
+/// Bytes of one listed extent.
+pub const EXTENT_BYTES: u32 = 16;
+
+/// Transfers are continued at this granularity; a device that stops elsewhere is broken.
+const SECTOR_BYTES: u32 = 512;
+
+/// Whether an operation has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its completion is queued.
+    Done,
+    /// It must be started again, from where it stopped.
+    Again,
+}
+
+/// Tables and rules common to all engines.
+pub struct Core {
+    /// Where payloads are.
+    pub arena: Arena,
+    /// What is open.
+    pub files: FileTable,
+    /// What has been started.
+    pub inflight: InFlightTable,
+    /// Completions that are waiting to be collected.
+    pub ready: VecDeque<Completion>,
+    /// Slots whose last operation has ended after they were closed.
+    pub idle_closed: Vec<u32>,
+    now_ms: u64,
+}
+
+impl Core {
+    /// Empty tables for `files_max` files and `operations_max` operations.
+    pub fn new(arena: Arena, files_max: u32, operations_max: u32) -> Core {
+        Core {
+            arena,
+            files: FileTable::new(files_max),
+            inflight: InFlightTable::new(operations_max),
+            ready: VecDeque::with_capacity(operations_max as usize),
+            idle_closed: Vec::new(),
+            now_ms: coarse_now_ms(),
+        }
+    }
+
+    /// Reads the coarse clock; once per batch is enough.
+    pub fn tick(&mut self) {
+        self.now_ms = coarse_now_ms();
+    }
+
+    /// Validates `request` and carries out what needs no waiting. Returns the entry to start, if one is to be started.
+    pub fn admit(&mut self, request: &Request, vectors: &[Vector]) -> Option<u32> {
+        match self.check(request, vectors) {
+            Ok(Plan::Start) => self.enter(request, vectors),
+            Ok(Plan::Complete(result)) => {
+                self.complete(request.token, result);
+                None
+            }
+            Ok(Plan::Silent) => None,
+            Err(errno) => {
+                self.complete(request.token, -errno);
+                None
+            }
+        }
+    }
+
+    /// Queues a completion.
+    pub fn complete(&mut self, token: u32, result: i32) {
+        self.ready.push_back(Completion::new(token, result));
+    }
+
+    fn check(&mut self, request: &Request, vectors: &[Vector]) -> Result<Plan, i32> {
+        let op = Op::from_number(request.op).ok_or(libc::EINVAL)?;
+        match op {
+            Op::Copy => {
+                let copied = self.arena.copy(request.copy_from, request.memory, request.length);
+                return if copied { Ok(Plan::Silent) } else { Err(libc::EFAULT) };
+            }
+            Op::Fill => {
+                let filled = self.arena.fill(request.memory, request.length, request.aux as u8);
+                return if filled { Ok(Plan::Silent) } else { Err(libc::EFAULT) };
+            }
+            Op::Nop => return Ok(Plan::Complete(request.aux as i32)),
+            Op::Wake => return Err(libc::EINVAL),
+            Op::Timeout => {
+                request.offset_bytes().ok_or(libc::EINVAL)?;
+                return Ok(Plan::Start);
+            }
+            _ => {}
+        }
+        let file = self.files.get(request.file).ok_or(libc::EBADF)?;
+        if file.closing {
+            return Err(libc::EBADF);
+        }
+        if op.is_device() { self.check_device(op, request) } else { self.check_socket(op, request, vectors) }
+    }
+
+    fn check_device(&mut self, op: Op, request: &Request) -> Result<Plan, i32> {
+        let file = self.files.get(request.file).ok_or(libc::EBADF)?;
+        if !file.kind.is_device() {
+            return Err(libc::EINVAL);
+        }
+        let (kind, fence) = (file.kind, file.fence);
+        request.offset_bytes().ok_or(libc::EINVAL)?;
+        request.span_bytes().ok_or(libc::EINVAL)?;
+        if matches!(op, Op::Read | Op::Write | Op::Extents) {
+            self.arena.at(request.memory, request.length).ok_or(libc::EFAULT)?;
+        }
+        if op == Op::Write && request.copy_from != NO_COPY {
+            let target = request.memory.checked_add(request.aux).ok_or(libc::EFAULT)?;
+            let fits = request.aux as u64 + request.copy_length as u64 <= request.length as u64;
+            if !fits || !self.arena.copy(request.copy_from, target, request.copy_length) {
+                return Err(libc::EFAULT);
+            }
+        }
+        if fence == Fence::All || (fence == Fence::Writes && op.modifies_device()) {
+            return Err(libc::EIO);
+        }
+        if kind == FileKind::Null {
+            return Ok(Plan::Complete(self.serve_null(op, request)));
+        }
+        Ok(Plan::Start)
+    }
+
+    fn serve_null(&mut self, op: Op, request: &Request) -> i32 {
+        match op {
+            Op::Read => {
+                self.arena.fill(request.memory, request.length, 0);
+                request.length as i32
+            }
+            Op::Write => request.length as i32,
+            Op::Extents => self.store_extents(request, &[(request.span as u64, EXTENT_HOLE)]),
+            _ => 0,
+        }
+    }
+
+    /// Stores extents where `request` wants them and returns their number, or `-EINVAL` if there is no room for one.
+    pub fn store_extents(&mut self, request: &Request, extents: &[(u64, u64)]) -> i32 {
+        let room = (request.length / EXTENT_BYTES) as usize;
+        if room == 0 {
+            return -libc::EINVAL;
+        }
+        let listed = &extents[..extents.len().min(room)];
+        for (index, (length, kind)) in listed.iter().enumerate() {
+            let at = request.memory + index as u32 * EXTENT_BYTES;
+            self.arena.store(at, &(*length as f64).to_ne_bytes());
+            self.arena.store(at + 8, &(*kind as f64).to_ne_bytes());
+        }
+        listed.len() as i32
+    }
+
+    fn check_socket(&mut self, op: Op, request: &Request, vectors: &[Vector]) -> Result<Plan, i32> {
+        let file = self.files.get(request.file).ok_or(libc::EBADF)?;
+        let wanted = if op == Op::Accept { FileKind::Listener } else { FileKind::Stream };
+        if file.kind != wanted {
+            return Err(libc::EINVAL);
+        }
+        if op == Op::Receive {
+            self.arena.at(request.memory, request.length).ok_or(libc::EFAULT)?;
+            if request.length == 0 {
+                return Err(libc::EINVAL);
+            }
+        }
+        if op == Op::Send {
+            let fits = |vector: &Vector| self.arena.at(vector.memory, vector.length).is_some();
+            if vectors.is_empty() || vectors.len() > VECTORS_MAX || !vectors.iter().all(fits) {
+                return Err(libc::EFAULT);
+            }
+        }
+        Ok(Plan::Start)
+    }
+
+    fn enter(&mut self, request: &Request, vectors: &[Vector]) -> Option<u32> {
+        let Some(index) = self.inflight.insert(request, self.now_ms) else {
+            self.complete(request.token, -libc::EBUSY);
+            return None;
+        };
+        if request.op == Op::Send as u32 {
+            let message = self.inflight.get_mut(index).message();
+            for (piece, vector) in message.vectors.iter_mut().zip(vectors) {
+                piece.iov_base = self.arena.base().wrapping_byte_add(vector.memory as usize).cast();
+                piece.iov_len = vector.length as usize;
+            }
+            message.first = 0;
+            message.count = vectors.len();
+        }
+        if request.op != Op::Timeout as u32
+            && let Some(file) = self.files.get_mut(request.file)
+        {
+            file.in_flight += 1;
+        }
+        Some(index)
+    }
+
+    /// Deals with the end of the operation at `index`; `result` is a count or a negative errno.
+    pub fn finish(&mut self, index: u32, result: i32) -> Ending {
+        let entry = self.inflight.get_mut(index);
+        let request = entry.request;
+        let op = Op::from_number(request.op).unwrap_or(Op::Nop);
+        if entry.state == State::Abandoned {
+            self.end(index, op, result);
+            return Ending::Done;
+        }
+        if result == -libc::EINTR || result == -libc::EAGAIN {
+            return Ending::Again;
+        }
+        let mut answer = result;
+        if result > 0 {
+            match op {
+                Op::Read | Op::Write => {
+                    entry.done += result as u32;
+                    if entry.done < request.length {
+                        if entry.done.is_multiple_of(SECTOR_BYTES) {
+                            return Ending::Again;
+                        }
+                        answer = -libc::EIO;
+                    } else {
+                        answer = request.length as i32;
+                    }
+                }
+                Op::Receive => {
+                    entry.done += result as u32;
+                    if request.flags & FLAG_WAIT_ALL != 0 && entry.done < request.length {
+                        return Ending::Again;
+                    }
+                    answer = entry.done as i32;
+                }
+                Op::Send if entry.message().advance(result as usize) => return Ending::Again,
+                _ => {}
+            }
+        } else if result == 0 {
+            match op {
+                // The device is shorter than it said, or takes nothing more: neither is a success.
+                Op::Read | Op::Write if request.length > 0 => answer = -libc::EIO,
+                Op::Send => answer = -libc::EPIPE,
+                _ => {}
+            }
+        }
+        if op == Op::Timeout && result == -libc::ETIME {
+            answer = 0;
+        }
+        self.end(index, op, answer);
+        Ending::Done
+    }
+
+    fn end(&mut self, index: u32, op: Op, answer: i32) {
+        let entry = self.inflight.get_mut(index);
+        let request = entry.request;
+        let abandoned = entry.state == State::Abandoned;
+        self.inflight.remove(index);
+        if op != Op::Timeout {
+            self.release_file(request.file);
+            if fences(op, &request, answer) {
+                self.fence(request.file, Fence::Writes);
+            }
+        }
+        self.ready.push_back(Completion {
+            token: request.token,
+            result: answer,
+            flags: if abandoned { COMPLETION_LATE } else { 0 },
+            extra: request.memory,
+        });
+    }
+
+    fn release_file(&mut self, slot: u32) {
+        if let Some(file) = self.files.get_mut(slot) {
+            file.in_flight -= 1;
+            if file.closing && file.in_flight == 0 {
+                self.idle_closed.push(slot);
+            }
+        }
+    }
+
+    /// Fences the device at `slot`; a fence only ever tightens.
+    pub fn fence(&mut self, slot: u32, fence: Fence) {
+        if let Some(file) = self.files.get_mut(slot) {
+            file.fence = file.fence.max(fence);
+        }
+    }
+
+    /// Begins to close `slot`. Returns whether it is idle, so that the engine can drop it now.
+    pub fn begin_close(&mut self, slot: u32) -> bool {
+        match self.files.get_mut(slot) {
+            Some(file) => {
+                file.closing = true;
+                file.in_flight == 0
+            }
+            None => false,
+        }
+    }
+
+    /// Adds an accepted connection, or refuses it with the errno to report.
+    pub fn add_connection(&mut self, fd: OwnedFd) -> i32 {
+        match self.files.insert(Some(fd), FileKind::Stream) {
+            Some(slot) => slot as i32,
+            None => -libc::ENFILE,
+        }
+    }
+
+    /// Answers every operation of each device that has one older than `limit_ms`, and fences that device wholly.
+    ///
+    /// The kernel cannot be made to forget a device operation. A late write could land on top of a newer one, so the
+    /// device takes nothing any more; a late read could land in memory that has found another use, so the
+    /// memory is reported as free only when the operation ends (`COMPLETION_LATE`). Returns the number given up.
+    pub fn give_up_overdue(&mut self, limit_ms: u64) -> usize {
+        self.tick();
+        let now_ms = self.now_ms;
+        let is_device = |number: u32| Op::from_number(number).is_some_and(Op::is_device);
+        let overdue = self.inflight.select(|entry| {
+            entry.state == State::Active
+                && is_device(entry.request.op)
+                && now_ms.saturating_sub(entry.started_ms) > limit_ms
+        });
+        let mut stuck: Vec<u32> = Vec::new();
+        for index in overdue {
+            let file = self.inflight.get_mut(index).request.file;
+            if !stuck.contains(&file) {
+                stuck.push(file);
+            }
+        }
+        let mut given_up = 0;
+        for file in stuck {
+            self.fence(file, Fence::All);
+            let doomed = self.inflight.select(|entry| {
+                entry.state == State::Active && is_device(entry.request.op) && entry.request.file == file
+            });
+            for index in doomed {
+                let entry = self.inflight.get_mut(index);
+                entry.state = State::Abandoned;
+                let token = entry.request.token;
+                self.ready.push_back(Completion { token, result: -libc::EIO, flags: COMPLETION_ABANDONED, extra: 0 });
+                given_up += 1;
+            }
+        }
+        given_up
+    }
+}
+
+enum Plan {
+    Start,
+    Complete(i32),
+    Silent,
+}
+
+/// Whether this ending means that a promise of durability was broken. A write that found no room promised nothing.
+fn fences(op: Op, request: &Request, answer: i32) -> bool {
+    if answer >= 0 || answer == -libc::ECANCELED {
+        return false;
+    }
+    let refused = [-libc::ENOSPC, -libc::EDQUOT, -libc::EINVAL, -libc::EOPNOTSUPP].contains(&answer);
+    let promised = op.modifies_device() && request.flags & FLAG_FUA != 0;
+    op == Op::Sync || (promised && !refused)
+}
+
+/// Milliseconds of the coarse monotonic clock, which costs a few nanoseconds to read.
+pub fn coarse_now_ms() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid place for the result.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn core() -> Core {
+        let memory = Box::leak(vec![0u8; 65536].into_boxed_slice());
+        // SAFETY: the memory is leaked, so it outlives everything.
+        let arena = unsafe { Arena::new(memory.as_mut_ptr(), memory.len()) };
+        Core::new(arena, 4, 8)
+    }
+
+    fn device(core: &mut Core) -> u32 {
+        core.files.insert(None, FileKind::Regular).unwrap()
+    }
+
+    fn request(op: Op, token: u32, file: u32) -> Request {
+        let mut request = Request::new(op, token);
+        (request.file, request.length, request.memory) = (file, 4096, 8192);
+        request
+    }
+
+    #[test]
+    fn an_overdue_operation_is_answered_once_and_its_memory_comes_back_later() {
+        let mut core = core();
+        let (stuck, healthy) = (device(&mut core), device(&mut core));
+        let write = core.admit(&request(Op::Write, 1, stuck), &[]).unwrap();
+        let read = core.admit(&request(Op::Read, 2, healthy), &[]).unwrap();
+        core.inflight.get_mut(write).started_ms -= 1000;
+        assert_eq!(core.give_up_overdue(500), 1);
+        let answer = core.ready.pop_front().unwrap();
+        assert_eq!((answer.token, answer.result, answer.flags), (1, -libc::EIO, COMPLETION_ABANDONED));
+        // Nothing is accepted any more, not even reads, and the slot of the file is kept.
+        assert_eq!(core.admit(&request(Op::Read, 3, stuck), &[]), None);
+        assert_eq!(core.ready.pop_front().unwrap().result, -libc::EIO);
+        assert!(!core.begin_close(stuck));
+        // The other device goes on.
+        assert_eq!(core.finish(read, 4096), Ending::Done);
+        assert_eq!(core.ready.pop_front().unwrap(), Completion { token: 2, result: 4096, flags: 0, extra: 8192 });
+        // When the kernel lets go at last, the memory is reported, whatever the result.
+        assert_eq!(core.finish(write, 512), Ending::Done);
+        let late = core.ready.pop_front().unwrap();
+        assert_eq!((late.token, late.flags, late.extra), (1, COMPLETION_LATE, 8192));
+        assert_eq!(core.idle_closed, [stuck]);
+        assert_eq!(core.give_up_overdue(0), 0);
+    }
+
+    #[test]
+    fn short_transfers_go_on_where_they_stopped() {
+        let mut core = core();
+        let file = device(&mut core);
+        let read = core.admit(&request(Op::Read, 1, file), &[]).unwrap();
+        assert_eq!(core.finish(read, 512), Ending::Again);
+        assert_eq!(core.finish(read, -libc::EINTR), Ending::Again);
+        assert_eq!(core.finish(read, 3584), Ending::Done);
+        assert_eq!(core.ready.pop_front().unwrap().result, 4096);
+        let read = core.admit(&request(Op::Read, 2, file), &[]).unwrap();
+        assert_eq!(core.finish(read, 100), Ending::Done);
+        assert_eq!(core.ready.pop_front().unwrap().result, -libc::EIO);
+    }
+
+    #[test]
+    fn only_broken_promises_fence() {
+        for (op, flags, errno, expected) in [
+            (Op::Sync, 0, libc::EIO, Fence::Writes),
+            (Op::Sync, 0, libc::ENOSPC, Fence::Writes),
+            (Op::Write, FLAG_FUA, libc::EIO, Fence::Writes),
+            (Op::Write, FLAG_FUA, libc::ENOSPC, Fence::Open),
+            (Op::Write, 0, libc::EIO, Fence::Open),
+            (Op::Discard, FLAG_FUA, libc::EIO, Fence::Writes),
+            (Op::Zero, FLAG_FUA, libc::EOPNOTSUPP, Fence::Open),
+            (Op::Read, 0, libc::EIO, Fence::Open),
+        ] {
+            let mut core = core();
+            let file = device(&mut core);
+            let index = core.admit(&Request { flags, ..request(op, 1, file) }, &[]).unwrap();
+            assert_eq!(core.finish(index, -errno), Ending::Done);
+            assert_eq!(core.files.get(file).unwrap().fence, expected, "{op:?} {flags} {errno}");
+        }
+    }
+}
