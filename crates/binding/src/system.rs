@@ -1,0 +1,75 @@
+//! What the machine allows, and small services that JavaScript is too slow for.
+
+use napi::{Error, Result, Status};
+use napi_derive::napi;
+use strake_device::engine::probe_uring;
+
+use crate::views::View;
+
+/// Whether io_uring can be used.
+#[napi(object)]
+pub struct UringSupport {
+    /// Whether it can.
+    pub available: bool,
+    /// The kernel's answer if not.
+    pub errno: i32,
+    /// Why not, in words.
+    pub reason: String,
+}
+
+/// Tries whether io_uring can be used here.
+#[napi]
+pub fn uring_support() -> UringSupport {
+    match probe_uring() {
+        Ok(()) => UringSupport { available: true, errno: 0, reason: String::new() },
+        Err(denied) => UringSupport { available: false, errno: denied.errno, reason: denied.reason },
+    }
+}
+
+/// The limit of locked memory in bytes; infinite where there is none.
+#[napi]
+pub fn memlock_limit_bytes() -> f64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the result.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
+    if limit.rlim_cur == libc::RLIM_INFINITY { f64::INFINITY } else { limit.rlim_cur as f64 }
+}
+
+/// Copies `length` bytes between typed arrays; either may be shared between threads.
+#[napi(
+    ts_args_type = "target: Uint8Array, targetOffset: number, source: Uint8Array, sourceOffset: number, length: number"
+)]
+pub fn copy_bytes(target: View, target_offset: u32, source: View, source_offset: u32, length: u32) -> Result<()> {
+    let (to, from, length) = (target_offset as usize, source_offset as usize, length as usize);
+    if to + length > target.length || from + length > source.length {
+        return Err(Error::new(Status::InvalidArg, "the range leaves the array"));
+    }
+    // SAFETY: both ranges lie within their arrays, which JavaScript keeps alive during the call.
+    unsafe { std::ptr::copy(source.base.add(from), target.base.add(to), length) };
+    Ok(())
+}
+
+/// The address of a typed array's first byte, for alignment.
+#[napi(ts_args_type = "view: Uint8Array")]
+pub fn address_of(view: View) -> f64 {
+    view.base as usize as f64
+}
+
+/// CRC32C of `length` bytes of a typed array, from `offset`; `initial` is the result for what came before, 0 for nothing.
+#[napi(ts_args_type = "view: Uint8Array, offset: number, length: number, initial: number")]
+pub fn crc32c(view: View, offset: u32, length: u32, initial: u32) -> Result<u32> {
+    let (from, length) = (offset as usize, length as usize);
+    if from + length > view.length {
+        return Err(Error::new(Status::InvalidArg, "the range leaves the array"));
+    }
+    // SAFETY: the range lies within the array, which JavaScript keeps alive during the call. A shared array may change
+    // meanwhile, which makes the result meaningless and nothing else.
+    let bytes = unsafe { std::slice::from_raw_parts(view.base.add(from), length) };
+    Ok(strake_codec::crc32c::crc32c(initial, bytes))
+}
+
+/// Name of the CRC32C kernel that this processor runs.
+#[napi]
+pub fn crc32c_kernel() -> String {
+    strake_codec::crc32c::kernel()
+}
