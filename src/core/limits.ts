@@ -1,0 +1,114 @@
+/**
+ * Every bound of the system, in one place. Nothing that a client, a device or another thread can cause is unbounded.
+ *
+ * Sizes end in `Bytes`, times in `Ms`; everything else is a count.
+ */
+
+/** The unit of request ordering, and of buffer alignment. */
+export const BLOCK_BYTES = 4096;
+/** The unit of atomicity. */
+export const SECTOR_BYTES = 512;
+
+/** Submission entries that one flush carries; more are flushed in parts. */
+export const SUBMISSIONS = 1024;
+/** Entries of the table of vectors of gathered sends. */
+export const VECTORS = 4096;
+/** Completions delivered in one callback. */
+export const COMPLETIONS = 1024;
+/** Vectors in one send (the engine's own bound is 128). */
+export const SEND_VECTORS_MAX = 96;
+
+/** Operations in flight in one shard. */
+export const SHARD_OPERATIONS_MAX = 8192;
+/** Open devices, listeners and connections of one shard. */
+export const SHARD_FILES_MAX = 1024;
+/** Threads of the thread-pool engine, per shard. */
+export const ENGINE_THREADS = 16;
+
+/** Connections of one shard, in all states. */
+export const CONNECTIONS_MAX = 512;
+/** Connections that have not finished their handshake; a newer one displaces the one that waited longest. */
+export const HANDSHAKES_MAX = 128;
+/** Time for a handshake. */
+export const HANDSHAKE_MS = 10_000;
+/** Receive buffer that each connection owns. */
+export const CONNECTION_RECEIVE_BYTES = 16 << 10;
+/** Each of the two areas in which a connection collects replies without payload. */
+export const CONNECTION_STAGING_BYTES = 4 << 10;
+/** Receive buffers for busy connections, shared by all of a shard. */
+export const BULK_BUFFERS = 16;
+export const BULK_BUFFER_BYTES = 512 << 10;
+/** Payloads from here on are received where the device reads them; smaller ones are copied out of a common receive. */
+export const LARGE_PAYLOAD_BYTES = 64 << 10;
+/** Payload bytes gathered into one send: enough to be cheap, little enough that replies leave while the device works. */
+export const SEND_BYTES_MAX = 64 << 10;
+/** A connection that makes no progress for this long is dropped while others wait for what it holds. */
+export const STALL_MS = 5_000;
+
+/** Requests of one connection in flight. */
+export const CONNECTION_REQUESTS_MAX = 256;
+/** Requests of one shard in flight. */
+export const SHARD_REQUESTS_MAX = 4096;
+/** Bytes of buffers that the requests of one connection may hold. */
+export const CONNECTION_BUFFERS_SHARE = 0.5;
+
+/** Buffers by size, smallest first. A request takes the smallest that holds it, or a larger one. */
+export const BUFFER_CLASSES: readonly { bytes: number; count: number }[] = [
+  { bytes: 4 << 10, count: 1024 },
+  { bytes: 64 << 10, count: 128 },
+  { bytes: 1 << 20, count: 40 },
+];
+/** The largest piece in which a request is carried out; larger ones are streamed through several buffers. */
+export const CHUNK_BYTES = 1 << 20;
+/** Chunks of one request in flight. */
+export const CHUNKS_IN_FLIGHT = 8;
+
+/** The largest payload of an NBD request. */
+export const NBD_PAYLOAD_BYTES_MAX = 32 << 20;
+/** Longest export name that is looked for (a limit of the protocol). */
+export const NBD_NAME_BYTES_MAX = 4096;
+/** Longest name and longest description of an export of ours: one listing fits a connection's staging area. */
+export const EXPORT_TEXT_BYTES_MAX = 1024;
+/** Longest data of an option that is looked at; longer is skipped and refused. */
+export const NBD_OPTION_BYTES_MAX = 8 << 10;
+/** Longest data of an option that is skipped; longer ends the connection. */
+export const NBD_OPTION_SKIP_BYTES_MAX = 1 << 20;
+/** Options in one handshake. */
+export const NBD_OPTIONS_MAX = 128;
+/** Extents in one reply to BLOCK_STATUS. */
+export const NBD_EXTENTS_MAX = 256;
+
+/** Scratch blocks for read-modify-write, in pairs: head and tail. */
+export const PATCHES_MAX = 16;
+/** Modifying operations of one volume in flight. */
+export const MODIFICATIONS_MAX = 4096;
+/** The most bytes that one device operation discards or zeroes. */
+export const RANGE_STEP_BYTES = 256 << 20;
+
+/** A device operation that takes longer makes its device count as dead. */
+export const IO_TIMEOUT_MS = 30_000;
+/** How often overdue operations and stalled connections are looked for while there are any. */
+export const WATCH_MS = 1_000;
+/** Time for requests in flight when a server is closed. */
+export const DRAIN_MS = 10_000;
+
+/** Devices of one shard. */
+export const SHARD_DEVICES_MAX = 32;
+
+/** Requests of an in-process client in flight on one shard. */
+export const CLIENT_REQUESTS_MAX = 256;
+/** Its buffers there. */
+export const CLIENT_BUFFER_CLASSES: readonly { bytes: number; count: number }[] = [
+  { bytes: 4 << 10, count: 256 },
+  { bytes: 128 << 10, count: 16 },
+  { bytes: 1 << 20, count: 4 },
+];
+/** The largest piece in which its requests cross to the shard. */
+export const CLIENT_CHUNK_BYTES = 1 << 20;
+/** Entries of the rings between it and the shard: requests, and replies with what was late. */
+export const CLIENT_RING_ENTRIES = 512;
+
+/** Time in which a dead worker's devices and sockets must have come free, so that its successor can take them over. */
+export const TAKEOVER_MS = 15_000;
+/** Time for device operations in flight when a shard is stopped. */
+export const STOP_GRACE_MS = 5_000;

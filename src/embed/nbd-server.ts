@@ -1,0 +1,158 @@
+/** NBD servers as a program that embeds Strake uses them. */
+
+import { isIP } from 'node:net';
+import { StrakeError } from '../core/errors.js';
+import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
+import type { ListenAddress } from '../uring/transport.js';
+import type { ListenMessage } from '../worker/messages.js';
+import type { ShardLink } from '../worker/shard-pool.js';
+import type { ShardStats } from '../worker/shard-stats.js';
+import type { Device } from './device.js';
+import type { Tenant } from './runtime.js';
+
+/** How to serve a device. Either `socket` or `host` and `port`. */
+export interface ServeNbdOptions {
+  /** Path of a unix socket, which only its owner can use (mode 0600). */
+  readonly socket?: string;
+  /** Loopback address, `127.0.0.1` if absent: there is no encryption, so no other address is listened on. */
+  readonly host?: string;
+  /** TCP port; 0 for one that the system chooses. */
+  readonly port?: number;
+  /** Export name; empty if absent. */
+  readonly name?: string;
+  /** A line of text for clients that list exports. */
+  readonly description?: string;
+  /** Refuse writes, also if the device is open for writing. */
+  readonly readOnly?: boolean;
+  /** The most connections that are served at once. */
+  readonly connectionsMax?: number;
+}
+
+/** How to close a server. */
+export interface CloseServerOptions {
+  /** Time for requests in flight; after it connections are cut. */
+  readonly drainMs?: number;
+}
+
+function addressOf(options: ServeNbdOptions): ListenAddress {
+  if ((options.socket === undefined) === (options.port === undefined)) {
+    throw new StrakeError('INVALID_ARGUMENT', 'a server listens either on a socket or on a port: give one of them');
+  }
+  if (options.socket !== undefined) return { path: options.socket };
+  const host = options.host === undefined || options.host === 'localhost' ? '127.0.0.1' : options.host;
+  const port = options.port ?? 0;
+  if (!Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new StrakeError('INVALID_ARGUMENT', `not a port: ${port}`);
+  }
+  if (isIP(host) === 0) throw new StrakeError('INVALID_ARGUMENT', `not an IP address: ${JSON.stringify(host)}`);
+  if (host !== '::1' && !host.startsWith('127.')) {
+    throw new StrakeError('ADDRESS', `${host} can be reached from elsewhere, and the connection is not encrypted`, {
+      remedy: 'Listen on 127.0.0.1 or ::1, and forward the port through a tunnel that encrypts.',
+    });
+  }
+  return { host, port };
+}
+
+function uriOf(address: ListenAddress, name: string): string {
+  const path = encodeURIComponent(name);
+  if ('path' in address) return `nbd+unix:///${path}?socket=${encodeSocket(address.path)}`;
+  const host = address.host.includes(':') ? `[${address.host}]` : address.host;
+  return `nbd://${host}:${address.port}/${path}`;
+}
+
+function encodeSocket(path: string): string {
+  return path.split('/').map(encodeURIComponent).join('/');
+}
+
+/**
+ * Serves a device over NBD. Throws `ERR_STRAKE_ADDRESS_IN_USE`, `ERR_STRAKE_ADDRESS` or `ERR_STRAKE_NO_PERMISSION` if it
+ * cannot listen, `ERR_STRAKE_INVALID_ARGUMENT` for bad options.
+ */
+export async function serveNbd(device: Device, options: ServeNbdOptions): Promise<NbdServerHandle> {
+  const address = addressOf(options);
+  const message = {
+    address,
+    name: options.name ?? '',
+    description: options.description ?? '',
+    readOnly: options.readOnly ?? false,
+    connectionsMax: Math.min(options.connectionsMax ?? CONNECTIONS_MAX, CONNECTIONS_MAX),
+  };
+  const { link } = device;
+  const { server, port } = await link.call('listen', { ...message, device: device.number });
+  const actual = 'path' in address ? address : { host: address.host, port: port ?? address.port };
+  return new NbdServerHandle(INTERNAL, device, { ...message, address: actual }, server);
+}
+
+const INTERNAL = Symbol('strake.internal');
+
+/** A running server. Made by `serveNbd`. It keeps the process alive until it is closed. */
+export class NbdServerHandle implements Tenant {
+  readonly device: Device;
+  /** Address for clients, such as `nbd+unix:///?socket=/run/strake.sock`. */
+  readonly uri: string;
+  private readonly message: Omit<ListenMessage, 'device'>;
+  private link: ShardLink;
+  private server: number;
+  private state: 'open' | 'closed' | StrakeError = 'open';
+
+  /** @internal */
+  constructor(key: symbol, device: Device, message: Omit<ListenMessage, 'device'>, server: number) {
+    if (key !== INTERNAL) throw new TypeError('servers are made by serveNbd');
+    this.device = device;
+    this.message = message;
+    this.server = server;
+    this.link = device.link;
+    this.link.ref();
+    this.uri = uriOf(message.address, message.name);
+    device.owner.addServer(this);
+  }
+
+  get shard(): number {
+    return this.device.shard;
+  }
+
+  /** The TCP port, if there is one. */
+  get port(): number | undefined {
+    return 'port' in this.message.address ? this.message.address.port : undefined;
+  }
+
+  /** Figures of the shard that serves. */
+  stats(): Promise<ShardStats> {
+    return this.device.stats();
+  }
+
+  /** Listens again on a new shard. @internal */
+  async restore(link: ShardLink): Promise<void> {
+    this.link = link;
+    this.link.ref();
+    const { server } = await link.call('listen', { ...this.message, device: this.device.number });
+    this.server = server;
+  }
+
+  /** @internal */
+  lose(error: StrakeError): void {
+    if (this.state === 'open') this.state = error;
+  }
+
+  /**
+   * Stops accepting, finishes and answers what is in flight, makes it durable, and closes. Idempotent. The device stays
+   * open.
+   */
+  async close(options: CloseServerOptions = {}): Promise<void> {
+    if (this.state === 'closed') return;
+    const usable = this.state === 'open';
+    this.state = 'closed';
+    this.device.owner.removeServer(this);
+    if (!usable) return;
+    try {
+      await this.link.call('unlisten', { server: this.server, drainMs: options.drainMs ?? DRAIN_MS });
+      if (!this.device.readOnly) await this.device.flush();
+    } finally {
+      this.link.unref();
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

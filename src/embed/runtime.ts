@@ -1,0 +1,152 @@
+/**
+ * What all devices and servers of a process share: its shards. They are started with the first device and stopped with the
+ * last, so importing Strake starts nothing and closing everything leaves nothing.
+ *
+ * When a shard dies, the runtime sets up its devices and servers again on the one that replaces it: first the devices, once
+ * their locks have come free, then the servers, at the same addresses.
+ */
+
+import { availableParallelism } from 'node:os';
+import { StrakeError } from '../core/errors.js';
+import { DRAIN_MS } from '../core/limits.js';
+import { type ShardLink, ShardPool } from '../worker/shard-pool.js';
+import { chooseEngine, type EngineChoice } from './engine-choice.js';
+import { publish } from './events.js';
+
+/** Something that lives on a shard and can be set up again on another. */
+export interface Tenant {
+  readonly shard: number;
+  /** Sets it up on a new shard. Devices come before servers. */
+  restore(link: ShardLink): Promise<void>;
+  /** It could not be set up again. */
+  lose(error: StrakeError): void;
+}
+
+/** A device among the tenants. */
+export interface DeviceTenant extends Tenant {
+  readonly path: string;
+  readonly number: number;
+}
+
+let current: Promise<Runtime> | null = null;
+let users = 0;
+
+export class Runtime {
+  readonly engine: EngineChoice;
+  private pool!: ShardPool;
+  private readonly devices = new Set<DeviceTenant>();
+  private readonly servers = new Set<Tenant>();
+
+  private constructor(engine: EngineChoice) {
+    this.engine = engine;
+  }
+
+  /** The process's runtime, started if need be. Each `acquire` is undone by one `release`. */
+  static async acquire(): Promise<Runtime> {
+    users += 1;
+    current ??= Runtime.start();
+    try {
+      return await current;
+    } catch (error) {
+      users -= 1;
+      if (users === 0) current = null;
+      throw error;
+    }
+  }
+
+  private static async start(): Promise<Runtime> {
+    const runtime = new Runtime(chooseEngine());
+    runtime.pool = await ShardPool.start({
+      kind: runtime.engine.kind,
+      shards: shardCount(),
+      program: new URL('../shard-main.js', import.meta.url),
+      onReplaced: (shard, link) => void runtime.restore(shard, link),
+      onLost: (shard, error) => runtime.lose(shard, error),
+    });
+    for (let shard = 0; shard < runtime.pool.size; shard += 1) runtime.listenToFences(shard, runtime.pool.link(shard));
+    return runtime;
+  }
+
+  /** Undoes one `acquire`; the last one stops the shards. */
+  static async release(): Promise<void> {
+    users -= 1;
+    if (users > 0 || current === null) return;
+    const runtime = await current;
+    // Somebody may have come while this was waiting.
+    if (users > 0) return;
+    current = null;
+    await runtime.pool.close(DRAIN_MS);
+  }
+
+  link(shard: number): ShardLink {
+    return this.pool.link(shard);
+  }
+
+  /** The shard with the fewest devices. */
+  leastLoaded(): number {
+    const loads = new Array<number>(this.pool.size).fill(0);
+    for (const { shard } of this.devices) loads[shard] += 1;
+    return loads.indexOf(Math.min(...loads));
+  }
+
+  addDevice(tenant: DeviceTenant): void {
+    this.devices.add(tenant);
+  }
+
+  removeDevice(tenant: DeviceTenant): void {
+    this.devices.delete(tenant);
+  }
+
+  addServer(tenant: Tenant): void {
+    this.servers.add(tenant);
+  }
+
+  removeServer(tenant: Tenant): void {
+    this.servers.delete(tenant);
+  }
+
+  private listenToFences(shard: number, link: ShardLink): void {
+    link.onFenced = (number, fence) => {
+      for (const device of this.devices) {
+        if (device.shard === shard && device.number === number) {
+          publish({ type: 'device-fenced', path: device.path, fence });
+        }
+      }
+    };
+  }
+
+  private async restore(shard: number, link: ShardLink): Promise<void> {
+    this.listenToFences(shard, link);
+    let failure: StrakeError | null = null;
+    for (const tenants of [this.devices, this.servers]) {
+      for (const tenant of [...tenants].filter((one) => one.shard === shard)) {
+        await tenant.restore(link).catch((error: StrakeError) => {
+          failure = error;
+          tenant.lose(error);
+        });
+      }
+    }
+    if (failure === null) publish({ type: 'shard-replaced', shard });
+    else publish({ type: 'shard-lost', shard, error: failure });
+  }
+
+  private lose(shard: number, error: StrakeError): void {
+    for (const tenant of [...this.devices, ...this.servers]) if (tenant.shard === shard) tenant.lose(error);
+    publish({ type: 'shard-lost', shard, error });
+  }
+
+  /** Ends a shard the hard way, for tests. */
+  kill(shard: number): Promise<void> {
+    return this.pool.kill(shard);
+  }
+}
+
+/** Half of the processors: the other half belongs to clients, or to the program that embeds Strake. */
+function shardCount(): number {
+  const text = process.env.STRAKE_SHARDS;
+  const count = text === undefined || text === '' ? Math.max(1, Math.floor(availableParallelism() / 2)) : Number(text);
+  if (!Number.isInteger(count) || count < 1 || count > 64) {
+    throw new StrakeError('INVALID_ARGUMENT', `STRAKE_SHARDS is a number from 1 to 64, not ${JSON.stringify(text)}`);
+  }
+  return count;
+}

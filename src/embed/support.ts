@@ -1,0 +1,28 @@
+/** Whether and how Strake runs here. */
+
+import { StrakeError } from '../core/errors.js';
+import { native } from '../uring/native.js';
+import { chooseEngine } from './engine-choice.js';
+
+export interface Support {
+  /** Whether the native addon loads. */
+  readonly supported: boolean;
+  /** The engine that will be used; null if none can be. */
+  readonly engine: 'io_uring' | 'threads' | null;
+  /** Why it is not io_uring, or why nothing works; empty if all is well. */
+  readonly reason: string;
+  /** The limit of locked memory, which bounds registered buffers; infinite if there is none. */
+  readonly memlockBytes: number;
+}
+
+/** Tells without throwing whether and how Strake runs here. */
+export function support(): Support {
+  try {
+    const { kind, reason } = chooseEngine();
+    return { supported: true, engine: kind, reason, memlockBytes: native().memlockLimitBytes() };
+  } catch (error) {
+    const loads = !(error instanceof StrakeError && error.code === 'ERR_STRAKE_UNSUPPORTED_PLATFORM');
+    const reason = error instanceof Error ? error.message : String(error);
+    return { supported: loads, engine: null, reason, memlockBytes: 0 };
+  }
+}

@@ -1,0 +1,294 @@
+/**
+ * The handshake of one connection: fixed newstyle option haggling.
+ *
+ * Pure protocol: it looks at received bytes, writes replies, and says what comes next. It answers one option at a time, so
+ * a client that sends many and reads nothing costs no memory. Lengths are checked before anything is done with them: too
+ * long to be of interest is skipped and refused, too long to be honest ends the connection.
+ *
+ * There is no TLS, so `STARTTLS` is refused and nothing can be injected before or downgraded from it.
+ */
+
+import {
+  NBD_NAME_BYTES_MAX,
+  NBD_OPTION_BYTES_MAX,
+  NBD_OPTION_SKIP_BYTES_MAX,
+  NBD_OPTIONS_MAX,
+  NBD_PAYLOAD_BYTES_MAX,
+} from '../core/limits.js';
+import type { Memory } from '../ports/memory.js';
+import type { NbdExport } from './export.js';
+import {
+  BASE_ALLOCATION,
+  BASE_ALLOCATION_ID,
+  FLAG_FIXED_NEWSTYLE,
+  FLAG_NO_ZEROES,
+  INFO_BLOCK_SIZE,
+  INFO_DESCRIPTION,
+  INFO_EXPORT,
+  INFO_NAME,
+  NBD_MAGIC_HIGH,
+  NBD_MAGIC_LOW,
+  OPT_ABORT,
+  OPT_EXPORT_NAME,
+  OPT_GO,
+  OPT_INFO,
+  OPT_LIST,
+  OPT_LIST_META_CONTEXT,
+  OPT_SET_META_CONTEXT,
+  OPT_STRUCTURED_REPLY,
+  OPTION_HEADER_BYTES,
+  OPTION_MAGIC_HIGH,
+  OPTION_MAGIC_LOW,
+  OPTION_REPLY_HEADER_BYTES,
+  OPTION_REPLY_MAGIC_HIGH,
+  OPTION_REPLY_MAGIC_LOW,
+  REP_ACK,
+  REP_ERR_INVALID,
+  REP_ERR_POLICY,
+  REP_ERR_TOO_BIG,
+  REP_ERR_UNKNOWN,
+  REP_ERR_UNSUP,
+  REP_INFO,
+  REP_META_CONTEXT,
+  REP_SERVER,
+  TX_SEND_DF,
+} from './protocol.js';
+import type { Writer } from './writer.js';
+
+/** What the connection does next. */
+export type Step =
+  /** Receive more. */
+  | 'more'
+  /** Go on: there was nothing to answer. */
+  | 'next'
+  /** Send what was written, then go on. */
+  | 'reply'
+  /** Send what was written, then serve requests. */
+  | 'serve'
+  /** Send what was written, then close. */
+  | 'close';
+
+/** What the server offers, as far as a handshake cares. */
+export interface Offer {
+  readonly exports: ReadonlyMap<string, NbdExport>;
+  /** Whether one more connection may be served. */
+  admit(): boolean;
+}
+
+export class Handshake {
+  /** Set when the outcome is `serve`. */
+  chosen: NbdExport | null = null;
+  structured = false;
+  /** Whether the client asked for `base:allocation` of the export that it chose. */
+  allocationContext = false;
+  private readonly memory: Memory;
+  private readonly offer: Offer;
+  private greeted = false;
+  private noZeroes = false;
+  private options = 0;
+  private skipBytes = 0;
+  private skippedOption = 0;
+  private contextExport: string | null = null;
+  /** Bytes of input that the last step used up. */
+  used = 0;
+
+  constructor(memory: Memory, offer: Offer) {
+    this.memory = memory;
+    this.offer = offer;
+  }
+
+  /** What the server says first. */
+  static greet(out: Writer): void {
+    out.u32(NBD_MAGIC_HIGH).u32(NBD_MAGIC_LOW).u32(OPTION_MAGIC_HIGH).u32(OPTION_MAGIC_LOW);
+    out.u16(FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES);
+  }
+
+  /** Looks at the bytes from `start` to `end`, uses up `used` of them, and writes what is to be sent to `out`. */
+  step(start: number, end: number, out: Writer): Step {
+    this.used = 0;
+    if (this.skipBytes > 0) return this.skip(end - start, out);
+    if (!this.greeted) return this.takeClientFlags(start, end);
+    const { view } = this.memory;
+    if (end - start < OPTION_HEADER_BYTES) return 'more';
+    if (view.getUint32(start) !== OPTION_MAGIC_HIGH || view.getUint32(start + 4) !== OPTION_MAGIC_LOW) return 'close';
+    const option = view.getUint32(start + 8);
+    const length = view.getUint32(start + 12);
+    if (length > NBD_OPTION_SKIP_BYTES_MAX) return 'close';
+    if (length > NBD_OPTION_BYTES_MAX) {
+      this.used = OPTION_HEADER_BYTES;
+      this.skipBytes = length;
+      this.skippedOption = option;
+      return this.skip(end - start - OPTION_HEADER_BYTES, out);
+    }
+    if (end - start < OPTION_HEADER_BYTES + length) return 'more';
+    this.used = OPTION_HEADER_BYTES + length;
+    this.options += 1;
+    if (this.options > NBD_OPTIONS_MAX) return 'close';
+    return this.answer(option, start + OPTION_HEADER_BYTES, length, out);
+  }
+
+  private skip(available: number, out: Writer): Step {
+    const skipped = Math.min(available, this.skipBytes);
+    this.skipBytes -= skipped;
+    this.used += skipped;
+    if (this.skipBytes > 0) return 'more';
+    if (this.skippedOption === OPT_EXPORT_NAME) return 'close';
+    this.options += 1;
+    return this.refuse(out, this.skippedOption, REP_ERR_TOO_BIG);
+  }
+
+  private takeClientFlags(start: number, end: number): Step {
+    if (end - start < 4) return 'more';
+    const flags = this.memory.view.getUint32(start);
+    if ((flags & ~(FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES)) !== 0) return 'close';
+    this.used = 4;
+    this.noZeroes = (flags & FLAG_NO_ZEROES) !== 0;
+    this.greeted = true;
+    return 'next';
+  }
+
+  private answer(option: number, at: number, length: number, out: Writer): Step {
+    switch (option) {
+      case OPT_EXPORT_NAME:
+        return this.exportName(at, length, out);
+      case OPT_ABORT:
+        this.reply(out, option, REP_ACK, 0);
+        return 'close';
+      case OPT_LIST:
+        return length > 0 ? this.refuse(out, option, REP_ERR_INVALID) : this.list(out);
+      case OPT_INFO:
+      case OPT_GO:
+        return this.info(option, at, length, out);
+      case OPT_STRUCTURED_REPLY:
+        if (length > 0) return this.refuse(out, option, REP_ERR_INVALID);
+        this.structured = true;
+        this.reply(out, option, REP_ACK, 0);
+        return 'reply';
+      case OPT_LIST_META_CONTEXT:
+      case OPT_SET_META_CONTEXT:
+        return this.metaContext(option, at, length, out);
+      default:
+        return this.refuse(out, option, REP_ERR_UNSUP);
+    }
+  }
+
+  private reply(out: Writer, option: number, type: number, length: number): void {
+    out.u32(OPTION_REPLY_MAGIC_HIGH).u32(OPTION_REPLY_MAGIC_LOW).u32(option).u32(type).u32(length);
+  }
+
+  private refuse(out: Writer, option: number, error: number): Step {
+    this.reply(out, option, error, 0);
+    return 'reply';
+  }
+
+  private text(at: number, length: number): string {
+    return Buffer.from(this.memory.bytes.slice(at, at + length)).toString('utf8');
+  }
+
+  /** This option has no way to report an error but closing. */
+  private exportName(at: number, length: number, out: Writer): Step {
+    const found = length <= NBD_NAME_BYTES_MAX ? this.offer.exports.get(this.text(at, length)) : undefined;
+    if (found === undefined || !this.offer.admit()) return 'close';
+    this.choose(found);
+    out.u64(found.volume.sizeBytes).u16(this.flagsOf(found));
+    if (!this.noZeroes) out.zeroes(124);
+    return 'serve';
+  }
+
+  private choose(found: NbdExport): void {
+    this.chosen = found;
+    this.allocationContext = this.contextExport === found.name;
+  }
+
+  private flagsOf(found: NbdExport): number {
+    return found.flags | (this.structured ? TX_SEND_DF : 0);
+  }
+
+  private list(out: Writer): Step {
+    for (const { name, description } of this.offer.exports.values()) {
+      const nameBytes = Buffer.from(name);
+      const descriptionBytes = Buffer.from(description);
+      const length = 4 + nameBytes.length + descriptionBytes.length;
+      if (out.room < 2 * OPTION_REPLY_HEADER_BYTES + length) break;
+      this.reply(out, OPT_LIST, REP_SERVER, length);
+      out.u32(nameBytes.length).bytes(nameBytes).bytes(descriptionBytes);
+    }
+    this.reply(out, OPT_LIST, REP_ACK, 0);
+    return 'reply';
+  }
+
+  private info(option: number, at: number, length: number, out: Writer): Step {
+    const { view } = this.memory;
+    const nameLength = length >= 6 ? view.getUint32(at) : Number.POSITIVE_INFINITY;
+    const known = nameLength + 6 <= length ? view.getUint16(at + 4 + nameLength) : Number.POSITIVE_INFINITY;
+    if (nameLength + 6 + known * 2 !== length) return this.refuse(out, option, REP_ERR_INVALID);
+    if (nameLength > NBD_NAME_BYTES_MAX) return this.refuse(out, option, REP_ERR_TOO_BIG);
+    const found = this.offer.exports.get(this.text(at + 4, nameLength));
+    if (found === undefined) return this.refuse(out, option, REP_ERR_UNKNOWN);
+    if (option === OPT_GO && !this.offer.admit()) return this.refuse(out, option, REP_ERR_POLICY);
+    this.describe(option, found, out);
+    for (let index = 0; index < Math.min(known, 16); index += 1) {
+      this.describeOnRequest(option, view.getUint16(at + 6 + nameLength + index * 2), found, out);
+    }
+    this.reply(out, option, REP_ACK, 0);
+    if (option === OPT_INFO) return 'reply';
+    this.choose(found);
+    return 'serve';
+  }
+
+  /** Block sizes are told unasked too: a client that ignores them does nothing wrong, as any alignment is served. */
+  private describe(option: number, found: NbdExport, out: Writer): void {
+    this.reply(out, option, REP_INFO, 12);
+    out.u16(INFO_EXPORT).u64(found.volume.sizeBytes).u16(this.flagsOf(found));
+    this.reply(out, option, REP_INFO, 14);
+    out.u16(INFO_BLOCK_SIZE).u32(1).u32(found.volume.preferredBlockBytes).u32(NBD_PAYLOAD_BYTES_MAX);
+  }
+
+  private describeOnRequest(option: number, wanted: number, found: NbdExport, out: Writer): void {
+    if (wanted !== INFO_NAME && wanted !== INFO_DESCRIPTION) return;
+    const text = Buffer.from(wanted === INFO_NAME ? found.name : found.description);
+    if (out.room < 2 * OPTION_REPLY_HEADER_BYTES + 2 + text.length) return;
+    this.reply(out, option, REP_INFO, 2 + text.length);
+    out.u16(wanted).bytes(text);
+  }
+
+  private metaContext(option: number, at: number, length: number, out: Writer): Step {
+    const set = option === OPT_SET_META_CONTEXT;
+    // Whatever comes of it, a new choice replaces the old one.
+    if (set) this.contextExport = null;
+    const parsed = this.structured ? this.parseQueries(at, length) : null;
+    if (parsed === null) return this.refuse(out, option, REP_ERR_INVALID);
+    const { name, queries } = parsed;
+    if (!this.offer.exports.has(name)) return this.refuse(out, option, REP_ERR_UNKNOWN);
+    const everything = !set && queries.length === 0;
+    const asked = (query: string) => query === BASE_ALLOCATION || (!set && query === 'base:');
+    if (everything || queries.some(asked)) {
+      const context = Buffer.from(BASE_ALLOCATION);
+      this.reply(out, option, REP_META_CONTEXT, 4 + context.length);
+      out.u32(set ? BASE_ALLOCATION_ID : 0).bytes(context);
+      if (set) this.contextExport = name;
+    }
+    this.reply(out, option, REP_ACK, 0);
+    return 'reply';
+  }
+
+  private parseQueries(at: number, length: number): { name: string; queries: string[] } | null {
+    const { view } = this.memory;
+    const end = at + length;
+    if (length < 8) return null;
+    const nameLength = view.getUint32(at);
+    if (nameLength > NBD_NAME_BYTES_MAX || at + 8 + nameLength > end) return null;
+    const name = this.text(at + 4, nameLength);
+    const count = view.getUint32(at + 4 + nameLength);
+    const queries: string[] = [];
+    let next = at + 8 + nameLength;
+    for (let index = 0; index < count; index += 1) {
+      if (next + 4 > end) return null;
+      const queryLength = view.getUint32(next);
+      if (next + 4 + queryLength > end) return null;
+      queries.push(this.text(next + 4, queryLength));
+      next += 4 + queryLength;
+    }
+    return next === end ? { name, queries } : null;
+  }
+}

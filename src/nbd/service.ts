@@ -1,0 +1,151 @@
+/**
+ * The NBD side of one shard: connections and their limits, whatever server they belong to.
+ *
+ * Connections are made once and used again. When there is no place for a new one, the connection that has waited longest
+ * in its handshake gives way: whoever opens thousands and says nothing displaces only others that say nothing. A peer that
+ * neither takes its replies nor sends its payloads is dropped once others wait for what it holds.
+ */
+
+import { CONNECTIONS_MAX, HANDSHAKE_MS, HANDSHAKES_MAX, STALL_MS } from '../core/limits.js';
+import type { Watch, Watched } from '../core/watch.js';
+import { Connection, type ConnectionOwner } from './connection.js';
+import { Hub, type HubCounters, type HubPorts } from './hub.js';
+import { Operations } from './operations.js';
+import type { NbdServer } from './server.js';
+
+/** What a shard's connections are doing, in counts. */
+export interface NbdServiceStats extends Readonly<HubCounters> {
+  readonly connections: number;
+  readonly handshakes: number;
+  readonly buffersInUse: number;
+  readonly buffersQuarantined: number;
+  readonly requestsInFlight: number;
+  readonly bulkBuffersInUse: number;
+}
+
+/** How long a connection has made no progress. */
+interface Standstill {
+  progress: number;
+  sinceMs: number;
+}
+
+export class NbdService implements ConnectionOwner, Watched {
+  readonly hub: Hub;
+  readonly operations: Operations;
+  readonly receiveToken: number;
+  readonly sendToken: number;
+  private readonly ports: HubPorts;
+  private readonly watch: Watch;
+  private readonly connections: Connection[] = [];
+  private readonly free: Connection[] = [];
+  private readonly servers = new Map<Connection, NbdServer>();
+  private readonly standstills = new Map<Connection, Standstill>();
+  /** In the order in which they began. */
+  private readonly handshakes = new Set<Connection>();
+
+  /** `start` is the start of `Hub.regionBytes()` of page-aligned memory. */
+  constructor(ports: HubPorts, watch: Watch, start: number) {
+    this.ports = ports;
+    this.watch = watch;
+    this.hub = new Hub(ports, start);
+    this.operations = new Operations(this.hub);
+    const { completions } = ports;
+    this.receiveToken = completions.register({
+      complete: (tag, result, flags) => this.connections[tag].onReceived(result, flags),
+    });
+    this.sendToken = completions.register({ complete: (tag, result) => this.connections[tag].onSent(result) });
+    for (let index = 0; index < CONNECTIONS_MAX; index += 1) this.connections.push(new Connection(this, index));
+    this.free.push(...this.connections.slice().reverse());
+    watch.add(this);
+  }
+
+  /** Takes a new socket for `server`. False if there is no place for it. */
+  begin(server: NbdServer, file: number): boolean {
+    if (this.free.length === 0 || this.handshakes.size >= HANDSHAKES_MAX) this.dropOldestHandshake();
+    const connection = this.free.pop();
+    if (connection === undefined) {
+      this.hub.counters.refused += 1;
+      return false;
+    }
+    this.hub.counters.accepted += 1;
+    this.servers.set(connection, server);
+    this.handshakes.add(connection);
+    server.onConnectionBegin(connection);
+    connection.open(file, this.ports.clock.nowMs(), server);
+    this.watch.start();
+    return true;
+  }
+
+  private dropOldestHandshake(): void {
+    for (const connection of this.handshakes) {
+      this.handshakes.delete(connection);
+      connection.end('displaced by a newer connection');
+      return;
+    }
+  }
+
+  onServing(connection: Connection): void {
+    this.handshakes.delete(connection);
+  }
+
+  onFree(connection: Connection): void {
+    const server = this.servers.get(connection);
+    this.servers.delete(connection);
+    this.handshakes.delete(connection);
+    this.standstills.delete(connection);
+    this.free.push(connection);
+    server?.onConnectionEnd(connection);
+  }
+
+  /** Whether there is anything to watch. */
+  get busy(): boolean {
+    return this.servers.size > 0;
+  }
+
+  tick(nowMs: number): void {
+    for (const connection of [...this.handshakes]) {
+      if (nowMs - connection.sinceMs < HANDSHAKE_MS) break;
+      this.handshakes.delete(connection);
+      connection.end('the handshake took too long');
+    }
+    if (this.hub.contended) this.dropStalled(nowMs);
+    else this.standstills.clear();
+  }
+
+  private dropStalled(nowMs: number): void {
+    for (const connection of [...this.servers.keys()]) {
+      const { progress } = connection;
+      const known = this.standstills.get(connection);
+      if (!connection.holdsBuffers || !connection.dependsOnPeer || known?.progress !== progress) {
+        this.standstills.set(connection, { progress, sinceMs: nowMs });
+      } else if (nowMs - known.sinceMs >= STALL_MS) {
+        this.hub.counters.stalled += 1;
+        this.standstills.delete(connection);
+        connection.end('the peer made no progress while others waited');
+      }
+    }
+  }
+
+  stats(): NbdServiceStats {
+    const usage = this.hub.usage();
+    return {
+      ...this.hub.counters,
+      connections: this.servers.size,
+      handshakes: this.handshakes.size,
+      buffersInUse: usage.buffers,
+      buffersQuarantined: usage.quarantined,
+      requestsInFlight: usage.requests,
+      bulkBuffersInUse: usage.bulk,
+    };
+  }
+
+  /** Gives everything back; all servers must have been closed. */
+  close(): void {
+    this.watch.remove(this);
+    this.hub.close();
+    this.operations.close();
+    const { completions } = this.ports;
+    completions.unregister(this.receiveToken);
+    completions.unregister(this.sendToken);
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * How the end of an operation is reported.
+ *
+ * Below the volume layer nothing is a promise: an operation is started with a *token*, and its end is a call of the handler
+ * that the token names, with the *tag* that the handler chose. Completions come in batches; what is written during a
+ * batch is submitted after it.
+ */
+
+/** Receives the ends of operations. */
+export interface CompletionHandler {
+  /**
+   * @param tag what the handler put into the token, 0 to 2^24 - 1
+   * @param result a count or a negative errno
+   * @param flags `COMPLETION_*`
+   */
+  complete(tag: number, result: number, flags: number): void;
+}
+
+/** The operation was given up as overdue; its memory is not free until a `COMPLETION_LATE` for the same token. */
+export const COMPLETION_ABANDONED = 1;
+/** An operation given up earlier has ended. */
+export const COMPLETION_LATE = 2;
+/** After this receive the socket held more. */
+export const COMPLETION_MORE = 4;
+
+/** Bits of a token that are the tag. */
+export const TAG_BITS = 24;
+/** The most handlers; the engine keeps the last number to itself. */
+export const HANDLERS_MAX = 254;
+
+/** Gives out tokens. */
+export interface CompletionPort {
+  /** Adds a handler. Returns the token of its tag 0; other tags are added to it. */
+  register(handler: CompletionHandler): number;
+  /** Removes a handler, none of whose operations may be in flight. */
+  unregister(baseToken: number): void;
+  /** Calls `callback` after each batch of completions, before submissions are handed over. */
+  onBatchEnd(callback: () => void): void;
+  /** Undoes `onBatchEnd`. */
+  offBatchEnd(callback: () => void): void;
+  /** Reports the end of an operation to the handler of its token, at once. */
+  finish(token: number, result: number, flags: number): void;
+  /** Completes `token` with `result` in a later batch. */
+  defer(token: number, result: number): void;
+}

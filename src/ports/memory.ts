@@ -1,0 +1,14 @@
+/**
+ * The memory that payloads live in. Offsets are bytes from its start; payloads move by descriptors, never through
+ * JavaScript objects.
+ */
+export interface Memory {
+  /** All of it. */
+  readonly bytes: Uint8Array;
+  /** The same, for headers in network byte order. */
+  readonly view: DataView;
+  /** Copies, in order with the operations started before and after; the ranges may overlap. */
+  copy(to: number, from: number, lengthBytes: number): void;
+  /** Sets bytes, likewise. */
+  fill(at: number, lengthBytes: number, value: number): void;
+}

@@ -1,0 +1,260 @@
+/**
+ * The program of a shard worker: where engine, volumes and protocols are put together.
+ *
+ * A shard owns devices, connections and one engine. It runs as one task of the worker pool that ends when the shard is told to
+ * stop; control messages arrive on a port, and are answered in the order in which they are done.
+ *
+ * ```text
+ *   arena   │ connections, receive buffers, pool (Hub) │ scratch of volumes │ buffers of the in-process client │
+ * ```
+ */
+
+import { threadId } from 'node:worker_threads';
+import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from './client/raw-volume.js';
+import { BufferPool } from './core/buffer-pool.js';
+import { StrakeError, toStrakeError } from './core/errors.js';
+import {
+  BLOCK_BYTES,
+  CLIENT_BUFFER_CLASSES,
+  IO_TIMEOUT_MS,
+  SHARD_DEVICES_MAX,
+  SHARD_FILES_MAX,
+  SHARD_OPERATIONS_MAX,
+  STOP_GRACE_MS,
+} from './core/limits.js';
+import { alignUp } from './core/units.js';
+import { Watch, type Watched } from './core/watch.js';
+import { NbdExport } from './nbd/export.js';
+import { Hub, type HubPorts } from './nbd/hub.js';
+import { NbdServer } from './nbd/server.js';
+import { NbdService } from './nbd/service.js';
+import { FENCE_OPEN } from './ports/device.js';
+import { UringDevice } from './uring/device.js';
+import { Engine } from './uring/engine.js';
+import { nativeError } from './uring/native.js';
+import { listen, UringTransport } from './uring/transport.js';
+import { Load } from './worker/load.js';
+import type {
+  AnswerMessage,
+  CallMessage,
+  ListenMessage,
+  LoadMessage,
+  LoadResult,
+  OpenMessage,
+  ShardCallName,
+  ShardCalls,
+  ShardStart,
+} from './worker/messages.js';
+import { RingService } from './worker/ring-service.js';
+import type { ShardStats } from './worker/shard-stats.js';
+
+interface OpenRecord {
+  readonly device: UringDevice;
+  readonly volume: RawVolume;
+  readonly scratch: number;
+  fence: number;
+}
+
+class Shard implements Watched {
+  private readonly start: ShardStart;
+  private readonly engine: Engine;
+  private readonly watch: Watch;
+  private readonly ports: HubPorts;
+  private readonly service: NbdService;
+  private readonly rings: RingService;
+  private readonly devices: (OpenRecord | undefined)[] = [];
+  private readonly freeScratch: number[] = [];
+  private readonly servers: (NbdServer | undefined)[] = [];
+  private readonly stopped: () => void;
+
+  constructor(start: ShardStart, stopped: () => void) {
+    this.start = start;
+    this.stopped = stopped;
+    const scratchStart = alignUp(Hub.regionBytes(), BLOCK_BYTES);
+    const clientStart = scratchStart + SHARD_DEVICES_MAX * RAW_VOLUME_SCRATCH_BYTES;
+    const clientBytes = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
+    const { kind } = start;
+    const engine = new Engine({
+      kind,
+      blocking: true,
+      arenaBytes: clientStart + clientBytes,
+      operationsMax: SHARD_OPERATIONS_MAX,
+      filesMax: SHARD_FILES_MAX,
+    });
+    this.engine = engine;
+    for (let index = SHARD_DEVICES_MAX - 1; index >= 0; index -= 1) {
+      this.freeScratch.push(scratchStart + index * RAW_VOLUME_SCRATCH_BYTES);
+    }
+    this.watch = new Watch(engine, engine);
+    this.ports = { completions: engine, memory: engine, transport: new UringTransport(engine), clock: engine };
+    this.service = new NbdService(this.ports, this.watch, 0);
+    this.rings = new RingService(engine, this.watch, {
+      requests: start.requests,
+      replies: start.replies,
+      memoryStart: clientStart,
+      memoryBytes: clientBytes,
+      volume: (device) => this.devices[device]?.volume,
+      wake: () => engine.wake(start.clientEngine),
+    });
+    engine.onWake = () => this.rings.drain();
+    engine.onLateMemory = (_token, memory) => {
+      if (!this.rings.onLateMemory(memory)) this.service.hub.releaseLate(memory);
+    };
+    this.watch.add(this);
+    start.port.on('message', (message: CallMessage) => void this.handle(message));
+    this.post({ ready: { engine: engine.id, arena: engine.bytes, clientMemory: clientStart, threadId } });
+  }
+
+  private post(message: AnswerMessage): void {
+    this.start.port.postMessage(message);
+  }
+
+  private async handle({ id, name, request }: CallMessage): Promise<void> {
+    try {
+      this.post({ id, response: await this.dispatch(name, request) });
+    } catch (error) {
+      this.post({ id, error: toStrakeError(error).toWire() });
+    }
+    if (name === 'stop') this.stopped();
+  }
+
+  private dispatch(name: ShardCallName, request: unknown): unknown {
+    switch (name) {
+      case 'open':
+        return this.open(request as OpenMessage);
+      case 'close':
+        return this.close((request as ShardCalls['close']['request']).device);
+      case 'listen':
+        return this.listen(request as ListenMessage);
+      case 'unlisten':
+        return this.unlisten(request as ShardCalls['unlisten']['request']);
+      case 'stats':
+        return this.stats();
+      case 'load':
+        return this.load(request as LoadMessage);
+      case 'stop':
+        return this.stop((request as ShardCalls['stop']['request']).graceMs);
+    }
+  }
+
+  private open(message: OpenMessage): ShardCalls['open']['response'] {
+    const { engine } = this;
+    const scratch = this.freeScratch.pop();
+    if (scratch === undefined) {
+      throw new StrakeError('BUSY', `a shard drives at most ${SHARD_DEVICES_MAX} devices`);
+    }
+    try {
+      const { handle, geometry } = message;
+      const file = handle === null ? engine.native.addNullDevice() : engine.native.adoptDevice(handle);
+      if (message.faults.length > 0) engine.native.injectFaults([...message.faults]);
+      const device = new UringDevice(engine, file, geometry);
+      const volume = new RawVolume(engine, engine, device, scratch, message.readOnly);
+      const index = this.devices.indexOf(undefined);
+      const number = index < 0 ? this.devices.length : index;
+      this.devices[number] = { device, volume, scratch, fence: FENCE_OPEN };
+      return { device: number };
+    } catch (error) {
+      this.freeScratch.push(scratch);
+      throw nativeError(error, 'IO');
+    }
+  }
+
+  private record(device: number): OpenRecord {
+    const record = this.devices[device];
+    if (record === undefined) throw new StrakeError('CLOSED', 'the device is closed');
+    return record;
+  }
+
+  private close(device: number): null {
+    const record = this.record(device);
+    this.devices[device] = undefined;
+    record.volume.close();
+    this.freeScratch.push(record.scratch);
+    return null;
+  }
+
+  private listen(message: ListenMessage): ShardCalls['listen']['response'] {
+    const { volume } = this.record(message.device);
+    const target = new NbdExport(message.name, message.description, volume, message.readOnly);
+    const { file, port } = listen(this.engine, message.address);
+    const server = new NbdServer(this.service, this.ports, file, [target], message.connectionsMax);
+    this.servers.push(server);
+    return { server: this.servers.length - 1, port };
+  }
+
+  private async unlisten({ server, drainMs }: ShardCalls['unlisten']['request']): Promise<null> {
+    const found = this.servers[server];
+    if (found === undefined) return null;
+    this.servers[server] = undefined;
+    await drain(found, drainMs);
+    return null;
+  }
+
+  private load(message: LoadMessage): Promise<LoadResult> {
+    const { device } = this.record(message.device);
+    const { engine } = this;
+    const { pool } = this.service.hub;
+    return new Promise((resolve) => new Load(engine, engine, pool, device, message, resolve));
+  }
+
+  private stats(): ShardStats {
+    const status = this.engine.native.status();
+    const devices = this.devices.flatMap((record, device) =>
+      record === undefined ? [] : [{ device, fence: record.device.fence() }],
+    );
+    return {
+      engine: status?.kind ?? 'closed',
+      registeredBytes: status?.registeredBytes ?? 0,
+      arenaBytes: this.engine.bytes.length,
+      operationsInFlight: status?.inFlight ?? 0,
+      files: status?.files ?? 0,
+      batches: this.engine.batches,
+      nbd: { ...this.service.stats() },
+      devices,
+    };
+  }
+
+  /** Watches for device operations that never end, as long as there may be any. */
+  get busy(): boolean {
+    return this.service.busy || this.rings.busy;
+  }
+
+  tick(): void {
+    this.engine.native.giveUpOverdue(IO_TIMEOUT_MS);
+    this.devices.forEach((record, device) => {
+      const fence = record?.device.fence() ?? FENCE_OPEN;
+      if (record === undefined || fence <= record.fence) return;
+      record.fence = fence;
+      this.post({ fenced: { device, fence } });
+    });
+  }
+
+  private async stop(graceMs: number): Promise<null> {
+    const open = this.servers.filter((server) => server !== undefined);
+    await Promise.all(open.map((server) => drain(server, graceMs)));
+    this.start.port.removeAllListeners('message');
+    this.engine.close(STOP_GRACE_MS);
+    return null;
+  }
+}
+
+/** Lets a server finish what it has begun, for a while. */
+function drain(server: NbdServer, drainMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => server.abort(), drainMs);
+    server.drain(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
+
+/** Serves until told to stop. */
+export default function serve(start: ShardStart): Promise<void> {
+  return new Promise((resolve) => {
+    new Shard(start, () => {
+      start.port.close();
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,269 @@
+/**
+ * The engine of one thread: what TypeScript writes and reads of the rings that it shares with the addon.
+ *
+ * ```text
+ *   submissions   1024 entries of 16 words; an entry is filled here and copied by the addon at the next flush
+ *   vectors       pieces of gathered sends: offset, length
+ *   completions   1024 entries of 4 words: token, result, flags, extra; valid during the callback
+ *   control       word 0: submissions written; 1: vectors written; 2: batches delivered
+ * ```
+ *
+ * Submissions written at any time are handed over by the addon: after each batch of completions, and before the event loop
+ * sleeps. Nothing has to be flushed by hand.
+ *
+ * Entry, by word: 0 operation, 1 token, 2 file, 3 length, 4-5 offset (float64), 6 memory, 7 flags, 8-9 span (float64),
+ * 10 copy from, 11 copy length, 12 first vector, 13 vectors, 14 aux, 15 zero. The Rust side is `request.rs`.
+ */
+
+import { ECANCELED } from '../core/errno.js';
+import { COMPLETIONS, ENGINE_THREADS, SEND_VECTORS_MAX, SUBMISSIONS, VECTORS } from '../core/limits.js';
+import type { Clock } from '../ports/clock.js';
+import {
+  COMPLETION_LATE,
+  type CompletionHandler,
+  type CompletionPort,
+  HANDLERS_MAX,
+  TAG_BITS,
+} from '../ports/completion.js';
+import type { Memory } from '../ports/memory.js';
+import { type NativeEngine, native, nativeError } from './native.js';
+
+/** Which engine does the work. */
+export type EngineKind = 'io_uring' | 'threads';
+
+export const OP_READ = 1;
+export const OP_WRITE = 2;
+export const OP_SYNC = 3;
+export const OP_DISCARD = 4;
+export const OP_ZERO = 5;
+export const OP_EXTENTS = 6;
+export const OP_ACCEPT = 7;
+export const OP_RECEIVE = 8;
+export const OP_SEND = 9;
+export const OP_TIMEOUT = 10;
+export const OP_WAKE = 11;
+export const OP_COPY = 12;
+export const OP_FILL = 13;
+export const OP_NOP = 14;
+
+const NO_COPY = -1;
+const TAG_MASK = (1 << TAG_BITS) - 1;
+const WORD_SUBMISSIONS = 0;
+const WORD_VECTORS = 1;
+const WORD_BATCHES = 2;
+const PAGE_BYTES = 4096;
+
+/** Sizes of an engine, and what it is for. */
+export interface EngineSettings {
+  readonly kind: EngineKind;
+  /** Whether the thread does nothing but serve, so that the engine may sleep in place of its event loop. */
+  readonly blocking: boolean;
+  readonly arenaBytes: number;
+  readonly operationsMax: number;
+  readonly filesMax: number;
+}
+
+/** A page-aligned view of shared memory: SharedArrayBuffers are aligned to 16 bytes only. */
+function allocateArena(bytes: number): Uint8Array {
+  const buffer = new SharedArrayBuffer(bytes + PAGE_BYTES);
+  const misalignment = native().addressOf(new Uint8Array(buffer)) % PAGE_BYTES;
+  return new Uint8Array(buffer, misalignment === 0 ? 0 : PAGE_BYTES - misalignment, bytes);
+}
+
+export class Engine implements CompletionPort, Memory, Clock {
+  readonly kind: EngineKind;
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly native: NativeEngine;
+  /** By which other threads wake this one. */
+  readonly id: number;
+  /** Submission entries; see `entry`. */
+  readonly words: Int32Array;
+  readonly floats: Float64Array;
+  /** Called when another thread has woken this one. */
+  onWake: () => void = () => {};
+  /** Called with the memory of a device operation that was given up and has ended at last. */
+  onLateMemory: (token: number, memory: number) => void = () => {};
+  private readonly control: Int32Array;
+  private readonly vectors: Int32Array;
+  private readonly completions: Int32Array;
+  private readonly handlers: (CompletionHandler | undefined)[] = [];
+  private readonly batchEnds: (() => void)[] = [];
+  private pieces = 0;
+  private firstPiece = 0;
+
+  constructor(settings: EngineSettings) {
+    this.kind = settings.kind;
+    this.bytes = allocateArena(settings.arenaBytes);
+    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
+    const submissions = new SharedArrayBuffer(SUBMISSIONS * 64);
+    this.words = new Int32Array(submissions);
+    this.floats = new Float64Array(submissions);
+    this.control = new Int32Array(new SharedArrayBuffer(64));
+    this.vectors = new Int32Array(new SharedArrayBuffer(VECTORS * 8));
+    this.completions = new Int32Array(new SharedArrayBuffer(COMPLETIONS * 16));
+    const wakeToken = this.register({ complete: () => this.onWake() });
+    const options = {
+      kind: settings.kind,
+      blocking: settings.blocking,
+      operationsMax: settings.operationsMax,
+      filesMax: settings.filesMax,
+      threads: ENGINE_THREADS,
+      wakeToken,
+    };
+    const views = {
+      control: this.control,
+      submissions: this.words,
+      vectors: this.vectors,
+      completions: this.completions,
+      arena: this.bytes,
+    };
+    try {
+      this.native = new (native().NativeEngine)(options, views, (count) => this.deliver(count));
+    } catch (error) {
+      throw nativeError(error, 'NO_ENGINE');
+    }
+    this.id = this.native.id;
+  }
+
+  private deliver(count: number): void {
+    const { completions, handlers } = this;
+    for (let index = 0; index < count; index += 1) {
+      const word = index << 2;
+      const token = completions[word];
+      const flags = completions[word + 2];
+      if ((flags & COMPLETION_LATE) !== 0) {
+        this.onLateMemory(token, completions[word + 3]);
+        continue;
+      }
+      const handler = handlers[token >>> TAG_BITS];
+      if (handler !== undefined) handler.complete(token & TAG_MASK, completions[word + 1], flags);
+    }
+    for (const callback of this.batchEnds) callback();
+  }
+
+  finish(token: number, result: number, flags: number): void {
+    this.handlers[token >>> TAG_BITS]?.complete(token & TAG_MASK, result, flags);
+  }
+
+  register(handler: CompletionHandler): number {
+    let number = 0;
+    while (this.handlers[number] !== undefined) number += 1;
+    if (number > HANDLERS_MAX) throw new Error('too many completion handlers');
+    this.handlers[number] = handler;
+    return (number << TAG_BITS) | 0;
+  }
+
+  unregister(baseToken: number): void {
+    this.handlers[baseToken >>> TAG_BITS] = undefined;
+  }
+
+  onBatchEnd(callback: () => void): void {
+    this.batchEnds.push(callback);
+  }
+
+  offBatchEnd(callback: () => void): void {
+    const at = this.batchEnds.indexOf(callback);
+    if (at >= 0) this.batchEnds.splice(at, 1);
+  }
+
+  /** First word of a new submission entry with these fields set; the caller sets the others that its operation has. */
+  entry(op: number, token: number, file: number): number {
+    let tail = this.control[WORD_SUBMISSIONS];
+    if (tail === SUBMISSIONS) {
+      this.native.flush();
+      tail = 0;
+    }
+    this.control[WORD_SUBMISSIONS] = tail + 1;
+    const word = tail << 4;
+    this.words[word] = op;
+    this.words[word + 1] = token;
+    this.words[word + 2] = file;
+    return word;
+  }
+
+  /** A device transfer. */
+  transfer(op: number, token: number, file: number, memory: number, lengthBytes: number, offset: number): number {
+    const word = this.entry(op, token, file);
+    this.words[word + 3] = lengthBytes;
+    this.floats[(word >> 1) + 2] = offset;
+    this.words[word + 6] = memory;
+    this.words[word + 7] = 0;
+    this.floats[(word >> 1) + 4] = 0;
+    this.words[word + 10] = NO_COPY;
+    return word;
+  }
+
+  copy(to: number, from: number, lengthBytes: number): void {
+    const word = this.entry(OP_COPY, 0, 0);
+    this.words[word + 3] = lengthBytes;
+    this.words[word + 6] = to;
+    this.words[word + 10] = from;
+  }
+
+  fill(at: number, lengthBytes: number, value: number): void {
+    const word = this.entry(OP_FILL, 0, 0);
+    this.words[word + 3] = lengthBytes;
+    this.words[word + 6] = at;
+    this.words[word + 14] = value;
+  }
+
+  defer(token: number, result: number): void {
+    const word = this.entry(OP_NOP, token, 0);
+    this.words[word + 14] = result;
+  }
+
+  nowMs(): number {
+    return performance.now();
+  }
+
+  after(delayMs: number, token: number): void {
+    const word = this.entry(OP_TIMEOUT, token, 0);
+    this.floats[(word >> 1) + 2] = Math.max(1, Math.ceil(delayMs));
+  }
+
+  /** Wakes the engine with this identifier. */
+  wake(id: number): void {
+    this.entry(OP_WAKE, 0, id);
+  }
+
+  /** Adds a piece to the next send, of at most `SEND_VECTORS_MAX`; nothing else may be submitted before it is sent. */
+  addPiece(memory: number, lengthBytes: number): void {
+    if (this.pieces === 0) this.makeRoomForSend();
+    const tail = this.control[WORD_VECTORS];
+    this.vectors[tail << 1] = memory;
+    this.vectors[(tail << 1) + 1] = lengthBytes;
+    this.control[WORD_VECTORS] = tail + 1;
+    this.pieces += 1;
+  }
+
+  /** A flush between a send's pieces and its entry would lose the pieces, so it happens before the first. */
+  private makeRoomForSend(): void {
+    const full = this.control[WORD_VECTORS] + SEND_VECTORS_MAX > VECTORS;
+    if (full || this.control[WORD_SUBMISSIONS] === SUBMISSIONS) this.native.flush();
+    this.firstPiece = this.control[WORD_VECTORS];
+  }
+
+  /** Sends the pieces added since the last send. */
+  sendPieces(file: number, token: number): void {
+    const word = this.entry(OP_SEND, token, file);
+    this.words[word + 12] = this.firstPiece;
+    this.words[word + 13] = this.pieces;
+    this.pieces = 0;
+  }
+
+  /** Batches of completions delivered so far. */
+  get batches(): number {
+    return this.control[WORD_BATCHES];
+  }
+
+  /** Whether a result means that the engine is being closed. */
+  static isClosing(result: number): boolean {
+    return result === -ECANCELED;
+  }
+
+  /** Ends everything, waiting at most `graceMs`. Returns the operations that have not ended. */
+  close(graceMs: number): number {
+    return this.native.close(graceMs);
+  }
+}

@@ -1,0 +1,81 @@
+/** The transport port over the engine, and how to listen. */
+
+import { EACCES, EADDRINUSE, EEXIST, EPERM } from '../core/errno.js';
+import { StrakeError } from '../core/errors.js';
+import type { Transport } from '../ports/transport.js';
+import { type Engine, OP_ACCEPT, OP_RECEIVE } from './engine.js';
+import { nativeError } from './native.js';
+
+export class UringTransport implements Transport {
+  private readonly engine: Engine;
+
+  constructor(engine: Engine) {
+    this.engine = engine;
+  }
+
+  accept(listener: number, token: number): void {
+    this.engine.entry(OP_ACCEPT, token, listener);
+  }
+
+  receive(file: number, memory: number, lengthBytes: number, flags: number, token: number): void {
+    const { engine } = this;
+    const word = engine.entry(OP_RECEIVE, token, file);
+    engine.words[word + 3] = lengthBytes;
+    engine.words[word + 6] = memory;
+    engine.words[word + 7] = flags;
+  }
+
+  addPiece(memory: number, lengthBytes: number): void {
+    this.engine.addPiece(memory, lengthBytes);
+  }
+
+  send(file: number, token: number): void {
+    this.engine.sendPieces(file, token);
+  }
+
+  shutdown(file: number): void {
+    this.engine.native.shutdownSocket(file);
+  }
+
+  close(file: number): void {
+    this.engine.native.closeFile(file);
+  }
+}
+
+/** Where to listen: a unix socket, or a TCP address. */
+export type ListenAddress = { readonly path: string } | { readonly host: string; readonly port: number };
+
+/** A listening socket: its file, and its port if it has one. */
+export interface Listener {
+  readonly file: number;
+  readonly port: number | undefined;
+}
+
+/** Listens. Throws `ERR_STRAKE_ADDRESS_IN_USE`, `ERR_STRAKE_NO_PERMISSION` or `ERR_STRAKE_ADDRESS`. */
+export function listen(engine: Engine, address: ListenAddress): Listener {
+  const where = 'path' in address ? address.path : `${address.host}:${address.port}`;
+  try {
+    if ('path' in address) return { file: engine.native.listenUnix(address.path), port: undefined };
+    return engine.native.listenTcp(address.host, address.port);
+  } catch (error) {
+    throw listenError(nativeError(error, 'ADDRESS'), where);
+  }
+}
+
+function listenError(error: StrakeError, where: string): StrakeError {
+  const options = { cause: error, ...(error.errno === undefined ? {} : { errno: error.errno }), syscall: 'listen' };
+  switch (error.errno) {
+    case EADDRINUSE:
+      return new StrakeError('ADDRESS_IN_USE', `another server listens at ${where}`, options);
+    case EEXIST:
+      return new StrakeError('ADDRESS', `cannot listen at ${where}: a file that is not a socket is there`, options);
+    case EACCES:
+    case EPERM:
+      return new StrakeError('NO_PERMISSION', `cannot listen at ${where}: no permission`, {
+        ...options,
+        remedy: 'Choose a path in a folder of yours, or a port above 1023.',
+      });
+    default:
+      return new StrakeError('ADDRESS', `cannot listen at ${where}: ${error.message}`, options);
+  }
+}

@@ -1,0 +1,95 @@
+/**
+ * The messages between a process's main thread and its shards: the control plane of a node, never its data.
+ */
+
+import type { WireError } from '../core/errors.js';
+import type { DeviceGeometry } from '../ports/device.js';
+import type { EngineKind } from '../uring/engine.js';
+import type { FaultRule } from '../uring/native.js';
+import type { ListenAddress } from '../uring/transport.js';
+
+/** What a shard is started with. */
+export interface ShardStart {
+  readonly kind: EngineKind;
+  /** Where control messages come from; transferred. */
+  readonly port: import('node:worker_threads').MessagePort;
+  /** Memory of the rings to and from the main thread's client. */
+  readonly requests: SharedArrayBuffer;
+  readonly replies: SharedArrayBuffer;
+  /** The main thread's engine, to be woken for replies. */
+  readonly clientEngine: number;
+}
+
+/** What a shard says when it is ready. */
+export interface ShardReady {
+  readonly engine: number;
+  /** Its memory, and where in it the client's buffers begin. */
+  readonly arena: Uint8Array;
+  readonly clientMemory: number;
+  readonly threadId: number;
+}
+
+/** Opens a device in a shard: a handle of the addon, or a null device. */
+export interface OpenMessage {
+  readonly handle: number | null;
+  readonly geometry: DeviceGeometry;
+  readonly readOnly: boolean;
+  readonly faults: readonly FaultRule[];
+}
+
+/** Serves a device under a name. */
+export interface ListenMessage {
+  readonly device: number;
+  readonly address: ListenAddress;
+  readonly name: string;
+  readonly description: string;
+  readonly readOnly: boolean;
+  readonly connectionsMax: number;
+}
+
+/** A load that a shard puts on a device by itself; see `load.ts`. */
+export interface LoadMessage {
+  readonly device: number;
+  readonly pattern: 'read' | 'write' | 'randread' | 'randwrite' | 'mixed' | 'sync';
+  readonly blockBytes: number;
+  readonly depth: number;
+  readonly milliseconds: number;
+  readonly seed: number;
+}
+
+/** What a load achieved. */
+export interface LoadResult {
+  readonly operations: number;
+  readonly bytes: number;
+  readonly errors: number;
+  readonly seconds: number;
+  readonly latencyUsMean: number;
+  readonly latencyUsP99: number;
+}
+
+/** Requests by name: what is sent, and what comes back. */
+export interface ShardCalls {
+  open: { request: OpenMessage; response: { device: number } };
+  close: { request: { device: number }; response: null };
+  listen: { request: ListenMessage; response: { server: number; port: number | undefined } };
+  unlisten: { request: { server: number; drainMs: number }; response: null };
+  stats: { request: null; response: import('./shard-stats.js').ShardStats };
+  load: { request: LoadMessage; response: LoadResult };
+  stop: { request: { graceMs: number }; response: null };
+}
+
+export type ShardCallName = keyof ShardCalls;
+
+/** A call on its way to a shard. */
+export interface CallMessage<Name extends ShardCallName = ShardCallName> {
+  readonly id: number;
+  readonly name: Name;
+  readonly request: ShardCalls[Name]['request'];
+}
+
+/** Its answer. */
+export type AnswerMessage =
+  | { readonly id: number; readonly response: unknown }
+  | { readonly id: number; readonly error: WireError }
+  | { readonly ready: ShardReady }
+  | { readonly fenced: { readonly device: number; readonly fence: number } };

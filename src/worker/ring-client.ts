@@ -1,0 +1,195 @@
+/**
+ * The client's end of the rings to a shard, used by the thread that embeds Strake.
+ *
+ * Requests are cut into pieces that fit a buffer. A piece that finds no buffer, no tag or no room in the ring waits in a queue
+ * here; the number of callers' requests is theirs to bound, and each waits with its own promise.
+ */
+
+import { BufferPool, type PooledBuffer } from '../core/buffer-pool.js';
+import { ECANCELED } from '../core/errno.js';
+import { BLOCK_BYTES, CLIENT_BUFFER_CLASSES, CLIENT_CHUNK_BYTES, CLIENT_REQUESTS_MAX } from '../core/limits.js';
+import { alignDown } from '../core/units.js';
+import { COMPLETION_ABANDONED } from '../ports/completion.js';
+import { RingConsumer, RingProducer } from '../ring/spsc-ring.js';
+import { native } from '../uring/native.js';
+import { REPLY_LATE, REQUEST_READ, REQUEST_WRITE } from './ring-protocol.js';
+
+/** Where the client's side is tied to a shard. */
+export interface RingClientOptions {
+  readonly requests: SharedArrayBuffer;
+  readonly replies: SharedArrayBuffer;
+  /** The shard's memory, and where the client's buffers begin. */
+  readonly arena: Uint8Array;
+  readonly memoryStart: number;
+  /** Wakes the shard. */
+  readonly wakeShard: () => void;
+  /** Called when the first request is begun and when the last has ended. */
+  readonly onBusy: (busy: boolean) => void;
+}
+
+/** One piece on its way. */
+interface Flight {
+  op: number;
+  device: number;
+  offset: number;
+  length: number;
+  span: number;
+  flags: number;
+  buffer: PooledBuffer | null;
+  memory: number;
+  /** The caller's bytes, and where in them the piece lies. */
+  bytes: Uint8Array | null;
+  at: number;
+  /** Called with 0 or a negative errno. */
+  done: (result: number) => void;
+}
+
+export class RingClient {
+  private readonly options: RingClientOptions;
+  private readonly requests: RingProducer;
+  private readonly replies: RingConsumer;
+  private readonly pool: BufferPool;
+  private readonly flights: (Flight | undefined)[] = [];
+  private readonly freeTags: number[] = [];
+  private readonly queue: Flight[] = [];
+  private running = 0;
+  private dead = false;
+
+  constructor(options: RingClientOptions) {
+    this.options = options;
+    this.requests = new RingProducer(options.requests);
+    this.replies = new RingConsumer(options.replies);
+    this.pool = new BufferPool(options.memoryStart, CLIENT_BUFFER_CLASSES);
+    for (let tag = CLIENT_REQUESTS_MAX - 1; tag >= 0; tag -= 1) this.freeTags.push(tag);
+    this.replies.sleep();
+  }
+
+  /** Reads or writes `bytes` at `offset`. Resolves with 0 or the first negative errno. */
+  transfer(write: boolean, device: number, offset: number, bytes: Uint8Array, flags: number): Promise<number> {
+    const op = write ? REQUEST_WRITE : REQUEST_READ;
+    const end = offset + bytes.length;
+    return new Promise((resolve) => {
+      let left = 1;
+      let worst = 0;
+      const done = (result: number) => {
+        if (result < 0 && worst === 0) worst = result;
+        left -= 1;
+        if (left === 0) resolve(worst);
+      };
+      for (let at = offset; at < end; ) {
+        const stop = Math.min(end, alignDown(at, CLIENT_CHUNK_BYTES) + CLIENT_CHUNK_BYTES);
+        left += 1;
+        this.begin({
+          op,
+          device,
+          offset: at,
+          length: stop - at,
+          span: 0,
+          flags,
+          buffer: null,
+          memory: 0,
+          bytes,
+          at: at - offset,
+          done,
+        });
+        at = stop;
+      }
+      done(0);
+    });
+  }
+
+  /** A flush, discard or zeroing. Resolves with 0 or a negative errno. */
+  command(op: number, device: number, offset: number, span: number, flags: number): Promise<number> {
+    return new Promise((done) => {
+      const none = { length: 0, buffer: null, memory: 0, bytes: null, at: 0 };
+      this.begin({ op, device, offset, span, flags, ...none, done });
+    });
+  }
+
+  private begin(flight: Flight): void {
+    if (this.dead) {
+      flight.done(-ECANCELED);
+      return;
+    }
+    this.running += 1;
+    if (this.running === 1) this.options.onBusy(true);
+    if (this.queue.length > 0 || !this.start(flight)) this.queue.push(flight);
+  }
+
+  /** Sends a piece to the shard, or returns false if it has to wait. */
+  private start(flight: Flight): boolean {
+    if (this.freeTags.length === 0) return false;
+    const within = flight.offset % BLOCK_BYTES;
+    if (flight.bytes !== null) {
+      flight.buffer = this.pool.take(within + flight.length);
+      if (flight.buffer === null) return false;
+      flight.memory = flight.buffer.memory + within;
+    }
+    const word = this.requests.reserve();
+    if (word < 0) throw new Error('the request ring has fewer entries than there are tags');
+    const tag = this.freeTags.pop() as number;
+    this.flights[tag] = flight;
+    if (flight.bytes !== null && flight.op === REQUEST_WRITE) {
+      native().copyBytes(this.options.arena, flight.memory, flight.bytes, flight.at, flight.length);
+    }
+    const { words, floats } = this.requests;
+    words[word] = flight.op;
+    words[word + 1] = tag;
+    words[word + 2] = flight.device;
+    words[word + 3] = flight.length;
+    floats[(word >> 1) + 2] = flight.offset;
+    words[word + 6] = flight.memory;
+    words[word + 7] = flight.flags;
+    floats[(word >> 1) + 4] = flight.span;
+    if (this.requests.publish()) this.options.wakeShard();
+    return true;
+  }
+
+  /** Takes the shard's replies. Called when it has woken this thread. */
+  drain(): void {
+    const { replies } = this;
+    const { words } = replies;
+    do {
+      for (let word = replies.next(); word >= 0; word = replies.next()) {
+        if (words[word] === REPLY_LATE) this.releaseLate(words[word + 4]);
+        else this.end(words[word + 1], words[word + 2], words[word + 3]);
+      }
+      replies.release();
+    } while (!replies.sleep());
+    while (this.queue.length > 0 && this.start(this.queue[0])) this.queue.shift();
+  }
+
+  private end(tag: number, result: number, flags: number): void {
+    const flight = this.flights[tag];
+    if (flight === undefined) return;
+    this.flights[tag] = undefined;
+    this.freeTags.push(tag);
+    if (flight.buffer !== null && flight.bytes !== null && result >= 0 && flight.op === REQUEST_READ) {
+      native().copyBytes(flight.bytes, flight.at, this.options.arena, flight.memory, flight.length);
+    }
+    // The kernel may still write to a buffer that was given up: it comes back by `releaseLate`.
+    if (flight.buffer !== null && (flags & COMPLETION_ABANDONED) === 0) this.pool.release(flight.buffer);
+    this.finish(flight, result < 0 ? result : 0);
+  }
+
+  private finish(flight: Flight, result: number): void {
+    this.running -= 1;
+    flight.done(result);
+    if (this.running === 0) this.options.onBusy(false);
+  }
+
+  private releaseLate(memory: number): void {
+    const holds = (buffer: PooledBuffer) => memory >= buffer.memory && memory < buffer.memory + buffer.capacityBytes;
+    const buffer = this.pool.buffers.find(holds);
+    if (buffer?.taken) this.pool.release(buffer);
+  }
+
+  /** The shard is gone: everything on its way fails, and so does what comes later. */
+  abandon(): void {
+    if (this.dead) return;
+    this.dead = true;
+    const doomed = [...this.flights.filter((flight) => flight !== undefined), ...this.queue.splice(0)];
+    this.flights.length = 0;
+    for (const flight of doomed) this.finish(flight, -ECANCELED);
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * The shard's end of the rings to an in-process client: requests become operations on volumes, their ends become replies.
+ *
+ * Requests are checked as if they came from outside: a client that writes nonsense gets errors, and hurts nobody else.
+ */
+
+import { EBADF, EINVAL } from '../core/errno.js';
+import { CLIENT_CHUNK_BYTES, CLIENT_REQUESTS_MAX } from '../core/limits.js';
+import type { Watch, Watched } from '../core/watch.js';
+import type { CompletionPort } from '../ports/completion.js';
+import type { Volume } from '../ports/volume.js';
+import { RingConsumer, RingProducer } from '../ring/spsc-ring.js';
+import {
+  REPLY_DONE,
+  REPLY_LATE,
+  REQUEST_DISCARD,
+  REQUEST_FLUSH,
+  REQUEST_READ,
+  REQUEST_WRITE,
+  REQUEST_ZERO,
+} from './ring-protocol.js';
+
+export interface RingServiceOptions {
+  readonly requests: SharedArrayBuffer;
+  readonly replies: SharedArrayBuffer;
+  /** Where the client's buffers are, and how long that region is. */
+  readonly memoryStart: number;
+  readonly memoryBytes: number;
+  readonly volume: (device: number) => Volume | undefined;
+  /** Wakes the client. */
+  readonly wake: () => void;
+}
+
+export class RingService implements Watched {
+  private readonly completions: CompletionPort;
+  private readonly options: RingServiceOptions;
+  private readonly watch: Watch;
+  private readonly requests: RingConsumer;
+  private readonly replies: RingProducer;
+  private readonly token: number;
+  private running = 0;
+  private unpublished = false;
+  private readonly batchEnd = () => this.publish();
+
+  constructor(completions: CompletionPort, watch: Watch, options: RingServiceOptions) {
+    this.completions = completions;
+    this.watch = watch;
+    this.options = options;
+    this.requests = new RingConsumer(options.requests);
+    this.replies = new RingProducer(options.replies);
+    this.token = completions.register({
+      complete: (tag, result, flags) => {
+        this.running -= 1;
+        this.reply(REPLY_DONE, tag, result, flags, 0);
+      },
+    });
+    completions.onBatchEnd(this.batchEnd);
+    watch.add(this);
+    this.drain();
+  }
+
+  get busy(): boolean {
+    return this.running > 0;
+  }
+
+  tick(): void {}
+
+  /** Takes what the client has written. Called when it has woken this shard. */
+  drain(): void {
+    const { requests } = this;
+    do {
+      for (let word = requests.next(); word >= 0; word = requests.next()) this.begin(word);
+      requests.release();
+    } while (!requests.sleep());
+  }
+
+  private begin(word: number): void {
+    const { words, floats } = this.requests;
+    const op = words[word];
+    const tag = words[word + 1];
+    const length = words[word + 3];
+    const offset = floats[(word >> 1) + 2];
+    const memory = words[word + 6];
+    const flags = words[word + 7];
+    const span = floats[(word >> 1) + 4];
+    if (tag < 0 || tag >= CLIENT_REQUESTS_MAX) return;
+    const volume = this.options.volume(words[word + 2]);
+    const error = volume === undefined ? EBADF : this.check(op, volume, offset, length, span, memory);
+    if (volume === undefined || error !== 0) {
+      this.reply(REPLY_DONE, tag, -error, 0, 0);
+      return;
+    }
+    this.running += 1;
+    this.watch.start();
+    const token = this.token + tag;
+    switch (op) {
+      case REQUEST_READ:
+        volume.read(memory, length, offset, token);
+        break;
+      case REQUEST_WRITE:
+        volume.write(memory, length, offset, flags, token);
+        break;
+      case REQUEST_FLUSH:
+        volume.flush(token);
+        break;
+      case REQUEST_DISCARD:
+        volume.discardRange(offset, span, flags, token);
+        break;
+      default:
+        volume.zero(offset, span, flags, token);
+    }
+  }
+
+  private check(op: number, volume: Volume, offset: number, length: number, span: number, memory: number): number {
+    if (op === REQUEST_FLUSH) return 0;
+    if (!Number.isSafeInteger(offset) || offset < 0) return EINVAL;
+    if (op === REQUEST_DISCARD || op === REQUEST_ZERO) {
+      return Number.isSafeInteger(span) && span > 0 && offset + span <= volume.sizeBytes ? 0 : EINVAL;
+    }
+    if (op !== REQUEST_READ && op !== REQUEST_WRITE) return EINVAL;
+    if (length <= 0 || length > CLIENT_CHUNK_BYTES || offset + length > volume.sizeBytes) return EINVAL;
+    const { memoryStart, memoryBytes } = this.options;
+    return memory >= memoryStart && memory + length <= memoryStart + memoryBytes ? 0 : EINVAL;
+  }
+
+  private reply(kind: number, tag: number, result: number, flags: number, memory: number): void {
+    const word = this.replies.reserve();
+    // The ring has an entry for each request in flight, and as many again for what is late.
+    if (word < 0) throw new Error('the reply ring of an in-process client is full');
+    const { words } = this.replies;
+    words[word] = kind;
+    words[word + 1] = tag;
+    words[word + 2] = result;
+    words[word + 3] = flags;
+    words[word + 4] = memory;
+    this.unpublished = true;
+  }
+
+  /** Tells the client of memory that the kernel has given back, if it is the client's. */
+  onLateMemory(memory: number): boolean {
+    const { memoryStart, memoryBytes } = this.options;
+    if (memory < memoryStart || memory >= memoryStart + memoryBytes) return false;
+    this.reply(REPLY_LATE, 0, 0, 0, memory);
+    return true;
+  }
+
+  private publish(): void {
+    if (!this.unpublished) return;
+    this.unpublished = false;
+    if (this.replies.publish()) this.options.wake();
+  }
+
+  close(): void {
+    this.watch.remove(this);
+    this.completions.offBatchEnd(this.batchEnd);
+    this.completions.unregister(this.token);
+  }
+}

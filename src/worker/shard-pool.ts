@@ -1,0 +1,235 @@
+/**
+ * The shards of a process, seen from its main thread.
+ *
+ * Each shard is one long task in a worker of a Piscina pool whose threads all exist from the beginning. A shard that dies is
+ * replaced: whoever has devices or servers on it is told, and sets them up again on its successor.
+ */
+
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { Piscina } from 'piscina';
+import { StrakeError } from '../core/errors.js';
+import { CLIENT_RING_ENTRIES } from '../core/limits.js';
+import { createRing } from '../ring/spsc-ring.js';
+import { Engine, type EngineKind } from '../uring/engine.js';
+import { native } from '../uring/native.js';
+import type { AnswerMessage, ShardCallName, ShardCalls, ShardReady, ShardStart } from './messages.js';
+import { RingClient } from './ring-client.js';
+
+interface Pending {
+  readonly resolve: (response: unknown) => void;
+  readonly reject: (error: StrakeError) => void;
+}
+
+/** A shard's life between one start and its end. */
+export class ShardLink {
+  readonly ready: ShardReady;
+  readonly client: RingClient;
+  private readonly port: MessagePort;
+  private readonly pending = new Map<number, Pending>();
+  private nextId = 1;
+  private refs = 0;
+  private dead: StrakeError | null = null;
+  /** Called when a device has been fenced. */
+  onFenced: (device: number, fence: number) => void = () => {};
+
+  constructor(port: MessagePort, ready: ShardReady, client: RingClient) {
+    this.port = port;
+    this.ready = ready;
+    this.client = client;
+    port.on('message', (message: AnswerMessage) => this.answer(message));
+    port.unref();
+  }
+
+  private answer(message: AnswerMessage): void {
+    if ('fenced' in message) this.onFenced(message.fenced.device, message.fenced.fence);
+    if (!('id' in message)) return;
+    const pending = this.pending.get(message.id);
+    if (pending === undefined) return;
+    this.pending.delete(message.id);
+    this.unref();
+    if ('error' in message) pending.reject(StrakeError.fromWire(message.error));
+    else pending.resolve(message.response);
+  }
+
+  /** Asks the shard for something. */
+  call<Name extends ShardCallName>(
+    name: Name,
+    request: ShardCalls[Name]['request'],
+  ): Promise<ShardCalls[Name]['response']> {
+    if (this.dead !== null) return Promise.reject(this.dead);
+    return new Promise((resolve, reject) => {
+      const id = this.nextId++;
+      this.pending.set(id, { resolve: resolve as Pending['resolve'], reject });
+      this.ref();
+      this.port.postMessage({ id, name, request });
+    });
+  }
+
+  /** Keeps the process alive. */
+  ref(): void {
+    this.refs += 1;
+    if (this.refs === 1) this.port.ref();
+  }
+
+  /** Undoes one `ref`. */
+  unref(): void {
+    this.refs -= 1;
+    if (this.refs === 0) this.port.unref();
+  }
+
+  /** The shard has ended: whatever is pending fails. */
+  abandon(error: StrakeError): void {
+    this.dead = error;
+    this.port.close();
+    for (const { reject } of this.pending.values()) reject(error);
+    this.pending.clear();
+    this.client.abandon();
+  }
+}
+
+/** One place in the pool, occupied by one shard after another. */
+class ShardSlot {
+  link: ShardLink | null = null;
+}
+
+export interface ShardPoolOptions {
+  readonly kind: EngineKind;
+  readonly shards: number;
+  /** The program of a shard. */
+  readonly program: URL;
+  /** Called when a shard has died, after a new one is ready in its place. */
+  readonly onReplaced: (shard: number, link: ShardLink) => void;
+  /** Called when a shard that died could not be replaced. */
+  readonly onLost: (shard: number, error: StrakeError) => void;
+}
+
+export class ShardPool {
+  readonly kind: EngineKind;
+  /** The main thread's own engine: it is woken by shards, and wakes them. */
+  private readonly engine: Engine;
+  private readonly options: ShardPoolOptions;
+  private readonly piscina: Piscina;
+  private readonly slots: ShardSlot[] = [];
+  /** Memory of shards that ended while the kernel might still write to it; kept for ever. */
+  private readonly quarantine: Uint8Array[] = [];
+  private leftInFlight = 0;
+  private busyClients = 0;
+  private closing = false;
+
+  private constructor(options: ShardPoolOptions) {
+    this.options = options;
+    this.kind = options.kind;
+    this.engine = new Engine({ kind: options.kind, blocking: false, arenaBytes: 4096, operationsMax: 64, filesMax: 4 });
+    this.engine.onWake = () => {
+      for (const slot of this.slots) slot.link?.client.drain();
+    };
+    this.piscina = new Piscina({
+      filename: options.program.href,
+      minThreads: options.shards,
+      maxThreads: options.shards,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      // The default freezes the event loop of an idle worker, and with it its message port.
+      atomics: 'disabled',
+      recordTiming: false,
+    });
+  }
+
+  /** Starts all shards. */
+  static async start(options: ShardPoolOptions): Promise<ShardPool> {
+    const pool = new ShardPool(options);
+    try {
+      for (let shard = 0; shard < options.shards; shard += 1) {
+        pool.slots.push(new ShardSlot());
+        await pool.startShard(shard);
+      }
+    } catch (error) {
+      await pool.close(0);
+      throw error;
+    }
+    return pool;
+  }
+
+  get size(): number {
+    return this.slots.length;
+  }
+
+  /** The shard in this place. Throws `ERR_STRAKE_WORKER_DIED` while it is being replaced. */
+  link(shard: number): ShardLink {
+    const { link } = this.slots[shard];
+    if (link === null) throw new StrakeError('WORKER_DIED', `shard ${shard} has ended and is being replaced`);
+    return link;
+  }
+
+  private async startShard(shard: number): Promise<ShardLink> {
+    const slot = this.slots[shard];
+    const { port1, port2 } = new MessageChannel();
+    const requests = createRing(CLIENT_RING_ENTRIES);
+    const replies = createRing(CLIENT_RING_ENTRIES);
+    const start: ShardStart = { kind: this.kind, port: port2, requests, replies, clientEngine: this.engine.id };
+    const ended = this.piscina.run(start, { transferList: [port2] });
+    const ready = await new Promise<ShardReady>((resolve, reject) => {
+      port1.once('message', (message: AnswerMessage) => {
+        if ('ready' in message) resolve(message.ready);
+      });
+      ended.then(() => reject(new Error('the shard ended at once')), reject);
+    }).catch((cause: unknown) => {
+      port1.close();
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new StrakeError('WORKER_DIED', `shard ${shard} did not start: ${reason}`, { cause });
+    });
+    for (const thread of this.piscina.threads) thread.unref();
+    const client = new RingClient({
+      requests,
+      replies,
+      arena: ready.arena,
+      memoryStart: ready.clientMemory,
+      wakeShard: () => this.engine.wake(ready.engine),
+      onBusy: (busy) => this.onBusy(busy),
+    });
+    const link = new ShardLink(port1, ready, client);
+    slot.link = link;
+    ended.then(
+      () => {},
+      (cause: unknown) => this.replace(shard, link, cause),
+    );
+    return link;
+  }
+
+  private onBusy(busy: boolean): void {
+    this.busyClients += busy ? 1 : -1;
+    this.engine.native.setRef(this.busyClients > 0);
+  }
+
+  private async replace(shard: number, dead: ShardLink, cause: unknown): Promise<void> {
+    const slot = this.slots[shard];
+    slot.link = null;
+    const left = native().leftInFlight();
+    if (left > this.leftInFlight) this.quarantine.push(dead.ready.arena);
+    this.leftInFlight = left;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const error = new StrakeError('WORKER_DIED', `shard ${shard} has ended: ${reason}`, { cause });
+    dead.abandon(error);
+    if (this.closing) return;
+    try {
+      const link = await this.startShard(shard);
+      this.options.onReplaced(shard, link);
+    } catch (failure) {
+      this.options.onLost(shard, failure as StrakeError);
+    }
+  }
+
+  /** Stops all shards: servers drain for at most `drainMs`, devices are closed. */
+  async close(drainMs: number): Promise<void> {
+    this.closing = true;
+    const links = this.slots.flatMap(({ link }) => (link === null ? [] : [link]));
+    await Promise.allSettled(links.map((link) => link.call('stop', { graceMs: drainMs })));
+    await this.piscina.destroy();
+    this.engine.close(0);
+  }
+
+  /** Ends a shard's thread the hard way, for tests of what happens then. */
+  async kill(shard: number): Promise<void> {
+    const { threadId } = this.link(shard).ready;
+    await this.piscina.threads.find((thread) => thread.threadId === threadId)?.terminate();
+  }
+}
