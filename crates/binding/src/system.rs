@@ -69,7 +69,7 @@ pub fn crc32c(view: View, offset: u32, length: u32, initial: u32) -> Result<u32>
 }
 
 /// Name of the CRC32C kernel that this processor runs.
-#[napi]
+#[napi(js_name = "crc32cKernel")]
 pub fn crc32c_kernel() -> String {
     strake_codec::crc32c::kernel()
 }
