@@ -1,0 +1,67 @@
+#!/usr/bin/env node
+/** The `strake` command. */
+
+import { Command, CommanderError } from 'commander';
+import { StrakeError } from '../core/errors.js';
+import { VERSION } from '../embed/version.js';
+import { addBench } from './bench.js';
+import { addDevice } from './device.js';
+import { addDoctor } from './doctor.js';
+import { addExplain } from './explain.js';
+import { addExport } from './export.js';
+import { EXIT_FAILED, EXIT_USAGE, FORMATS, type OutputFormat, printError } from './output.js';
+
+const EXIT_CODES = `
+Exit codes: 0 ok; 1 failed; 2 usage; 3 degraded (only with --exit-code); 4 unavailable or timed out; 5 refused for
+safety; 130 interrupted.`;
+
+/** The format asked for, found before the command line is known to be valid. */
+function wantedFormat(args: readonly string[]): OutputFormat {
+  const at = args.findIndex((arg) => arg === '-o' || arg === '--output');
+  const joined = args.find((arg) => /^(-o|--output)=/.test(arg))?.split('=')[1];
+  const word = joined ?? (at >= 0 ? args[at + 1] : undefined);
+  return FORMATS.find((format) => format === word) ?? 'table';
+}
+
+/** Makes every command report usage errors with the same exit code. */
+function overrideExits(command: Command): void {
+  command.exitOverride();
+  for (const child of command.commands) overrideExits(child);
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const program = new Command('strake');
+  program.description('Drives raw block devices and serves them over NBD').version(VERSION);
+  program.addHelpText('after', EXIT_CODES);
+  let exitCode = 0;
+  const onExit = (code: number) => {
+    exitCode = code;
+  };
+  addExport(program, onExit);
+  addDevice(program, onExit);
+  addDoctor(program, onExit);
+  addBench(program, onExit);
+  addExplain(program, onExit);
+  overrideExits(program);
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+    if (!(error instanceof StrakeError)) {
+      process.stderr.write(`strake: this is a bug: ${error instanceof Error ? error.stack : String(error)}\n`);
+      return EXIT_FAILED;
+    }
+    return printError(error, wantedFormat(args));
+  }
+}
+
+main(process.argv.slice(2)).then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+    process.exitCode = EXIT_FAILED;
+  },
+);
