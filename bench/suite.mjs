@@ -1,0 +1,106 @@
+/**
+ * The bench suite: makes scratch files, measures all rows on them, and writes the report.
+ *
+ * A smoke run measures a few rows for an instant, to show that the suite works; its numbers mean nothing, and are kept
+ * apart from those of a real run.
+ */
+
+import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { figuresOf } from '../dist/bench/figures.js';
+import { idleFigures } from '../dist/bench/idle.js';
+import { run, tool } from '../dist/bench/processes.js';
+import { htmlReport, markdownReport, terminalRows } from '../dist/bench/report.js';
+import { ROWS, SMOKE_ROWS } from '../dist/bench/rows.js';
+import { runBench } from '../dist/bench/run.js';
+import { table } from '../dist/cli/output.js';
+import { parseBytes } from '../dist/core/units.js';
+
+const out = join(dirname(fileURLToPath(import.meta.url)), 'out');
+const PARTIES = ['strake', 'fio', 'qemu-nbd', 'nbdkit'];
+/** One file for each party, and one more, so that parties and files do not rotate in step. */
+const FILES = 5;
+
+/** Files whose blocks are all written, as a device's are. */
+async function makeFiles(folder, count, sizeBytes) {
+  const { bavail, bsize } = statfsSync(folder);
+  const needed = count * sizeBytes * 1.1;
+  if (bavail * bsize < needed) {
+    throw new Error(
+      `${folder} has too little space: ${Math.ceil(needed / 2 ** 20)} MiB are needed (--size makes less)`,
+    );
+  }
+  const files = Array.from({ length: count }, (_, index) => join(folder, `scratch-${index}.img`));
+  for (const file of files) {
+    const how = ['--ioengine=io_uring', '--direct=1', '--iodepth=8', '--fallocate=posix', '--end_fsync=1'];
+    await run(tool('fio'), [
+      '--name=fill',
+      `--filename=${file}`,
+      '--rw=write',
+      '--bs=1M',
+      `--size=${sizeBytes}`,
+      ...how,
+    ]);
+  }
+  return files;
+}
+
+function options(args) {
+  const { values } = parseArgs({
+    args,
+    options: {
+      output: { type: 'string', short: 'o', default: 'table' },
+      only: { type: 'string', default: '' },
+      seconds: { type: 'string' },
+      rounds: { type: 'string' },
+      size: { type: 'string' },
+      smoke: { type: 'boolean', default: false },
+    },
+  });
+  const smoke = values.smoke;
+  const seconds = Number(values.seconds ?? (smoke ? 0.2 : 2));
+  const rounds = Number(values.rounds ?? (smoke ? 1 : 5));
+  if (!(seconds > 0) || !Number.isInteger(rounds) || rounds < 1)
+    throw new Error('--seconds and --rounds are above zero');
+  if (!['table', 'json'].includes(values.output)) throw new Error('-o is table or json');
+  const sizeBytes = parseBytes(values.size ?? (smoke ? '64M' : '1G'));
+  const rows = (smoke ? SMOKE_ROWS : ROWS).filter(({ id }) => id.startsWith(values.only));
+  if (rows.length === 0) throw new Error(`no row begins with ${values.only}`);
+  return { ...values, smoke, seconds, rounds, sizeBytes, rows };
+}
+
+/** Runs the suite. Returns the exit code. */
+export async function runSuite(args) {
+  const { rows, seconds, rounds, sizeBytes, smoke, output } = options(args);
+  mkdirSync(out, { recursive: true });
+  const folder = mkdtempSync(join(out, 'scratch-'));
+  try {
+    for (const name of PARTIES.slice(1)) tool(name);
+    const onProgress = (text) => process.stderr.write(`${text}\n`);
+    onProgress(`${rows.length} rows, ${rounds} rounds, ${seconds} s each`);
+    const files = await makeFiles(folder, FILES, sizeBytes);
+    const result = await runBench({ rows, files, sizeBytes, rounds, seconds, folder, parties: PARTIES, onProgress });
+    const figures = [...figuresOf(result.rows), ...(await idleFigures(folder, smoke ? 1 : 10))];
+    const data = { schema: 'strake.bench', version: 1, ...result, figures };
+    const name = smoke ? 'smoke' : 'results';
+    writeFileSync(join(out, `${name}.json`), `${JSON.stringify(data, null, 2)}\n`);
+    writeFileSync(join(out, smoke ? 'smoke.md' : 'report.md'), markdownReport(result, figures));
+    writeFileSync(join(out, smoke ? 'smoke.html' : 'report.html'), htmlReport(result, figures));
+    if (output === 'json') {
+      process.stdout.write(`${JSON.stringify(data, null, 2)}\n`);
+    } else {
+      const { header, rows: cells } = terminalRows(result);
+      const met = figures.map((one) => [one.name, one.value?.toFixed(3) ?? '–', String(one.met ?? 'not measured')]);
+      process.stdout.write(`${table(header, cells)}\n\n${table(['figure', 'measured', 'met'], met)}\n`);
+      process.stdout.write(`\nreport: ${join('bench', 'out', smoke ? 'smoke.html' : 'report.html')}\n`);
+    }
+    return 0;
+  } catch (error) {
+    process.stderr.write(`bench: ${error.message}${error.remedy ? `\n  ${error.remedy}` : ''}\n`);
+    return 1;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}

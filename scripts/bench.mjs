@@ -1,0 +1,10 @@
+/**
+ * `npm run bench`: the whole suite on scratch files, with results in bench/out: results.json, report.md and report.html.
+ * Options: -o json, --only PREFIX, --seconds N, --rounds N, --size SIZE, --smoke.
+ */
+
+import { setup } from './setup.mjs';
+
+setup();
+const { runSuite } = await import('../bench/suite.mjs');
+process.exitCode = await runSuite(process.argv.slice(2));

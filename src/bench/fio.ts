@@ -1,0 +1,99 @@
+/** fio: the client of all servers, and the rival that uses the device without one. */
+
+import { StrakeError } from '../core/errors.js';
+import { run, tool } from './processes.js';
+import type { Pattern, Row } from './rows.js';
+
+/** What one run achieved. */
+export interface Measurement {
+  /** In the row's unit. */
+  readonly value: number;
+  readonly operations: number;
+  readonly latencyUsMean: number;
+  readonly latencyUsP99: number;
+  /** Processor time of the server, or of whoever drives the device, per operation. */
+  readonly cpuUsPerOperation: number;
+  /** Peak memory of that process; 0 where it was not measured. */
+  readonly peakMemoryBytes: number;
+}
+
+interface FioDirection {
+  readonly iops: number;
+  readonly bw_bytes: number;
+  readonly total_ios: number;
+  readonly runtime: number;
+  readonly lat_ns: { readonly mean: number };
+  readonly clat_ns: { readonly percentile?: Readonly<Record<string, number>> };
+}
+
+interface FioJob {
+  readonly read: FioDirection;
+  readonly write: FioDirection;
+  readonly usr_cpu: number;
+  readonly sys_cpu: number;
+  readonly error: number;
+}
+
+const FIO_PATTERN: Record<Pattern, readonly string[]> = {
+  read: ['--rw=read'],
+  write: ['--rw=write'],
+  randread: ['--rw=randread'],
+  randwrite: ['--rw=randwrite'],
+  mixed: ['--rw=randrw', '--rwmixread=70'],
+  sync: ['--rw=randwrite', '--fsync=1'],
+};
+
+/** Where fio works: a file or device, or a server. */
+export type FioTarget = { readonly file: string } | { readonly uri: string };
+
+/** Runs fio on a row's pattern for `seconds`. */
+export async function runFio(row: Row, target: FioTarget, sizeBytes: number, seconds: number): Promise<FioJob> {
+  const where =
+    'file' in target
+      ? [
+          `--filename=${target.file.replace(/:/g, '\\:')}`,
+          '--ioengine=io_uring',
+          '--direct=1',
+          '--fixedbufs',
+          '--registerfiles',
+        ]
+      : ['--ioengine=nbd', `--uri=${target.uri}`];
+  const args = [
+    '--name=bench',
+    ...where,
+    '--thread',
+    ...FIO_PATTERN[row.pattern],
+    `--bs=${row.blockBytes}`,
+    `--iodepth=${row.depth}`,
+    `--size=${sizeBytes}`,
+    '--time_based',
+    `--runtime=${Math.round(seconds * 1000)}ms`,
+    '--norandommap',
+    '--allrandrepeat=1',
+    '--output-format=json',
+  ];
+  const output = await run(tool('fio'), args);
+  const parsed: unknown = JSON.parse(output.slice(output.indexOf('{')));
+  const job = (parsed as { jobs: FioJob[] }).jobs[0];
+  if (job.error !== 0) throw new StrakeError('IO', `fio reported error ${job.error} in ${row.id}`);
+  return job;
+}
+
+/** A row's figures from fio's, with the processor time of the server if there is one. */
+export function measurementOf(row: Row, job: FioJob, serverCpuUs?: number): Omit<Measurement, 'peakMemoryBytes'> {
+  const { read, write } = job;
+  const operations = read.total_ios + write.total_ios;
+  if (operations === 0) throw new StrakeError('IO', `fio did nothing in ${row.id}`);
+  const weigh = (pick: (direction: FioDirection) => number) =>
+    (pick(read) * read.total_ios + pick(write) * write.total_ios) / operations;
+  const p99 = (direction: FioDirection) => direction.clat_ns.percentile?.['99.000000'] ?? 0;
+  const runtimeUs = Math.max(read.runtime, write.runtime) * 1000;
+  const ownCpuUs = ((job.usr_cpu + job.sys_cpu) / 100) * runtimeUs;
+  return {
+    value: row.unit === 'iops' ? read.iops + write.iops : (read.bw_bytes + write.bw_bytes) / 1e6,
+    operations,
+    latencyUsMean: weigh((direction) => direction.lat_ns.mean) / 1000,
+    latencyUsP99: Math.max(p99(read), p99(write)) / 1000,
+    cpuUsPerOperation: (serverCpuUs ?? ownCpuUs) / operations,
+  };
+}

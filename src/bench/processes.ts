@@ -1,0 +1,110 @@
+/** Starting, watching and measuring the processes of a bench. */
+
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+import { StrakeError } from '../core/errors.js';
+import { findProgram } from '../embed/programs.js';
+
+const PACKAGES: Record<string, string> = { fio: 'fio', 'qemu-nbd': 'qemu-utils', nbdkit: 'nbdkit' };
+/** Nothing starts this slowly unless something is wrong. */
+const START_MS = 20_000;
+const RETRY_MS = 10;
+
+/** Where a tool is. Throws `ERR_STRAKE_TOOL_MISSING` with the way to install it. */
+export function tool(name: string): string {
+  const path = findProgram(name);
+  if (path === undefined) {
+    const how = `apt-get install ${PACKAGES[name] ?? name}`;
+    throw new StrakeError('TOOL_MISSING', `${name} is not installed`, { remedy: `Install it: ${how}` });
+  }
+  return path;
+}
+
+/** Runs a program to its end. Resolves with its standard output. */
+export function run(program: string, args: readonly string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    execFile(program, [...args], { maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout);
+      else reject(new StrakeError('IO', `${program} failed: ${(stderr || error.message).trim().slice(0, 500)}`));
+    });
+  });
+}
+
+/** A process that serves until it is stopped. */
+export class ServerProcess {
+  readonly child: ChildProcess;
+  private readonly name: string;
+  private output = '';
+
+  constructor(name: string, program: string, args: readonly string[]) {
+    this.name = name;
+    this.child = spawn(program, [...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.child.stderr?.on('data', (chunk: Buffer) => {
+      this.output = (this.output + chunk.toString()).slice(-2000);
+    });
+  }
+
+  get pid(): number {
+    if (this.child.pid === undefined) throw new StrakeError('IO', `${this.name} did not start`);
+    return this.child.pid;
+  }
+
+  /** Resolves when somebody accepts connections at `socket`. */
+  async listening(socket: string): Promise<void> {
+    const gone = new Promise<never>((_, reject) => {
+      this.child.once('error', reject);
+      this.child.once('exit', (code) => {
+        reject(new StrakeError('IO', `${this.name} ended with ${code}: ${this.output.trim()}`));
+      });
+    });
+    const late = AbortSignal.timeout(START_MS);
+    const answered = untilAnswered(socket, late);
+    await Promise.race([answered, gone]);
+  }
+
+  /** Ends it and waits until it is gone. */
+  async stop(): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const gone = new Promise((resolve) => this.child.once('exit', resolve));
+    this.child.kill('SIGTERM');
+    await gone;
+  }
+}
+
+/** The system tells of the moment in which a socket is bound, but not of the one from which it is listened on. */
+async function untilAnswered(socket: string, signal: AbortSignal): Promise<void> {
+  while (!(existsSync(socket) && (await answers(socket)))) {
+    if (signal.aborted) throw new StrakeError('TIMED_OUT', `nobody listens at ${socket}`);
+    await pause(RETRY_MS);
+  }
+}
+
+function answers(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const client = connect(socket);
+    client.once('connect', () => {
+      client.destroy();
+      resolve(true);
+    });
+    client.once('error', () => resolve(false));
+  });
+}
+
+/** Clock ticks per second of /proc/PID/stat (USER_HZ, the same on all architectures that Strake runs on). */
+const TICKS_PER_SECOND = 100;
+
+/** Processor time of a process so far, in microseconds, all threads together. */
+export function processorTimeUs(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return ((Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND) * 1e6;
+}
+
+/** Memory of a process in bytes: the most so far, or now. */
+export function memoryBytes(pid: number, which: 'VmHWM' | 'VmRSS'): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const kib = new RegExp(`^${which}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1];
+  return Number(kib ?? 0) * 1024;
+}

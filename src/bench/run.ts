@@ -1,0 +1,129 @@
+/**
+ * The schedule of a bench.
+ *
+ * Rounds are interleaved: within a row, every party is measured once per round, in an order that rotates. Files rotate too:
+ * a file system may sit on storage whose parts differ by a factor of two, so a party must not keep one file. Between
+ * cells everything is written back, so that no party pays for what another has left behind. What is reported of a row
+ * is the median of its rounds, and of a comparison the median of the ratios within rounds.
+ */
+
+import { cpus, release, totalmem } from 'node:os';
+import { VERSION } from '../embed/version.js';
+import type { Measurement } from './fio.js';
+import { measure } from './parties.js';
+import { run } from './processes.js';
+import type { Party, Row } from './rows.js';
+import { median, type Spread, spread } from './statistics.js';
+
+export interface BenchOptions {
+  readonly rows: readonly Row[];
+  /** Files or devices that parties take turns on. */
+  readonly files: readonly string[];
+  readonly sizeBytes: number;
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly folder: string;
+  /** Parties that take part. */
+  readonly parties: readonly Party[];
+  readonly onProgress: (text: string) => void;
+}
+
+/** One row's result. `strake` and `rivals` are medians in `unit`. */
+export interface RowResult {
+  readonly id: string;
+  readonly unit: string;
+  readonly strake: number;
+  readonly rivals: Readonly<Record<string, number>>;
+  /** Strake's value divided by the rival's, round by round. */
+  readonly ratios: Readonly<Record<string, Spread>>;
+  readonly spreads: Readonly<Record<string, Spread>>;
+  readonly latencyUsMean: Readonly<Record<string, number>>;
+  readonly latencyUsP99: Readonly<Record<string, number>>;
+  readonly cpuUsPerOperation: Readonly<Record<string, number>>;
+  readonly peakMemoryBytes: Readonly<Record<string, number>>;
+}
+
+export interface Machine {
+  readonly processor: string;
+  readonly cores: number;
+  readonly memoryBytes: number;
+  readonly kernel: string;
+  readonly node: string;
+  readonly strake: string;
+}
+
+export interface BenchResult {
+  readonly time: string;
+  readonly machine: Machine;
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly sizeBytes: number;
+  readonly rows: readonly RowResult[];
+}
+
+type Measurements = Map<Party, Measurement[]>;
+
+function rotate<T>(list: readonly T[], by: number): T[] {
+  const at = by % list.length;
+  return [...list.slice(at), ...list.slice(0, at)];
+}
+
+async function measureRow(row: Row, options: BenchOptions): Promise<Measurements> {
+  const { files, sizeBytes, seconds, folder } = options;
+  const parties = row.parties.filter((party) => options.parties.includes(party));
+  const results: Measurements = new Map(parties.map((party) => [party, []]));
+  for (let round = 0; round < options.rounds; round += 1) {
+    for (const [position, party] of rotate(parties, round).entries()) {
+      await run('sync', []);
+      // The file depends on the party and the round, not on the position, so that each party sees each file.
+      const file = files[(parties.indexOf(party) + round) % files.length];
+      options.onProgress(`${row.id}  round ${round + 1}/${options.rounds}  ${position + 1}/${parties.length} ${party}`);
+      results.get(party)?.push(await measure({ row, party, file, sizeBytes, seconds, folder }));
+    }
+  }
+  return results;
+}
+
+function summarise(row: Row, results: Measurements): RowResult {
+  const own = results.get('strake') ?? [];
+  const byParty = <T>(pick: (list: readonly Measurement[]) => T): Record<string, T> =>
+    Object.fromEntries([...results].map(([party, list]) => [party, pick(list)]));
+  const rivals = [...results.keys()].filter((party) => party !== 'strake');
+  const values = (list: readonly Measurement[]) => list.map(({ value }) => value);
+  const ratio = (party: Party) =>
+    spread((results.get(party) ?? []).map(({ value }, round) => own[round].value / value));
+  const peak = byParty((list) => Math.max(...list.map(({ peakMemoryBytes }) => peakMemoryBytes)));
+  return {
+    id: row.id,
+    unit: row.unit,
+    strake: median(values(own)),
+    rivals: Object.fromEntries(rivals.map((party) => [party, median(values(results.get(party) ?? []))])),
+    ratios: Object.fromEntries(rivals.map((party) => [party, ratio(party)])),
+    spreads: byParty((list) => spread(values(list))),
+    latencyUsMean: byParty((list) => median(list.map(({ latencyUsMean }) => latencyUsMean))),
+    latencyUsP99: byParty((list) => median(list.map(({ latencyUsP99 }) => latencyUsP99))),
+    cpuUsPerOperation: byParty((list) => median(list.map(({ cpuUsPerOperation }) => cpuUsPerOperation))),
+    peakMemoryBytes: Object.fromEntries(Object.entries(peak).filter(([, bytes]) => bytes > 0)),
+  };
+}
+
+/** Measures all rows. */
+export async function runBench(options: BenchOptions): Promise<BenchResult> {
+  const rows: RowResult[] = [];
+  for (const row of options.rows) rows.push(summarise(row, await measureRow(row, options)));
+  return {
+    time: new Date().toISOString(),
+    machine: {
+      processor: cpus()[0]?.model ?? 'not known',
+      cores: cpus().length,
+      memoryBytes: totalmem(),
+      kernel: release(),
+      node: process.versions.node,
+      strake: VERSION,
+    },
+    rounds: options.rounds,
+    seconds: options.seconds,
+    sizeBytes: options.sizeBytes,
+    rows,
+  };
+}
