@@ -6,7 +6,7 @@ import type { Command } from 'commander';
 import { formatBytes } from '../core/units.js';
 import { inspectDevice } from '../embed/facts.js';
 import { findProgram } from '../embed/programs.js';
-import { native } from '../uring/native.js';
+import { nativeFacts } from '../embed/support.js';
 import { type OnExit, outputOption } from './options.js';
 import { EXIT_DEGRADED, EXIT_FAILED, type OutputFormat, print, table } from './output.js';
 
@@ -34,7 +34,7 @@ const CAP_IPC_LOCK = 14n;
 
 function addonCheck(): Check {
   try {
-    native();
+    nativeFacts();
     return check('addon', 'ok', `loads on ${process.platform} ${process.arch}, Node.js ${process.versions.node}`);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
@@ -50,7 +50,7 @@ function kernelCheck(): Check {
 }
 
 function uringCheck(): Check {
-  const { available, reason } = native().uringSupport();
+  const { available, reason } = nativeFacts().uring;
   if (available) return check('io_uring', 'ok', 'allowed');
   const remedy =
     'Allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile, set kernel.io_uring_disabled=0, ' +
@@ -66,7 +66,7 @@ function mayLockMemory(): boolean {
 }
 
 function memlockCheck(): Check {
-  const limit = native().memlockLimitBytes();
+  const limit = nativeFacts().memlockBytes;
   if (mayLockMemory()) return check('memlock', 'ok', 'no limit (CAP_IPC_LOCK)');
   const finding = Number.isFinite(limit) ? formatBytes(limit) : 'no limit';
   if (limit >= MEMLOCK_WANTED_BYTES) return check('memlock', 'ok', finding);
@@ -78,7 +78,7 @@ function memlockCheck(): Check {
 
 function processorCheck(): Check {
   const cores = availableParallelism();
-  const finding = `${cores} cores, ${formatBytes(totalmem())} of memory, CRC32C by ${native().crc32cKernel()}`;
+  const finding = `${cores} cores, ${formatBytes(totalmem())} of memory, CRC32C by ${nativeFacts().crc32cKernel}`;
   return cores > 1
     ? check('processor', 'ok', finding)
     : check('processor', 'note', finding, 'With one core, clients and the server take turns.');

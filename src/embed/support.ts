@@ -15,11 +15,21 @@ export interface Support {
   readonly memlockBytes: number;
 }
 
+/** What the addon finds on this machine; throws `ERR_STRAKE_UNSUPPORTED_PLATFORM` where it does not load. */
+export function nativeFacts() {
+  const addon = native();
+  return {
+    uring: addon.uringSupport(),
+    memlockBytes: addon.memlockLimitBytes(),
+    crc32cKernel: addon.crc32cKernel(),
+  };
+}
+
 /** Tells without throwing whether and how Strake runs here. */
 export function support(): Support {
   try {
     const { kind, reason } = chooseEngine();
-    return { supported: true, engine: kind, reason, memlockBytes: native().memlockLimitBytes() };
+    return { supported: true, engine: kind, reason, memlockBytes: nativeFacts().memlockBytes };
   } catch (error) {
     const loads = !(error instanceof StrakeError && error.code === 'ERR_STRAKE_UNSUPPORTED_PLATFORM');
     const reason = error instanceof Error ? error.message : String(error);

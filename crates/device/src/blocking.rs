@@ -294,6 +294,10 @@ fn list_extents(fd: RawFd, kind: FileKind, offset: u64, span: u64, room: usize) 
         return Ok(vec![(span, EXTENT_DATA)]);
     }
     let end = offset + span;
+    // A file that somebody has cut short would look like a hole up to its old end.
+    if seek(fd, 0, libc::SEEK_END)? < Some(end) {
+        return Err(io::Error::from_raw_os_error(libc::EIO));
+    }
     let mut extents = Vec::new();
     let mut at = offset;
     while at < end && extents.len() < room {

@@ -1,0 +1,62 @@
+/**
+ * Formatting, lint, types and layers, of TypeScript and of Rust. With `--write`, mends what can be mended.
+ */
+
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { layerErrors } from './layers.mjs';
+import { root, setup } from './setup.mjs';
+
+const bin = (name) => join(root, 'node_modules', '.bin', name);
+const CLIPPY = ['clippy', '--release', '--quiet'];
+const DENY = ['--', '-D', 'warnings'];
+
+/** Each check: a name, and a program with its arguments. */
+function commands(write) {
+  return [
+    [
+      'format and lint of TypeScript',
+      bin('biome'),
+      ['check', '--error-on-warnings', ...(write ? ['--write'] : []), '.'],
+    ],
+    ['types', bin('tsc'), ['-p', 'tsconfig.test.json']],
+    ['format of Rust', 'cargo', ['fmt', '--all', ...(write ? [] : ['--check'])]],
+    // The binding is a plugin without tests: checking it together with test targets would call its exports dead code.
+    ['lint of Rust', 'cargo', [...CLIPPY, '--workspace', '--exclude', 'strake-binding', '--all-targets', ...DENY]],
+    ['lint of the binding', 'cargo', [...CLIPPY, '-p', 'strake-binding', ...DENY]],
+  ];
+}
+
+/** Whether this toolchain has a component; some distributions ship cargo without them. */
+function missingComponent(program, args) {
+  if (program !== 'cargo') return false;
+  return spawnSync('cargo', [args[0], '--version'], { stdio: 'ignore' }).status !== 0;
+}
+
+/**
+ * Runs all checks. Returns one entry per check: its name, and what is wrong, or undefined; or why it was skipped.
+ */
+export function lint(write = false) {
+  const results = commands(write).map(([name, program, args]) => {
+    if (missingComponent(program, args)) {
+      return { name, skipped: `cargo ${args[0]} is not installed: rustup component add clippy rustfmt` };
+    }
+    const { status, stdout, stderr, error } = spawnSync(program, args, { cwd: root, encoding: 'utf8' });
+    return status === 0 ? { name } : { name, error: error?.message ?? `${stdout}${stderr}` };
+  });
+  const layers = layerErrors(join(root, 'src'));
+  results.push(layers.length === 0 ? { name: 'layers' } : { name: 'layers', error: layers.join('\n') });
+  return results;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  setup();
+  const results = lint(process.argv.includes('--write'));
+  for (const { name, error, skipped } of results) {
+    console.log(
+      error === undefined ? `ok    ${name}${skipped ? ` (skipped: ${skipped})` : ''}` : `FAIL  ${name}\n${error}`,
+    );
+  }
+  process.exitCode = results.some(({ error }) => error !== undefined) ? 1 : 0;
+}

@@ -1,0 +1,81 @@
+/**
+ * Tests with needs.
+ *
+ * A test that needs root, a loop device or a program says so; where one is missing the test is skipped, and a line
+ * `skipped: NAME: REASON` tells why. The runner collects these lines, and in CI counts them as failures.
+ */
+
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants, existsSync } from 'node:fs';
+import { test } from 'uvu';
+import { findProgram } from '#strake/embed/programs.js';
+import { cleanUp } from './scratch.js';
+
+/** What a test needs of the machine: undefined if it is there, otherwise why not. */
+export type Need = () => string | undefined;
+
+export const root: Need = () => (process.getuid?.() === 0 ? undefined : 'needs root');
+
+export const loop: Need = () => {
+  if (process.getuid?.() !== 0) return 'loop devices need root';
+  if (!existsSync('/dev/loop-control')) return 'this machine has no loop devices';
+  return findProgram('losetup') === undefined ? 'needs losetup: apt-get install util-linux' : undefined;
+};
+
+export const fuse: Need = () => {
+  try {
+    accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
+    return undefined;
+  } catch {
+    return 'needs /dev/fuse';
+  }
+};
+
+const PACKAGES: Readonly<Record<string, string>> = {
+  fio: 'fio',
+  nbdkit: 'nbdkit',
+  nbdinfo: 'libnbd-bin',
+  nbdcopy: 'libnbd-bin',
+  nbdfuse: 'libnbd-bin',
+  'qemu-img': 'qemu-utils',
+  'qemu-nbd': 'qemu-utils',
+  'mkfs.ext4': 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
+};
+
+/** A program that has to be installed. */
+export function tool(name: string): Need {
+  return () => {
+    if (findProgram(name) !== undefined) return undefined;
+    return `needs ${name}: apt-get install ${PACKAGES[name] ?? name}`;
+  };
+}
+
+/** Whether io_uring can be used. */
+export const uring: Need = () => {
+  const probe = spawnSync(process.execPath, [
+    '-e',
+    "require('./native/index.cjs').uringSupport().available||process.exit(1)",
+  ]);
+  return probe.status === 0 ? undefined : 'io_uring is denied here';
+};
+
+type Body = () => Promise<void> | void;
+
+/** A test: `check(name, body)` or `check(name, needs, body)`. */
+export function check(name: string, ...rest: [Body] | [readonly Need[], Body]): void {
+  const [needs, body] = rest.length === 1 ? [[], rest[0]] : rest;
+  const reason = needs.map((need) => need()).find((why) => why !== undefined);
+  if (reason === undefined) {
+    test(name, body);
+    return;
+  }
+  console.log(`skipped: ${name}: ${reason}`);
+  test.skip(name, body);
+}
+
+/** Runs the file's tests; its last line. */
+export function run(): void {
+  test.after(cleanUp);
+  test.run();
+}
