@@ -12,6 +12,9 @@ import { type NbdServerHandle, serveNbd } from '../embed/nbd-server.js';
 import { type OnExit, outputOption, wholeNumber } from './options.js';
 import { EXIT_FAILED, EXIT_INTERRUPTED, fields, note, type OutputFormat, print } from './output.js';
 
+/** Signals this close to the first are the same wish to stop. */
+const SAME_SIGNAL_MS = 1_000;
+
 interface ExportOptions {
   readonly socket?: string;
   readonly host?: string;
@@ -100,7 +103,11 @@ async function run(path: string, options: ExportOptions, onExit: OnExit): Promis
 
 async function drain(server: NbdServerHandle, options: ExportOptions): Promise<void> {
   note('strake: stopping: finishing the requests in flight (a second signal stops at once)', options.quiet);
-  const impatient = () => process.exit(EXIT_INTERRUPTED);
+  // Ctrl-C below npm arrives twice: from the terminal, and from npm, which passes it on.
+  const begun = performance.now();
+  const impatient = () => {
+    if (performance.now() - begun > SAME_SIGNAL_MS) process.exit(EXIT_INTERRUPTED);
+  };
   process.on('SIGINT', impatient);
   process.on('SIGTERM', impatient);
   await server.close({ drainMs: options.drain * 1000 });
