@@ -169,7 +169,7 @@ class Shard implements Watched {
     const record = this.record(device);
     this.devices[device] = undefined;
     record.volume.close();
-    this.freeScratch.push(record.scratch);
+    if (!record.volume.scratchLost) this.freeScratch.push(record.scratch);
     return null;
   }
 

@@ -379,6 +379,11 @@ export class RawVolume implements Volume {
     }
   }
 
+  /** Whether the kernel may still write to the scratch memory, so that it must never be used again. */
+  get scratchLost(): boolean {
+    return this.lostPatches > 0;
+  }
+
   /** Gives up the handlers; nothing may be in flight. */
   close(): void {
     for (const token of [this.partToken, this.patchToken, this.flushToken]) this.completions.unregister(token);

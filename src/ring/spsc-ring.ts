@@ -59,7 +59,7 @@ export class RingCorruptError extends Error {
 }
 
 abstract class RingEnd {
-  /** The ring's memory by int32 words; entries start where `reserve` and `peek` say. */
+  /** The ring's memory by int32 words; entries start where `reserve` and `next` say. */
   readonly words: Int32Array;
   /** The same by float64: an entry's first element is its word index divided by two. */
   readonly floats: Float64Array;
