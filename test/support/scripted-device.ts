@@ -1,0 +1,130 @@
+/**
+ * A device whose operations end in an order that the test chooses: for rules about order, which a real device breaks only
+ * now and then. Content moves when an operation begins or when it ends, as a real one may do at any time between.
+ */
+
+import type { CompletionHandler, CompletionPort } from '#strake/ports/completion.js';
+import { TAG_BITS } from '#strake/ports/completion.js';
+import type { Device, DeviceGeometry } from '#strake/ports/device.js';
+import type { Memory } from '#strake/ports/memory.js';
+
+export interface PendingOperation {
+  readonly kind: 'read' | 'write' | 'sync' | 'zero' | 'discard' | 'nop';
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  /** Moves the content, if it has not been moved, and completes; or fails with a negative errno. */
+  end(result?: number, flags?: number): void;
+}
+
+/** Completions, memory and device in one, without an engine. */
+export class ScriptedWorld implements CompletionPort, Memory {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly pending: PendingOperation[] = [];
+  readonly content: Uint8Array;
+  /** Whether the next operation moves its content when it begins. */
+  early: () => boolean = () => false;
+  readonly device: Device;
+  private readonly handlers: CompletionHandler[] = [];
+
+  constructor(memoryBytes: number, sizeBytes: number, logicalBlockBytes: number) {
+    this.bytes = new Uint8Array(memoryBytes);
+    this.view = new DataView(this.bytes.buffer);
+    this.content = new Uint8Array(sizeBytes);
+    this.device = this.makeDevice({
+      sizeBytes,
+      logicalBlockBytes,
+      physicalBlockBytes: 4096,
+      discard: true,
+      writeZeroesMaxBytes: sizeBytes,
+    });
+  }
+
+  register(handler: CompletionHandler): number {
+    return (this.handlers.push(handler) - 1) << TAG_BITS;
+  }
+
+  unregister(): void {}
+  onBatchEnd(): void {}
+  offBatchEnd(): void {}
+
+  finish(token: number, result: number, flags: number): void {
+    this.handlers[token >>> TAG_BITS].complete(token & ((1 << TAG_BITS) - 1), result, flags);
+  }
+
+  defer(token: number, result: number): void {
+    this.begin('nop', 0, 0, token, result, () => {});
+  }
+
+  copy(to: number, from: number, lengthBytes: number): void {
+    this.bytes.copyWithin(to, from, from + lengthBytes);
+  }
+
+  fill(at: number, lengthBytes: number, value: number): void {
+    this.bytes.fill(value, at, at + lengthBytes);
+  }
+
+  /** Ends the operation at this place in the list of those pending. */
+  end(index: number, result?: number, flags?: number): void {
+    this.pending.splice(index, 1)[0].end(result, flags);
+  }
+
+  private begin(
+    kind: PendingOperation['kind'],
+    offsetBytes: number,
+    lengthBytes: number,
+    token: number,
+    success: number,
+    move: () => void,
+  ): void {
+    const early = kind === 'read' && this.early();
+    if (early) move();
+    const end = (result = success, flags = 0) => {
+      if (result >= 0 && !early) move();
+      this.finish(token, result, flags);
+    };
+    this.pending.push({ kind, offsetBytes, lengthBytes, end });
+  }
+
+  private makeDevice(geometry: DeviceGeometry): Device {
+    const { content, bytes } = this;
+    const check = (offset: number, length: number) => {
+      const unit = geometry.logicalBlockBytes;
+      if (offset % unit !== 0 || length % unit !== 0 || length === 0 || offset + length > geometry.sizeBytes) {
+        throw new Error(`the volume sent ${length} bytes at ${offset} to a device of ${unit}-byte blocks`);
+      }
+    };
+    const erase = (kind: 'zero' | 'discard') => (offset: number, span: number, _flags: number, token: number) => {
+      check(offset, span);
+      this.begin(kind, offset, span, token, 0, () => content.fill(0, offset, offset + span));
+    };
+    const write = (memory: number, length: number, offset: number, _flags: number, token: number) => {
+      check(offset, length);
+      // A device takes the payload at its leisure, but it belongs to the operation as it was given.
+      const payload = bytes.slice(memory, memory + length);
+      this.begin('write', offset, length, token, length, () => content.set(payload, offset));
+    };
+    return {
+      geometry,
+      read: (memory, length, offset, token) => {
+        check(offset, length);
+        this.begin('read', offset, length, token, length, () =>
+          bytes.set(content.subarray(offset, offset + length), memory),
+        );
+      },
+      write,
+      writeFrom: (source, memory, length, offset, flags, token) => {
+        this.copy(memory, source, length);
+        write(memory, length, offset, flags, token);
+      },
+      sync: (token) => this.begin('sync', 0, 0, token, 0, () => {}),
+      discard: erase('discard'),
+      zero: erase('zero'),
+      extents: () => {
+        throw new Error('not scripted');
+      },
+      fence: () => 0,
+      close: () => {},
+    };
+  }
+}
