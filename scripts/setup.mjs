@@ -59,7 +59,8 @@ function filesBelow(path) {
 /** A digest of the contents of files and folders. */
 function digest(paths) {
   const hash = createHash('sha256');
-  hash.update(`${process.arch} ${process.versions.modules}\0`);
+  // Not the version of Node.js: the addon uses Node-API, which is the same in all.
+  hash.update(`${process.arch}\0`);
   for (const file of paths.flatMap((path) => filesBelow(join(root, path)))) {
     hash
       .update(`${relative(root, file)}\0`)

@@ -4,7 +4,8 @@
  * Each file of tests runs in a process of its own with a time limit, so that a crash or a hang fails one file and is
  * reported. Arguments choose files by a part of their name: `npm test -- nbd` runs only those, and no lint, Rust or bench.
  *
- * With STRAKE_TEST_ALL=1, as in CI, a skipped test counts as a failure.
+ * With STRAKE_TEST_ALL=1, as in CI, a skipped test counts as a failure. STRAKE_TEST_NODE is the path of another Node.js with
+ * which the files are run as well.
  */
 
 import { spawn } from 'node:child_process';
@@ -93,9 +94,9 @@ async function runCargo() {
   for (const [, name, reason] of output.matchAll(/^skipped: (.+?): (.+)$/gm)) skip(name, reason);
 }
 
-async function runFile(file) {
-  const name = relative(root, file);
-  const { code, signal, output, seconds } = await run(process.execPath, ['--import', 'tsx', file], FILE_LIMIT_MS);
+async function runFile(file, node) {
+  const name = node === process.execPath ? relative(root, file) : `${relative(root, file)} (other Node.js)`;
+  const { code, signal, output, seconds } = await run(node, ['--import', 'tsx', file], FILE_LIMIT_MS);
   const count = (word) => Number(new RegExp(`^\\s*${word}:\\s+(\\d+)`, 'm').exec(output)?.[1] ?? 0);
   const [total, passed, skipped] = ['Total', 'Passed', 'Skipped'].map(count);
   const failed = total - passed - skipped;
@@ -124,7 +125,9 @@ if (wanted.length === 0) {
   runLint();
   await runCargo();
 }
-for (const file of files) await runFile(file);
+for (const node of [process.execPath, process.env.STRAKE_TEST_NODE]) {
+  if (node) for (const file of files) await runFile(file, node);
+}
 if (wanted.length === 0) await runSmoke();
 
 for (const line of totals.skipped) console.log(`skipped${everything ? ' (counts as failed)' : ''}: ${line}`);
