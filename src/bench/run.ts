@@ -3,8 +3,9 @@
  *
  * Rounds are interleaved: within a row, every party is measured once per round, in an order that rotates. Files rotate too:
  * a file system may sit on storage whose parts differ by a factor of two, so a party must not keep one file. Between
- * cells everything is written back, so that no party pays for what another has left behind. What is reported of a row
- * is the median of its rounds, and of a comparison the median of the ratios within rounds.
+ * cells everything is written back and forgotten, so that no party pays for what another has left behind, or finds it in
+ * memory. What is reported of a row is the median of its rounds, and of a comparison the median of the ratios within
+ * rounds.
  */
 
 import { cpus, release, totalmem } from 'node:os';
@@ -68,15 +69,21 @@ function rotate<T>(list: readonly T[], by: number): T[] {
   return [...list.slice(at), ...list.slice(0, at)];
 }
 
+/** Writes everything back, and drops the file from the page cache, which not every server goes around. */
+async function settle(file: string): Promise<void> {
+  await run('sync', []);
+  await run('dd', [`if=${file}`, 'iflag=nocache', 'count=0', 'status=none']);
+}
+
 async function measureRow(row: Row, options: BenchOptions): Promise<Measurements> {
   const { files, sizeBytes, seconds, folder } = options;
   const parties = row.parties.filter((party) => options.parties.includes(party));
   const results: Measurements = new Map(parties.map((party) => [party, []]));
   for (let round = 0; round < options.rounds; round += 1) {
     for (const [position, party] of rotate(parties, round).entries()) {
-      await run('sync', []);
       // The file depends on the party and the round, not on the position, so that each party sees each file.
       const file = files[(parties.indexOf(party) + round) % files.length];
+      await settle(file);
       options.onProgress(`${row.id}  round ${round + 1}/${options.rounds}  ${position + 1}/${parties.length} ${party}`);
       results.get(party)?.push(await measure({ row, party, file, sizeBytes, seconds, folder }));
     }

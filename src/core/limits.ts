@@ -41,7 +41,7 @@ export const BULK_BUFFER_BYTES = 512 << 10;
 /** Payloads from here on are received where the device reads them; smaller ones are copied out of a common receive. */
 export const LARGE_PAYLOAD_BYTES = 64 << 10;
 /** Payload bytes gathered into one send: enough to be cheap, little enough that replies leave while the device works. */
-export const SEND_BYTES_MAX = 64 << 10;
+export const SEND_BYTES_MAX = 16 << 10;
 /** A connection that makes no progress for this long is dropped while others wait for what it holds. */
 export const STALL_MS = 5_000;
 
