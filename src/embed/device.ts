@@ -105,7 +105,7 @@ async function checkSignatures(opened: Opened, path: string, options: OpenDevice
  *
  * A device opened for writing is exclusively ours: throws `ERR_STRAKE_IN_USE` while it is mounted, locked or used otherwise,
  * `ERR_STRAKE_SIGNATURE` if it holds known data and `confirm` is not its path, and other `ERR_STRAKE_*` as the table in
- * `docs/reference` lists them. Everything that is opened must be closed.
+ * `docs/reference.md` lists them. Everything that is opened must be closed.
  */
 export async function openDevice(path: string, options: OpenDeviceOptions = {}): Promise<Device> {
   options.signal?.throwIfAborted();
