@@ -41,6 +41,14 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'qemu-nbd': 'qemu-utils',
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',
+  mkswap: 'util-linux',
+  'mkfs.minix': 'util-linux',
+  addpart: 'util-linux',
+  blkid: 'util-linux',
+  blockdev: 'util-linux',
+  prlimit: 'util-linux',
+  setpriv: 'util-linux',
+  cc: 'gcc',
 };
 
 /** A program that has to be installed. */
