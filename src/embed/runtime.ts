@@ -26,6 +26,8 @@ export interface Tenant {
 export interface DeviceTenant extends Tenant {
   readonly path: string;
   readonly number: number;
+  /** Its shard has fenced it. */
+  noteFence(fence: number): void;
 }
 
 let current: Promise<Runtime> | null = null;
@@ -109,6 +111,7 @@ export class Runtime {
     link.onFenced = (number, fence) => {
       for (const device of this.devices) {
         if (device.shard === shard && device.number === number) {
+          device.noteFence(fence);
           publish({ type: 'device-fenced', path: device.path, fence });
         }
       }

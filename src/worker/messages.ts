@@ -35,6 +35,8 @@ export interface OpenMessage {
   readonly geometry: DeviceGeometry;
   readonly readOnly: boolean;
   readonly faults: readonly FaultRule[];
+  /** What it must not accept (`FENCE_*`): a fenced device stays so when another shard takes it over. */
+  readonly fence: number;
 }
 
 /** Serves a device under a name. */
