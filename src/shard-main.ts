@@ -73,9 +73,10 @@ class Shard implements Watched {
     const scratchStart = alignUp(Hub.regionBytes(), BLOCK_BYTES);
     const clientStart = scratchStart + SHARD_DEVICES_MAX * RAW_VOLUME_SCRATCH_BYTES;
     const clientBytes = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
-    const { kind } = start;
+    const { kind, shards } = start;
     const engine = new Engine({
       kind,
+      engines: shards,
       blocking: true,
       arenaBytes: clientStart + clientBytes,
       operationsMax: SHARD_OPERATIONS_MAX,

@@ -45,6 +45,8 @@ pub struct EngineOptions {
     pub threads: u32,
     /// Token of wake-ups.
     pub wake_token: u32,
+    /// The most bytes to register with the kernel where locked memory is limited.
+    pub locked_bytes_max: f64,
 }
 
 /// What an engine is doing.
@@ -151,6 +153,7 @@ impl NativeEngine {
             wait_mode: mode,
             wake_token: options.wake_token,
             threads: options.threads.clamp(1, 256) as usize,
+            locked_bytes_max: options.locked_bytes_max as usize,
         };
         let kind = parse_kind(&options.kind)?;
         // The thread-pool engine has no ring to sleep in.
