@@ -73,9 +73,10 @@ class Shard implements Watched {
     const scratchStart = alignUp(Hub.regionBytes(), BLOCK_BYTES);
     const clientStart = scratchStart + SHARD_DEVICES_MAX * RAW_VOLUME_SCRATCH_BYTES;
     const clientBytes = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
-    const { kind } = start;
+    const { kind, shards } = start;
     const engine = new Engine({
       kind,
+      engines: shards,
       blocking: true,
       arenaBytes: clientStart + clientBytes,
       operationsMax: SHARD_OPERATIONS_MAX,
@@ -144,14 +145,15 @@ class Shard implements Watched {
       throw new StrakeError('BUSY', `a shard drives at most ${SHARD_DEVICES_MAX} devices`);
     }
     try {
-      const { handle, geometry } = message;
+      const { handle, geometry, fence } = message;
       const file = handle === null ? engine.native.addNullDevice() : engine.native.adoptDevice(handle);
+      if (fence > FENCE_OPEN) engine.native.fenceFile(file, fence);
       if (message.faults.length > 0) engine.native.injectFaults([...message.faults]);
       const device = new UringDevice(engine, file, geometry);
       const volume = new RawVolume(engine, engine, device, scratch, message.readOnly);
       const index = this.devices.indexOf(undefined);
       const number = index < 0 ? this.devices.length : index;
-      this.devices[number] = { device, volume, scratch, fence: FENCE_OPEN };
+      this.devices[number] = { device, volume, scratch, fence };
       return { device: number };
     } catch (error) {
       this.freeScratch.push(scratch);

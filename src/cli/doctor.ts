@@ -6,7 +6,7 @@ import type { Command } from 'commander';
 import { formatBytes } from '../core/units.js';
 import { inspectDevice } from '../embed/facts.js';
 import { findProgram } from '../embed/programs.js';
-import { nativeFacts } from '../embed/support.js';
+import { nativeFacts, support } from '../embed/support.js';
 import { type OnExit, outputOption } from './options.js';
 import { EXIT_DEGRADED, EXIT_FAILED, type OutputFormat, print, table } from './output.js';
 
@@ -56,6 +56,17 @@ function uringCheck(): Check {
     'Allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile, set kernel.io_uring_disabled=0, ' +
     'or live with threads: about half the speed at several times the processor time per operation.';
   return check('io_uring', 'degraded', reason, remedy);
+}
+
+/** What will do the work, which the environment may have decided. */
+function engineCheck(): Check {
+  const { engine, reason } = support();
+  if (engine === null) {
+    return check('engine', 'failed', reason, 'Set STRAKE_ENGINE to auto, or leave it out, to use what there is.');
+  }
+  if (reason === '') return check('engine', 'ok', engine);
+  const remedy = 'Threads do the same as io_uring, slower.';
+  return check('engine', 'note', `${engine} (${reason})`, remedy);
 }
 
 /** Whether the process may lock memory without limit (CAP_IPC_LOCK in its effective set). */
@@ -146,6 +157,7 @@ async function examine(device: string | undefined): Promise<Check[]> {
     addon,
     kernelCheck(),
     uringCheck(),
+    engineCheck(),
     memlockCheck(),
     processorCheck(),
     clockCheck(),

@@ -22,6 +22,8 @@ export const SEND_VECTORS_MAX = 96;
 export const SHARD_OPERATIONS_MAX = 8192;
 /** Open devices, listeners and connections of one shard. */
 export const SHARD_FILES_MAX = 1024;
+/** What all engines of a process register of the memory that may be locked; the rings, and other processes, need some too. */
+export const LOCKED_SHARE = 0.5;
 /** Threads of the thread-pool engine, per shard. */
 export const ENGINE_THREADS = 16;
 

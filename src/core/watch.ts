@@ -12,7 +12,7 @@ import { WATCH_MS } from './limits.js';
 export interface Watched {
   /** Whether it has any at the moment. */
   readonly busy: boolean;
-  /** Looks at them. */
+  /** Looks at them; once more when it is no longer busy, for what the last of them has left. */
   tick(nowMs: number): void;
 }
 
@@ -47,7 +47,7 @@ export class Watch {
     // A negative result means that the engine is closing.
     if (result < 0) return;
     const nowMs = this.clock.nowMs();
-    for (const watched of this.watched) if (watched.busy) watched.tick(nowMs);
+    for (const watched of this.watched) watched.tick(nowMs);
     for (const watched of this.watched) if (watched.busy) this.start();
   }
 }

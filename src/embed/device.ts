@@ -1,10 +1,17 @@
 /** Devices as a program that embeds Strake uses them. */
 
-import { deviceError, ECANCELED } from '../core/errno.js';
+import { deviceError, ECANCELED, EIO } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { TAKEOVER_MS } from '../core/limits.js';
 import { formatBytes, parseBytes } from '../core/units.js';
-import { DEVICE_FUA, DEVICE_KEEP_ALLOCATED, type DeviceGeometry } from '../ports/device.js';
+import {
+  DEVICE_FUA,
+  DEVICE_KEEP_ALLOCATED,
+  type DeviceGeometry,
+  FENCE_ALL,
+  FENCE_OPEN,
+  FENCE_WRITES,
+} from '../ports/device.js';
 import type { FaultRule } from '../uring/native.js';
 import { native, nativeError } from '../uring/native.js';
 import type { LoadMessage, LoadResult } from '../worker/messages.js';
@@ -118,11 +125,14 @@ export async function openDevice(path: string, options: OpenDeviceOptions = {}):
     const runtime = await Runtime.acquire();
     try {
       const shard = runtime.leastLoaded();
+      const link = runtime.link(shard);
       const { handle, geometry } = opened;
-      const message = { handle, geometry: plainGeometry(geometry), readOnly, faults: options.faults ?? [] };
+      const faults = options.faults ?? [];
+      const message = { handle, geometry: plainGeometry(geometry), readOnly, faults, fence: FENCE_OPEN };
       adopted = true;
-      const { device } = await runtime.link(shard).call('open', message);
-      return new Device(INTERNAL, runtime, opened.facts, readOnly, shard, device);
+      const { device } = await link.call('open', message);
+      if (runtime.link(shard) !== link) throw new StrakeError('WORKER_DIED', `open ${path}: its worker has ended`);
+      return new Device(INTERNAL, runtime, opened.facts, readOnly, shard, link, device);
     } catch (error) {
       await Runtime.release();
       throw error;
@@ -148,8 +158,14 @@ export class Device implements DeviceTenant {
   /** The shard that drives it. */
   readonly shard: number;
   private readonly runtime: Runtime;
+  /** The life of the shard in which the device is open: numbers mean nothing to the one that replaces it. */
+  private home: ShardLink;
   private deviceNumber: number;
+  private fence = FENCE_OPEN;
   private state: 'open' | 'closed' | StrakeError = 'open';
+  private running = 0;
+  private whenIdle: (() => void) | null = null;
+  private closed: Promise<void> | null = null;
 
   /** @internal */
   constructor(
@@ -158,6 +174,7 @@ export class Device implements DeviceTenant {
     facts: DeviceFacts,
     readOnly: boolean,
     shard: number,
+    home: ShardLink,
     deviceNumber: number,
   ) {
     if (key !== INTERNAL) throw new TypeError('devices are made by openDevice');
@@ -165,6 +182,7 @@ export class Device implements DeviceTenant {
     this.facts = facts;
     this.readOnly = readOnly;
     this.shard = shard;
+    this.home = home;
     this.deviceNumber = deviceNumber;
     runtime.addDevice(this);
   }
@@ -185,7 +203,10 @@ export class Device implements DeviceTenant {
   /** @internal */
   get link(): ShardLink {
     this.checkOpen();
-    return this.runtime.link(this.shard);
+    if (this.runtime.link(this.shard) !== this.home) {
+      throw new StrakeError('WORKER_DIED', `${this.path} is being opened again by a new worker`);
+    }
+    return this.home;
   }
 
   /** @internal */
@@ -210,28 +231,28 @@ export class Device implements DeviceTenant {
   /** Fills `buffer` from `offset` (bytes, any alignment). The buffer must not be used until this resolves. */
   async read(buffer: Uint8Array, offset: number | bigint, options: ReadOptions = {}): Promise<void> {
     const at = this.offsetNumber(offset, buffer.length);
-    const { link } = this;
-    await this.settle('read', link.client.transfer(false, this.deviceNumber, at, buffer, 0), options.signal);
+    const start = ({ client }: ShardLink) => client.transfer(false, this.deviceNumber, at, buffer, 0);
+    await this.settle('read', start, options.signal);
   }
 
   /** Writes `buffer` at `offset` (bytes, any alignment). The buffer must not be changed until this resolves. */
   async write(buffer: Uint8Array, offset: number | bigint, options: WriteOptions = {}): Promise<void> {
     const at = this.offsetNumber(offset, buffer.length);
     const flags = options.fua ? DEVICE_FUA : 0;
-    const { link } = this;
-    await this.settle('write', link.client.transfer(true, this.deviceNumber, at, buffer, flags), options.signal);
+    const start = ({ client }: ShardLink) => client.transfer(true, this.deviceNumber, at, buffer, flags);
+    await this.settle('write', start, options.signal);
   }
 
   /** Makes everything durable whose write has resolved. */
   async flush(): Promise<void> {
-    await this.settle('flush', this.link.client.command(REQUEST_FLUSH, this.deviceNumber, 0, 0, 0));
+    await this.settle('flush', ({ client }) => client.command(REQUEST_FLUSH, this.deviceNumber, 0, 0, 0));
   }
 
   /** Tells the device that a range is not needed. What is read from it afterwards is undefined. */
   async discard(offset: number | bigint, length: number): Promise<void> {
     const at = this.offsetNumber(offset, length);
     if (length === 0) return;
-    await this.settle('discard', this.link.client.command(REQUEST_DISCARD, this.deviceNumber, at, length, 0));
+    await this.settle('discard', ({ client }) => client.command(REQUEST_DISCARD, this.deviceNumber, at, length, 0));
   }
 
   /** Zeroes a range; with `keepAllocated` its space stays reserved. */
@@ -239,17 +260,52 @@ export class Device implements DeviceTenant {
     const at = this.offsetNumber(offset, length);
     if (length === 0) return;
     const flags = options.keepAllocated ? DEVICE_KEEP_ALLOCATED : 0;
-    await this.settle('zero', this.link.client.command(REQUEST_ZERO, this.deviceNumber, at, length, flags));
+    await this.settle('zero', ({ client }) => client.command(REQUEST_ZERO, this.deviceNumber, at, length, flags));
   }
 
-  private async settle(what: string, operation: Promise<number>, signal?: AbortSignal): Promise<void> {
+  private async settle(what: string, start: (link: ShardLink) => Promise<number>, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
+    const operation = this.track(start(this.link));
     const result = await (signal === undefined ? operation : abortable(operation, signal));
-    if (result >= 0) return;
-    if (result === -ECANCELED && this.state === 'open') {
-      throw new StrakeError('WORKER_DIED', `${what} ${this.path}: the worker that drives it has ended`);
+    if (result < 0) throw await this.failure(what, -result);
+  }
+
+  /** Counts an operation until it has ended, so that closing can wait for it. */
+  private track(operation: Promise<number>): Promise<number> {
+    this.running += 1;
+    return operation.finally(() => {
+      this.running -= 1;
+      if (this.running === 0) this.whenIdle?.();
+    });
+  }
+
+  private async failure(what: string, errno: number): Promise<StrakeError> {
+    const text = `${what} ${this.path}`;
+    if (errno === ECANCELED) return new StrakeError('WORKER_DIED', `${text}: the worker that drives it has ended`);
+    if (errno !== EIO) return deviceError(errno, text);
+    await this.askFence();
+    if (this.fence === FENCE_ALL) {
+      const why = 'an operation has not ended in time, so the device takes nothing any more';
+      return new StrakeError('FENCED', `${text}: ${why}`, { errno });
     }
-    throw deviceError(-result, `${what} ${this.path}`);
+    if (this.fence === FENCE_WRITES && what !== 'read') {
+      return new StrakeError('FENCED', `${text}: a flush has failed, so the device takes no more writes`, { errno });
+    }
+    return deviceError(errno, text);
+  }
+
+  private async askFence(): Promise<void> {
+    try {
+      const { devices } = await this.home.call('stats', null);
+      this.noteFence(devices.find(({ device }) => device === this.deviceNumber)?.fence ?? FENCE_OPEN);
+    } catch {
+      // The worker has ended meanwhile: what is known has to do.
+    }
+  }
+
+  /** A fence only ever tightens. @internal */
+  noteFence(fence: number): void {
+    this.fence = Math.max(this.fence, fence);
   }
 
   /** Figures of the shard that drives the device. */
@@ -262,19 +318,28 @@ export class Device implements DeviceTenant {
     return this.link.call('load', { ...message, device: this.deviceNumber });
   }
 
-  /** Opens the device again on a new shard. @internal */
+  /** Opens the device again on a new shard, with the fence that it had. @internal */
   async restore(link: ShardLink): Promise<void> {
+    const { readOnly, fence } = this;
+    const { handle, geometry } = await this.reopen();
+    const message = { handle, geometry: plainGeometry(geometry), readOnly, faults: [], fence };
+    const { device } = await link.call('open', message);
+    if (this.state === 'open') {
+      this.deviceNumber = device;
+      this.home = link;
+    } else {
+      await link.call('close', { device });
+    }
+  }
+
+  private async reopen(): Promise<Opened> {
     const deadline = Date.now() + TAKEOVER_MS;
     for (;;) {
       try {
-        const { handle, facts, geometry } = await openNative(this.path, this.readOnly);
-        if (facts.identity !== this.facts.identity || facts.sizeBytes !== this.sizeBytes) {
-          if (handle !== null) native().closeNativeDevice(handle);
-          throw new StrakeError('NOT_FOUND', `${this.path} is not the device that it was`);
-        }
-        const message = { handle, geometry: plainGeometry(geometry), readOnly: this.readOnly, faults: [] };
-        this.deviceNumber = (await link.call('open', message)).device;
-        return;
+        const opened = await openNative(this.path, this.readOnly);
+        if (opened.facts.identity === this.facts.identity && opened.facts.sizeBytes === this.sizeBytes) return opened;
+        if (opened.handle !== null) native().closeNativeDevice(opened.handle);
+        throw new StrakeError('NOT_FOUND', `${this.path} is not the device that it was`);
       } catch (error) {
         // The dead worker's operations hold the lock until they have ended.
         const held = error instanceof StrakeError && error.code === 'ERR_STRAKE_IN_USE';
@@ -290,14 +355,24 @@ export class Device implements DeviceTenant {
   }
 
   /** Gives the device up. Servers of it must have been closed; what is in flight ends first. Idempotent. */
-  async close(): Promise<void> {
-    if (this.state === 'closed') return;
-    const usable = this.state === 'open';
-    const link = usable ? this.runtime.link(this.shard) : null;
+  close(): Promise<void> {
+    this.closed ??= this.end();
+    return this.closed;
+  }
+
+  private async end(): Promise<void> {
     this.state = 'closed';
+    if (this.running > 0) {
+      await new Promise<void>((resolve) => {
+        this.whenIdle = resolve;
+      });
+    }
     this.runtime.removeDevice(this);
     try {
-      await link?.call('close', { device: this.deviceNumber });
+      await this.home.call('close', { device: this.deviceNumber });
+    } catch (error) {
+      // A worker that has ended has closed it.
+      if (!(error instanceof StrakeError && error.code === 'ERR_STRAKE_WORKER_DIED')) throw error;
     } finally {
       await Runtime.release();
     }

@@ -9,6 +9,8 @@ export interface EngineChoice {
   readonly kind: EngineKind;
   /** Why io_uring is not used; empty if it is. */
   readonly reason: string;
+  /** Whether the environment leaves no other choice. */
+  readonly demanded: boolean;
 }
 
 /**
@@ -16,13 +18,13 @@ export interface EngineChoice {
  * denied, and `ERR_STRAKE_INVALID_ARGUMENT` for any other word.
  */
 export function chooseEngine(wanted: string = process.env.STRAKE_ENGINE ?? 'auto'): EngineChoice {
-  if (wanted === 'threads') return { kind: 'threads', reason: 'STRAKE_ENGINE=threads' };
+  if (wanted === 'threads') return { kind: 'threads', reason: 'STRAKE_ENGINE=threads', demanded: true };
   if (wanted !== 'auto' && wanted !== '' && wanted !== 'io_uring') {
     const words = 'auto, io_uring or threads';
     throw new StrakeError('INVALID_ARGUMENT', `STRAKE_ENGINE is ${words}, not ${JSON.stringify(wanted)}`);
   }
   const { available, reason, errno } = native().uringSupport();
-  if (available) return { kind: 'io_uring', reason: '' };
+  if (available) return { kind: 'io_uring', reason: '', demanded: wanted === 'io_uring' };
   if (wanted === 'io_uring') throw new StrakeError('NO_ENGINE', reason, { errno });
-  return { kind: 'threads', reason };
+  return { kind: 'threads', reason, demanded: false };
 }

@@ -123,9 +123,13 @@ export class NbdServerHandle implements Tenant {
 
   /** Listens again on a new shard. @internal */
   async restore(link: ShardLink): Promise<void> {
+    const { server } = await link.call('listen', { ...this.message, device: this.device.number });
+    if (this.state !== 'open') {
+      await link.call('unlisten', { server, drainMs: 0 });
+      return;
+    }
     this.link = link;
     this.link.ref();
-    const { server } = await link.call('listen', { ...this.message, device: this.device.number });
     this.server = server;
   }
 

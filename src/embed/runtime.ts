@@ -26,6 +26,8 @@ export interface Tenant {
 export interface DeviceTenant extends Tenant {
   readonly path: string;
   readonly number: number;
+  /** Its shard has fenced it. */
+  noteFence(fence: number): void;
 }
 
 let current: Promise<Runtime> | null = null;
@@ -55,7 +57,19 @@ export class Runtime {
   }
 
   private static async start(): Promise<Runtime> {
-    const runtime = new Runtime(chooseEngine());
+    const engine = chooseEngine();
+    try {
+      return await Runtime.startWith(engine);
+    } catch (error) {
+      if (engine.kind === 'threads' || engine.demanded) throw error;
+      // A ring can be had, but not as many as are needed.
+      const reason = error instanceof Error ? error.message : String(error);
+      return await Runtime.startWith({ kind: 'threads', reason, demanded: false });
+    }
+  }
+
+  private static async startWith(engine: EngineChoice): Promise<Runtime> {
+    const runtime = new Runtime(engine);
     runtime.pool = await ShardPool.start({
       kind: runtime.engine.kind,
       shards: shardCount(),
@@ -109,6 +123,7 @@ export class Runtime {
     link.onFenced = (number, fence) => {
       for (const device of this.devices) {
         if (device.shard === shard && device.number === number) {
+          device.noteFence(fence);
           publish({ type: 'device-fenced', path: device.path, fence });
         }
       }

@@ -16,7 +16,7 @@
  */
 
 import { ECANCELED } from '../core/errno.js';
-import { COMPLETIONS, ENGINE_THREADS, SEND_VECTORS_MAX, SUBMISSIONS, VECTORS } from '../core/limits.js';
+import { COMPLETIONS, ENGINE_THREADS, LOCKED_SHARE, SEND_VECTORS_MAX, SUBMISSIONS, VECTORS } from '../core/limits.js';
 import type { Clock } from '../ports/clock.js';
 import {
   COMPLETION_LATE,
@@ -61,6 +61,8 @@ export interface EngineSettings {
   readonly arenaBytes: number;
   readonly operationsMax: number;
   readonly filesMax: number;
+  /** Engines of this process that share the limit of locked memory. */
+  readonly engines: number;
 }
 
 /** A page-aligned view of shared memory: SharedArrayBuffers are aligned to 16 bytes only. */
@@ -110,6 +112,7 @@ export class Engine implements CompletionPort, Memory, Clock {
       filesMax: settings.filesMax,
       threads: ENGINE_THREADS,
       wakeToken,
+      lockedBytesMax: native().memlockLimitBytes() * (LOCKED_SHARE / settings.engines),
     };
     const views = {
       control: this.control,

@@ -11,6 +11,8 @@ import type { ListenAddress } from '../uring/transport.js';
 /** What a shard is started with. */
 export interface ShardStart {
   readonly kind: EngineKind;
+  /** The number of shards in the process. */
+  readonly shards: number;
   /** Where control messages come from; transferred. */
   readonly port: import('node:worker_threads').MessagePort;
   /** Memory of the rings to and from the main thread's client. */
@@ -35,6 +37,8 @@ export interface OpenMessage {
   readonly geometry: DeviceGeometry;
   readonly readOnly: boolean;
   readonly faults: readonly FaultRule[];
+  /** What it must not accept (`FENCE_*`): a fenced device stays so when another shard takes it over. */
+  readonly fence: number;
 }
 
 /** Serves a device under a name. */

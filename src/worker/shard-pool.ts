@@ -119,7 +119,8 @@ export class ShardPool {
   private constructor(options: ShardPoolOptions) {
     this.options = options;
     this.kind = options.kind;
-    this.engine = new Engine({ kind: options.kind, blocking: false, arenaBytes: 4096, operationsMax: 64, filesMax: 4 });
+    const small = { blocking: false, arenaBytes: 4096, operationsMax: 64, filesMax: 4 };
+    this.engine = new Engine({ kind: options.kind, engines: options.shards, ...small });
     this.engine.onWake = () => {
       for (const slot of this.slots) slot.link?.client.drain();
     };
@@ -165,7 +166,8 @@ export class ShardPool {
     const { port1, port2 } = new MessageChannel();
     const requests = createRing(CLIENT_RING_ENTRIES);
     const replies = createRing(CLIENT_RING_ENTRIES);
-    const start: ShardStart = { kind: this.kind, port: port2, requests, replies, clientEngine: this.engine.id };
+    const { shards } = this.options;
+    const start: ShardStart = { kind: this.kind, shards, port: port2, requests, replies, clientEngine: this.engine.id };
     const ended = this.piscina.run(start, { transferList: [port2] });
     const ready = await new Promise<ShardReady>((resolve, reject) => {
       port1.once('message', (message: AnswerMessage) => {

@@ -41,6 +41,14 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'qemu-nbd': 'qemu-utils',
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',
+  mkswap: 'util-linux',
+  'mkfs.minix': 'util-linux',
+  addpart: 'util-linux',
+  blkid: 'util-linux',
+  blockdev: 'util-linux',
+  prlimit: 'util-linux',
+  setpriv: 'util-linux',
+  cc: 'gcc',
 };
 
 /** A program that has to be installed. */
@@ -74,8 +82,18 @@ export function check(name: string, ...rest: [Body] | [readonly Need[], Body]): 
   test.skip(name, body);
 }
 
+/** Once everything is closed, the process has to end by itself, in much less than this. */
+const EXIT_MS = 20_000;
+
 /** Runs the file's tests; its last line. */
 export function run(): void {
-  test.after(cleanUp);
+  test.after(() => {
+    cleanUp();
+    const force = () => {
+      console.error(`the process did not end by itself: ${process.getActiveResourcesInfo().join(', ')}`);
+      process.exit(1);
+    };
+    setTimeout(force, EXIT_MS).unref();
+  });
   test.run();
 }

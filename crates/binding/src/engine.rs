@@ -13,7 +13,7 @@ use napi_derive::napi;
 use strake_device::arena::Arena;
 use strake_device::engine::{EngineConfig, EngineKind, WaitMode, open_engine};
 use strake_device::faults::{FaultAction, FaultFilter, FaultRule};
-use strake_device::files::FileKind;
+use strake_device::files::{Fence, FileKind};
 use strake_device::request::Op;
 use strake_device::socket;
 
@@ -45,6 +45,8 @@ pub struct EngineOptions {
     pub threads: u32,
     /// Token of wake-ups.
     pub wake_token: u32,
+    /// The most bytes to register with the kernel where locked memory is limited.
+    pub locked_bytes_max: f64,
 }
 
 /// What an engine is doing.
@@ -151,6 +153,7 @@ impl NativeEngine {
             wait_mode: mode,
             wake_token: options.wake_token,
             threads: options.threads.clamp(1, 256) as usize,
+            locked_bytes_max: options.locked_bytes_max as usize,
         };
         let kind = parse_kind(&options.kind)?;
         // The thread-pool engine has no ring to sleep in.
@@ -250,6 +253,13 @@ impl NativeEngine {
     #[napi]
     pub fn fence_of(&self, slot: u32) -> i32 {
         self.host.with_engine(|engine| engine.fence_of(slot)).flatten().map_or(-1, |fence| fence as i32)
+    }
+
+    /// Makes a device accept less: 1 only reads, 2 nothing. A fence only ever tightens.
+    #[napi]
+    pub fn fence_file(&self, slot: u32, fence: u32) {
+        let fence = if fence > 1 { Fence::All } else { Fence::Writes };
+        self.host.with_engine(|engine| engine.fence(slot, fence));
     }
 
     /// Answers the operations of devices that have one older than `limit_ms`. Returns how many.

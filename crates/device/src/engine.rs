@@ -43,6 +43,8 @@ pub struct EngineConfig {
     pub wake_token: u32,
     /// Threads for device operations, in the thread-pool engine.
     pub threads: usize,
+    /// The most bytes to register where locked memory is limited: what one engine takes, others lack.
+    pub locked_bytes_max: usize,
 }
 
 /// What an engine is doing and could do.

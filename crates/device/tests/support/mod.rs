@@ -34,6 +34,7 @@ pub fn config(wait_mode: WaitMode) -> EngineConfig {
         wait_mode,
         wake_token: WAKE_TOKEN,
         threads: 4,
+        locked_bytes_max: usize::MAX,
     }
 }
 
