@@ -137,6 +137,7 @@ export class Handshake {
     this.skipBytes -= skipped;
     this.used += skipped;
     if (this.skipBytes > 0) return 'more';
+    if (this.skippedOption === OPT_SET_META_CONTEXT) this.contextExport = null;
     if (this.skippedOption === OPT_EXPORT_NAME || !this.countOption()) return 'close';
     return this.refuse(out, this.skippedOption, REP_ERR_TOO_BIG);
   }
