@@ -122,9 +122,14 @@ export class Handshake {
     }
     if (end - start < OPTION_HEADER_BYTES + length) return 'more';
     this.used = OPTION_HEADER_BYTES + length;
-    this.options += 1;
-    if (this.options > NBD_OPTIONS_MAX) return 'close';
+    if (!this.countOption()) return 'close';
     return this.answer(option, start + OPTION_HEADER_BYTES, length, out);
+  }
+
+  /** Counts an option that has arrived whole. False if that was one too many. */
+  private countOption(): boolean {
+    this.options += 1;
+    return this.options <= NBD_OPTIONS_MAX;
   }
 
   private skip(available: number, out: Writer): Step {
@@ -132,8 +137,8 @@ export class Handshake {
     this.skipBytes -= skipped;
     this.used += skipped;
     if (this.skipBytes > 0) return 'more';
-    if (this.skippedOption === OPT_EXPORT_NAME) return 'close';
-    this.options += 1;
+    if (this.skippedOption === OPT_SET_META_CONTEXT) this.contextExport = null;
+    if (this.skippedOption === OPT_EXPORT_NAME || !this.countOption()) return 'close';
     return this.refuse(out, this.skippedOption, REP_ERR_TOO_BIG);
   }
 

@@ -1,0 +1,510 @@
+/** The handshake of the NBD server, option by option, with honest and with hostile bytes. */
+
+import * as assert from 'uvu/assert';
+import { check, run } from '../support/check.js';
+import {
+  CMD,
+  contextData,
+  counted,
+  EINVAL,
+  FLAG_NO_ZEROES,
+  FLAGS_USUAL,
+  INFO,
+  infoData,
+  NbdClient,
+  OPT,
+  type OptionReply,
+  option,
+  REP,
+  TX,
+  u16,
+  u32,
+} from '../support/nbd-client.js';
+import { type Served, served } from '../support/served.js';
+
+const MIB = 1 << 20;
+const USUAL_FLAGS = TX.hasFlags | TX.flush | TX.fua | TX.trim | TX.writeZeroes | TX.multiConn | TX.cache;
+const DESCRIPTION = 'a device under test';
+
+/** The content of an information reply, or undefined if there is none of this type. */
+function info(replies: readonly OptionReply[], type: number): Buffer | undefined {
+  return replies.find((one) => one.type === REP.info && one.data.readUInt16BE() === type)?.data.subarray(2);
+}
+
+/** Without the flag that depends on the device. */
+function flagsOf(data: Buffer, at: number): number {
+  return data.readUInt16BE(at) & ~TX.fastZero;
+}
+
+/** A client that goes on after a refusal: the connection must still lead to an export. */
+async function goesOn(client: NbdClient, name = ''): Promise<void> {
+  await client.handshake({ name });
+  assert.is(client.sizeBytes, MIB);
+  await client.read(0, 512);
+  await client.disconnect();
+}
+
+for (const [what, flags, zeroes] of [
+  ['pads with zeroes', FLAGS_USUAL & ~FLAG_NO_ZEROES, 124],
+  ['does not pad where the client said so', FLAGS_USUAL, 0],
+] as const) {
+  check(`EXPORT_NAME leads to the export, and ${what}`, async () => {
+    await served({ name: 'disk' }, async (server) => {
+      const client = await server.greet(flags);
+      client.wire.send(option(OPT.exportName, Buffer.from('disk')));
+      const reply = await client.wire.read(10 + zeroes);
+      assert.is(reply.readBigUInt64BE(), BigInt(MIB));
+      assert.is(flagsOf(reply, 8), USUAL_FLAGS);
+      assert.ok(reply.subarray(10).every((byte) => byte === 0));
+      assert.ok((await client.read(0, 4096)).equals(Buffer.alloc(4096)));
+      await client.disconnect();
+    });
+  });
+}
+
+check('a request may follow EXPORT_NAME in the same segment', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    client.wire.send(option(OPT.exportName));
+    const cookie = client.submit({ type: CMD.read, offset: 0, length: 512 });
+    await client.wire.read(10);
+    assert.is((await client.answer(cookie)).error, 0);
+    await client.disconnect();
+  });
+});
+
+check('EXPORT_NAME of an unknown export closes', async () => {
+  await served({ name: 'disk' }, async (server) => {
+    for (const name of ['', 'dis', 'disk ', 'disk\0', 'DISK', '../disk', 'x'.repeat(4096)]) {
+      const client = await server.greet();
+      client.wire.send(option(OPT.exportName, Buffer.from(name)));
+      await client.wire.expectEnd();
+      await client.destroy();
+    }
+  });
+});
+
+check('INFO and GO describe the export', async () => {
+  await served({ name: 'disk', description: DESCRIPTION }, async (server) => {
+    const client = await server.greet();
+    for (const number of [OPT.info, OPT.go]) {
+      const wanted = [INFO.name, INFO.description, INFO.blockSize, 77, 0xffff];
+      const replies = await client.haggle(number, infoData('disk', wanted));
+      assert.is(replies[replies.length - 1].type, REP.ack);
+      assert.is(replies[replies.length - 1].data.length, 0);
+      const described = info(replies, INFO.export) as Buffer;
+      assert.is(described.length, 10);
+      assert.is(described.readBigUInt64BE(), BigInt(MIB));
+      assert.is(flagsOf(described, 8), USUAL_FLAGS);
+      const sizes = info(replies, INFO.blockSize) as Buffer;
+      assert.equal(
+        [0, 4, 8].map((at) => sizes.readUInt32BE(at)).filter((_, index) => index !== 1),
+        [1, 32 * MIB],
+      );
+      assert.ok(sizes.readUInt32BE(4) >= 4096);
+      assert.is(String(info(replies, INFO.name)), 'disk');
+      assert.is(String(info(replies, INFO.description)), DESCRIPTION);
+      const types = replies.slice(0, -1).map(({ data }) => data.readUInt16BE());
+      assert.ok(
+        types.every((type) => type <= INFO.blockSize),
+        'nothing is told that does not exist',
+      );
+    }
+    await client.read(0, 512);
+    await client.disconnect();
+  });
+});
+
+check('INFO and GO of an unknown export are refused, and the client may try again', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    for (const name of ['disk', ' ', '\0', 'x'.repeat(4096)]) {
+      assert.is(await client.verdict(OPT.info, infoData(name)), REP.unknown);
+      assert.is(await client.verdict(OPT.go, infoData(name)), REP.unknown);
+    }
+    await goesOn(client);
+  });
+});
+
+check('a description asked for many times is told as often as the reply holds', async () => {
+  await served({ name: 'n'.repeat(1024), description: 'd'.repeat(1024) }, async (server) => {
+    const client = await server.greet();
+    const wanted = new Array<number>(2000).fill(INFO.description);
+    const replies = await client.haggle(OPT.info, infoData('n'.repeat(1024), wanted));
+    assert.is(replies[replies.length - 1].type, REP.ack);
+    assert.is(String(info(replies, INFO.description)), 'd'.repeat(1024));
+    const listed = await client.haggle(OPT.list);
+    assert.is(listed[0].data.length, 4 + 2048);
+    await goesOn(client, 'n'.repeat(1024));
+  });
+});
+
+check('LIST names the export and describes it', async () => {
+  await served({ name: 'disk', description: DESCRIPTION }, async (server) => {
+    const client = await server.greet();
+    const [entry, end, ...others] = await client.haggle(OPT.list);
+    assert.is(entry.type, REP.server);
+    assert.ok(entry.data.equals(Buffer.concat([counted('disk'), Buffer.from(DESCRIPTION)])));
+    assert.is(end.type, REP.ack);
+    assert.is(others.length, 0);
+    assert.is(await client.verdict(OPT.list, Buffer.from('x')), REP.invalid);
+    await goesOn(client, 'disk');
+  });
+});
+
+check('ABORT is acknowledged and closes', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    assert.is(await client.verdict(OPT.abort), REP.ack);
+    await client.wire.expectEnd();
+  });
+});
+
+check('what follows ABORT is not looked at', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    client.wire.send(option(OPT.abort), option(OPT.list), option(OPT.go, infoData('')));
+    assert.equal(
+      (await client.optionReplies(OPT.abort)).map(({ type }) => type),
+      [REP.ack],
+    );
+    await client.wire.expectEnd();
+  });
+});
+
+check('STRUCTURED_REPLY takes no data, and is shown in the flags', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    assert.is(await client.verdict(OPT.structuredReply, Buffer.from('x')), REP.invalid);
+    const before = info(await client.haggle(OPT.info, infoData('')), INFO.export) as Buffer;
+    assert.is(flagsOf(before, 8), USUAL_FLAGS);
+    assert.is(await client.verdict(OPT.structuredReply), REP.ack);
+    assert.is(await client.verdict(OPT.structuredReply), REP.ack);
+    const after = info(await client.haggle(OPT.info, infoData('')), INFO.export) as Buffer;
+    assert.is(flagsOf(after, 8), USUAL_FLAGS | TX.df);
+    client.structured = true;
+    await goesOn(client);
+  });
+});
+
+/** The contexts that are told, and the type of the last reply. */
+async function contexts(client: NbdClient, number: number, name: string, queries: readonly string[]) {
+  const replies = await client.haggle(number, contextData(name, queries));
+  const told = replies.filter(({ type }) => type === REP.metaContext).map(({ data }) => String(data.subarray(4)));
+  return { told, verdict: replies[replies.length - 1].type };
+}
+
+const NOTHING = { told: [], verdict: REP.ack };
+const ALLOCATION = { told: ['base:allocation'], verdict: REP.ack };
+
+check('LIST_META_CONTEXT tells what there is', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    await client.haggle(OPT.structuredReply);
+    const list = (...queries: string[]) => contexts(client, OPT.listMetaContext, '', queries);
+    assert.equal(await list(), ALLOCATION);
+    assert.equal(await list('base:'), ALLOCATION);
+    assert.equal(await list('base:allocation'), ALLOCATION);
+    assert.equal(await list('qemu:', 'base:allocation', 'base:'), ALLOCATION);
+    assert.equal(await list('base:alloc'), NOTHING);
+    assert.equal(await list('qemu:dirty-bitmap:x', ''), NOTHING);
+    assert.equal(await contexts(client, OPT.listMetaContext, 'other', []), { told: [], verdict: REP.unknown });
+    await client.destroy();
+  });
+});
+
+check('SET_META_CONTEXT chooses what was asked for by its full name', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    await client.haggle(OPT.structuredReply);
+    const set = (...queries: string[]) => contexts(client, OPT.setMetaContext, '', queries);
+    assert.equal(await set(), NOTHING);
+    assert.equal(await set('base:'), NOTHING);
+    assert.equal(await set('x:y', 'base:allocatio', 'base:allocation2'), NOTHING);
+    assert.equal(await set('x:y', 'base:allocation', 'base:allocation'), ALLOCATION);
+    assert.equal(await contexts(client, OPT.setMetaContext, 'other', ['base:allocation']), {
+      told: [],
+      verdict: REP.unknown,
+    });
+    await client.destroy();
+  });
+});
+
+/** Whether BLOCK_STATUS is served after these steps and GO. */
+async function statusAfter(server: Served, steps: (client: NbdClient) => Promise<unknown>): Promise<number> {
+  const client = await server.greet();
+  assert.is(await client.verdict(OPT.structuredReply), REP.ack);
+  client.structured = true;
+  await steps(client);
+  await client.handshake({});
+  const error = await client.errorOf({ type: CMD.blockStatus, offset: 0, length: 4096 });
+  await client.disconnect();
+  return error;
+}
+
+check('the last SET_META_CONTEXT counts, whatever came of it', async () => {
+  await served({}, async (server) => {
+    const set = (client: NbdClient, name = '', ...queries: string[]) =>
+      client.haggle(OPT.setMetaContext, contextData(name, queries));
+    const choose = (client: NbdClient) => set(client, '', 'base:allocation');
+    assert.is(await statusAfter(server, choose), 0);
+    assert.is(await statusAfter(server, async () => {}), EINVAL);
+    const then = (second: (client: NbdClient) => Promise<unknown>) =>
+      statusAfter(server, async (client) => {
+        await choose(client);
+        await second(client);
+      });
+    assert.is(await then((client) => client.haggle(OPT.list)), 0);
+    assert.is(await then((client) => contexts(client, OPT.listMetaContext, '', [])), 0);
+    assert.is(await then((client) => set(client)), EINVAL);
+    assert.is(await then((client) => set(client, 'other', 'base:allocation')), EINVAL);
+    assert.is(await then((client) => client.haggle(OPT.setMetaContext, Buffer.from('short'))), EINVAL);
+    assert.is(await then((client) => client.haggle(OPT.setMetaContext, Buffer.alloc(20_000))), EINVAL);
+  });
+});
+
+check('contexts need structured replies', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    for (const number of [OPT.listMetaContext, OPT.setMetaContext]) {
+      assert.is(await client.verdict(number, contextData('', ['base:allocation'])), REP.invalid);
+    }
+    await client.handshake({});
+    assert.is(await client.errorOf({ type: CMD.blockStatus, offset: 0, length: 4096 }), EINVAL);
+    await client.disconnect();
+  });
+});
+
+check('unknown options are refused, with or without data, and the connection goes on', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    for (const number of [0, OPT.peekExport, OPT.extendedHeaders, 12, 0x7fffffff, 0x80000001, 0xffffffff]) {
+      assert.is(await client.verdict(number), REP.unsupported);
+      assert.is(await client.verdict(number, Buffer.alloc(8192, 1)), REP.unsupported);
+    }
+    await goesOn(client);
+  });
+});
+
+check('STARTTLS is refused; what was sent with it counts as plaintext, and as nothing else', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    client.wire.send(option(OPT.startTls), option(OPT.setMetaContext, contextData('', [])), option(OPT.list));
+    const types = async (number: number) => (await client.optionReplies(number)).map(({ type }) => type);
+    assert.equal(await types(OPT.startTls), [REP.unsupported]);
+    assert.equal(await types(OPT.setMetaContext), [REP.invalid], 'no state was carried over');
+    assert.equal(await types(OPT.list), [REP.server, REP.ack]);
+    assert.is(await client.verdict(OPT.startTls, Buffer.from('x')), REP.unsupported);
+    await goesOn(client);
+  });
+});
+
+check('a client that begins TLS although it was refused is closed', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    assert.is(await client.verdict(OPT.startTls), REP.unsupported);
+    // The beginning of a ClientHello.
+    client.wire.send(Buffer.from('16030100ca010000c60303', 'hex'), Buffer.alloc(64));
+    await client.wire.expectEnd();
+  });
+});
+
+check('options too long to be of interest are skipped and refused', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    for (const length of [8193, 16 << 10, (16 << 10) + 1, 100_000, MIB]) {
+      for (const number of [OPT.go, OPT.list, OPT.setMetaContext, 99]) {
+        assert.is(await client.verdict(number, Buffer.alloc(length)), REP.tooBig, `${length} bytes`);
+      }
+    }
+    await goesOn(client);
+  });
+});
+
+check('options too long to be honest close at once, before their data', async () => {
+  await served({}, async (server) => {
+    for (const length of [MIB + 1, 0x7fffffff, 0x80000000, 0xffffffff]) {
+      for (const number of [OPT.exportName, OPT.go, OPT.startTls, 99]) {
+        const client = await server.greet();
+        client.wire.send(option(number, Buffer.alloc(0), length));
+        await client.wire.expectEnd();
+        await client.destroy();
+      }
+    }
+    const client = await server.greet();
+    client.wire.send(option(OPT.exportName, Buffer.alloc(9000)));
+    await client.wire.expectEnd();
+  });
+});
+
+check('lengths within an option that contradict its own are refused', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    const bad = [
+      Buffer.concat([u32(1), u16(0)]),
+      Buffer.concat([u32(0xffffffff), u16(0)]),
+      Buffer.concat([u32(0xfffffffa), u16(0), Buffer.alloc(10)]),
+      Buffer.concat([u32(0), u16(1)]),
+      Buffer.concat([u32(0), u16(0xffff), u16(1)]),
+      Buffer.concat([u32(0), u16(0), u16(1)]),
+      Buffer.concat([u32(3), Buffer.from('ab'), u16(0)]),
+    ];
+    for (const data of bad) {
+      assert.is(await client.verdict(OPT.info, data), REP.invalid);
+      assert.is(await client.verdict(OPT.go, data), REP.invalid);
+    }
+    assert.is(await client.verdict(OPT.go, infoData('x'.repeat(4097))), REP.tooBig);
+    await client.haggle(OPT.structuredReply);
+    client.structured = true;
+    const badContexts = [
+      Buffer.concat([u32(0xffffffff), u32(0)]),
+      Buffer.concat([u32(1), u32(0)]),
+      Buffer.concat([u32(0), u32(1)]),
+      Buffer.concat([u32(0), u32(0xffffffff), Buffer.alloc(8000)]),
+      Buffer.concat([u32(0), u32(1), u32(0xffffffff), Buffer.alloc(4)]),
+      Buffer.concat([u32(0), u32(1), u32(5), Buffer.alloc(4)]),
+      Buffer.concat([contextData('', ['base:allocation']), Buffer.alloc(1)]),
+      contextData('x'.repeat(4097), []),
+    ];
+    for (const data of badContexts) {
+      assert.is(await client.verdict(OPT.listMetaContext, data), REP.invalid);
+      assert.is(await client.verdict(OPT.setMetaContext, data), REP.invalid);
+    }
+    await goesOn(client);
+  });
+});
+
+check('option data that is too short is refused at every length', async () => {
+  await served({}, async (server) => {
+    const client = await server.greet();
+    await client.haggle(OPT.structuredReply);
+    client.structured = true;
+    const info = infoData('disk', [INFO.name]);
+    for (let length = 0; length < info.length; length += 1) {
+      assert.is(await client.verdict(OPT.go, info.subarray(0, length)), REP.invalid, `${length} bytes`);
+    }
+    const context = contextData('', ['base:allocation']);
+    for (let length = 0; length < context.length; length += 1) {
+      assert.is(await client.verdict(OPT.setMetaContext, context.subarray(0, length)), REP.invalid, `${length} bytes`);
+    }
+    await goesOn(client);
+  });
+});
+
+/** Counts the options of a flood that are answered before the connection is closed. */
+async function flood(server: Served, one: Buffer): Promise<number> {
+  const client = await server.greet();
+  const sent = client.wire.push(...new Array<Buffer>(400).fill(one));
+  let replies = 0;
+  try {
+    for (;;) {
+      const { type } = await client.optionReply();
+      if (type === REP.ack || type >= REP.unsupported) replies += 1;
+    }
+  } catch {
+    // The end of the stream, which ends the handshake.
+  }
+  await client.destroy();
+  await sent;
+  return replies;
+}
+
+check('a flood of options ends the connection', async () => {
+  await served({}, async (server) => {
+    assert.is(await flood(server, option(99)), 128);
+    assert.is(await flood(server, option(OPT.list)), 128);
+    assert.is(await flood(server, option(OPT.info, infoData(''))), 128);
+    assert.is(await flood(server, option(OPT.go, Buffer.alloc(20_000))), 128);
+  });
+});
+
+check('a flood whose replies nobody reads costs nothing', async () => {
+  await served({ description: 'd'.repeat(1024) }, async (server) => {
+    const clients = await Promise.all(Array.from({ length: 20 }, () => server.greet()));
+    for (const { wire } of clients) wire.send(...new Array<Buffer>(128).fill(option(OPT.list)));
+    await server.honest();
+    assert.is((await server.figures()).buffersInUse, 0);
+    await Promise.all(clients.map((client) => client.destroy()));
+  });
+});
+
+check('wrong magic numbers and unknown client flags close', async () => {
+  await served({}, async (server) => {
+    for (const flags of [4, 0x80000003, 0xffffffff]) {
+      const client = await server.greet(flags);
+      await client.wire.expectEnd();
+      await client.destroy();
+    }
+    const good = option(OPT.list);
+    for (let bit = 0; bit < 64; bit += 1) {
+      const bad = Buffer.from(good);
+      bad[bit >> 3] ^= 1 << (bit & 7);
+      const client = await server.greet();
+      client.wire.send(bad);
+      await client.wire.expectEnd();
+      await client.destroy();
+    }
+  });
+});
+
+/** What an honest client says up to its first request. */
+function conversation(): Buffer {
+  return Buffer.concat([
+    u32(FLAGS_USUAL),
+    option(OPT.structuredReply),
+    option(OPT.setMetaContext, contextData('disk', ['base:allocation'])),
+    option(OPT.info, infoData('disk', [INFO.description])),
+    option(OPT.go, infoData('disk', [INFO.name])),
+  ]);
+}
+
+check('a client that leaves after any byte of the handshake leaves nothing behind', async () => {
+  await served({ name: 'disk' }, async (server) => {
+    const said = conversation();
+    const greetedFirst = async (bytes: Buffer, reset: boolean) => {
+      const client = await NbdClient.dial(server.socket);
+      if (reset) await client.wire.read(18);
+      await client.wire.push(bytes);
+      // Half of them say that they leave, the others are gone with replies unread.
+      if (reset) await client.destroy();
+      else client.wire.socket.end();
+      await client.wire.drain();
+      await client.destroy();
+    };
+    for (let length = 0; length <= said.length; length += 1) {
+      await Promise.all([greetedFirst(said.subarray(0, length), true), greetedFirst(said.subarray(0, length), false)]);
+    }
+  });
+});
+
+check('a handshake that comes byte by byte is understood', async () => {
+  await served({ name: 'disk' }, async (server) => {
+    const client = await NbdClient.dial(server.socket);
+    await client.wire.read(18);
+    await client.wire.dribble(conversation());
+    for (const number of [OPT.structuredReply, OPT.setMetaContext, OPT.info, OPT.go]) {
+      const replies = await client.optionReplies(number);
+      assert.is(replies[replies.length - 1].type, REP.ack);
+    }
+    client.structured = true;
+    assert.is(await client.errorOf({ type: CMD.blockStatus, offset: 0, length: 4096 }), 0);
+    await client.disconnect();
+  });
+});
+
+check('beyond the most connections GO is refused and EXPORT_NAME closes, until one leaves', async () => {
+  await served({ connectionsMax: 2 }, async (server) => {
+    const [first, second] = [await server.connect(), await server.connect()];
+    const third = await server.greet();
+    assert.is(await third.verdict(OPT.go, infoData('')), REP.policy);
+    assert.is((await third.haggle(OPT.info, infoData(''))).at(-1)?.type, REP.ack);
+    const fourth = await server.greet();
+    fourth.wire.send(option(OPT.exportName));
+    await fourth.wire.expectEnd();
+    await first.disconnect();
+    await goesOn(third);
+    await second.disconnect();
+  });
+});
+
+run();

@@ -1,0 +1,133 @@
+/** A scratch file that is served over NBD by a shard of this process, and its honest clients. */
+
+import * as assert from 'uvu/assert';
+import { type Device, type NbdServerHandle, type OpenDeviceOptions, openDevice, serveNbd } from '#strake/index.js';
+import { NbdClient, type Wishes } from './nbd-client.js';
+import { atEnd, scratchFile, socketPath, until } from './scratch.js';
+
+/** What is served, and how. */
+export interface ServedOptions extends OpenDeviceOptions {
+  /** Size of the file, or what it holds. */
+  readonly content?: number | Uint8Array;
+  readonly name?: string;
+  readonly description?: string;
+  /** Of the export; the device stays open for writing. */
+  readonly exportReadOnly?: boolean;
+  readonly connectionsMax?: number;
+}
+
+const SIZE_BYTES = 1 << 20;
+
+let anchor: Promise<Device> | undefined;
+
+/** Keeps the shards of this process running between tests, as starting them takes longer than most tests. */
+function keepShards(): Promise<Device> {
+  if (anchor === undefined) {
+    anchor = openDevice('null:4096');
+    atEnd(() => void letShardsGo());
+  }
+  return anchor;
+}
+
+/** Lets the shards end with their last device, and with them what was injected there. */
+async function letShardsGo(): Promise<void> {
+  const device = anchor;
+  anchor = undefined;
+  await (await device)?.close();
+}
+
+export class Served {
+  readonly file: string;
+  readonly socket: string;
+  readonly device: Device;
+  readonly server: NbdServerHandle;
+
+  private constructor(file: string, socket: string, device: Device, server: NbdServerHandle) {
+    this.file = file;
+    this.socket = socket;
+    this.device = device;
+    this.server = server;
+  }
+
+  static async start(options: ServedOptions = {}): Promise<Served> {
+    const { content = SIZE_BYTES, name, description, exportReadOnly, connectionsMax, ...rest } = options;
+    if (options.faults === undefined) await keepShards();
+    else await letShardsGo();
+    const file = scratchFile(content);
+    const socket = socketPath();
+    const device = await openDevice(file, rest);
+    const server = await serveNbd(device, {
+      socket,
+      ...(name === undefined ? {} : { name }),
+      ...(description === undefined ? {} : { description }),
+      ...(exportReadOnly === undefined ? {} : { readOnly: exportReadOnly }),
+      ...(connectionsMax === undefined ? {} : { connectionsMax }),
+    });
+    const served = new Served(file, socket, device, server);
+    // A test that fails leaves its server behind; it must not keep the process alive.
+    atEnd(() => void served.stop().catch(() => {}));
+    return served;
+  }
+
+  connect(wishes: Wishes = {}): Promise<NbdClient> {
+    return NbdClient.connect(this.socket, { name: this.name, ...wishes });
+  }
+
+  greet(flags?: number): Promise<NbdClient> {
+    return NbdClient.greet(this.socket, flags);
+  }
+
+  private get name(): string {
+    return decodeURIComponent(new URL(this.server.uri).pathname.slice(1));
+  }
+
+  async figures(): Promise<Readonly<Record<string, number>>> {
+    return (await this.device.stats()).nbd;
+  }
+
+  /** Proves that the server serves others: a new client writes, flushes and reads back. */
+  async honest(): Promise<void> {
+    const client = await this.connect({ structured: true });
+    if ((client.flags & 2) === 0) {
+      const data = Buffer.alloc(8192, client.flags);
+      data.writeUInt32BE(Number(process.hrtime.bigint() & 0xffffffffn));
+      await client.write(4096, data);
+      await client.flush();
+      assert.ok((await client.read(4096, data.length)).equals(data), 'an honest client reads what it wrote');
+    } else {
+      await client.read(4096, 8192);
+    }
+    await client.disconnect();
+  }
+
+  /** Waits until no connection, buffer or request is held any more. */
+  async atRest(): Promise<void> {
+    await until('connections, buffers and requests to be given back', async () => {
+      const { nbd } = await this.device.stats();
+      return (
+        nbd.connections + nbd.handshakes + nbd.buffersInUse + nbd.requestsInFlight + nbd.bulkBuffersInUse === 0 &&
+        nbd.buffersQuarantined === 0
+      );
+    });
+  }
+
+  async stop(): Promise<void> {
+    await this.server.close();
+    await this.device.close();
+  }
+}
+
+/**
+ * Runs a test against a server, and afterwards demands what no client may take from others: an honest client is served, and
+ * nothing is held on to.
+ */
+export async function served(options: ServedOptions, body: (served: Served) => Promise<void>): Promise<void> {
+  const one = await Served.start(options);
+  try {
+    await body(one);
+    await one.honest();
+    await one.atRest();
+  } finally {
+    await one.stop();
+  }
+}
