@@ -187,7 +187,8 @@ pub struct UringDenied {
 
 /// Tries whether an io_uring of the kind that Strake needs can be made here, and says why not.
 pub fn probe_uring() -> Result<(), UringDenied> {
-    match UringEngine::try_setup(8, WaitMode::Poll) {
+    // Threads that serve wait in this mode, which asks more of the kernel than the other.
+    match UringEngine::try_setup(8, WaitMode::Block) {
         Ok(_) => Ok(()),
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(0);

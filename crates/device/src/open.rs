@@ -21,6 +21,8 @@ use crate::socket::c_path;
 
 /// The smallest device worth opening: one block.
 pub const DEVICE_BYTES_MIN: u64 = 4096;
+/// The largest unit of addressing: scratch blocks and the room before buffers hold one of this size.
+const LOGICAL_BLOCK_BYTES_MAX: u64 = 4096;
 /// Alignment that satisfies every device for the few reads made here.
 const READ_ALIGN_BYTES: u64 = 4096;
 
@@ -130,16 +132,24 @@ fn locate(path: &Path) -> Result<Located, OpenError> {
     Ok(Located { path, kind, metadata })
 }
 
-/// Names in /dev/disk are links made by the system, and followed. Any other link could be changed by somebody else
-/// between two uses, so its target must be named instead.
+/// Names in /dev, such as those in /dev/disk and /dev/mapper, are links made by the system, and followed. Any other link
+/// could be changed by somebody else between two uses, so its target must be named instead.
 fn follow(link: &Path) -> Result<(PathBuf, Metadata), OpenError> {
     let target = fs::canonicalize(link).map_err(|error| OpenError::system(link, "follow", &error))?;
     let metadata = fs::symlink_metadata(&target).map_err(|error| OpenError::system(&target, "open", &error))?;
-    if link.starts_with("/dev/") && metadata.file_type().is_block_device() {
+    if metadata.file_type().is_block_device() && made_by_system(link) {
         return Ok((target, metadata));
     }
     let message = format!("{} is a symbolic link to {}; name the target itself", link.display(), target.display());
     Err(OpenError::new("SYMLINK", message))
+}
+
+/// Whether a name lies below /dev in a folder that only root can change; anybody can in /dev/shm.
+fn made_by_system(link: &Path) -> bool {
+    const OTHERS_WRITE: u32 = 0o022;
+    let Some(folder) = link.parent().and_then(|parent| fs::canonicalize(parent).ok()) else { return false };
+    let Ok(metadata) = fs::metadata(&folder) else { return false };
+    folder.starts_with("/dev") && metadata.uid() == 0 && metadata.mode() & OTHERS_WRITE == 0
 }
 
 fn open_descriptor(located: &Located, flags: libc::c_int) -> io::Result<OwnedFd> {
@@ -281,6 +291,10 @@ fn check_usable(facts: &DeviceFacts, read_only: bool) -> Result<(), OpenError> {
         return Err(OpenError::new("TOO_SMALL", message));
     }
     let block = facts.geometry.logical_block_bytes as u64;
+    if block > LOGICAL_BLOCK_BYTES_MAX {
+        let message = format!("{path} has blocks of {block} bytes; at most {LOGICAL_BLOCK_BYTES_MAX} are supported");
+        return Err(OpenError::new("NOT_SUPPORTED", message));
+    }
     if !size.is_multiple_of(block) {
         let message = format!("the size of {path}, {size} bytes, is not a multiple of its block size, {block} bytes");
         return Err(OpenError::new("BAD_SIZE", message));

@@ -11,12 +11,12 @@ use strake_device::faults::{FaultAction, FaultFilter, FaultRule};
 use strake_device::files::{Fence, FileKind};
 use strake_device::request::{FLAG_FAST_ONLY, FLAG_FUA, FLAG_KEEP_ALLOCATED, FLAG_WAIT_ALL, Op, Request};
 use strake_device::{socket, wake};
-use support::{Rig, Scratch, VARIANTS, add, config, range, transfer};
+use support::{Rig, Scratch, add, config, range, transfer, variants};
 
 const MIB: u64 = 1 << 20;
 
 fn each_variant(test: impl Fn(&mut Rig)) {
-    for variant in VARIANTS {
+    for variant in variants() {
         println!("{variant:?}");
         test(&mut Rig::new(variant));
     }
@@ -247,8 +247,8 @@ fn timeouts_complete_in_order() {
 
 #[test]
 fn engines_wake_each_other_across_threads() {
-    for variant in VARIANTS {
-        for other in VARIANTS {
+    for variant in variants() {
+        for other in variants() {
             let mut rig = Rig::new(variant);
             let id = rig.engine.id();
             let waker = std::thread::spawn(move || {
@@ -313,7 +313,7 @@ fn closing_ends_what_waits_for_a_peer() {
 
 #[test]
 fn a_failed_sync_fences_the_device_for_good() {
-    for variant in VARIANTS {
+    for variant in variants() {
         let config = config(variant.1);
         let engine = open_engine(variant.0, config).unwrap();
         let rule =
@@ -335,7 +335,7 @@ fn a_failed_sync_fences_the_device_for_good() {
 
 #[test]
 fn fault_filters_stack() {
-    for variant in VARIANTS {
+    for variant in variants() {
         let config = config(variant.1);
         let engine = open_engine(variant.0, config).unwrap();
         let late = FaultRule { op: Some(Op::Write), ..FaultRule::always(FaultAction::DelayMs(20)) };
