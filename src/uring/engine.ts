@@ -63,6 +63,8 @@ export interface EngineSettings {
   readonly filesMax: number;
   /** Engines of this process that share the limit of locked memory. */
   readonly engines: number;
+  /** Threads for device operations, of an engine that has no io_uring. */
+  readonly threads?: number;
 }
 
 /** A page-aligned view of shared memory: SharedArrayBuffers are aligned to 16 bytes only. */
@@ -110,7 +112,7 @@ export class Engine implements CompletionPort, Memory, Clock {
       blocking: settings.blocking,
       operationsMax: settings.operationsMax,
       filesMax: settings.filesMax,
-      threads: ENGINE_THREADS,
+      threads: settings.threads ?? ENGINE_THREADS,
       wakeToken,
       lockedBytesMax: native().memlockLimitBytes() * (LOCKED_SHARE / settings.engines),
     };

@@ -119,7 +119,7 @@ export class ShardPool {
   private constructor(options: ShardPoolOptions) {
     this.options = options;
     this.kind = options.kind;
-    const small = { blocking: false, arenaBytes: 4096, operationsMax: 64, filesMax: 4 };
+    const small = { blocking: false, arenaBytes: 4096, operationsMax: 64, filesMax: 4, threads: 1 };
     this.engine = new Engine({ kind: options.kind, engines: options.shards, ...small });
     this.engine.onWake = () => {
       for (const slot of this.slots) slot.link?.client.drain();
