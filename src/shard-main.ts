@@ -32,7 +32,7 @@ import { FENCE_OPEN } from './ports/device.js';
 import { UringDevice } from './uring/device.js';
 import { Engine } from './uring/engine.js';
 import { nativeError } from './uring/native.js';
-import { listen, UringTransport } from './uring/transport.js';
+import { type Listener, listen, UringTransport } from './uring/transport.js';
 import { Load } from './worker/load.js';
 import type {
   AnswerMessage,
@@ -55,6 +55,12 @@ interface OpenRecord {
   fence: number;
 }
 
+/** A server and where it listens. */
+interface Serving {
+  readonly server: NbdServer;
+  readonly listener: Listener;
+}
+
 class Shard implements Watched {
   private readonly start: ShardStart;
   private readonly engine: Engine;
@@ -64,7 +70,8 @@ class Shard implements Watched {
   private readonly rings: RingService;
   private readonly devices: (OpenRecord | undefined)[] = [];
   private readonly freeScratch: number[] = [];
-  private readonly servers: (NbdServer | undefined)[] = [];
+  private readonly servers: (Serving | undefined)[] = [];
+  private loads = 0;
   private readonly stopped: () => void;
 
   constructor(start: ShardStart, stopped: () => void) {
@@ -151,8 +158,7 @@ class Shard implements Watched {
       if (message.faults.length > 0) engine.native.injectFaults([...message.faults]);
       const device = new UringDevice(engine, file, geometry);
       const volume = new RawVolume(engine, engine, device, scratch, message.readOnly);
-      const index = this.devices.indexOf(undefined);
-      const number = index < 0 ? this.devices.length : index;
+      const number = freeIndex(this.devices);
       this.devices[number] = { device, volume, scratch, fence };
       return { device: number };
     } catch (error) {
@@ -178,10 +184,12 @@ class Shard implements Watched {
   private listen(message: ListenMessage): ShardCalls['listen']['response'] {
     const { volume } = this.record(message.device);
     const target = new NbdExport(message.name, message.description, volume, message.readOnly);
-    const { file, port } = listen(this.engine, message.address);
+    const listener = listen(this.engine, message.address);
+    const { file, port } = listener;
     const server = new NbdServer(this.service, this.ports, file, [target], message.connectionsMax);
-    this.servers.push(server);
-    return { server: this.servers.length - 1, port };
+    const number = freeIndex(this.servers);
+    this.servers[number] = { server, listener };
+    return { server: number, port };
   }
 
   private async unlisten({ server, drainMs }: ShardCalls['unlisten']['request']): Promise<null> {
@@ -196,7 +204,13 @@ class Shard implements Watched {
     const { device } = this.record(message.device);
     const { engine } = this;
     const { pool } = this.service.hub;
-    return new Promise((resolve) => new Load(engine, engine, pool, device, message, resolve));
+    this.loads += 1;
+    this.watch.start();
+    return new Promise<LoadResult>((resolve) => new Load(engine, engine, pool, device, message, resolve)).finally(
+      () => {
+        this.loads -= 1;
+      },
+    );
   }
 
   private stats(): ShardStats {
@@ -218,7 +232,7 @@ class Shard implements Watched {
 
   /** Watches for device operations that never end, as long as there may be any. */
   get busy(): boolean {
-    return this.service.busy || this.rings.busy;
+    return this.service.busy || this.rings.busy || this.loads > 0;
   }
 
   tick(): void {
@@ -240,8 +254,15 @@ class Shard implements Watched {
   }
 }
 
-/** Lets a server finish what it has begun, for a while. */
-function drain(server: NbdServer, drainMs: number): Promise<void> {
+/** The first place that is free, or one more. */
+function freeIndex(list: readonly (object | undefined)[]): number {
+  const index = list.indexOf(undefined);
+  return index < 0 ? list.length : index;
+}
+
+/** Takes a server's address away, and lets it finish what it has begun, for a while. */
+function drain({ server, listener }: Serving, drainMs: number): Promise<void> {
+  listener.removePath();
   return new Promise((resolve) => {
     const timer = setTimeout(() => server.abort(), drainMs);
     server.drain(() => {

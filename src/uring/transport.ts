@@ -1,5 +1,6 @@
 /** The transport port over the engine, and how to listen. */
 
+import { lstatSync, rmSync } from 'node:fs';
 import { EACCES, EADDRINUSE, EEXIST, EPERM } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import type { Transport } from '../ports/transport.js';
@@ -49,17 +50,29 @@ export type ListenAddress = { readonly path: string } | { readonly host: string;
 export interface Listener {
   readonly file: number;
   readonly port: number | undefined;
+  /** Removes the socket's file, if it has one and it is still this one. */
+  removePath(): void;
 }
 
 /** Listens. Throws `ERR_STRAKE_ADDRESS_IN_USE`, `ERR_STRAKE_NO_PERMISSION` or `ERR_STRAKE_ADDRESS`. */
 export function listen(engine: Engine, address: ListenAddress): Listener {
   const where = 'path' in address ? address.path : `${address.host}:${address.port}`;
   try {
-    if ('path' in address) return { file: engine.native.listenUnix(address.path), port: undefined };
-    return engine.native.listenTcp(address.host, address.port);
+    if ('path' in address) return listenUnix(engine, address.path);
+    return { ...engine.native.listenTcp(address.host, address.port), removePath: () => {} };
   } catch (error) {
     throw listenError(nativeError(error, 'ADDRESS'), where);
   }
+}
+
+function listenUnix(engine: Engine, path: string): Listener {
+  const file = engine.native.listenUnix(path);
+  const made = lstatSync(path, { bigint: true });
+  const removePath = () => {
+    const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+    if (found?.ino === made.ino && found.dev === made.dev) rmSync(path, { force: true });
+  };
+  return { file, port: undefined, removePath };
 }
 
 function listenError(error: StrakeError, where: string): StrakeError {
