@@ -4,6 +4,7 @@ import { subscribe } from 'node:diagnostics_channel';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { Command } from 'commander';
+import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
 import { type Device, openDevice } from '../embed/device.js';
@@ -79,9 +80,14 @@ function untilStopped(): Promise<string> {
 }
 
 async function run(path: string, options: ExportOptions, onExit: OnExit): Promise<void> {
+  const tcp = options.port !== undefined || options.host !== undefined;
+  if (tcp && options.socket !== undefined) {
+    throw new StrakeError('INVALID_ARGUMENT', 'an export listens either on a socket or on a port, not on both');
+  }
+  // One device is driven by one shard; more would only take memory.
+  process.env.STRAKE_SHARDS ??= '1';
   const device = await openDevice(path, { readOnly: options.readOnly, confirm: options.confirm });
   try {
-    const tcp = options.port !== undefined || options.host !== undefined;
     const address = tcp
       ? { host: options.host, port: options.port ?? 10809 }
       : { socket: options.socket ?? defaultSocket(path) };

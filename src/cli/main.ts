@@ -56,6 +56,13 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
+// Whoever read the output has gone, like `head`: what is left of it is not wanted, and that is no failure.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
+
 main(process.argv.slice(2)).then(
   (code) => {
     process.exitCode = code;
