@@ -1,7 +1,7 @@
 /**
  * The outgoing side of a connection: replies wait here, and leave in one gathered send at a time.
  *
- * A send holds at most `SEND_BYTES_MAX` of payload. More would be cheaper per byte and worse in sum: the client would get
+ * A send takes pieces until it holds `SEND_BYTES_MAX` of payload; the last one may pass it. More would be cheaper per byte and worse in sum: the client would get
  * nothing for long, then everything, and meanwhile the device would idle.
  *
  * Replies without payload are written next to each other into a staging area; there are two, so that one can be filled
