@@ -1,5 +1,6 @@
 /** NBD servers as a program that embeds Strake uses them. */
 
+import { unlink } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
@@ -139,8 +140,8 @@ export class NbdServerHandle implements Tenant {
   }
 
   /**
-   * Stops accepting, finishes and answers what is in flight, makes it durable, and closes. Idempotent. The device stays
-   * open.
+   * Stops accepting, finishes and answers what is in flight, makes it durable, and closes; a unix socket is removed.
+   * Idempotent. The device stays open.
    */
   async close(options: CloseServerOptions = {}): Promise<void> {
     if (this.state === 'closed') return;
@@ -149,6 +150,8 @@ export class NbdServerHandle implements Tenant {
     this.device.owner.removeServer(this);
     if (!usable) return;
     try {
+      // While we still listen the path is ours; later another server may have taken it.
+      if ('path' in this.message.address) await unlink(this.message.address.path).catch(() => {});
       await this.link.call('unlisten', { server: this.server, drainMs: options.drainMs ?? DRAIN_MS });
       if (!this.device.readOnly) await this.device.flush();
     } finally {

@@ -46,6 +46,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   addpart: 'util-linux',
   blkid: 'util-linux',
   blockdev: 'util-linux',
+  flock: 'util-linux',
   prlimit: 'util-linux',
   setpriv: 'util-linux',
   cc: 'gcc',

@@ -1,0 +1,373 @@
+/** A worker that dies while it serves is replaced, and loses nothing that was acknowledged; closing leaves nothing. */
+
+import { subscribe } from 'node:diagnostics_channel';
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import * as assert from 'uvu/assert';
+import { type Device, openDevice, type StrakeError, type StrakeEvent, serveNbd } from '#strake/index.js';
+import { check, loop, run, tool } from '../support/check.js';
+import { failure } from '../support/failure.js';
+import {
+  ending,
+  loopDevice,
+  output,
+  project,
+  scratchFile,
+  socketPath,
+  startProcess,
+  until,
+} from '../support/scratch.js';
+
+const MIB = 1 << 20;
+const BLOCK = 4096;
+
+const events: StrakeEvent[] = [];
+subscribe('strake:event', (message) => {
+  events.push(message as StrakeEvent);
+});
+
+/** Kills the worker that drives a device, and waits until another has taken over. */
+async function killWorker(device: Device): Promise<void> {
+  const before = events.length;
+  await device.owner.kill(device.shard);
+  await until('the event', () => events.length > before);
+  assert.equal(
+    events.slice(before).map(({ type }) => type),
+    ['shard-replaced'],
+  );
+}
+
+/** What this process has open, without what Node.js itself opens at will. */
+function descriptors(): string[] {
+  const links = readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${fd}`).replace(/\d+/g, '#')];
+    } catch {
+      return [];
+    }
+  });
+  return links.filter((link) => !/^(pipe|\/dev\/null|\/proc)/.test(link)).sort();
+}
+
+/** One write after another: each either succeeds or fails as a dead worker lets it fail. */
+class Writer {
+  /** By block, the values of acknowledged and flushed writes, and of those whose fate is not known. */
+  readonly certain = new Map<number, number>();
+  readonly possible = new Map<number, number[]>();
+  acknowledged = 0;
+  failures = 0;
+  private going = true;
+
+  constructor(
+    private readonly device: Device,
+    private readonly first: number,
+    private readonly blocks: number,
+  ) {}
+
+  async work(): Promise<void> {
+    for (let round = 1; this.going; round += 1) {
+      const block = this.first + (round % this.blocks);
+      const value = 1 + (round % 250);
+      try {
+        await this.device.write(new Uint8Array(BLOCK).fill(value), block * BLOCK, { fua: round % 16 === 0 });
+        this.acknowledged += 1;
+        this.certain.set(block, value);
+        this.possible.delete(block);
+      } catch (error) {
+        assert.is((error as StrakeError).code, 'ERR_STRAKE_WORKER_DIED');
+        this.failures += 1;
+        this.possible.set(block, [...(this.possible.get(block) ?? []), value]);
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+    }
+  }
+
+  stop(): void {
+    this.going = false;
+  }
+
+  /** What a block may hold. */
+  allowed(block: number): number[] {
+    return [this.certain.get(block) ?? 0, ...(this.possible.get(block) ?? [])];
+  }
+}
+
+function checkContent(content: Uint8Array, writers: readonly Writer[], blocks: number): void {
+  writers.forEach((writer, index) => {
+    for (let block = index * blocks; block < (index + 1) * blocks; block += 1) {
+      const found = content.subarray(block * BLOCK, (block + 1) * BLOCK);
+      assert.ok(writer.allowed(block).includes(found[0]), `block ${block} holds ${found[0]}`);
+      assert.ok(
+        found.every((byte) => byte === found[0]),
+        `block ${block} is torn`,
+      );
+    }
+  });
+}
+
+for (const kind of ['file', 'loop device'] as const) {
+  check(`a worker killed under writes to a ${kind} loses nothing`, kind === 'file' ? [] : [loop], async () => {
+    const file = scratchFile(4 * MIB);
+    const disk = kind === 'file' ? { path: file, detach: () => {} } : loopDevice(file);
+    const device = await openDevice(disk.path);
+    const writers = [0, 1, 2, 3].map((index) => new Writer(device, index * 32, 32));
+    const work = Promise.all(writers.map((writer) => writer.work()));
+    const sum = () => writers.reduce((total, { acknowledged }) => total + acknowledged, 0);
+    for (let round = 0; round < 4; round += 1) {
+      const before = sum();
+      await until('writes', () => sum() > before + 200);
+      await killWorker(device);
+    }
+    const before = sum();
+    await until('writes', () => sum() > before + 200);
+    for (const writer of writers) writer.stop();
+    await work;
+    const content = new Uint8Array(4 * MIB);
+    await device.read(content, 0);
+    checkContent(content, writers, 32);
+    await device.flush();
+    await device.close();
+    disk.detach();
+    assert.ok(readFileSync(file).equals(content));
+    assert.ok(
+      writers.some(({ failures }) => failures > 0),
+      'some writes met the death of their worker',
+    );
+  });
+}
+
+check('operations on their way when a worker dies succeed or fail, and none is forgotten', async () => {
+  const device = await openDevice(scratchFile(4 * MIB));
+  const buffers = Array.from({ length: 600 }, () => new Uint8Array(10_000));
+  const pending = buffers.flatMap((buffer, index) => {
+    const offset = (index * 5003) % (3 * MIB);
+    return [device.write(buffer, offset), device.read(buffer, offset), device.flush()];
+  });
+  const settled = Promise.allSettled(pending);
+  await killWorker(device);
+  for (const result of await settled) {
+    if (result.status === 'rejected') assert.is(result.reason.code, 'ERR_STRAKE_WORKER_DIED');
+  }
+  await device.write(buffers[0], 0);
+  await device.close();
+});
+
+/** Takes the lock on a file as soon as it comes free, so that a device cannot be taken over until it is given up. */
+function lockNext(path: string): { readonly locked: Promise<unknown>; readonly release: () => Promise<unknown> } {
+  const child = startProcess('flock', ['--exclusive', path, 'sh', '-c', 'echo locked; cat'], { stdin: 'pipe' });
+  const locked = new Promise((resolve) => child.stdout?.once('data', resolve));
+  const ended = ending(child);
+  return {
+    locked,
+    release: () => {
+      child.stdin?.end();
+      return ended;
+    },
+  };
+}
+
+/** Whether a process waits for a lock on a file, which /proc/locks marks with an arrow. */
+function awaited(path: string): boolean {
+  const inode = statSync(path).ino;
+  const lines = readFileSync('/proc/locks', 'utf8').split('\n');
+  return lines.some((line) => line.includes('->') && line.includes(`:${inode} `));
+}
+
+check('devices of a dead worker are not mistaken for one another', [tool('flock')], async () => {
+  const [path, otherPath] = [scratchFile(MIB), scratchFile(MIB)];
+  const first = await openDevice(path);
+  const other = await openDevice(otherPath);
+  // It gets the number that was free, and the other one gets that number from the next worker.
+  await first.close();
+  const device = await openDevice(path);
+  assert.is(device.number, 0);
+  const lock = lockNext(path);
+  await until('the lock to be waited for', () => awaited(path));
+  const before = events.length;
+  await device.owner.kill(device.shard);
+  await lock.locked;
+  const write = () => other.write(new Uint8Array(BLOCK).fill(1), 0);
+  await until('the other device', () =>
+    write().then(
+      () => true,
+      () => undefined,
+    ),
+  );
+  assert.is(other.number, 0);
+  await failure('WORKER_DIED', device.write(new Uint8Array(BLOCK).fill(2), 0));
+  await failure('WORKER_DIED', device.flush());
+  await lock.release();
+  await until('the event', () => events.length > before);
+  assert.is(events[before].type, 'shard-replaced');
+  await device.write(new Uint8Array(BLOCK).fill(3), 0);
+  await device.close();
+  await other.close();
+  assert.equal([readFileSync(path)[0], readFileSync(otherPath)[0]], [3, 1]);
+});
+
+check(
+  'a server is there again on the same socket after its worker has died',
+  [tool('nbdcopy'), tool('fio')],
+  async () => {
+    const image = scratchFile(new Uint8Array(8 * MIB).fill(0x5a));
+    const device = await openDevice(scratchFile(8 * MIB));
+    const socket = socketPath();
+    const server = await serveNbd(device, { socket });
+    const tcp = await serveNbd(device, { port: 0, name: 'again' });
+    output('nbdcopy', '--flush', image, server.uri);
+    const load = ['--rw=randread', '--bs=4k', '--iodepth=16', '--size=8M', '--time_based', '--runtime=100'];
+    const fio = ending(startProcess('fio', ['--name=load', '--ioengine=nbd', `--uri=${server.uri}`, ...load]));
+    await until('a load', async () => (await server.stats()).nbd.requests > 500);
+    await killWorker(device);
+    assert.is.not((await fio).code, 0, 'the client of a dead worker learns of it');
+    assert.ok(existsSync(socket));
+    for (const { uri } of [server, tcp]) {
+      const back = scratchFile(8 * MIB);
+      output('nbdcopy', uri, back);
+      assert.ok(readFileSync(back).every((byte) => byte === 0x5a));
+    }
+    output('nbdcopy', '--flush', image, tcp.uri);
+    await tcp.close();
+    await server.close();
+    assert.is(existsSync(socket), false);
+    await device.close();
+  },
+);
+
+check('a fenced device stays fenced when another worker takes it over', async () => {
+  const path = scratchFile(MIB);
+  const device = await openDevice(path, { faults: [{ op: 'sync', count: 1, errno: 5 }] });
+  await device.write(new Uint8Array(BLOCK).fill(1), 0);
+  await failure('FENCED', device.flush());
+  await until('the event', () => events.some((event) => event.type === 'device-fenced' && event.path === path));
+  await killWorker(device);
+  await failure('FENCED', device.flush());
+  await failure('FENCED', device.write(new Uint8Array(BLOCK), 0));
+  const bytes = new Uint8Array(BLOCK);
+  await device.read(bytes, 0);
+  await device.close();
+});
+
+check('a device that is no longer the same is not taken over', async () => {
+  const path = scratchFile(MIB);
+  const device = await openDevice(path);
+  output('sh', '-c', `cp --sparse=always "${path}" "${path}.copy" && mv "${path}.copy" "${path}"`);
+  const before = events.length;
+  await device.owner.kill(device.shard);
+  await until('the event', () => events.length > before);
+  assert.is(events[before].type, 'shard-lost');
+  await failure('NOT_FOUND', device.write(new Uint8Array(BLOCK), 0));
+  await device.close();
+});
+
+check('closing while a worker is being replaced closes', [tool('flock')], async () => {
+  const path = scratchFile(MIB);
+  const keeper = await openDevice('null:1M');
+  const device = await openDevice(path);
+  const server = await serveNbd(device, { socket: socketPath() });
+  const lock = lockNext(path);
+  await until('the lock to be waited for', () => awaited(path));
+  const before = events.length;
+  await device.owner.kill(device.shard);
+  await lock.locked;
+  const read = () => keeper.read(new Uint8Array(10), 0);
+  await until('the device before it to be taken over', () =>
+    read().then(
+      () => true,
+      () => undefined,
+    ),
+  );
+  await failure('WORKER_DIED', server.close());
+  await device.close();
+  await failure('CLOSED', device.flush());
+  await lock.release();
+  await until('the event', () => events.length > before);
+  assert.is(events[before].type, 'shard-replaced');
+  await read();
+  await until('the file to be free', () =>
+    openDevice(path).then(
+      (again) => again.close().then(() => true),
+      () => undefined,
+    ),
+  );
+  assert.equal((await keeper.stats()).devices.length, 1);
+  await keeper.close();
+});
+
+check('closing under load finishes what was begun, and refuses the rest', [tool('fio')], async () => {
+  const path = scratchFile(8 * MIB);
+  const device = await openDevice(path);
+  const server = await serveNbd(device, { socket: socketPath() });
+  const load = ['--rw=randwrite', '--bs=64k', '--iodepth=32', '--size=8M', '--time_based', '--runtime=100'];
+  const fio = ending(startProcess('fio', ['--name=load', '--ioengine=nbd', `--uri=${server.uri}`, ...load]));
+  await until('a load', async () => (await server.stats()).nbd.requests > 200);
+  await server.close();
+  assert.is.not((await fio).code, 0);
+  const writes = Array.from({ length: 300 }, (_, index) =>
+    device.write(new Uint8Array(20_000).fill(index % 256), index * 20_000),
+  );
+  const closing = device.close();
+  await failure('CLOSED', device.read(new Uint8Array(1), 0));
+  await Promise.all(writes);
+  await closing;
+  await device.close();
+  const content = readFileSync(path);
+  for (let index = 0; index < 300; index += 1) assert.is(content[index * 20_000], index % 256);
+});
+
+check('opening, serving and closing fifty times leaves nothing open', async () => {
+  const path = scratchFile(MIB);
+  const round = async (kill: boolean) => {
+    const device = await openDevice(path);
+    const server = await serveNbd(device, { socket: socketPath() });
+    await device.write(new Uint8Array(100), 50);
+    if (kill) await killWorker(device);
+    await server.close();
+    await device.close();
+  };
+  await round(false);
+  const before = descriptors();
+  for (let count = 0; count < 50; count += 1) await round(count % 10 === 9);
+  await until('descriptors to be closed', () => descriptors().length <= before.length);
+  assert.equal(descriptors(), before);
+});
+
+/** Runs a program of a few lines, as one that embeds Strake; it has to end by itself. */
+async function program(text: string): Promise<string> {
+  const index = join(project, 'dist', 'index.js');
+  const lines = `import * as strake from ${JSON.stringify(index)};\n${text}`;
+  const child = startProcess(process.execPath, ['--input-type=module', '--eval', lines]);
+  const { code, stdout, stderr } = await ending(child);
+  assert.is(code, 0, stderr);
+  return stdout.trim();
+}
+
+check('importing starts nothing, and the program ends', async () => {
+  const facts = await program(`
+    import { readdirSync } from 'node:fs';
+    const threads = readdirSync('/proc/self/task').length;
+    await import(${JSON.stringify(join(project, 'dist', 'index.js'))} + '?again');
+    const more = readdirSync('/proc/self/task').length - threads;
+    console.log(JSON.stringify({
+      more, resources: process.getActiveResourcesInfo().filter((name) => !/Pipe|TTY|Req|Immediate/.test(name)),
+      signals: process.listenerCount('SIGINT') + process.listenerCount('SIGTERM'),
+      addon: process.report.getReport().sharedObjects.some((path) => path.includes('strake')),
+    }));`);
+  assert.equal(JSON.parse(facts), { more: 0, resources: [], signals: 0, addon: false });
+});
+
+check('a program ends by itself when it has closed everything', async () => {
+  const path = scratchFile(MIB);
+  const socket = socketPath();
+  const told = await program(`
+    const device = await strake.openDevice(${JSON.stringify(path)});
+    const server = await strake.serveNbd(device, { socket: ${JSON.stringify(socket)} });
+    await device.write(new Uint8Array(100).fill(1), 10);
+    await server.close();
+    await device.close();
+    console.log('closed');`);
+  assert.is(told, 'closed');
+  assert.is(readFileSync(path)[10], 1);
+});
+
+run();
