@@ -112,22 +112,32 @@ export class Served {
   }
 
   async stop(): Promise<void> {
-    await this.server.close();
-    await this.device.close();
+    try {
+      await this.server.close();
+    } finally {
+      await this.device.close();
+    }
+  }
+}
+
+/** Runs a test against a server. */
+export async function serving(options: ServedOptions, body: (served: Served) => Promise<void>): Promise<void> {
+  const one = await Served.start(options);
+  try {
+    await body(one);
+  } finally {
+    await one.stop();
   }
 }
 
 /**
- * Runs a test against a server, and afterwards demands what no client may take from others: an honest client is served, and
- * nothing is held on to.
+ * Likewise, and afterwards demands what no client may take from others: an honest client is served, and nothing is held
+ * on to.
  */
-export async function served(options: ServedOptions, body: (served: Served) => Promise<void>): Promise<void> {
-  const one = await Served.start(options);
-  try {
+export function served(options: ServedOptions, body: (served: Served) => Promise<void>): Promise<void> {
+  return serving(options, async (one) => {
     await body(one);
     await one.honest();
     await one.atRest();
-  } finally {
-    await one.stop();
-  }
+  });
 }

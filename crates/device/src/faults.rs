@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::arena::Arena;
 use crate::engine::{CompletionSink, Engine, EngineStatus};
 use crate::files::{Fence, FileKind};
-use crate::request::{FLAG_FUA, Op, Request, Vector};
+use crate::request::{FLAG_FUA, NO_COPY, Op, Request, Vector};
 
 /// Tokens from here on belong to filters.
 pub const FILTER_TOKENS: u32 = 0xff00_0000;
@@ -140,10 +140,24 @@ impl FaultFilter {
         self.inner.push(&answer, &[]);
     }
 
+    /// What a write copies from is its caller's again as soon as the write is pushed, so the copy is not late.
+    fn copy_now(&self, request: &Request) -> Request {
+        let mut copied = *request;
+        if request.op != Op::Write as u32 || request.copy_from == NO_COPY {
+            return copied;
+        }
+        let fits = request.aux as u64 + request.copy_length as u64 <= request.length as u64;
+        let target = request.memory.checked_add(request.aux).filter(|_| fits);
+        if target.is_some_and(|target| self.arena.copy(request.copy_from, target, request.copy_length)) {
+            copied.copy_from = NO_COPY;
+        }
+        copied
+    }
+
     fn hold(&mut self, request: &Request, delay_ms: u32) {
         let token = FILTER_TOKENS | (self.next_held & 0x00ff_ffff);
         self.next_held = self.next_held.wrapping_add(1);
-        self.held.insert(token, *request);
+        self.held.insert(token, self.copy_now(request));
         let mut timeout = Request::new(Op::Timeout, token);
         timeout.offset = delay_ms as f64;
         self.inner.push(&timeout, &[]);

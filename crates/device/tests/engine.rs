@@ -334,6 +334,25 @@ fn a_failed_sync_fences_the_device_for_good() {
 }
 
 #[test]
+fn a_late_write_takes_its_payload_in_time() {
+    for variant in VARIANTS {
+        let config = config(variant.1);
+        let engine = open_engine(variant.0, config).unwrap();
+        let late = FaultRule { op: Some(Op::Write), ..FaultRule::always(FaultAction::DelayMs(5)) };
+        let mut rig = Rig::over(Box::new(FaultFilter::new(engine, config.arena, vec![late])), config.arena);
+        let scratch = Scratch::file("late", MIB);
+        let file = add(&mut rig, Some(scratch.open()), FileKind::Regular);
+        rig.store(0, &[3u8; 4096]);
+        let mut write = transfer(Op::Write, 1, file, 8192, 4096, 0);
+        (write.copy_from, write.copy_length) = (0, 4096);
+        rig.push(write);
+        rig.store(0, &[4u8; 4096]);
+        assert_eq!(rig.complete(1).result, 4096);
+        assert_eq!(std::fs::read(&scratch.path).unwrap()[..4096], [3u8; 4096]);
+    }
+}
+
+#[test]
 fn fault_filters_stack() {
     for variant in variants() {
         let config = config(variant.1);
