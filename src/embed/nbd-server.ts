@@ -1,6 +1,5 @@
 /** NBD servers as a program that embeds Strake uses them. */
 
-import { unlink } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
@@ -150,8 +149,6 @@ export class NbdServerHandle implements Tenant {
     this.device.owner.removeServer(this);
     if (!usable) return;
     try {
-      // While we still listen the path is ours; later another server may have taken it.
-      if ('path' in this.message.address) await unlink(this.message.address.path).catch(() => {});
       await this.link.call('unlisten', { server: this.server, drainMs: options.drainMs ?? DRAIN_MS });
       if (!this.device.readOnly) await this.device.flush();
     } finally {
