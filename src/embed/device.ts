@@ -115,13 +115,13 @@ async function checkSignatures(opened: Opened, path: string, options: OpenDevice
  * `docs/reference.md` lists them. Everything that is opened must be closed.
  */
 export async function openDevice(path: string, options: OpenDeviceOptions = {}): Promise<Device> {
-  options.signal?.throwIfAborted();
+  checkSignal(options.signal);
   const readOnly = options.readOnly ?? false;
   const opened = await openNative(path, readOnly);
   let adopted = false;
   try {
     await checkSignatures(opened, path, options);
-    options.signal?.throwIfAborted();
+    checkSignal(options.signal);
     const runtime = await Runtime.acquire();
     try {
       const shard = runtime.leastLoaded();
@@ -264,7 +264,7 @@ export class Device implements DeviceTenant {
   }
 
   private async settle(what: string, start: (link: ShardLink) => Promise<number>, signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted();
+    checkSignal(signal);
     const operation = this.track(start(this.link));
     const result = await (signal === undefined ? operation : abortable(operation, signal));
     if (result < 0) throw await this.failure(what, -result);
@@ -383,9 +383,17 @@ export class Device implements DeviceTenant {
   }
 }
 
+function givenUp(signal: AbortSignal): StrakeError {
+  return new StrakeError('ABORTED', 'the operation was given up', { cause: signal.reason });
+}
+
+function checkSignal(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw givenUp(signal);
+}
+
 function abortable<T>(operation: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
-    const abort = () => reject(new StrakeError('ABORTED', 'the operation was given up', { cause: signal.reason }));
+    const abort = () => reject(givenUp(signal));
     signal.addEventListener('abort', abort, { once: true });
     operation.finally(() => signal.removeEventListener('abort', abort)).then(resolve, reject);
   });
