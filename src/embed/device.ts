@@ -150,7 +150,7 @@ function plainGeometry(geometry: DeviceGeometry): DeviceGeometry {
 
 const INTERNAL = Symbol('strake.internal');
 
-/** An open device. Made by `openDevice`. */
+/** An open device. Made by `openDevice`. It keeps the process alive until it is closed. */
 export class Device implements DeviceTenant {
   /** What it is. */
   readonly facts: DeviceFacts;

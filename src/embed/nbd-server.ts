@@ -85,7 +85,7 @@ export async function serveNbd(device: Device, options: ServeNbdOptions): Promis
 
 const INTERNAL = Symbol('strake.internal');
 
-/** A running server. Made by `serveNbd`. It keeps the process alive until it is closed. */
+/** A running server. Made by `serveNbd`. */
 export class NbdServerHandle implements Tenant {
   readonly device: Device;
   /** Address for clients, such as `nbd+unix:///?socket=/run/strake.sock`. */
@@ -102,7 +102,6 @@ export class NbdServerHandle implements Tenant {
     this.message = message;
     this.server = server;
     this.link = device.link;
-    this.link.ref();
     this.uri = uriOf(message.address, message.name);
     device.owner.addServer(this);
   }
@@ -129,7 +128,6 @@ export class NbdServerHandle implements Tenant {
       return;
     }
     this.link = link;
-    this.link.ref();
     this.server = server;
   }
 
@@ -148,12 +146,8 @@ export class NbdServerHandle implements Tenant {
     this.state = 'closed';
     this.device.owner.removeServer(this);
     if (!usable) return;
-    try {
-      await this.link.call('unlisten', { server: this.server, drainMs: options.drainMs ?? DRAIN_MS });
-      if (!this.device.readOnly) await this.device.flush();
-    } finally {
-      this.link.unref();
-    }
+    await this.link.call('unlisten', { server: this.server, drainMs: options.drainMs ?? DRAIN_MS });
+    if (!this.device.readOnly) await this.device.flush();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -27,7 +27,6 @@ export class ShardLink {
   private readonly port: MessagePort;
   private readonly pending = new Map<number, Pending>();
   private nextId = 1;
-  private refs = 0;
   private dead: StrakeError | null = null;
   /** Called when a device has been fenced. */
   onFenced: (device: number, fence: number) => void = () => {};
@@ -37,6 +36,7 @@ export class ShardLink {
     this.ready = ready;
     this.client = client;
     port.on('message', (message: AnswerMessage) => this.answer(message));
+    // The pool's own port keeps the process alive as long as the shard runs.
     port.unref();
   }
 
@@ -46,7 +46,6 @@ export class ShardLink {
     const pending = this.pending.get(message.id);
     if (pending === undefined) return;
     this.pending.delete(message.id);
-    this.unref();
     if ('error' in message) pending.reject(StrakeError.fromWire(message.error));
     else pending.resolve(message.response);
   }
@@ -60,21 +59,8 @@ export class ShardLink {
     return new Promise((resolve, reject) => {
       const id = this.nextId++;
       this.pending.set(id, { resolve: resolve as Pending['resolve'], reject });
-      this.ref();
       this.port.postMessage({ id, name, request });
     });
-  }
-
-  /** Keeps the process alive. */
-  ref(): void {
-    this.refs += 1;
-    if (this.refs === 1) this.port.ref();
-  }
-
-  /** Undoes one `ref`. */
-  unref(): void {
-    this.refs -= 1;
-    if (this.refs === 0) this.port.unref();
   }
 
   /** The shard has ended: whatever is pending fails. */
@@ -179,7 +165,6 @@ export class ShardPool {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new StrakeError('WORKER_DIED', `shard ${shard} did not start: ${reason}`, { cause });
     });
-    for (const thread of this.piscina.threads) thread.unref();
     const client = new RingClient({
       requests,
       replies,
