@@ -10,7 +10,6 @@ export type OutputFormat = 'table' | 'json' | 'jsonl';
 export const FORMATS: readonly OutputFormat[] = ['table', 'json', 'jsonl'];
 
 /** Exit codes of every command. */
-export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
 export const EXIT_DEGRADED = 3;

@@ -162,10 +162,6 @@ export class RawVolume implements Volume {
     this.device.extents(offsetBytes, spanBytes, memory, roomBytes, token);
   }
 
-  fence(): number {
-    return this.device.fence();
-  }
-
   /**
    * A flush that arrives while another runs waits for the next one, together with all others that do: the running one may
    * have begun before writes that the new one has to cover.

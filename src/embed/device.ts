@@ -2,7 +2,7 @@
 
 import { deviceError, ECANCELED, EIO } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import { TAKEOVER_MS } from '../core/limits.js';
+import { SECTOR_BYTES, TAKEOVER_MS } from '../core/limits.js';
 import { formatBytes, parseBytes } from '../core/units.js';
 import {
   DEVICE_FUA,
@@ -46,7 +46,6 @@ export interface WriteOptions {
 }
 
 const NULL_DEVICE = /^null:(.+)$/;
-const NULL_BLOCK_BYTES = 512;
 /** Between attempts to open a device that its dead worker has not yet let go of. */
 const REOPEN_MS = 50;
 
@@ -59,18 +58,18 @@ interface Opened {
 /** A device without storage: reads give zeroes, writes vanish. */
 function nullFacts(path: string, sizeText: string): DeviceFacts {
   const sizeBytes = parseBytes(sizeText);
-  if (sizeBytes < 4096 || sizeBytes % NULL_BLOCK_BYTES !== 0) {
+  if (sizeBytes < 4096 || sizeBytes % SECTOR_BYTES !== 0) {
     throw new StrakeError('BAD_SIZE', `${path}: the size of a null device is a multiple of 512, from 4096 on`);
   }
   return {
     path,
     kind: 'null',
     sizeBytes,
-    logicalBlockBytes: NULL_BLOCK_BYTES,
+    logicalBlockBytes: SECTOR_BYTES,
     physicalBlockBytes: 4096,
     memoryAlignBytes: 1,
     discard: true,
-    discardGranularityBytes: NULL_BLOCK_BYTES,
+    discardGranularityBytes: SECTOR_BYTES,
     discardMaxBytes: sizeBytes,
     writeZeroesMaxBytes: sizeBytes,
     readOnly: false,

@@ -2,7 +2,6 @@
 
 import { StrakeError } from '../core/errors.js';
 import { EXPORT_TEXT_BYTES_MAX } from '../core/limits.js';
-import { FENCE_OPEN } from '../ports/device.js';
 import type { Volume } from '../ports/volume.js';
 import {
   TX_CAN_MULTI_CONN,
@@ -40,10 +39,6 @@ export class NbdExport {
     this.volume = volume;
     this.readOnly = readOnly || volume.readOnly;
     this.flags = exportFlags(volume, this.readOnly);
-  }
-
-  get fenced(): boolean {
-    return this.volume.fence() !== FENCE_OPEN;
   }
 }
 

@@ -33,7 +33,6 @@ export const REP_ERR_UNSUP = 0x80000001;
 export const REP_ERR_POLICY = 0x80000002;
 export const REP_ERR_INVALID = 0x80000003;
 export const REP_ERR_UNKNOWN = 0x80000006;
-export const REP_ERR_SHUTDOWN = 0x80000007;
 export const REP_ERR_TOO_BIG = 0x80000009;
 
 export const INFO_EXPORT = 0;
@@ -76,7 +75,6 @@ export const CMD_FLAG_REQ_ONE = 1 << 3;
 export const CMD_FLAG_FAST_ZERO = 1 << 4;
 
 export const REPLY_FLAG_DONE = 1 << 0;
-export const REPLY_TYPE_NONE = 0;
 export const REPLY_TYPE_OFFSET_DATA = 1;
 export const REPLY_TYPE_BLOCK_STATUS = 5;
 export const REPLY_TYPE_ERROR = 0x8001;
@@ -85,12 +83,9 @@ export const REPLY_TYPE_ERROR_OFFSET = 0x8002;
 /** Errors on the wire; other numbers become EINVAL at the client, so they are mapped to these. */
 export const NBD_EPERM = 1;
 export const NBD_EIO = 5;
-export const NBD_ENOMEM = 12;
 export const NBD_EINVAL = 22;
 export const NBD_ENOSPC = 28;
-export const NBD_EOVERFLOW = 75;
 export const NBD_ENOTSUP = 95;
-export const NBD_ESHUTDOWN = 108;
 
 /** The only metadata context there is, and its number. */
 export const BASE_ALLOCATION = 'base:allocation';

@@ -32,6 +32,4 @@ export interface Volume {
   zero(offsetBytes: number, spanBytes: number, flags: number, token: number): void;
   /** As `Device.extents`. */
   extents(offsetBytes: number, spanBytes: number, memory: number, roomBytes: number, token: number): void;
-  /** `FENCE_*`. */
-  fence(): number;
 }
