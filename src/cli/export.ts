@@ -80,7 +80,7 @@ async function run(path: string, options: ExportOptions, onExit: OnExit): Promis
   try {
     const tcp = options.port !== undefined || options.host !== undefined;
     const address = tcp
-      ? { host: options.host, port: options.port ?? 10809 }
+      ? { socket: options.socket, host: options.host, port: options.port ?? 10809 }
       : { socket: options.socket ?? defaultSocket(path) };
     const server = await serveNbd(device, {
       ...address,
