@@ -56,10 +56,16 @@ function announce(device: Device, server: NbdServerHandle, options: ExportOption
   print({ schema: 'strake.export', version: 1, data, text }, options.output);
 }
 
-/** Resolves when the export is to end: with the signal, or with what made it useless. */
+/** Resolves when the export is to end: with a signal, or with what made it useless. A second signal ends the process. */
 function untilStopped(): Promise<string> {
   return new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(signal));
+    let signals = 0;
+    const onSignal = (signal: string) => {
+      signals += 1;
+      if (signals > 1) process.exit(EXIT_INTERRUPTED);
+      resolve(signal);
+    };
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, onSignal);
     subscribe('strake:event', (message) => {
       const event = message as StrakeEvent;
       if (event.type === 'device-fenced') {
@@ -82,6 +88,8 @@ async function run(path: string, options: ExportOptions, onExit: OnExit): Promis
     const address = tcp
       ? { socket: options.socket, host: options.host, port: options.port ?? 10809 }
       : { socket: options.socket ?? defaultSocket(path) };
+    // Whoever sees the socket, or reads of it, may send a signal at once.
+    const stopped = untilStopped();
     const server = await serveNbd(device, {
       ...address,
       name: options.name,
@@ -90,7 +98,7 @@ async function run(path: string, options: ExportOptions, onExit: OnExit): Promis
       connectionsMax: options.connections,
     });
     announce(device, server, options);
-    const reason = await untilStopped();
+    const reason = await stopped;
     if (reason === 'lost') onExit(EXIT_FAILED);
     else await drain(server, options);
   } finally {
@@ -100,9 +108,6 @@ async function run(path: string, options: ExportOptions, onExit: OnExit): Promis
 
 async function drain(server: NbdServerHandle, options: ExportOptions): Promise<void> {
   note('strake: stopping: finishing the requests in flight (a second signal stops at once)', options.quiet);
-  const impatient = () => process.exit(EXIT_INTERRUPTED);
-  process.on('SIGINT', impatient);
-  process.on('SIGTERM', impatient);
   await server.close({ drainMs: options.drain * 1000 });
   note('strake: stopped; everything acknowledged is on the device', options.quiet);
 }

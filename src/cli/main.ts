@@ -68,6 +68,10 @@ function usage(error: CommanderError, format: OutputFormat): number {
   return EXIT_USAGE;
 }
 
+// A reader that has had enough, such as head(1), is no bug of ours.
+process.stdout.on('error', () => process.exit(EXIT_FAILED));
+process.stderr.on('error', () => {});
+
 main(process.argv.slice(2)).then(
   (code) => {
     process.exitCode = code;
