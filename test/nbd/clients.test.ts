@@ -135,6 +135,7 @@ for (const [what, blocks] of [
       '--verify=crc32c',
       '--do_verify=1',
       '--verify_fatal=1',
+      '--verify_state_save=0',
     ];
     const end = ['--output-format=json', `--output=${report}`, `--uri=${server.uri}`];
     output('fio', '--name=verify', '--ioengine=nbd', ...blocks.split(' '), ...load, ...end);
