@@ -4,7 +4,6 @@ import { subscribe } from 'node:diagnostics_channel';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { Command } from 'commander';
-import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
 import { type Device, openDevice } from '../embed/device.js';
@@ -60,10 +59,17 @@ function announce(device: Device, server: NbdServerHandle, options: ExportOption
   print({ schema: 'strake.export', version: 1, data, text }, options.output);
 }
 
-/** Resolves when the export is to end: with the signal, or with what made it useless. */
+/** Resolves when the export is to end: with a signal, or with what made it useless. A second signal ends the process. */
 function untilStopped(): Promise<string> {
   return new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(signal));
+    let first: number | undefined;
+    const onSignal = (signal: string) => {
+      first ??= performance.now();
+      // Ctrl-C below npm arrives twice: from the terminal, and from npm, which passes it on.
+      if (performance.now() - first > SAME_SIGNAL_MS) process.exit(EXIT_INTERRUPTED);
+      resolve(signal);
+    };
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, onSignal);
     subscribe('strake:event', (message) => {
       const event = message as StrakeEvent;
       if (event.type === 'device-fenced') {
@@ -81,16 +87,15 @@ function untilStopped(): Promise<string> {
 
 async function run(path: string, options: ExportOptions, onExit: OnExit): Promise<void> {
   const tcp = options.port !== undefined || options.host !== undefined;
-  if (tcp && options.socket !== undefined) {
-    throw new StrakeError('INVALID_ARGUMENT', 'an export listens either on a socket or on a port, not on both');
-  }
   // One device is driven by one shard; more would only take memory.
   process.env.STRAKE_SHARDS ??= '1';
   const device = await openDevice(path, { readOnly: options.readOnly, confirm: options.confirm });
   try {
     const address = tcp
-      ? { host: options.host, port: options.port ?? 10809 }
+      ? { socket: options.socket, host: options.host, port: options.port ?? 10809 }
       : { socket: options.socket ?? defaultSocket(path) };
+    // Whoever sees the socket, or reads of it, may send a signal at once.
+    const stopped = untilStopped();
     const server = await serveNbd(device, {
       ...address,
       name: options.name,
@@ -99,7 +104,7 @@ async function run(path: string, options: ExportOptions, onExit: OnExit): Promis
       connectionsMax: options.connections,
     });
     announce(device, server, options);
-    const reason = await untilStopped();
+    const reason = await stopped;
     if (reason === 'lost') onExit(EXIT_FAILED);
     else await drain(server, options);
   } finally {
@@ -109,13 +114,6 @@ async function run(path: string, options: ExportOptions, onExit: OnExit): Promis
 
 async function drain(server: NbdServerHandle, options: ExportOptions): Promise<void> {
   note('strake: stopping: finishing the requests in flight (a second signal stops at once)', options.quiet);
-  // Ctrl-C below npm arrives twice: from the terminal, and from npm, which passes it on.
-  const begun = performance.now();
-  const impatient = () => {
-    if (performance.now() - begun > SAME_SIGNAL_MS) process.exit(EXIT_INTERRUPTED);
-  };
-  process.on('SIGINT', impatient);
-  process.on('SIGTERM', impatient);
   await server.close({ drainMs: options.drain * 1000 });
   note('strake: stopped; everything acknowledged is on the device', options.quiet);
 }

@@ -31,6 +31,9 @@ function overrideExits(command: Command): void {
 
 async function main(args: readonly string[]): Promise<number> {
   const program = new Command('strake');
+  const format = wantedFormat(args);
+  // Settings are inherited by the commands that are added afterwards. Machines get a usage error as they get any other.
+  program.configureOutput({ outputError: (text, write) => (format === 'table' ? write(text) : undefined) });
   program.description('Drives raw block devices and serves them over NBD').version(VERSION);
   program.addHelpText('after', EXIT_CODES);
   let exitCode = 0;
@@ -47,13 +50,22 @@ async function main(args: readonly string[]): Promise<number> {
     await program.parseAsync(args, { from: 'user' });
     return exitCode;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : usage(error, format);
     if (!(error instanceof StrakeError)) {
       process.stderr.write(`strake: this is a bug: ${error instanceof Error ? error.stack : String(error)}\n`);
       return EXIT_FAILED;
     }
-    return printError(error, wantedFormat(args));
+    return printError(error, format);
   }
+}
+
+/** What commander has not understood; people have been told by commander itself. */
+function usage(error: CommanderError, format: OutputFormat): number {
+  if (format !== 'table') {
+    const words = { remedy: 'See `strake --help`.', cause: error };
+    printError(new StrakeError('INVALID_ARGUMENT', error.message.replace(/^error: /, ''), words), format);
+  }
+  return EXIT_USAGE;
 }
 
 // Whoever read the output has gone, like `head`: what is left of it is not wanted, and that is no failure.

@@ -5,16 +5,19 @@
 import { StrakeError } from './errors.js';
 
 export const EPERM = 1;
+export const ENOENT = 2;
 export const EIO = 5;
 export const EBADF = 9;
 export const ENOMEM = 12;
 export const EACCES = 13;
 export const EBUSY = 16;
 export const EEXIST = 17;
+export const ENOTDIR = 20;
 export const EINVAL = 22;
 export const ENOSPC = 28;
 export const EROFS = 30;
 export const EPIPE = 32;
+export const ENAMETOOLONG = 36;
 export const EOPNOTSUPP = 95;
 export const EADDRINUSE = 98;
 export const ESHUTDOWN = 108;

@@ -1,7 +1,7 @@
 /** The transport port over the engine, and how to listen. */
 
 import { lstatSync, rmSync } from 'node:fs';
-import { EACCES, EADDRINUSE, EEXIST, EPERM } from '../core/errno.js';
+import { EACCES, EADDRINUSE, EEXIST, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import type { Transport } from '../ports/transport.js';
 import { type Engine, OP_ACCEPT, OP_RECEIVE } from './engine.js';
@@ -88,6 +88,11 @@ function listenError(error: StrakeError, where: string): StrakeError {
         ...options,
         remedy: 'Choose a path in a folder of yours, or a port above 1023.',
       });
+    case ENAMETOOLONG:
+      return new StrakeError('ADDRESS', `cannot listen at ${where}: a socket's path has at most 107 bytes`, options);
+    case ENOENT:
+    case ENOTDIR:
+      return new StrakeError('ADDRESS', `cannot listen at ${where}: the folder does not exist`, options);
     default:
       return new StrakeError('ADDRESS', `cannot listen at ${where}: ${error.message}`, options);
   }

@@ -9,7 +9,7 @@ import { type Device, inspectDevice, type OpenDeviceOptions, openDevice } from '
 import { check, loop, type Need, root, run, tool } from '../support/check.js';
 import { failure } from '../support/failure.js';
 import { atEnd, loopDevice, output, scratchFile, scratchFolder, until } from '../support/scratch.js';
-import { exportDevice, strake } from '../support/strake.js';
+import { exportDevice, command as main, strake } from '../support/strake.js';
 
 const MIB = 1 << 20;
 
@@ -200,7 +200,7 @@ check('a file without permission is refused', [root, tool('setpriv')], async () 
   output('chown', '65534:65534', path);
   chmodSync(path, 0o600);
   // Root without capabilities is a user like any other.
-  const command = ['--bounding-set=-all', '--inh-caps=-all', process.execPath, 'dist/cli/main.js'];
+  const command = ['--bounding-set=-all', '--inh-caps=-all', process.execPath, main];
   const args = [...command, 'device', 'show', path, '-o', 'json'];
   try {
     output('setpriv', ...args);

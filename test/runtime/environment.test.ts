@@ -7,11 +7,10 @@ import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { check, type Need, root, run, tool, uring } from '../support/check.js';
 import { type Ending, ending, output, project, scratchFile, scratchFolder, startProcess } from '../support/scratch.js';
-import { exportDevice, strake } from '../support/strake.js';
+import { command, exportDevice, strake } from '../support/strake.js';
 
 const MIB = 1 << 20;
 const NOBODY = 65534;
-const command = join(project, 'dist', 'cli', 'main.js');
 
 /** Root without the capability that lifts the limit of locked memory. */
 const UNCAPPED = ['setpriv', '--bounding-set=-ipc_lock', '--inh-caps=-ipc_lock'];

@@ -4,7 +4,8 @@ import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { type Ending, ending, project, socketPath, startProcess } from './scratch.js';
 
-const command = join(project, 'dist', 'cli', 'main.js');
+/** The program. */
+export const command = join(project, 'dist', 'cli', 'main.js');
 
 /** Runs a command to its end. */
 export function strake(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ending> {

@@ -1,0 +1,410 @@
+/** The contract of the command line: formats, exit codes, what goes where, and how signals end it. */
+
+import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
+import * as assert from 'uvu/assert';
+import { ERRORS } from '#strake/core/errors.js';
+import { check, loop, run, tool } from '../support/check.js';
+import {
+  type Ending,
+  ending,
+  loopDevice,
+  output,
+  scratchFile,
+  scratchFolder,
+  socketPath,
+  startProcess,
+  until,
+} from '../support/scratch.js';
+import { command, type ExportProcess, exportDevice, strake } from '../support/strake.js';
+
+const MIB = 1 << 20;
+const RFC3339_UTC = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: looks for terminal control sequences
+const ESCAPE = /\u001b/;
+
+type Json = Record<string, unknown>;
+
+/** Checks what every machine-readable record promises, in all its parts. */
+function checkValues(value: unknown, key = ''): void {
+  if (key.endsWith('Bytes') && typeof value === 'number') assert.ok(Number.isSafeInteger(value), `${key}: ${value}`);
+  if (key === 'time') assert.match(String(value), RFC3339_UTC);
+  if (typeof value !== 'object' || value === null) return;
+  for (const [name, part] of Object.entries(value)) checkValues(part, /Bytes$/.test(key) ? key : name);
+}
+
+function checkRecord(text: string, schema: string): Json {
+  const record = JSON.parse(text) as Json;
+  assert.is(record.schema, schema);
+  assert.ok(Number.isInteger(record.version) && (record.version as number) >= 1);
+  checkValues(record);
+  return record;
+}
+
+function checkError({ code, stdout, stderr }: Ending, exitCode: number, name: string): Json {
+  assert.is(code, exitCode, stderr);
+  assert.is(stdout, '', 'errors are no data');
+  assert.is(stderr.trim().split('\n').length, 1);
+  const error = checkRecord(stderr, 'strake.error');
+  assert.is(error.code, `ERR_STRAKE_${name}`);
+  for (const part of ['message', 'remedy']) assert.ok((error[part] as string).length > 10, part);
+  assert.type(error.retryable, 'boolean');
+  return error;
+}
+
+/** What was printed in a format: one record, or one per line. */
+function records(format: string, text: string, schema: string): Json[] {
+  if (format === 'json') return [checkRecord(text, schema)];
+  return text
+    .trim()
+    .split('\n')
+    .map((line) => checkRecord(line, schema));
+}
+
+const bench = ['--only', 'device.randread.4k.qd64', '--seconds', '1', '--rounds', '1'];
+const COMMANDS: readonly (readonly [string, (device: string) => string[]])[] = [
+  ['strake.explain', () => ['explain']],
+  ['strake.explain', () => ['explain', 'ERR_STRAKE_IN_USE']],
+  ['strake.doctor', () => ['doctor']],
+  ['strake.doctor', (device) => ['doctor', device]],
+  ['strake.device.show', (device) => ['device', 'show', device]],
+  ['strake.bench', (device) => ['bench', device, ...bench]],
+];
+
+for (const [schema, args] of COMMANDS) {
+  const name = args('DEVICE').slice(0, 3).join(' ');
+  check(`${name} prints people a table, and machines records`, async () => {
+    const device = scratchFile(4 * MIB);
+    for (const format of ['table', 'json', 'jsonl']) {
+      const { code, stdout, stderr } = await strake([...args(device), '-o', format], { NO_COLOR: '1' });
+      assert.is(code, 0, stderr);
+      assert.is(stderr, '', 'without a terminal there is no progress');
+      assert.not.match(stdout, ESCAPE);
+      assert.ok(stdout.endsWith('\n'));
+      if (format === 'table') assert.throws(() => JSON.parse(stdout));
+      else assert.ok(records(format, stdout, schema).length > 0);
+    }
+  });
+}
+
+check('export describes itself once, in each format, and is quiet on demand', async () => {
+  const device = scratchFile(MIB);
+  const server = await exportDevice(device);
+  assert.is(server.data.schema, 'strake.export');
+  checkValues(server.data);
+  assert.equal(
+    [server.data.device, server.data.sizeBytes, server.data.readOnly, server.data.pid],
+    [device, MIB, false, server.child.pid],
+  );
+  assert.match(String(server.data.time), RFC3339_UTC);
+  const loud = await server.stop();
+  assert.is(loud.code, 0);
+  assert.is(loud.stdout.trim().split('\n').length, 1);
+  assert.match(loud.stderr, /stopping.*\n.*stopped/);
+  for (const [options, expected] of [
+    [['-o', 'json'], /^\{\n/],
+    [['-o', 'table', '--quiet'], /^nbd\+unix:\S+\n$/],
+    [['-o', 'table'], /exporting .*1 MiB, read-write.*\nuri +nbd\+unix:/],
+  ] as const) {
+    const child = await started(['export', device, '--socket', socketPath(), ...options], expected);
+    child.process.kill('SIGTERM');
+    const { code, stderr } = await child.ended;
+    assert.is(code, 0);
+    assert.is(stderr === '', options.includes('--quiet' as never));
+  }
+});
+
+/** Starts a command and waits until its output matches. */
+async function started(args: readonly string[], expected: RegExp) {
+  const process_ = startProcess(process.execPath, [command, ...args]);
+  const ended = ending(process_);
+  let text = '';
+  process_.stdout?.on('data', (part: string) => {
+    text += part;
+  });
+  await until(String(expected), () => expected.test(text));
+  return { process: process_, ended };
+}
+
+check('usage errors are told, and end with 2', async () => {
+  const device = scratchFile(MIB);
+  const wrong = [
+    ['nonsense'],
+    ['export'],
+    ['export', device, 'another'],
+    ['export', device, '--nonsense'],
+    ['export', device, '--port', '65536'],
+    ['export', device, '--port', 'x'],
+    ['export', device, '--port', '-1'],
+    ['export', device, '--connections', '0'],
+    ['export', device, '--drain', '1.5'],
+    ['device', 'nonsense'],
+    ['device', 'show'],
+    ['doctor', '--nonsense'],
+    ['explain', 'a', 'b'],
+    ['bench', device, '--seconds', '0'],
+  ];
+  await inPairs(wrong, async (args) => {
+    const people = await strake(args);
+    assert.is(people.code, 2, args.join(' '));
+    assert.is(people.stdout, '');
+    assert.match(people.stderr, /^error: /);
+    checkError(await strake([...args, '-o', 'json']), 2, 'INVALID_ARGUMENT');
+  });
+});
+
+/** Two at a time, as there are two cores. */
+async function inPairs<T>(list: readonly T[], each: (one: T) => Promise<void>): Promise<void> {
+  const rest = [...list];
+  const work = async () => {
+    for (let one = rest.shift(); one !== undefined; one = rest.shift()) await each(one);
+  };
+  await Promise.all([work(), work()]);
+}
+
+check('an unsupported format is a usage error of every command', async () => {
+  const device = scratchFile(MIB);
+  const commands = [...COMMANDS.map(([, args]) => args(device)), ['export', device]];
+  await inPairs(commands, async (args) => {
+    const { code, stdout, stderr } = await strake([...args, '-o', 'yaml']);
+    assert.is(code, 2, args.join(' '));
+    assert.is(stdout, '');
+    assert.match(stderr, /yaml.*table, json, jsonl/);
+  });
+});
+
+check('help and version are data; no command at all is a usage error', async () => {
+  const help = await strake(['--help']);
+  assert.is(help.code, 0);
+  assert.is(help.stderr, '');
+  for (const [name] of [['export'], ['device'], ['doctor'], ['bench'], ['explain']]) assert.match(help.stdout, name);
+  assert.match(help.stdout, /Exit codes: 0 ok; 1 failed; 2 usage/);
+  assert.match((await strake(['export', '--help'])).stdout, '--read-only');
+  assert.match((await strake(['--version'])).stdout, /^\d+\.\d+\.\d+\n$/);
+  const none = await strake([]);
+  assert.is(none.code, 2);
+  assert.is(none.stdout, '');
+});
+
+check('errors have exit codes by their kind', [tool('mkfs.ext4')], async () => {
+  const missing = join(scratchFolder(), 'missing');
+  const foreign = scratchFile(4 * MIB);
+  output('mkfs.ext4', '-q', '-F', foreign);
+  const json = ['-o', 'json'];
+  for (const command of [['export'], ['device', 'show'], ['doctor'], ['bench']]) {
+    checkError(await strake([...command, missing, ...json]), 1, 'NOT_FOUND');
+  }
+  const refused = checkError(await strake(['export', foreign, ...json]), 5, 'SIGNATURE');
+  assert.match(String(refused.message), /ext/);
+  assert.match(String(refused.remedy), '--confirm');
+  checkError(await strake(['export', foreign, '--confirm', missing, ...json]), 2, 'INVALID_ARGUMENT');
+  checkError(await strake(['export', '/dev/null', ...json]), 2, 'NOT_A_DEVICE');
+  checkError(await strake(['export', scratchFile(100), '-o', 'jsonl']), 1, 'TOO_SMALL');
+  const people = await strake(['export', foreign]);
+  assert.is(people.code, 5);
+  assert.match(people.stderr, /^strake: .*\n {2}.*--confirm.*\n {2}ERR_STRAKE_SIGNATURE \(strake explain /);
+  const server = await exportDevice(foreign, ['--confirm', foreign]);
+  checkError(await strake(['export', foreign, ...json]), 5, 'IN_USE');
+  checkError(await strake(['export', 'null:1M', '--socket', server.socket, ...json]), 1, 'ADDRESS_IN_USE');
+  await server.stop();
+});
+
+check('every code is explained, however it is written', async () => {
+  const all = await strake(['explain', '-o', 'jsonl']);
+  const explained = records('jsonl', all.stdout, 'strake.explain');
+  const codes = Object.keys(ERRORS).map((name) => `ERR_STRAKE_${name}`);
+  assert.equal(
+    explained.map(({ code }) => code),
+    codes,
+  );
+  await inPairs(explained, async ({ code, summary, remedy, exitCode }) => {
+    const { stdout } = await strake(['explain', String(code)]);
+    for (const part of [code, summary, remedy, exitCode]) assert.match(stdout, String(part));
+  });
+  const short = checkRecord((await strake(['explain', 'in_use', '-o', 'json'])).stdout, 'strake.explain');
+  assert.is(short.code, 'ERR_STRAKE_IN_USE');
+  for (const unknown of ['nonsense', '__proto__', 'constructor', '']) {
+    checkError(await strake(['explain', unknown, '-o', 'json']), 2, 'INVALID_ARGUMENT');
+  }
+});
+
+check('device show says what a device is', [loop, tool('mkfs.ext4')], async () => {
+  const file = scratchFile(4 * MIB);
+  output('mkfs.ext4', '-q', '-F', file);
+  const disk = loopDevice(file);
+  const shown = checkRecord((await strake(['device', 'show', disk.path, '-o', 'json'])).stdout, 'strake.device.show');
+  assert.equal([shown.path, shown.kind, shown.sizeBytes], [disk.path, 'block', 4 * MIB]);
+  assert.match(String(shown.signatures), /ext/);
+  assert.equal(shown.users, []);
+  const people = await strake(['device', 'show', disk.path]);
+  assert.match(people.stdout, /size +4 MiB \(4194304 bytes\)/);
+  assert.match(people.stdout, /holds +ext/);
+  assert.match(people.stdout, /used by +nobody/);
+  const under = await strake(['device', 'show', file]);
+  assert.match(under.stdout, `attached to ${disk.path}`);
+  disk.detach();
+});
+
+check('where to listen: a socket of its user only, or a loopback address', [tool('nbdinfo')], async () => {
+  const unix = await exportDevice('null:1M');
+  assert.is(statSync(unix.socket).mode & 0o777, 0o600);
+  await unix.stop();
+  const json = ['-o', 'json'];
+  for (const host of ['0.0.0.0', '192.168.1.1', '::', '8.8.8.8']) {
+    checkError(await strake(['export', 'null:1M', '--host', host, '--port', '0', ...json]), 2, 'ADDRESS');
+  }
+  checkError(await strake(['export', 'null:1M', '--host', 'example.com', ...json]), 2, 'INVALID_ARGUMENT');
+  const both = ['--socket', socketPath(), '--port', '0'];
+  checkError(await strake(['export', 'null:1M', ...both, ...json]), 2, 'INVALID_ARGUMENT');
+  for (const host of ['127.0.0.1', 'localhost']) {
+    const args = ['export', 'null:1M', '--port', '0', '--host', host, '--name', 'a b', '--quiet'];
+    const child = await started(args, /^nbd:\S+\n$/);
+    child.process.kill('SIGINT');
+    const { stdout } = await child.ended;
+    assert.match(stdout, /^nbd:\/\/127\.0\.0\.1:\d+\/a%20b\n$/);
+  }
+  const long = `/tmp/${'x'.repeat(110)}`;
+  assert.match(
+    String(checkError(await strake(['export', 'null:1M', '--socket', long, ...json]), 2, 'ADDRESS').message),
+    '107',
+  );
+  const nowhere = join(scratchFolder(), 'missing', 'x.sock');
+  const error = checkError(await strake(['export', 'null:1M', '--socket', nowhere, ...json]), 2, 'ADDRESS');
+  assert.match(String(error.message), 'folder does not exist');
+  const taken = scratchFile(5);
+  checkError(await strake(['export', 'null:1M', '--socket', taken, ...json]), 2, 'ADDRESS');
+  assert.is(statSync(taken).size, 5, 'a file in the way is left alone');
+});
+
+check('without an address the socket lies in the folder meant for it', async () => {
+  const folder = join(scratchFolder().replace(/^.*\/scratch-/, '/tmp/strake-run-'));
+  mkdirSync(folder);
+  const server = startProcess(process.execPath, [command, 'export', 'null:1M', '--quiet'], {
+    env: { ...process.env, XDG_RUNTIME_DIR: folder },
+  });
+  const ended = ending(server);
+  const socket = join(folder, 'strake-null_1M.sock');
+  await until('the socket', () => existsSync(socket));
+  server.kill('SIGTERM');
+  assert.is((await ended).code, 0);
+  assert.is(existsSync(socket), false);
+  output('rmdir', folder);
+});
+
+check('--read-only refuses writes', [tool('qemu-io'), tool('nbdinfo')], async () => {
+  const device = scratchFile(MIB);
+  const server = await exportDevice(device, ['--read-only']);
+  assert.is(server.data.readOnly, true);
+  assert.is(JSON.parse(output('nbdinfo', '--json', server.uri)).exports[0].is_read_only, true);
+  assert.throws(() => output('qemu-io', '-f', 'raw', '-c', 'write 0 4k', server.uri));
+  output('qemu-io', '-r', '-f', 'raw', '-c', 'read -P 0 0 4k', server.uri);
+  await server.stop();
+});
+
+check('SIGINT finishes, answers and removes the socket', [tool('fio')], async () => {
+  const device = scratchFile(8 * MIB);
+  const server = await exportDevice(device);
+  const load = ['--rw=randwrite', '--bs=4k', '--iodepth=16', '--size=8M', '--time_based', '--runtime=100'];
+  const fio = ending(startProcess('fio', ['--name=load', '--ioengine=nbd', `--uri=${server.uri}`, ...load]));
+  await until('data on the device', () => statSync(device).blocks > 0);
+  const { code, stderr } = await server.stop();
+  assert.is(code, 0, stderr);
+  assert.match(stderr, 'everything acknowledged is on the device');
+  assert.is(existsSync(server.socket), false);
+  await fio;
+});
+
+/** A client that has asked for 64 MiB and takes little of it, so that a server cannot finish answering it. */
+async function greedyClient(server: ExportProcess): Promise<Socket> {
+  const client = connect(server.socket);
+  const hello = Buffer.alloc(20);
+  hello.writeUInt32BE(3, 0);
+  hello.write('IHAVEOPT', 4);
+  hello.writeUInt32BE(1, 12);
+  client.write(hello);
+  for (let request = 0; request < 64; request += 1) {
+    const header = Buffer.alloc(28);
+    header.writeUInt32BE(0x25609513, 0);
+    header.writeUInt32BE(MIB, 24);
+    client.write(header);
+  }
+  client.on('error', () => {});
+  client.on('data', () => {
+    if (client.bytesRead > 100_000) client.pause();
+  });
+  await until('answers', () => client.isPaused());
+  return client;
+}
+
+check('a second SIGINT does not wait for a client that does not take its answers', async () => {
+  const server = await exportDevice('null:1G');
+  const client = await greedyClient(server);
+  let told = '';
+  server.child.stderr?.on('data', (text: string) => {
+    told += text;
+  });
+  server.child.kill('SIGINT');
+  await until('the first signal to be taken', () => told.includes('stopping'));
+  server.child.kill('SIGINT');
+  const { code, stderr } = await server.ended;
+  assert.is(code, 130, stderr);
+  assert.is(existsSync(server.socket), false);
+  client.destroy();
+});
+
+check('draining has an end', async () => {
+  const server = await exportDevice('null:1G', ['--drain', '0']);
+  const client = await greedyClient(server);
+  const { code, stderr } = await server.stop();
+  assert.is(code, 0, stderr);
+  assert.match(stderr, 'stopped');
+  client.destroy();
+});
+
+check('bench does not write unless the device is named twice', [tool('mkfs.ext4')], async () => {
+  const device = scratchFile(4 * MIB);
+  output('mkfs.ext4', '-q', '-F', device);
+  const before = readFileSync(device);
+  const json = ['-o', 'json'];
+  const nothing = await strake(['bench', device, '--only', 'device.randwrite', ...json]);
+  assert.match(String(checkError(nothing, 2, 'INVALID_ARGUMENT').message), '--write');
+  const other = ['--write', scratchFile(MIB)];
+  checkError(await strake(['bench', device, ...other, ...json]), 2, 'INVALID_ARGUMENT');
+  checkError(await strake(['bench', device, '--only', 'nonsense', ...json]), 2, 'INVALID_ARGUMENT');
+  const { code, stdout, stderr } = await strake([
+    'bench',
+    device,
+    '--only',
+    'device.read.',
+    '--seconds',
+    '1',
+    '--rounds',
+    '1',
+    ...json,
+  ]);
+  assert.is(code, 0, stderr);
+  const { rows, sizeBytes, time } = checkRecord(stdout, 'strake.bench') as {
+    rows: Json[];
+    sizeBytes: number;
+    time: string;
+  };
+  assert.equal(
+    rows.map(({ id }) => id),
+    ['device.read.1m.qd16'],
+  );
+  assert.ok((rows[0].strake as number) > 0);
+  assert.is(sizeBytes, 4 * MIB);
+  assert.match(time, RFC3339_UTC);
+  assert.ok(readFileSync(device).equals(before));
+});
+
+check('output to a reader that has gone is a failure, not a crash', async () => {
+  const child = startProcess(process.execPath, [command, 'explain']);
+  child.stdout?.destroy();
+  const { code, stderr } = await ending(child);
+  assert.is(code, 1);
+  assert.is(stderr, '');
+});
+
+run();
