@@ -630,8 +630,10 @@ export class Connection {
   }
 
   private freeIfDone(): void {
-    if (this.state !== 'closing' || this.receiving || this.sender.sending) return;
+    if (!this.closing || this.receiving || this.sender.sending) return;
     this.endWriting();
+    // With its last write it may have become free already; it must not be given back twice.
+    if (!this.closing) return;
     if (this.requests > 0 || this.heldPieces > 0 || this.waiting || this.dirty) return;
     this.state = 'free';
     this.useOwnBuffer();

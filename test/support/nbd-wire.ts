@@ -10,6 +10,9 @@ import { createConnection, type Socket } from 'node:net';
 /** Where a server listens: a unix socket, or a port of the loopback interface. */
 export type Target = string | number;
 
+/** A wait that only a hang reaches. */
+const HANG_MS = 30_000;
+
 /** The stream ended before all bytes came that were asked for. */
 export class StreamEnd extends Error {
   constructor(wanted: number, got: number) {
@@ -80,10 +83,19 @@ export class Wire {
       const part = this.socket.read(bytes) as Buffer | null;
       if (part !== null && part.length === bytes) return part;
       if (part !== null || this.over) throw new StreamEnd(bytes, part?.length ?? 0);
-      await new Promise<void>((resolve) => {
-        this.wake = resolve;
-      });
+      await this.more();
     }
+  }
+
+  /** Resolves when there may be more to read, or nothing will come any more. */
+  private more(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const hung = setTimeout(() => reject(new Error('waited in vain for the peer')), HANG_MS);
+      this.wake = () => {
+        clearTimeout(hung);
+        resolve();
+      };
+    });
   }
 
   /** Reads and drops everything up to the end of the stream. Returns the number of bytes. */
@@ -93,11 +105,7 @@ export class Wire {
       const part = this.socket.read() as Buffer | null;
       if (part !== null) bytes += part.length;
       else if (this.over) return bytes;
-      else {
-        await new Promise<void>((resolve) => {
-          this.wake = resolve;
-        });
-      }
+      else await this.more();
     }
   }
 

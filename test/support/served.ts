@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { type Device, type NbdServerHandle, type OpenDeviceOptions, openDevice, serveNbd } from '#strake/index.js';
-import { NbdClient, type Wishes } from './nbd-client.js';
+import { NbdClient, TX, type Wishes } from './nbd-client.js';
 import { atEnd, scratchFile, socketPath, until } from './scratch.js';
 
 /** What is served, and how. */
@@ -85,17 +85,22 @@ export class Served {
     return (await this.device.stats()).nbd;
   }
 
-  /** Proves that the server serves others: a new client writes, flushes and reads back. */
+  /** Proves that the server serves others: new clients, several at once, write, flush and read back. */
   async honest(): Promise<void> {
+    await Promise.all([0, 1, 2].map((number) => this.honestClient(number)));
+  }
+
+  private async honestClient(number: number): Promise<void> {
+    const offset = 4096 + number * 8192;
     const client = await this.connect({ structured: true });
-    if ((client.flags & 2) === 0) {
-      const data = Buffer.alloc(8192, client.flags);
+    if ((client.flags & TX.readOnly) === 0) {
+      const data = Buffer.alloc(8192, number);
       data.writeUInt32BE(Number(process.hrtime.bigint() & 0xffffffffn));
-      await client.write(4096, data);
+      await client.write(offset, data);
       await client.flush();
-      assert.ok((await client.read(4096, data.length)).equals(data), 'an honest client reads what it wrote');
+      assert.ok((await client.read(offset, data.length)).equals(data), 'an honest client reads what it wrote');
     } else {
-      await client.read(4096, 8192);
+      await client.read(offset, 8192);
     }
     await client.disconnect();
   }
