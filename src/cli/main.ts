@@ -69,11 +69,12 @@ function usage(error: CommanderError, format: OutputFormat): number {
 }
 
 // Whoever read the output has gone, like `head`: what is left of it is not wanted, and that is no failure.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-  });
-}
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') return;
+  process.stderr.write(`strake: the output could not be written: ${error.message}\n`);
+  process.exit(EXIT_FAILED);
+});
+process.stderr.on('error', () => {});
 
 main(process.argv.slice(2)).then(
   (code) => {
