@@ -1,13 +1,14 @@
 /** The contract of the command line: formats, exit codes, what goes where, and how signals end it. */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { ERRORS } from '#strake/core/errors.js';
 import { check, loop, run, tool } from '../support/check.js';
 import {
+  atEnd,
   type Ending,
   ending,
   loopDevice,
@@ -279,8 +280,9 @@ check('where to listen: a socket of its user only, or a loopback address', [tool
 });
 
 check('without an address the socket lies in the folder meant for it', async () => {
-  const folder = join(scratchFolder().replace(/^.*\/scratch-/, '/tmp/strake-run-'));
+  const folder = scratchFolder().replace(/^.*\/scratch-/, '/tmp/strake-run-');
   mkdirSync(folder);
+  atEnd(() => rmSync(folder, { recursive: true, force: true }));
   const server = startProcess(process.execPath, [command, 'export', 'null:1M', '--quiet'], {
     env: { ...process.env, XDG_RUNTIME_DIR: folder },
   });
