@@ -249,6 +249,8 @@ check('the last SET_META_CONTEXT counts, whatever came of it', async () => {
     const choose = (client: NbdClient) => set(client, '', 'base:allocation');
     assert.is(await statusAfter(server, choose), 0);
     assert.is(await statusAfter(server, async () => {}), EINVAL);
+    const look = (client: NbdClient) => contexts(client, OPT.listMetaContext, '', ['base:allocation']);
+    assert.is(await statusAfter(server, look), EINVAL);
     const then = (second: (client: NbdClient) => Promise<unknown>) =>
       statusAfter(server, async (client) => {
         await choose(client);
@@ -493,17 +495,17 @@ check('a handshake that comes byte by byte is understood', async () => {
 });
 
 check('beyond the most connections GO is refused and EXPORT_NAME closes, until one leaves', async () => {
-  await served({ connectionsMax: 2 }, async (server) => {
-    const [first, second] = [await server.connect(), await server.connect()];
-    const third = await server.greet();
-    assert.is(await third.verdict(OPT.go, infoData('')), REP.policy);
-    assert.is((await third.haggle(OPT.info, infoData(''))).at(-1)?.type, REP.ack);
-    const fourth = await server.greet();
-    fourth.wire.send(option(OPT.exportName));
-    await fourth.wire.expectEnd();
+  await served({ connectionsMax: 3 }, async (server) => {
+    const [first, ...others] = await Promise.all([1, 2, 3].map(() => server.connect()));
+    const late = await server.greet();
+    assert.is(await late.verdict(OPT.go, infoData('')), REP.policy);
+    assert.is((await late.haggle(OPT.info, infoData(''))).at(-1)?.type, REP.ack);
+    const later = await server.greet();
+    later.wire.send(option(OPT.exportName));
+    await later.wire.expectEnd();
     await first.disconnect();
-    await goesOn(third);
-    await second.disconnect();
+    await goesOn(late);
+    for (const client of others) await client.disconnect();
   });
 });
 
