@@ -82,7 +82,7 @@ async function run(path: string, options: BenchCommandOptions): Promise<void> {
       parties,
       onProgress: (line) => note(line, options.quiet || !process.stderr.isTTY),
     });
-    const data = { ...result, figures: figuresOf(result.rows), leftOut: left };
+    const data = { ...result, figures: figuresOf(result.rows).filter(({ value }) => value !== null), leftOut: left };
     print({ schema: 'strake.bench', version: 1, data, text: text(result, left) }, options.output);
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -213,6 +213,9 @@ export class Device implements DeviceTenant {
     return this.runtime;
   }
 
+  /** Servers of it that are open. @internal */
+  readonly servers = new Set<{ close(): Promise<void> }>();
+
   private checkOpen(): void {
     if (this.state === 'closed') throw new StrakeError('CLOSED', `${this.path} is closed`);
     if (this.state !== 'open') throw this.state;
@@ -240,6 +243,13 @@ export class Device implements DeviceTenant {
     const flags = options.fua ? DEVICE_FUA : 0;
     const start = ({ client }: ShardLink) => client.transfer(true, this.deviceNumber, at, buffer, flags);
     await this.settle('write', start, options.signal);
+  }
+
+  /** A flush for a server that closes, which the device may be waiting for to close itself. @internal */
+  async flushLast(): Promise<void> {
+    const { client } = this.home;
+    const result = await this.track(client.command(REQUEST_FLUSH, this.deviceNumber, 0, 0, 0));
+    if (result < 0) throw await this.failure('flush', -result);
   }
 
   /** Makes everything durable whose write has resolved. */
@@ -353,7 +363,10 @@ export class Device implements DeviceTenant {
     if (this.state === 'open') this.state = error;
   }
 
-  /** Gives the device up. Servers of it must have been closed; what is in flight ends first. Idempotent. */
+  /**
+   * Gives the device up, after what is in flight has ended and servers of it are closed. Rejects with the error of a server
+   * that could not make everything durable; the device is closed all the same. Idempotent.
+   */
   close(): Promise<void> {
     this.closed ??= this.end();
     return this.closed;
@@ -361,6 +374,12 @@ export class Device implements DeviceTenant {
 
   private async end(): Promise<void> {
     this.state = 'closed';
+    const endings = await Promise.allSettled([...this.servers].map((server) => server.close()));
+    await this.giveUp();
+    for (const ending of endings) if (ending.status === 'rejected') throw ending.reason;
+  }
+
+  private async giveUp(): Promise<void> {
     if (this.running > 0) {
       await new Promise<void>((resolve) => {
         this.whenIdle = resolve;

@@ -93,6 +93,7 @@ export class NbdServerHandle implements Tenant {
   private readonly message: Omit<ListenMessage, 'device'>;
   private link: ShardLink;
   private server: number;
+  private closed: Promise<void> | undefined;
   private state: 'open' | 'closed' | StrakeError = 'open';
 
   /** @internal */
@@ -104,6 +105,7 @@ export class NbdServerHandle implements Tenant {
     this.link = device.link;
     this.uri = uriOf(message.address, message.name);
     device.owner.addServer(this);
+    device.servers.add(this);
   }
 
   get shard(): number {
@@ -140,14 +142,24 @@ export class NbdServerHandle implements Tenant {
    * Stops accepting, finishes and answers what is in flight, makes it durable, and closes; a unix socket is removed.
    * Idempotent. The device stays open.
    */
-  async close(options: CloseServerOptions = {}): Promise<void> {
-    if (this.state === 'closed') return;
+  close(options: CloseServerOptions = {}): Promise<void> {
+    this.closed ??= this.end(options.drainMs ?? DRAIN_MS);
+    return this.closed;
+  }
+
+  private async end(drainMs: number): Promise<void> {
     const usable = this.state === 'open';
     this.state = 'closed';
     this.device.owner.removeServer(this);
+    this.device.servers.delete(this);
     if (!usable) return;
-    await this.link.call('unlisten', { server: this.server, drainMs: options.drainMs ?? DRAIN_MS });
-    if (!this.device.readOnly) await this.device.flush();
+    try {
+      await this.link.call('unlisten', { server: this.server, drainMs });
+    } catch (error) {
+      // A worker that has ended serves nobody any more.
+      if (!(error instanceof StrakeError && error.code === 'ERR_STRAKE_WORKER_DIED')) throw error;
+    }
+    if (!this.device.readOnly) await this.device.flushLast();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,7 +1,9 @@
 /** A worker that dies while it serves is replaced, and loses nothing that was acknowledged; closing leaves nothing. */
 
 import { subscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { type Device, openDevice, type StrakeError, type StrakeEvent, serveNbd } from '#strake/index.js';
@@ -356,6 +358,20 @@ async function program(text: string): Promise<string> {
   assert.is(code, 0, stderr);
   return stdout.trim();
 }
+
+check('closing a device closes its servers first, once, and gives the storage free', async () => {
+  const path = scratchFile(MIB);
+  const device = await openDevice(path);
+  const servers = await Promise.all([0, 1].map(() => serveNbd(device, { socket: socketPath() })));
+  const client = connect(decodeURIComponent(new URL(servers[0].uri).searchParams.get('socket') ?? ''));
+  await once(client, 'data');
+  const gone = once(client, 'close');
+  await Promise.all([device.close(), servers[1].close(), device.close()]);
+  await gone;
+  for (const server of servers) await server.close();
+  await failure('CLOSED', device.flush());
+  await (await openDevice(path)).close();
+});
 
 check('importing starts nothing, and the program ends', async () => {
   const facts = await program(`

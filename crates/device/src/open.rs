@@ -13,6 +13,8 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::files::FileKind;
 use crate::geometry::{self, Geometry};
@@ -23,6 +25,9 @@ use crate::socket::c_path;
 pub const DEVICE_BYTES_MIN: u64 = 4096;
 /// The largest unit of addressing: scratch blocks and the room before buffers hold one of this size.
 const LOGICAL_BLOCK_BYTES_MAX: u64 = 4096;
+/// How long a lock is waited for whose holder has ended, and the time between looks: nothing tells when it comes free.
+const DEAD_HOLDER_PATIENCE: Duration = Duration::from_secs(2);
+const DEAD_HOLDER_STEP: Duration = Duration::from_millis(10);
 /// Alignment that satisfies every device for the few reads made here.
 const READ_ALIGN_BYTES: u64 = 4096;
 
@@ -210,7 +215,7 @@ pub fn inspect_device(path: &Path) -> Result<DeviceFacts, OpenError> {
         facts.users.push("opened exclusively by another program".to_owned());
     }
     if let Some(holder) = lock_holder(located.metadata.ino(), located.metadata.dev()) {
-        facts.users.push(holder);
+        facts.users.push(describe_holder(holder));
     }
     Ok(facts)
 }
@@ -232,33 +237,58 @@ fn explain_open(located: &Located, error: &io::Error) -> OpenError {
     }
 }
 
+/// Locks at once or not at all, but for a holder that has ended: the kernel keeps its lock until its last I/O is done, so
+/// that a server that was killed and started again would find its own device in use.
 fn lock(fd: &OwnedFd, located: &Located, inode: u64, device: u64, read_only: bool) -> Result<(), OpenError> {
     let mode = if read_only { libc::LOCK_SH } else { libc::LOCK_EX };
-    // SAFETY: a plain call on an open descriptor.
-    if unsafe { libc::flock(fd.as_raw_fd(), mode | libc::LOCK_NB) } == 0 {
-        return Ok(());
+    let deadline = Instant::now() + DEAD_HOLDER_PATIENCE;
+    loop {
+        // SAFETY: a plain call on an open descriptor.
+        if unsafe { libc::flock(fd.as_raw_fd(), mode | libc::LOCK_NB) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EWOULDBLOCK) {
+            return Err(OpenError::system(&located.path, "lock", &error));
+        }
+        let holder = lock_holder(inode, device);
+        // The lock of a process that has ended is not listed any more.
+        if holder.is_none_or(has_ended) && Instant::now() < deadline {
+            thread::sleep(DEAD_HOLDER_STEP);
+            continue;
+        }
+        let words = holder.map_or_else(|| "locked by another program".to_owned(), describe_holder);
+        return Err(OpenError {
+            code: "IN_USE",
+            message: format!("{} is in use: {words}", located.path.display()),
+            errno: libc::EWOULDBLOCK,
+        });
     }
-    let error = io::Error::last_os_error();
-    if error.raw_os_error() != Some(libc::EWOULDBLOCK) {
-        return Err(OpenError::system(&located.path, "lock", &error));
-    }
-    let holder = lock_holder(inode, device).unwrap_or_else(|| "locked by another program".to_owned());
-    Err(OpenError {
-        code: "IN_USE",
-        message: format!("{} is in use: {holder}", located.path.display()),
-        errno: libc::EWOULDBLOCK,
-    })
 }
 
 /// Who holds a lock on the file, from /proc/locks (`1: FLOCK ADVISORY WRITE 123 fe:00:456 0 EOF`).
-fn lock_holder(inode: u64, device: u64) -> Option<String> {
+fn lock_holder(inode: u64, device: u64) -> Option<u32> {
     let wanted = format!("{:02x}:{:02x}:{inode}", libc::major(device), libc::minor(device));
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let line = locks.lines().find(|line| line.split_whitespace().any(|word| word == wanted))?;
-    let pid = line.split_whitespace().nth(4)?;
+    line.split_whitespace().nth(4)?.parse().ok()
+}
+
+fn describe_holder(pid: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = name.trim();
-    Some(if name.is_empty() { format!("locked by process {pid}") } else { format!("locked by process {pid} ({name})") })
+    if name.is_empty() { format!("locked by process {pid}") } else { format!("locked by process {pid} ({name})") }
+}
+
+/// Whether a process is gone, or is a zombie (`123 (name) Z ...`). One outside of our namespace has number 0, and lives.
+fn has_ended(pid: u32) -> bool {
+    if pid == 0 {
+        return false;
+    }
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])),
+    }
 }
 
 fn facts(located: &Located, fd: &OwnedFd) -> Result<DeviceFacts, OpenError> {
@@ -349,7 +379,7 @@ fn mounts_of(family: &[u64]) -> Vec<String> {
         let (Some(number), Some(place)) = (words.nth(2), words.nth(1)) else { continue };
         let mounted = family.iter().any(|rdev| format!("{}:{}", libc::major(*rdev), libc::minor(*rdev)) == number);
         if mounted {
-            found.push(format!("mounted at {place}"));
+            found.push(format!("mounted at {}", place.replace("\\040", " ")));
         }
     }
     found
