@@ -335,7 +335,7 @@ fn a_failed_sync_fences_the_device_for_good() {
 
 #[test]
 fn a_late_write_takes_its_payload_in_time() {
-    for variant in VARIANTS {
+    for variant in variants() {
         let config = config(variant.1);
         let engine = open_engine(variant.0, config).unwrap();
         let late = FaultRule { op: Some(Op::Write), ..FaultRule::always(FaultAction::DelayMs(5)) };
