@@ -205,7 +205,7 @@ check('the device holds what a model of bytes holds, after every step', async ()
     });
     await fc.assert(property, { numRuns: 120, seed: 5, endOnFailure: true });
     await Promise.all(clients.map((client) => client.disconnect()));
-    await server.server.close();
+    await server.closeServer();
     same(readFileSync(server.file), model, 'the file');
   });
 });
@@ -364,7 +364,7 @@ check('a flush asks the device, whoever wrote: when it fails, the one who flushe
     assert.is(await writer.errorOf({ type: CMD.write, offset: 0, payload: pattern(4096, 2) }), EIO);
     assert.is(await writer.errorOf({ type: CMD.flush }), EIO);
     await Promise.all([writer.disconnect(), other.disconnect()]);
-    const closed = await server.server.close().catch((error: { errno?: number }) => error.errno);
+    const closed = await server.closeServer().catch((error: { errno?: number }) => error.errno);
     assert.is(closed, EIO, 'who closes the server is told as well');
   });
 });
@@ -386,7 +386,7 @@ for (const [what, request] of [
       assert.is(await client.errorOf({ ...request, flags: FLAG.fua }), EIO);
       assert.is(await client.errorOf(elsewhere), EIO);
       await client.disconnect();
-      await server.server.close().catch(() => {});
+      await server.closeServer().catch(() => {});
     });
   });
 }
@@ -503,7 +503,7 @@ check('what is in flight when the server is closed is answered', async () => {
     }));
     const cookies = clients.map((client) => client.submitAll(requests));
     await until('all requests to be taken', async () => (await server.figures()).requests === 200);
-    const closed = server.server.close();
+    const closed = server.closeServer();
     for (const [index, client] of clients.entries()) {
       for (const { error, data, request } of await client.answers(cookies[index])) {
         assert.is(error, 0);

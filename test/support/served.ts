@@ -117,9 +117,17 @@ export class Served {
     });
   }
 
+  private closedByTest = false;
+
+  /** Closes the server before the test ends; how that ends is for the test to judge. */
+  closeServer(): Promise<void> {
+    this.closedByTest = true;
+    return this.server.close();
+  }
+
   async stop(): Promise<void> {
     try {
-      await this.server.close();
+      if (!this.closedByTest) await this.server.close();
     } finally {
       await this.device.close();
     }
