@@ -333,6 +333,10 @@ check('options too long to be honest close at once, before their data', async ()
         await client.destroy();
       }
     }
+    const sender = await server.greet();
+    const sent = sender.wire.push(option(99, Buffer.alloc(MIB + 1)), option(OPT.list));
+    await sender.wire.expectEnd();
+    await sent;
     const client = await server.greet();
     client.wire.send(option(OPT.exportName, Buffer.alloc(9000)));
     await client.wire.expectEnd();
