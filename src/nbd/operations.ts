@@ -69,8 +69,9 @@ export class Operations {
   /** Bytes of buffer that the first piece of a request needs; 0 if it needs none. */
   static bufferBytes(type: number, offset: number, length: number): number {
     if (type === CMD_BLOCK_STATUS) return NBD_EXTENTS_MAX * LISTED_EXTENT_BYTES;
-    const within = offset % BLOCK_BYTES;
-    return within + Operations.pieceLength(offset, offset + length);
+    const first = Operations.pieceLength(offset, offset + length);
+    // The buffer of a first piece, however short, serves whole ones after it.
+    return first < length ? CHUNK_BYTES : (offset % BLOCK_BYTES) + first;
   }
 
   /** Pieces end at multiples of the chunk, so that only the first and the last can be unaligned. */

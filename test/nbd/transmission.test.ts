@@ -517,4 +517,41 @@ check('what is in flight when the server is closed is answered', async () => {
   });
 });
 
+/** Begins a write and holds back a part of its payload, so that it keeps its buffer. */
+async function halfWrite(client: NbdClient, offset: number, payload: Buffer): Promise<() => Promise<Answer>> {
+  const request = { type: CMD.write, offset, payload };
+  const cookie = client.expect(request);
+  client.wire.send(header(request, cookie), payload.subarray(0, payload.length / 2));
+  return () => {
+    client.wire.send(payload.subarray(payload.length / 2));
+    return client.answer(cookie);
+  };
+}
+
+for (const { mode, structured, flags } of MODES) {
+  check(`a large read that begins with a small piece keeps to its buffers, replies ${mode}`, async () => {
+    const content = pattern(40 * MIB, 9);
+    await served({ content }, async (server) => {
+      const [reader, first, second] = [
+        await server.connect({ structured }),
+        await server.connect(),
+        await server.connect(),
+      ];
+      const held = async () => (await server.figures()).buffersInUse;
+      // The buffers of both lie side by side, and the one that comes free first is where the reader begins.
+      const endFirst = await halfWrite(first, 39 * MIB, pattern(4096, 10));
+      await until('the first buffer', async () => (await held()) === 1);
+      const payload = pattern(4096, 11);
+      const endSecond = await halfWrite(second, 39 * MIB + 4096, payload);
+      await until('the second buffer', async () => (await held()) === 2);
+      succeeded([await endFirst()]);
+      const offset = MIB - 4096;
+      same(await reader.read(offset, PAYLOAD_MAX, flags), content.subarray(offset, offset + PAYLOAD_MAX), 'the read');
+      succeeded([await endSecond()]);
+      same(await reader.read(39 * MIB + 4096, 4096, flags), payload, 'the write');
+      for (const client of [reader, first, second]) await client.disconnect();
+    });
+  });
+}
+
 run();
