@@ -337,7 +337,8 @@ export class RawVolume implements Volume {
     // The kernel may still write to the scratch block of a patch that was given up, so it is never used again.
     if ((flags & COMPLETION_ABANDONED) === 0) this.freePatches.push(patch);
     else this.lostPatches += 1;
-    this.endPart(owner.index, result, flags);
+    // The caller's own buffer was not the device's: nothing will ever report it as free again.
+    this.endPart(owner.index, result, flags & ~COMPLETION_ABANDONED);
   }
 
   private endPart(index: number, result: number, flags: number): void {

@@ -26,12 +26,14 @@ class Bench {
   readonly world = new ScriptedWorld(RAW_VOLUME_SCRATCH_BYTES + REQUESTS_MAX * AREA, SIZE, BLOCK);
   readonly volume = new RawVolume(this.world, this.world, this.world.device, 0, false);
   readonly results: number[] = [];
+  readonly flags: number[] = [];
   /** Requests that had ended when this one was made. */
   readonly endedBefore: number[][] = [];
   private readonly token = this.world.register({
-    complete: (tag, result) => {
+    complete: (tag, result, flags) => {
       assert.is(this.results[tag], undefined, 'a request ends once');
       this.results[tag] = result;
+      this.flags[tag] = flags;
     },
   });
 
@@ -189,6 +191,28 @@ check('a discard leaves the blocks that it covers in part alone', () => {
   bench.volume.discardRange(100, 2 * BLOCK, 0, 1 << 23);
   const [operation] = bench.world.pending;
   assert.equal([operation.kind, operation.offsetBytes, operation.lengthBytes], ['discard', BLOCK, BLOCK]);
+});
+
+check('a buffer is held back only if the kernel may still use it, not for a patch that was given up', () => {
+  const bench = new Bench();
+  const { pending } = bench.world;
+  // Only a patch: the caller's buffer never goes to the device.
+  bench.issue(0, { offset: 100, length: 200, zero: false });
+  while (pending.length > 0) bench.world.end(0, -5, COMPLETION_ABANDONED);
+  // Two patches and a whole block: first a patch is given up after the block has ended, then the block itself.
+  for (const [tag, given] of [
+    [1, 'read'],
+    [2, 'write'],
+  ] as const) {
+    bench.issue(tag, { offset: 100, length: 2 * BLOCK, zero: false });
+    while (pending.length > 0) {
+      if (pending[0].kind === given) bench.world.end(0, -5, COMPLETION_ABANDONED);
+      else bench.world.end(0);
+    }
+  }
+  assert.equal(bench.results, [-5, -5, -5]);
+  assert.equal(bench.flags, [0, 0, COMPLETION_ABANDONED]);
+  assert.ok(bench.volume.scratchLost);
 });
 
 run();
