@@ -16,6 +16,7 @@ import { StrakeError, toStrakeError } from './core/errors.js';
 import {
   BLOCK_BYTES,
   CLIENT_BUFFER_CLASSES,
+  DRAIN_MS,
   IO_TIMEOUT_MS,
   SHARD_DEVICES_MAX,
   SHARD_FILES_MAX,
@@ -55,10 +56,13 @@ interface OpenRecord {
   fence: number;
 }
 
-/** A server and where it listens. */
+/** A server, what it serves, and where it listens. */
 interface Serving {
   readonly server: NbdServer;
+  readonly volume: RawVolume;
   readonly listener: Listener;
+  /** Resolves when it has been closed, once that has begun. */
+  ended: Promise<void> | null;
 }
 
 class Shard implements Watched {
@@ -173,9 +177,13 @@ class Shard implements Watched {
     return record;
   }
 
-  private close(device: number): null {
+  private async close(device: number): Promise<null> {
     const record = this.record(device);
     this.devices[device] = undefined;
+    // A server that went on would use the file number of the next device.
+    await Promise.all(
+      this.servings((serving) => serving.volume === record.volume).map((one) => this.end(one, DRAIN_MS)),
+    );
     record.volume.close();
     if (!record.volume.scratchLost) this.freeScratch.push(record.scratch);
     return null;
@@ -188,15 +196,25 @@ class Shard implements Watched {
     const { file, port } = listener;
     const server = new NbdServer(this.service, this.ports, file, [target], message.connectionsMax);
     const number = freeIndex(this.servers);
-    this.servers[number] = { server, listener };
+    this.servers[number] = { server, volume, listener, ended: null };
     return { server: number, port };
+  }
+
+  private servings(wanted: (serving: Serving) => boolean): Serving[] {
+    return this.servers.filter((serving) => serving !== undefined).filter(wanted);
+  }
+
+  /** Closes a server. Its number is not free before. */
+  private end(serving: Serving, drainMs: number): Promise<void> {
+    serving.ended ??= drain(serving, drainMs).then(() => {
+      this.servers[this.servers.indexOf(serving)] = undefined;
+    });
+    return serving.ended;
   }
 
   private async unlisten({ server, drainMs }: ShardCalls['unlisten']['request']): Promise<null> {
     const found = this.servers[server];
-    if (found === undefined) return null;
-    this.servers[server] = undefined;
-    await drain(found, drainMs);
+    if (found !== undefined) await this.end(found, drainMs);
     return null;
   }
 
@@ -246,8 +264,7 @@ class Shard implements Watched {
   }
 
   private async stop(graceMs: number): Promise<null> {
-    const open = this.servers.filter((server) => server !== undefined);
-    await Promise.all(open.map((server) => drain(server, graceMs)));
+    await Promise.all(this.servings(() => true).map((serving) => this.end(serving, graceMs)));
     this.start.port.removeAllListeners('message');
     this.engine.close(STOP_GRACE_MS);
     return null;

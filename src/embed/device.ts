@@ -280,7 +280,7 @@ export class Device implements DeviceTenant {
   }
 
   /** Counts an operation until it has ended, so that closing can wait for it. */
-  private track(operation: Promise<number>): Promise<number> {
+  private track<T>(operation: Promise<T>): Promise<T> {
     this.running += 1;
     return operation.finally(() => {
       this.running -= 1;
@@ -324,7 +324,7 @@ export class Device implements DeviceTenant {
 
   /** Puts a load on the device from within its shard, for benches. */
   load(message: Omit<LoadMessage, 'device'>): Promise<LoadResult> {
-    return this.link.call('load', { ...message, device: this.deviceNumber });
+    return this.track(this.link.call('load', { ...message, device: this.deviceNumber }));
   }
 
   /** Opens the device again on a new shard, with the fence that it had. @internal */

@@ -140,7 +140,7 @@ export class NbdServerHandle implements Tenant {
 
   /**
    * Stops accepting, finishes and answers what is in flight, makes it durable, and closes; a unix socket is removed.
-   * Idempotent. The device stays open.
+   * Idempotent: later calls wait for the first. The device stays open.
    */
   close(options: CloseServerOptions = {}): Promise<void> {
     this.closed ??= this.end(options.drainMs ?? DRAIN_MS);

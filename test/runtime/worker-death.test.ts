@@ -9,6 +9,7 @@ import * as assert from 'uvu/assert';
 import { type Device, openDevice, type StrakeError, type StrakeEvent, serveNbd } from '#strake/index.js';
 import { check, loop, run, tool } from '../support/check.js';
 import { failure } from '../support/failure.js';
+import { CMD, NbdClient } from '../support/nbd-client.js';
 import {
   ending,
   loopDevice,
@@ -315,6 +316,42 @@ check('closing under load finishes what was begun, and refuses the rest', [tool(
   await device.close();
   const content = readFileSync(path);
   for (let index = 0; index < 300; index += 1) assert.is(content[index * 20_000], index % 256);
+});
+
+check('what is closed before its server takes the server with it, and no other device gets its writes', async () => {
+  const keeper = await openDevice('null:1M');
+  const [path, otherPath] = [scratchFile(MIB), scratchFile(MIB)];
+  const device = await openDevice(path);
+  const socket = socketPath();
+  const server = await serveNbd(device, { socket });
+  const client = await NbdClient.connect(socket);
+  await client.write(0, Buffer.alloc(BLOCK, 1));
+  await device.close();
+  const other = await openDevice(otherPath);
+  const late = await client.write(0, Buffer.alloc(BLOCK, 2)).then(
+    () => 'done',
+    () => 'refused',
+  );
+  assert.equal([readFileSync(path)[0], readFileSync(otherPath)[0]], [1, 0]);
+  assert.is(late, 'refused');
+  assert.is(existsSync(socket), false);
+  await failure('CLOSED', server.close());
+  await other.close();
+  await keeper.close();
+});
+
+check('closing a server twice at once waits twice for its last request', async () => {
+  const device = await openDevice(scratchFile(MIB), { faults: [{ op: 'write', count: 1, delayMs: 300 }] });
+  const socket = socketPath();
+  const server = await serveNbd(device, { socket });
+  const client = await NbdClient.connect(socket);
+  const cookie = client.submit({ type: CMD.write, offset: 0, payload: Buffer.alloc(BLOCK, 1) });
+  await until('the write', async () => (await server.stats()).nbd.requestsInFlight === 1);
+  void server.close();
+  await server.close();
+  assert.is((await device.stats()).nbd.connections, 0);
+  assert.is((await client.answer(cookie)).error, 0);
+  await device.close();
 });
 
 for (const alone of [true, false]) {
