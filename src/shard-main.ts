@@ -163,7 +163,10 @@ class Shard implements Watched {
       const device = new UringDevice(engine, file, geometry);
       const volume = new RawVolume(engine, engine, device, scratch, message.readOnly);
       const number = freeIndex(this.devices);
-      this.devices[number] = { device, volume, scratch, fence };
+      const record = { device, volume, scratch, fence };
+      this.devices[number] = record;
+      // At once: whoever opens the device again after the death of this shard has to know.
+      volume.onFailure = () => this.noteFence(record, number);
       return { device: number };
     } catch (error) {
       this.freeScratch.push(scratch);
@@ -256,11 +259,15 @@ class Shard implements Watched {
   tick(): void {
     this.engine.native.giveUpOverdue(IO_TIMEOUT_MS);
     this.devices.forEach((record, device) => {
-      const fence = record?.device.fence() ?? FENCE_OPEN;
-      if (record === undefined || fence <= record.fence) return;
-      record.fence = fence;
-      this.post({ fenced: { device, fence } });
+      if (record !== undefined) this.noteFence(record, device);
     });
+  }
+
+  private noteFence(record: OpenRecord, device: number): void {
+    const fence = record.device.fence();
+    if (fence <= record.fence) return;
+    record.fence = fence;
+    this.post({ fenced: { device, fence } });
   }
 
   private async stop(graceMs: number): Promise<null> {

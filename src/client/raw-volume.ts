@@ -77,6 +77,8 @@ export class RawVolume implements Volume {
   readonly readOnly: boolean;
   readonly discard: boolean;
   readonly fastZero: boolean;
+  /** Called when a flush or a modifying request has failed, before that is reported: the device may be fenced now. */
+  onFailure: () => void = () => {};
   private readonly completions: CompletionPort;
   private readonly memory: Memory;
   private readonly device: Device;
@@ -179,6 +181,7 @@ export class RawVolume implements Volume {
   private endFlush(result: number): void {
     const tokens = this.flushesRunning;
     this.flushesRunning = [];
+    if (result < 0) this.onFailure();
     for (const token of tokens) this.completions.defer(token, result);
     if (this.flushesWaiting.length > 0) this.startFlush();
   }
@@ -349,6 +352,7 @@ export class RawVolume implements Volume {
     if (record.parts > 0) return;
     this.deactivate(record);
     this.freeRecords.push(record);
+    if (record.result < 0) this.onFailure();
     this.completions.finish(record.token, record.result, record.resultFlags);
     if (this.waiting.length > 0) this.startWaiting();
   }

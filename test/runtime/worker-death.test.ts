@@ -9,7 +9,7 @@ import * as assert from 'uvu/assert';
 import { type Device, openDevice, type StrakeError, type StrakeEvent, serveNbd } from '#strake/index.js';
 import { check, loop, run, tool } from '../support/check.js';
 import { failure } from '../support/failure.js';
-import { CMD, NbdClient } from '../support/nbd-client.js';
+import { CMD, EIO, NbdClient } from '../support/nbd-client.js';
 import {
   ending,
   loopDevice,
@@ -248,6 +248,23 @@ check('a fenced device stays fenced when another worker takes it over', async ()
   await failure('FENCED', device.write(new Uint8Array(BLOCK), 0));
   const bytes = new Uint8Array(BLOCK);
   await device.read(bytes, 0);
+  await device.close();
+});
+
+check('a fence is not forgotten if the worker dies right after the flush that failed', async () => {
+  const path = scratchFile(MIB);
+  const device = await openDevice(path, { faults: [{ op: 'sync', count: 1, errno: 5 }] });
+  const socket = socketPath();
+  const server = await serveNbd(device, { socket });
+  const client = await NbdClient.connect(socket);
+  await client.write(0, Buffer.alloc(BLOCK, 1));
+  assert.is(await client.errorOf({ type: CMD.flush }), EIO);
+  const before = events.length;
+  await device.owner.kill(device.shard);
+  await until('the event', () => events.slice(before).some(({ type }) => type === 'shard-replaced'));
+  await failure('FENCED', device.flush());
+  await failure('FENCED', device.write(new Uint8Array(BLOCK), 0));
+  await failure('FENCED', server.close());
   await device.close();
 });
 
