@@ -306,4 +306,34 @@ check('a disk that does not answer is given up; others on its shard go on', [...
   assert.ok(readFileSync(disk.file).every((byte) => byte === 3));
 });
 
+check(
+  'operations that wait behind those of a disk that does not answer are late, and nothing worse',
+  faulty,
+  async () => {
+    const disk = await faultyDisk(MIB);
+    const stuck = await openDevice(disk.path);
+    const path = scratchFile(new Uint8Array(MIB).fill(1));
+    const healthy = await openDevice(path);
+    disk.nbdkit.kill('SIGSTOP');
+    // More than the threads that do them.
+    const attempts = Array.from({ length: 20 }, (_, index) =>
+      failure('FENCED', stuck.writeZeroes(index * 8 * KIB, 4 * KIB)),
+    );
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const zeroed = healthy.writeZeroes(0, 4 * KIB);
+    await Promise.all([...attempts, zeroed]);
+    await healthy.writeZeroes(64 * KIB, 4 * KIB);
+    assert.equal(fencesOf(path), []);
+    await until('the event', () => fencesOf(disk.path).length > 0);
+
+    disk.nbdkit.kill('SIGCONT');
+    await until('the late operations', async () => (await stuck.stats()).operationsInFlight < 8);
+    await stuck.close();
+    await healthy.close();
+    await disk.remove();
+    const content = readFileSync(path);
+    assert.equal([content[0], content[4 * KIB], content[64 * KIB], content[68 * KIB]], [0, 1, 0, 1]);
+  },
+);
+
 run();

@@ -58,6 +58,8 @@ struct Shared {
 
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Jobs that were given up while they ran: others have taken the places of their threads.
+    retired: Vec<u32>,
     stopping: bool,
 }
 
@@ -77,26 +79,52 @@ impl BlockingPool {
     /// Starts `threads` threads. Each outcome signals `event`.
     pub fn new(threads: usize, arena: Arena, event: Arc<EventFd>) -> io::Result<BlockingPool> {
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue { jobs: VecDeque::new(), stopping: false }),
+            queue: Mutex::new(Queue { jobs: VecDeque::new(), retired: Vec::new(), stopping: false }),
             wake: Condvar::new(),
             outcomes: Mutex::new(Vec::new()),
             event,
             arena,
         });
-        for number in 0..threads {
-            let shared = Arc::clone(&shared);
-            thread::Builder::new()
-                .name(format!("strake-io-{number}"))
-                .stack_size(256 << 10)
-                .spawn(move || work(&shared))?;
+        let pool = BlockingPool { shared };
+        for _ in 0..threads {
+            pool.add_thread()?;
         }
-        Ok(BlockingPool { shared })
+        Ok(pool)
+    }
+
+    fn add_thread(&self) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        thread::Builder::new().name("strake-io".to_owned()).stack_size(256 << 10).spawn(move || work(&shared))?;
+        Ok(())
     }
 
     /// Queues a job. The caller bounds the number of jobs by its in-flight table.
     pub fn push(&self, job: Job) {
         lock(&self.shared.queue).jobs.push_back(job);
         self.shared.wake.notify_one();
+    }
+
+    /// Jobs that no thread has begun.
+    pub fn waiting(&self) -> Vec<u32> {
+        lock(&self.shared.queue).jobs.iter().map(|job| job.index).collect()
+    }
+
+    /// Takes back those of these jobs that no thread has begun, and returns them. The threads of the others may be stuck
+    /// for ever: each is replaced, and ends when its job does.
+    pub fn give_up(&self, jobs: &[u32]) -> Vec<u32> {
+        let mut queue = lock(&self.shared.queue);
+        let (doomed, kept) = std::mem::take(&mut queue.jobs).into_iter().partition(|job| jobs.contains(&job.index));
+        let doomed: VecDeque<Job> = doomed;
+        queue.jobs = kept;
+        let unbegun: Vec<u32> = doomed.iter().map(|job| job.index).collect();
+        let begun: Vec<u32> = jobs.iter().copied().filter(|index| !unbegun.contains(index)).collect();
+        for index in begun {
+            // Without a new thread the old one stays, and the others have more to do.
+            if self.add_thread().is_ok() {
+                queue.retired.push(index);
+            }
+        }
+        unbegun
     }
 
     /// Takes the outcomes so far.
@@ -137,9 +165,19 @@ fn work(shared: &Shared) {
         let index = job.index;
         // The descriptor must be free before the outcome is seen, so that closing after it really closes.
         drop(job);
+        let retired = take_retired(shared, index);
         lock(&shared.outcomes).push(Outcome { index, result, extents });
         shared.event.signal();
+        if retired {
+            return;
+        }
     }
+}
+
+fn take_retired(shared: &Shared, index: u32) -> bool {
+    let mut queue = lock(&shared.queue);
+    let found = queue.retired.iter().position(|retired| *retired == index);
+    found.map(|at| queue.retired.swap_remove(at)).is_some()
 }
 
 fn execute(job: &Job, arena: &Arena, extents: &mut Vec<(u64, u64)>) -> io::Result<i32> {

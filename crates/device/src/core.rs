@@ -324,10 +324,15 @@ impl Core {
     ///
     /// The kernel cannot be made to forget a device operation. A late write could land on top of a newer one, so the
     /// device takes nothing any more; a late read could land in memory that has found another use, so the
-    /// memory is reported as free only when the operation ends (`COMPLETION_LATE`). Returns the number given up.
-    pub fn give_up_overdue(&mut self, limit_ms: u64) -> usize {
+    /// memory is reported as free only when the operation ends (`COMPLETION_LATE`). Returns those given up.
+    ///
+    /// Operations in `waiting` have not reached their device, so they say nothing of it: their time begins now.
+    pub fn give_up_overdue(&mut self, limit_ms: u64, waiting: &[u32]) -> Vec<u32> {
         self.tick();
         let now_ms = self.now_ms;
+        for index in waiting {
+            self.inflight.get_mut(*index).started_ms = now_ms;
+        }
         let is_device = |number: u32| Op::from_number(number).is_some_and(Op::is_device);
         let overdue = self.inflight.select(|entry| {
             entry.state == State::Active
@@ -341,7 +346,7 @@ impl Core {
                 stuck.push(file);
             }
         }
-        let mut given_up = 0;
+        let mut given_up = Vec::new();
         for file in stuck {
             self.fence(file, Fence::All);
             let doomed = self.inflight.select(|entry| {
@@ -352,7 +357,7 @@ impl Core {
                 entry.state = State::Abandoned;
                 let token = entry.request.token;
                 self.ready.push_back(Completion { token, result: -libc::EIO, flags: COMPLETION_ABANDONED, extra: 0 });
-                given_up += 1;
+                given_up.push(index);
             }
         }
         given_up
@@ -411,7 +416,7 @@ mod tests {
         let write = core.admit(&request(Op::Write, 1, stuck), &[]).unwrap();
         let read = core.admit(&request(Op::Read, 2, healthy), &[]).unwrap();
         core.inflight.get_mut(write).started_ms -= 1000;
-        assert_eq!(core.give_up_overdue(500), 1);
+        assert_eq!(core.give_up_overdue(500, &[]), [write]);
         let answer = core.ready.pop_front().unwrap();
         assert_eq!((answer.token, answer.result, answer.flags), (1, -libc::EIO, COMPLETION_ABANDONED));
         // Nothing is accepted any more, not even reads, and the slot of the file is kept.
@@ -426,7 +431,25 @@ mod tests {
         let late = core.ready.pop_front().unwrap();
         assert_eq!((late.token, late.flags, late.extra), (1, COMPLETION_LATE, 8192));
         assert_eq!(core.idle_closed, [stuck]);
-        assert_eq!(core.give_up_overdue(0), 0);
+        assert!(core.give_up_overdue(0, &[]).is_empty());
+    }
+
+    #[test]
+    fn an_operation_that_has_not_reached_its_device_is_not_overdue() {
+        let mut core = core();
+        let (stuck, behind) = (device(&mut core), device(&mut core));
+        let running = core.admit(&request(Op::Discard, 1, stuck), &[]).unwrap();
+        let unbegun = core.admit(&request(Op::Discard, 2, stuck), &[]).unwrap();
+        let waiting = core.admit(&request(Op::Discard, 3, behind), &[]).unwrap();
+        for index in [running, unbegun, waiting] {
+            core.inflight.get_mut(index).started_ms -= 1000;
+        }
+        let mut given_up = core.give_up_overdue(500, &[unbegun, waiting]);
+        given_up.sort();
+        let mut expected = [running, unbegun];
+        expected.sort();
+        assert_eq!(given_up, expected);
+        assert_eq!(core.files.get(behind).unwrap().fence, Fence::Open);
     }
 
     #[test]

@@ -398,7 +398,11 @@ impl Engine for ThreadsEngine {
     }
 
     fn give_up_overdue(&mut self, limit_ms: u64) -> usize {
-        self.core.give_up_overdue(limit_ms)
+        let given_up = self.core.give_up_overdue(limit_ms, &self.pool.waiting());
+        for index in self.pool.give_up(&given_up) {
+            self.finish(index, -libc::EIO);
+        }
+        given_up.len()
     }
 
     fn close(&mut self, grace: Duration) -> usize {

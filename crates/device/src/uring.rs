@@ -346,6 +346,11 @@ impl UringEngine {
 /// `IORING_RECVSEND_POLL_FIRST` (linux/io_uring.h): wait for readiness before the first attempt.
 const RECVSEND_POLL_FIRST: u16 = 1;
 
+/// Whether an operation is done by a helper.
+fn is_helped(op: u32) -> bool {
+    [Op::Discard, Op::Zero, Op::Extents].into_iter().any(|helped| helped as u32 == op)
+}
+
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::EINTR))
 }
@@ -514,7 +519,15 @@ impl Engine for UringEngine {
     }
 
     fn give_up_overdue(&mut self, limit_ms: u64) -> usize {
-        self.core.give_up_overdue(limit_ms)
+        let waiting = self.helpers.as_ref().map(BlockingPool::waiting).unwrap_or_default();
+        let given_up = self.core.give_up_overdue(limit_ms, &waiting);
+        let Some(helpers) = &self.helpers else { return given_up.len() };
+        let mut helped = given_up.clone();
+        helped.retain(|index| is_helped(self.core.inflight.get_mut(*index).request.op));
+        for index in helpers.give_up(&helped) {
+            self.finish(index, -libc::EIO);
+        }
+        given_up.len()
     }
 
     fn close(&mut self, grace: Duration) -> usize {
