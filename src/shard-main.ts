@@ -270,11 +270,11 @@ class Shard implements Watched {
     this.post({ fenced: { device, fence } });
   }
 
-  private async stop(graceMs: number): Promise<null> {
+  /** Ends everything. Returns the operations that have not ended: they may still use this shard's memory. */
+  private async stop(graceMs: number): Promise<number> {
     await Promise.all(this.servings(() => true).map((serving) => this.end(serving, graceMs)));
     this.start.port.removeAllListeners('message');
-    this.engine.close(STOP_GRACE_MS);
-    return null;
+    return this.engine.close(STOP_GRACE_MS);
   }
 }
 

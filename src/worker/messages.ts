@@ -79,7 +79,7 @@ export interface ShardCalls {
   unlisten: { request: { server: number; drainMs: number }; response: null };
   stats: { request: null; response: import('./shard-stats.js').ShardStats };
   load: { request: LoadMessage; response: LoadResult };
-  stop: { request: { graceMs: number }; response: null };
+  stop: { request: { graceMs: number }; response: number };
 }
 
 export type ShardCallName = keyof ShardCalls;

@@ -89,6 +89,9 @@ export interface ShardPoolOptions {
   readonly onLost: (shard: number, error: StrakeError) => void;
 }
 
+/** Memory of shards that ended while the kernel might still write to it; kept for ever, whatever becomes of their pool. */
+const quarantine: Uint8Array[] = [];
+
 export class ShardPool {
   readonly kind: EngineKind;
   /** The main thread's own engine: it is woken by shards, and wakes them. */
@@ -96,9 +99,6 @@ export class ShardPool {
   private readonly options: ShardPoolOptions;
   private readonly piscina: Piscina;
   private readonly slots: ShardSlot[] = [];
-  /** Memory of shards that ended while the kernel might still write to it; kept for ever. */
-  private readonly quarantine: Uint8Array[] = [];
-  private leftInFlight = 0;
   private busyClients = 0;
   private closing = false;
 
@@ -190,9 +190,8 @@ export class ShardPool {
   private async replace(shard: number, dead: ShardLink, cause: unknown): Promise<void> {
     const slot = this.slots[shard];
     slot.link = null;
-    const left = native().leftInFlight();
-    if (left > this.leftInFlight) this.quarantine.push(dead.ready.arena);
-    this.leftInFlight = left;
+    // Nothing tells whose operations they are, so it may be kept for another's.
+    if (native().leftInFlight() > 0) quarantine.push(dead.ready.arena);
     const reason = cause instanceof Error ? cause.message : String(cause);
     const error = new StrakeError('WORKER_DIED', `shard ${shard} has ended: ${reason}`, { cause });
     dead.abandon(error);
@@ -209,7 +208,11 @@ export class ShardPool {
   async close(drainMs: number): Promise<void> {
     this.closing = true;
     const links = this.slots.flatMap(({ link }) => (link === null ? [] : [link]));
-    await Promise.allSettled(links.map((link) => link.call('stop', { graceMs: drainMs })));
+    const stop = async (link: ShardLink) => {
+      const left = await link.call('stop', { graceMs: drainMs });
+      if (left > 0) quarantine.push(link.ready.arena);
+    };
+    await Promise.allSettled(links.map(stop));
     await this.piscina.destroy();
     this.engine.close(0);
   }

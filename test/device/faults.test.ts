@@ -2,6 +2,8 @@
 
 import { subscribe } from 'node:diagnostics_channel';
 import { readFileSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import * as assert from 'uvu/assert';
 import { type Device, openDevice, type StrakeEvent, serveNbd } from '#strake/index.js';
 import { check, run, tool } from '../support/check.js';
@@ -335,5 +337,23 @@ check(
     assert.equal([content[0], content[4 * KIB], content[64 * KIB], content[68 * KIB]], [0, 1, 0, 1]);
   },
 );
+
+check('memory that an operation may still use is kept when everything has been closed', faulty, async () => {
+  const disk = await faultyDisk(MIB);
+  const device = await openDevice(disk.path);
+  const memory = new WeakRef(device.link.ready.arena.buffer);
+  disk.nbdkit.kill('SIGSTOP');
+  await failure('FENCED', device.read(new Uint8Array(4 * KIB), 0));
+  await device.close();
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  for (let round = 0; round < 10; round += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    collect();
+  }
+  assert.ok(memory.deref() !== undefined);
+  // The process keeps the device open as well, so the disk is taken apart when it ends.
+  disk.nbdkit.kill('SIGCONT');
+});
 
 run();
