@@ -82,8 +82,8 @@ export const NBD_EXTENTS_MAX = 256;
 
 /** Scratch blocks for read-modify-write, in pairs: head and tail. */
 export const PATCHES_MAX = 16;
-/** Modifying operations of one volume in flight. */
-export const MODIFICATIONS_MAX = 4096;
+/** Modifying operations of one volume in flight: those of all NBD requests, of their chunks, and of a client's requests. */
+export const MODIFICATIONS_MAX = 6144;
 /** The most bytes that one device operation discards or zeroes. */
 export const RANGE_STEP_BYTES = 256 << 20;
 
@@ -108,7 +108,7 @@ export const CLIENT_BUFFER_CLASSES: readonly { bytes: number; count: number }[] 
 /** The largest piece in which its requests cross to the shard. */
 export const CLIENT_CHUNK_BYTES = 1 << 20;
 /** Entries of the rings between it and the shard: requests, and replies with what was late. */
-export const CLIENT_RING_ENTRIES = 512;
+export const CLIENT_RING_ENTRIES = 1024;
 
 /** Time in which a dead worker's devices and sockets must have come free, so that its successor can take them over. */
 export const TAKEOVER_MS = 15_000;

@@ -144,8 +144,10 @@ export class Operations {
     const connection = piece.connection as Connection;
     const request = piece.request as NbdRequest;
     const { offset, length } = piece;
+    const { capacityBytes } = piece.buffer;
     connection.quarantine(piece);
-    const other = connection.takePiece(BLOCK_BYTES, request);
+    // As large as the lost one: the buffer of a long read serves one piece after another.
+    const other = connection.takePiece(capacityBytes, request);
     if (other === null) {
       connection.end('a device did not answer');
       return piece;

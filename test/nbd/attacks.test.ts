@@ -379,6 +379,7 @@ check('when all places are taken newcomers are turned away, until some leave', a
 /** Peers that do not read their replies, or do not send their payloads, are dropped when others wait for what they hold. */
 async function dropDeafAndMute(): Promise<void> {
   await served({ content: Buffer.alloc(8 * MIB, 0xa5) }, async (server) => {
+    const { stalled } = await server.figures();
     const deaf = await Promise.all(Array.from({ length: 4 }, () => server.connect()));
     for (const [index, client] of deaf.entries()) {
       const length = index < 2 ? 7 * MIB : 60_000;
@@ -387,7 +388,6 @@ async function dropDeafAndMute(): Promise<void> {
     // These take the buffers that the others have left.
     const mute = await Promise.all(Array.from({ length: 60 }, () => server.connect()));
     for (const client of mute) await client.wire.push(header(ranged(CMD.write, 0, MIB), 1n), Buffer.alloc(5000, EVIL));
-    const { stalled } = await server.figures();
     const honest = await server.connect({ structured: true });
     assert.is((await honest.read(0, 8 * MIB)).length, 8 * MIB);
     await honest.write(MIB, Buffer.alloc(6 * MIB, 1));

@@ -230,7 +230,11 @@ fn sync(fd: RawFd) -> io::Result<i32> {
 }
 
 fn sync_if_asked(fd: RawFd, request: &Request) -> io::Result<i32> {
-    if request.flags & FLAG_FUA != 0 { sync(fd) } else { Ok(0) }
+    if request.flags & FLAG_FUA == 0 {
+        return Ok(0);
+    }
+    // Whatever it is called, a sync that fails is a broken promise, and not a refusal of the operation.
+    sync(fd).map_err(|_| io::Error::from_raw_os_error(libc::EIO))
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -166,7 +166,15 @@ fn open_descriptor(located: &Located, flags: libc::c_int) -> io::Result<OwnedFd>
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the descriptor is new and ours.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // Not waiting was for opening what turns out to be something else, such as a FIFO. On some file systems it would keep
+    // the kernel from finishing an operation in the background.
+    // SAFETY: plain calls on an open descriptor.
+    let set = unsafe {
+        let status = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
+        libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, status & !libc::O_NONBLOCK)
+    };
+    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
 }
 
 fn stat(fd: RawFd) -> io::Result<libc::stat> {
