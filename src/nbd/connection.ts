@@ -24,7 +24,6 @@ import {
   CONNECTION_REQUESTS_MAX,
   CONNECTION_STAGING_BYTES,
   LARGE_PAYLOAD_BYTES,
-  NBD_PAYLOAD_BYTES_MAX,
 } from '../core/limits.js';
 import { COMPLETION_MORE } from '../ports/completion.js';
 import { RECEIVE_POLL_FIRST, RECEIVE_WAIT_ALL } from '../ports/transport.js';
@@ -33,26 +32,8 @@ import type { NbdExport } from './export.js';
 import { Handshake, type Offer } from './handshake.js';
 import type { Hub } from './hub.js';
 import { needsPiece, Operations } from './operations.js';
-import {
-  CMD_BLOCK_STATUS,
-  CMD_CACHE,
-  CMD_DISC,
-  CMD_FLAG_DF,
-  CMD_FLAG_FAST_ZERO,
-  CMD_FLAG_FUA,
-  CMD_FLAG_NO_HOLE,
-  CMD_FLAG_REQ_ONE,
-  CMD_FLUSH,
-  CMD_READ,
-  CMD_TRIM,
-  CMD_WRITE,
-  CMD_WRITE_ZEROES,
-  NBD_EINVAL,
-  NBD_ENOSPC,
-  NBD_EPERM,
-  REQUEST_HEADER_BYTES,
-  REQUEST_MAGIC,
-} from './protocol.js';
+import { CMD_DISC, CMD_WRITE, REQUEST_HEADER_BYTES, REQUEST_MAGIC } from './protocol.js';
+import { requestError } from './request-error.js';
 import type { NbdRequest, Piece } from './requests.js';
 import { Sender } from './sender.js';
 import { Writer } from './writer.js';
@@ -92,7 +73,7 @@ export class Connection {
   private readonly ownBuffer: number;
   private file = -1;
   private handshake: Handshake | null = null;
-  private allocationContext = false;
+  allocationContext = false;
   private receiving = false;
   /** The receive in flight goes to the piece, not to the buffer. */
   private receivingPiece = false;
@@ -327,7 +308,7 @@ export class Connection {
     const flags = view.getUint16(at + 4);
     const offset = view.getUint32(at + 16) * 2 ** 32 + view.getUint32(at + 20);
     const length = view.getUint32(at + 24);
-    const error = this.validate(type, flags, offset, length);
+    const error = requestError(this, type, flags, offset, length);
     let piece: Piece | null = null;
     if (this.requests >= CONNECTION_REQUESTS_MAX) return this.wait();
     const request = this.hub.takeRequest();
@@ -360,36 +341,6 @@ export class Connection {
     else if (type === CMD_WRITE) this.writing = request;
     else this.operations.beginOther(request, this.volume);
     return true;
-  }
-
-  /** What is wrong with a request: an error of the protocol, or 0. */
-  private validate(type: number, flags: number, offset: number, length: number): number {
-    const target = this.target as NbdExport;
-    if ((flags & ~this.flagsFor(type)) !== 0) return NBD_EINVAL;
-    if (type === CMD_FLUSH) return offset !== 0 || length !== 0 ? NBD_EINVAL : 0;
-    const writes = type === CMD_WRITE || type === CMD_TRIM || type === CMD_WRITE_ZEROES;
-    if (!writes && type !== CMD_READ && type !== CMD_CACHE && type !== CMD_BLOCK_STATUS) return NBD_EINVAL;
-    if (writes && target.readOnly) return NBD_EPERM;
-    if (length === 0) return NBD_EINVAL;
-    if (offset + length > target.volume.sizeBytes) return writes ? NBD_ENOSPC : NBD_EINVAL;
-    const payload = type === CMD_READ || type === CMD_WRITE;
-    if (payload && length > NBD_PAYLOAD_BYTES_MAX) return NBD_EINVAL;
-    if (type === CMD_BLOCK_STATUS && !this.allocationContext) return NBD_EINVAL;
-    return 0;
-  }
-
-  /** FUA is allowed everywhere, as the specification says, and means something where something is written. */
-  private flagsFor(type: number): number {
-    switch (type) {
-      case CMD_READ:
-        return CMD_FLAG_FUA | (this.structured ? CMD_FLAG_DF : 0);
-      case CMD_WRITE_ZEROES:
-        return CMD_FLAG_FUA | CMD_FLAG_NO_HOLE | CMD_FLAG_FAST_ZERO;
-      case CMD_BLOCK_STATUS:
-        return CMD_FLAG_FUA | CMD_FLAG_REQ_ONE;
-      default:
-        return CMD_FLAG_FUA;
-    }
   }
 
   /** Answers with the error found; the payload of a write is read past. */
