@@ -14,7 +14,7 @@ import { join, relative } from 'node:path';
 import { lint } from './lint.mjs';
 import { root, setup } from './setup.mjs';
 
-const FILE_LIMIT_MS = 240_000;
+const FILE_LIMIT_MS = 360_000;
 const CARGO_LIMIT_MS = 900_000;
 const everything = process.env.STRAKE_TEST_ALL === '1';
 const totals = { passed: 0, failed: 0, skipped: [] };
