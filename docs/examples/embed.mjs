@@ -10,6 +10,7 @@ import { subscribe } from 'node:diagnostics_channel';
 import { openDevice, serveNbd } from 'strake';
 
 const [path, socket] = process.argv.slice(2);
+if (!path || !socket) throw new Error('usage: node embed.mjs DEVICE SOCKET');
 
 // What happens by itself is told here: a device that is fenced, a worker that was replaced.
 subscribe('strake:event', (event) => console.error('event', event));

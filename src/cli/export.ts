@@ -31,7 +31,7 @@ interface ExportOptions {
 
 /** A socket that only this user can reach, in the folder meant for such things. */
 function defaultSocket(device: string): string {
-  const folder = process.env.XDG_RUNTIME_DIR ?? (process.getuid?.() === 0 ? '/run' : tmpdir());
+  const folder = process.env.XDG_RUNTIME_DIR || (process.getuid?.() === 0 ? '/run' : tmpdir());
   const name = basename(device).replace(/[^\w.-]/g, '_');
   return join(folder, `strake-${name}.sock`);
 }
