@@ -10,6 +10,7 @@ use std::time::Duration;
 use napi::bindgen_prelude::{Function, Object};
 use napi::{Env, Error, JsValue, Result, Status, sys};
 use napi_derive::napi;
+use strake_codec::crc32c::crc32c_at;
 use strake_device::arena::Arena;
 use strake_device::engine::{EngineConfig, EngineKind, WaitMode, open_engine};
 use strake_device::faults::{FaultAction, FaultFilter, FaultRule};
@@ -154,6 +155,7 @@ impl NativeEngine {
             wake_token: options.wake_token,
             threads: options.threads.clamp(1, 256) as usize,
             locked_bytes_max: options.locked_bytes_max as usize,
+            checksum: crc32c_at,
         };
         let kind = parse_kind(&options.kind)?;
         // The thread-pool engine has no ring to sleep in.
@@ -287,7 +289,7 @@ impl NativeEngine {
     pub fn inject_faults(&self, rules: Vec<FaultRuleOptions>) -> Result<()> {
         let rules = rules.iter().map(parse_rule).collect::<Result<Vec<_>>>()?;
         let arena = self.arena;
-        self.host.wrap_engine(|engine| Box::new(FaultFilter::new(engine, arena, rules)));
+        self.host.wrap_engine(|engine| Box::new(FaultFilter::new(engine, arena, crc32c_at, rules)));
         Ok(())
     }
 

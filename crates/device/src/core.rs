@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use crate::arena::Arena;
+use crate::checksums::{Checksum, check_checksums, store_checksums};
+use crate::engine::EngineConfig;
 use crate::files::{Fence, FileKind, FileTable};
 use crate::inflight::{InFlightTable, State};
 use crate::request::{
@@ -50,18 +52,20 @@ pub struct Core {
     pub ready: VecDeque<Completion>,
     /// Slots whose last operation has ended after they were closed.
     pub idle_closed: Vec<u32>,
+    checksum: Checksum,
     now_ms: u64,
 }
 
 impl Core {
-    /// Empty tables for `files_max` files and `operations_max` operations.
-    pub fn new(arena: Arena, files_max: u32, operations_max: u32) -> Core {
+    /// Empty tables of the sizes that `config` says.
+    pub fn new(config: &EngineConfig) -> Core {
         Core {
-            arena,
-            files: FileTable::new(files_max),
-            inflight: InFlightTable::new(operations_max),
-            ready: VecDeque::with_capacity(operations_max as usize),
+            arena: config.arena,
+            files: FileTable::new(config.files_max),
+            inflight: InFlightTable::new(config.operations_max),
+            ready: VecDeque::with_capacity(config.operations_max as usize),
             idle_closed: Vec::new(),
+            checksum: config.checksum,
             now_ms: coarse_now_ms(),
         }
     }
@@ -129,6 +133,9 @@ impl Core {
         if matches!(op, Op::Read | Op::Write | Op::Extents) {
             self.arena.at(request.memory, request.length).ok_or(libc::EFAULT)?;
         }
+        if matches!(op, Op::Read | Op::Write) {
+            check_checksums(&self.arena, request)?;
+        }
         if op == Op::Write && request.copy_from != NO_COPY {
             let target = request.memory.checked_add(request.aux).ok_or(libc::EFAULT)?;
             let fits = request.aux as u64 + request.copy_length as u64 <= request.length as u64;
@@ -138,6 +145,9 @@ impl Core {
         }
         if fence == Fence::All || (fence == Fence::Writes && op.modifies_device()) {
             return Err(libc::EIO);
+        }
+        if op == Op::Write {
+            store_checksums(&self.arena, self.checksum, request);
         }
         if kind == FileKind::Null {
             return Ok(Plan::Complete(self.serve_null(op, request)));
@@ -149,6 +159,7 @@ impl Core {
         match op {
             Op::Read => {
                 self.arena.fill(request.memory, request.length, 0);
+                store_checksums(&self.arena, self.checksum, request);
                 request.length as i32
             }
             Op::Write => request.length as i32,
@@ -271,6 +282,10 @@ impl Core {
         let request = entry.request;
         let abandoned = entry.state == State::Abandoned;
         self.inflight.remove(index);
+        // The producer was told that an abandoned read failed, so where its checksums were to go may be in use again.
+        if op == Op::Read && answer >= 0 && !abandoned {
+            store_checksums(&self.arena, self.checksum, &request);
+        }
         if op != Op::Timeout {
             self.release_file(request.file);
             if fences(op, &request, answer) {
@@ -391,12 +406,29 @@ pub fn coarse_now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::WaitMode;
 
     fn core() -> Core {
         let memory = Box::leak(vec![0u8; 65536].into_boxed_slice());
         // SAFETY: the memory is leaked, so it outlives everything.
         let arena = unsafe { Arena::new(memory.as_mut_ptr(), memory.len()) };
-        Core::new(arena, 4, 8)
+        Core::new(&EngineConfig {
+            arena,
+            operations_max: 8,
+            files_max: 4,
+            wait_mode: WaitMode::Poll,
+            wake_token: 0,
+            threads: 1,
+            locked_bytes_max: 0,
+            checksum: |_, _| CHECKSUM,
+        })
+    }
+
+    const CHECKSUM: u32 = 0x1234_5678;
+
+    fn checksum_at(core: &Core, at: u32) -> u32 {
+        // SAFETY: four bytes lie there, and nothing else touches them.
+        unsafe { core.arena.at(at, 4).unwrap().cast::<u32>().read_unaligned() }
     }
 
     fn device(core: &mut Core) -> u32 {
@@ -464,6 +496,22 @@ mod tests {
         let read = core.admit(&request(Op::Read, 2, file), &[]).unwrap();
         assert_eq!(core.finish(read, 100), Ending::Done);
         assert_eq!(core.ready.pop_front().unwrap().result, -libc::EIO);
+    }
+
+    #[test]
+    fn checksums_of_a_read_are_there_when_it_has_succeeded_and_not_otherwise() {
+        let mut core = core();
+        let file = device(&mut core);
+        let read = |token: u32, checksums: u32| Request { checksums, ..request(Op::Read, token, file) };
+        let indices = [4, 8, 12].map(|checksums| core.admit(&read(checksums, checksums), &[]).unwrap());
+        assert_eq!(core.finish(indices[0], 2048), Ending::Again);
+        assert_eq!(checksum_at(&core, 4), 0);
+        assert_eq!(core.finish(indices[0], 2048), Ending::Done);
+        assert_eq!(core.finish(indices[1], -libc::EIO), Ending::Done);
+        core.inflight.get_mut(indices[2]).started_ms -= 1000;
+        assert_eq!(core.give_up_overdue(500, &[]), [indices[2]]);
+        assert_eq!(core.finish(indices[2], 4096), Ending::Done);
+        assert_eq!([4, 8, 12].map(|at| checksum_at(&core, at)), [CHECKSUM, 0, 0]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 use crate::arena::Arena;
+use crate::checksums::Checksum;
 use crate::files::{Fence, FileKind};
 use crate::request::{Completion, Request, Vector};
 use crate::threads::ThreadsEngine;
@@ -45,6 +46,8 @@ pub struct EngineConfig {
     pub threads: usize,
     /// The most bytes to register where locked memory is limited: what one engine takes, others lack.
     pub locked_bytes_max: usize,
+    /// The checksum that reads and writes can ask for.
+    pub checksum: Checksum,
 }
 
 /// What an engine is doing and could do.

@@ -7,7 +7,8 @@
 //!   push ──► [rule?] ── no ──► inner engine
 //!               ├─ error:   a completion with that errno; a failed sync fences the device, as a real one does
 //!               ├─ delay:   held behind a time-out, then passed on
-//!               └─ corrupt: passed on; one bit of what was read is flipped before the completion is seen
+//!               └─ corrupt: passed on; one bit of what was read is flipped before the completion is seen, and checksums
+//!                           that were asked for become those of what is there then
 //! ```
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 use crate::arena::Arena;
+use crate::checksums::{Checksum, store_checksums};
 use crate::engine::{CompletionSink, Engine, EngineStatus};
 use crate::files::{Fence, FileKind};
 use crate::request::{FLAG_FUA, NO_COPY, Op, Request, Vector};
@@ -112,6 +114,7 @@ impl FaultRule {
 pub struct FaultFilter {
     inner: Box<dyn Engine>,
     arena: Arena,
+    checksum: Checksum,
     rules: Vec<FaultRule>,
     held: HashMap<u32, Request>,
     next_held: u32,
@@ -119,9 +122,9 @@ pub struct FaultFilter {
 }
 
 impl FaultFilter {
-    /// Puts `rules` in front of `inner`, whose arena is `arena`.
-    pub fn new(inner: Box<dyn Engine>, arena: Arena, rules: Vec<FaultRule>) -> FaultFilter {
-        FaultFilter { inner, arena, rules, held: HashMap::new(), next_held: 0, corrupting: Vec::new() }
+    /// Puts `rules` in front of `inner`, whose arena and checksum are these.
+    pub fn new(inner: Box<dyn Engine>, arena: Arena, checksum: Checksum, rules: Vec<FaultRule>) -> FaultFilter {
+        FaultFilter { inner, arena, checksum, rules, held: HashMap::new(), next_held: 0, corrupting: Vec::new() }
     }
 
     fn action_for(&mut self, request: &Request) -> Option<FaultAction> {
@@ -243,6 +246,7 @@ impl Engine for FaultFilter {
                 if completion.result > 0 {
                     let bit = request.offset as u64 / 512;
                     self.arena.flip(request.memory + (bit as u32 % request.length), bit as u8);
+                    store_checksums(&self.arena, self.checksum, &request);
                 }
             }
             index += 1;

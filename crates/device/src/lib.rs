@@ -10,6 +10,7 @@ compile_error!("Strake drives Linux block devices; it builds on Linux only");
 
 pub mod arena;
 pub mod blocking;
+pub mod checksums;
 pub mod core;
 pub mod engine;
 pub mod event;

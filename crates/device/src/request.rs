@@ -5,9 +5,9 @@
 //! copies an entry out before it looks at it, and answers a malformed one with `EINVAL` instead of acting on it.
 //!
 //! ```text
-//!  byte   0    4     8     12     16       24      28     32     40         44           48      52       56..64
-//!        op  token  file  length  offset   memory  flags  span   copy_from  copy_length  vector  vectors  zero
-//!        u32  u32   u32   u32     f64      u32     u32    f64    u32        u32          u32     u32
+//!  byte   0    4     8     12     16       24      28     32     40         44           48      52       56   60
+//!        op  token  file  length  offset   memory  flags  span   copy_from  copy_length  vector  vectors  aux  checksums
+//!        u32  u32   u32   u32     f64      u32     u32    f64    u32        u32          u32     u32      u32  u32
 //! ```
 
 /// Bytes in one [`Request`].
@@ -25,10 +25,12 @@ pub const NO_COPY: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Op {
-    /// Read `length` bytes at device `offset` into `memory`.
+    /// Read `length` bytes at device `offset` into `memory`. With `checksums`, those of what was read are there when it
+    /// completes.
     Read = 1,
     /// Write `length` bytes from `memory` at device `offset`; [`FLAG_FUA`] makes them durable before the completion.
-    /// With `copy_from`, `copy_length` bytes are first copied from there to `memory + aux`.
+    /// With `copy_from`, `copy_length` bytes are first copied from there to `memory + aux`. With `checksums`, those of
+    /// what will be written are put there before the device sees it.
     Write = 2,
     /// Make every completed write durable (`fdatasync`).
     Sync = 3,
@@ -138,8 +140,10 @@ pub struct Request {
     pub vectors: u32,
     /// See the operation.
     pub aux: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Where the checksums of a read or write go: bytes from the start of the arena, a multiple of 4, of one `u32` in
+    /// native order for each 4096 bytes of `length`, which must be a multiple of that. 0 for nowhere. They mean nothing
+    /// if the operation fails.
+    pub checksums: u32,
 }
 
 impl Request {
@@ -159,7 +163,7 @@ impl Request {
             vector: 0,
             vectors: 0,
             aux: 0,
-            reserved: 0,
+            checksums: 0,
         }
     }
 

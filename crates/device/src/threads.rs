@@ -69,7 +69,7 @@ impl ThreadsEngine {
         let event = Arc::new(EventFd::new()?);
         let pool = BlockingPool::new(config.threads.max(1), config.arena, Arc::clone(&event))?;
         let mut engine = ThreadsEngine {
-            core: Core::new(config.arena, config.files_max, config.operations_max),
+            core: Core::new(&config),
             id: 0,
             wake_token: config.wake_token,
             epoll,

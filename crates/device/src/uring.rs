@@ -92,7 +92,7 @@ impl UringEngine {
         let registered_bytes = register_arena(&ring, &config);
         let id = wake::register(WakeTarget { ring: Some(ring.as_raw_fd()), event: Arc::clone(&event) });
         let mut engine = UringEngine {
-            core: Core::new(config.arena, config.files_max, config.operations_max),
+            core: Core::new(&config),
             ring,
             id,
             wake_token: config.wake_token,

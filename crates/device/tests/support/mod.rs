@@ -27,6 +27,16 @@ pub fn memory(length: usize) -> Arena {
     unsafe { Arena::new(std::alloc::alloc_zeroed(layout), length) }
 }
 
+/// FNV-1a of 32 bits: an engine takes any checksum, and this one is known to nothing else here.
+pub fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+unsafe fn fnv1a_at(bytes: *const u8, length: usize) -> u32 {
+    // SAFETY: an engine guarantees that the bytes are readable, and nothing here changes them meanwhile.
+    fnv1a(unsafe { std::slice::from_raw_parts(bytes, length) })
+}
+
 pub fn config(wait_mode: WaitMode) -> EngineConfig {
     EngineConfig {
         arena: memory(ARENA_BYTES),
@@ -36,6 +46,7 @@ pub fn config(wait_mode: WaitMode) -> EngineConfig {
         wake_token: WAKE_TOKEN,
         threads: 4,
         locked_bytes_max: usize::MAX,
+        checksum: fnv1a_at,
     }
 }
 
@@ -123,6 +134,12 @@ impl Rig {
         let from = self.arena.at(at, length).unwrap();
         // SAFETY: nothing is in flight on this range when a test looks at it.
         unsafe { std::slice::from_raw_parts(from, length as usize).to_vec() }
+    }
+
+    /// `count` checksums as an engine puts them.
+    pub fn checksums(&self, at: u32, count: u32) -> Vec<u32> {
+        let words = self.load(at, count * 4);
+        words.chunks(4).map(|word| u32::from_ne_bytes(word.try_into().unwrap())).collect()
     }
 
     pub fn until_woken(&mut self) {
