@@ -11,4 +11,9 @@ export interface Memory {
   copy(to: number, from: number, lengthBytes: number): void;
   /** Sets bytes, likewise. */
   fill(at: number, lengthBytes: number, value: number): void;
+  /**
+   * CRC32C of bytes as they are now, an unsigned number of 32 bits: copies and fills that have been asked for and not yet
+   * submitted are not in it. Throws if the range leaves the memory.
+   */
+  checksum(at: number, lengthBytes: number): number;
 }

@@ -213,6 +213,10 @@ export class Engine implements CompletionPort, Memory, Clock {
     this.words[word + 14] = value;
   }
 
+  checksum(at: number, lengthBytes: number): number {
+    return native().crc32c(this.bytes, at, lengthBytes);
+  }
+
   defer(token: number, result: number): void {
     const word = this.entry(OP_NOP, token, 0);
     this.words[word + 14] = result;

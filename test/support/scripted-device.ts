@@ -7,6 +7,7 @@ import type { CompletionHandler, CompletionPort } from '#strake/ports/completion
 import { TAG_BITS } from '#strake/ports/completion.js';
 import type { Device, DeviceGeometry } from '#strake/ports/device.js';
 import type { Memory } from '#strake/ports/memory.js';
+import { crc32c } from '#strake/uring/checksum.js';
 
 export interface PendingOperation {
   readonly kind: 'read' | 'write' | 'sync' | 'zero' | 'discard' | 'nop';
@@ -62,6 +63,12 @@ export class ScriptedWorld implements CompletionPort, Memory {
 
   fill(at: number, lengthBytes: number, value: number): void {
     this.bytes.fill(value, at, at + lengthBytes);
+  }
+
+  checksum(at: number, lengthBytes: number): number {
+    if (at < 0 || lengthBytes < 0 || at + lengthBytes > this.bytes.length)
+      throw new Error('the range leaves the memory');
+    return crc32c(this.bytes.subarray(at, at + lengthBytes));
   }
 
   /** Ends the operation at this place in the list of those pending. */

@@ -55,17 +55,21 @@ pub fn address_of(view: View) -> f64 {
     view.base as usize as f64
 }
 
-/// CRC32C of `length` bytes of a typed array, from `offset`; `initial` is the result for what came before, 0 for nothing.
-#[napi(ts_args_type = "view: Uint8Array, offset: number, length: number, initial: number")]
-pub fn crc32c(view: View, offset: u32, length: u32, initial: u32) -> Result<u32> {
-    let (from, length) = (offset as usize, length as usize);
-    if from + length > view.length {
+/// CRC32C of `length` bytes of a typed array, from `offset`. The array may be shared between threads.
+///
+/// An engine's memory is summed by this too: a call of a method costs three times as much as one of a function, which
+/// is more than the sum of a block.
+#[napi(js_name = "crc32c", ts_args_type = "bytes: Uint8Array, offset: number, length: number")]
+pub fn crc32c(bytes: View, offset: f64, length: f64) -> Result<u32> {
+    // Numbers as JavaScript has them: converted to 32 bits, one that is out of range would wrap around into it.
+    let whole = |value: f64| value >= 0.0 && value.fract() == 0.0;
+    if !whole(offset) || !whole(length) || offset + length > bytes.length as f64 {
         return Err(Error::new(Status::InvalidArg, "the range leaves the array"));
     }
+    let from = bytes.base.wrapping_add(offset as usize);
     // SAFETY: the range lies within the array, which JavaScript keeps alive during the call. A shared array may change
     // meanwhile, which makes the result meaningless and nothing else.
-    let bytes = unsafe { std::slice::from_raw_parts(view.base.add(from), length) };
-    Ok(strake_codec::crc32c::crc32c(initial, bytes))
+    Ok(unsafe { strake_codec::crc32c::crc32c_at(from, length as usize) })
 }
 
 /// Name of the CRC32C kernel that this processor runs.
