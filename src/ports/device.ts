@@ -1,6 +1,11 @@
 /**
  * A block device, as the layers above drive it. Offsets and lengths are multiples of `logicalBlockBytes`; memory is
  * aligned as the device needs. Each operation completes once, in any order.
+ *
+ * Reads and writes take `checksums`: where in memory the CRC32C of each 4 KiB of the payload is put, as 32-bit words in the
+ * machine's order, by the time the operation completes successfully; 0 for nowhere, which is the default. The place is a
+ * multiple of 4 and no part of the payload, whose length is then a multiple of 4 KiB. The checksums of a write are those
+ * of what the device was given; those of a read, of what it returned. After a failure the words mean nothing.
  */
 
 /** What a device is and can do; sizes are in bytes. */
@@ -29,9 +34,16 @@ export const FENCE_ALL = 2;
 export interface Device {
   readonly geometry: DeviceGeometry;
   /** Result: `lengthBytes`. */
-  read(memory: number, lengthBytes: number, offsetBytes: number, token: number): void;
+  read(memory: number, lengthBytes: number, offsetBytes: number, token: number, checksums?: number): void;
   /** Result: `lengthBytes`. */
-  write(memory: number, lengthBytes: number, offsetBytes: number, flags: number, token: number): void;
+  write(
+    memory: number,
+    lengthBytes: number,
+    offsetBytes: number,
+    flags: number,
+    token: number,
+    checksums?: number,
+  ): void;
   /** Copies the payload from `source` to `memory` first; `source` is free again when the batch is submitted. */
   writeFrom(
     source: number,
@@ -40,6 +52,7 @@ export interface Device {
     offsetBytes: number,
     flags: number,
     token: number,
+    checksums?: number,
   ): void;
   /** Makes completed writes durable. A failure is final: the device is fenced against writes. */
   sync(token: number): void;

@@ -14,13 +14,13 @@ export class UringDevice implements Device {
     this.geometry = geometry;
   }
 
-  read(memory: number, lengthBytes: number, offsetBytes: number, token: number): void {
-    this.engine.transfer(OP_READ, token, this.file, memory, lengthBytes, offsetBytes);
+  read(memory: number, lengthBytes: number, offsetBytes: number, token: number, checksums = 0): void {
+    this.engine.transfer(OP_READ, token, this.file, memory, lengthBytes, offsetBytes, checksums);
   }
 
-  write(memory: number, lengthBytes: number, offsetBytes: number, flags: number, token: number): void {
+  write(memory: number, lengthBytes: number, offsetBytes: number, flags: number, token: number, checksums = 0): void {
     const { engine } = this;
-    const word = engine.transfer(OP_WRITE, token, this.file, memory, lengthBytes, offsetBytes);
+    const word = engine.transfer(OP_WRITE, token, this.file, memory, lengthBytes, offsetBytes, checksums);
     engine.words[word + 7] = flags;
   }
 
@@ -31,9 +31,10 @@ export class UringDevice implements Device {
     offsetBytes: number,
     flags: number,
     token: number,
+    checksums = 0,
   ): void {
     const { engine } = this;
-    const word = engine.transfer(OP_WRITE, token, this.file, memory, lengthBytes, offsetBytes);
+    const word = engine.transfer(OP_WRITE, token, this.file, memory, lengthBytes, offsetBytes, checksums);
     engine.words[word + 7] = flags;
     engine.words[word + 10] = source;
     engine.words[word + 11] = lengthBytes;
@@ -41,7 +42,7 @@ export class UringDevice implements Device {
   }
 
   sync(token: number): void {
-    this.engine.transfer(OP_SYNC, token, this.file, 0, 0, 0);
+    this.engine.transfer(OP_SYNC, token, this.file, 0, 0, 0, 0);
   }
 
   discard(offsetBytes: number, spanBytes: number, flags: number, token: number): void {
@@ -54,14 +55,14 @@ export class UringDevice implements Device {
 
   private range(op: number, offsetBytes: number, spanBytes: number, flags: number, token: number): void {
     const { engine } = this;
-    const word = engine.transfer(op, token, this.file, 0, 0, offsetBytes);
+    const word = engine.transfer(op, token, this.file, 0, 0, offsetBytes, 0);
     engine.words[word + 7] = flags;
     engine.floats[(word >> 1) + 4] = spanBytes;
   }
 
   extents(offsetBytes: number, spanBytes: number, memory: number, roomBytes: number, token: number): void {
     const { engine } = this;
-    const word = engine.transfer(OP_EXTENTS, token, this.file, memory, roomBytes, offsetBytes);
+    const word = engine.transfer(OP_EXTENTS, token, this.file, memory, roomBytes, offsetBytes, 0);
     engine.floats[(word >> 1) + 4] = spanBytes;
   }
 

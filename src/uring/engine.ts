@@ -12,7 +12,8 @@
  * sleeps. Nothing has to be flushed by hand.
  *
  * Entry, by word: 0 operation, 1 token, 2 file, 3 length, 4-5 offset (float64), 6 memory, 7 flags, 8-9 span (float64),
- * 10 copy from, 11 copy length, 12 first vector, 13 vectors, 14 aux, 15 zero. The Rust side is `request.rs`.
+ * 10 copy from, 11 copy length, 12 first vector, 13 vectors, 14 aux, 15 where checksums go.
+ * The Rust side is `request.rs`.
  */
 
 import { ECANCELED } from '../core/errno.js';
@@ -187,8 +188,19 @@ export class Engine implements CompletionPort, Memory, Clock {
     return word;
   }
 
-  /** A device transfer. */
-  transfer(op: number, token: number, file: number, memory: number, lengthBytes: number, offset: number): number {
+  /**
+   * First word of a new entry for a device. Entries are used again, so that each field that a device operation looks at is
+   * set here, but for those that only go with `copy from`.
+   */
+  transfer(
+    op: number,
+    token: number,
+    file: number,
+    memory: number,
+    lengthBytes: number,
+    offset: number,
+    checksums: number,
+  ): number {
     const word = this.entry(op, token, file);
     this.words[word + 3] = lengthBytes;
     this.floats[(word >> 1) + 2] = offset;
@@ -196,6 +208,7 @@ export class Engine implements CompletionPort, Memory, Clock {
     this.words[word + 7] = 0;
     this.floats[(word >> 1) + 4] = 0;
     this.words[word + 10] = NO_COPY;
+    this.words[word + 15] = checksums;
     return word;
   }
 

@@ -17,6 +17,9 @@ export interface PendingOperation {
   end(result?: number, flags?: number): void;
 }
 
+/** What one checksum covers. */
+const CHECKSUM_BLOCK_BYTES = 4096;
+
 /** Completions, memory and device in one, without an engine. */
 export class ScriptedWorld implements CompletionPort, Memory {
   readonly bytes: Uint8Array;
@@ -71,6 +74,17 @@ export class ScriptedWorld implements CompletionPort, Memory {
     return crc32c(this.bytes.subarray(at, at + lengthBytes));
   }
 
+  private putChecksums(memory: number, lengthBytes: number, checksums: number): void {
+    if (checksums === 0) return;
+    if (lengthBytes % CHECKSUM_BLOCK_BYTES !== 0 || checksums % 4 !== 0) {
+      throw new Error(`the volume wants checksums of ${lengthBytes} bytes at ${checksums}`);
+    }
+    const words = new Uint32Array(this.bytes.buffer, checksums, lengthBytes / CHECKSUM_BLOCK_BYTES);
+    for (const index of words.keys()) {
+      words[index] = this.checksum(memory + index * CHECKSUM_BLOCK_BYTES, CHECKSUM_BLOCK_BYTES);
+    }
+  }
+
   /** Ends the operation at this place in the list of those pending. */
   end(index: number, result?: number, flags?: number): void {
     this.pending.splice(index, 1)[0].end(result, flags);
@@ -83,11 +97,13 @@ export class ScriptedWorld implements CompletionPort, Memory {
     token: number,
     success: number,
     move: () => void,
+    settle: () => void = () => {},
   ): void {
     const early = kind === 'read' && this.early();
     if (early) move();
     const end = (result = success, flags = 0) => {
       if (result >= 0 && !early) move();
+      if (result >= 0) settle();
       this.finish(token, result, flags);
     };
     this.pending.push({ kind, offsetBytes, lengthBytes, end });
@@ -105,24 +121,25 @@ export class ScriptedWorld implements CompletionPort, Memory {
       check(offset, span);
       this.begin(kind, offset, span, token, 0, () => content.fill(0, offset, offset + span));
     };
-    const write = (memory: number, length: number, offset: number, _flags: number, token: number) => {
+    const write: Device['write'] = (memory, length, offset, _flags, token, checksums = 0) => {
       check(offset, length);
+      this.putChecksums(memory, length, checksums);
       // A device takes the payload at its leisure, but it belongs to the operation as it was given.
       const payload = bytes.slice(memory, memory + length);
       this.begin('write', offset, length, token, length, () => content.set(payload, offset));
     };
     return {
       geometry,
-      read: (memory, length, offset, token) => {
+      read: (memory, length, offset, token, checksums = 0) => {
         check(offset, length);
-        this.begin('read', offset, length, token, length, () =>
-          bytes.set(content.subarray(offset, offset + length), memory),
-        );
+        const move = () => bytes.set(content.subarray(offset, offset + length), memory);
+        const settle = () => this.putChecksums(memory, length, checksums);
+        this.begin('read', offset, length, token, length, move, settle);
       },
       write,
-      writeFrom: (source, memory, length, offset, flags, token) => {
+      writeFrom: (source, memory, length, offset, flags, token, checksums) => {
         this.copy(memory, source, length);
-        write(memory, length, offset, flags, token);
+        write(memory, length, offset, flags, token, checksums);
       },
       sync: (token) => this.begin('sync', 0, 0, token, 0, () => {}),
       discard: erase('discard'),
