@@ -15,6 +15,7 @@ const LAYERS = {
   uring: ['core', 'ports'],
   client: ['core', 'ports'],
   nbd: ['core', 'ports'],
+  sim: ['core', 'ports'],
   worker: ['core', 'ports', 'ring', 'uring'],
   embed: ['core', 'ports', 'uring', 'worker'],
   bench: ['core', 'nbd', 'embed'],
@@ -23,7 +24,7 @@ const LAYERS = {
 /** Files that put the layers together. */
 const ROOTS = ['index.ts', 'shard-main.ts'];
 /** Folders that know the outside world only through ports, so that they run in a simulator unchanged. */
-const PURE = ['ports', 'core', 'ring', 'client', 'nbd'];
+const PURE = ['ports', 'core', 'ring', 'client', 'nbd', 'sim'];
 const IMPURE = /from 'node:|\b(Date\.now|new Date\b|performance\.|setTimeout|setInterval|setImmediate|Math\.random)/;
 
 function filesBelow(folder) {
