@@ -1,0 +1,391 @@
+/**
+ * A simulated disk: what is durable, what can be read, and what a crash may leave.
+ *
+ * ```text
+ *   durable ──► image that survives every crash
+ *   ended   ──► modifications that have completed and are not durable, in the order of their completion
+ *   flying  ──► modifications in flight, in the order of submission
+ *   current ──► image that reads see: durable + ended + whatever of `flying` has already landed
+ * ```
+ *
+ * Invariants:
+ * - What is readable follows the order of completion; a modification in flight may show in part, sector by sector.
+ * - A sync makes durable what had completed when it was started, a modification with FUA only itself. Neither brings back
+ *   what a later completion has overwritten.
+ *
+ * A power cut leaves of each sector either the durable content or that of any modification not yet durable, except one
+ * older than a durable one by completion. Sectors choose independently of each other. A kill (the death of the process)
+ * leaves what can be read, and each modification in flight wholly or not at all.
+ *
+ * Not modelled: a device that, after a failed sync, drops writes which a later sync then claims to cover.
+ */
+
+import { SECTOR_BYTES } from '../core/limits.js';
+import type { DeviceGeometry } from '../ports/device.js';
+import { SimFaults } from './faults.js';
+import { SimImage } from './image.js';
+import { SimRandom } from './random.js';
+
+/** Up to so many modifications that are not durable, every subset of them is among the crash images. */
+const SUBSETS_MAX = 12;
+/** Up to so many sectors, every way of tearing a modification is among them. */
+const TEARS_MAX = 8;
+
+/** A modification of a disk, from its hand-over until it is durable or overwritten. */
+export interface SimWrite {
+  offset: number;
+  readonly length: number;
+  /** What is written; null for zeroes. */
+  readonly data: Uint8Array | null;
+  /** Whether zeroed pages stay allocated. */
+  readonly allocated: boolean;
+  /** One byte for each sector: whether it is changed; null if all are. */
+  mask: Uint8Array | null;
+  /** Whether it is durable, and stays listed to keep what it has overwritten from coming back. */
+  durable: boolean;
+}
+
+/** Whether a crash keeps this sector (counted within the modification). */
+type Keep = (write: SimWrite, sector: number) => boolean;
+
+export interface SimDiskSettings {
+  readonly sizeBytes: number;
+  /** Default 512. */
+  readonly logicalBlockBytes?: number;
+  /** Default 4096. */
+  readonly physicalBlockBytes?: number;
+  /** Default true. */
+  readonly discard?: boolean;
+  /** Default 0: zeroes are written. */
+  readonly writeZeroesMaxBytes?: number;
+}
+
+/** How a power cut went, in sectors that were not durable, counted once for each modification. */
+export interface SimCut {
+  readonly kept: number;
+  readonly lost: number;
+}
+
+/** Calls `change` for each run of sectors of `write` that its mask and `keep` let through. */
+function eachRun(write: SimWrite, keep: Keep | null, change: (at: number, bytes: number) => void): void {
+  const { length, mask } = write;
+  if (mask === null && keep === null) {
+    change(0, length);
+    return;
+  }
+  const sectors = length / SECTOR_BYTES;
+  let start = 0;
+  for (let sector = 0; sector <= sectors; sector += 1) {
+    const taken = sector < sectors && (mask === null || mask[sector] !== 0) && (keep === null || keep(write, sector));
+    if (taken) continue;
+    if (sector > start) change(start * SECTOR_BYTES, (sector - start) * SECTOR_BYTES);
+    start = sector + 1;
+  }
+}
+
+function apply(image: SimImage, write: SimWrite, keep: Keep | null): void {
+  const { data, offset, allocated } = write;
+  eachRun(write, keep, (at, bytes) => {
+    if (data === null) image.zero(offset + at, bytes, allocated);
+    else image.write(offset + at, bytes, data, at);
+  });
+}
+
+function overlap(write: SimWrite, offset: number, length: number): boolean {
+  return write.offset < offset + length && offset < write.offset + write.length;
+}
+
+export class SimDisk {
+  readonly geometry: DeviceGeometry;
+  readonly faults = new SimFaults();
+  /** Whether the disk has gone: everything fails with EIO. */
+  vanished = false;
+  /** Which of the possible images of a crash this is; empty for others. */
+  origin = '';
+  /** Counts crashes: operations of an earlier generation never end. */
+  generation = 0;
+  /** Whether a device is open on it. */
+  attached = false;
+  private durable: SimImage;
+  private current: SimImage;
+  private ended: SimWrite[] = [];
+  private flying: SimWrite[] = [];
+  /** Modifications that have left `ended` at its front. */
+  private settled = 0;
+
+  constructor(settings: SimDiskSettings) {
+    this.geometry = {
+      sizeBytes: settings.sizeBytes,
+      logicalBlockBytes: settings.logicalBlockBytes ?? SECTOR_BYTES,
+      physicalBlockBytes: settings.physicalBlockBytes ?? 4096,
+      discard: settings.discard ?? true,
+      writeZeroesMaxBytes: settings.writeZeroesMaxBytes ?? 0,
+    };
+    this.durable = new SimImage(settings.sizeBytes);
+    this.current = this.durable.clone();
+  }
+
+  /** A disk in the same state, with nothing attached, and without the rules for faults. */
+  clone(): SimDisk {
+    const copy = this.withContent(this.durable.clone());
+    copy.current = this.current.clone();
+    copy.ended = this.ended.map((write) => ({ ...write }));
+    copy.flying = this.flying.map((write) => ({ ...write }));
+    copy.settled = this.settled;
+    return copy;
+  }
+
+  private withContent(image: SimImage): SimDisk {
+    const disk = new SimDisk({ ...this.geometry, sizeBytes: 0 });
+    (disk as { geometry: DeviceGeometry }).geometry = this.geometry;
+    disk.durable = image;
+    disk.current = image.clone();
+    return disk;
+  }
+
+  /** What a read of this range would return now, if nothing in flight landed first. */
+  peek(offsetBytes: number, lengthBytes: number): Uint8Array {
+    const bytes = new Uint8Array(lengthBytes);
+    this.current.read(offsetBytes, lengthBytes, bytes, 0);
+    return bytes;
+  }
+
+  /** What of this range is durable. */
+  peekDurable(offsetBytes: number, lengthBytes: number): Uint8Array {
+    const bytes = new Uint8Array(lengthBytes);
+    this.durable.read(offsetBytes, lengthBytes, bytes, 0);
+    return bytes;
+  }
+
+  /** Puts bytes on the disk, durably, behind everybody's back. */
+  poke(offsetBytes: number, bytes: Uint8Array): void {
+    this.current.write(offsetBytes, bytes.length, bytes, 0);
+    this.durable.write(offsetBytes, bytes.length, bytes, 0);
+  }
+
+  /** Flips a bit (0 to 7) of the byte at `offsetBytes`, at rest: in what is readable, and in what is durable. */
+  flipBit(offsetBytes: number, bit: number): void {
+    for (const image of [this.current, this.durable]) {
+      const byte = new Uint8Array(1);
+      image.read(offsetBytes, 1, byte, 0);
+      byte[0] ^= 1 << bit;
+      image.write(offsetBytes, 1, byte, 0);
+    }
+  }
+
+  /** Modifications in flight. */
+  get inFlight(): number {
+    return this.flying.length;
+  }
+
+  /** For devices: a modification has been handed over. */
+  begin(write: SimWrite): void {
+    this.flying.push(write);
+  }
+
+  /** For devices: a modification has ended; `durable` if it had FUA. */
+  finish(write: SimWrite, durable: boolean): void {
+    this.flying.splice(this.flying.indexOf(write), 1);
+    apply(this.current, write, null);
+    if (durable) {
+      apply(this.durable, write, null);
+      if (!this.ended.some((other) => overlap(other, write.offset, write.length))) return;
+      write.durable = true;
+    }
+    this.ended.push(write);
+  }
+
+  /** For devices: a mark of all that has ended until now, for `promote`. */
+  mark(): number {
+    return this.settled + this.ended.length;
+  }
+
+  /** For devices: a sync that was started at `mark` has ended. */
+  promote(mark: number): void {
+    const count = mark - this.settled;
+    if (count <= 0) return;
+    for (let index = 0; index < count; index += 1) apply(this.durable, this.ended[index], null);
+    this.ended.splice(0, count);
+    this.settled += count;
+    for (const write of this.ended) if (write.durable) apply(this.durable, write, null);
+  }
+
+  /** For devices: a read as of now. Lets overlapping modifications in flight land wholly, in part or not before it. */
+  read(offset: number, length: number, target: Uint8Array, at: number, random: SimRandom): void {
+    for (const write of this.flying) {
+      if (!overlap(write, offset, length)) continue;
+      const choice = random.below(4);
+      if (choice === 0) apply(this.current, write, null);
+      else if (choice === 1) apply(this.current, write, () => random.chance(0.5));
+    }
+    this.current.read(offset, length, target, at);
+  }
+
+  /** For devices: whether the page at `offset` is allocated. */
+  allocated(offset: number): boolean {
+    return this.current.allocated(offset);
+  }
+
+  /** Sectors (offset / 512) whose content depends on a power cut, with the number of modifications that may survive. */
+  volatileSectors(): Map<number, number> {
+    const sectors = new Map<number, number>();
+    for (const write of this.undecided()) {
+      eachRun(write, null, (at, bytes) => {
+        const first = (write.offset + at) / SECTOR_BYTES;
+        for (let sector = first; sector < first + bytes / SECTOR_BYTES; sector += 1) {
+          if (write.durable) sectors.delete(sector);
+          else sectors.set(sector, (sectors.get(sector) ?? 0) + 1);
+        }
+      });
+    }
+    return sectors;
+  }
+
+  /** All that a crash decides about, in the order in which it is applied, with what is durable in between. */
+  private undecided(): SimWrite[] {
+    return this.ended.concat(this.flying);
+  }
+
+  private crashed(writes: readonly SimWrite[], keep: Keep): SimImage {
+    const image = this.durable.clone();
+    for (const write of writes) apply(image, write, write.durable ? null : keep);
+    return image;
+  }
+
+  /**
+   * Cuts the power: what is not durable survives by chance, sector by sector. Everything in flight is gone; its completions
+   * never arrive. Afterwards a new device can be opened on the disk.
+   */
+  powerCut(random: SimRandom): SimCut {
+    const choose = choice(random);
+    let kept = 0;
+    let lost = 0;
+    const image = this.crashed(this.undecided(), (write, sector) => {
+      const keep = choose(write, sector);
+      if (keep) kept += 1;
+      else lost += 1;
+      return keep;
+    });
+    this.crash();
+    this.durable = image;
+    this.current = image.clone();
+    this.settled += this.ended.length;
+    this.ended = [];
+    return { kept, lost };
+  }
+
+  /** Another disk, as a power cut might leave this one, which is left as it is. */
+  sample(random: SimRandom): SimDisk {
+    return this.withContent(this.crashed(this.undecided(), choice(random)));
+  }
+
+  /** Ends whoever uses the disk: what is in flight lands wholly or not at all, and what has completed can be read. */
+  kill(random: SimRandom): void {
+    for (const write of this.flying) {
+      if (random.chance(0.5)) continue;
+      apply(this.current, write, null);
+      this.ended.push(write);
+    }
+    this.crash();
+  }
+
+  private crash(): void {
+    this.flying = [];
+    this.generation += 1;
+    this.attached = false;
+  }
+
+  /**
+   * Disks that a power cut now might leave, at most `limit` (default 10 000). First each prefix of the modifications that
+   * are not durable, each alone and all but each; then each torn, with those before it; then all other subsets, if there
+   * are at most 12 modifications, or else such as `random` chooses, until `limit`.
+   */
+  *crashImages(options: { limit?: number; random?: SimRandom } = {}): Generator<SimDisk, void, undefined> {
+    const writes = this.undecided();
+    const open = writes.filter((write) => !write.durable);
+    let left = options.limit ?? 10_000;
+    for (const [origin, keep] of choices(open, options.random ?? new SimRandom(0))) {
+      if (left === 0) return;
+      left -= 1;
+      const disk = this.withContent(this.crashed(writes, keep));
+      disk.origin = origin;
+      yield disk;
+    }
+  }
+}
+
+/** How a power cut treats modifications: a different way each time, as bugs hide in different ones. */
+function choice(random: SimRandom): Keep {
+  const style = random.below(4);
+  const share = random.pick([0.1, 0.5, 0.9]);
+  if (style === 0) return () => random.chance(0.5);
+  if (style === 1) return () => random.chance(share);
+  let last: SimWrite | null = null;
+  let whole = 0;
+  return (write, _sector) => {
+    if (write !== last) {
+      last = write;
+      // Of some modifications a part survives; most survive wholly or not at all.
+      whole = random.chance(style === 2 ? 0 : 0.25) ? 0.5 : random.chance(share) ? 1 : 0;
+    }
+    return whole === 0.5 ? random.chance(0.5) : whole === 1;
+  };
+}
+
+/** What crash images keep, with a name for each; see `crashImages`. */
+function* choices(open: readonly SimWrite[], random: SimRandom): Generator<[string, Keep], void, undefined> {
+  const done = new Set<string>();
+  for (const kept of obvious(open.length)) {
+    const name = kept.map(Number).join('');
+    if (done.has(name)) continue;
+    done.add(name);
+    yield [`kept ${name}`, (write) => kept[open.indexOf(write)]];
+  }
+  yield* tears(open);
+  const { length } = open;
+  if (length <= SUBSETS_MAX) {
+    for (let subset = 0; subset < 1 << length; subset += 1) {
+      const name = [...open.keys()].map((index) => (subset >> index) & 1).join('');
+      if (!done.has(name)) yield [`kept ${name}`, (write) => ((subset >> open.indexOf(write)) & 1) === 1];
+    }
+    return;
+  }
+  for (let number = 0; ; number += 1) {
+    const fork = random.fork('crash');
+    yield [`random ${number}`, choice(fork)];
+  }
+}
+
+/** Prefixes, each alone, all but each. */
+function* obvious(count: number): Generator<boolean[], void, undefined> {
+  const all = [...Array(count).keys()];
+  for (let prefix = 0; prefix <= count; prefix += 1) yield all.map((index) => index < prefix);
+  for (const chosen of all) yield all.map((index) => index === chosen);
+  for (const chosen of all) yield all.map((index) => index !== chosen);
+}
+
+/** Each modification torn, with all before it and none after it. */
+function* tears(open: readonly SimWrite[]): Generator<[string, Keep], void, undefined> {
+  for (const [place, torn] of open.entries()) {
+    const sectors = torn.length / SECTOR_BYTES;
+    for (const [name, keep] of sectors <= TEARS_MAX ? everyTear(sectors) : someTears(sectors)) {
+      const keepOf: Keep = (write, sector) => (write === torn ? keep(sector) : open.indexOf(write) < place);
+      yield [`torn ${place} ${name}`, keepOf];
+    }
+  }
+}
+
+function* everyTear(sectors: number): Generator<[string, (sector: number) => boolean], void, undefined> {
+  for (let mask = 1; mask < (1 << sectors) - 1; mask += 1) yield [`mask ${mask}`, (at) => ((mask >> at) & 1) === 1];
+}
+
+/** Beginnings, ends, and holes of one page, at page boundaries and one sector beside the first and the last. */
+function* someTears(sectors: number): Generator<[string, (sector: number) => boolean], void, undefined> {
+  const cuts = new Set([1, sectors - 1]);
+  for (let cut = TEARS_MAX; cut < sectors; cut += TEARS_MAX) cuts.add(cut);
+  for (const cut of cuts) {
+    yield [`before ${cut}`, (at) => at < cut];
+    yield [`from ${cut}`, (at) => at >= cut];
+    yield [`without ${cut}`, (at) => at < cut || at >= cut + TEARS_MAX];
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * What happened in a simulation, as one number and, if asked for, as a list.
+ *
+ * Two runs with the same hash took the same course: it covers every completion and every device operation with its time.
+ * The hash is MurmurHash3_x86_32 (Austin Appleby, https://github.com/aappleby/smhasher) over 32-bit words.
+ */
+
+export type TraceKind = 'complete' | 'finish' | 'read' | 'write' | 'sync' | 'discard' | 'zero' | 'extents';
+
+/** One thing that happened. */
+export interface TraceEvent {
+  readonly kind: TraceKind;
+  readonly timeUs: number;
+  readonly token: number;
+  /** Result of what ended; offset in bytes of what was started. */
+  readonly value: number;
+  /** Completion flags of what ended; length in bytes of what was started. */
+  readonly extra: number;
+}
+
+const CODES: Readonly<Record<TraceKind, number>> = {
+  complete: 1,
+  finish: 2,
+  read: 3,
+  write: 4,
+  sync: 5,
+  discard: 6,
+  zero: 7,
+  extents: 8,
+};
+
+export class SimTrace {
+  /** Set it to an array to have events listed from then on. */
+  events: TraceEvent[] | undefined;
+  private state = 0;
+  private words = 0;
+
+  add(kind: TraceKind, timeUs: number, token: number, value: number, extra: number): void {
+    this.mix(CODES[kind]);
+    this.mix(timeUs | 0);
+    this.mix(token);
+    this.mix(value | 0);
+    this.mix(Math.floor(value / 0x1_0000_0000) | 0);
+    this.mix(extra | 0);
+    this.events?.push({ kind, timeUs, token, value, extra });
+  }
+
+  /** The hash of all that happened until now, as an unsigned 32-bit number. */
+  get hash(): number {
+    let hash = this.state ^ (this.words * 4);
+    hash = Math.imul(hash ^ (hash >>> 16), 0x85eb_ca6b);
+    hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2_ae35);
+    return (hash ^ (hash >>> 16)) >>> 0;
+  }
+
+  private mix(word: number): void {
+    let mixed = Math.imul(word, 0xcc9e_2d51);
+    mixed = Math.imul((mixed << 15) | (mixed >>> 17), 0x1b87_3593);
+    const state = this.state ^ mixed;
+    this.state = (Math.imul((state << 13) | (state >>> 19), 5) + 0xe654_6b64) | 0;
+    this.words += 1;
+  }
+}
