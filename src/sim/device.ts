@@ -310,7 +310,7 @@ export class SimDevice implements Device, SimSource {
     const offset = misdirected ? action.toOffsetBytes : operation.offset;
     if (misdirected) this.checkSpan(offset, length, SECTOR_BYTES);
     const allocated = kind === 'zero' && (flags & DEVICE_KEEP_ALLOCATED) !== 0;
-    operation.write = { offset, length, data, allocated, mask: null, durable: false };
+    operation.write = { offset, length, data, allocated, mask: null, durable: false, seen: false };
     this.disk.begin(operation.write);
   }
 
@@ -322,7 +322,8 @@ export class SimDevice implements Device, SimSource {
     const { action, write, kind } = operation;
     const errno = disk.vanished ? EIO : action?.kind === 'error' ? action.errno : 0;
     if (write !== null) {
-      if (errno !== 0) maskAtRandom(write, this.random);
+      // A failed modification may have changed any sectors; what a read has seen of it stays.
+      if (errno !== 0 && !write.seen) maskAtRandom(write, this.random);
       const durable = (operation.flags & DEVICE_FUA) !== 0 && errno === 0 && action?.kind !== 'lie';
       disk.finish(write, durable);
     }

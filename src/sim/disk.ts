@@ -10,6 +10,7 @@
  *
  * Invariants:
  * - What is readable follows the order of completion; a modification in flight may show in part, sector by sector.
+ * - When nothing is in flight, what is readable is `durable` overwritten by `ended`, so a sync makes all of it durable.
  * - A sync makes durable what had completed when it was started, a modification with FUA only itself. Neither brings back
  *   what a later completion has overwritten.
  *
@@ -43,6 +44,8 @@ export interface SimWrite {
   mask: Uint8Array | null;
   /** Whether it is durable, and stays listed to keep what it has overwritten from coming back. */
   durable: boolean;
+  /** Whether a read may have seen some of it before its end: it cannot be undone then, except by a power cut. */
+  seen: boolean;
 }
 
 /** Whether a crash keeps this sector (counted within the modification). */
@@ -214,9 +217,10 @@ export class SimDisk {
   read(offset: number, length: number, target: Uint8Array, at: number, random: SimRandom): void {
     for (const write of this.flying) {
       if (!overlap(write, offset, length)) continue;
-      const choice = random.below(4);
-      if (choice === 0) apply(this.current, write, null);
-      else if (choice === 1) apply(this.current, write, () => random.chance(0.5));
+      const part = random.below(4);
+      if (part > 1) continue;
+      write.seen = true;
+      apply(this.current, write, part === 0 ? null : () => random.chance(0.5));
     }
     this.current.read(offset, length, target, at);
   }
@@ -282,7 +286,7 @@ export class SimDisk {
   /** Ends whoever uses the disk: what is in flight lands wholly or not at all, and what has completed can be read. */
   kill(random: SimRandom): void {
     for (const write of this.flying) {
-      if (random.chance(0.5)) continue;
+      if (!write.seen && random.chance(0.5)) continue;
       apply(this.current, write, null);
       this.ended.push(write);
     }

@@ -56,6 +56,7 @@ check('a power cut leaves old or new sectors, and all that was synced', async ()
     bench.loop.handOver();
     bench.disk.powerCut(new SimRandom(seed));
     assert.is(bench.disk.inFlight, 0);
+    assert.is(bench.disk.volatileSectors().size, 0, 'what is there now is durable');
     assert.equal(sectorsOn(bench.disk, 2), all(9));
     for (const value of sectorsOn(bench.disk, 0)) {
       assert.ok([1, 2, 3].includes(value));

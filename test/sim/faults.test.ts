@@ -53,6 +53,35 @@ check('a failed write leaves old or new sectors', async () => {
   assert.ok(seen.has(0) && seen.has(8) && seen.size > 3);
 });
 
+check('whatever fails or is killed, a sync at rest makes durable exactly what can be read', async () => {
+  for (let seed = 0; seed < 150; seed += 1) {
+    const random = new SimRandom(seed);
+    const first = new SimBench({ seed });
+    first.disk.faults.add({ ops: ['write', 'discard', 'zero'], probability: 0.2, action: error });
+    const operation = (_: unknown, index: number): Promise<number> => {
+      const block = random.below(4);
+      const kind = random.below(4);
+      const at = (20 + index) * BLOCK;
+      if (kind === 0) return first.start((token) => first.device.read(at, BLOCK, block * BLOCK, token));
+      if (kind === 1) return first.start((token) => first.device.discard(block * BLOCK, BLOCK, 0, token));
+      return first.start((token) => {
+        first.loop.fill(at, BLOCK, index + 1);
+        first.device.write(at, BLOCK, block * BLOCK, 0, token);
+      });
+    };
+    const promises = Array.from({ length: 40 }, operation);
+    const stop = random.below(60);
+    for (let batch = 0; batch < stop && first.loop.step(); batch += 1);
+    if (stop === 59) await first.all(...promises);
+    first.disk.kill(random);
+    first.disk.faults.clear();
+    const second = new SimBench({ seed }, first.disk);
+    assert.equal(await second.all(second.sync()), [0]);
+    assert.equal(sectors(first.disk.peekDurable(0, 4 * BLOCK)), sectors(first.disk.peek(0, 4 * BLOCK)));
+    assert.is(first.disk.volatileSectors().size, 0);
+  }
+});
+
 check('a failed sync makes nothing durable and fences against writes; so does a failed FUA write', async () => {
   for (const promise of ['sync', 'fua']) {
     const bench = new SimBench({ seed: 1 });
