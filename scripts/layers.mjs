@@ -13,6 +13,7 @@ const LAYERS = {
   core: ['ports'],
   ring: [],
   uring: ['core', 'ports'],
+  store: ['core', 'ports'],
   client: ['core', 'ports'],
   nbd: ['core', 'ports'],
   sim: ['core', 'ports'],
@@ -24,7 +25,7 @@ const LAYERS = {
 /** Files that put the layers together. */
 const ROOTS = ['index.ts', 'shard-main.ts'];
 /** Folders that know the outside world only through ports, so that they run in a simulator unchanged. */
-const PURE = ['ports', 'core', 'ring', 'client', 'nbd', 'sim'];
+const PURE = ['ports', 'core', 'ring', 'store', 'client', 'nbd', 'sim'];
 const IMPURE = /from 'node:|\b(Date\.now|new Date\b|performance\.|setTimeout|setInterval|setImmediate|Math\.random)/;
 
 function filesBelow(folder) {

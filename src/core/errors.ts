@@ -115,6 +115,46 @@ export const ERRORS = {
     'The engine that was asked for cannot be used here.',
     'Leave the choice to Strake (STRAKE_ENGINE=auto); `strake doctor` says why it is denied.',
   ),
+  TOO_LARGE: entry(1, false, 'The device is larger than the format can manage.', 'Divide it into partitions.'),
+  NOT_FORMATTED: entry(
+    1,
+    false,
+    'The device holds no Strake superblock.',
+    'Format it with `strake device format`, which erases what it holds, or name another one.',
+  ),
+  UNKNOWN_FEATURE: entry(
+    1,
+    false,
+    'The device was written by a newer version, and uses something that this one does not know.',
+    'Use the version that wrote it, or a newer one.',
+  ),
+  DAMAGED: entry(
+    1,
+    false,
+    'Structures on the device are damaged; it was not opened, so that nothing gets worse.',
+    '`strake device fsck` lists the damage. A member of a mirror is rebuilt from the others with `strake volume replace`.',
+  ),
+  WRONG_DEVICE: entry(
+    5,
+    false,
+    'The device is not the one that is expected: a clone, an older copy, or a part of another cluster.',
+    'Remove the copy, or format it as a new device.',
+  ),
+  EXISTS: entry(1, false, 'Something of this name or address exists already.', 'Choose another name.'),
+  NO_VOLUME: entry(1, false, 'There is no such volume.', '`strake volume list` shows those there are.'),
+  UNPROVEN: entry(
+    5,
+    false,
+    'Devices are missing that may hold newer data, so what is there cannot be proven to be current.',
+    'Bring the missing device back; or, if it is lost for good, start without it: `strake volume start NAME --without ID`.',
+  ),
+  VOLUME_BUSY: entry(5, true, 'The volume is exported or has work in progress.', 'Stop that first.'),
+  CHECKSUM: entry(
+    1,
+    false,
+    'What the device returned does not match its checksum, and there is no other copy.',
+    'Restore the data from a backup; the message names device and place.',
+  ),
   TOOL_MISSING: entry(1, false, 'A program that this needs is not installed.', 'Install it; the message says how.'),
 } as const satisfies Record<string, ErrorEntry>;
 

@@ -1,0 +1,254 @@
+/**
+ * Checkpoints: what the journal holds goes into the tree, and the journal starts again.
+ *
+ * The steps, with what a crash between them leaves; modifications are held, and none is in flight:
+ *
+ * 1. flush: entries to the journal, one sync. The old tree and the journal say everything.
+ * 2. changed block tables, pages of slots, of the directory and of volumes to their other places. Nobody refers to them yet.
+ * 3. sync.
+ * 4. the root, to its other place. If it is not whole, the old one counts, and its journal is still there.
+ * 5. sync. From now on the journal before this point may be written over.
+ */
+
+import { EIO } from '../core/errno.js';
+import {
+  DEVICE_CLEAN,
+  DIRECTORY_ENTRIES,
+  PAGE_BYTES,
+  pageOffset,
+  ROOT_BYTES,
+  SLOT_ENTRIES,
+  SLOT_FREE,
+  VOLUMES_MAX,
+} from './format.js';
+import { encodeDirectory, encodeRoot, encodeSlots, encodeVolume, type Reference, type Root } from './pages.js';
+import { CONTROL_PIECE_BYTES, type SegmentStore } from './segment-store.js';
+import { SLOT_FLAG_PLACE, SLOT_FLAG_TABLE } from './slot-table.js';
+import { type Checksum, encodeSuperblock, type Superblock } from './superblock.js';
+
+/** A device operation of a checkpoint has failed; a negative errno. */
+class CheckpointFailure extends Error {
+  readonly result: number;
+
+  constructor(result: number) {
+    super(`a checkpoint failed with ${result}`);
+    this.result = result;
+  }
+}
+
+function demand(result: number): void {
+  if (result < 0) throw new CheckpointFailure(result);
+}
+
+/** The checksum of bytes of the arena, or of others by way of a page of it. */
+export function arenaChecksum(store: Pick<SegmentStore, 'memory'>, scratch: number): Checksum {
+  const { memory } = store;
+  return (bytes) => {
+    if (bytes.buffer === memory.bytes.buffer) {
+      return memory.checksum(bytes.byteOffset - memory.bytes.byteOffset, bytes.length);
+    }
+    memory.bytes.set(bytes, scratch);
+    return memory.checksum(scratch, bytes.length);
+  };
+}
+
+export class Checkpointer {
+  private readonly store: SegmentStore;
+  private readonly directory: Reference[];
+  private readonly slotPages: Reference[];
+  private readonly volumePages: Reference[];
+  private rootPlace: number;
+  private sequence: number;
+  /** Next page of scratch memory; a piece is written when it is full. */
+  private staged: { memory: number; offset: number }[] = [];
+
+  constructor(store: SegmentStore) {
+    const { start } = store;
+    this.store = store;
+    this.directory = start.directory;
+    this.slotPages = start.slotPages;
+    this.volumePages = start.volumePages;
+    this.rootPlace = start.rootPlace;
+    this.sequence = start.rootSequence;
+    store.checkpoint = (evict) => this.run(evict);
+  }
+
+  private async run(evict: 'half' | 'all'): Promise<void> {
+    try {
+      await this.write(evict);
+    } catch (error) {
+      if (!(error instanceof CheckpointFailure)) throw error;
+      this.store.fail(error.result);
+    }
+  }
+
+  private async write(evict: 'half' | 'all'): Promise<void> {
+    const { store } = this;
+    demand(await store.flushed());
+    const sequence = this.sequence + 1;
+    await this.writeTables();
+    const slotPages = await this.writeSlotPages(sequence);
+    await this.writeDirectory(sequence, slotPages);
+    await this.writeVolumes(sequence);
+    demand(await store.io.sync());
+    store.evict(evict);
+    await this.writeRoot(sequence);
+    demand(await store.io.sync());
+    this.sequence = sequence;
+    store.journal.releaseAll();
+    store.forgetYoung();
+    store.counters.checkpoints += 1;
+  }
+
+  /** Tables are written from where they are: nothing changes them meanwhile. */
+  private async writeTables(): Promise<void> {
+    const { store } = this;
+    const { tables, slots } = store;
+    const { layout } = store.superblock;
+    const writes: Promise<number>[] = [];
+    const pages = tables.changedPages();
+    for (const page of pages) {
+      const slot = tables.slotAt(page);
+      if (slots.states[slot] === SLOT_FREE) continue;
+      const memory = tables.memoryOf(page);
+      slots.flags[slot] = (slots.flags[slot] | SLOT_FLAG_TABLE) ^ SLOT_FLAG_PLACE;
+      slots.tableChecksums[slot] = store.memory.checksum(memory, PAGE_BYTES);
+      store.changedSlots.add(slot);
+      const place = (slots.flags[slot] & SLOT_FLAG_PLACE) !== 0 ? 1 : 0;
+      writes.push(store.io.write(memory, PAGE_BYTES, pageOffset(layout.blockTableOffset, slot, place)));
+    }
+    for (const result of await Promise.all(writes)) demand(result);
+    for (const page of pages) tables.setClean(page);
+  }
+
+  /** A page of scratch memory for what goes to `offset`; full pieces are written first. */
+  private async stage(offset: number): Promise<Uint8Array> {
+    if (this.staged.length * PAGE_BYTES === CONTROL_PIECE_BYTES) await this.writeStaged();
+    const memory = this.store.controlMemory(0) + this.staged.length * PAGE_BYTES;
+    this.staged.push({ memory, offset });
+    return this.store.memory.bytes.subarray(memory, memory + PAGE_BYTES);
+  }
+
+  private async writeStaged(): Promise<void> {
+    const staged = this.staged;
+    this.staged = [];
+    const { io } = this.store;
+    const results = await Promise.all(staged.map(({ memory, offset }) => io.write(memory, PAGE_BYTES, offset)));
+    for (const result of results) demand(result);
+  }
+
+  private refer(reference: Reference, page: Uint8Array): void {
+    reference.present = true;
+    reference.checksum = this.store.memory.checksum(page.byteOffset - this.store.memory.bytes.byteOffset, PAGE_BYTES);
+  }
+
+  private async writeSlotPages(sequence: number): Promise<Set<number>> {
+    const { store } = this;
+    const { layout, deviceId } = store.superblock;
+    const changed = new Set<number>();
+    for (const slot of store.changedSlots) changed.add(Math.floor(slot / SLOT_ENTRIES));
+    store.changedSlots.clear();
+    const ids = store.volumes.map((volume) => volume?.id ?? '');
+    for (const index of changed) {
+      const reference = this.slotPages[index];
+      reference.place ^= 1;
+      const page = await this.stage(pageOffset(layout.slotTableOffset, index, reference.place));
+      encodeSlots(page, index, deviceId, sequence, store.slots, ids);
+      this.refer(reference, page);
+    }
+    await this.writeStaged();
+    return changed;
+  }
+
+  private async writeDirectory(sequence: number, slotPages: ReadonlySet<number>): Promise<void> {
+    const { layout, deviceId } = this.store.superblock;
+    const changed = new Set([...slotPages].map((index) => Math.floor(index / DIRECTORY_ENTRIES)));
+    for (const index of changed) {
+      const reference = this.directory[index];
+      reference.place ^= 1;
+      const page = await this.stage(pageOffset(layout.directoryOffset, index, reference.place));
+      const first = index * DIRECTORY_ENTRIES;
+      encodeDirectory(page, index, deviceId, sequence, this.slotPages.slice(first, first + DIRECTORY_ENTRIES));
+      this.refer(reference, page);
+    }
+    await this.writeStaged();
+  }
+
+  private async writeVolumes(sequence: number): Promise<void> {
+    const { store } = this;
+    const { layout, deviceId } = store.superblock;
+    for (const index of store.changedVolumes) {
+      const volume = store.volumes[index];
+      if (volume === undefined) continue;
+      const reference = this.volumePages[index];
+      reference.place ^= 1;
+      const page = await this.stage(pageOffset(layout.volumesOffset, index, reference.place));
+      encodeVolume(page, index, deviceId, sequence, volume);
+      this.refer(reference, page);
+    }
+    store.changedVolumes.clear();
+    await this.writeStaged();
+  }
+
+  private async writeRoot(sequence: number): Promise<void> {
+    const { store } = this;
+    const { layout, deviceId } = store.superblock;
+    const { journal } = store;
+    const memory = store.controlMemory(0);
+    const bytes = store.memory.bytes.subarray(memory, memory + ROOT_BYTES);
+    const root: Root = {
+      sequence,
+      journalPage: journal.position.page,
+      journalSequence: journal.position.sequence,
+      durableSequence: journal.position.sequence - 1,
+      usedSlots: store.slots.usedSlots,
+      directory: this.directory,
+      volumes: this.volumePages.slice(0, VOLUMES_MAX),
+      active: [...store.active],
+    };
+    encodeRoot(root, deviceId, bytes, arenaChecksum(store, memory + ROOT_BYTES));
+    this.rootPlace ^= 1;
+    demand(await store.io.write(memory, ROOT_BYTES, layout.rootOffset + this.rootPlace * ROOT_BYTES));
+  }
+
+  /**
+   * Writes both superblocks, one after the other with a sync between. Throws `CheckpointFailure`. They change when the device
+   * is opened and when it is closed in order.
+   */
+  async writeSuperblock(superblock: Superblock): Promise<void> {
+    const { store } = this;
+    const result = await writeSuperblocks(store, store.controlMemory(0), superblock);
+    if (result < 0) throw new CheckpointFailure(result);
+  }
+
+  /** Closes the device in order: nothing has to be recovered the next time. Returns 0 or a negative errno. */
+  async close(): Promise<number> {
+    const { store } = this;
+    await store.runCheckpoint('all');
+    if (store.failed) return -EIO;
+    try {
+      const { superblock } = store;
+      await this.writeSuperblock({ ...superblock, sequence: superblock.sequence + 1, state: DEVICE_CLEAN });
+      return 0;
+    } catch (error) {
+      if (error instanceof CheckpointFailure) return error.result;
+      throw error;
+    }
+  }
+}
+
+/** Writes the copy, then the first superblock, each followed by a sync. Returns 0 or a negative errno. */
+export async function writeSuperblocks(
+  store: Pick<SegmentStore, 'memory' | 'io'>,
+  memory: number,
+  superblock: Superblock,
+): Promise<number> {
+  const page = store.memory.bytes.subarray(memory, memory + PAGE_BYTES);
+  encodeSuperblock(superblock, page, arenaChecksum(store, memory + PAGE_BYTES));
+  for (const offset of [superblock.layout.copyOffset, 0]) {
+    const written = await store.io.write(memory, PAGE_BYTES, offset);
+    const result = written < 0 ? written : await store.io.sync();
+    if (result < 0) return result;
+  }
+  return 0;
+}

@@ -1,0 +1,225 @@
+/**
+ * The on-disk format, version 1: where everything lies, and how fields are laid out. `docs/disk-format.md` describes it byte by
+ * byte.
+ *
+ * ```text
+ *   │ superblock │ roots │ volumes │ directory │ slot table │ block tables │ journal │ data slots ... │ superblock copy │
+ * ```
+ *
+ * All numbers are little-endian. Pages of `PAGE_BYTES` from the volumes to the block tables exist in two *places*; whoever
+ * refers to a page says in which place its current version is, and what its CRC32C is. So a page is never written over while it
+ * is needed, and a page that is torn, stale or somebody else's is known for it. The tree hangs on the root, which also
+ * exists twice, has its own checksum and is chosen by its sequence number.
+ *
+ * Offsets derive from the sizes of what comes before; a superblock whose offsets do not is refused.
+ */
+
+import { StrakeError } from '../core/errors.js';
+import { BLOCK_BYTES, SECTOR_BYTES } from '../core/limits.js';
+import { alignUp, formatBytes } from '../core/units.js';
+
+/** Format versions. 1: the first. */
+export const FORMAT_VERSION = 1;
+export const PAGE_BYTES = BLOCK_BYTES;
+
+/** "STRAKE" and a line end, which shows when a transfer has changed line ends. */
+export const SUPERBLOCK_MAGIC: readonly number[] = [0x53, 0x54, 0x52, 0x41, 0x4b, 0x45, 0x0d, 0x0a];
+/** "SRT1", "SDR1", "SST1", "SVL1", "SJB1" as they lie on disk. */
+export const ROOT_MAGIC = 0x31_54_52_53;
+export const DIRECTORY_MAGIC = 0x31_52_44_53;
+export const SLOTS_MAGIC = 0x31_54_53_53;
+export const VOLUME_MAGIC = 0x31_4c_56_53;
+export const JOURNAL_MAGIC = 0x31_42_4a_53;
+
+/** The root: fixed fields, then three lists. */
+export const ROOT_BYTES = 16 << 10;
+export const ROOT_HEADER_BYTES = 128;
+/** Volumes of one device. */
+export const VOLUMES_MAX = 256;
+/** Pages of the directory. */
+export const DIRECTORY_PAGES_MAX = 1024;
+/** Slots that may be in the activity log. */
+export const ACTIVE_SLOTS_MAX = 1024;
+/** A reference to a page: checksum, and where it is. */
+export const REFERENCE_BYTES = 8;
+/** In the second word of a reference. */
+export const REFERENCE_PRESENT = 1;
+export const REFERENCE_PLACE = 2;
+
+export const PAGE_HEADER_BYTES = 32;
+export const DIRECTORY_ENTRIES = (PAGE_BYTES - PAGE_HEADER_BYTES) / REFERENCE_BYTES;
+export const SLOT_ENTRY_BYTES = 128;
+export const SLOT_ENTRIES = PAGE_BYTES / SLOT_ENTRY_BYTES - 1;
+export const ENTRY_BYTES = 16;
+export const TABLE_ENTRIES = PAGE_BYTES / ENTRY_BYTES;
+
+export const SLOT_BYTES_MIN = 64 << 10;
+export const SLOT_BYTES_MAX = TABLE_ENTRIES * BLOCK_BYTES;
+export const SLOT_BYTES_DEFAULT = SLOT_BYTES_MAX;
+
+/** Journal: bytes of a sector that are payload; the rest is its seal, a tag and a checksum. */
+export const SEALED_BYTES = SECTOR_BYTES - 8;
+export const BATCH_HEADER_BYTES = 72;
+/** Pages of one batch. */
+export const BATCH_PAGES_MAX = 16;
+export const JOURNAL_PAGES_MIN = 64;
+export const JOURNAL_PAGES_MAX = 4096;
+
+/** Kinds of checksum. */
+export const CHECKSUM_CRC32C = 1;
+
+/** States of a slot. */
+export const SLOT_FREE = 0;
+export const SLOT_USED = 1;
+/** Reserved: what was freed while a member was away. */
+export const SLOT_TOMBSTONE = 2;
+
+/** States of a device in its superblock. */
+export const DEVICE_CLEAN = 0;
+export const DEVICE_OPEN = 1;
+
+/** Where things lie; offsets and sizes in bytes. */
+export interface Layout {
+  readonly sizeBytes: number;
+  readonly slotBytes: number;
+  readonly slots: number;
+  readonly rootOffset: number;
+  readonly volumesOffset: number;
+  readonly directoryOffset: number;
+  readonly directoryPages: number;
+  readonly slotTableOffset: number;
+  readonly slotPages: number;
+  readonly blockTableOffset: number;
+  readonly journalOffset: number;
+  readonly journalPages: number;
+  readonly dataOffset: number;
+  /** The second superblock. */
+  readonly copyOffset: number;
+}
+
+/** Pages of the journal for so many slots: twice what a flush of everything that may be unflushed needs. */
+function journalPagesFor(slots: number, slotBytes: number): number {
+  const active = Math.min(slots, ACTIVE_SLOTS_MAX);
+  const recordBytes = active * (slotBytes / BLOCK_BYTES) * 24;
+  const pages = Math.ceil((2 * recordBytes) / (SEALED_BYTES * 7)) + JOURNAL_PAGES_MIN;
+  return Math.min(JOURNAL_PAGES_MAX, pages);
+}
+
+function layoutFor(sizeBytes: number, slotBytes: number, slots: number): Layout {
+  const slotPages = Math.ceil(slots / SLOT_ENTRIES);
+  const directoryPages = Math.ceil(slotPages / DIRECTORY_ENTRIES);
+  const journalPages = journalPagesFor(slots, slotBytes);
+  const rootOffset = PAGE_BYTES;
+  const volumesOffset = rootOffset + 2 * ROOT_BYTES;
+  const directoryOffset = volumesOffset + 2 * VOLUMES_MAX * PAGE_BYTES;
+  const slotTableOffset = directoryOffset + 2 * directoryPages * PAGE_BYTES;
+  const blockTableOffset = slotTableOffset + 2 * slotPages * PAGE_BYTES;
+  const journalOffset = blockTableOffset + 2 * slots * PAGE_BYTES;
+  // Slots begin where a device's own units of erasure are likely to begin.
+  const dataOffset = alignUp(journalOffset + journalPages * PAGE_BYTES, slotBytes);
+  const copyOffset = sizeBytes - (sizeBytes % PAGE_BYTES) - PAGE_BYTES;
+  return {
+    sizeBytes,
+    slotBytes,
+    slots,
+    rootOffset,
+    volumesOffset,
+    directoryOffset,
+    directoryPages,
+    slotTableOffset,
+    slotPages,
+    blockTableOffset,
+    journalOffset,
+    journalPages,
+    dataOffset,
+    copyOffset,
+  };
+}
+
+function fits(layout: Layout): boolean {
+  return layout.dataOffset + layout.slots * layout.slotBytes <= layout.copyOffset;
+}
+
+/** The smallest device that holds one slot. */
+export function deviceBytesMin(slotBytes: number): number {
+  const { dataOffset } = layoutFor(0, slotBytes, 1);
+  return dataOffset + slotBytes + PAGE_BYTES;
+}
+
+/**
+ * The layout of a device of `sizeBytes` with slots of `slotBytes`, a power of two from 64 KiB to 1 MiB. Throws
+ * `ERR_STRAKE_INVALID_ARGUMENT` for other slots, `ERR_STRAKE_TOO_SMALL` and `ERR_STRAKE_TOO_LARGE` for other devices.
+ */
+export function computeLayout(sizeBytes: number, slotBytes: number): Layout {
+  const power = slotBytes > 0 && (slotBytes & (slotBytes - 1)) === 0;
+  if (!power || slotBytes < SLOT_BYTES_MIN || slotBytes > SLOT_BYTES_MAX) {
+    const bounds = `a power of two from ${formatBytes(SLOT_BYTES_MIN)} to ${formatBytes(SLOT_BYTES_MAX)}`;
+    throw new StrakeError('INVALID_ARGUMENT', `a slot of ${slotBytes} bytes: it has to be ${bounds}`);
+  }
+  const smallest = deviceBytesMin(slotBytes);
+  if (sizeBytes < smallest) {
+    const need = `at least ${formatBytes(smallest)} are needed`;
+    throw new StrakeError('TOO_SMALL', `${formatBytes(sizeBytes)} do not hold one slot: ${need}`);
+  }
+  const slotsMax = DIRECTORY_PAGES_MAX * DIRECTORY_ENTRIES * SLOT_ENTRIES;
+  if (sizeBytes / slotBytes > slotsMax + 1) {
+    const largest = formatBytes(slotsMax * slotBytes);
+    throw new StrakeError('TOO_LARGE', `${formatBytes(sizeBytes)} are more than the ${largest} of this slot size`);
+  }
+  // What the tables take depends on the number of slots, so that is found by halving.
+  let low = 1;
+  let high = Math.min(slotsMax, Math.floor(sizeBytes / slotBytes));
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (fits(layoutFor(sizeBytes, slotBytes, middle))) low = middle;
+    else high = middle - 1;
+  }
+  return layoutFor(sizeBytes, slotBytes, low);
+}
+
+/** Offset of a page in its region: each has two places, side by side. */
+export function pageOffset(regionOffset: number, page: number, place: number): number {
+  return regionOffset + (2 * page + place) * PAGE_BYTES;
+}
+
+/** Blocks of a slot. */
+export function slotBlocks(layout: Layout): number {
+  return layout.slotBytes / BLOCK_BYTES;
+}
+
+/** Reads an unsigned 64-bit number; throws a `RangeError` above 2^53, which no number of this format reaches. */
+export function getUint64(view: DataView, at: number): number {
+  const value = view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
+  if (!Number.isSafeInteger(value)) throw new RangeError(`the number at byte ${at} is beyond 2^53`);
+  return value;
+}
+
+export function putUint64(view: DataView, at: number, value: number): void {
+  view.setUint32(at, value % 2 ** 32, true);
+  view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
+}
+
+/** An identifier of 16 bytes as 32 hexadecimal digits. */
+export function getId(view: DataView, at: number): string {
+  let text = '';
+  for (let index = 0; index < 16; index += 1)
+    text += view
+      .getUint8(at + index)
+      .toString(16)
+      .padStart(2, '0');
+  return text;
+}
+
+export function putId(view: DataView, at: number, id: string): void {
+  for (let index = 0; index < 16; index += 1) {
+    view.setUint8(at + index, Number.parseInt(id.slice(2 * index, 2 * index + 2), 16));
+  }
+}
+
+/** The identifier of nothing. */
+export const NO_ID = '0'.repeat(32);
+
+/** A view of a page. */
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

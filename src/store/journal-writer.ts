@@ -1,0 +1,272 @@
+/**
+ * Writing the journal: records gather in one batch while another is on its way, and flushes are shared.
+ *
+ * ```text
+ *   records ──► filling ──► in flight ──► complete ──► (sync) ──► durable
+ *                  └ at the end of each batch of completions, if nothing is in flight
+ * ```
+ *
+ * Numbers that others rely on: `completedSequence`, up to which the device has taken the batches; `durableSequence`, up to which
+ * a sync that began afterwards has ended; `notedSequence`, up to which a batch that is itself durable says that they are
+ * durable. Recovery takes a first write on trust only up to there.
+ *
+ * A failed write or sync is final: nothing can be promised any more, everybody who waits gets its error, and so does whoever
+ * comes later.
+ */
+
+import { EIO } from '../core/errno.js';
+import type { CompletionPort } from '../ports/completion.js';
+import type { Device } from '../ports/device.js';
+import type { Memory } from '../ports/memory.js';
+import { BATCH_PAGES_MAX, type Layout, PAGE_BYTES } from './format.js';
+import { Batch, nextBatchPage } from './journal.js';
+
+/** Somebody who waits for the journal; `proceed` gets 0 or a negative errno. */
+export interface JournalWaiter {
+  proceed(result: number): void;
+}
+
+/** Memory for the batches, from a page on. */
+export const JOURNAL_WRITER_BYTES = 2 * BATCH_PAGES_MAX * PAGE_BYTES;
+
+const TAG_WRITE = 0;
+const TAG_SYNC = 1;
+const TAG_KICK = 2;
+
+/** Where the journal goes on. */
+export interface JournalPosition {
+  readonly page: number;
+  readonly sequence: number;
+}
+
+interface SyncWaiter {
+  readonly sequence: number;
+  readonly waiter: JournalWaiter;
+}
+
+export class JournalWriter {
+  completedSequence: number;
+  durableSequence: number;
+  notedSequence: number;
+  /** Set by the first failure; a negative errno. */
+  failure = 0;
+  /** Called when there is an empty batch to fill again. */
+  onRoom: () => void = () => {};
+  /** Called at the first failure. */
+  onFailure: (result: number) => void = () => {};
+  private readonly completions: CompletionPort;
+  private readonly memory: Memory;
+  private readonly device: Device;
+  private readonly layout: Layout;
+  private readonly deviceId: string;
+  private readonly incarnation: number;
+  private readonly token: number;
+  private filling: Batch;
+  private spare: Batch;
+  private inFlight: Batch | null = null;
+  private forced = false;
+  private kicked = false;
+  private page: number;
+  /** Pages between the oldest that is needed and the next to write. */
+  private usedPages = 0;
+  private fillingWaiters: JournalWaiter[] = [];
+  private inFlightWaiters: JournalWaiter[] = [];
+  private syncWaiters: SyncWaiter[] = [];
+  private syncing = false;
+  private covered: SyncWaiter[] = [];
+  private syncCompleted = 0;
+  /** What the header of the last batch that is complete says, and of the one in flight. */
+  private completedNote: number;
+  private inFlightNote = 0;
+  private syncNote = 0;
+  private readonly batchEnd = () => this.submit();
+
+  constructor(
+    completions: CompletionPort,
+    memory: Memory,
+    device: Device,
+    layout: Layout,
+    identity: { readonly deviceId: string; readonly incarnation: number },
+    memoryStart: number,
+    start: JournalPosition,
+  ) {
+    this.completions = completions;
+    this.memory = memory;
+    this.device = device;
+    this.layout = layout;
+    this.deviceId = identity.deviceId;
+    this.incarnation = identity.incarnation;
+    this.page = start.page;
+    // Everything before is durable, and in the tree.
+    this.completedSequence = start.sequence - 1;
+    this.durableSequence = start.sequence - 1;
+    this.notedSequence = start.sequence - 1;
+    this.completedNote = start.sequence - 1;
+    const bytes = BATCH_PAGES_MAX * PAGE_BYTES;
+    const batch = (at: number) => new Batch(memory.bytes.subarray(at, at + bytes), at);
+    this.filling = batch(memoryStart);
+    this.spare = batch(memoryStart + bytes);
+    this.filling.begin(start.sequence);
+    this.token = completions.register({
+      complete: (tag, result) => {
+        if (tag === TAG_WRITE) this.endWrite(result);
+        else if (tag === TAG_SYNC) this.endSync(result);
+        else this.kicked = false;
+      },
+    });
+    completions.onBatchEnd(this.batchEnd);
+  }
+
+  /** The batch that takes records. Its methods refuse them when it is full; `onRoom` tells when another can be filled. */
+  get batch(): Batch {
+    return this.filling;
+  }
+
+  /** Pages that can be written before a checkpoint has to make room. */
+  get freePages(): number {
+    return this.layout.journalPages - this.usedPages - BATCH_PAGES_MAX;
+  }
+
+  /** Calls back when the batch that is being filled is on the device. It survives the death of the process then. */
+  whenComplete(waiter: JournalWaiter): void {
+    if (this.failure !== 0) {
+      waiter.proceed(this.failure);
+      return;
+    }
+    this.fillingWaiters.push(waiter);
+    this.kick();
+  }
+
+  /** Calls back when a sync that begins after now, and after the batch `sequence` is complete, has ended. */
+  whenSynced(sequence: number, waiter: JournalWaiter): void {
+    if (this.failure !== 0) {
+      waiter.proceed(this.failure);
+      return;
+    }
+    this.syncWaiters.push({ sequence, waiter });
+    if (sequence === this.filling.sequence) this.kick();
+    else this.startSync();
+  }
+
+  /** Sees to it that there is a batch end to come, whoever has called. */
+  private kick(): void {
+    if (this.kicked || this.inFlight !== null) return;
+    this.kicked = true;
+    this.completions.defer(this.token + TAG_KICK, 0);
+  }
+
+  /** The last sequence that holds any record so far. */
+  get lastSequence(): number {
+    return this.filling.records > 0 || this.forced ? this.filling.sequence : this.filling.sequence - 1;
+  }
+
+  /** Makes the batch be written although it may be empty: its header says how far everything is durable. */
+  note(): number {
+    this.forced = true;
+    const { sequence } = this.filling;
+    this.submit();
+    return sequence;
+  }
+
+  /** Hands the batch over, if there is one and none is on its way. */
+  submit(): void {
+    if (this.inFlight !== null || this.failure !== 0) return;
+    if (this.filling.records === 0 && !this.forced) return;
+    this.forced = false;
+    const batch = this.filling;
+    const { memory } = batch;
+    batch.seal(this.deviceId, this.incarnation, this.page, this.durableSequence, (from, bytes) =>
+      this.memory.checksum(memory + from, bytes),
+    );
+    this.inFlightNote = this.durableSequence;
+    this.inFlight = batch;
+    this.inFlightWaiters = this.fillingWaiters;
+    this.fillingWaiters = [];
+    const offset = this.layout.journalOffset + this.page * PAGE_BYTES;
+    this.device.write(memory, batch.pages * PAGE_BYTES, offset, 0, this.token + TAG_WRITE);
+    const next = nextBatchPage(this.layout, this.page, batch.pages);
+    this.usedPages += next > this.page ? next - this.page : this.layout.journalPages - this.page;
+    this.page = next;
+    this.filling = this.spare;
+    this.spare = batch;
+    this.filling.begin(batch.sequence + 1);
+    this.onRoom();
+  }
+
+  private endWrite(result: number): void {
+    const batch = this.inFlight as Batch;
+    this.inFlight = null;
+    if (result < 0) {
+      this.fail(result);
+      return;
+    }
+    this.completedSequence = batch.sequence;
+    this.completedNote = this.inFlightNote;
+    const waiters = this.inFlightWaiters;
+    this.inFlightWaiters = [];
+    for (const waiter of waiters) waiter.proceed(0);
+    this.submit();
+    this.startSync();
+  }
+
+  private startSync(): void {
+    if (this.syncing || this.failure !== 0 || this.syncWaiters.length === 0) return;
+    const { completedSequence } = this;
+    const covered = this.syncWaiters.filter(({ sequence }) => sequence <= completedSequence);
+    if (covered.length === 0) return;
+    this.syncWaiters = this.syncWaiters.filter(({ sequence }) => sequence > completedSequence);
+    this.covered = covered;
+    this.syncing = true;
+    this.syncCompleted = completedSequence;
+    this.syncNote = this.completedNote;
+    this.device.sync(this.token + TAG_SYNC);
+  }
+
+  private endSync(result: number): void {
+    this.syncing = false;
+    if (result < 0) {
+      this.fail(result);
+      return;
+    }
+    this.durableSequence = this.syncCompleted;
+    this.notedSequence = this.syncNote;
+    const { covered } = this;
+    this.covered = [];
+    for (const { waiter } of covered) waiter.proceed(0);
+    this.startSync();
+  }
+
+  private fail(result: number): void {
+    if (this.failure === 0) {
+      this.failure = result < 0 ? result : -EIO;
+      this.onFailure(this.failure);
+    }
+    const waiters = [...this.inFlightWaiters, ...this.fillingWaiters];
+    for (const { waiter } of [...this.covered, ...this.syncWaiters]) waiters.push(waiter);
+    this.inFlightWaiters = [];
+    this.fillingWaiters = [];
+    this.covered = [];
+    this.syncWaiters = [];
+    for (const waiter of waiters) waiter.proceed(this.failure);
+  }
+
+  /** Where the next batch will be: what a checkpoint records, when everything before is in the tree. */
+  get position(): JournalPosition {
+    return { page: this.page, sequence: this.filling.sequence };
+  }
+
+  /** A checkpoint has made everything before `position` unneeded. */
+  releaseAll(): void {
+    this.usedPages = 0;
+  }
+
+  get idle(): boolean {
+    return this.inFlight === null && !this.kicked && !this.syncing && this.filling.records === 0 && !this.forced;
+  }
+
+  /** Gives up the handler; nothing may be in flight. */
+  close(): void {
+    this.completions.offBatchEnd(this.batchEnd);
+    this.completions.unregister(this.token);
+  }
+}

@@ -1,0 +1,373 @@
+/**
+ * Formatting a device, and opening it: reading what it says of itself, recovery after a crash, and the first checkpoint.
+ *
+ * Recovery, in steps; a crash in any of them leaves a device on which the same recovery succeeds again:
+ *
+ * 1. the superblocks get a new incarnation
+ * 2. tree and journal are read into memory
+ * 3. the blocks of slots in doubt are read and compared with their entries. A first write that no flush is known to have
+ *    covered, and whose content does not match, never happened. Any other mismatch makes its block suspect.
+ * 4. a checkpoint makes the result the tree. Slots in doubt stay marked until their copies have been reconciled.
+ */
+
+import { EIO } from '../core/errno.js';
+import { StrakeError } from '../core/errors.js';
+import { BLOCK_BYTES, SECTOR_BYTES } from '../core/limits.js';
+import type { Memory } from '../ports/memory.js';
+import { BLOCK_SUSPECT, BLOCK_VALID, ENTRY_CHECKSUM, ENTRY_FLAGS, ENTRY_WORDS } from '../ports/segments.js';
+import { arenaChecksum, Checkpointer, writeSuperblocks } from './checkpoint.js';
+import { ControlIo } from './control-io.js';
+import {
+  computeLayout,
+  DEVICE_CLEAN,
+  DEVICE_OPEN,
+  PAGE_BYTES,
+  ROOT_BYTES,
+  SLOT_BYTES_DEFAULT,
+  SLOT_FREE,
+  slotBlocks,
+  VOLUMES_MAX,
+} from './format.js';
+import {
+  type FoundSuperblock,
+  findSuperblock,
+  type ImageReader,
+  inDoubt,
+  loadImage,
+  loadTable,
+  type Problem,
+  type StoreImage,
+} from './image.js';
+import { absent, encodeRoot } from './pages.js';
+import {
+  CONTROL_PIECE_BYTES,
+  CONTROL_PIECES,
+  SegmentStore,
+  type StorePorts,
+  type StoreStart,
+} from './segment-store.js';
+import { SLOT_FLAG_DOUBT } from './slot-table.js';
+import { checkFeatures, type Superblock, SuperblockProblem } from './superblock.js';
+import type { TableImage } from './table-image.js';
+
+/** Reads a device through its port, by way of one piece of memory. */
+export class DeviceReader implements ImageReader {
+  readonly sizeBytes: number;
+  readonly checksum: (bytes: Uint8Array) => number;
+  private readonly io: ControlIo;
+  private readonly memory: Memory;
+  private readonly at: number;
+
+  /** `at`: a piece of `CONTROL_PIECE_BYTES`, and after it a page for checksums. */
+  constructor(io: ControlIo, memory: Memory, at: number) {
+    this.io = io;
+    this.memory = memory;
+    this.at = at;
+    this.sizeBytes = io.device.geometry.sizeBytes;
+    this.checksum = arenaChecksum({ memory }, at + CONTROL_PIECE_BYTES);
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    const result = await this.io.read(this.at, length, offset);
+    if (result < 0) throw new StrakeError('IO', `reading ${length} bytes at ${offset} failed`, { errno: -result });
+    return this.memory.bytes.subarray(this.at, this.at + length);
+  }
+}
+
+/** What a device is to become. */
+export interface FormatOptions {
+  readonly deviceId: string;
+  readonly clusterId: string;
+  /** At most 63 bytes. */
+  readonly label?: string;
+  readonly slotBytes?: number;
+  /** Milliseconds since 1970. */
+  readonly nowMs: number;
+}
+
+/**
+ * Formats a device; what it held is lost. Throws `ERR_STRAKE_TOO_SMALL`, `ERR_STRAKE_TOO_LARGE`, `ERR_STRAKE_IO`.
+ *
+ * The old superblocks go first and the new ones come last, so a device that was interrupted is not formatted.
+ */
+export async function formatDevice(ports: StorePorts, options: FormatOptions): Promise<Superblock> {
+  const { completions, memory, device, memoryStart } = ports;
+  const { geometry } = device;
+  const layout = computeLayout(geometry.sizeBytes, options.slotBytes ?? SLOT_BYTES_DEFAULT);
+  const superblock: Superblock = {
+    sequence: 1,
+    deviceId: options.deviceId,
+    clusterId: options.clusterId,
+    label: options.label ?? '',
+    incompatible: 0,
+    readOnlyCompatible: 0,
+    compatible: 0,
+    logicalBlockBytes: geometry.logicalBlockBytes,
+    physicalBlockBytes: geometry.physicalBlockBytes,
+    atomicWriteBytes: SECTOR_BYTES,
+    incarnation: 0,
+    state: DEVICE_CLEAN,
+    formattedMs: options.nowMs,
+    layout,
+  };
+  const io = new ControlIo(completions, device);
+  const demand = async (what: string, operation: Promise<number>) => {
+    const result = await operation;
+    if (result < 0) throw new StrakeError('IO', `formatting failed while ${what}`, { errno: -result });
+  };
+  try {
+    memory.bytes.fill(0, memoryStart, memoryStart + ROOT_BYTES);
+    const erase = (offset: number) => demand('erasing the superblocks', io.write(memoryStart, PAGE_BYTES, offset));
+    await erase(0);
+    await erase(layout.copyOffset);
+    await demand('erasing the superblocks', io.sync());
+    if (geometry.discard) await demand('discarding', io.discard(layout.dataOffset, layout.slots * layout.slotBytes));
+    await demand('clearing the journal', io.zero(layout.journalOffset, layout.journalPages * PAGE_BYTES));
+    await demand('clearing the roots', io.write(memoryStart, ROOT_BYTES, layout.rootOffset + ROOT_BYTES));
+    const root = {
+      sequence: 1,
+      journalPage: 0,
+      journalSequence: 1,
+      durableSequence: 0,
+      usedSlots: 0,
+      directory: Array.from({ length: layout.directoryPages }, absent),
+      volumes: Array.from({ length: VOLUMES_MAX }, absent),
+      active: [],
+    };
+    const bytes = memory.bytes.subarray(memoryStart, memoryStart + ROOT_BYTES);
+    encodeRoot(root, options.deviceId, bytes, arenaChecksum({ memory }, memoryStart + ROOT_BYTES));
+    await demand('writing the root', io.write(memoryStart, ROOT_BYTES, layout.rootOffset));
+    await demand('making it durable', io.sync());
+    const result = await writeSuperblocks({ memory, io }, memoryStart, superblock);
+    if (result < 0) throw new StrakeError('IO', 'formatting failed while writing superblocks', { errno: -result });
+    return superblock;
+  } finally {
+    io.close();
+  }
+}
+
+/** What recovery found. */
+export interface RecoveryReport {
+  /** The device was not closed in order. */
+  readonly crashed: boolean;
+  readonly slotsInDoubt: number;
+  /** Blocks whose content does not match their entry. */
+  readonly suspectBlocks: number;
+  /** First writes that never reached the device. */
+  readonly droppedBlocks: number;
+  /** Harmless damage that was met. */
+  readonly problems: readonly Problem[];
+}
+
+/** A store that is open, with what recovery found. */
+export interface OpenedStore {
+  readonly store: SegmentStore;
+  readonly checkpointer: Checkpointer;
+  readonly recovery: RecoveryReport;
+}
+
+/** What a device is expected to be. */
+export interface Expectations {
+  /** For messages. */
+  readonly path: string;
+  readonly clusterId?: string;
+  readonly deviceId?: string;
+}
+
+/** A problem that keeps a device from being opened, as an error. */
+function refusal(path: string, problem: Problem): StrakeError {
+  return new StrakeError('DAMAGED', `${path}: ${problem.text}`);
+}
+
+/** Finds a device's superblock. Throws `ERR_STRAKE_NOT_FORMATTED` and others of the table. */
+export async function demandSuperblock(
+  reader: ImageReader,
+  expected: Expectations,
+  readOnly: boolean,
+  problem: (problem: Problem) => void,
+): Promise<FoundSuperblock> {
+  const { path, clusterId, deviceId } = expected;
+  const found = await findSuperblock(reader, problem);
+  if (found instanceof SuperblockProblem) {
+    if (found.foreign) throw new StrakeError('UNKNOWN_FEATURE', `${path}: ${found.message}`);
+    throw new StrakeError('NOT_FORMATTED', `${path}: ${found.message}`);
+  }
+  const { superblock } = found;
+  checkFeatures(superblock, readOnly, path);
+  if (clusterId !== undefined && superblock.clusterId !== clusterId) {
+    throw new StrakeError('WRONG_DEVICE', `${path} belongs to cluster ${superblock.clusterId}, not to ${clusterId}`);
+  }
+  if (deviceId !== undefined && superblock.deviceId !== deviceId) {
+    throw new StrakeError('WRONG_DEVICE', `${path} is device ${superblock.deviceId}, not ${deviceId}`);
+  }
+  return found;
+}
+
+/**
+ * Opens a formatted device for writing, and recovers it. Throws `ERR_STRAKE_NOT_FORMATTED`, `ERR_STRAKE_UNKNOWN_FEATURE`,
+ * `ERR_STRAKE_WRONG_DEVICE`, `ERR_STRAKE_DAMAGED`, `ERR_STRAKE_IO`; the device is as it was then, or as recoverable.
+ */
+export async function openStore(ports: StorePorts, expected: Expectations): Promise<OpenedStore> {
+  const { completions, memory, device, memoryStart } = ports;
+  const io = new ControlIo(completions, device);
+  try {
+    const reader = new DeviceReader(io, memory, memoryStart);
+    const problems: Problem[] = [];
+    const note = (problem: Problem) => {
+      if (!problem.harmless) throw refusal(expected.path, problem);
+      problems.push(problem);
+    };
+    const { superblock: found } = await demandSuperblock(reader, expected, false, note);
+    const image = await loadImage(reader, found, note);
+    if (image === undefined) throw new StrakeError('DAMAGED', `${expected.path} cannot be read`);
+    const report = await new Recovery(reader, image, io, memory, memoryStart + 2 * CONTROL_PIECE_BYTES).run(note);
+    const superblock: Superblock = {
+      ...found,
+      sequence: found.sequence + 1,
+      incarnation: found.incarnation + 1,
+      state: DEVICE_OPEN,
+    };
+    const written = await writeSuperblocks({ memory, io }, memoryStart, superblock);
+    if (written < 0) throw new StrakeError('IO', `${expected.path}: writing superblocks failed`, { errno: -written });
+    return await assemble(ports, image, superblock, { ...report, problems });
+  } finally {
+    io.close();
+  }
+}
+
+async function assemble(
+  ports: StorePorts,
+  image: StoreImage,
+  superblock: Superblock,
+  recovery: RecoveryReport,
+): Promise<OpenedStore> {
+  const { journal, slots, root } = image;
+  const start: StoreStart = {
+    superblock,
+    slots,
+    directory: image.directory,
+    slotPages: image.slotPages,
+    volumePages: root.volumes,
+    volumes: image.volumes,
+    rootPlace: image.rootPlace,
+    rootSequence: root.sequence,
+    // Numbers of batches that were begun and not finished are not used again: nothing of theirs can be mistaken for ours.
+    journal: { page: journal.page, sequence: journal.sequenceMax + 1 },
+  };
+  const store = new SegmentStore(ports, start);
+  const checkpointer = new Checkpointer(store);
+  store.volumes.forEach((volume, index) => {
+    if (volume !== undefined) store.marks[index] = { generation: volume.generation, flushNumber: 0 };
+  });
+  store.counters.suspects = recovery.suspectBlocks;
+  store.counters.dropped = recovery.droppedBlocks;
+  await takeOver(store, image);
+  await store.runCheckpoint('all');
+  if (store.failed) {
+    store.dispose();
+    throw new StrakeError('IO', 'the checkpoint after recovery failed', { errno: EIO });
+  }
+  return { store, checkpointer, recovery };
+}
+
+/** Hands what the journal and recovery have changed to the store, a cache-full at a time. */
+async function takeOver(store: SegmentStore, image: StoreImage): Promise<void> {
+  for (const slot of image.changedSlots) store.changedSlots.add(slot);
+  for (const index of image.changedVolumes) store.changedVolumes.add(index);
+  for (const [slot, table] of image.tables) {
+    if (image.slots.states[slot] === SLOT_FREE) continue;
+    let page = store.tables.take(slot);
+    if (page < 0) {
+      await store.runCheckpoint('all');
+      page = store.tables.take(slot);
+    }
+    store.tables.words.set(table.words, store.tables.wordOf(page, 0));
+    store.tables.setChanged(page);
+  }
+}
+
+class Recovery {
+  private readonly reader: ImageReader;
+  private readonly image: StoreImage;
+  private readonly io: ControlIo;
+  private readonly memory: Memory;
+  private readonly scratch: number;
+  private suspectBlocks = 0;
+  private droppedBlocks = 0;
+
+  /** `scratch`: memory for slots that are compared, `CONTROL_PIECES` - 1 pieces and one for checksums. */
+  constructor(reader: ImageReader, image: StoreImage, io: ControlIo, memory: Memory, scratch: number) {
+    this.reader = reader;
+    this.image = image;
+    this.io = io;
+    this.memory = memory;
+    this.scratch = scratch;
+  }
+
+  async run(note: (problem: Problem) => void): Promise<Omit<RecoveryReport, 'problems'>> {
+    const { image } = this;
+    const { slots } = image;
+    const doubtful: number[] = [];
+    for (let slot = 0; slot < slots.slots; slot += 1) {
+      if (slots.states[slot] !== SLOT_FREE && inDoubt(image, slot)) doubtful.push(slot);
+    }
+    const crashed = !image.clean && image.superblock.incarnation > 0;
+    for (const slot of doubtful) {
+      if (!image.tables.has(slot)) image.tables.set(slot, await loadTable(this.reader, image, slot, note));
+      slots.flags[slot] |= SLOT_FLAG_DOUBT;
+      image.changedSlots.add(slot);
+    }
+    await this.compareAll(doubtful);
+    const { suspectBlocks, droppedBlocks } = this;
+    return { crashed, slotsInDoubt: doubtful.length, suspectBlocks, droppedBlocks };
+  }
+
+  /** Compares several slots at once, each in a piece of memory of its own. */
+  private async compareAll(doubtful: readonly number[]): Promise<void> {
+    let next = 0;
+    const worker = async (piece: number): Promise<void> => {
+      while (next < doubtful.length) {
+        const slot = doubtful[next];
+        next += 1;
+        await this.compare(slot, piece);
+      }
+    };
+    await Promise.all(Array.from({ length: CONTROL_PIECES - 2 }, (_, piece) => worker(piece)));
+  }
+
+  private async compare(slot: number, piece: number): Promise<void> {
+    const { layout } = this.image.superblock;
+    const table = this.image.tables.get(slot) as TableImage;
+    const valid = (block: number) => (table.words[block * ENTRY_WORDS + ENTRY_FLAGS] & BLOCK_VALID) !== 0;
+    const blocks = slotBlocks(layout);
+    let from = 0;
+    while (from < blocks && !valid(from)) from += 1;
+    let to = blocks;
+    while (to > from && !valid(to - 1)) to -= 1;
+    if (from === to) return;
+    const memory = this.scratch + piece * CONTROL_PIECE_BYTES;
+    const checksums = this.scratch + (CONTROL_PIECES - 2) * CONTROL_PIECE_BYTES + piece * PAGE_BYTES;
+    const offset = layout.dataOffset + slot * layout.slotBytes + from * BLOCK_BYTES;
+    const result = await this.io.read(memory, (to - from) * BLOCK_BYTES, offset, checksums);
+    const found = new Uint32Array(this.memory.bytes.buffer, this.memory.bytes.byteOffset + checksums, to - from);
+    for (let block = from; block < to; block += 1) {
+      if (!valid(block)) continue;
+      const word = block * ENTRY_WORDS;
+      if (result >= 0 && found[block - from] === table.words[word + ENTRY_CHECKSUM]) continue;
+      this.mismatch(table, block);
+    }
+  }
+
+  private mismatch(table: TableImage, block: number): void {
+    const word = block * ENTRY_WORDS;
+    const first = table.firstIn[block];
+    if (first > this.image.durableSequence) {
+      // Its first write was under way, and nobody was promised that it stays.
+      table.words.fill(0, word, word + ENTRY_WORDS);
+      this.droppedBlocks += 1;
+    } else {
+      table.words[word + ENTRY_FLAGS] |= BLOCK_SUSPECT;
+      this.suspectBlocks += 1;
+    }
+  }
+}

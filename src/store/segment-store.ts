@@ -1,0 +1,1311 @@
+/**
+ * The segment store of one device: the only one that writes to it.
+ *
+ * ```text
+ *   write   table in memory? ─► intent durable? ─► data ─► entry ─► first write: its record in the journal ─► reply
+ *   flush   changed entries to the journal ─► complete ─► one sync of the device ─► reply
+ *   read    table in memory? ─► data ─► checksums agree? ─► reply
+ * ```
+ *
+ * What a crash between two steps leaves:
+ *
+ * 1. Before a slot is written to for the first time since it was clean, a durable *intent* says so. After a crash all blocks of
+ *    such slots, and no others, may differ from their entries.
+ * 2. A block's first write puts its entry into the journal before it is acknowledged, so it survives the death of the
+ *    process. Until a sync has covered it, and a durable batch says so, recovery believes it only if the content matches: what
+ *    a new slot holds may be another volume's. Such a block is *young*; it is not written again before it is old.
+ * 3. A later write changes content and, in memory, entry. The journal gets the entry at the next flush. After a crash the
+ *    content may match no entry: then it is *suspect*, and is compared with other copies or accepted.
+ * 4. A slot that is given back can be given away again only when the record of that is durable.
+ *
+ * Checkpoints bring the tree up to date, and make room in the journal and in the activity log. Modifications are held meanwhile;
+ * reads are not.
+ *
+ * Fault model: the device may fail any operation, lose what no sync covered, tear writes at sectors, and return anything on
+ * reads. A failed sync, or a failed write of the journal or the tree, ends all modifications for good.
+ */
+
+import { EBADMSG, EBUSY, EIO, ENODATA, ENOENT, ENOSPC } from '../core/errno.js';
+import { BLOCK_BYTES } from '../core/limits.js';
+import { COMPLETION_ABANDONED, type CompletionPort } from '../ports/completion.js';
+import { type Device, FENCE_WRITES } from '../ports/device.js';
+import type { Memory } from '../ports/memory.js';
+import {
+  BLOCK_POISON,
+  BLOCK_SUSPECT,
+  BLOCK_VALID,
+  BLOCK_ZERO,
+  ENTRY_CHECKSUM,
+  ENTRY_FLAGS,
+  ENTRY_STAMP_HIGH,
+  ENTRY_STAMP_LOW,
+  ENTRY_WORDS,
+  SEGMENT_FUA,
+} from '../ports/segments.js';
+import { ControlIo } from './control-io.js';
+import { ACTIVE_SLOTS_MAX, PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from './format.js';
+import { PAGE_BLOCK_RECORDS, RECORD_FREE, RECORD_INTENT, VOLUME_CHUNK_BYTES } from './journal.js';
+import { JOURNAL_WRITER_BYTES, type JournalPosition, JournalWriter } from './journal-writer.js';
+import { encodeVolume, type Reference, type StoredVolume } from './pages.js';
+import { SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, type SlotTable } from './slot-table.js';
+import {
+  OP_ACCEPT,
+  OP_ALLOCATE,
+  OP_ENTRIES,
+  OP_POISON,
+  OP_READ,
+  OP_RELEASE,
+  OP_WRITE,
+  OP_ZERO,
+  StoreOp,
+  WAIT_DURABLE,
+  WAIT_INTENT,
+  WAIT_RECORDS,
+  WAIT_SPACE,
+} from './store-op.js';
+import type { Superblock } from './superblock.js';
+import { addToSet, BLOCK_SET_WORDS, clearSet, inSet, meetsSet, TableCache } from './table-cache.js';
+
+/** Operations of one store in flight. */
+export const STORE_OPERATIONS_MAX = 8192;
+/** Places for the checksums of transfers in flight; more wait. */
+const AREAS = 2048;
+const AREA_BYTES = TABLE_ENTRIES * 4;
+/** Block tables in memory. */
+const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
+/** Memory for opening, checkpoints and scrubbing. */
+export const CONTROL_PIECES = 4;
+export const CONTROL_PIECE_BYTES = 1 << 20;
+/** Memory of one store in the arena, from a page on. */
+export const STORE_MEMORY_BYTES =
+  TableCache.memoryBytes(TABLE_PAGES) +
+  JOURNAL_WRITER_BYTES +
+  AREAS * AREA_BYTES +
+  (1 + CONTROL_PIECES) * CONTROL_PIECE_BYTES;
+
+/** Counts since the device was opened. */
+export interface StoreCounters {
+  checkpoints: number;
+  batches: number;
+  checksumErrors: number;
+  tablesDamaged: number;
+  suspects: number;
+  dropped: number;
+}
+
+/** The state with which a store begins: what was read from the device, and recovered. */
+export interface StoreStart {
+  readonly superblock: Superblock;
+  readonly slots: SlotTable;
+  readonly directory: Reference[];
+  readonly slotPages: Reference[];
+  readonly volumePages: Reference[];
+  readonly volumes: (StoredVolume | undefined)[];
+  readonly rootPlace: number;
+  readonly rootSequence: number;
+  readonly journal: JournalPosition;
+}
+
+/** Ports and memory of a store. */
+export interface StorePorts {
+  readonly completions: CompletionPort;
+  readonly memory: Memory;
+  readonly device: Device;
+  /** Start of `STORE_MEMORY_BYTES`. */
+  readonly memoryStart: number;
+}
+
+export class SegmentStore {
+  readonly superblock: Superblock;
+  readonly device: Device;
+  readonly io: ControlIo;
+  /** @internal */
+  readonly memory: Memory;
+  /** @internal */
+  readonly slots: SlotTable;
+  /** @internal */
+  readonly tables: TableCache;
+  /** @internal */
+  readonly journal: JournalWriter;
+  /** Volumes by index. @internal */
+  readonly volumes: (StoredVolume | undefined)[];
+  /** Slots whose entries in the tree are not up to date. @internal */
+  readonly changedSlots = new Set<number>();
+  /** @internal */
+  readonly changedVolumes = new Set<number>();
+  readonly counters: StoreCounters = {
+    checkpoints: 0,
+    batches: 0,
+    checksumErrors: 0,
+    tablesDamaged: 0,
+    suspects: 0,
+    dropped: 0,
+  };
+  /** Told of damage that was met while serving. */
+  onDamage: (text: string) => void = () => {};
+  /** Brings the tree up to date; set by whoever assembles the store. @internal */
+  checkpoint: (evict: 'half' | 'all') => Promise<void> = () => Promise.resolve();
+  /** @internal */
+  readonly start: StoreStart;
+  private readonly completions: CompletionPort;
+  private readonly blocks: number;
+  private readonly areaStart: number;
+  private readonly areaWords: Uint32Array;
+  private readonly controlStart: number;
+  private readonly freeAreas: number[] = [];
+  private readonly ops: StoreOp[] = [];
+  private readonly freeOps: StoreOp[] = [];
+  private readonly dataToken: number;
+  private readonly tableToken: number;
+  /** Modifications in progress, by slot and together. */
+  private readonly busy: Uint16Array;
+  private modifying = 0;
+  private reservedBlocks = 0;
+  private running = 0;
+  /** The activity log: time of last use by slot, 0 for those not in it. */
+  private readonly lastUse: Float64Array;
+  private activeSlots: number[] = [];
+  private useClock = 1;
+  private readonly intents = new Map<number, StoreOp[]>();
+  private readonly allocations = new Map<number, StoreOp[]>();
+  /** Slots given back, with the batch that says so; -1 once they are being discarded. */
+  private readonly limbo = new Map<number, number>();
+  /** Slots with entries that the journal does not have, and how many entries those are. */
+  private pendingSlots = new Set<number>();
+  private pendingBlocks = 0;
+  private readonly stampPending = new Set<number>();
+  /** The last batch with a first write of a slot that has young blocks. */
+  private readonly youngSequence = new Map<number, number>();
+  private readonly held: StoreOp[] = [];
+  private holding = false;
+  private checkpointing = false;
+  private onQuiet: (() => void) | null = null;
+  private readonly waitingForArea: StoreOp[] = [];
+  private readonly waitingForTable: StoreOp[] = [];
+  private readonly waitingForRoom: StoreOp[] = [];
+  private readonly waitingForAge: StoreOp[] = [];
+  private aging = false;
+  private readonly loading = new Map<number, StoreOp[]>();
+  private flushTokens: number[] = [];
+  private flushCallbacks: ((result: number) => void)[] = [];
+  private flushing = false;
+  private unjournaled: number[] = [];
+  private roomCallbacks: (() => void)[] = [];
+  /** Whether the caller of an operation is still on the stack, so that its end has to wait. */
+  private entered = 0;
+  private failure = 0;
+  private closed = false;
+
+  constructor(ports: StorePorts, start: StoreStart) {
+    const { completions, memory, device, memoryStart } = ports;
+    const { superblock, slots } = start;
+    const { layout } = superblock;
+    this.start = start;
+    this.superblock = superblock;
+    this.completions = completions;
+    this.memory = memory;
+    this.device = device;
+    this.slots = slots;
+    this.volumes = start.volumes;
+    this.blocks = slotBlocks(layout);
+    this.io = new ControlIo(completions, device);
+    const pages = Math.min(TABLE_PAGES, layout.slots);
+    this.tables = new TableCache(memory, memoryStart, pages, layout.slots);
+    const journalStart = memoryStart + TableCache.memoryBytes(TABLE_PAGES);
+    this.journal = new JournalWriter(completions, memory, device, layout, superblock, journalStart, start.journal);
+    this.journal.onRoom = () => this.useRoom();
+    this.journal.onFailure = (result) => this.fail(result);
+    this.areaStart = journalStart + JOURNAL_WRITER_BYTES;
+    const { buffer, byteOffset } = memory.bytes;
+    this.areaWords = new Uint32Array(buffer, byteOffset + this.areaStart, (AREAS * AREA_BYTES) / 4);
+    for (let area = AREAS - 1; area >= 0; area -= 1) this.freeAreas.push(area);
+    this.controlStart = this.areaStart + AREAS * AREA_BYTES;
+    this.busy = new Uint16Array(layout.slots);
+    this.lastUse = new Float64Array(layout.slots);
+    this.dataToken = completions.register({ complete: (tag, result, flags) => this.endData(tag, result, flags) });
+    this.tableToken = completions.register({ complete: (tag, result) => this.endLoad(tag, result) });
+  }
+
+  /** Memory for control work. */
+  controlMemory(piece: number): number {
+    return this.controlStart + piece * CONTROL_PIECE_BYTES;
+  }
+
+  /** Operations in flight. */
+  get outstanding(): number {
+    return this.running;
+  }
+
+  /** `FENCE_*`. */
+  fence(): number {
+    const fence = this.device.fence();
+    return this.failure !== 0 ? Math.max(fence, FENCE_WRITES) : fence;
+  }
+
+  /** Free slots, those that are about to be usable included. */
+  get freeSlots(): number {
+    return this.slots.freeSlots;
+  }
+
+  /** Slots that may be written to without another intent. @internal */
+  get active(): readonly number[] {
+    return this.activeSlots;
+  }
+
+  // ---------------------------------------------------------------- beginnings
+
+  /** An operation with its common fields set. */
+  private begin(kind: number, volume: number, stripe: number, token: number): StoreOp | null {
+    const op = this.freeOps.pop() ?? this.newOp();
+    if (op === null) {
+      this.completions.defer(token, -EBUSY);
+      return null;
+    }
+    op.kind = kind;
+    op.volume = volume;
+    op.stripe = stripe;
+    op.slot = -1;
+    op.block = 0;
+    op.blocks = 0;
+    op.token = token;
+    op.page = -1;
+    op.area = -1;
+    op.flags = 0;
+    op.release = false;
+    op.source = -1;
+    op.result = 0;
+    op.resultFlags = 0;
+    op.next = 0;
+    op.admitted = false;
+    this.running += 1;
+    return op;
+  }
+
+  private newOp(): StoreOp | null {
+    if (this.ops.length === STORE_OPERATIONS_MAX) return null;
+    const op = new StoreOp(this.ops.length, (one, result) => this.proceed(one, result));
+    this.ops.push(op);
+    return op;
+  }
+
+  has(volume: number, stripe: number): boolean {
+    const slot = this.slots.find(volume, stripe);
+    return slot >= 0 && !this.allocations.has(slot);
+  }
+
+  read(volume: number, stripe: number, block: number, blocks: number, memory: number, token: number): void {
+    const op = this.begin(OP_READ, volume, stripe, token);
+    if (op === null) return;
+    op.block = block;
+    op.blocks = blocks;
+    op.memory = memory;
+    this.entered += 1;
+    op.slot = this.slots.find(volume, stripe);
+    if (op.slot < 0) this.endZeroes(op);
+    else this.withTable(op);
+    this.entered -= 1;
+  }
+
+  /** Copies the entries of a segment to `words`; none are set for a segment without a slot. */
+  entries(volume: number, stripe: number, words: Uint32Array, token: number): void {
+    const op = this.begin(OP_ENTRIES, volume, stripe, token);
+    if (op === null) return;
+    op.target = words;
+    this.entered += 1;
+    op.slot = this.slots.find(volume, stripe);
+    if (op.slot < 0) this.finish(op, 0);
+    else this.withTable(op);
+    this.entered -= 1;
+  }
+
+  write(
+    volume: number,
+    stripe: number,
+    block: number,
+    blocks: number,
+    memory: number,
+    source: number,
+    stampLow: number,
+    stampHigh: number,
+    flags: number,
+    token: number,
+  ): void {
+    const op = this.begin(OP_WRITE, volume, stripe, token);
+    if (op === null) return;
+    op.block = block;
+    op.blocks = blocks;
+    op.memory = memory;
+    op.source = source;
+    op.stampLow = stampLow;
+    op.stampHigh = stampHigh;
+    op.flags = flags;
+    this.modify(op);
+  }
+
+  zero(
+    volume: number,
+    stripe: number,
+    block: number,
+    blocks: number,
+    release: boolean,
+    stampLow: number,
+    stampHigh: number,
+    flags: number,
+    token: number,
+  ): void {
+    const op = this.begin(OP_ZERO, volume, stripe, token);
+    if (op === null) return;
+    op.block = block;
+    op.blocks = blocks;
+    op.release = release;
+    op.stampLow = stampLow;
+    op.stampHigh = stampHigh;
+    op.flags = flags;
+    this.modify(op);
+  }
+
+  allocate(volume: number, stripe: number, token: number): void {
+    const op = this.begin(OP_ALLOCATE, volume, stripe, token);
+    if (op !== null) this.modify(op);
+  }
+
+  /** Ends doubt about a block. `kind`: `OP_ACCEPT` or `OP_POISON`. @internal */
+  settle(
+    kind: typeof OP_ACCEPT | typeof OP_POISON,
+    volume: number,
+    stripe: number,
+    block: number,
+    stampLow: number,
+    stampHigh: number,
+    token: number,
+  ): void {
+    const op = this.begin(kind, volume, stripe, token);
+    if (op === null) return;
+    op.block = block;
+    op.blocks = 1;
+    op.stampLow = stampLow;
+    op.stampHigh = stampHigh;
+    this.modify(op);
+  }
+
+  release(volume: number, stripe: number, token: number): void {
+    const op = this.begin(OP_RELEASE, volume, stripe, token);
+    if (op !== null) this.modify(op);
+  }
+
+  /** Admits a modification, or holds it while a checkpoint runs. */
+  private modify(op: StoreOp): void {
+    this.entered += 1;
+    if (this.failure !== 0) this.finish(op, this.failure);
+    else if (this.holding || this.mustCheckpoint(op)) this.hold(op);
+    else this.admit(op);
+    this.entered -= 1;
+  }
+
+  private hold(op: StoreOp): void {
+    this.saveSource(op);
+    this.held.push(op);
+    if (!this.holding) this.beginCheckpoint();
+  }
+
+  /** The payload is the caller's again when the batch is submitted, so what has to wait is copied now. */
+  private saveSource(op: StoreOp): void {
+    if (op.source < 0) return;
+    this.memory.copy(op.memory, op.source, op.blocks * BLOCK_BYTES);
+    op.source = -1;
+  }
+
+  private mustCheckpoint(op: StoreOp): boolean {
+    const inUse = this.activeSlots.length + this.intents.size + this.allocations.size;
+    if (inUse >= ACTIVE_SLOTS_MAX) {
+      const slot = this.slots.find(op.volume, op.stripe);
+      if (slot < 0 || this.lastUse[slot] === 0) return true;
+    }
+    const records = this.pendingBlocks + this.reservedBlocks + op.blocks;
+    const pages = Math.ceil(records / PAGE_BLOCK_RECORDS) + Math.min(this.modifying, AREAS) + 4;
+    // A small journal holds little; one operation at a time it can always take.
+    return this.journal.freePages < pages && (this.modifying > 0 || this.journal.freePages < 8);
+  }
+
+  private admit(op: StoreOp): void {
+    op.admitted = true;
+    this.modifying += 1;
+    this.reservedBlocks += op.blocks;
+    if (op.kind === OP_ALLOCATE) {
+      this.beginAllocation(op);
+      return;
+    }
+    op.slot = this.slots.find(op.volume, op.stripe);
+    if (op.slot < 0) {
+      this.finish(op, op.kind === OP_WRITE || op.kind === OP_ACCEPT || op.kind === OP_POISON ? -ENOENT : 0);
+      return;
+    }
+    this.busy[op.slot] += 1;
+    this.withTable(op);
+  }
+
+  // ---------------------------------------------------------------- block tables
+
+  private withTable(op: StoreOp): void {
+    const { tables } = this;
+    const { slot } = op;
+    const waiting = this.loading.get(slot);
+    if (waiting !== undefined) {
+      this.saveSource(op);
+      waiting.push(op);
+      return;
+    }
+    let page = tables.find(slot);
+    if (page < 0) {
+      page = this.loadTable(op);
+      if (page < 0) return;
+    }
+    tables.pin(page);
+    op.page = page;
+    this.haveTable(op);
+  }
+
+  /** Begins to load a slot's table. Returns its page if there is nothing to load. */
+  private loadTable(op: StoreOp): number {
+    const { tables, slots } = this;
+    const { slot } = op;
+    const page = tables.take(slot);
+    if (page < 0) {
+      this.saveSource(op);
+      this.waitingForTable.push(op);
+      return -1;
+    }
+    if ((slots.flags[slot] & SLOT_FLAG_TABLE) === 0) {
+      tables.clear(page);
+      return page;
+    }
+    this.saveSource(op);
+    this.loading.set(slot, [op]);
+    tables.pin(page);
+    const place = (slots.flags[slot] & SLOT_FLAG_PLACE) !== 0 ? 1 : 0;
+    const offset = pageOffset(this.superblock.layout.blockTableOffset, slot, place);
+    this.device.read(tables.memoryOf(page), PAGE_BYTES, offset, this.tableToken + page);
+    return -1;
+  }
+
+  private endLoad(page: number, result: number): void {
+    const { tables } = this;
+    const slot = tables.slotAt(page);
+    const waiting = this.loading.get(slot) ?? [];
+    this.loading.delete(slot);
+    tables.unpin(page);
+    if (result < 0) {
+      tables.forget(slot);
+      for (const op of waiting) this.finish(op, result);
+      return;
+    }
+    if (this.memory.checksum(tables.memoryOf(page), PAGE_BYTES) !== this.slots.tableChecksums[slot]) {
+      this.losePage(page, slot);
+    }
+    for (const op of waiting) {
+      tables.pin(page);
+      op.page = page;
+      this.haveTable(op);
+    }
+    this.retryTables();
+  }
+
+  /** Nothing tells any more what the slot's blocks are: reading them is an error until they are written again. */
+  private losePage(page: number, slot: number): void {
+    this.counters.tablesDamaged += 1;
+    this.onDamage(`the block table of slot ${slot} is damaged: its blocks are unreadable`);
+    this.tables.clear(page);
+    for (let block = 0; block < this.blocks; block += 1) {
+      this.tables.words[this.tables.wordOf(page, block) + ENTRY_FLAGS] = BLOCK_POISON;
+    }
+  }
+
+  private retryTables(): void {
+    while (this.waitingForTable.length > 0) {
+      const count = this.waitingForTable.length;
+      const op = this.waitingForTable.shift() as StoreOp;
+      if (op.kind === OP_ALLOCATE) this.beginAllocation(op);
+      else this.withTable(op);
+      if (this.waitingForTable.length >= count) {
+        // It has come back to the end; it was the first, and stays so.
+        this.waitingForTable.unshift(this.waitingForTable.pop() as StoreOp);
+        return;
+      }
+    }
+  }
+
+  private haveTable(op: StoreOp): void {
+    if (op.kind === OP_READ) {
+      this.beginRead(op);
+      return;
+    }
+    if (op.kind === OP_ENTRIES) {
+      const start = this.tables.wordOf(op.page, 0);
+      op.target?.set(this.tables.words.subarray(start, start + this.blocks * ENTRY_WORDS));
+      op.target = null;
+      this.finish(op, 0);
+      return;
+    }
+    if (this.isYoung(op)) {
+      this.saveSource(op);
+      this.waitingForAge.push(op);
+      if (!this.aging) this.age();
+      return;
+    }
+    if (this.lastUse[op.slot] > 0) {
+      this.lastUse[op.slot] = this.useClock++;
+      this.haveIntent(op);
+    } else {
+      this.beginIntent(op);
+    }
+  }
+
+  // ---------------------------------------------------------------- young blocks
+
+  /** Whether a write would touch a block whose first write recovery might still not believe. */
+  private isYoung(op: StoreOp): boolean {
+    if (op.kind !== OP_WRITE) return false;
+    const sequence = this.youngSequence.get(op.slot);
+    if (sequence === undefined) return false;
+    if (sequence <= this.journal.notedSequence) {
+      this.youngSequence.delete(op.slot);
+      clearSet(this.tables.young, op.page);
+      return false;
+    }
+    return meetsSet(this.tables.young, op.page, op.block, op.blocks);
+  }
+
+  /** Makes what is young old: a sync, a batch that says so, and a sync of that. */
+  private age(): void {
+    const { journal } = this;
+    this.aging = true;
+    const end = (result: number) => {
+      this.aging = false;
+      const waiting = this.waitingForAge.splice(0);
+      for (const op of waiting) {
+        if (result < 0) this.finish(op, result);
+        else this.haveTable(op);
+      }
+    };
+    const noted = { proceed: end };
+    const synced = {
+      proceed: (result: number) => {
+        if (result < 0) end(result);
+        else journal.whenSynced(journal.note(), noted);
+      },
+    };
+    journal.whenSynced(journal.lastSequence, synced);
+    journal.submit();
+  }
+
+  // ---------------------------------------------------------------- intents and allocation
+
+  private beginIntent(op: StoreOp): void {
+    this.saveSource(op);
+    const waiting = this.intents.get(op.slot);
+    if (waiting !== undefined) {
+      waiting.push(op);
+      return;
+    }
+    this.intents.set(op.slot, [op]);
+    this.writeIntent(op);
+  }
+
+  private writeIntent(op: StoreOp): void {
+    op.waiting = WAIT_INTENT;
+    const { journal } = this;
+    if (!journal.batch.addSlot(RECORD_INTENT, op.slot)) {
+      this.waitingForRoom.push(op);
+      return;
+    }
+    journal.whenSynced(journal.batch.sequence, op);
+  }
+
+  private activate(slot: number): void {
+    if (this.lastUse[slot] === 0) this.activeSlots.push(slot);
+    this.lastUse[slot] = this.useClock++;
+  }
+
+  private endIntent(op: StoreOp, result: number): void {
+    const { slot } = op;
+    const allocated = op.kind === OP_ALLOCATE;
+    const list = allocated ? this.allocations : this.intents;
+    const waiting = list.get(slot) ?? [];
+    list.delete(slot);
+    if (result === 0) this.activate(slot);
+    for (const other of waiting) {
+      if (result < 0 || allocated) this.finish(other, result);
+      else this.haveTable(other);
+    }
+  }
+
+  private beginAllocation(op: StoreOp): void {
+    const { slots, tables, journal } = this;
+    const existing = slots.find(op.volume, op.stripe);
+    if (existing >= 0) {
+      const waiting = this.allocations.get(existing);
+      if (waiting === undefined) this.finish(op, 0);
+      else waiting.push(op);
+      return;
+    }
+    const volume = this.volumes[op.volume];
+    if (volume === undefined) throw new Error('an allocation for a volume that is not here');
+    // A page that a read still holds shows its old owner's entries.
+    const slot = slots.findFree((free) => !this.limbo.has(free) && tables.find(free) < 0);
+    if (slot < 0) {
+      this.waitForSpace(op);
+      return;
+    }
+    const page = tables.take(slot);
+    if (page < 0) {
+      this.waitingForTable.push(op);
+      return;
+    }
+    op.waiting = WAIT_INTENT;
+    const member = memberOf(volume, this.superblock.deviceId);
+    if (!journal.batch.addAllocate(slot, volume.id, member, op.stripe)) {
+      this.waitingForRoom.push(op);
+      return;
+    }
+    slots.assign(slot, op.volume, op.stripe, member);
+    tables.clear(page);
+    tables.pin(page);
+    tables.setChanged(page);
+    this.busy[slot] += 1;
+    op.slot = slot;
+    op.page = page;
+    this.changedSlots.add(slot);
+    this.allocations.set(slot, [op]);
+    journal.whenSynced(journal.batch.sequence, op);
+  }
+
+  /** No slot is free. Those that were given back are, once the record of that is durable. */
+  private waitForSpace(op: StoreOp): void {
+    if (this.limbo.size === 0) {
+      this.finish(op, -ENOSPC);
+      return;
+    }
+    op.waiting = WAIT_SPACE;
+    this.journal.whenSynced(this.journal.lastSequence, op);
+  }
+
+  /** Frees the slots whose records are durable for use, after telling the device that their content is not needed. */
+  private sweepLimbo(): void {
+    const { durableSequence } = this.journal;
+    const { layout } = this.superblock;
+    for (const [slot, sequence] of this.limbo) {
+      if (sequence < 0 || sequence > durableSequence) continue;
+      if (!this.device.geometry.discard) {
+        this.limbo.delete(slot);
+        continue;
+      }
+      this.limbo.set(slot, -1);
+      const offset = layout.dataOffset + slot * layout.slotBytes;
+      void this.io.discard(offset, layout.slotBytes).then(() => {
+        this.limbo.delete(slot);
+        if (this.limbo.size === 0) this.onSwept?.();
+      });
+    }
+  }
+
+  private onSwept: (() => void) | null = null;
+
+  private deactivate(slot: number): void {
+    if (this.lastUse[slot] === 0) return;
+    this.lastUse[slot] = 0;
+    this.activeSlots.splice(this.activeSlots.indexOf(slot), 1);
+  }
+
+  private haveIntent(op: StoreOp): void {
+    switch (op.kind) {
+      case OP_WRITE:
+      case OP_ACCEPT:
+        this.startTransfer(op);
+        break;
+      case OP_ZERO:
+        this.endZero(op);
+        break;
+      case OP_RELEASE:
+        this.freeSlot(op);
+        break;
+      default:
+        this.setEntries(op);
+    }
+  }
+
+  // ---------------------------------------------------------------- transfers
+
+  private beginRead(op: StoreOp): void {
+    const { words } = this.tables;
+    let from = -1;
+    let to = -1;
+    for (let block = op.block; block < op.block + op.blocks; block += 1) {
+      const flags = words[this.tables.wordOf(op.page, block) + ENTRY_FLAGS];
+      if ((flags & (BLOCK_POISON | BLOCK_SUSPECT)) !== 0) {
+        this.finish(op, (flags & BLOCK_POISON) !== 0 ? -ENODATA : -EBADMSG);
+        return;
+      }
+      if ((flags & BLOCK_VALID) === 0) continue;
+      if (from < 0) from = block;
+      to = block + 1;
+    }
+    if (from < 0) {
+      this.endZeroes(op);
+      return;
+    }
+    op.from = from;
+    op.to = to;
+    this.startTransfer(op);
+  }
+
+  private endZeroes(op: StoreOp): void {
+    const bytes = op.blocks * BLOCK_BYTES;
+    this.memory.fill(op.memory, bytes, 0);
+    this.finishLater(op, bytes);
+  }
+
+  /** What is filled is so when the batch is handed over, and only then may anybody be told. */
+  private finishLater(op: StoreOp, result: number): void {
+    this.entered += 1;
+    this.finish(op, result);
+    this.entered -= 1;
+  }
+
+  private startTransfer(op: StoreOp): void {
+    const area = this.freeAreas.pop();
+    if (area === undefined) {
+      this.saveSource(op);
+      this.waitingForArea.push(op);
+      return;
+    }
+    op.area = area;
+    const { layout } = this.superblock;
+    const start = layout.dataOffset + op.slot * layout.slotBytes;
+    const token = this.dataToken + op.index;
+    const checksums = this.areaStart + area * AREA_BYTES;
+    if (op.kind === OP_READ) {
+      const skipped = (op.from - op.block) * BLOCK_BYTES;
+      const bytes = (op.to - op.from) * BLOCK_BYTES;
+      this.device.read(op.memory + skipped, bytes, start + op.from * BLOCK_BYTES, token, checksums);
+      return;
+    }
+    const offset = start + op.block * BLOCK_BYTES;
+    const bytes = op.blocks * BLOCK_BYTES;
+    if (op.kind === OP_ACCEPT) {
+      this.device.read(this.controlStart + CONTROL_PIECES * CONTROL_PIECE_BYTES, bytes, offset, token, checksums);
+    } else if (op.source >= 0) {
+      this.device.writeFrom(op.source, op.memory, bytes, offset, 0, token, checksums);
+    } else {
+      this.device.write(op.memory, bytes, offset, 0, token, checksums);
+    }
+  }
+
+  private endData(index: number, result: number, flags: number): void {
+    const op = this.ops[index];
+    op.resultFlags |= flags & COMPLETION_ABANDONED;
+    if (op.kind === OP_READ) {
+      this.endRead(op, result);
+    } else if (result < 0) {
+      if (op.kind === OP_WRITE) this.suspectRange(op);
+      this.finish(op, result);
+    } else {
+      op.next = 0;
+      this.setEntries(op);
+    }
+  }
+
+  private endRead(op: StoreOp, result: number): void {
+    if (result < 0) {
+      this.finish(op, result);
+      return;
+    }
+    const { tables, areaWords } = this;
+    const { words } = tables;
+    const area = op.area * TABLE_ENTRIES;
+    for (let block = op.from; block < op.to; block += 1) {
+      const word = tables.wordOf(op.page, block);
+      if (words[word + ENTRY_FLAGS] === BLOCK_VALID && words[word] === areaWords[area + block - op.from]) continue;
+      if ((words[word + ENTRY_FLAGS] & BLOCK_VALID) !== 0) {
+        this.counters.checksumErrors += 1;
+        this.finish(op, -EBADMSG);
+        return;
+      }
+    }
+    const bytes = op.blocks * BLOCK_BYTES;
+    if (this.fillUnwritten(op)) this.finishLater(op, bytes);
+    else this.finish(op, bytes);
+  }
+
+  /** What was never written reads as zeroes, whatever the slot holds there. */
+  private fillUnwritten(op: StoreOp): boolean {
+    const { words } = this.tables;
+    let filled = false;
+    for (let block = op.block; block < op.block + op.blocks; block += 1) {
+      if ((words[this.tables.wordOf(op.page, block) + ENTRY_FLAGS] & BLOCK_VALID) !== 0) continue;
+      this.memory.fill(op.memory + (block - op.block) * BLOCK_BYTES, BLOCK_BYTES, 0);
+      filled = true;
+    }
+    return filled;
+  }
+
+  /** A write has failed: nobody knows what its blocks hold. */
+  private suspectRange(op: StoreOp): void {
+    const { words } = this.tables;
+    for (let block = op.block; block < op.block + op.blocks; block += 1) {
+      const word = this.tables.wordOf(op.page, block);
+      // What was never valid stays so: it reads as zeroes, and the slot's old content stays hidden.
+      if ((words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0) continue;
+      words[word + ENTRY_FLAGS] |= BLOCK_SUSPECT;
+      this.addPending(op.slot, op.page, block);
+    }
+    this.tables.setChanged(op.page);
+    this.changedSlots.add(op.slot);
+  }
+
+  private addPending(slot: number, page: number, block: number): void {
+    if (inSet(this.tables.pending, page, block)) return;
+    addToSet(this.tables.pending, page, block);
+    this.pendingSlots.add(slot);
+    this.pendingBlocks += 1;
+  }
+
+  // ---------------------------------------------------------------- entries
+
+  /**
+   * Enters what an operation has done. A block that was valid before gets its record with the next flush; any other at
+   * once, and the operation ends when the journal has it.
+   */
+  private setEntries(op: StoreOp): void {
+    const { tables, journal } = this;
+    const { words } = tables;
+    for (; op.next < op.blocks; op.next += 1) {
+      const block = op.block + op.next;
+      const word = tables.wordOf(op.page, block);
+      const later = op.kind === OP_WRITE && words[word + ENTRY_FLAGS] === BLOCK_VALID;
+      // Not before the batch has room: nothing must be seen in memory that a checkpoint could not find in the journal.
+      if (!later && journal.batch.sectorsLeft < 1) {
+        this.waitingForRoom.push(op);
+        op.waiting = WAIT_RECORDS;
+        return;
+      }
+      const first = op.kind === OP_WRITE && (words[word + ENTRY_FLAGS] & (BLOCK_VALID | BLOCK_POISON)) === 0;
+      this.setEntry(op, word);
+      if (later) {
+        this.addPending(op.slot, op.page, block);
+        continue;
+      }
+      journal.batch.addBlock(op.slot, block, words, word, first);
+      if (first) {
+        addToSet(tables.young, op.page, block);
+        this.youngSequence.set(op.slot, journal.batch.sequence);
+      }
+      op.waiting = WAIT_RECORDS;
+    }
+    this.noteChange(op);
+    if (op.waiting === WAIT_RECORDS) journal.whenComplete(op);
+    else this.endRecords(op);
+  }
+
+  private setEntry(op: StoreOp, word: number): void {
+    const { words } = this.tables;
+    switch (op.kind) {
+      case OP_ZERO:
+        words[word + ENTRY_CHECKSUM] = 0;
+        words[word + ENTRY_FLAGS] = BLOCK_ZERO;
+        break;
+      case OP_POISON:
+        words[word + ENTRY_CHECKSUM] = 0;
+        words[word + ENTRY_FLAGS] = BLOCK_POISON;
+        break;
+      default:
+        words[word + ENTRY_CHECKSUM] = this.areaWords[op.area * TABLE_ENTRIES + op.next];
+        words[word + ENTRY_FLAGS] = BLOCK_VALID;
+    }
+    words[word + ENTRY_STAMP_LOW] = op.stampLow;
+    words[word + ENTRY_STAMP_HIGH] = op.stampHigh;
+  }
+
+  private noteChange(op: StoreOp): void {
+    const { slots } = this;
+    this.tables.setChanged(op.page);
+    this.changedSlots.add(op.slot);
+    const { generation, flushNumber } = this.marks[op.volume];
+    if (slots.generations[op.slot] === generation && slots.flushNumbers[op.slot] === flushNumber) return;
+    slots.generations[op.slot] = generation;
+    slots.flushNumbers[op.slot] = flushNumber;
+    this.stampPending.add(op.slot);
+  }
+
+  /** Generation and flush number of each volume, under which modifications are recorded. @internal */
+  readonly marks: { generation: number; flushNumber: number }[] = [];
+
+  private endZero(op: StoreOp): void {
+    if (op.release && this.busy[op.slot] === 1 && this.emptyBut(op)) {
+      this.freeSlot(op);
+      return;
+    }
+    this.setEntries(op);
+  }
+
+  /** Whether nothing but what is about to be zeroed is stored in the slot. */
+  private emptyBut(op: StoreOp): boolean {
+    const { words } = this.tables;
+    for (let block = 0; block < this.blocks; block += 1) {
+      if (block >= op.block && block < op.block + op.blocks) continue;
+      const flags = words[this.tables.wordOf(op.page, block) + ENTRY_FLAGS];
+      if ((flags & ~BLOCK_ZERO) !== 0) return false;
+    }
+    return true;
+  }
+
+  private freeSlot(op: StoreOp): void {
+    const { journal, slots, tables } = this;
+    const { slot, page } = op;
+    op.waiting = WAIT_RECORDS;
+    if (!journal.batch.addSlot(RECORD_FREE, slot)) {
+      this.waitingForRoom.push(op);
+      return;
+    }
+    this.forgetPending(slot, page);
+    this.youngSequence.delete(slot);
+    this.deactivate(slot);
+    slots.free(slot);
+    tables.setClean(page);
+    tables.unpin(page);
+    // A read that is still in flight keeps its page.
+    if (!tables.pinned(page)) tables.forget(slot);
+    op.page = -1;
+    this.changedSlots.add(slot);
+    this.limbo.set(slot, journal.batch.sequence);
+    journal.whenComplete(op);
+  }
+
+  private forgetPending(slot: number, page: number): void {
+    const { pending } = this.tables;
+    for (let word = page * BLOCK_SET_WORDS; word < (page + 1) * BLOCK_SET_WORDS; word += 1) {
+      this.pendingBlocks -= bitCount(pending[word]);
+      pending[word] = 0;
+    }
+    this.pendingSlots.delete(slot);
+    this.stampPending.delete(slot);
+  }
+
+  private endRecords(op: StoreOp): void {
+    const bytes = op.kind === OP_WRITE ? op.blocks * BLOCK_BYTES : 0;
+    if ((op.flags & SEGMENT_FUA) === 0) {
+      this.finish(op, bytes);
+      return;
+    }
+    op.waiting = WAIT_DURABLE;
+    op.result = bytes;
+    this.flushWith((result) => this.proceed(op, result));
+  }
+
+  /** The journal, a sync or room in the batch lets an operation go on. */
+  private proceed(op: StoreOp, result: number): void {
+    const { waiting } = op;
+    op.waiting = 0;
+    switch (waiting) {
+      case WAIT_INTENT:
+        this.endIntent(op, result);
+        break;
+      case WAIT_RECORDS:
+        if (result < 0) this.finish(op, result);
+        else this.endRecords(op);
+        break;
+      case WAIT_SPACE:
+        if (result < 0) this.finish(op, result);
+        else this.afterSpace(op);
+        break;
+      default:
+        this.finish(op, result < 0 ? result : op.result);
+    }
+  }
+
+  private afterSpace(op: StoreOp): void {
+    this.sweepLimbo();
+    if (this.limbo.size === 0 || [...this.limbo.values()].every((sequence) => sequence > 0)) {
+      this.beginAllocation(op);
+      return;
+    }
+    const before = this.onSwept;
+    this.onSwept = () => {
+      this.onSwept = null;
+      before?.();
+      this.beginAllocation(op);
+    };
+  }
+
+  /** The journal has an empty batch: those who found the last one full go on, in order. */
+  private useRoom(): void {
+    const waiting = this.waitingForRoom.splice(0);
+    for (const op of waiting) {
+      if (op.kind === OP_ALLOCATE) this.beginAllocation(op);
+      else if (op.waiting === WAIT_INTENT) this.writeIntent(op);
+      else if (op.kind === OP_RELEASE) this.freeSlot(op);
+      else if (op.kind === OP_ZERO && op.next === 0) this.endZero(op);
+      else this.setEntries(op);
+    }
+    if (this.flushing && this.unjournaled.length > 0) this.journalPending();
+    const callbacks = this.roomCallbacks.splice(0);
+    for (const callback of callbacks) callback();
+  }
+
+  // ---------------------------------------------------------------- flush
+
+  /** Makes durable what has ended. */
+  flush(token: number): void {
+    if (this.failure !== 0) {
+      this.completions.defer(token, this.failure);
+      return;
+    }
+    this.flushTokens.push(token);
+    if (!this.flushing) this.startFlush();
+  }
+
+  private flushWith(callback: (result: number) => void): void {
+    this.flushCallbacks.push(callback);
+    if (!this.flushing) this.startFlush();
+  }
+
+  /** The same for control work. Resolves with 0 or a negative errno. */
+  flushed(): Promise<number> {
+    return new Promise((resolve) => {
+      if (this.failure !== 0) resolve(this.failure);
+      else this.flushWith(resolve);
+    });
+  }
+
+  private runningTokens: number[] = [];
+  private runningCallbacks: ((result: number) => void)[] = [];
+
+  private startFlush(): void {
+    this.flushing = true;
+    this.runningTokens = this.flushTokens;
+    this.runningCallbacks = this.flushCallbacks;
+    this.flushTokens = [];
+    this.flushCallbacks = [];
+    this.unjournaled = [...this.pendingSlots, ...[...this.stampPending].filter((slot) => !this.pendingSlots.has(slot))];
+    this.journalPending();
+  }
+
+  private journalPending(): void {
+    const { journal, slots } = this;
+    while (this.unjournaled.length > 0) {
+      const slot = this.unjournaled[this.unjournaled.length - 1];
+      if (slots.states[slot] !== SLOT_FREE && !this.journalSlot(slot)) return;
+      this.unjournaled.pop();
+    }
+    journal.whenSynced(journal.lastSequence, { proceed: (result) => this.endFlush(result) });
+    journal.submit();
+  }
+
+  /** Writes records of a slot's entries and stamp. Returns false if the batch is full before that is done. */
+  private journalSlot(slot: number): boolean {
+    const { journal, slots, tables } = this;
+    if (this.stampPending.has(slot)) {
+      if (!journal.batch.addStamp(slot, slots.generations[slot], slots.flushNumbers[slot])) return false;
+      this.stampPending.delete(slot);
+    }
+    const page = tables.find(slot);
+    if (page < 0 || !this.pendingSlots.has(slot)) return true;
+    for (let word = 0; word < BLOCK_SET_WORDS; word += 1) {
+      const at = page * BLOCK_SET_WORDS + word;
+      while (tables.pending[at] !== 0) {
+        const bit = 31 - Math.clz32(tables.pending[at] & -tables.pending[at]);
+        const block = word * 32 + bit;
+        if (!journal.batch.addBlock(slot, block, tables.words, tables.wordOf(page, block), false)) return false;
+        tables.pending[at] &= ~(1 << bit);
+        this.pendingBlocks -= 1;
+      }
+    }
+    this.pendingSlots.delete(slot);
+    return true;
+  }
+
+  private endFlush(result: number): void {
+    this.flushing = false;
+    const tokens = this.runningTokens;
+    const callbacks = this.runningCallbacks;
+    this.runningTokens = [];
+    this.runningCallbacks = [];
+    for (const token of tokens) this.completions.defer(token, result);
+    for (const callback of callbacks) callback(result);
+    if (result === 0) this.sweepLimbo();
+    if (!this.flushing && this.flushTokens.length + this.flushCallbacks.length > 0) this.startFlush();
+  }
+
+  // ---------------------------------------------------------------- volumes
+
+  /** Stores a volume's map durably. Resolves with its index here; rejects if there is no room or the device fails. */
+  async putVolume(volume: StoredVolume): Promise<number> {
+    await this.admission();
+    try {
+      let index = this.volumes.findIndex((known) => known?.id === volume.id);
+      if (index < 0) index = this.volumes.indexOf(undefined);
+      if (index < 0) return -ENOSPC;
+      const page = new Uint8Array(PAGE_BYTES);
+      encodeVolume(page, index, this.superblock.deviceId, this.journal.lastSequence, volume);
+      const sectors = Math.ceil(PAGE_BYTES / VOLUME_CHUNK_BYTES) + 1;
+      while (this.journal.batch.sectorsLeft < sectors) {
+        this.journal.submit();
+        await new Promise<void>((resolve) => this.roomCallbacks.push(resolve));
+      }
+      const { journal } = this;
+      for (let at = 0; at < PAGE_BYTES; at += VOLUME_CHUNK_BYTES) journal.batch.addVolume(index, page, at);
+      this.volumes[index] = volume;
+      this.marks[index] ??= { generation: volume.generation, flushNumber: 0 };
+      this.changedVolumes.add(index);
+      const result = await new Promise<number>((proceed) => {
+        journal.whenSynced(journal.batch.sequence, { proceed });
+        journal.submit();
+      });
+      return result < 0 ? result : index;
+    } finally {
+      this.endModification();
+    }
+  }
+
+  /** Waits until modifications are admitted, and counts as one. */
+  private async admission(): Promise<void> {
+    while (this.holding) await new Promise<void>((resolve) => this.afterHold.push(resolve));
+    if (this.journal.freePages < 8) {
+      this.beginCheckpoint();
+      await this.admission();
+      return;
+    }
+    this.modifying += 1;
+  }
+
+  private readonly afterHold: (() => void)[] = [];
+
+  // ---------------------------------------------------------------- checkpoints
+
+  private beginCheckpoint(): void {
+    this.holding = true;
+    if (this.checkpointing) return;
+    this.checkpointing = true;
+    void this.runCheckpoint('half').catch((error: unknown) => {
+      throw error;
+    });
+  }
+
+  /** Brings the tree up to date, with everything held. @internal */
+  async runCheckpoint(evict: 'half' | 'all'): Promise<void> {
+    this.holding = true;
+    this.checkpointing = true;
+    if (this.modifying > 0) {
+      await new Promise<void>((resolve) => {
+        this.onQuiet = resolve;
+      });
+    }
+    await this.checkpoint(evict);
+    this.checkpointing = false;
+    if (this.closed) return;
+    this.holding = false;
+    const resolvers = this.afterHold.splice(0);
+    for (const resolve of resolvers) resolve();
+    this.releaseHeld();
+    this.retryTables();
+  }
+
+  private releaseHeld(): void {
+    const held = this.held.splice(0);
+    for (const op of held) this.modify(op);
+  }
+
+  /** Takes slots out of the activity log: the least recently used half, or all. @internal */
+  evict(which: 'half' | 'all'): void {
+    const byUse = this.activeSlots.slice().sort((one, other) => this.lastUse[other] - this.lastUse[one]);
+    const kept = which === 'all' ? 0 : Math.min(byUse.length, ACTIVE_SLOTS_MAX / 2);
+    for (const slot of byUse.slice(kept)) this.lastUse[slot] = 0;
+    this.activeSlots = byUse.slice(0, kept);
+  }
+
+  /** Everything that was young is in the tree, which a sync has covered. @internal */
+  forgetYoung(): void {
+    this.youngSequence.clear();
+    this.tables.young.fill(0);
+  }
+
+  /** A device that cannot keep its promises takes no more modifications. @internal */
+  fail(result: number): void {
+    if (this.failure !== 0) return;
+    this.failure = result < 0 ? result : -EIO;
+    this.onDamage('a flush or a write of the journal has failed: the device takes no more writes');
+    const stuck = [...this.held.splice(0), ...this.waitingForRoom.splice(0), ...this.waitingForAge.splice(0)];
+    for (const op of stuck) this.finish(op, this.failure);
+    for (const token of [...this.flushTokens.splice(0)]) this.completions.defer(token, this.failure);
+    for (const callback of this.flushCallbacks.splice(0)) callback(this.failure);
+    if (this.flushing && this.unjournaled.length > 0) {
+      this.unjournaled = [];
+      this.endFlush(this.failure);
+    }
+  }
+
+  // ---------------------------------------------------------------- ends
+
+  private finish(op: StoreOp, result: number): void {
+    const { token, resultFlags } = op;
+    if (op.page >= 0) {
+      this.tables.unpin(op.page);
+      if (this.slots.states[this.tables.slotAt(op.page)] === SLOT_FREE && !this.tables.pinned(op.page)) {
+        this.tables.forget(this.tables.slotAt(op.page));
+      }
+    }
+    if (op.area >= 0) this.freeAreas.push(op.area);
+    if (op.admitted) {
+      if (op.slot >= 0) this.busy[op.slot] -= 1;
+      this.reservedBlocks -= op.blocks;
+    }
+    const { admitted } = op;
+    this.running -= 1;
+    this.freeOps.push(op);
+    if (this.entered > 0 && resultFlags === 0) this.completions.defer(token, result);
+    else this.completions.finish(token, result, resultFlags);
+    if (this.waitingForArea.length > 0 && this.freeAreas.length > 0) {
+      this.startTransfer(this.waitingForArea.shift() as StoreOp);
+    }
+    if (this.waitingForTable.length > 0) this.retryTables();
+    if (admitted) this.endModification();
+  }
+
+  private endModification(): void {
+    this.modifying -= 1;
+    if (this.modifying > 0 || this.onQuiet === null) return;
+    const resolve = this.onQuiet;
+    this.onQuiet = null;
+    resolve();
+  }
+
+  /** Whether modifications have been refused since a failure. */
+  get failed(): boolean {
+    return this.failure !== 0;
+  }
+
+  /** Gives up the handlers and the device; nothing may be in flight. @internal */
+  dispose(): void {
+    this.closed = true;
+    this.holding = true;
+    this.journal.close();
+    this.io.close();
+    this.completions.unregister(this.dataToken);
+    this.completions.unregister(this.tableToken);
+    this.device.close();
+  }
+}
+
+/** Position of a device among the members of its group. */
+function memberOf(volume: StoredVolume, deviceId: string): number {
+  for (const group of volume.groups) {
+    const position = group.findIndex((member) => member.deviceId === deviceId);
+    if (position >= 0) return position;
+  }
+  return 0;
+}
+
+function bitCount(value: number): number {
+  let bits = value - ((value >>> 1) & 0x55555555);
+  bits = (bits & 0x33333333) + ((bits >>> 2) & 0x33333333);
+  return Math.imul((bits + (bits >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
+}

@@ -1,0 +1,128 @@
+/**
+ * The slots of a device in memory: which segment lies in which, found by volume and stripe.
+ *
+ * Fields are kept in arrays of numbers, about 50 bytes a slot, so that a million slots cost little. Of what the format has
+ * for a slot, the fields that are reserved are zero and not kept.
+ */
+
+import { SLOT_FREE, SLOT_USED } from './format.js';
+
+/** The segment is in the activity log, or was when the device was last open: content and entries may differ. */
+export const SLOT_FLAG_DOUBT = 1;
+/** The block table has a page on the device. */
+export const SLOT_FLAG_TABLE = 2;
+/** That page is in the second place. */
+export const SLOT_FLAG_PLACE = 4;
+/** Reserved: copies of the segment may differ. */
+export const SLOT_FLAG_REPLICA_DIRTY = 8;
+/** All flags that version 1 knows. */
+export const SLOT_FLAGS_KNOWN = 15;
+
+const EMPTY = -1;
+
+export class SlotTable {
+  readonly states: Uint8Array;
+  readonly flags: Uint8Array;
+  /** Index of the volume on this device. */
+  readonly volumes: Uint16Array;
+  readonly members: Uint8Array;
+  readonly stripes: Float64Array;
+  readonly generations: Float64Array;
+  readonly flushNumbers: Float64Array;
+  readonly tableChecksums: Uint32Array;
+  readonly slots: number;
+  private used = 0;
+  /** Slots by hash of volume and stripe, with open addressing. */
+  private readonly buckets: Int32Array;
+  private readonly mask: number;
+  /** Free slots are found from here on. */
+  private next = 0;
+
+  constructor(slots: number) {
+    this.slots = slots;
+    this.states = new Uint8Array(slots);
+    this.flags = new Uint8Array(slots);
+    this.volumes = new Uint16Array(slots);
+    this.members = new Uint8Array(slots);
+    this.stripes = new Float64Array(slots);
+    this.generations = new Float64Array(slots);
+    this.flushNumbers = new Float64Array(slots);
+    this.tableChecksums = new Uint32Array(slots);
+    let size = 16;
+    while (size < slots * 1.5) size *= 2;
+    this.buckets = new Int32Array(size).fill(EMPTY);
+    this.mask = size - 1;
+  }
+
+  get usedSlots(): number {
+    return this.used;
+  }
+
+  get freeSlots(): number {
+    return this.slots - this.used;
+  }
+
+  private bucketOf(volume: number, stripe: number): number {
+    // Multiplicative hashing (Knuth, TAOCP volume 3, 6.4), of the two words of a stripe's number and the volume.
+    const high = Math.floor(stripe / 2 ** 32);
+    const mixed = Math.imul(stripe | 0, 0x9e3779b1) ^ Math.imul(volume + 1 + high * 31, 0x85ebca6b);
+    return (mixed ^ (mixed >>> 15)) & this.mask;
+  }
+
+  /** The slot of a segment, or -1. */
+  find(volume: number, stripe: number): number {
+    const { buckets, mask, stripes, volumes } = this;
+    for (let bucket = this.bucketOf(volume, stripe); ; bucket = (bucket + 1) & mask) {
+      const slot = buckets[bucket];
+      if (slot === EMPTY) return -1;
+      if (stripes[slot] === stripe && volumes[slot] === volume) return slot;
+    }
+  }
+
+  /** A free slot that `usable` accepts, or -1. Searches on from where it found the last one. */
+  findFree(usable: (slot: number) => boolean): number {
+    for (let tried = 0; tried < this.slots; tried += 1) {
+      const slot = this.next;
+      this.next = slot + 1 === this.slots ? 0 : slot + 1;
+      if (this.states[slot] === SLOT_FREE && usable(slot)) return slot;
+    }
+    return -1;
+  }
+
+  /** Gives a free slot to a segment. */
+  assign(slot: number, volume: number, stripe: number, member: number): void {
+    if (this.states[slot] !== SLOT_FREE) throw new Error(`slot ${slot} is given away twice`);
+    this.states[slot] = SLOT_USED;
+    this.flags[slot] = 0;
+    this.volumes[slot] = volume;
+    this.members[slot] = member;
+    this.stripes[slot] = stripe;
+    this.generations[slot] = 0;
+    this.flushNumbers[slot] = 0;
+    this.tableChecksums[slot] = 0;
+    this.used += 1;
+    let bucket = this.bucketOf(volume, stripe);
+    while (this.buckets[bucket] !== EMPTY) bucket = (bucket + 1) & this.mask;
+    this.buckets[bucket] = slot;
+  }
+
+  /** Takes a slot back. */
+  free(slot: number): void {
+    if (this.states[slot] !== SLOT_USED) throw new Error(`slot ${slot} is given back twice`);
+    const { buckets, mask } = this;
+    let hole = this.bucketOf(this.volumes[slot], this.stripes[slot]);
+    while (buckets[hole] !== slot) hole = (hole + 1) & mask;
+    // What follows may have been pushed on by the one that goes: move it up (TAOCP volume 3, 6.4, algorithm R).
+    for (let bucket = (hole + 1) & mask; buckets[bucket] !== EMPTY; bucket = (bucket + 1) & mask) {
+      const moved = buckets[bucket];
+      const home = this.bucketOf(this.volumes[moved], this.stripes[moved]);
+      if (((bucket - home) & mask) < ((bucket - hole) & mask)) continue;
+      buckets[hole] = moved;
+      hole = bucket;
+    }
+    buckets[hole] = EMPTY;
+    this.states[slot] = SLOT_FREE;
+    this.flags[slot] = 0;
+    this.used -= 1;
+  }
+}

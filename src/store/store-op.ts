@@ -1,0 +1,67 @@
+/** Operations of a segment store, made once and used again. */
+
+import type { JournalWaiter } from './journal-writer.js';
+
+export const OP_READ = 0;
+export const OP_WRITE = 1;
+export const OP_ZERO = 2;
+export const OP_ALLOCATE = 3;
+export const OP_ACCEPT = 4;
+export const OP_POISON = 5;
+export const OP_RELEASE = 6;
+export const OP_ENTRIES = 7;
+
+/** What an operation waits for. */
+export const WAIT_NOTHING = 0;
+/** Its slot's intent, or allocation, to be durable. */
+export const WAIT_INTENT = 1;
+/** The journal to have its records: it ends then. */
+export const WAIT_RECORDS = 2;
+/** The journal to be durable. */
+export const WAIT_DURABLE = 3;
+/** Freed slots to be usable again. */
+export const WAIT_SPACE = 4;
+
+export class StoreOp implements JournalWaiter {
+  readonly index: number;
+  kind = OP_READ;
+  volume = 0;
+  stripe = 0;
+  slot = -1;
+  block = 0;
+  blocks = 0;
+  memory = 0;
+  source = -1;
+  /** Where a copy of the entries goes. */
+  target: Uint32Array | null = null;
+  sourceBytes = 0;
+  stampLow = 0;
+  stampHigh = 0;
+  flags = 0;
+  release = false;
+  token = 0;
+  /** Pinned page of the table cache, -1 for none. */
+  page = -1;
+  /** Place for checksums, -1 for none. */
+  area = -1;
+  /** First and last plus one of the blocks that are read from the device. */
+  from = 0;
+  to = 0;
+  waiting = WAIT_NOTHING;
+  result = 0;
+  resultFlags = 0;
+  /** Next block whose record has not been written. */
+  next = 0;
+  /** Whether it counts as a modification in progress. */
+  admitted = false;
+  private readonly handler: (op: StoreOp, result: number) => void;
+
+  constructor(index: number, handler: (op: StoreOp, result: number) => void) {
+    this.index = index;
+    this.handler = handler;
+  }
+
+  proceed(result: number): void {
+    this.handler(this, result);
+  }
+}

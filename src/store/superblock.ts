@@ -1,0 +1,227 @@
+/**
+ * The superblock: what a device is. It exists twice, in the first page and in the last whole one, and both are written one after
+ * the other with a flush between, so one of them is always whole.
+ *
+ * It changes only when a device is opened, closed or relabelled: what changes all the time is found through the root.
+ */
+
+import { StrakeError } from '../core/errors.js';
+import { BLOCK_BYTES } from '../core/limits.js';
+import {
+  CHECKSUM_CRC32C,
+  computeLayout,
+  ENTRY_BYTES,
+  FORMAT_VERSION,
+  getId,
+  getUint64,
+  type Layout,
+  NO_ID,
+  PAGE_BYTES,
+  putId,
+  putUint64,
+  SUPERBLOCK_MAGIC,
+  viewOf,
+} from './format.js';
+
+/** Computes a CRC32C. */
+export type Checksum = (bytes: Uint8Array) => number;
+
+export interface Superblock {
+  /** Counts writes of superblocks: the higher one is the newer. */
+  readonly sequence: number;
+  readonly deviceId: string;
+  readonly clusterId: string;
+  /** A name for people, at most 63 bytes. */
+  readonly label: string;
+  /** Features without which the device must not be opened, or not for writing, or which do not matter. */
+  readonly incompatible: number;
+  readonly readOnlyCompatible: number;
+  readonly compatible: number;
+  readonly logicalBlockBytes: number;
+  readonly physicalBlockBytes: number;
+  readonly atomicWriteBytes: number;
+  /** Counts openings for writing. */
+  readonly incarnation: number;
+  /** `DEVICE_*`. */
+  readonly state: number;
+  /** Milliseconds since 1970. */
+  readonly formattedMs: number;
+  readonly layout: Layout;
+}
+
+/** Features by bit, so that an unknown one can be refused and a known one be named. None is defined yet. */
+export const INCOMPATIBLE_FEATURES: readonly string[] = [];
+export const READ_ONLY_FEATURES: readonly string[] = [];
+
+const AT_VERSION = 8;
+const AT_CHECKSUM = 12;
+const AT_SEQUENCE = 16;
+const AT_DEVICE = 24;
+const AT_CLUSTER = 40;
+const AT_INCOMPATIBLE = 56;
+const AT_READ_ONLY = 64;
+const AT_COMPATIBLE = 72;
+const AT_SIZE = 80;
+const AT_LOGICAL = 88;
+const AT_PHYSICAL = 92;
+const AT_ATOMIC = 96;
+const AT_BLOCK = 100;
+const AT_SLOT = 104;
+const AT_CHECKSUM_TYPE = 108;
+const AT_ENTRY = 112;
+const AT_STATE = 116;
+/** Identifier of the key that contents are encrypted with: reserved. */
+const AT_KEY = 120;
+const AT_SLOTS = 136;
+const AT_OFFSETS = 144;
+const AT_INCARNATION = 216;
+const AT_FORMATTED = 224;
+const AT_LABEL = 232;
+const LABEL_BYTES = 64;
+const END = AT_LABEL + LABEL_BYTES;
+
+/** The fields of a layout, in the order in which they are stored. */
+const OFFSETS = [
+  'rootOffset',
+  'volumesOffset',
+  'directoryOffset',
+  'slotTableOffset',
+  'blockTableOffset',
+  'journalOffset',
+  'journalPages',
+  'dataOffset',
+  'copyOffset',
+] as const satisfies readonly (keyof Layout)[];
+
+/** Writes a superblock into a page. */
+export function encodeSuperblock(superblock: Superblock, page: Uint8Array, checksum: Checksum): void {
+  const { layout } = superblock;
+  const view = viewOf(page);
+  page.fill(0);
+  page.set(SUPERBLOCK_MAGIC, 0);
+  view.setUint32(AT_VERSION, FORMAT_VERSION, true);
+  putUint64(view, AT_SEQUENCE, superblock.sequence);
+  putId(view, AT_DEVICE, superblock.deviceId);
+  putId(view, AT_CLUSTER, superblock.clusterId);
+  putUint64(view, AT_INCOMPATIBLE, superblock.incompatible);
+  putUint64(view, AT_READ_ONLY, superblock.readOnlyCompatible);
+  putUint64(view, AT_COMPATIBLE, superblock.compatible);
+  putUint64(view, AT_SIZE, layout.sizeBytes);
+  view.setUint32(AT_LOGICAL, superblock.logicalBlockBytes, true);
+  view.setUint32(AT_PHYSICAL, superblock.physicalBlockBytes, true);
+  view.setUint32(AT_ATOMIC, superblock.atomicWriteBytes, true);
+  view.setUint32(AT_BLOCK, BLOCK_BYTES, true);
+  view.setUint32(AT_SLOT, layout.slotBytes, true);
+  view.setUint32(AT_CHECKSUM_TYPE, CHECKSUM_CRC32C, true);
+  view.setUint32(AT_ENTRY, ENTRY_BYTES, true);
+  view.setUint32(AT_STATE, superblock.state, true);
+  putId(view, AT_KEY, NO_ID);
+  putUint64(view, AT_SLOTS, layout.slots);
+  OFFSETS.forEach((name, index) => {
+    putUint64(view, AT_OFFSETS + 8 * index, layout[name]);
+  });
+  putUint64(view, AT_INCARNATION, superblock.incarnation);
+  putUint64(view, AT_FORMATTED, superblock.formattedMs);
+  page.set(new TextEncoder().encode(superblock.label).subarray(0, LABEL_BYTES - 1), AT_LABEL);
+  view.setUint32(AT_CHECKSUM, checksum(page), true);
+}
+
+/** Whether a page begins as a superblock does, whatever else it holds. */
+export function looksLikeSuperblock(page: Uint8Array): boolean {
+  return SUPERBLOCK_MAGIC.every((byte, index) => page[index] === byte);
+}
+
+/** Why a page is not a superblock that can be used: damaged, or of another version or with unknown features. */
+export class SuperblockProblem extends Error {
+  /** Whether it may be a superblock of a format that this version does not know. */
+  readonly foreign: boolean;
+
+  constructor(message: string, foreign: boolean) {
+    super(message);
+    this.foreign = foreign;
+  }
+}
+
+/** Reads a superblock. Throws a `SuperblockProblem`. The page is unchanged afterwards. */
+export function decodeSuperblock(page: Uint8Array, checksum: Checksum): Superblock {
+  if (!looksLikeSuperblock(page)) throw new SuperblockProblem('it has no superblock', false);
+  const copy = page.slice();
+  const view = viewOf(copy);
+  const stored = view.getUint32(AT_CHECKSUM, true);
+  view.setUint32(AT_CHECKSUM, 0, true);
+  if (checksum(copy) !== stored) throw new SuperblockProblem('its checksum does not match', false);
+  const version = view.getUint32(AT_VERSION, true);
+  if (version !== FORMAT_VERSION) {
+    throw new SuperblockProblem(`it has format version ${version}, and this program knows ${FORMAT_VERSION}`, true);
+  }
+  try {
+    return decodeFields(view, copy);
+  } catch (error) {
+    if (error instanceof SuperblockProblem) throw error;
+    throw new SuperblockProblem((error as Error).message, false);
+  }
+}
+
+function decodeFields(view: DataView, page: Uint8Array): Superblock {
+  const word = (at: number) => view.getUint32(at, true);
+  const kinds: readonly (readonly [string, number, number])[] = [
+    ['checksum', word(AT_CHECKSUM_TYPE), CHECKSUM_CRC32C],
+    ['entry size', word(AT_ENTRY), ENTRY_BYTES],
+    ['block size', word(AT_BLOCK), BLOCK_BYTES],
+  ];
+  for (const [name, value, known] of kinds) {
+    if (value !== known) throw new SuperblockProblem(`its ${name} is ${value}, and this program knows ${known}`, true);
+  }
+  if (getId(view, AT_KEY) !== NO_ID) throw new SuperblockProblem('it is encrypted', true);
+  for (let at = END; at < PAGE_BYTES; at += 4) {
+    if (word(at) !== 0) throw new SuperblockProblem(`its reserved byte ${at} is not zero`, true);
+  }
+  const layout = computeLayout(getUint64(view, AT_SIZE), word(AT_SLOT));
+  if (getUint64(view, AT_SLOTS) !== layout.slots) throw new SuperblockProblem('its number of slots is wrong', false);
+  OFFSETS.forEach((name, index) => {
+    const value = getUint64(view, AT_OFFSETS + 8 * index);
+    if (value !== layout[name]) {
+      throw new SuperblockProblem(`its ${name} is ${value} and has to be ${layout[name]}`, false);
+    }
+  });
+  const label = page.subarray(AT_LABEL, AT_LABEL + LABEL_BYTES);
+  return {
+    sequence: getUint64(view, AT_SEQUENCE),
+    deviceId: getId(view, AT_DEVICE),
+    clusterId: getId(view, AT_CLUSTER),
+    label: new TextDecoder().decode(label.subarray(0, label.indexOf(0))),
+    incompatible: getUint64(view, AT_INCOMPATIBLE),
+    readOnlyCompatible: getUint64(view, AT_READ_ONLY),
+    compatible: getUint64(view, AT_COMPATIBLE),
+    logicalBlockBytes: word(AT_LOGICAL),
+    physicalBlockBytes: word(AT_PHYSICAL),
+    atomicWriteBytes: word(AT_ATOMIC),
+    incarnation: getUint64(view, AT_INCARNATION),
+    state: word(AT_STATE),
+    formattedMs: getUint64(view, AT_FORMATTED),
+    layout,
+  };
+}
+
+function unknownBits(bits: number, known: readonly string[]): number[] {
+  const unknown: number[] = [];
+  for (let bit = known.length; bit < 53; bit += 1) if (Math.floor(bits / 2 ** bit) % 2 === 1) unknown.push(bit);
+  return unknown;
+}
+
+/** Throws `ERR_STRAKE_UNKNOWN_FEATURE`, naming the bits, if the device cannot be opened as wanted. */
+export function checkFeatures(superblock: Superblock, readOnly: boolean, path: string): void {
+  const name = (kind: string, bits: readonly number[]) => bits.map((bit) => `${kind} feature ${bit}`).join(', ');
+  const incompatible = unknownBits(superblock.incompatible, INCOMPATIBLE_FEATURES);
+  if (incompatible.length > 0) {
+    const what = name('incompatible', incompatible);
+    throw new StrakeError('UNKNOWN_FEATURE', `${path} uses ${what}, which this program does not know`);
+  }
+  const writing = unknownBits(superblock.readOnlyCompatible, READ_ONLY_FEATURES);
+  if (writing.length > 0 && !readOnly) {
+    const what = name('read-only-compatible', writing);
+    throw new StrakeError('UNKNOWN_FEATURE', `${path} uses ${what}, which this program does not know`, {
+      remedy: 'Open it read-only, or use a newer version of Strake.',
+    });
+  }
+}

@@ -1,0 +1,159 @@
+/**
+ * Block tables in memory: a bounded number of pages, each the table of one slot as it lies on the device.
+ *
+ * A page that is *pinned* is in use by operations, one that is *changed* holds entries that the tree on the device does not:
+ * neither is given up. Any other may be, the longest unused first, by the clock algorithm (Corbató, 1968).
+ */
+
+import type { Memory } from '../ports/memory.js';
+import { ENTRY_WORDS } from '../ports/segments.js';
+import { PAGE_BYTES, TABLE_ENTRIES } from './format.js';
+
+const NONE = -1;
+/** Words of a set of blocks. */
+export const BLOCK_SET_WORDS = TABLE_ENTRIES / 32;
+
+export class TableCache {
+  /** All pages as words. Entry of block b in page p: from `p * 1024 + 4 * b` on. */
+  readonly words: Uint32Array;
+  readonly pages: number;
+  /** By page: the blocks whose entries are not in the journal yet. */
+  readonly pending: Int32Array;
+  /** By page: the blocks whose first write no flush is known to have covered. */
+  readonly young: Int32Array;
+  private readonly memoryStart: number;
+  /** By slot. */
+  private readonly pageOf: Int32Array;
+  private readonly slotOf: Int32Array;
+  private readonly pins: Uint32Array;
+  private readonly changed: Uint8Array;
+  private readonly used: Uint8Array;
+  private hand = 0;
+
+  static memoryBytes(pages: number): number {
+    return pages * PAGE_BYTES;
+  }
+
+  /** `memoryStart` is a page of the arena from which `pages` pages are free to use. */
+  constructor(memory: Memory, memoryStart: number, pages: number, slots: number) {
+    const { buffer, byteOffset } = memory.bytes;
+    this.memoryStart = memoryStart;
+    this.pages = pages;
+    this.words = new Uint32Array(buffer, byteOffset + memoryStart, pages * (PAGE_BYTES / 4));
+    this.pending = new Int32Array(pages * BLOCK_SET_WORDS);
+    this.young = new Int32Array(pages * BLOCK_SET_WORDS);
+    this.pageOf = new Int32Array(slots).fill(NONE);
+    this.slotOf = new Int32Array(pages).fill(NONE);
+    this.pins = new Uint32Array(pages);
+    this.changed = new Uint8Array(pages);
+    this.used = new Uint8Array(pages);
+  }
+
+  /** The page of a slot's table, or -1. */
+  find(slot: number): number {
+    const page = this.pageOf[slot];
+    if (page !== NONE) this.used[page] = 1;
+    return page;
+  }
+
+  slotAt(page: number): number {
+    return this.slotOf[page];
+  }
+
+  /** Where a page lies in the arena. */
+  memoryOf(page: number): number {
+    return this.memoryStart + page * PAGE_BYTES;
+  }
+
+  /** First word of an entry. */
+  wordOf(page: number, block: number): number {
+    return page * (PAGE_BYTES / 4) + block * ENTRY_WORDS;
+  }
+
+  /** Takes a page for a slot that has none, with undefined content. Returns -1 if all pages are in use. */
+  take(slot: number): number {
+    for (let tried = 0; tried < 2 * this.pages; tried += 1) {
+      const page = this.hand;
+      this.hand = page + 1 === this.pages ? 0 : page + 1;
+      if (this.pins[page] > 0 || this.changed[page] === 1) continue;
+      if (this.used[page] === 1) {
+        this.used[page] = 0;
+        continue;
+      }
+      this.drop(page);
+      this.pageOf[slot] = page;
+      this.slotOf[page] = slot;
+      this.used[page] = 1;
+      return page;
+    }
+    return NONE;
+  }
+
+  clear(page: number): void {
+    const start = page * (PAGE_BYTES / 4);
+    this.words.fill(0, start, start + PAGE_BYTES / 4);
+  }
+
+  private drop(page: number): void {
+    const slot = this.slotOf[page];
+    if (slot !== NONE) this.pageOf[slot] = NONE;
+    this.slotOf[page] = NONE;
+    this.changed[page] = 0;
+    this.used[page] = 0;
+    this.pending.fill(0, page * BLOCK_SET_WORDS, (page + 1) * BLOCK_SET_WORDS);
+    this.young.fill(0, page * BLOCK_SET_WORDS, (page + 1) * BLOCK_SET_WORDS);
+  }
+
+  /** Forgets a slot's table, which nobody uses. */
+  forget(slot: number): void {
+    const page = this.pageOf[slot];
+    if (page !== NONE) this.drop(page);
+  }
+
+  pin(page: number): void {
+    this.pins[page] += 1;
+  }
+
+  unpin(page: number): void {
+    if (this.pins[page] === 0) throw new Error(`the block table in page ${page} was let go of twice`);
+    this.pins[page] -= 1;
+  }
+
+  pinned(page: number): boolean {
+    return this.pins[page] > 0;
+  }
+
+  setChanged(page: number): void {
+    this.changed[page] = 1;
+  }
+
+  /** The pages that hold entries which the tree on the device does not. */
+  changedPages(): number[] {
+    const list: number[] = [];
+    for (let page = 0; page < this.pages; page += 1) if (this.changed[page] === 1) list.push(page);
+    return list;
+  }
+
+  setClean(page: number): void {
+    this.changed[page] = 0;
+  }
+}
+
+/** Whether a block is in a page's set. */
+export function inSet(set: Int32Array, page: number, block: number): boolean {
+  return (set[page * BLOCK_SET_WORDS + (block >>> 5)] & (1 << (block & 31))) !== 0;
+}
+
+export function addToSet(set: Int32Array, page: number, block: number): void {
+  set[page * BLOCK_SET_WORDS + (block >>> 5)] |= 1 << (block & 31);
+}
+
+export function clearSet(set: Int32Array, page: number): void {
+  set.fill(0, page * BLOCK_SET_WORDS, (page + 1) * BLOCK_SET_WORDS);
+}
+
+/** Whether a page's set has any block from `first` on, `count` of them. */
+export function meetsSet(set: Int32Array, page: number, first: number, count: number): boolean {
+  for (let block = first; block < first + count; block += 1) if (inSet(set, page, block)) return true;
+  return false;
+}

@@ -1,0 +1,158 @@
+/** One volume's part of a store, as the volume engine sees it. */
+
+import { deviceError } from '../core/errno.js';
+import type { CompletionPort } from '../ports/completion.js';
+import { ENTRY_WORDS, type SegmentMember, type SegmentState } from '../ports/segments.js';
+import { SLOT_FREE, slotBlocks, TABLE_ENTRIES } from './format.js';
+import type { SegmentStore } from './segment-store.js';
+import { SLOT_FLAG_DOUBT } from './slot-table.js';
+import { OP_ACCEPT, OP_POISON } from './store-op.js';
+
+export class VolumeMember implements SegmentMember {
+  readonly deviceId: string;
+  readonly segmentBytes: number;
+  readonly incarnation: number;
+  /** Stamps begin with a generation that no member has seen, so none is ever met again. */
+  readonly stampMax = { low: 0, high: 0 };
+  private readonly store: SegmentStore;
+  private readonly volume: number;
+  private readonly completions: CompletionPort;
+  private readonly token: number;
+  private readonly pending: ((result: number) => void)[] = [];
+  private readonly freeTags: number[] = [];
+
+  /** `volume`: index of the volume in the store. */
+  constructor(completions: CompletionPort, store: SegmentStore, volume: number) {
+    const { superblock } = store;
+    this.completions = completions;
+    this.store = store;
+    this.volume = volume;
+    this.deviceId = superblock.deviceId;
+    this.segmentBytes = superblock.layout.slotBytes;
+    this.incarnation = superblock.incarnation;
+    this.token = completions.register({ complete: (tag, result) => this.end(tag, result) });
+  }
+
+  private end(tag: number, result: number): void {
+    this.freeTags.push(tag);
+    this.pending[tag](result);
+  }
+
+  private promise(begin: (token: number) => void): Promise<number> {
+    return new Promise((resolve) => {
+      const tag = this.freeTags.pop() ?? this.pending.length;
+      this.pending[tag] = resolve;
+      begin(this.token + tag);
+    });
+  }
+
+  get outstanding(): number {
+    return this.store.outstanding;
+  }
+
+  fence(): number {
+    return this.store.fence();
+  }
+
+  has(stripe: number): boolean {
+    return this.store.has(this.volume, stripe);
+  }
+
+  allocate(stripe: number, token: number): void {
+    this.store.allocate(this.volume, stripe, token);
+  }
+
+  read(stripe: number, block: number, blocks: number, memory: number, token: number): void {
+    this.store.read(this.volume, stripe, block, blocks, memory, token);
+  }
+
+  write(
+    stripe: number,
+    block: number,
+    blocks: number,
+    memory: number,
+    source: number,
+    stampLow: number,
+    stampHigh: number,
+    flags: number,
+    token: number,
+  ): void {
+    this.store.write(this.volume, stripe, block, blocks, memory, source, stampLow, stampHigh, flags, token);
+  }
+
+  zero(
+    stripe: number,
+    block: number,
+    blocks: number,
+    release: boolean,
+    stampLow: number,
+    stampHigh: number,
+    flags: number,
+    token: number,
+  ): void {
+    this.store.zero(this.volume, stripe, block, blocks, release, stampLow, stampHigh, flags, token);
+  }
+
+  flush(token: number): void {
+    this.store.flush(token);
+  }
+
+  mark(generation: number, flushNumber: number): void {
+    this.store.marks[this.volume] = { generation, flushNumber };
+  }
+
+  *segments(): Iterable<SegmentState> {
+    const { slots } = this.store;
+    for (let slot = 0; slot < slots.slots; slot += 1) {
+      if (slots.states[slot] === SLOT_FREE || slots.volumes[slot] !== this.volume) continue;
+      yield {
+        stripe: slots.stripes[slot],
+        generation: slots.generations[slot],
+        flushNumber: slots.flushNumbers[slot],
+        dirty: (slots.flags[slot] & SLOT_FLAG_DOUBT) !== 0,
+      };
+    }
+  }
+
+  /** The volume's copies agree: nothing of it is in doubt any more. */
+  reconciled(): void {
+    const { slots } = this.store;
+    for (let slot = 0; slot < slots.slots; slot += 1) {
+      if (slots.states[slot] === SLOT_FREE || slots.volumes[slot] !== this.volume) continue;
+      if ((slots.flags[slot] & SLOT_FLAG_DOUBT) === 0) continue;
+      slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
+      this.store.changedSlots.add(slot);
+    }
+  }
+
+  async entries(stripe: number): Promise<Uint32Array> {
+    const words = new Uint32Array(TABLE_ENTRIES * ENTRY_WORDS);
+    const result = await this.promise((token) => this.store.entries(this.volume, stripe, words, token));
+    if (result < 0) throw deviceError(-result, `reading the block table of segment ${stripe}`);
+    return words.subarray(0, slotBlocks(this.store.superblock.layout) * ENTRY_WORDS);
+  }
+
+  async settle(
+    stripe: number,
+    block: number,
+    how: 'accept' | 'poison',
+    stampLow: number,
+    stampHigh: number,
+  ): Promise<void> {
+    const kind = how === 'accept' ? OP_ACCEPT : OP_POISON;
+    const result = await this.promise((token) =>
+      this.store.settle(kind, this.volume, stripe, block, stampLow, stampHigh, token),
+    );
+    if (result < 0) throw deviceError(-result, `settling block ${block} of segment ${stripe}`);
+  }
+
+  async release(stripe: number): Promise<void> {
+    const result = await this.promise((token) => this.store.release(this.volume, stripe, token));
+    if (result < 0) throw deviceError(-result, `giving back segment ${stripe}`);
+  }
+
+  /** Gives up the handler; nothing may be in flight. */
+  close(): void {
+    this.completions.unregister(this.token);
+  }
+}

@@ -1,0 +1,228 @@
+/** A segment store on a simulated disk, with a model of what each of its sectors may hold. */
+
+import { BLOCK_SUSPECT, ENTRY_FLAGS, ENTRY_WORDS } from '#strake/ports/segments.js';
+import { SimDevice } from '#strake/sim/device.js';
+import { SimDisk } from '#strake/sim/disk.js';
+import { SimLoop } from '#strake/sim/loop.js';
+import { SimRandom } from '#strake/sim/random.js';
+import { formatDevice, type OpenedStore, openStore, type RecoveryReport } from '#strake/store/open-store.js';
+import type { StoredVolume } from '#strake/store/pages.js';
+import { STORE_MEMORY_BYTES, type StorePorts } from '#strake/store/segment-store.js';
+import { VolumeMember } from '#strake/store/volume-member.js';
+
+export const BLOCK = 4096;
+export const SECTOR = 512;
+export const SLOT = 64 << 10;
+export const SLOT_BLOCKS = SLOT / BLOCK;
+export const DEVICE_ID = 'd'.repeat(32);
+export const CLUSTER_ID = 'c'.repeat(32);
+export const VOLUME_ID = 'a'.repeat(32);
+/** Where operations find their payload. */
+const PAYLOAD = STORE_MEMORY_BYTES;
+const PAYLOADS = 64;
+/** One arena for all stores of a test: clearing it costs less than a new one. */
+const arena = new Uint8Array(new SharedArrayBuffer(PAYLOAD + PAYLOADS * SLOT));
+
+export function volumeOf(id = VOLUME_ID, deviceId = DEVICE_ID): StoredVolume {
+  return {
+    id,
+    name: 'v',
+    createdMs: 1,
+    sizeBytes: 1 << 30,
+    layout: 'single',
+    copies: 1,
+    segmentBytes: SLOT,
+    mapVersion: 1,
+    generation: 1,
+    deleted: false,
+    groups: [
+      [{ deviceId, state: 'in-sync', since: { generation: 0, flushNumber: 0 }, incarnation: 0, flushNumber: 0 }],
+    ],
+  };
+}
+
+/** A disk that holds so many slots, and a little more. */
+export function diskOf(slots: number): SimDisk {
+  return new SimDisk({ sizeBytes: (3 << 20) + slots * (SLOT + 2 * BLOCK) });
+}
+
+/** A store from its opening to the next crash or close. */
+export class SimStore {
+  readonly loop: SimLoop;
+  readonly device: SimDevice;
+  readonly ports: StorePorts;
+  opened!: OpenedStore;
+  member!: VolumeMember;
+  private readonly base: number;
+  private readonly waiting: ((result: number) => void)[] = [];
+  private readonly freePayloads: number[] = [];
+
+  constructor(disk: SimDisk, seed: number) {
+    this.loop = new SimLoop({ seed, arena });
+    this.device = new SimDevice(this.loop, disk);
+    const { loop, device } = this;
+    this.ports = { completions: loop, memory: loop, device, memoryStart: 0 };
+    this.base = loop.register({ complete: (tag, result) => this.waiting[tag](result) });
+    for (let index = PAYLOADS - 1; index >= 0; index -= 1) this.freePayloads.push(PAYLOAD + index * SLOT);
+  }
+
+  settle<T>(promise: Promise<T>): Promise<T> {
+    return this.loop.settle(promise);
+  }
+
+  format(slotBytes = SLOT): Promise<unknown> {
+    return this.settle(
+      formatDevice(this.ports, { deviceId: DEVICE_ID, clusterId: CLUSTER_ID, slotBytes, nowMs: 1_700_000_000_000 }),
+    );
+  }
+
+  /** Opens the store and attaches the volume, accepting whatever is suspect, as a volume of one copy does. */
+  async open(): Promise<RecoveryReport> {
+    this.opened = await this.settle(openStore(this.ports, { path: 'disk' }));
+    const { store } = this.opened;
+    let index = store.volumes.findIndex((volume) => volume?.id === VOLUME_ID);
+    if (index < 0) index = await this.settle(store.putVolume(volumeOf()));
+    this.member = new VolumeMember(this.loop, store, index);
+    await this.settle(this.acceptAll());
+    return this.opened.recovery;
+  }
+
+  private async acceptAll(): Promise<void> {
+    for (const { stripe, dirty } of [...this.member.segments()]) {
+      if (!dirty) continue;
+      const entries = await this.member.entries(stripe);
+      for (let block = 0; block < SLOT_BLOCKS; block += 1) {
+        if ((entries[block * ENTRY_WORDS + ENTRY_FLAGS] & BLOCK_SUSPECT) === 0) continue;
+        await this.member.settle(stripe, block, 'accept', 1, 1);
+      }
+    }
+    this.member.reconciled();
+  }
+
+  async close(): Promise<void> {
+    this.member.close();
+    await this.settle(this.opened.checkpointer.close());
+    this.opened.store.dispose();
+  }
+
+  start(begin: (token: number) => void): Promise<number> {
+    return new Promise((resolve) => {
+      begin(this.base + this.waiting.push(resolve) - 1);
+    });
+  }
+
+  allocate(stripe: number): Promise<number> {
+    return this.start((token) => this.member.allocate(stripe, token));
+  }
+
+  /** Writes blocks in which each sector holds `value` as a number, over and over. */
+  async write(stripe: number, block: number, blocks: number, value: number, flags = 0): Promise<number> {
+    const memory = this.freePayloads.pop();
+    if (memory === undefined) throw new Error('too many writes at once');
+    new Uint32Array(arena.buffer, memory, (blocks * BLOCK) / 4).fill(value);
+    const result = await this.start((token) =>
+      this.member.write(stripe, block, blocks, memory, -1, value, 1, flags, token),
+    );
+    this.freePayloads.push(memory);
+    return result;
+  }
+
+  zero(stripe: number, block: number, blocks: number, release: boolean, stamp: number): Promise<number> {
+    return this.start((token) => this.member.zero(stripe, block, blocks, release, stamp, 1, 0, token));
+  }
+
+  flush(): Promise<number> {
+    return this.start((token) => this.member.flush(token));
+  }
+
+  /** The values of the sectors of a block; -1 for one that holds no single value. A number below 0 is an error. */
+  async read(stripe: number, block: number): Promise<number[] | number> {
+    const memory = this.freePayloads.pop();
+    if (memory === undefined) throw new Error('too many reads at once');
+    const result = await this.start((token) => this.member.read(stripe, block, 1, memory, token));
+    const words = new Uint32Array(arena.buffer, memory, BLOCK / 4);
+    const values: number[] = [];
+    for (let at = 0; at < words.length; at += SECTOR / 4) {
+      const same = words.subarray(at, at + SECTOR / 4).every((word) => word === words[at]);
+      values.push(same ? words[at] : -1);
+    }
+    this.freePayloads.push(memory);
+    return result < 0 ? result : values;
+  }
+}
+
+/** One version of a block. 0 stands for zeroes; after a crash its sectors may be of several. */
+interface Version {
+  readonly value: number;
+  readonly torn: readonly number[];
+  acknowledged: boolean;
+}
+
+/** What a block may hold after a crash. */
+export class BlockModel {
+  /** In the order of their writes; the first is what a flush has covered. */
+  private readonly versions = new Map<number, Version[]>();
+
+  private of(key: number): Version[] {
+    let list = this.versions.get(key);
+    if (list === undefined) {
+      list = [{ value: 0, torn: [], acknowledged: true }];
+      this.versions.set(key, list);
+    }
+    return list;
+  }
+
+  begin(key: number, value: number): void {
+    this.of(key).push({ value, torn: [], acknowledged: false });
+  }
+
+  acknowledge(key: number, value: number): void {
+    const version = this.of(key).findLast((one) => one.value === value);
+    if (version !== undefined) version.acknowledged = true;
+  }
+
+  /** What is acknowledged now; passed to `flushed` when a flush that began now has ended. */
+  snapshot(): Map<number, number> {
+    const last = new Map<number, number>();
+    for (const [key, list] of this.versions)
+      last.set(
+        key,
+        list.findLastIndex(({ acknowledged }) => acknowledged),
+      );
+    return last;
+  }
+
+  flushed(snapshot: ReadonlyMap<number, number>, base: ReadonlyMap<number, Version[]>): void {
+    for (const [key, index] of snapshot) {
+      const list = this.of(key);
+      const version = base.get(key)?.[index];
+      const at = list.findIndex((one) => one === version);
+      if (at > 0) list.splice(0, at);
+    }
+  }
+
+  /** The versions themselves, by which `flushed` finds what the snapshot meant. */
+  copy(): Map<number, Version[]> {
+    return new Map([...this.versions].map(([key, list]) => [key, [...list]]));
+  }
+
+  keys(): number[] {
+    return [...this.versions.keys()];
+  }
+
+  /** Values that a sector may hold after the process was killed, or after the power was cut. */
+  allowed(key: number, powerCut: boolean): number[] {
+    const list = this.of(key);
+    const from = powerCut ? 0 : list.findLastIndex(({ acknowledged }) => acknowledged);
+    return list.slice(from).flatMap(({ value, torn }) => [value, ...torn]);
+  }
+
+  /** After a crash, what is there counts as durable only once it has been seen; torn sectors are kept as they are. */
+  settle(key: number, values: readonly number[]): void {
+    this.versions.set(key, [{ value: values[0], torn: values.slice(1), acknowledged: true }]);
+  }
+}
+
+export function randomOf(seed: number): SimRandom {
+  return new SimRandom(seed);
+}
