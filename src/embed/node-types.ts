@@ -1,0 +1,125 @@
+/** What a node tells of itself, and what it can be asked for. Sizes are in bytes. */
+
+import type { JobProgress, VolumeCounters, VolumeState } from '../client/volume-events.js';
+import type { MemberState } from '../client/volume-record.js';
+import type { DeviceFacts } from './facts.js';
+
+/** How to open a node. */
+export interface OpenNodeOptions {
+  /** Paths of formatted devices. */
+  readonly devices: readonly string[];
+  /** Refuses devices of other clusters; absent, all have to be of the same. */
+  readonly clusterId?: string;
+  /** Volumes that may start although these devices, which may hold newer data, are missing: device ids by volume name. */
+  readonly without?: Readonly<Record<string, readonly string[]>>;
+  /** Told of what happens. */
+  readonly onEvent?: (event: NodeEvent) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** Something that happened in a node. `text` is for people. */
+export interface NodeEvent {
+  readonly kind: string;
+  readonly text: string;
+  readonly volume?: string;
+  readonly deviceId?: string;
+}
+
+/** How to format a device. */
+export interface FormatDeviceOptions {
+  /** The path once more: formats it although it holds known data, or is a Strake device already. */
+  readonly confirm?: string;
+  /** 32 hexadecimal digits; a new cluster if absent. */
+  readonly clusterId?: string;
+  /** A name for people, at most 63 bytes. */
+  readonly label?: string;
+  /** A power of two from 64 KiB to 1 MiB, the default. */
+  readonly slotBytes?: number;
+  /** Tells what would be done, and does nothing. */
+  readonly dryRun?: boolean;
+}
+
+/** What a superblock says. */
+export interface DeviceDescription {
+  readonly path: string;
+  readonly deviceId: string;
+  readonly clusterId: string;
+  readonly label: string;
+  readonly sizeBytes: number;
+  readonly slotBytes: number;
+  readonly slots: number;
+  readonly incarnation: number;
+  /** Closed in order. */
+  readonly clean: boolean;
+  readonly formattedAt: string;
+}
+
+/** A device that a node drives. */
+export interface NodeDevice extends DeviceDescription {
+  readonly facts: DeviceFacts;
+  /** `failed`: it takes no more writes; `lost`: it answers nothing. */
+  readonly state: 'ok' | 'failed' | 'lost';
+  readonly usedSlots: number;
+  readonly recovery: {
+    readonly crashed: boolean;
+    readonly slotsInDoubt: number;
+    readonly suspectBlocks: number;
+    readonly droppedBlocks: number;
+    readonly problems: readonly string[];
+  };
+  readonly counters: { readonly checksumErrors: number; readonly tablesDamaged: number; readonly checkpoints: number };
+}
+
+/** What a new volume is to be. */
+export interface CreateVolumeOptions {
+  /** Letters, digits, `.`, `_` and `-`; at most 255 bytes. */
+  readonly name: string;
+  /** A multiple of 4096. Space is taken only by what is written. */
+  readonly sizeBytes: number;
+  readonly layout?: 'single' | 'mirror';
+  /** 2 or 3 for a mirror; 2 if absent. */
+  readonly copies?: number;
+}
+
+/** A volume as its node sees it. */
+export interface NodeVolumeStatus {
+  readonly id: string;
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly layout: 'single' | 'mirror';
+  readonly copies: number;
+  readonly createdAt: string;
+  readonly mapVersion: number;
+  readonly generation: number;
+  /** `unproven`: a device that may hold newer data is missing, so it was not started. */
+  readonly state: VolumeState | 'unproven';
+  readonly reason: string;
+  /** Bytes of slots that it takes, on all copies together. */
+  readonly allocatedBytes: number;
+  readonly groups: readonly (readonly {
+    readonly deviceId: string;
+    readonly path: string | null;
+    readonly state: MemberState;
+    readonly present: boolean;
+  }[])[];
+  readonly counters: Readonly<VolumeCounters>;
+  readonly jobs: readonly JobProgress[];
+}
+
+/** One aspect of a node's health. */
+export interface NodeCheck {
+  readonly name: string;
+  readonly state: 'ok' | 'warning' | 'critical';
+  readonly text: string;
+  /** What to do; empty if nothing. */
+  readonly remedy: string;
+}
+
+export interface NodeStatus {
+  /** The worst of the checks: `ok`, `degraded` or `critical`. */
+  readonly verdict: 'ok' | 'degraded' | 'critical';
+  readonly clusterId: string;
+  readonly checks: readonly NodeCheck[];
+  readonly devices: readonly NodeDevice[];
+  readonly volumes: readonly NodeVolumeStatus[];
+}
