@@ -101,6 +101,12 @@ export const ERRORS = {
     'A worker thread ended unexpectedly; a new one takes over its devices and exports.',
     'Try again. What was not acknowledged may or may not have been done.',
   ),
+  UNAVAILABLE: entry(
+    4,
+    true,
+    'Too few members of the volume are there, or what they hold is not known to be current; nothing is served.',
+    'Bring the missing devices back.',
+  ),
   BUSY: entry(4, true, 'All slots are taken.', 'Wait for requests to finish.'),
   TIMED_OUT: entry(4, true, 'It took too long.', 'Try again; look for what is slow.'),
   UNSUPPORTED_PLATFORM: entry(

@@ -84,6 +84,31 @@ export const NBD_EXTENTS_MAX = 256;
 export const PATCHES_MAX = 16;
 /** Modifying operations of one volume in flight: those of all NBD requests, of their chunks, and of a client's requests. */
 export const MODIFICATIONS_MAX = 6144;
+/** Members of a placement group: copies of a segment. */
+export const COPIES_MAX = 3;
+/** Reads of one volume in flight; each holds a buffer of its shard, or of a client. */
+export const VOLUME_READS_MAX = 2048;
+/** Requests of one volume in flight. */
+export const VOLUME_REQUESTS_MAX = MODIFICATIONS_MAX + VOLUME_READS_MAX;
+/** Parts in flight of all requests of a volume that had to be cut; jobs hold fewer runs of blocks than that. */
+export const VOLUME_PARTS_MAX = 1024;
+/** Parts of one such request in flight. */
+export const REQUEST_PARTS = 4;
+/** Segments that one such request passes over in one go because there is nothing to do in them. */
+export const REQUEST_SKIPS = 4096;
+/** Lists over which the operations in flight of a volume are spread by segment; a power of two. */
+export const ORDER_LISTS = 1024;
+/** Buffers for copying between the members of a volume, and their size. */
+export const COPY_BUFFERS = 4;
+export const COPY_BYTES = 1 << 20;
+/** Segments that a resync copies at the same time: without and with requests of clients in flight. */
+export const RESYNC_DEPTH = 3;
+export const RESYNC_DEPTH_BUSY = 1;
+/** How long a job that yields to clients waits before it looks again. */
+export const RESYNC_YIELD_MS = 5;
+/** Operations in flight of one volume's control work: allocation, repair, reconciling, copying. */
+export const CONTROL_CALLS_MAX = 8192;
+
 /** The most bytes that one device operation discards or zeroes. */
 export const RANGE_STEP_BYTES = 256 << 20;
 

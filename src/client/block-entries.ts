@@ -1,0 +1,68 @@
+/** Comparing what members know of blocks. Pure functions over entries as members hand them out. */
+
+import {
+  BLOCK_POISON,
+  BLOCK_SUSPECT,
+  BLOCK_VALID,
+  BLOCK_ZERO,
+  ENTRY_CHECKSUM,
+  ENTRY_FLAGS,
+  ENTRY_STAMP_HIGH,
+  ENTRY_STAMP_LOW,
+  ENTRY_WORDS,
+} from '../ports/segments.js';
+import { compareStamps, type Stamp } from './write-stamps.js';
+
+/** Entries of a segment that a member does not have. */
+export function noEntries(blocks: number): Uint32Array {
+  return new Uint32Array(blocks * ENTRY_WORDS);
+}
+
+function flagsOf(entries: Uint32Array, block: number): number {
+  return entries[block * ENTRY_WORDS + ENTRY_FLAGS];
+}
+
+export function stampOf(entries: Uint32Array, block: number): Stamp {
+  const at = block * ENTRY_WORDS;
+  return { low: entries[at + ENTRY_STAMP_LOW], high: entries[at + ENTRY_STAMP_HIGH] };
+}
+
+export function isSuspect(entries: Uint32Array, block: number): boolean {
+  return (flagsOf(entries, block) & BLOCK_SUSPECT) !== 0;
+}
+
+export function isPoison(entries: Uint32Array, block: number): boolean {
+  return (flagsOf(entries, block) & BLOCK_POISON) !== 0;
+}
+
+/** Whether bytes are stored for it. */
+export function isStored(entries: Uint32Array, block: number): boolean {
+  return (flagsOf(entries, block) & (BLOCK_VALID | BLOCK_ZERO | BLOCK_POISON)) === BLOCK_VALID;
+}
+
+/** Whether it reads as zeroes: known to be zero, or never written. */
+export function isZero(entries: Uint32Array, block: number): boolean {
+  const flags = flagsOf(entries, block) & ~BLOCK_SUSPECT;
+  return flags === 0 || ((flags & BLOCK_ZERO) !== 0 && (flags & BLOCK_POISON) === 0);
+}
+
+/**
+ * Whether two copies are known to be the same. A block that was never written equals one that was zeroed at the same stamp;
+ * nothing equals a copy in doubt.
+ */
+export function sameBlock(one: Uint32Array, other: Uint32Array, block: number): boolean {
+  if (isSuspect(one, block) || isSuspect(other, block)) return false;
+  if (compareStamps(stampOf(one, block), stampOf(other, block)) !== 0) return false;
+  if (isPoison(one, block) || isPoison(other, block)) return isPoison(one, block) === isPoison(other, block);
+  if (isZero(one, block) || isZero(other, block)) return isZero(one, block) === isZero(other, block);
+  const at = block * ENTRY_WORDS + ENTRY_CHECKSUM;
+  return one[at] === other[at];
+}
+
+/** Whether all blocks read as zeroes, beyond doubt. */
+export function allZero(entries: Uint32Array): boolean {
+  for (let block = 0; block < entries.length / ENTRY_WORDS; block += 1) {
+    if (!isZero(entries, block) || isSuspect(entries, block)) return false;
+  }
+  return true;
+}

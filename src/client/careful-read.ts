@@ -1,0 +1,115 @@
+/**
+ * Reads that have failed on one member: block by block from the others, mending what was bad.
+ *
+ * It runs alone with its blocks, so what fails here is no race with a write. Every bad copy that was met on the way to a good
+ * one is rewritten from it, with the good copy's stamp. A member that cannot even be rewritten leaves the map. Where
+ * no copy is good after a second look, the answer is an error, never a guess.
+ */
+
+import { EIO } from '../core/errno.js';
+import { BLOCK_BYTES } from '../core/limits.js';
+import { COMPLETION_ABANDONED } from '../ports/completion.js';
+import { FENCE_ALL } from '../ports/device.js';
+import { isZero, stampOf } from './block-entries.js';
+import type { MemberCalls } from './member-calls.js';
+import type { MemberSlot, Membership } from './membership.js';
+import type { Piece } from './piece.js';
+import type { Pieces } from './pieces.js';
+import type { VolumeCounters, VolumeEvent } from './volume-events.js';
+
+/** How often all copies are tried. */
+const ROUNDS = 2;
+
+/** What all control work of a volume uses. */
+export interface VolumeParts {
+  readonly membership: Membership;
+  readonly pieces: Pieces;
+  readonly calls: MemberCalls;
+  readonly counters: VolumeCounters;
+  onEvent(event: VolumeEvent): void;
+}
+
+/** Who lends the memory for a read; told if it must not be used again. */
+interface Holder {
+  lost: boolean;
+}
+
+export class CarefulRead {
+  private readonly parts: VolumeParts;
+
+  constructor(parts: VolumeParts) {
+    this.parts = parts;
+    parts.pieces.readCarefully = (piece) => void this.run(piece);
+  }
+
+  private async run(piece: Piece): Promise<void> {
+    const holder = { lost: false };
+    const { group, stripe, reader } = piece;
+    let result = 0;
+    for (let index = 0; index < piece.blocks && result === 0 && !holder.lost; index += 1) {
+      const memory = piece.memory + index * BLOCK_BYTES;
+      result = await this.recover(group, stripe, piece.block + index, memory, reader, holder);
+    }
+    this.parts.pieces.endCareful(piece, result, holder.lost ? COMPLETION_ABANDONED : 0);
+  }
+
+  /**
+   * Brings a block, which the caller holds alone, to `memory`, and mends copies that are bad, beginning with the one at
+   * position `first`. Resolves to 0 or `-EIO`.
+   */
+  async recover(
+    groupIndex: number,
+    stripe: number,
+    block: number,
+    memory: number,
+    first: number,
+    holder: Holder,
+  ): Promise<number> {
+    const group = this.parts.membership.groups[groupIndex];
+    const bad = new Set<MemberSlot>();
+    for (let round = 0; round < ROUNDS; round += 1) {
+      for (let step = 0; step < group.length; step += 1) {
+        const slot = group[(first + step) % group.length];
+        if (!slot.readable) continue;
+        const member = slot.present;
+        const result = await this.parts.calls.call((token) => member.read(stripe, block, 1, memory, token), holder);
+        if (holder.lost) return -EIO;
+        if (result >= 0) {
+          bad.delete(slot);
+          for (const other of bad) await this.repair(slot, other, stripe, block, memory, holder);
+          return 0;
+        }
+        if (member.fence() === FENCE_ALL) this.parts.membership.expel(slot, 'the device is gone');
+        else bad.add(slot);
+      }
+    }
+    this.parts.counters.unrecoverableBlocks += 1;
+    this.parts.onEvent({ kind: 'unrecoverable', deviceId: group[first]?.member?.deviceId ?? '', stripe, block });
+    return -EIO;
+  }
+
+  private async repair(
+    good: MemberSlot,
+    bad: MemberSlot,
+    stripe: number,
+    block: number,
+    memory: number,
+    holder: Holder,
+  ): Promise<void> {
+    const { calls, counters, membership, onEvent } = this.parts;
+    const entries = await good.present.entries(stripe).catch(() => null);
+    if (entries === null || bad.state !== 'in-sync') return;
+    const { low, high } = stampOf(entries, block);
+    const member = bad.present;
+    const result = await calls.call((token) => {
+      if (isZero(entries, block)) member.zero(stripe, block, 1, false, low, high, 0, token);
+      else member.write(stripe, block, 1, memory, -1, low, high, 0, token);
+    }, holder);
+    if (result < 0) {
+      membership.expel(bad, 'a bad block could not be rewritten');
+      return;
+    }
+    counters.repairedBlocks += 1;
+    onEvent({ kind: 'repaired', deviceId: member.deviceId, stripe, block });
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * Requests that are no single piece: those that cross segments or cover blocks in part.
+ *
+ * Such a request is carried out part by part, in order of address, a few at a time. A part that covers a block in part is a
+ * patch, the others are whole blocks of one segment. If there are too many parts, the request waits for one to end; as
+ * parts never wait for requests, that always happens. The first error ends the request when its parts in flight have ended.
+ */
+
+import { BLOCK_BYTES, REQUEST_PARTS, REQUEST_SKIPS, VOLUME_REQUESTS_MAX } from '../core/limits.js';
+import { alignDown, alignUp } from '../core/units.js';
+import type { CompletionPort } from '../ports/completion.js';
+import { exists } from './allocation.js';
+import type { Membership } from './membership.js';
+import { PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, type Piece } from './piece.js';
+import type { Pieces } from './pieces.js';
+
+class CutRequest {
+  readonly index: number;
+  kind = PIECE_READ;
+  /** Of byte `origin` of the volume. */
+  memory = 0;
+  origin = 0;
+  flags = 0;
+  release = false;
+  token = 0;
+  answer = 0;
+  next = 0;
+  end = 0;
+  running = 0;
+  error = 0;
+  resultFlags = 0;
+  starved = false;
+
+  constructor(index: number) {
+    this.index = index;
+  }
+}
+
+export class CutRequests {
+  private readonly completions: CompletionPort;
+  private readonly membership: Membership;
+  private readonly pieces: Pieces;
+  private readonly token: number;
+  private readonly all: CutRequest[] = [];
+  private readonly free: CutRequest[] = [];
+  /** Requests that wait for parts. */
+  private readonly starved: CutRequest[] = [];
+  private readonly segmentBytes: number;
+
+  constructor(completions: CompletionPort, membership: Membership, pieces: Pieces) {
+    this.completions = completions;
+    this.membership = membership;
+    this.pieces = pieces;
+    this.segmentBytes = membership.record.segmentBytes;
+    this.token = completions.register({ complete: (tag, result, flags) => this.endPart(tag, result, flags) });
+    pieces.onPartFree = () => this.feedStarved();
+  }
+
+  /** Starts a request; `memory` is the place of its first byte. Reads take in the blocks that they cover in part. */
+  start(
+    kind: number,
+    memory: number,
+    length: number,
+    offset: number,
+    flags: number,
+    release: boolean,
+    token: number,
+    answer: number,
+  ): void {
+    const request = this.take();
+    request.kind = kind;
+    request.memory = memory;
+    request.origin = offset;
+    request.flags = flags;
+    request.release = release;
+    request.token = token;
+    request.answer = answer;
+    request.next = kind === PIECE_READ ? alignDown(offset, BLOCK_BYTES) : offset;
+    request.end = kind === PIECE_READ ? alignUp(offset + length, BLOCK_BYTES) : offset + length;
+    request.running = 0;
+    request.error = 0;
+    request.resultFlags = 0;
+    this.advance(request);
+  }
+
+  /** Requests in flight. */
+  get inFlight(): number {
+    return this.all.length - this.free.length;
+  }
+
+  private take(): CutRequest {
+    const request = this.free.pop();
+    if (request !== undefined) return request;
+    if (this.all.length === VOLUME_REQUESTS_MAX) throw new Error('more cut requests than requests');
+    const made = new CutRequest(this.all.length);
+    this.all.push(made);
+    return made;
+  }
+
+  /** Starts parts as far as bounds allow. A request without any goes on in a later batch. */
+  private advance(request: CutRequest): void {
+    let skips = 0;
+    while (request.next < request.end && request.running < REQUEST_PARTS && !request.starved) {
+      if (request.kind === PIECE_ZERO && this.skip(request)) {
+        skips += 1;
+        if (skips === REQUEST_SKIPS) break;
+      } else {
+        this.startPart(request);
+      }
+    }
+    if (request.running > 0 || request.starved) return;
+    request.running = 1;
+    this.completions.defer(this.token + request.index, 0);
+  }
+
+  /** Passes over the rest of a segment that is all zeroes already. */
+  private skip(request: CutRequest): boolean {
+    const stripe = Math.floor(request.next / this.segmentBytes);
+    if (exists(this.membership.groupOf(stripe), stripe)) return false;
+    request.next = Math.min(request.end, (stripe + 1) * this.segmentBytes);
+    return true;
+  }
+
+  private startPart(request: CutRequest): void {
+    const piece = this.pieces.take(true);
+    if (piece === null) {
+      request.starved = true;
+      this.starved.push(request);
+      return;
+    }
+    const { next, end, kind } = request;
+    const stripe = Math.floor(next / this.segmentBytes);
+    const inBlock = next % BLOCK_BYTES;
+    const blockEnd = next - inBlock + BLOCK_BYTES;
+    piece.stripe = stripe;
+    piece.block = (next - inBlock - stripe * this.segmentBytes) / BLOCK_BYTES;
+    piece.flags = request.flags;
+    piece.token = this.token + request.index;
+    piece.answer = 0;
+    if (inBlock !== 0 || end < blockEnd) this.fillPatch(request, piece, inBlock, Math.min(end, blockEnd));
+    else {
+      const stop = Math.min(alignDown(end, BLOCK_BYTES), (stripe + 1) * this.segmentBytes);
+      piece.kind = kind;
+      piece.blocks = (stop - next) / BLOCK_BYTES;
+      piece.memory = request.memory + (next - request.origin);
+      piece.release = request.release && this.membership.complete(this.membership.groupOf(stripe));
+      request.next = stop;
+    }
+    request.running += 1;
+    this.pieces.submit(piece);
+  }
+
+  private fillPatch(request: CutRequest, piece: Piece, inBlock: number, stop: number): void {
+    piece.kind = PIECE_PATCH;
+    piece.blocks = 1;
+    piece.from = inBlock;
+    piece.length = stop - request.next;
+    piece.payload = request.kind === PIECE_WRITE ? request.memory + (request.next - request.origin) : -1;
+    request.next = stop;
+  }
+
+  private endPart(index: number, result: number, flags: number): void {
+    const request = this.all[index];
+    request.running -= 1;
+    request.resultFlags |= flags;
+    if (result < 0 && request.error === 0) {
+      request.error = result;
+      request.end = request.next;
+    }
+    if (request.next < request.end) {
+      this.advance(request);
+      return;
+    }
+    if (request.running > 0 || request.starved) return;
+    this.free.push(request);
+    const answer = request.error < 0 ? request.error : request.answer;
+    this.completions.finish(request.token, answer, request.resultFlags);
+  }
+
+  private feedStarved(): void {
+    const request = this.starved.shift();
+    if (request === undefined) return;
+    request.starved = false;
+    this.advance(request);
+  }
+
+  /** Gives up the handler; nothing may be in flight. */
+  close(): void {
+    this.completions.unregister(this.token);
+  }
+}

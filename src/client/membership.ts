@@ -1,0 +1,226 @@
+/**
+ * Which members a volume has now, and how that changes.
+ *
+ * The map changes by one commit at a time. A change takes effect only when `commit` has made it durable; until then a member
+ * that failed is *leaving*: it is not read, and nothing that it missed is acknowledged. The last member that is in-sync
+ * never leaves: what fails on it fails. If a commit is rejected, nobody knows which map the next owner will find, so
+ * the volume stops.
+ */
+
+import { toStrakeError } from '../core/errors.js';
+import { FENCE_OPEN } from '../ports/device.js';
+import type { SegmentMember } from '../ports/segments.js';
+import type { VolumeEvent } from './volume-events.js';
+import {
+  type FlushPoint,
+  groupOf,
+  type MemberProgress,
+  type MemberState,
+  memberOffline,
+  type VolumeRecord,
+  withProgress,
+} from './volume-record.js';
+
+/** One place in a group, and who has it. */
+export class MemberSlot {
+  readonly group: number;
+  readonly position: number;
+  readonly bit: number;
+  member: SegmentMember | null = null;
+  state: MemberState = 'offline';
+  leaving = false;
+  /** What the acknowledged writes that no flush covers yet were made under. */
+  incarnation = 0;
+  /** Flush number of the last write that it has, and of the last that a flush made durable. */
+  written = 0;
+  covered = 0;
+
+  constructor(group: number, position: number) {
+    this.group = group;
+    this.position = position;
+    this.bit = 1 << position;
+  }
+
+  /** Whether writes go to it. */
+  get writable(): boolean {
+    return this.member !== null && this.state !== 'offline';
+  }
+
+  /** Whether it may be read. */
+  get readable(): boolean {
+    return this.member !== null && this.state === 'in-sync' && !this.leaving;
+  }
+
+  /** The member of a slot that is known to have one. */
+  get present(): SegmentMember {
+    if (this.member === null) throw new Error(`member ${this.position} of group ${this.group} is not there`);
+    return this.member;
+  }
+}
+
+/** What came of an operation on several members. */
+export const SETTLED_OK = 0;
+export const SETTLED_FAILED = 1;
+/** A change of the map is on its way; ask again when it has taken effect. */
+export const SETTLED_LATER = 2;
+
+export interface MembershipHooks {
+  commit(record: VolumeRecord): Promise<void>;
+  onEvent(event: VolumeEvent): void;
+  /** From where on a member that fails now may have missed writes. */
+  missedSince(): FlushPoint;
+  /** A map has taken effect, or the volume has stopped. */
+  onChange(): void;
+}
+
+export class Membership {
+  readonly groups: MemberSlot[][];
+  record: VolumeRecord;
+  /** Why the volume has stopped; null while it goes on. */
+  stopped: string | null = null;
+  private readonly hooks: MembershipHooks;
+  private changes: Promise<void> = Promise.resolve();
+  private turn = 0;
+
+  constructor(record: VolumeRecord, members: readonly (readonly (SegmentMember | null)[])[], hooks: MembershipHooks) {
+    this.record = record;
+    this.hooks = hooks;
+    this.groups = record.groups.map((group, index) =>
+      group.map(({ state, flushNumber }, position) => {
+        const slot = new MemberSlot(index, position);
+        slot.member = members[index]?.[position] ?? null;
+        slot.state = state;
+        slot.incarnation = slot.member?.incarnation ?? 0;
+        slot.covered = flushNumber;
+        return slot;
+      }),
+    );
+  }
+
+  groupOf(stripe: number): MemberSlot[] {
+    return this.groups[groupOf(this.record, stripe)];
+  }
+
+  /** The member in-sync that has least to do; those that have equally little take turns. Null if there is none. */
+  pickReader(group: readonly MemberSlot[]): MemberSlot | null {
+    let best: MemberSlot | null = null;
+    let least = Number.POSITIVE_INFINITY;
+    this.turn = (this.turn + 1) % group.length;
+    for (let step = 0; step < group.length; step += 1) {
+      const slot = group[(this.turn + step) % group.length];
+      if (!slot.readable || slot.member === null) continue;
+      const { outstanding } = slot.member;
+      if (outstanding >= least) continue;
+      best = slot;
+      least = outstanding;
+    }
+    return best;
+  }
+
+  /** Whether every member of the group is in-sync. */
+  complete(group: readonly MemberSlot[]): boolean {
+    for (const slot of group) if (!slot.readable) return false;
+    return true;
+  }
+
+  /** Whether a copy elsewhere makes this one dispensable. */
+  private dispensable(slot: MemberSlot): boolean {
+    if (slot.state !== 'in-sync') return true;
+    return this.groups[slot.group].some((other) => other !== slot && other.readable);
+  }
+
+  /**
+   * Judges an operation that was sent to the members `targets` (bits by position), was done by `done` and failed on
+   * `failed`: takes those that failed out of the map, and says whether the operation counts as done.
+   */
+  settle(groupIndex: number, targets: number, done: number, failed: number): number {
+    if (this.stopped !== null) return SETTLED_FAILED;
+    const group = this.groups[groupIndex];
+    let later = false;
+    // If all fail at once, the one that remains should be one that still answers.
+    for (const broken of [true, false]) {
+      for (let position = group.length - 1; position >= 0; position -= 1) {
+        const slot = group[position];
+        if ((failed & slot.bit) === 0 || (slot.member?.fence() !== FENCE_OPEN) !== broken) continue;
+        if (this.expel(slot, 'an operation failed')) later = true;
+      }
+    }
+    if (later) return SETTLED_LATER;
+    let current = 0;
+    for (const slot of group) if (slot.state === 'in-sync') current |= slot.bit;
+    current &= targets;
+    return current !== 0 && (current & ~done) === 0 ? SETTLED_OK : SETTLED_FAILED;
+  }
+
+  /** Takes a member out of the map if it can be done without. Returns whether that is now on its way. */
+  expel(slot: MemberSlot, reason: string): boolean {
+    if (this.stopped !== null || slot.state === 'offline') return false;
+    if (slot.leaving) return true;
+    if (!this.dispensable(slot)) return false;
+    slot.leaving = true;
+    const { group, position } = slot;
+    this.change((record) => memberOffline(record, group, position, this.hooks.missedSince())).then(
+      () => this.hooks.onEvent({ kind: 'member-offline', group, position, deviceId: this.deviceId(slot), reason }),
+      () => {},
+    );
+    return true;
+  }
+
+  deviceId({ group, position }: MemberSlot): string {
+    return this.record.groups[group][position].deviceId;
+  }
+
+  /**
+   * Makes a changed map durable and lets it take effect, after all changes asked for before. `make` may throw to call the
+   * change off. Rejects with a `StrakeError`.
+   */
+  change(make: (record: VolumeRecord) => VolumeRecord): Promise<void> {
+    const result = this.changes.then(async () => {
+      if (this.stopped !== null) throw toStrakeError(new Error(this.stopped));
+      const changed = make(this.record);
+      const next = withProgress(changed, (group, position) => this.progressOf(changed, group, position));
+      try {
+        await this.hooks.commit(next);
+      } catch (error) {
+        this.stop(`a new map could not be committed: ${toStrakeError(error).message}`);
+        throw toStrakeError(error);
+      }
+      this.apply(next);
+    });
+    this.changes = result.catch(() => {});
+    return result;
+  }
+
+  /** Resolves when no change is under way. */
+  idle(): Promise<void> {
+    return this.changes;
+  }
+
+  /** What is known of a member that has been current until now; of others the map keeps what it has. */
+  private progressOf(record: VolumeRecord, group: number, position: number): MemberProgress | null {
+    const slot = this.groups[group][position];
+    const { deviceId, incarnation, flushNumber } = record.groups[group][position];
+    if (slot.member === null || slot.state !== 'in-sync' || deviceId !== this.deviceId(slot)) return null;
+    return {
+      incarnation: Math.max(incarnation, slot.incarnation),
+      flushNumber: Math.max(flushNumber, slot.covered),
+    };
+  }
+
+  private apply(record: VolumeRecord): void {
+    this.record = record;
+    for (const slot of this.groups.flat()) {
+      const { state } = record.groups[slot.group][slot.position];
+      if (state === 'offline') slot.leaving = false;
+      slot.state = state;
+    }
+    this.hooks.onChange();
+  }
+
+  stop(reason: string): void {
+    if (this.stopped !== null) return;
+    this.stopped = reason;
+    this.hooks.onEvent({ kind: 'stopped', reason });
+    this.hooks.onChange();
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * The unit of a volume's work: an operation on a run of blocks within one segment, from its arrival to its end. Records
+ * are made once and used again; a piece holds its blocks (alone, or together with reads) until it ends.
+ */
+
+export const PIECE_READ = 0;
+export const PIECE_WRITE = 1;
+export const PIECE_ZERO = 2;
+/** Read, change and write of a part of one block. */
+export const PIECE_PATCH = 3;
+/** Holds blocks for control work. */
+export const PIECE_LOCK = 4;
+
+export class Piece {
+  readonly index: number;
+  kind = PIECE_READ;
+  stripe = 0;
+  group = 0;
+  block = 0;
+  blocks = 0;
+  /** The blocks it holds: its own, or all of the segment where a slot may become free. */
+  firstHeld = 0;
+  endHeld = 0;
+  /** Whether it shares its blocks with nothing. */
+  exclusive = false;
+  /** Whole blocks: what is read or written. */
+  memory = 0;
+  /** Where the payload is to be copied from first; -1 if it is in place. */
+  source = -1;
+  flags = 0;
+  token = 0;
+  /** What to answer in case of success. */
+  answer = 0;
+  /** Whether it is a part of a request that was cut. */
+  part = false;
+
+  /** Of a patch: first byte within the block and number of bytes that change; where they are, or -1 for zeroes. */
+  from = 0;
+  length = 0;
+  payload = -1;
+  /** Of a patch: index of its scratch block, -1 while it has none; whether it has been read and changed. */
+  scratch = -1;
+  changed = false;
+
+  /** Its blocks are its own. */
+  started = false;
+  /** A read that has failed on one member and is repeated with care. */
+  careful = false;
+  /** Position of the member on which it failed. */
+  reader = 0;
+  /** Zeroing may give the slot back. */
+  release = false;
+  /** Members, a bit for each position: those it was sent to, those that have done it, failed, or had no space. */
+  targets = 0;
+  done = 0;
+  failed = 0;
+  noSpace = 0;
+  /** Operations in flight. */
+  pending = 0;
+  resultFlags = 0;
+  /** Result of a step that ends by itself. */
+  outcome = 0;
+  /** Flush number under which it was sent. */
+  flushNumber = 0;
+
+  /** Earlier pieces in its way. */
+  blockers = 0;
+  previous: Piece | null = null;
+  next: Piece | null = null;
+  onStart: (() => void) | null = null;
+
+  constructor(index: number) {
+    this.index = index;
+  }
+}

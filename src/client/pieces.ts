@@ -1,0 +1,475 @@
+/**
+ * Carries pieces out: from their turn at their blocks, over the members, to the answer.
+ *
+ * ```text
+ *   submit ── waits for its blocks ── begin ─┬─ read ──────────────┬─ finish
+ *                                            ├─ [slots] ─ modify ──┤   (a failed member: the map first)
+ *                                            └─ patch: read, modify┘
+ * ```
+ *
+ * A piece never ends within `submit`. A write is sent to every member that is in-sync or syncing and is answered when all
+ * that are in-sync have it, or have left the map. A read goes to one member; if that fails, the read takes its blocks for
+ * itself and `CarefulRead` looks for a good copy.
+ *
+ * Fault model: members fail in any phase, with any error; memory of operations that were given up belongs to the kernel for
+ * good, so the answer carries `COMPLETION_ABANDONED` and such scratch memory is never used again.
+ */
+
+import { EIO, ENOSPC } from '../core/errno.js';
+import { BLOCK_BYTES, COPIES_MAX, PATCHES_MAX, VOLUME_PARTS_MAX, VOLUME_REQUESTS_MAX } from '../core/limits.js';
+import { COMPLETION_ABANDONED, type CompletionPort } from '../ports/completion.js';
+import { FENCE_ALL } from '../ports/device.js';
+import type { Memory } from '../ports/memory.js';
+import { SEGMENT_FUA } from '../ports/segments.js';
+import { type Allocation, allocated, exists } from './allocation.js';
+import { BlockOrder } from './block-order.js';
+import { type Membership, SETTLED_LATER, SETTLED_OK } from './membership.js';
+import { PIECE_LOCK, PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, Piece } from './piece.js';
+import type { VolumeCounters } from './volume-events.js';
+import { groupOf } from './volume-record.js';
+import type { WriteStamps } from './write-stamps.js';
+
+/** A tag is a piece's index and a member's position, or this for steps that end by themselves. */
+const TAG_SHIFT = 2;
+const SELF = COPIES_MAX;
+
+/** Memory for patches, starting at a page. */
+export const PATCH_SCRATCH_BYTES = PATCHES_MAX * BLOCK_BYTES;
+
+/** Waits until the pieces that were in flight at some moment have ended. */
+interface Barrier {
+  readonly pieces: Set<Piece>;
+  resolve(): void;
+}
+
+export class Pieces {
+  /** Repeats a read that failed on a member, alone with its blocks; ends with `endCareful`. */
+  readCarefully: (piece: Piece) => void = () => {};
+  /** A piece that was a part has ended, so that another one can be had. */
+  onPartFree: () => void = () => {};
+  inFlight = 0;
+  private parts = 0;
+  private locks = 0;
+  private readonly completions: CompletionPort;
+  private readonly memory: Memory;
+  private readonly membership: Membership;
+  private readonly allocation: Allocation;
+  private readonly stamps: WriteStamps;
+  private readonly counters: VolumeCounters;
+  private readonly token: number;
+  private readonly all: Piece[] = [];
+  private readonly free: Piece[] = [];
+  private readonly order = new BlockOrder();
+  /** Pieces whose answer depends on a change of the map. */
+  private held: Piece[] = [];
+  private readonly scratch: number;
+  private readonly freeScratch: number[] = [];
+  private readonly wantScratch: Piece[] = [];
+  private lostScratch = 0;
+  private barriers: Barrier[] = [];
+
+  constructor(
+    completions: CompletionPort,
+    memory: Memory,
+    membership: Membership,
+    allocation: Allocation,
+    stamps: WriteStamps,
+    counters: VolumeCounters,
+    scratch: number,
+  ) {
+    this.completions = completions;
+    this.memory = memory;
+    this.membership = membership;
+    this.allocation = allocation;
+    this.stamps = stamps;
+    this.counters = counters;
+    this.scratch = scratch;
+    for (let index = PATCHES_MAX - 1; index >= 0; index -= 1) this.freeScratch.push(index);
+    this.token = completions.register({ complete: (tag, result, flags) => this.complete(tag, result, flags) });
+  }
+
+  /** A piece to fill in, or null if there are too many parts. Of whole requests the caller knows that there are not. */
+  take(part: boolean): Piece | null {
+    if (part && this.parts === VOLUME_PARTS_MAX) return null;
+    let piece = this.free.pop();
+    if (piece === undefined) {
+      if (this.all.length === VOLUME_REQUESTS_MAX + 2 * VOLUME_PARTS_MAX) throw new Error('more pieces than requests');
+      piece = new Piece(this.all.length);
+      this.all.push(piece);
+    }
+    if (part) this.parts += 1;
+    this.inFlight += 1;
+    piece.part = part;
+    piece.resultFlags = 0;
+    piece.failed = 0;
+    piece.noSpace = 0;
+    piece.started = false;
+    piece.careful = false;
+    piece.changed = false;
+    piece.release = false;
+    piece.source = -1;
+    return piece;
+  }
+
+  /** Lines a piece up; `kind`, `stripe`, `block`, `blocks`, `flags`, `token`, `answer` and memory have been filled in. */
+  submit(piece: Piece): void {
+    piece.group = groupOf(this.membership.record, piece.stripe);
+    piece.exclusive = piece.kind !== PIECE_READ;
+    if (piece.release) {
+      // While a slot may become free nothing else must happen in the segment.
+      piece.firstHeld = 0;
+      piece.endHeld = Number.MAX_SAFE_INTEGER;
+    } else {
+      piece.firstHeld = piece.block;
+      piece.endHeld = piece.block + piece.blocks;
+    }
+    if (this.order.add(piece)) this.begin(piece);
+    else this.bringPayload(piece);
+  }
+
+  /** The caller's source is free after this batch, so what cannot be sent yet is copied now. */
+  private bringPayload(piece: Piece): void {
+    if (piece.source < 0) return;
+    this.memory.copy(piece.memory, piece.source, piece.blocks * BLOCK_BYTES);
+    piece.source = -1;
+  }
+
+  private begin(piece: Piece): void {
+    piece.started = true;
+    if (this.membership.stopped !== null && piece.kind !== PIECE_LOCK) this.endLater(piece, -EIO);
+    else if (piece.careful) this.readCarefully(piece);
+    else if (piece.kind === PIECE_READ) this.read(piece);
+    else if (piece.kind === PIECE_WRITE) this.write(piece);
+    else if (piece.kind === PIECE_ZERO) this.zero(piece);
+    else if (piece.kind === PIECE_PATCH) this.patch(piece);
+    else piece.onStart?.();
+  }
+
+  /** Ends a piece in a later batch. */
+  private endLater(piece: Piece, result: number): void {
+    piece.outcome = result;
+    this.completions.defer(this.token + (piece.index << TAG_SHIFT) + SELF, 0);
+  }
+
+  private complete(tag: number, result: number, flags: number): void {
+    const piece = this.all[tag >>> TAG_SHIFT];
+    const position = tag & ((1 << TAG_SHIFT) - 1);
+    if ((flags & COMPLETION_ABANDONED) !== 0) piece.resultFlags |= COMPLETION_ABANDONED;
+    if (position === SELF) this.endSelf(piece);
+    else if (piece.kind === PIECE_READ || (piece.kind === PIECE_PATCH && !piece.changed)) {
+      this.endRead(piece, position, result);
+    } else this.endOne(piece, position, result);
+  }
+
+  private endSelf(piece: Piece): void {
+    if (piece.kind === PIECE_PATCH && !piece.changed && piece.outcome === 0) this.change(piece);
+    else this.finish(piece, piece.outcome);
+  }
+
+  // Reading.
+
+  private read(piece: Piece): void {
+    const group = this.membership.groups[piece.group];
+    const slot = this.membership.pickReader(group);
+    if (slot === null) {
+      this.endLater(piece, -EIO);
+    } else if (!slot.present.has(piece.stripe)) {
+      this.memory.fill(piece.memory, piece.blocks * BLOCK_BYTES, 0);
+      this.endLater(piece, 0);
+    } else {
+      const token = this.token + (piece.index << TAG_SHIFT) + slot.position;
+      slot.present.read(piece.stripe, piece.block, piece.blocks, piece.memory, token);
+    }
+  }
+
+  private endRead(piece: Piece, position: number, result: number): void {
+    if (result >= 0) {
+      if (piece.kind === PIECE_PATCH) this.change(piece);
+      else this.finish(piece, 0);
+      return;
+    }
+    piece.reader = position;
+    const slot = this.membership.groups[piece.group][position];
+    if (slot.member?.fence() === FENCE_ALL) this.membership.expel(slot, 'the device is gone');
+    if ((piece.resultFlags & COMPLETION_ABANDONED) !== 0) {
+      // The member may still write to this memory, so another copy must not be read into it.
+      this.finish(piece, -EIO);
+      return;
+    }
+    this.counters.retriedReads += 1;
+    piece.careful = true;
+    if (piece.exclusive) {
+      this.readCarefully(piece);
+      return;
+    }
+    // Repairing modifies the blocks: the read lines up anew, to be alone with them.
+    piece.started = false;
+    this.order.remove(piece);
+    piece.exclusive = true;
+    if (this.order.add(piece)) this.begin(piece);
+    this.beginReady();
+  }
+
+  /** A careful read has put its blocks into the piece's memory, or failed for good. */
+  endCareful(piece: Piece, result: number, flags: number): void {
+    piece.careful = false;
+    piece.resultFlags |= flags;
+    if (result < 0 || piece.kind !== PIECE_PATCH) this.finish(piece, result);
+    else this.change(piece);
+  }
+
+  // Patching.
+
+  private patch(piece: Piece): void {
+    const index = this.freeScratch.pop();
+    if (index === undefined) {
+      if (this.lostScratch === PATCHES_MAX) this.endLater(piece, -EIO);
+      else this.wantScratch.push(piece);
+      return;
+    }
+    piece.scratch = index;
+    piece.memory = this.scratch + index * BLOCK_BYTES;
+    const nothing = !exists(this.membership.groups[piece.group], piece.stripe);
+    // Zeroes into a segment that is all zeroes change nothing.
+    if (nothing && piece.payload < 0) {
+      piece.changed = true;
+      this.endLater(piece, 0);
+    } else {
+      this.read(piece);
+    }
+  }
+
+  /** The block is in scratch memory: changes it, and writes it. */
+  private change(piece: Piece): void {
+    piece.changed = true;
+    const at = piece.memory + piece.from;
+    if (piece.payload < 0) this.memory.fill(at, piece.length, 0);
+    else this.memory.copy(at, piece.payload, piece.length);
+    this.write(piece);
+  }
+
+  private returnScratch(piece: Piece): void {
+    const index = piece.scratch;
+    piece.scratch = -1;
+    if ((piece.resultFlags & COMPLETION_ABANDONED) === 0) {
+      this.freeScratch.push(index);
+    } else {
+      // It is the scratch block that the member may still use, not the caller's memory.
+      piece.resultFlags &= ~COMPLETION_ABANDONED;
+      this.lostScratch += 1;
+    }
+  }
+
+  private servePatches(): void {
+    while (this.wantScratch.length > 0 && (this.freeScratch.length > 0 || this.lostScratch === PATCHES_MAX)) {
+      const piece = this.wantScratch.shift();
+      if (piece !== undefined) this.patch(piece);
+    }
+  }
+
+  // Modifying.
+
+  private write(piece: Piece): void {
+    const group = this.membership.groups[piece.group];
+    if (!allocated(group, piece.stripe)) {
+      this.bringPayload(piece);
+      this.writeOnceAllocated(piece);
+      return;
+    }
+    this.aim(piece, false);
+    const { stripe, block, blocks, memory } = piece;
+    const flags = piece.flags & SEGMENT_FUA;
+    const { low, high } = this.stamps.next();
+    let { source } = piece;
+    for (let position = 0; position < group.length; position += 1) {
+      const slot = group[position];
+      if ((piece.targets & slot.bit) === 0) continue;
+      const token = this.token + (piece.index << TAG_SHIFT) + position;
+      slot.present.write(stripe, block, blocks, memory, source, low, high, flags, token);
+      // The first member's operation brings the payload; the others find it in place.
+      source = -1;
+    }
+  }
+
+  private writeOnceAllocated(piece: Piece): void {
+    this.allocation.ensure(piece.stripe).then((result) => {
+      if (result < 0 || this.membership.stopped !== null) this.finish(piece, result < 0 ? result : -EIO);
+      else this.write(piece);
+    });
+  }
+
+  private zero(piece: Piece): void {
+    const group = this.membership.groups[piece.group];
+    if (!exists(group, piece.stripe)) {
+      this.endLater(piece, 0);
+      return;
+    }
+    this.aim(piece, true);
+    // A member that comes back learns from the entries what was zeroed; a freed slot would tell it nothing.
+    const release = piece.release && this.membership.complete(group);
+    const { stripe, block, blocks } = piece;
+    const { low, high } = this.stamps.next();
+    for (let position = 0; position < group.length; position += 1) {
+      const slot = group[position];
+      if ((piece.targets & slot.bit) === 0) continue;
+      const token = this.token + (piece.index << TAG_SHIFT) + position;
+      slot.present.zero(stripe, block, blocks, release, low, high, piece.flags & SEGMENT_FUA, token);
+    }
+  }
+
+  /** Chooses the members that a modification goes to, and counts its operations before the first begins. */
+  private aim(piece: Piece, onlyAllocated: boolean): void {
+    const group = this.membership.groups[piece.group];
+    piece.targets = 0;
+    piece.done = 0;
+    piece.failed = 0;
+    piece.noSpace = 0;
+    piece.pending = 0;
+    piece.flushNumber = this.stamps.flushNumber;
+    for (const slot of group) {
+      if (!slot.writable || (onlyAllocated && !slot.present.has(piece.stripe))) continue;
+      piece.targets |= slot.bit;
+      piece.pending += 1;
+    }
+  }
+
+  private endOne(piece: Piece, position: number, result: number): void {
+    const slot = this.membership.groups[piece.group][position];
+    if (result >= 0) {
+      piece.done |= slot.bit;
+      if (slot.written < piece.flushNumber) slot.written = piece.flushNumber;
+    } else {
+      piece.failed |= slot.bit;
+      if (result === -ENOSPC) piece.noSpace |= slot.bit;
+    }
+    piece.pending -= 1;
+    if (piece.pending === 0) this.settle(piece);
+  }
+
+  /** Every member has answered. Where the map has to change first, the piece is held, with its blocks. */
+  private settle(piece: Piece): void {
+    const { targets, done, failed, noSpace } = piece;
+    // Nobody has it: the copies are still equal, and the map may stay as it is.
+    if (noSpace !== 0 && done === 0 && failed === noSpace) {
+      this.finish(piece, -ENOSPC);
+      return;
+    }
+    if (failed !== 0 || this.membership.stopped !== null) {
+      const verdict = this.membership.settle(piece.group, targets, done, failed);
+      if (verdict === SETTLED_LATER) this.held.push(piece);
+      else this.finish(piece, verdict === SETTLED_OK ? 0 : noSpace === 0 ? -EIO : -ENOSPC);
+      return;
+    }
+    this.finish(piece, 0);
+  }
+
+  /** The map has changed, or the volume has stopped. */
+  resumeHeld(): void {
+    const { held } = this;
+    this.held = [];
+    for (const piece of held) this.settle(piece);
+  }
+
+  // Ends.
+
+  private finish(piece: Piece, error: number): void {
+    const { token, part, answer } = piece;
+    if (piece.scratch >= 0) this.returnScratch(piece);
+    if (error === 0 && piece.exclusive && piece.kind !== PIECE_READ && this.degraded(piece)) {
+      this.counters.degradedWrites += 1;
+    }
+    const flags = piece.resultFlags;
+    this.order.remove(piece);
+    this.putBack(piece);
+    if (part) this.parts -= 1;
+    this.completions.finish(token, error < 0 ? error : answer, flags);
+    this.beginReady();
+    if (part) this.onPartFree();
+    this.servePatches();
+  }
+
+  private degraded(piece: Piece): boolean {
+    return !this.membership.complete(this.membership.groups[piece.group]);
+  }
+
+  private putBack(piece: Piece): void {
+    piece.started = false;
+    piece.onStart = null;
+    this.free.push(piece);
+    this.inFlight -= 1;
+    if (this.barriers.length > 0) this.passBarriers(piece);
+  }
+
+  private beginReady(): void {
+    const { ready } = this.order;
+    for (let piece = ready.shift(); piece !== undefined; piece = ready.shift()) this.begin(piece);
+  }
+
+  // Control work.
+
+  /** Runs `work` alone with these blocks, when their turn has come. */
+  async locked<T>(stripe: number, block: number, blocks: number, work: () => Promise<T>): Promise<T> {
+    const piece = this.take(false);
+    if (piece === null) throw new Error('a piece that is no part is always there');
+    this.locks += 1;
+    piece.kind = PIECE_LOCK;
+    piece.stripe = stripe;
+    piece.block = block;
+    piece.blocks = blocks;
+    await new Promise<void>((resolve) => {
+      piece.onStart = resolve;
+      this.submit(piece);
+    });
+    try {
+      return await work();
+    } finally {
+      this.order.remove(piece);
+      this.putBack(piece);
+      this.locks -= 1;
+      this.beginReady();
+    }
+  }
+
+  /** Pieces that are whole requests. */
+  get whole(): number {
+    return this.inFlight - this.parts - this.locks;
+  }
+
+  /** Resolves when all modifications of a group that are being carried out now have ended. */
+  drained(group: number): Promise<void> {
+    const pieces = new Set(
+      this.all.filter(
+        (piece) => piece.started && piece.exclusive && piece.group === group && piece.kind !== PIECE_LOCK,
+      ),
+    );
+    if (pieces.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.barriers.push({ pieces, resolve }));
+  }
+
+  private passBarriers(piece: Piece): void {
+    for (const barrier of this.barriers) {
+      barrier.pieces.delete(piece);
+      if (barrier.pieces.size === 0) barrier.resolve();
+    }
+    this.barriers = this.barriers.filter(({ pieces }) => pieces.size > 0);
+  }
+
+  /** The lowest flush number of a modification that is being carried out, or `otherwise`. */
+  oldestFlushNumber(otherwise: number): number {
+    let oldest = otherwise;
+    for (const { started, exclusive, targets, flushNumber } of this.all) {
+      if (started && exclusive && targets !== 0 && flushNumber < oldest) oldest = flushNumber;
+    }
+    return oldest;
+  }
+
+  /** Whether a member may still write to the scratch memory, so that it must never be used again. */
+  get scratchLost(): boolean {
+    return this.lostScratch > 0;
+  }
+
+  /** Gives up the handler; nothing may be in flight. */
+  close(): void {
+    this.completions.unregister(this.token);
+  }
+}

@@ -1,0 +1,192 @@
+/**
+ * Makes the members that are in-sync agree before a volume is served.
+ *
+ * A writer that died may have left a write on some copies and not on others, or torn. Segments that may be concerned (dirty,
+ * recorded at different points, or not there on every member) are compared by the entries of their blocks. Where copies
+ * differ or one is in doubt, the good copy with the highest stamp wins. Without a good copy, content in doubt is
+ * accepted from the first member that has some, and counted; what is only poisoned or rotten becomes poison on all.
+ * Repeating this after it was interrupted comes to an end of the same kind: each step leaves a state that a crash could.
+ */
+
+import { StrakeError } from '../core/errors.js';
+import { BLOCK_BYTES, RESYNC_DEPTH } from '../core/limits.js';
+import type { Allocation } from './allocation.js';
+import { allZero, isPoison, isSuspect, isZero, noEntries, sameBlock, stampOf } from './block-entries.js';
+import type { VolumeParts } from './careful-read.js';
+import type { CopyBuffer } from './member-calls.js';
+import type { MemberSlot } from './membership.js';
+import { compareStamps, type Stamp } from './write-stamps.js';
+
+/** One member's part in comparing a segment. */
+interface Copy {
+  readonly slot: MemberSlot;
+  readonly entries: Uint32Array;
+}
+
+/** Entries of a segment on a member, whether it has it or not. */
+export function entriesOf({ present }: MemberSlot, stripe: number): Promise<Uint32Array> {
+  if (!present.has(stripe)) return Promise.resolve(noEntries(present.segmentBytes / BLOCK_BYTES));
+  return present.entries(stripe);
+}
+
+export class Reconcile {
+  private readonly parts: VolumeParts;
+  private readonly allocation: Allocation;
+
+  constructor(parts: VolumeParts, allocation: Allocation) {
+    this.parts = parts;
+    this.allocation = allocation;
+  }
+
+  /** Rejects with a `StrakeError` if a group is left without a member that works. */
+  async run(): Promise<void> {
+    for (const group of this.parts.membership.groups) {
+      const doubtful = doubtfulSegments(group.filter(({ readable }) => readable));
+      const worker = async () => {
+        for (let stripe = doubtful.pop(); stripe !== undefined; stripe = doubtful.pop()) {
+          await this.segment(group, stripe);
+        }
+      };
+      await Promise.all(Array.from({ length: RESYNC_DEPTH }, worker));
+    }
+    await this.flush();
+  }
+
+  private async segment(group: readonly MemberSlot[], stripe: number): Promise<void> {
+    const slots = group.filter(({ readable }) => readable);
+    const copies = await Promise.all(
+      slots.map(async (slot): Promise<Copy> => ({ slot, entries: await entriesOf(slot, stripe) })),
+    );
+    const lacking = slots.filter(({ present }) => !present.has(stripe));
+    if (lacking.length > 0 && copies.every(({ entries }) => allZero(entries))) {
+      await Promise.all(slots.map(({ present }) => (present.has(stripe) ? present.release(stripe) : undefined)));
+      return;
+    }
+    if (lacking.length > 0 && (await this.allocation.ensure(stripe)) < 0) {
+      for (const slot of lacking) await this.lose(slot, 'there is no space for a segment that others have');
+      return this.segment(group, stripe);
+    }
+    await this.parts.calls.withBuffer(async (buffer) => {
+      const blocks = copies[0].slot.present.segmentBytes / BLOCK_BYTES;
+      for (let block = 0; block < blocks; block += 1) {
+        if (!copies.every((copy) => sameBlock(copies[0].entries, copy.entries, block))) {
+          await this.block(copies, stripe, block, buffer);
+        }
+      }
+    });
+  }
+
+  private async block(copies: readonly Copy[], stripe: number, block: number, buffer: CopyBuffer): Promise<void> {
+    const { counters, onEvent } = this.parts;
+    counters.reconciledBlocks += 1;
+    let source = await this.bestCopy(copies, stripe, block, buffer);
+    const accepted = source === null ? await this.accept(copies, stripe, block, buffer) : null;
+    source ??= accepted;
+    if (source === null) {
+      const stamp = copies.map(({ entries }) => stampOf(entries, block)).reduce(higher);
+      for (const { slot } of copies) await slot.present.settle(stripe, block, 'poison', stamp.low, stamp.high);
+      counters.poisonedBlocks += 1;
+      onEvent({ kind: 'poisoned', deviceId: copies[0].slot.present.deviceId, stripe, block });
+      return;
+    }
+    for (const copy of copies) {
+      const same = accepted === null && sameBlock(source.entries, copy.entries, block);
+      if (copy !== source && !same) await this.copy(source, copy.slot, stripe, block, buffer);
+    }
+  }
+
+  private async copy(from: Copy, to: MemberSlot, stripe: number, block: number, buffer: CopyBuffer): Promise<void> {
+    const { low, high } = stampOf(from.entries, block);
+    const member = to.present;
+    const result = await this.parts.calls.call((token) => {
+      if (isZero(from.entries, block)) member.zero(stripe, block, 1, false, low, high, 0, token);
+      else member.write(stripe, block, 1, buffer.memory, -1, low, high, 0, token);
+    }, buffer);
+    if (result < 0) await this.lose(to, 'a block could not be made equal');
+  }
+
+  /** The copy beyond doubt with the highest stamp that can be read; its content is in the buffer. */
+  private async bestCopy(
+    copies: readonly Copy[],
+    stripe: number,
+    block: number,
+    buffer: CopyBuffer,
+  ): Promise<Copy | null> {
+    const sound = copies.filter(({ entries }) => !isSuspect(entries, block) && !isPoison(entries, block));
+    sound.sort((one, other) => compareStamps(stampOf(other.entries, block), stampOf(one.entries, block)));
+    for (const copy of sound) {
+      if (isZero(copy.entries, block) || (await this.read(copy.slot, stripe, block, buffer))) return copy;
+    }
+    return null;
+  }
+
+  private async read({ present }: MemberSlot, stripe: number, block: number, buffer: CopyBuffer): Promise<boolean> {
+    const { calls } = this.parts;
+    const result = await calls.call((token) => present.read(stripe, block, 1, buffer.memory, token), buffer);
+    if (buffer.lost) throw new StrakeError('IO', `device ${present.deviceId} did not answer`);
+    return result >= 0;
+  }
+
+  /** Takes the first content in doubt as it is. */
+  private async accept(
+    copies: readonly Copy[],
+    stripe: number,
+    block: number,
+    buffer: CopyBuffer,
+  ): Promise<Copy | null> {
+    const { counters, onEvent } = this.parts;
+    for (const copy of copies) {
+      if (!isSuspect(copy.entries, block) || isPoison(copy.entries, block)) continue;
+      const { low, high } = stampOf(copy.entries, block);
+      const { present } = copy.slot;
+      try {
+        await present.settle(stripe, block, 'accept', low, high);
+      } catch {
+        continue;
+      }
+      if (!isZero(copy.entries, block) && !(await this.read(copy.slot, stripe, block, buffer))) continue;
+      counters.acceptedSuspects += 1;
+      onEvent({ kind: 'accepted', deviceId: present.deviceId, stripe, block });
+      return copy;
+    }
+    return null;
+  }
+
+  /** A member that cannot be made equal leaves the map. Rejects if it is the last one. */
+  private async lose(slot: MemberSlot, reason: string): Promise<void> {
+    if (!this.parts.membership.expel(slot, reason)) {
+      throw new StrakeError('UNAVAILABLE', `device ${slot.present.deviceId}: ${reason}, and no other copy is current`);
+    }
+    await this.parts.membership.idle();
+  }
+
+  private async flush(): Promise<void> {
+    const { membership, calls } = this.parts;
+    for (const slot of membership.groups.flat()) {
+      if (!slot.readable) continue;
+      const result = await calls.call((token) => slot.present.flush(token));
+      if (result < 0) await this.lose(slot, 'a flush failed');
+    }
+  }
+}
+
+function higher(one: Stamp, other: Stamp): Stamp {
+  return compareStamps(one, other) >= 0 ? one : other;
+}
+
+/** Segments of which it is not certain that all these members hold the same. */
+function doubtfulSegments(slots: readonly MemberSlot[]): number[] {
+  const seen = new Map<number, { count: number; generation: number; flushNumber: number; doubt: boolean }>();
+  for (const { present } of slots) {
+    for (const { stripe, generation, flushNumber, dirty } of present.segments()) {
+      const known = seen.get(stripe);
+      if (known === undefined) {
+        seen.set(stripe, { count: 1, generation, flushNumber, doubt: dirty });
+      } else {
+        known.count += 1;
+        known.doubt ||= dirty || known.generation !== generation || known.flushNumber !== flushNumber;
+      }
+    }
+  }
+  return [...seen].filter(([, { count, doubt }]) => doubt || count < slots.length).map(([stripe]) => stripe);
+}

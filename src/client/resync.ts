@@ -1,0 +1,228 @@
+/**
+ * Brings a member up to date while the volume is served.
+ *
+ * ```text
+ *   offline ── commit ──▶ syncing ── earlier writes drained ── candidates copied ── flush ── commit ──▶ in-sync
+ * ```
+ *
+ * From the first commit on all writes go to the member as well. Once those that began before it have ended, every segment that
+ * may differ is compared by the entries of its blocks, and blocks that differ are copied, each run alone with its
+ * blocks, so that no write can come between. A block that no source can read becomes poison, never silent zeroes. A job
+ * that fails or is cancelled leaves the member offline, with the point from which it missed writes unchanged.
+ */
+
+import { EBADMSG, EIO, ENODATA } from '../core/errno.js';
+import { StrakeError } from '../core/errors.js';
+import { BLOCK_BYTES, COPY_BYTES } from '../core/limits.js';
+import { FENCE_ALL } from '../ports/device.js';
+import type { Allocation } from './allocation.js';
+import { isPoison, isStored, sameBlock, stampOf } from './block-entries.js';
+import type { VolumeParts } from './careful-read.js';
+import type { Job } from './job.js';
+import type { CopyBuffer } from './member-calls.js';
+import type { MemberSlot } from './membership.js';
+import { entriesOf } from './reconcile.js';
+import { isBefore, type MemberRecord, memberInSync, memberSyncing } from './volume-record.js';
+import { compareStamps } from './write-stamps.js';
+
+const COPY_BLOCKS = COPY_BYTES / BLOCK_BYTES;
+
+export class Resync {
+  private readonly parts: VolumeParts;
+  private readonly allocation: Allocation;
+  private readonly slot: MemberSlot;
+
+  constructor(parts: VolumeParts, allocation: Allocation, slot: MemberSlot) {
+    this.parts = parts;
+    this.allocation = allocation;
+    this.slot = slot;
+  }
+
+  /** Rejects with a `StrakeError`; the member is then to be taken out of the map. */
+  async run(job: Job, mark: () => void): Promise<void> {
+    const { membership, pieces } = this.parts;
+    const { group, position, present } = this.slot;
+    const everything = isOlder(this.slot, membership.record.groups[group][position]);
+    const { incarnation } = present;
+    this.slot.incarnation = incarnation;
+    await membership.change((record) => memberSyncing(record, group, position, incarnation, everything));
+    mark();
+    this.parts.onEvent({ kind: 'member-syncing', group, position, deviceId: present.deviceId, reason: job.kind });
+    await pieces.drained(group);
+    await job.each(this.candidates(), present.segmentBytes, (stripe) => this.segment(job, stripe));
+    await this.promote(job, incarnation);
+  }
+
+  private source(): MemberSlot {
+    const source = this.parts.membership.groups[this.slot.group].find(({ readable }) => readable);
+    if (source === undefined) throw new StrakeError('UNAVAILABLE', 'no member is current that could be copied');
+    return source;
+  }
+
+  /** Segments in which the member may differ from the others. */
+  private candidates(): number[] {
+    const { since } = this.parts.membership.record.groups[this.slot.group][this.slot.position];
+    const target = new Map([...this.slot.present.segments()].map((state) => [state.stripe, state]));
+    const candidates: number[] = [];
+    for (const state of this.source().present.segments()) {
+      const other = target.get(state.stripe);
+      target.delete(state.stripe);
+      const differs =
+        other === undefined ||
+        state.dirty ||
+        other.dirty ||
+        state.generation !== other.generation ||
+        state.flushNumber !== other.flushNumber;
+      if (differs || !isBefore(state, since)) candidates.push(state.stripe);
+    }
+    return [...candidates, ...target.keys()].sort((one, other) => one - other);
+  }
+
+  private async segment(job: Job, stripe: number): Promise<void> {
+    const { calls, pieces } = this.parts;
+    const { present } = this.slot;
+    const blocks = present.segmentBytes / BLOCK_BYTES;
+    if (!this.source().present.has(stripe)) {
+      // Only with the whole segment held is it certain that it does not come into being meanwhile.
+      await pieces.locked(stripe, 0, blocks, async () => {
+        if (present.has(stripe) && !this.source().present.has(stripe)) await present.release(stripe);
+      });
+      if (!this.source().present.has(stripe)) return;
+    }
+    const allocated = present.has(stripe) ? 0 : await this.allocation.ensure(stripe);
+    if (allocated < 0) throw new StrakeError('NO_SPACE', `device ${present.deviceId} has no space for a segment`);
+    if (!present.has(stripe)) throw new StrakeError('IO', `device ${present.deviceId}: no slot could be allocated`);
+    await job.pace(blocks * 16);
+    const [from, to] = await Promise.all([entriesOf(this.source(), stripe), entriesOf(this.slot, stripe)]);
+    let block = 0;
+    while (block < blocks) {
+      let end = block;
+      while (end < blocks && end - block < COPY_BLOCKS && !sameBlock(from, to, end)) end += 1;
+      if (end > block) {
+        const [first, count] = [block, end - block];
+        await job.pace(count * BLOCK_BYTES);
+        await calls.withBuffer((buffer) =>
+          pieces.locked(stripe, first, count, () => this.copyRun(job, stripe, first, count, buffer)),
+        );
+      }
+      block = Math.max(end, block + 1);
+    }
+  }
+
+  /** Copies what differs of a run that is held; what was seen before it was held may be out of date. */
+  private async copyRun(job: Job, stripe: number, first: number, count: number, buffer: CopyBuffer): Promise<void> {
+    const source = this.source();
+    const [from, to] = await Promise.all([entriesOf(source, stripe), entriesOf(this.slot, stripe)]);
+    const differ: number[] = [];
+    for (let block = first; block < first + count; block += 1) if (!sameBlock(from, to, block)) differ.push(block);
+    const lost = new Set<number>();
+    if (differ.some((block) => isStored(from, block))) {
+      const { present } = source;
+      const result = await this.call((token) => present.read(stripe, first, count, buffer.memory, token), buffer);
+      if (result < 0) await this.readSingly(stripe, first, differ, from, buffer, lost);
+    }
+    const work: Promise<void>[] = [];
+    for (let index = 0; index < differ.length; ) {
+      const start = differ[index];
+      let length = 1;
+      while (differ[index + length] === start + length && alike(from, start, start + length, lost)) length += 1;
+      work.push(this.put(stripe, start, length, from, lost.has(start), buffer, first));
+      index += length;
+    }
+    const ends = await Promise.allSettled(work);
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
+    job.bytesCopied += differ.length * BLOCK_BYTES;
+  }
+
+  /** Reads the blocks one by one, each from the first member that can; fills `lost` with those that none can. */
+  private async readSingly(
+    stripe: number,
+    first: number,
+    blocks: readonly number[],
+    from: Uint32Array,
+    buffer: CopyBuffer,
+    lost: Set<number>,
+  ): Promise<void> {
+    const sources = this.parts.membership.groups[this.slot.group].filter(({ readable }) => readable);
+    for (const block of blocks) {
+      if (!isStored(from, block)) continue;
+      let found = false;
+      for (const { present } of sources) {
+        const memory = buffer.memory + (block - first) * BLOCK_BYTES;
+        const result = await this.call((token) => present.read(stripe, block, 1, memory, token), buffer);
+        found = result >= 0;
+        if (found) break;
+        // Only what is known of the block itself makes it lost; a device that is gone may know it still.
+        const known = [EBADMSG, ENODATA, EIO].includes(-result) && present.fence() !== FENCE_ALL;
+        if (!known) throw new StrakeError('IO', `device ${present.deviceId} failed while it was copied`);
+      }
+      if (!found) lost.add(block);
+    }
+  }
+
+  private async call(start: (token: number) => void, buffer: CopyBuffer): Promise<number> {
+    const result = await this.parts.calls.call(start, buffer);
+    if (buffer.lost) throw new StrakeError('IO', 'a device did not answer');
+    return result;
+  }
+
+  /** Gives the member a run of blocks of one kind. */
+  private async put(
+    stripe: number,
+    block: number,
+    count: number,
+    from: Uint32Array,
+    lost: boolean,
+    buffer: CopyBuffer,
+    first: number,
+  ): Promise<void> {
+    const { present } = this.slot;
+    const { low, high } = stampOf(from, block);
+    if (lost || isPoison(from, block)) {
+      await present.settle(stripe, block, 'poison', low, high);
+      this.parts.counters.poisonedBlocks += 1;
+      this.parts.onEvent({ kind: 'poisoned', deviceId: present.deviceId, stripe, block });
+      return;
+    }
+    const memory = buffer.memory + (block - first) * BLOCK_BYTES;
+    const result = await this.call((token) => {
+      if (isStored(from, block)) present.write(stripe, block, count, memory, -1, low, high, 0, token);
+      else present.zero(stripe, block, count, false, low, high, 0, token);
+    }, buffer);
+    if (result < 0) throw new StrakeError('IO', `device ${present.deviceId}: a copied block could not be written`);
+  }
+
+  /** What was copied is durable before the map says so. */
+  private async promote(job: Job, incarnation: number): Promise<void> {
+    const { calls, membership } = this.parts;
+    const { group, position, present } = this.slot;
+    const { written } = this.slot;
+    const result = await calls.call((token) => present.flush(token));
+    if (result < 0) throw new StrakeError('FENCED', `device ${present.deviceId}: a flush failed`);
+    this.slot.covered = written;
+    await membership.change((record) => {
+      job.check();
+      const gone = this.slot.leaving || record.groups[group][position].state !== 'syncing';
+      if (gone) throw new StrakeError('IO', `device ${present.deviceId} failed while it was being synced`);
+      if (present.incarnation !== incarnation)
+        throw new StrakeError('IO', `device ${present.deviceId} was opened anew`);
+      return memberInSync(record, group, position, { incarnation, flushNumber: this.slot.covered });
+    });
+    this.parts.onEvent({ kind: 'member-in-sync', group, position, deviceId: present.deviceId, reason: job.kind });
+  }
+}
+
+/** Whether two blocks can be put by one operation. */
+function alike(from: Uint32Array, one: number, other: number, lost: ReadonlySet<number>): boolean {
+  if (lost.has(one) || lost.has(other) || isPoison(from, one) || isPoison(from, other)) return false;
+  if (isStored(from, one) !== isStored(from, other)) return false;
+  return compareStamps(stampOf(from, one), stampOf(from, other)) === 0;
+}
+
+/** Whether what is there is older than what the map knows of the member: another image of its device. */
+function isOlder(slot: MemberSlot, known: MemberRecord): boolean {
+  if (slot.present.incarnation < known.incarnation) return true;
+  let newest = 0;
+  for (const { flushNumber } of slot.present.segments()) newest = Math.max(newest, flushNumber);
+  return newest < known.flushNumber;
+}

@@ -1,0 +1,60 @@
+/** Reads everything that a volume holds, on every member, and mends what is bad. */
+
+import { BLOCK_BYTES, COPY_BYTES } from '../core/limits.js';
+import type { CarefulRead, VolumeParts } from './careful-read.js';
+import type { Job } from './job.js';
+import type { CopyBuffer } from './member-calls.js';
+import type { MemberSlot } from './membership.js';
+
+const COPY_BLOCKS = COPY_BYTES / BLOCK_BYTES;
+
+export class Scrub {
+  private readonly parts: VolumeParts;
+  private readonly careful: CarefulRead;
+
+  constructor(parts: VolumeParts, careful: CarefulRead) {
+    this.parts = parts;
+    this.careful = careful;
+  }
+
+  async run(job: Job): Promise<void> {
+    const { membership } = this.parts;
+    const stripes = new Set<number>();
+    for (const slot of membership.groups.flat()) {
+      if (slot.readable) for (const { stripe } of slot.present.segments()) stripes.add(stripe);
+    }
+    const sorted = [...stripes].sort((one, other) => one - other);
+    await job.each(sorted, membership.record.segmentBytes, (stripe) => this.segment(job, stripe));
+  }
+
+  private async segment(job: Job, stripe: number): Promise<void> {
+    const { calls, membership, pieces } = this.parts;
+    const blocks = membership.record.segmentBytes / BLOCK_BYTES;
+    for (let first = 0; first < blocks; first += COPY_BLOCKS) {
+      const count = Math.min(COPY_BLOCKS, blocks - first);
+      for (const slot of membership.groupOf(stripe)) {
+        if (!slot.readable || !slot.present.has(stripe)) continue;
+        await job.pace(count * BLOCK_BYTES);
+        await calls.withBuffer((buffer) =>
+          pieces.locked(stripe, first, count, () => this.checkRun(slot, stripe, first, count, buffer)),
+        );
+      }
+    }
+  }
+
+  private async checkRun(
+    slot: MemberSlot,
+    stripe: number,
+    first: number,
+    count: number,
+    buffer: CopyBuffer,
+  ): Promise<void> {
+    if (!slot.readable) return;
+    const { present, group, position } = slot;
+    const { memory } = buffer;
+    const result = await this.parts.calls.call((token) => present.read(stripe, first, count, memory, token), buffer);
+    for (let block = first; result < 0 && block < first + count && !buffer.lost; block += 1) {
+      await this.careful.recover(group, stripe, block, memory, position, buffer);
+    }
+  }
+}

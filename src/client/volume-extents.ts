@@ -1,0 +1,50 @@
+/** What of a volume is allocated, by segment. */
+
+import { REQUEST_SKIPS } from '../core/limits.js';
+import { exists } from './allocation.js';
+import type { Membership } from './membership.js';
+
+const DATA = 0;
+/** A hole that reads as zeroes. */
+const HOLE = 3;
+const EXTENT_BYTES = 16;
+
+/**
+ * Lists the extents from `offset` on, as far as there is room and time, in the form of `Device.extents`. Returns their
+ * number.
+ */
+export function volumeExtents(
+  membership: Membership,
+  offset: number,
+  span: number,
+  view: DataView,
+  memory: number,
+  roomBytes: number,
+): number {
+  const { segmentBytes } = membership.record;
+  const room = Math.floor(roomBytes / EXTENT_BYTES);
+  const end = offset + span;
+  let count = 0;
+  let start = offset;
+  let kind = -1;
+  let at = offset;
+  for (let looks = 0; at < end && looks < REQUEST_SKIPS; looks += 1) {
+    const stripe = Math.floor(at / segmentBytes);
+    const found = exists(membership.groupOf(stripe), stripe) ? DATA : HOLE;
+    if (found !== kind) {
+      if (kind >= 0) put(view, memory + (count - 1) * EXTENT_BYTES, at - start, kind);
+      if (count === room) return count;
+      count += 1;
+      start = at;
+      kind = found;
+    }
+    at = Math.min(end, (stripe + 1) * segmentBytes);
+  }
+  if (count > 0) put(view, memory + (count - 1) * EXTENT_BYTES, at - start, kind);
+  return count;
+}
+
+function put(view: DataView, at: number, length: number, kind: number): void {
+  view.setFloat64(at, length, true);
+  view.setFloat64(at + 8, kind, true);
+}

@@ -1,0 +1,149 @@
+/**
+ * Flushes of a volume: shared, and as strong as they claim.
+ *
+ * A flush that arrives while another runs waits for the next one, together with all others that do: the running one may have
+ * begun before writes that the new one has to cover. A flush counts only if the device has not been opened anew since the
+ * writes that it covers were acknowledged: what an older incarnation had not flushed may be lost. A member on which
+ * it fails leaves the map before the flush is answered; if that was the last one, the flush fails.
+ */
+
+import { EIO } from '../core/errno.js';
+import type { CompletionPort } from '../ports/completion.js';
+import type { SegmentMember } from '../ports/segments.js';
+import { type MemberSlot, type Membership, SETTLED_LATER, SETTLED_OK } from './membership.js';
+import type { Pieces } from './pieces.js';
+import type { FlushPoint } from './volume-record.js';
+import type { WriteStamps } from './write-stamps.js';
+
+export class VolumeFlush {
+  private readonly completions: CompletionPort;
+  private readonly membership: Membership;
+  private readonly pieces: Pieces;
+  private readonly stamps: WriteStamps;
+  private readonly token: number;
+  private waiting: number[] = [];
+  private running: number[] = [];
+  /** The devices that the running flush was sent to, their results, and the slots that they stand in. */
+  private members: SegmentMember[] = [];
+  private results: number[] = [];
+  private slots: MemberSlot[] = [];
+  private written: number[] = [];
+  private pending = 0;
+  private held = false;
+  /** Modifications with lower flush numbers are durable on every member in-sync. */
+  private durableBelow = 0;
+  private durableNext = 0;
+
+  constructor(completions: CompletionPort, membership: Membership, pieces: Pieces, stamps: WriteStamps) {
+    this.completions = completions;
+    this.membership = membership;
+    this.pieces = pieces;
+    this.stamps = stamps;
+    this.token = completions.register({ complete: (tag, result) => this.endOne(tag, result) });
+  }
+
+  get busy(): boolean {
+    return this.running.length > 0;
+  }
+
+  /** From where on a member that fails now may have missed writes, or lose some. */
+  missedSince(): FlushPoint {
+    const { generation } = this.membership.record;
+    return { generation, flushNumber: this.pieces.oldestFlushNumber(this.durableBelow) };
+  }
+
+  /** Everything before this point was dealt with when the volume was opened. */
+  startAt(flushNumber: number): void {
+    this.durableBelow = flushNumber;
+  }
+
+  flush(token: number): void {
+    this.waiting.push(token);
+    if (this.running.length === 0) this.start();
+  }
+
+  private start(): void {
+    this.running = this.waiting;
+    this.waiting = [];
+    this.slots = this.membership.groups.flat().filter(({ writable }) => writable);
+    this.written = this.slots.map(({ written }) => written);
+    this.members = [...new Set(this.slots.map(({ present }) => present))];
+    this.results = this.members.map(() => 0);
+    this.pending = this.members.length;
+    this.durableNext = this.pieces.oldestFlushNumber(this.stamps.flushNumber);
+    if (this.pending === 0 || this.membership.stopped !== null) {
+      this.answer(-EIO);
+      return;
+    }
+    this.members.forEach((member, index) => {
+      member.flush(this.token + index);
+    });
+  }
+
+  private endOne(index: number, result: number): void {
+    this.results[index] = result;
+    this.pending -= 1;
+    if (this.pending === 0) this.settle();
+  }
+
+  private settle(): void {
+    let verdict = SETTLED_OK;
+    for (let group = 0; group < this.membership.groups.length; group += 1) {
+      let targets = 0;
+      let failed = 0;
+      for (const slot of this.slots) {
+        if (slot.group !== group || slot.member === null) continue;
+        targets |= slot.bit;
+        if (!this.covers(slot, slot.member)) failed |= slot.bit;
+      }
+      verdict = Math.max(verdict, this.membership.settle(group, targets, targets & ~failed, failed));
+    }
+    this.held = verdict === SETTLED_LATER;
+    if (this.held) return;
+    if (verdict === SETTLED_OK) this.advance();
+    for (const slot of this.slots) slot.incarnation = slot.member?.incarnation ?? slot.incarnation;
+    this.answer(verdict === SETTLED_OK ? 0 : -EIO);
+  }
+
+  /** Whether the flush made durable what was acknowledged on this member. */
+  private covers(slot: MemberSlot, member: SegmentMember): boolean {
+    const index = this.members.indexOf(member);
+    return index >= 0 && this.results[index] >= 0 && member.incarnation === slot.incarnation;
+  }
+
+  private advance(): void {
+    this.durableBelow = this.durableNext;
+    this.stamps.flushNumber += 1;
+    this.slots.forEach((slot, index) => {
+      slot.covered = Math.max(slot.covered, this.written[index]);
+    });
+    this.markAll();
+  }
+
+  /** Tells the members what later modifications are recorded under. */
+  markAll(): void {
+    const { groups, record } = this.membership;
+    for (const slot of groups.flat()) {
+      if (slot.writable) slot.present.mark(record.generation, this.stamps.flushNumber);
+    }
+  }
+
+  /** The map has changed, or the volume has stopped. */
+  resumeHeld(): void {
+    if (!this.held) return;
+    this.held = false;
+    this.settle();
+  }
+
+  private answer(result: number): void {
+    const tokens = this.running;
+    this.running = [];
+    for (const token of tokens) this.completions.defer(token, result);
+    if (this.waiting.length > 0) this.start();
+  }
+
+  /** Gives up the handler; nothing may be in flight. */
+  close(): void {
+    this.completions.unregister(this.token);
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * Numbers that order modifications: stamps of blocks, and the number of the volume's flushes.
+ *
+ * ```text
+ *   stamp, high word:  generation (24 bits) │ sequence, upper 8 bits      low word:  sequence, lower 32 bits
+ * ```
+ */
+
+const LOW = 2 ** 32;
+/** Largest sequence number. */
+const SEQUENCE_MAX = 2 ** 40 - 1;
+
+export interface Stamp {
+  readonly low: number;
+  readonly high: number;
+}
+
+export class WriteStamps {
+  /** The stamp given out last. */
+  readonly current = { low: 0, high: 0 };
+  /** Under which modifications are recorded now; counts flushes that have completed. */
+  flushNumber = 1;
+  private readonly generation: number;
+  private sequence = 0;
+
+  constructor(generation: number) {
+    this.generation = generation;
+  }
+
+  /** Makes later stamps higher than one that is on a member. */
+  startAbove({ low, high }: Stamp): void {
+    if (high >>> 8 !== this.generation) return;
+    this.sequence = Math.max(this.sequence, (high & 0xff) * LOW + low);
+  }
+
+  /** The next stamp; the object is the same each time. */
+  next(): Stamp {
+    if (this.sequence === SEQUENCE_MAX) throw new Error('a generation has used up its sequence numbers');
+    this.sequence += 1;
+    this.current.low = this.sequence % LOW;
+    this.current.high = ((this.generation << 8) | Math.floor(this.sequence / LOW)) >>> 0;
+    return this.current;
+  }
+}
+
+/** Order of two stamps: negative, zero or positive. */
+export function compareStamps(one: Stamp, other: Stamp): number {
+  return one.high - other.high || one.low - other.low;
+}

@@ -1,0 +1,328 @@
+/**
+ * Members of a volume in memory, whose operations end in an order and with results that the test chooses.
+ *
+ * It checks what callers have promised: no two modifications of one block in flight, and none of a segment without a slot.
+ */
+
+import type { Clock } from '#strake/ports/clock.js';
+import { type CompletionHandler, type CompletionPort, TAG_BITS } from '#strake/ports/completion.js';
+import type { Memory } from '#strake/ports/memory.js';
+import {
+  BLOCK_POISON,
+  BLOCK_SUSPECT,
+  BLOCK_VALID,
+  BLOCK_ZERO,
+  ENTRY_CHECKSUM,
+  ENTRY_FLAGS,
+  ENTRY_STAMP_HIGH,
+  ENTRY_STAMP_LOW,
+  ENTRY_WORDS,
+  type SegmentMember,
+} from '#strake/ports/segments.js';
+
+export const BLOCK = 4096;
+
+export interface PendingSegmentOperation {
+  readonly kind: 'read' | 'write' | 'zero' | 'allocate' | 'flush' | 'nop';
+  readonly member: ScriptedMember | null;
+  readonly stripe: number;
+  readonly block: number;
+  readonly blocks: number;
+  readonly flags: number;
+  end(result?: number, flags?: number): void;
+}
+
+/** Completions, memory and time without an engine. */
+export class SegmentWorld implements CompletionPort, Memory, Clock {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly pending: PendingSegmentOperation[] = [];
+  timeMs = 0;
+  private readonly handlers: CompletionHandler[] = [];
+
+  constructor(memoryBytes: number) {
+    this.bytes = new Uint8Array(memoryBytes);
+    this.view = new DataView(this.bytes.buffer);
+  }
+
+  register(handler: CompletionHandler): number {
+    return (this.handlers.push(handler) - 1) << TAG_BITS;
+  }
+
+  unregister(): void {}
+  onBatchEnd(): void {}
+  offBatchEnd(): void {}
+
+  finish(token: number, result: number, flags: number): void {
+    this.handlers[token >>> TAG_BITS].complete(token & ((1 << TAG_BITS) - 1), result, flags);
+  }
+
+  defer(token: number, result: number): void {
+    this.after(0, token, result);
+  }
+
+  after(delayMs: number, token: number, result = 0): void {
+    const end = () => {
+      this.timeMs += delayMs;
+      this.finish(token, result, 0);
+    };
+    this.pending.push({ kind: 'nop', member: null, stripe: 0, block: 0, blocks: 0, flags: 0, end });
+  }
+
+  nowMs(): number {
+    return this.timeMs;
+  }
+
+  copy(to: number, from: number, lengthBytes: number): void {
+    this.bytes.copyWithin(to, from, from + lengthBytes);
+  }
+
+  fill(at: number, lengthBytes: number, value: number): void {
+    this.bytes.fill(value, at, at + lengthBytes);
+  }
+
+  /** Ends a pending operation, and lets promises run. */
+  async end(operation: PendingSegmentOperation | undefined, result?: number, flags?: number): Promise<void> {
+    if (operation === undefined) throw new Error('there is no such operation');
+    this.pending.splice(this.pending.indexOf(operation), 1);
+    operation.end(result, flags);
+    await turn();
+  }
+
+  /** Ends operations, in the order that `choose` gives, until none is left or `until` holds. */
+  async drain(choose: (count: number) => number = () => 0, until: () => boolean = () => false): Promise<void> {
+    await turn();
+    while (this.pending.length > 0 && !until()) await this.end(this.pending[choose(this.pending.length)]);
+  }
+
+  find(kind: PendingSegmentOperation['kind'], member?: ScriptedMember): PendingSegmentOperation | undefined {
+    return this.pending.find((each) => each.kind === kind && (member === undefined || each.member === member));
+  }
+}
+
+/** Lets everything that hangs on promises happen. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+interface Segment {
+  readonly stripe: number;
+  generation: number;
+  flushNumber: number;
+  dirty: boolean;
+  readonly content: Uint8Array;
+  readonly entries: Uint32Array;
+}
+
+export class ScriptedMember implements SegmentMember {
+  readonly slots = new Map<number, Segment>();
+  incarnation = 1;
+  outstanding = 0;
+  fenced = 0;
+  capacity = Number.POSITIVE_INFINITY;
+  /** Result of an operation that begins now; undefined lets it succeed. */
+  fail: (kind: PendingSegmentOperation['kind'], stripe: number, block: number) => number | undefined = () => undefined;
+  generation = 0;
+  flushNumber = 0;
+  stampMax = { low: 0, high: 0 };
+  private readonly busy = new Set<string>();
+
+  constructor(
+    readonly world: SegmentWorld,
+    readonly deviceId: string,
+    readonly segmentBytes: number,
+  ) {}
+
+  fence(): number {
+    return this.fenced;
+  }
+
+  has(stripe: number): boolean {
+    return this.slots.has(stripe);
+  }
+
+  private begin(
+    kind: PendingSegmentOperation['kind'],
+    stripe: number,
+    block: number,
+    blocks: number,
+    flags: number,
+    token: number,
+    move: () => number,
+  ): void {
+    const keys: string[] = [];
+    if (kind === 'write' || kind === 'zero') {
+      for (let index = block; index < block + blocks; index += 1) keys.push(`${stripe}.${index}`);
+    }
+    for (const key of keys) {
+      if (this.busy.has(key)) throw new Error(`two modifications of block ${key} in flight`);
+      this.busy.add(key);
+    }
+    this.outstanding += 1;
+    const forced = this.fail(kind, stripe, block);
+    const end = (result = forced, completionFlags = 0) => {
+      this.outstanding -= 1;
+      for (const key of keys) this.busy.delete(key);
+      this.world.finish(token, result !== undefined && result < 0 ? result : move(), completionFlags);
+    };
+    this.world.pending.push({ kind, member: this, stripe, block, blocks, flags, end });
+  }
+
+  private segment(stripe: number): Segment {
+    const segment = this.slots.get(stripe);
+    if (segment === undefined) throw new Error(`segment ${stripe} has no slot`);
+    return segment;
+  }
+
+  allocate(stripe: number, token: number): void {
+    this.begin('allocate', stripe, 0, 0, 0, token, () => {
+      if (!this.has(stripe) && this.slots.size >= this.capacity) return -28;
+      if (!this.has(stripe)) this.make(stripe);
+      return 0;
+    });
+  }
+
+  make(stripe: number): Segment {
+    const blocks = this.segmentBytes / BLOCK;
+    const { generation, flushNumber } = this;
+    const content = new Uint8Array(this.segmentBytes).fill(0xee);
+    const segment = { stripe, generation, flushNumber, dirty: false, content, entries: new Uint32Array(blocks * 4) };
+    this.slots.set(stripe, segment);
+    return segment;
+  }
+
+  read(stripe: number, block: number, blocks: number, memory: number, token: number): void {
+    this.begin('read', stripe, block, blocks, 0, token, () => {
+      const { bytes } = this.world;
+      if (!this.has(stripe)) {
+        bytes.fill(0, memory, memory + blocks * BLOCK);
+        return blocks * BLOCK;
+      }
+      for (let index = 0; index < blocks; index += 1) {
+        const content = this.contentOf(stripe, block + index);
+        if (typeof content === 'number') return content;
+        bytes.set(content, memory + index * BLOCK);
+      }
+      return blocks * BLOCK;
+    });
+  }
+
+  /** What a read of the block gives: bytes or an error. */
+  contentOf(stripe: number, block: number): Uint8Array | number {
+    if (!this.has(stripe)) return new Uint8Array(BLOCK);
+    const { entries, content } = this.segment(stripe);
+    const at = block * ENTRY_WORDS;
+    const flags = entries[at + ENTRY_FLAGS];
+    if ((flags & BLOCK_POISON) !== 0) return -61;
+    if ((flags & BLOCK_SUSPECT) !== 0) return -74;
+    if ((flags & BLOCK_VALID) === 0 || (flags & BLOCK_ZERO) !== 0) return new Uint8Array(BLOCK);
+    const bytes = content.subarray(block * BLOCK, (block + 1) * BLOCK);
+    return checksum(bytes) === entries[at + ENTRY_CHECKSUM] ? bytes : -74;
+  }
+
+  write(
+    stripe: number,
+    block: number,
+    blocks: number,
+    memory: number,
+    source: number,
+    low: number,
+    high: number,
+    flags: number,
+    token: number,
+  ): void {
+    this.segment(stripe);
+    if (source >= 0) this.world.copy(memory, source, blocks * BLOCK);
+    const payload = this.world.bytes.slice(memory, memory + blocks * BLOCK);
+    this.begin('write', stripe, block, blocks, flags, token, () => {
+      for (let index = 0; index < blocks; index += 1) {
+        this.put(stripe, block + index, payload.subarray(index * BLOCK, (index + 1) * BLOCK), BLOCK_VALID, low, high);
+      }
+      return blocks * BLOCK;
+    });
+  }
+
+  /** Sets a block and its entry. */
+  put(stripe: number, block: number, bytes: Uint8Array | null, flags: number, low: number, high: number): void {
+    const segment = this.slots.get(stripe) ?? this.make(stripe);
+    if (bytes !== null) segment.content.set(bytes, block * BLOCK);
+    const at = block * ENTRY_WORDS;
+    segment.entries[at + ENTRY_CHECKSUM] = bytes === null ? 0 : checksum(bytes);
+    segment.entries[at + ENTRY_FLAGS] = flags;
+    segment.entries[at + ENTRY_STAMP_LOW] = low;
+    segment.entries[at + ENTRY_STAMP_HIGH] = high;
+    segment.generation = this.generation;
+    segment.flushNumber = this.flushNumber;
+    if (high > this.stampMax.high || (high === this.stampMax.high && low > this.stampMax.low)) {
+      this.stampMax = { low, high };
+    }
+  }
+
+  /** Lets a block's content rot. */
+  rot(stripe: number, block: number): void {
+    this.segment(stripe).content[block * BLOCK + 7] ^= 1;
+  }
+
+  zero(
+    stripe: number,
+    block: number,
+    blocks: number,
+    release: boolean,
+    low: number,
+    high: number,
+    flags: number,
+    token: number,
+  ): void {
+    this.segment(stripe);
+    this.begin('zero', stripe, block, blocks, flags, token, () => {
+      for (let index = 0; index < blocks; index += 1) {
+        this.put(stripe, block + index, null, BLOCK_VALID | BLOCK_ZERO, low, high);
+      }
+      const { entries } = this.segment(stripe);
+      let empty = true;
+      for (let at = ENTRY_FLAGS; at < entries.length; at += ENTRY_WORDS) {
+        if (entries[at] !== 0 && (entries[at] & BLOCK_ZERO) === 0) empty = false;
+      }
+      if (release && empty) this.slots.delete(stripe);
+      return 0;
+    });
+  }
+
+  flush(token: number): void {
+    this.begin('flush', 0, 0, 0, 0, token, () => {
+      for (const segment of this.slots.values()) segment.dirty = false;
+      return 0;
+    });
+  }
+
+  mark(generation: number, flushNumber: number): void {
+    this.generation = generation;
+    this.flushNumber = flushNumber;
+  }
+
+  segments(): Iterable<Segment> {
+    return [...this.slots.values()];
+  }
+
+  async entries(stripe: number): Promise<Uint32Array> {
+    return this.segment(stripe).entries.slice();
+  }
+
+  async settle(stripe: number, block: number, how: 'accept' | 'poison', low: number, high: number): Promise<void> {
+    const { content } = this.segment(stripe);
+    const bytes = content.slice(block * BLOCK, (block + 1) * BLOCK);
+    if (how === 'accept') this.put(stripe, block, bytes, BLOCK_VALID, low, high);
+    else this.put(stripe, block, null, BLOCK_POISON, low, high);
+  }
+
+  async release(stripe: number): Promise<void> {
+    this.slots.delete(stripe);
+  }
+}
+
+export function checksum(bytes: Uint8Array): number {
+  const words = new Uint32Array(bytes.slice().buffer);
+  let sum = 2166136261;
+  for (const word of words) sum = Math.imul(sum ^ word, 16777619);
+  return sum >>> 0;
+}

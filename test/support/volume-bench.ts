@@ -1,0 +1,161 @@
+/** A volume engine over scripted members, with what tests of it need. */
+
+import * as assert from 'uvu/assert';
+import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine, type VolumeEngineOptions } from '#strake/client/volume-engine.js';
+import type { VolumeEvent } from '#strake/client/volume-events.js';
+import type { MemberState, VolumeRecord } from '#strake/client/volume-record.js';
+import { BLOCK, ScriptedMember, SegmentWorld } from './scripted-member.js';
+
+export const SEGMENT_BLOCKS = 4;
+export const SEGMENT = SEGMENT_BLOCKS * BLOCK;
+export const SEGMENTS = 4;
+export const SIZE = SEGMENTS * SEGMENT;
+const AREA = SIZE + 2 * BLOCK;
+/** Above the engine's scratch and the areas of requests. */
+const SOURCE_AREAS = 64;
+
+export const deviceId = (position: number) => String(position + 1).repeat(32);
+
+export function makeRecord(states: readonly MemberState[]): VolumeRecord {
+  const group = states.map((state, position) => ({
+    deviceId: deviceId(position),
+    state,
+    since: { generation: 0, flushNumber: 0 },
+    incarnation: 0,
+    flushNumber: 0,
+  }));
+  return {
+    id: 'f'.repeat(32),
+    name: 'test',
+    sizeBytes: SIZE,
+    layout: states.length === 1 ? 'single' : 'mirror',
+    copies: states.length,
+    segmentBytes: SEGMENT,
+    mapVersion: 1,
+    generation: 3,
+    groups: [group],
+  };
+}
+
+export class VolumeBench {
+  readonly world: SegmentWorld;
+  readonly members: ScriptedMember[];
+  readonly engine: VolumeEngine;
+  readonly results: (number | undefined)[] = [];
+  readonly flags: number[] = [];
+  readonly events: VolumeEvent[] = [];
+  /** Maps that were committed. */
+  readonly committed: VolumeRecord[] = [];
+  /** What a commit waits for, or is rejected by. */
+  commit: () => Promise<void> = async () => {};
+  private readonly token: number;
+
+  constructor(
+    states: readonly MemberState[],
+    prepare: (members: ScriptedMember[]) => void = () => {},
+    options: Partial<VolumeEngineOptions> = {},
+  ) {
+    this.world = new SegmentWorld(VOLUME_ENGINE_SCRATCH_BYTES + SOURCE_AREAS * AREA);
+    this.members = states.map((_state, position) => new ScriptedMember(this.world, deviceId(position), SEGMENT));
+    prepare(this.members);
+    this.engine = new VolumeEngine({
+      completions: this.world,
+      memory: this.world,
+      clock: this.world,
+      record: makeRecord(states),
+      members: [this.members],
+      scratch: 0,
+      readOnly: false,
+      commit: async (record) => {
+        await this.commit();
+        this.committed.push(record);
+      },
+      onEvent: (event) => this.events.push(event),
+      ...options,
+    });
+    this.token = this.world.register({
+      complete: (tag, result, flags) => {
+        assert.is(this.results[tag], undefined, `request ${tag} ends once`);
+        this.results[tag] = result;
+        this.flags[tag] = flags;
+      },
+    });
+  }
+
+  async start(): Promise<this> {
+    let failure: unknown;
+    let done = false;
+    this.engine.start().then(
+      () => {
+        done = true;
+      },
+      (error) => {
+        failure = error;
+      },
+    );
+    await this.world.drain(undefined, () => done);
+    if (failure !== undefined) throw failure;
+    return this;
+  }
+
+  memory(tag: number, offset: number): number {
+    return VOLUME_ENGINE_SCRATCH_BYTES + (tag % SOURCE_AREAS) * AREA + BLOCK + (offset % BLOCK);
+  }
+
+  /** Writes bytes of one value. */
+  write(tag: number, offset: number, length: number, value: number, flags = 0): void {
+    const at = this.memory(tag, offset);
+    this.world.bytes.fill(value, at, at + length);
+    this.engine.write(at, length, offset, flags, this.token + tag);
+  }
+
+  read(tag: number, offset: number, length: number): void {
+    this.engine.read(this.memory(tag, offset), length, offset, this.token + tag);
+  }
+
+  payload(tag: number, offset: number, length: number): Uint8Array {
+    const at = this.memory(tag, offset);
+    return this.world.bytes.slice(at, at + length);
+  }
+
+  zero(tag: number, offset: number, length: number, flags = 0): void {
+    this.engine.zero(offset, length, flags, this.token + tag);
+  }
+
+  discard(tag: number, offset: number, length: number): void {
+    this.engine.discardRange(offset, length, 0, this.token + tag);
+  }
+
+  flush(tag: number): void {
+    this.engine.flush(this.token + tag);
+  }
+
+  extents(tag: number): [number, number][] {
+    const at = this.memory(tag, 0);
+    this.engine.extents(0, SIZE, at, 16 * SEGMENTS, this.token + tag);
+    this.world.pending.pop()?.end();
+    return Array.from({ length: this.results[tag] ?? 0 }, (_, index): [number, number] => {
+      const from = at + 16 * index;
+      return [this.world.view.getFloat64(from, true), this.world.view.getFloat64(from + 8, true)];
+    });
+  }
+
+  /** All bytes of a member; throws where it cannot be read. */
+  image(member: ScriptedMember): Uint8Array {
+    const image = new Uint8Array(SIZE);
+    for (let block = 0; block < SIZE / BLOCK; block += 1) {
+      const content = member.contentOf(Math.floor(block / SEGMENT_BLOCKS), block % SEGMENT_BLOCKS);
+      if (typeof content === 'number') throw new Error(`block ${block} of ${member.deviceId}: ${content}`);
+      image.set(content, block * BLOCK);
+    }
+    return image;
+  }
+
+  states(): MemberState[] {
+    return this.engine.record.groups[0].map(({ state }) => state);
+  }
+
+  kinds(): string[] {
+    return this.world.pending.map(({ kind }) => kind);
+  }
+}
