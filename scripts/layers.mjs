@@ -16,16 +16,17 @@ const LAYERS = {
   store: ['core', 'ports'],
   client: ['core', 'ports'],
   nbd: ['core', 'ports'],
+  node: ['core', 'ports', 'store', 'client'],
   sim: ['core', 'ports'],
-  worker: ['core', 'ports', 'ring', 'uring'],
-  embed: ['core', 'ports', 'uring', 'worker'],
+  worker: ['core', 'ports', 'ring', 'uring', 'client', 'store', 'node'],
+  embed: ['core', 'ports', 'uring', 'store', 'client', 'node', 'worker'],
   bench: ['core', 'nbd', 'embed'],
-  cli: ['core', 'embed', 'bench'],
+  cli: ['core', 'store', 'embed', 'bench'],
 };
 /** Files that put the layers together. */
 const ROOTS = ['index.ts', 'shard-main.ts'];
 /** Folders that know the outside world only through ports, so that they run in a simulator unchanged. */
-const PURE = ['ports', 'core', 'ring', 'store', 'client', 'nbd', 'sim'];
+const PURE = ['ports', 'core', 'ring', 'store', 'client', 'node', 'nbd', 'sim'];
 const IMPURE = /from 'node:|\b(Date\.now|new Date\b|performance\.|setTimeout|setInterval|setImmediate|Math\.random)/;
 
 function filesBelow(folder) {

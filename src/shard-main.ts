@@ -5,12 +5,13 @@
  * stop; control messages arrive on a port, and are answered in the order in which they are done.
  *
  * ```text
- *   arena   │ connections, receive buffers, pool (Hub) │ scratch of volumes │ buffers of the in-process client │
+ *   arena   │ connections, receive buffers, pool (Hub) │ scratch of volumes │ buffers of the in-process client │ node │
  * ```
  */
 
 import { threadId } from 'node:worker_threads';
 import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from './client/raw-volume.js';
+import type { VolumeEngine } from './client/volume-engine.js';
 import { BufferPool } from './core/buffer-pool.js';
 import { StrakeError, toStrakeError } from './core/errors.js';
 import {
@@ -18,6 +19,7 @@ import {
   CLIENT_BUFFER_CLASSES,
   DRAIN_MS,
   IO_TIMEOUT_MS,
+  NODE_STORES_MAX,
   SHARD_DEVICES_MAX,
   SHARD_FILES_MAX,
   SHARD_OPERATIONS_MAX,
@@ -29,7 +31,11 @@ import { NbdExport } from './nbd/export.js';
 import { Hub, type HubPorts } from './nbd/hub.js';
 import { NbdServer } from './nbd/server.js';
 import { NbdService } from './nbd/service.js';
+import { NODE_MEMORY_BYTES, type NodePorts, type NodeStore, StorageNode } from './node/storage-node.js';
 import { FENCE_OPEN } from './ports/device.js';
+import { formatDevice } from './store/open-store.js';
+import { STORE_MEMORY_BYTES } from './store/segment-store.js';
+import type { Superblock } from './store/superblock.js';
 import { UringDevice } from './uring/device.js';
 import { Engine } from './uring/engine.js';
 import { nativeError } from './uring/native.js';
@@ -38,16 +44,23 @@ import { Load } from './worker/load.js';
 import type {
   AnswerMessage,
   CallMessage,
+  FormatMessage,
   ListenMessage,
+  ListenNodeMessage,
   LoadMessage,
   LoadResult,
   OpenMessage,
+  OpenStoreMessage,
   ShardCallName,
   ShardCalls,
   ShardStart,
+  VolumeFacts,
 } from './worker/messages.js';
 import { RingService } from './worker/ring-service.js';
 import type { ShardStats } from './worker/shard-stats.js';
+
+/** Something that is open under a number: a raw device, or a volume of the node. */
+type Target = OpenRecord | { readonly volume: VolumeEngine; readonly name: string };
 
 interface OpenRecord {
   readonly device: UringDevice;
@@ -59,7 +72,8 @@ interface OpenRecord {
 /** A server, what it serves, and where it listens. */
 interface Serving {
   readonly server: NbdServer;
-  readonly volume: RawVolume;
+  /** What it serves; null for all volumes of the node. */
+  readonly volume: RawVolume | null;
   readonly listener: Listener;
   /** Resolves when it has been closed, once that has begun. */
   ended: Promise<void> | null;
@@ -72,7 +86,9 @@ class Shard implements Watched {
   private readonly ports: HubPorts;
   private readonly service: NbdService;
   private readonly rings: RingService;
-  private readonly devices: (OpenRecord | undefined)[] = [];
+  private readonly devices: (Target | undefined)[] = [];
+  private readonly nodePorts: NodePorts;
+  private node: StorageNode | null = null;
   private readonly freeScratch: number[] = [];
   private readonly servers: (Serving | undefined)[] = [];
   private loads = 0;
@@ -85,11 +101,15 @@ class Shard implements Watched {
     const clientStart = scratchStart + SHARD_DEVICES_MAX * RAW_VOLUME_SCRATCH_BYTES;
     const clientBytes = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
     const { kind, shards } = start;
+    const payloadBytes = clientStart + clientBytes;
+    const nodeStart = alignUp(payloadBytes, BLOCK_BYTES);
     const engine = new Engine({
       kind,
       engines: shards,
       blocking: true,
-      arenaBytes: clientStart + clientBytes,
+      // The system gives memory to what is used of it only, and only payload is worth locking.
+      arenaBytes: nodeStart + NODE_MEMORY_BYTES,
+      payloadBytes,
       operationsMax: SHARD_OPERATIONS_MAX,
       filesMax: SHARD_FILES_MAX,
     });
@@ -97,6 +117,7 @@ class Shard implements Watched {
     for (let index = SHARD_DEVICES_MAX - 1; index >= 0; index -= 1) {
       this.freeScratch.push(scratchStart + index * RAW_VOLUME_SCRATCH_BYTES);
     }
+    this.nodePorts = { completions: engine, memory: engine, clock: engine, memoryStart: nodeStart };
     this.watch = new Watch(engine, engine);
     this.ports = { completions: engine, memory: engine, transport: new UringTransport(engine), clock: engine };
     this.service = new NbdService(this.ports, this.watch, 0);
@@ -140,14 +161,183 @@ class Shard implements Watched {
         return this.listen(request as ListenMessage);
       case 'unlisten':
         return this.unlisten(request as ShardCalls['unlisten']['request']);
+      case 'format':
+        return this.format(request as FormatMessage);
+      case 'openStore':
+        return this.openStore(request as OpenStoreMessage);
+      case 'listenNode':
+        return this.listenNode(request as ListenNodeMessage);
+      case 'closeNode':
+        return this.closeNode();
       case 'stats':
         return this.stats();
       case 'load':
         return this.load(request as LoadMessage);
       case 'stop':
         return this.stop((request as ShardCalls['stop']['request']).graceMs);
+      default:
+        return this.dispatchNode(name, request);
     }
   }
+
+  private dispatchNode(name: Exclude<ShardCallName, 'open'>, request: unknown): unknown {
+    const node = this.openNode();
+    switch (name) {
+      case 'assemble':
+        return node.assemble((request as ShardCalls['assemble']['request']).without).then(() => this.offerVolumes());
+      case 'takeBack': {
+        const { deviceId } = request as ShardCalls['takeBack']['request'];
+        return node.takeBack(this.storeOf(deviceId)).then(() => this.offerVolumes());
+      }
+      case 'replace': {
+        const { deviceId, by } = request as ShardCalls['replace']['request'];
+        return node.replace(deviceId, this.storeOf(by)).then(() => null);
+      }
+      case 'forget':
+        return node.forget((request as ShardCalls['forget']['request']).deviceId).then(() => null);
+      case 'createVolume': {
+        const spec = request as ShardCalls['createVolume']['request'];
+        return node.create(spec).then(() => this.offerVolumes() ?? this.findVolume(spec.name));
+      }
+      case 'growVolume': {
+        const { name: volume, sizeBytes } = request as ShardCalls['growVolume']['request'];
+        return node.grow(volume, sizeBytes).then(() => null);
+      }
+      case 'deleteVolume':
+        return this.deleteVolume((request as ShardCalls['deleteVolume']['request']).name);
+      case 'startVolume': {
+        const { name: volume, without } = request as ShardCalls['startVolume']['request'];
+        return node.startWithout(volume, without).then(() => this.offerVolumes());
+      }
+      case 'scrub': {
+        const { name: volume, bytesPerSecond } = request as ShardCalls['scrub']['request'];
+        node.scrub(volume, bytesPerSecond);
+        return null;
+      }
+      case 'findVolume':
+        return this.findVolume((request as ShardCalls['findVolume']['request']).name);
+      case 'nodeStatus':
+        return { devices: node.deviceStatus(), volumes: node.volumeReports() };
+      default:
+        throw new Error(`unknown call ${name}`);
+    }
+  }
+
+  // ---------------------------------------------------------------- the node
+
+  private openNode(): StorageNode {
+    if (this.node === null) {
+      this.node = new StorageNode(this.nodePorts);
+      this.node.onEvent = (event) => this.post({ event });
+    }
+    return this.node;
+  }
+
+  private storeOf(deviceId: string): NodeStore {
+    const entry = this.node?.stores.get(deviceId);
+    if (entry === undefined) throw new StrakeError('NOT_FOUND', `device ${deviceId} is not open`);
+    return entry;
+  }
+
+  private async format({ handle, geometry, options }: FormatMessage): Promise<Superblock> {
+    const { engine } = this;
+    const device = new UringDevice(engine, engine.native.adoptDevice(handle), geometry);
+    // Formatting needs less than a store, and no store is open while it runs, or else that one has this piece.
+    const { completions, memory, memoryStart } = this.nodePorts;
+    try {
+      const spare = memoryStart + (NODE_STORES_MAX - 1) * STORE_MEMORY_BYTES;
+      return await formatDevice({ completions, memory, device, memoryStart: spare }, options);
+    } finally {
+      device.close();
+    }
+  }
+
+  private async openStore(message: OpenStoreMessage): Promise<{ deviceId: string }> {
+    const { engine } = this;
+    const { handle, geometry, path, clusterId } = message;
+    const device = new UringDevice(engine, engine.native.adoptDevice(handle), geometry);
+    if (message.faults.length > 0) engine.native.injectFaults([...message.faults]);
+    try {
+      const entry = await this.openNode().open(device, clusterId === undefined ? { path } : { path, clusterId });
+      this.stores.push(device);
+      this.watch.start();
+      return { deviceId: entry.superblock.deviceId };
+    } catch (error) {
+      device.close();
+      throw error;
+    }
+  }
+
+  private readonly stores: UringDevice[] = [];
+
+  private findVolume(name: string): VolumeFacts {
+    const engine = this.openNode().engine(name);
+    const { id, sizeBytes } = engine.record;
+    let device = this.devices.findIndex((target) => target?.volume === engine);
+    if (device < 0) {
+      device = freeIndex(this.devices);
+      this.devices[device] = { volume: engine, name };
+    }
+    return { device, id, name, sizeBytes };
+  }
+
+  /** Servers of the node offer all volumes that are started, and no others. */
+  private offerVolumes(): null {
+    for (const serving of this.servings(({ volume }) => volume === null)) this.offerTo(serving.server);
+    return null;
+  }
+
+  private offerTo(server: NbdServer): void {
+    const volumes = this.openNode().volumes;
+    for (const name of [...server.exports.keys()]) if (!volumes.get(name)?.engine) server.withdraw(name);
+    for (const [name, { engine, stored }] of volumes) {
+      if (engine === null || server.exports.get(name)?.volume === engine) continue;
+      const { layout, copies } = stored;
+      server.offer(new NbdExport(name, layout === 'single' ? 'single' : `mirror:${copies}`, engine, false));
+    }
+  }
+
+  private listenNode(message: ListenNodeMessage): ShardCalls['listenNode']['response'] {
+    const listener = listen(this.engine, message.address);
+    const { file, port } = listener;
+    const server = new NbdServer(this.service, this.ports, file, [], message.connectionsMax);
+    const number = freeIndex(this.servers);
+    this.servers[number] = { server, volume: null, listener, ended: null };
+    this.offerTo(server);
+    return { server: number, port };
+  }
+
+  private async deleteVolume(name: string): Promise<null> {
+    const node = this.openNode();
+    const { engine } = node.volume(name);
+    if (engine !== null) {
+      const users = this.servings(({ volume }) => volume === null).reduce(
+        (sum, { server }) => sum + server.usersOf(engine),
+        0,
+      );
+      if (users > 0) throw new StrakeError('VOLUME_BUSY', `volume ${name} is used by ${users} NBD connections`);
+      for (const { server } of this.servings(({ volume }) => volume === null)) server.withdraw(name);
+      const device = this.devices.findIndex((target) => target?.volume === engine);
+      if (device >= 0) this.devices[device] = undefined;
+    }
+    await node.delete(name);
+    return null;
+  }
+
+  private async closeNode(): Promise<null> {
+    const { node } = this;
+    this.node = null;
+    if (node === null) return null;
+    await Promise.all(this.servings(({ volume }) => volume === null).map((one) => this.end(one, DRAIN_MS)));
+    this.devices.forEach((target, number) => {
+      if (target !== undefined && 'name' in target) this.devices[number] = undefined;
+    });
+    this.stores.length = 0;
+    await node.close();
+    return null;
+  }
+
+  // ---------------------------------------------------------------- raw devices
 
   private open(message: OpenMessage): ShardCalls['open']['response'] {
     const { engine } = this;
@@ -176,7 +366,7 @@ class Shard implements Watched {
 
   private record(device: number): OpenRecord {
     const record = this.devices[device];
-    if (record === undefined) throw new StrakeError('CLOSED', 'the device is closed');
+    if (record === undefined || 'name' in record) throw new StrakeError('CLOSED', 'the device is closed');
     return record;
   }
 
@@ -237,7 +427,7 @@ class Shard implements Watched {
   private stats(): ShardStats {
     const status = this.engine.native.status();
     const devices = this.devices.flatMap((record, device) =>
-      record === undefined ? [] : [{ device, fence: record.device.fence() }],
+      record === undefined || 'name' in record ? [] : [{ device, fence: record.device.fence() }],
     );
     return {
       engine: status?.kind ?? 'closed',
@@ -253,13 +443,18 @@ class Shard implements Watched {
 
   /** Watches for device operations that never end, as long as there may be any. */
   get busy(): boolean {
-    return this.service.busy || this.rings.busy || this.loads > 0;
+    return this.service.busy || this.rings.busy || this.loads > 0 || this.storesBusy();
+  }
+
+  /** Volumes work by themselves too: resync, repair, checkpoints. */
+  private storesBusy(): boolean {
+    return this.stores.length > 0 && (this.engine.native.status()?.inFlight ?? 0) > 0;
   }
 
   tick(): void {
     this.engine.native.giveUpOverdue(IO_TIMEOUT_MS);
     this.devices.forEach((record, device) => {
-      if (record !== undefined) this.noteFence(record, device);
+      if (record !== undefined && !('name' in record)) this.noteFence(record, device);
     });
   }
 
@@ -273,6 +468,7 @@ class Shard implements Watched {
   /** Ends everything. Returns the operations that have not ended: they may still use this shard's memory. */
   private async stop(graceMs: number): Promise<number> {
     await Promise.all(this.servings(() => true).map((serving) => this.end(serving, graceMs)));
+    await this.closeNode().catch(() => {});
     this.start.port.removeAllListeners('message');
     return this.engine.close(STOP_GRACE_MS);
   }

@@ -271,6 +271,13 @@ export class VolumeEngine implements Volume {
     await this.membership.change((record) => grow(record, sizeBytes));
   }
 
+  /** Puts into the map how far members have come, so that an older copy of one is told from it the next time. */
+  async noteProgress(): Promise<void> {
+    if (this.phase === 'serving' && !this.readOnly && this.membership.stopped === null) {
+      await this.membership.change((record) => ({ ...record, mapVersion: record.mapVersion + 1 }));
+    }
+  }
+
   /** The map that is in effect. */
   get record(): VolumeRecord {
     return this.membership.record;

@@ -122,6 +122,10 @@ export const DRAIN_MS = 10_000;
 /** Devices of one shard. */
 export const SHARD_DEVICES_MAX = 32;
 
+/** Formatted devices of one node, and volumes that it serves at a time. */
+export const NODE_STORES_MAX = 16;
+export const NODE_VOLUMES_MAX = 32;
+
 /** Requests of an in-process client in flight on one shard. */
 export const CLIENT_REQUESTS_MAX = 256;
 /** Its buffers there. */

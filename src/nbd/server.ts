@@ -1,6 +1,7 @@
 /** An NBD server: a listening socket, what it offers, and the connections it has accepted. */
 
 import { CONNECTIONS_MAX } from '../core/limits.js';
+import type { Volume } from '../ports/volume.js';
 import type { Connection } from './connection.js';
 import type { NbdExport } from './export.js';
 import type { Offer } from './handshake.js';
@@ -13,7 +14,7 @@ const TAG_ACCEPT = 0;
 const TAG_RETRY = 1;
 
 export class NbdServer implements Offer {
-  readonly exports: ReadonlyMap<string, NbdExport>;
+  private readonly offered: Map<string, NbdExport>;
   private readonly service: NbdService;
   private readonly ports: HubPorts;
   private readonly listener: number;
@@ -36,12 +37,35 @@ export class NbdServer implements Offer {
     this.service = service;
     this.ports = ports;
     this.listener = listener;
-    this.exports = new Map(exports.map((one) => [one.name, one]));
+    this.offered = new Map(exports.map((one) => [one.name, one]));
     this.connectionsMax = connectionsMax;
     this.token = ports.completions.register({
       complete: (tag, result) => (tag === TAG_ACCEPT ? this.onAccept(result) : this.onRetry()),
     });
     this.accept();
+  }
+
+  get exports(): ReadonlyMap<string, NbdExport> {
+    return this.offered;
+  }
+
+  /** Offers a volume to clients that come from now on, in place of another of the same name. */
+  offer(target: NbdExport): void {
+    this.offered.set(target.name, target);
+  }
+
+  /** Offers it no longer; who uses it already goes on. */
+  withdraw(name: string): void {
+    this.offered.delete(name);
+  }
+
+  /** Connections that use a volume. */
+  usersOf(volume: Volume): number {
+    let users = 0;
+    for (const connection of this.connections) {
+      if (connection.state === 'serving' && connection.volume === volume) users += 1;
+    }
+    return users;
   }
 
   private accept(): void {

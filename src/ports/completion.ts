@@ -9,7 +9,7 @@
 /** Receives the ends of operations. */
 export interface CompletionHandler {
   /**
-   * @param tag what the handler put into the token, 0 to 2^24 - 1
+   * @param tag what the handler put into the token, 0 to 2^22 - 1
    * @param result a count or a negative errno
    * @param flags `COMPLETION_*`
    */
@@ -24,9 +24,9 @@ export const COMPLETION_LATE = 2;
 export const COMPLETION_MORE = 4;
 
 /** Bits of a token that are the tag. */
-export const TAG_BITS = 24;
+export const TAG_BITS = 22;
 /** The most handlers; the engine keeps the last number to itself. */
-export const HANDLERS_MAX = 254;
+export const HANDLERS_MAX = 1022;
 
 /** Gives out tokens. */
 export interface CompletionPort {

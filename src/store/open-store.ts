@@ -172,6 +172,8 @@ export interface Expectations {
   readonly path: string;
   readonly clusterId?: string;
   readonly deviceId?: string;
+  /** Throws if the device is not wanted; nothing has been written to it then. */
+  readonly refuse?: (superblock: Superblock) => void;
 }
 
 /** A problem that keeps a device from being opened, as an error. */
@@ -218,6 +220,7 @@ export async function openStore(ports: StorePorts, expected: Expectations): Prom
       problems.push(problem);
     };
     const { superblock: found } = await demandSuperblock(reader, expected, false, note);
+    expected.refuse?.(found);
     const image = await loadImage(reader, found, note);
     if (image === undefined) throw new StrakeError('DAMAGED', `${expected.path} cannot be read`);
     const report = await new Recovery(reader, image, io, memory, memoryStart + 2 * CONTROL_PIECE_BYTES).run(note);

@@ -60,6 +60,8 @@ export interface EngineSettings {
   /** Whether the thread does nothing but serve, so that the engine may sleep in place of its event loop. */
   readonly blocking: boolean;
   readonly arenaBytes: number;
+  /** Bytes from the start of the arena that are worth registering with the kernel; all if absent. */
+  readonly payloadBytes?: number;
   readonly operationsMax: number;
   readonly filesMax: number;
   /** Engines of this process that share the limit of locked memory. */
@@ -115,7 +117,10 @@ export class Engine implements CompletionPort, Memory, Clock {
       filesMax: settings.filesMax,
       threads: settings.threads ?? ENGINE_THREADS,
       wakeToken,
-      lockedBytesMax: native().memlockLimitBytes() * (LOCKED_SHARE / settings.engines),
+      lockedBytesMax: Math.min(
+        native().memlockLimitBytes() * (LOCKED_SHARE / settings.engines),
+        settings.payloadBytes ?? settings.arenaBytes,
+      ),
     };
     const views = {
       control: this.control,

@@ -3,7 +3,10 @@
  */
 
 import type { WireError } from '../core/errors.js';
+import type { StorageEvent, StoreStatus, VolumeReport, VolumeSpec } from '../node/storage-node.js';
 import type { DeviceGeometry } from '../ports/device.js';
+import type { FormatOptions } from '../store/open-store.js';
+import type { Superblock } from '../store/superblock.js';
 import type { EngineKind } from '../uring/engine.js';
 import type { FaultRule } from '../uring/native.js';
 import type { ListenAddress } from '../uring/transport.js';
@@ -39,6 +42,37 @@ export interface OpenMessage {
   readonly faults: readonly FaultRule[];
   /** What it must not accept (`FENCE_*`): a fenced device stays so when another shard takes it over. */
   readonly fence: number;
+}
+
+/** Formats a device, and closes it again. */
+export interface FormatMessage {
+  readonly handle: number;
+  readonly geometry: DeviceGeometry;
+  readonly options: FormatOptions;
+}
+
+/** Opens a formatted device as a part of the shard's node. */
+export interface OpenStoreMessage {
+  readonly handle: number;
+  readonly geometry: DeviceGeometry;
+  readonly path: string;
+  readonly clusterId: string | undefined;
+  readonly faults: readonly FaultRule[];
+}
+
+/** A volume of the node as something that an in-process client or a server can use. */
+export interface VolumeFacts {
+  /** Its number among what the shard has open. */
+  readonly device: number;
+  readonly id: string;
+  readonly name: string;
+  readonly sizeBytes: number;
+}
+
+/** Serves all volumes of the node by their names. */
+export interface ListenNodeMessage {
+  readonly address: ListenAddress;
+  readonly connectionsMax: number;
 }
 
 /** Serves a device under a name. */
@@ -77,6 +111,21 @@ export interface ShardCalls {
   close: { request: { device: number }; response: null };
   listen: { request: ListenMessage; response: { server: number; port: number | undefined } };
   unlisten: { request: { server: number; drainMs: number }; response: null };
+  format: { request: FormatMessage; response: Superblock };
+  openStore: { request: OpenStoreMessage; response: { deviceId: string } };
+  assemble: { request: { without: Readonly<Record<string, readonly string[]>> }; response: null };
+  takeBack: { request: { deviceId: string }; response: null };
+  replace: { request: { deviceId: string; by: string }; response: null };
+  forget: { request: { deviceId: string }; response: null };
+  createVolume: { request: VolumeSpec; response: VolumeFacts };
+  growVolume: { request: { name: string; sizeBytes: number }; response: null };
+  deleteVolume: { request: { name: string }; response: null };
+  startVolume: { request: { name: string; without: readonly string[] }; response: null };
+  scrub: { request: { name: string; bytesPerSecond: number }; response: null };
+  findVolume: { request: { name: string }; response: VolumeFacts };
+  nodeStatus: { request: null; response: { devices: StoreStatus[]; volumes: VolumeReport[] } };
+  closeNode: { request: null; response: null };
+  listenNode: { request: ListenNodeMessage; response: { server: number; port: number | undefined } };
   stats: { request: null; response: import('./shard-stats.js').ShardStats };
   load: { request: LoadMessage; response: LoadResult };
   stop: { request: { graceMs: number }; response: number };
@@ -96,4 +145,5 @@ export type AnswerMessage =
   | { readonly id: number; readonly response: unknown }
   | { readonly id: number; readonly error: WireError }
   | { readonly ready: ShardReady }
+  | { readonly event: StorageEvent }
   | { readonly fenced: { readonly device: number; readonly fence: number } };

@@ -9,6 +9,7 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { StrakeError } from '../core/errors.js';
 import { CLIENT_RING_ENTRIES } from '../core/limits.js';
+import type { StorageEvent } from '../node/storage-node.js';
 import { createRing } from '../ring/spsc-ring.js';
 import { Engine, type EngineKind } from '../uring/engine.js';
 import { native } from '../uring/native.js';
@@ -30,6 +31,8 @@ export class ShardLink {
   private dead: StrakeError | null = null;
   /** Called when a device has been fenced. */
   onFenced: (device: number, fence: number) => void = () => {};
+  /** Called when something has happened in the shard's node. */
+  onEvent: (event: StorageEvent) => void = () => {};
 
   constructor(port: MessagePort, ready: ShardReady, client: RingClient) {
     this.port = port;
@@ -41,6 +44,7 @@ export class ShardLink {
   }
 
   private answer(message: AnswerMessage): void {
+    if ('event' in message) this.onEvent(message.event);
     if ('fenced' in message) this.onFenced(message.fenced.device, message.fenced.fence);
     if (!('id' in message)) return;
     const pending = this.pending.get(message.id);

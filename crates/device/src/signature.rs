@@ -80,7 +80,8 @@ const MAGICS: &[Magic] = &[
     start("vhd", 0, b"conectix"),
     end("vhd", 512, b"conectix"),
     start("vdi", 0x40, b"\x7f\x10\xda\xbe"),
-    start("strake", 0, b"STRAKE\x00"),
+    start("strake", 0, b"STRAKE\r\n"),
+    end("strake", 4096, b"STRAKE\r\n"),
 ];
 
 /// Names of the formats whose magic numbers the device holds, without repetition, in the table's order.
