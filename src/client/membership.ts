@@ -141,7 +141,8 @@ export class Membership {
     for (const broken of [true, false]) {
       for (let position = group.length - 1; position >= 0; position -= 1) {
         const slot = group[position];
-        if ((failed & slot.bit) === 0 || (slot.member?.fence() !== FENCE_OPEN) !== broken) continue;
+        if ((failed & slot.bit) === 0 || slot.state === 'offline') continue;
+        if ((slot.member?.fence() !== FENCE_OPEN) !== broken) continue;
         if (this.expel(slot, 'an operation failed')) later = true;
       }
     }
@@ -152,10 +153,10 @@ export class Membership {
     return current !== 0 && (current & ~done) === 0 ? SETTLED_OK : SETTLED_FAILED;
   }
 
-  /** Takes a member out of the map if it can be done without. Returns whether that is now on its way. */
+  /** Takes a member out of the map if it can be done without. Returns whether that is on its way, or done. */
   expel(slot: MemberSlot, reason: string): boolean {
-    if (this.stopped !== null || slot.state === 'offline') return false;
-    if (slot.leaving) return true;
+    if (this.stopped !== null) return false;
+    if (slot.leaving || slot.state === 'offline') return true;
     if (!this.dispensable(slot)) return false;
     slot.leaving = true;
     const { group, position } = slot;

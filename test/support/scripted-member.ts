@@ -62,8 +62,9 @@ export class SegmentWorld implements CompletionPort, Memory, Clock {
   }
 
   after(delayMs: number, token: number, result = 0): void {
+    const dueMs = this.timeMs + delayMs;
     const end = () => {
-      this.timeMs += delayMs;
+      this.timeMs = Math.max(this.timeMs, dueMs);
       this.finish(token, result, 0);
     };
     this.pending.push({ kind: 'nop', member: null, stripe: 0, block: 0, blocks: 0, flags: 0, end });

@@ -54,6 +54,7 @@ export class VolumeBench {
     states: readonly MemberState[],
     prepare: (members: ScriptedMember[]) => void = () => {},
     options: Partial<VolumeEngineOptions> = {},
+    missing: readonly number[] = [],
   ) {
     this.world = new SegmentWorld(VOLUME_ENGINE_SCRATCH_BYTES + SOURCE_AREAS * AREA);
     this.members = states.map((_state, position) => new ScriptedMember(this.world, deviceId(position), SEGMENT));
@@ -63,7 +64,7 @@ export class VolumeBench {
       memory: this.world,
       clock: this.world,
       record: makeRecord(states),
-      members: [this.members],
+      members: [this.members.map((member, position) => (missing.includes(position) ? null : member))],
       scratch: 0,
       readOnly: false,
       commit: async (record) => {

@@ -1,0 +1,301 @@
+/** Making members agree: at the start of a volume, when one comes back, when one is replaced, and by scrubbing. */
+
+import * as assert from 'uvu/assert';
+import type { Job } from '#strake/client/job.js';
+import type { MemberState } from '#strake/client/volume-record.js';
+import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, BLOCK_ZERO } from '#strake/ports/segments.js';
+import { check, run } from '../support/check.js';
+import { BLOCK, ScriptedMember, turn } from '../support/scripted-member.js';
+import { deviceId, makeRecord, SEGMENT, SEGMENT_BLOCKS, VolumeBench } from '../support/volume-bench.js';
+
+const PAIR: readonly MemberState[] = ['in-sync', 'in-sync'];
+const HIGH = 3 << 8;
+const SUSPECT = BLOCK_VALID | BLOCK_SUSPECT;
+
+/** One copy of a block: flags, stamp, the value of its bytes, and whether they have rotted. */
+interface Copy {
+  readonly flags: number;
+  readonly stamp: number;
+  readonly value: number;
+  readonly rotten?: boolean;
+}
+
+interface Case {
+  readonly name: string;
+  readonly copies: readonly Copy[];
+  /** What all copies give in the end: a value, or an error. */
+  readonly expected: number;
+  readonly accepted?: number;
+  readonly poisoned?: number;
+}
+
+const valid = (stamp: number, value: number): Copy => ({ flags: BLOCK_VALID, stamp, value });
+const suspect = (stamp: number, value: number): Copy => ({ flags: SUSPECT, stamp, value });
+const poison: Copy = { flags: BLOCK_POISON, stamp: 5, value: 0 };
+const never: Copy = { flags: 0, stamp: 0, value: 0 };
+const rotten = (stamp: number): Copy => ({ ...valid(stamp, 9), rotten: true });
+
+const CASES: readonly Case[] = [
+  { name: 'equal copies stay', copies: [valid(5, 1), valid(5, 1)], expected: 1 },
+  { name: 'the highest stamp wins, first', copies: [valid(6, 2), valid(5, 1)], expected: 2 },
+  { name: 'the highest stamp wins, second', copies: [valid(5, 1), valid(6, 2)], expected: 2 },
+  { name: 'the highest of three wins', copies: [valid(5, 1), valid(7, 3), valid(6, 2)], expected: 3 },
+  { name: 'written beats never written', copies: [never, valid(5, 1)], expected: 1 },
+  { name: 'zeroed later wins', copies: [valid(5, 1), { flags: BLOCK_VALID | BLOCK_ZERO, stamp: 6, value: 0 }], expected: 0 },
+  { name: 'a copy beyond doubt beats a newer one in doubt', copies: [suspect(6, 2), valid(5, 1)], expected: 1 },
+  { name: 'a rotten copy loses though it is newer', copies: [rotten(6), valid(5, 1)], expected: 1 },
+  { name: 'all in doubt: the first is accepted', copies: [suspect(5, 1), suspect(6, 2)], expected: 1, accepted: 1 },
+  { name: 'in doubt beats rotten', copies: [rotten(6), suspect(5, 1)], expected: 1, accepted: 1 },
+  { name: 'a single copy in doubt is accepted', copies: [suspect(5, 1)], expected: 1, accepted: 1 },
+  { name: 'a good copy heals poison', copies: [poison, valid(4, 1)], expected: 1 },
+  { name: 'poison without a good copy stays poison', copies: [poison, rotten(6)], expected: -61, poisoned: 1 },
+  { name: 'rotten everywhere becomes poison', copies: [rotten(5), rotten(6)], expected: -61, poisoned: 1 },
+];
+
+function put(member: ScriptedMember, block: number, { flags, stamp, value, rotten: isRotten }: Copy): void {
+  const stored = (flags & BLOCK_VALID) !== 0 && (flags & BLOCK_ZERO) === 0;
+  member.put(0, block, stored ? new Uint8Array(BLOCK).fill(value) : null, flags, stamp, stamp === 0 ? 0 : HIGH);
+  if (isRotten) member.rot(0, block);
+}
+
+for (const { name, copies, expected, accepted = 0, poisoned = 0 } of CASES) {
+  check(`reconciling: ${name}`, async () => {
+    const bench = await new VolumeBench(
+      copies.map(() => 'in-sync'),
+      (members) =>
+        members.forEach((member, position) => {
+          put(member, 0, valid(3, 8));
+          put(member, 2, copies[position]);
+          for (const segment of member.slots.values()) segment.dirty = true;
+        }),
+    ).start();
+    for (const member of bench.members) {
+      const content = member.contentOf(0, 2);
+      assert.is(typeof content === 'number' ? content : content[5], expected);
+      assert.is((member.contentOf(0, 0) as Uint8Array)[0], 8);
+      assert.not(member.slots.get(0)?.dirty);
+    }
+    const { counters } = bench.engine.status();
+    assert.equal([counters.acceptedSuspects, counters.poisonedBlocks], [accepted, poisoned]);
+    bench.write(0, 0, BLOCK, 4);
+    await bench.world.drain();
+    const entries = await bench.members[0].entries(0);
+    assert.ok(entries[2] > Math.max(3, ...copies.map(({ stamp }) => stamp)), 'new stamps are above all that are there');
+  });
+}
+
+check('reconciling: segments on one side only, and recorded at different points, are compared too', async () => {
+  const bench = await new VolumeBench(PAIR, ([one, other]) => {
+    put(one, 1, valid(5, 3));
+    other.make(1);
+    for (const member of [one, other]) member.put(2, 0, new Uint8Array(BLOCK).fill(1), BLOCK_VALID, 5, HIGH);
+    other.mark(3, 9);
+    other.put(2, 0, new Uint8Array(BLOCK).fill(2), BLOCK_VALID, 6, HIGH);
+  }).start();
+  const [one, other] = bench.members;
+  assert.is(Buffer.compare(bench.image(one), bench.image(other)), 0);
+  assert.equal([bench.image(one)[BLOCK], bench.image(one)[2 * SEGMENT]], [3, 2]);
+  assert.equal([one.has(1), other.has(1)], [false, false], 'an empty slot on one side is given back');
+  assert.ok(bench.engine.status().flushNumber > 9);
+});
+
+check('members missing at the start are offline before anything is served; without a current one nothing is', async () => {
+  const bench = await new VolumeBench(PAIR, undefined, undefined, [1]).start();
+  assert.equal(bench.states(), ['in-sync', 'offline']);
+  assert.is(bench.committed.length, 1);
+  bench.write(0, 0, BLOCK, 4);
+  await bench.world.drain();
+  assert.is(bench.results[0], BLOCK);
+  const stale = await new VolumeBench(['offline', 'offline']).start().catch((error) => error);
+  assert.is(stale.code, 'ERR_STRAKE_UNAVAILABLE');
+});
+
+/** A volume whose second member has missed writes. */
+async function parted(): Promise<VolumeBench> {
+  const bench = await new VolumeBench(PAIR).start();
+  bench.write(0, 0, 3 * SEGMENT, 1);
+  await bench.world.drain();
+  bench.flush(1);
+  await bench.world.drain();
+  bench.flush(2);
+  await bench.world.drain();
+  bench.members[1].fail = () => -5;
+  bench.write(3, 0, BLOCK, 2);
+  await bench.world.drain();
+  bench.write(4, 3 * SEGMENT, BLOCK, 3);
+  bench.discard(5, SEGMENT, SEGMENT);
+  await bench.world.drain();
+  assert.equal(bench.results.slice(3, 6), [BLOCK, BLOCK, 0]);
+  assert.is(bench.states()[1], 'offline');
+  bench.members[1].fail = () => undefined;
+  return bench;
+}
+
+function assertEqual(bench: VolumeBench): void {
+  assert.is(Buffer.compare(bench.image(bench.members[0]), bench.image(bench.members[1])), 0);
+}
+
+check('a member that comes back gets what it missed, and only that', async () => {
+  const bench = await parted();
+  const job = bench.engine.attach(0, 1, bench.members[1]);
+  await bench.world.drain();
+  await job.ended;
+  assert.equal(bench.states(), PAIR);
+  assertEqual(bench);
+  const { state, bytesCopied, segmentsDone, segmentsTotal, kind } = job.progress;
+  assert.equal([state, kind, bytesCopied], ['done', 'resync', (2 + SEGMENT_BLOCKS) * BLOCK]);
+  assert.equal([segmentsDone, segmentsTotal], [3, 3], 'the segment that was not written since is no candidate');
+});
+
+check('an older image of a device is compared in full', async () => {
+  for (const older of ['incarnation', 'content']) {
+    const bench = await parted();
+    const [, member] = bench.members;
+    // Segment 2 looks as if it were current, and is not.
+    const segment = member.slots.get(2);
+    if (segment === undefined) throw new Error('no segment');
+    segment.entries[2] -= 1;
+    if (older === 'incarnation') member.incarnation -= 1;
+    else for (const each of member.slots.values()) each.flushNumber = 0;
+    const job = bench.engine.attach(0, 1, member);
+    await bench.world.drain();
+    await job.ended;
+    assertEqual(bench);
+    assert.equal(await member.entries(2), await bench.members[0].entries(2));
+    assert.is(job.progress.segmentsTotal, 4);
+  }
+});
+
+check('writes that began before the member was syncing end before anything is compared', async () => {
+  const bench = await parted();
+  bench.write(6, 2 * SEGMENT, BLOCK, 9);
+  const early = bench.world.find('write');
+  const job = bench.engine.attach(0, 1, bench.members[1]);
+  await turn();
+  await bench.world.drain((count) => count - 1, () => bench.world.pending.length === 1);
+  assert.is(job.progress.state, 'running');
+  assert.is(bench.states()[1], 'syncing');
+  await bench.world.end(early);
+  await bench.world.drain();
+  await job.ended;
+  assert.equal(bench.states(), PAIR);
+  assertEqual(bench);
+});
+
+check('a resync that fails or is cancelled leaves the member offline, and the next one starts where it did', async () => {
+  for (const how of ['write', 'flush', 'cancel', 'incarnation'] as const) {
+    const bench = await parted();
+    const [, member] = bench.members;
+    const { since } = bench.engine.record.groups[0][1];
+    if (how === 'write' || how === 'flush') member.fail = (kind) => (kind === how ? -5 : undefined);
+    let job: Job = bench.engine.attach(0, 1, member);
+    await turn();
+    if (how === 'cancel') job.cancel();
+    if (how === 'incarnation') member.incarnation += 1;
+    await bench.world.drain();
+    await job.ended;
+    await turn();
+    assert.is(job.progress.state, how === 'cancel' ? 'cancelled' : 'failed', how);
+    assert.is(bench.states()[1], 'offline');
+    assert.equal(bench.engine.record.groups[0][1].since, since);
+    member.fail = () => undefined;
+    job = bench.engine.attach(0, 1, member);
+    await bench.world.drain();
+    await job.ended;
+    assert.equal(bench.states(), PAIR);
+    assertEqual(bench);
+  }
+});
+
+check('a block that no source can read becomes poison on the target, never zeroes', async () => {
+  const bench = await parted();
+  bench.members[0].rot(0, 0);
+  const job = bench.engine.attach(0, 1, bench.members[1]);
+  await bench.world.drain();
+  await job.ended;
+  assert.is(bench.members[1].contentOf(0, 0), -61);
+  assert.is(bench.engine.status().counters.poisonedBlocks, 1);
+  bench.read(9, 0, BLOCK);
+  await bench.world.drain();
+  assert.is(bench.results[9], -5);
+});
+
+check('a source that vanishes ends the resync instead of poisoning the target', async () => {
+  const bench = await parted();
+  bench.members[0].fail = () => -5;
+  bench.members[0].fenced = 2;
+  const job = bench.engine.attach(0, 1, bench.members[1]);
+  await bench.world.drain();
+  await job.ended;
+  assert.is(job.progress.state, 'failed');
+  assert.is(bench.engine.status().counters.poisonedBlocks, 0);
+  assert.equal(bench.states(), ['in-sync', 'offline']);
+});
+
+check('a replacement is rebuilt whole, and the volume closes cleanly', async () => {
+  const bench = await parted();
+  const fresh = new ScriptedMember(bench.world, deviceId(8), SEGMENT);
+  const started = bench.engine.replace(0, 1, deviceId(8), fresh);
+  await turn();
+  const job = await started;
+  await bench.world.drain();
+  await job.ended;
+  assert.equal([job.progress.kind, job.progress.state], ['rebuild', 'done']);
+  assert.equal(bench.states(), PAIR);
+  assert.is(Buffer.compare(bench.image(bench.members[0]), bench.image(fresh)), 0);
+  assert.is(bench.engine.record.groups[0][1].deviceId, deviceId(8));
+  const closed = bench.engine.close();
+  await bench.world.drain();
+  await closed;
+});
+
+check('a target without space for what others have leaves the map; writes go on', async () => {
+  const bench = await parted();
+  bench.members[1].capacity = 3;
+  const job = bench.engine.attach(0, 1, bench.members[1]);
+  await turn();
+  bench.write(9, 3 * SEGMENT, BLOCK, 5);
+  await bench.world.drain();
+  await job.ended;
+  await bench.world.drain();
+  assert.is(bench.results[9], BLOCK);
+  assert.is(bench.states()[1], 'offline');
+});
+
+check('a rate is kept', async () => {
+  const options = { resync: { bytesPerSecond: SEGMENT }, record: makeRecord(PAIR) };
+  const bench = await new VolumeBench(PAIR, undefined, options).start();
+  bench.members[1].fail = () => -5;
+  bench.write(0, 0, 4 * SEGMENT, 1);
+  await bench.world.drain();
+  assert.is(bench.results[0], 4 * SEGMENT, 'slots that fail on one member after another are no error');
+  bench.members[1].fail = () => undefined;
+  const before = bench.world.timeMs;
+  const job = bench.engine.attach(0, 1, bench.members[1]);
+  await bench.world.drain();
+  assert.equal(bench.states(), PAIR);
+  assert.is(job.progress.bytesCopied, 4 * SEGMENT);
+  assert.ok(bench.world.timeMs - before >= 3000, `${bench.world.timeMs - before} ms`);
+});
+
+check('scrubbing mends what has rotted on any member, and counts what is lost', async () => {
+  const bench = await new VolumeBench(PAIR).start();
+  bench.write(0, 0, 2 * SEGMENT, 1);
+  await bench.world.drain();
+  bench.members[0].rot(0, 1);
+  bench.members[1].rot(1, 3);
+  const job = bench.engine.scrub();
+  await bench.world.drain();
+  await job.ended;
+  assertEqual(bench);
+  assert.equal([job.progress.state, job.progress.segmentsDone], ['done', 2]);
+  assert.is(bench.engine.status().counters.repairedBlocks, 2);
+  for (const member of bench.members) member.rot(0, 2);
+  const second = bench.engine.scrub();
+  await bench.world.drain();
+  await second.ended;
+  assert.is(second.progress.state, 'done');
+  assert.ok(bench.engine.status().counters.unrecoverableBlocks >= 1);
+});
+
+run();
