@@ -101,6 +101,7 @@ export class Pieces {
     this.inFlight += 1;
     piece.part = part;
     piece.resultFlags = 0;
+    piece.targets = 0;
     piece.failed = 0;
     piece.noSpace = 0;
     piece.started = false;

@@ -106,8 +106,8 @@ export const RESYNC_DEPTH = 3;
 export const RESYNC_DEPTH_BUSY = 1;
 /** How long a job that yields to clients waits before it looks again. */
 export const RESYNC_YIELD_MS = 5;
-/** Operations in flight of one volume's control work: allocation, repair, reconciling, copying. */
-export const CONTROL_CALLS_MAX = 8192;
+/** Operations in flight of one volume's control work: more than if every piece waited for slots on all its members. */
+export const CONTROL_CALLS_MAX = 65536;
 
 /** The most bytes that one device operation discards or zeroes. */
 export const RANGE_STEP_BYTES = 256 << 20;

@@ -86,7 +86,10 @@ class History {
           const seen = one[at - this.requests[first].offset] - 1;
           const then = other[at - this.requests[second].offset] - 1;
           if (seen < 0 || then < 0 || seen === then) continue;
-          assert.not(this.ended[then] < this.issued[seen], `read ${second} returned ${then} after ${seen} had been read`);
+          assert.not(
+            this.ended[then] < this.issued[seen],
+            `read ${second} returned ${then} after ${seen} had been read`,
+          );
         }
       }
     }
@@ -117,7 +120,8 @@ async function play({ requests, choices, faults }: Plan): Promise<void> {
     if (faults && next(12) === 0) {
       if (broken < 0 && engine.status().state === 'ok') {
         broken = next(2);
-        bench.members[broken].fail = (kind) => (kind === 'write' || kind === 'flush' || kind === 'read' ? -5 : undefined);
+        bench.members[broken].fail = (kind) =>
+          kind === 'write' || kind === 'flush' || kind === 'read' ? -5 : undefined;
       } else if (broken >= 0 && bench.states()[broken] === 'offline') {
         bench.members[broken].fail = () => undefined;
         if (!engine.status().jobs.some(({ state }) => state === 'running')) {

@@ -41,9 +41,18 @@ const CASES: readonly Case[] = [
   { name: 'the highest stamp wins, second', copies: [valid(5, 1), valid(6, 2)], expected: 2 },
   { name: 'the highest of three wins', copies: [valid(5, 1), valid(7, 3), valid(6, 2)], expected: 3 },
   { name: 'written beats never written', copies: [never, valid(5, 1)], expected: 1 },
-  { name: 'zeroed later wins', copies: [valid(5, 1), { flags: BLOCK_VALID | BLOCK_ZERO, stamp: 6, value: 0 }], expected: 0 },
+  {
+    name: 'zeroed later wins',
+    copies: [valid(5, 1), { flags: BLOCK_VALID | BLOCK_ZERO, stamp: 6, value: 0 }],
+    expected: 0,
+  },
   { name: 'a copy beyond doubt beats a newer one in doubt', copies: [suspect(6, 2), valid(5, 1)], expected: 1 },
   { name: 'a rotten copy loses though it is newer', copies: [rotten(6), valid(5, 1)], expected: 1 },
+  {
+    name: 'zeroes in doubt lose too',
+    copies: [{ flags: SUSPECT | BLOCK_ZERO, stamp: 6, value: 0 }, valid(5, 1)],
+    expected: 1,
+  },
   { name: 'all in doubt: the first is accepted', copies: [suspect(5, 1), suspect(6, 2)], expected: 1, accepted: 1 },
   { name: 'in doubt beats rotten', copies: [rotten(6), suspect(5, 1)], expected: 1, accepted: 1 },
   { name: 'a single copy in doubt is accepted', copies: [suspect(5, 1)], expected: 1, accepted: 1 },
@@ -99,16 +108,19 @@ check('reconciling: segments on one side only, and recorded at different points,
   assert.ok(bench.engine.status().flushNumber > 9);
 });
 
-check('members missing at the start are offline before anything is served; without a current one nothing is', async () => {
-  const bench = await new VolumeBench(PAIR, undefined, undefined, [1]).start();
-  assert.equal(bench.states(), ['in-sync', 'offline']);
-  assert.is(bench.committed.length, 1);
-  bench.write(0, 0, BLOCK, 4);
-  await bench.world.drain();
-  assert.is(bench.results[0], BLOCK);
-  const stale = await new VolumeBench(['offline', 'offline']).start().catch((error) => error);
-  assert.is(stale.code, 'ERR_STRAKE_UNAVAILABLE');
-});
+check(
+  'members missing at the start are offline before anything is served; without a current one nothing is',
+  async () => {
+    const bench = await new VolumeBench(PAIR, undefined, undefined, [1]).start();
+    assert.equal(bench.states(), ['in-sync', 'offline']);
+    assert.is(bench.committed.length, 1);
+    bench.write(0, 0, BLOCK, 4);
+    await bench.world.drain();
+    assert.is(bench.results[0], BLOCK);
+    const stale = await new VolumeBench(['offline', 'offline']).start().catch((error) => error);
+    assert.is(stale.code, 'ERR_STRAKE_UNAVAILABLE');
+  },
+);
 
 /** A volume whose second member has missed writes. */
 async function parted(): Promise<VolumeBench> {
@@ -147,6 +159,24 @@ check('a member that comes back gets what it missed, and only that', async () =>
   assert.equal([segmentsDone, segmentsTotal], [3, 3], 'the segment that was not written since is no candidate');
 });
 
+check('what was being modified when its device was closed is compared, however long ago that was', async () => {
+  for (const side of [0, 1]) {
+    const bench = await parted();
+    const segment = bench.members[side].slots.get(2);
+    if (segment === undefined) throw new Error('no segment');
+    segment.dirty = true;
+    bench.members[1].put(2, 0, new Uint8Array(BLOCK).fill(9), BLOCK_VALID, 1, HIGH);
+    Object.assign(bench.members[1].slots.get(2) ?? {}, {
+      generation: bench.members[0].slots.get(2)?.generation,
+      flushNumber: bench.members[0].slots.get(2)?.flushNumber,
+    });
+    const job = bench.engine.attach(0, 1, bench.members[1]);
+    await bench.world.drain();
+    await job.ended;
+    assertEqual(bench);
+  }
+});
+
 check('an older image of a device is compared in full', async () => {
   for (const older of ['incarnation', 'content']) {
     const bench = await parted();
@@ -172,7 +202,10 @@ check('writes that began before the member was syncing end before anything is co
   const early = bench.world.find('write');
   const job = bench.engine.attach(0, 1, bench.members[1]);
   await turn();
-  await bench.world.drain((count) => count - 1, () => bench.world.pending.length === 1);
+  await bench.world.drain(
+    (count) => count - 1,
+    () => bench.world.pending.length === 1,
+  );
   assert.is(job.progress.state, 'running');
   assert.is(bench.states()[1], 'syncing');
   await bench.world.end(early);
@@ -182,30 +215,37 @@ check('writes that began before the member was syncing end before anything is co
   assertEqual(bench);
 });
 
-check('a resync that fails or is cancelled leaves the member offline, and the next one starts where it did', async () => {
-  for (const how of ['write', 'flush', 'cancel', 'incarnation'] as const) {
-    const bench = await parted();
-    const [, member] = bench.members;
-    const { since } = bench.engine.record.groups[0][1];
-    if (how === 'write' || how === 'flush') member.fail = (kind) => (kind === how ? -5 : undefined);
-    let job: Job = bench.engine.attach(0, 1, member);
-    await turn();
-    if (how === 'cancel') job.cancel();
-    if (how === 'incarnation') member.incarnation += 1;
-    await bench.world.drain();
-    await job.ended;
-    await turn();
-    assert.is(job.progress.state, how === 'cancel' ? 'cancelled' : 'failed', how);
-    assert.is(bench.states()[1], 'offline');
-    assert.equal(bench.engine.record.groups[0][1].since, since);
-    member.fail = () => undefined;
-    job = bench.engine.attach(0, 1, member);
-    await bench.world.drain();
-    await job.ended;
-    assert.equal(bench.states(), PAIR);
-    assertEqual(bench);
-  }
-});
+check(
+  'a resync that fails or is cancelled leaves the member offline, and the next one starts where it did',
+  async () => {
+    for (const how of ['write', 'flush', 'cancel', 'incarnation'] as const) {
+      const bench = await parted();
+      const [, member] = bench.members;
+      const { since } = bench.engine.record.groups[0][1];
+      for (const tag of [6, 7]) {
+        bench.flush(tag);
+        await bench.world.drain();
+      }
+      if (how === 'write' || how === 'flush') member.fail = (kind) => (kind === how ? -5 : undefined);
+      let job: Job = bench.engine.attach(0, 1, member);
+      await turn();
+      if (how === 'cancel') job.cancel();
+      if (how === 'incarnation') member.incarnation += 1;
+      await bench.world.drain();
+      await job.ended;
+      await turn();
+      assert.is(job.progress.state, how === 'cancel' ? 'cancelled' : 'failed', how);
+      assert.is(bench.states()[1], 'offline');
+      assert.equal(bench.engine.record.groups[0][1].since, since);
+      member.fail = () => undefined;
+      job = bench.engine.attach(0, 1, member);
+      await bench.world.drain();
+      await job.ended;
+      assert.equal(bench.states(), PAIR);
+      assertEqual(bench);
+    }
+  },
+);
 
 check('a block that no source can read becomes poison on the target, never zeroes', async () => {
   const bench = await parted();

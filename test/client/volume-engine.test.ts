@@ -73,9 +73,10 @@ check('a write that failed on a member is acknowledged only once the new map is 
   for (const failing of [0, 1]) {
     const bench = await written();
     let allow = () => {};
-    bench.commit = () => new Promise((resolve) => {
-      allow = resolve;
-    });
+    bench.commit = () =>
+      new Promise((resolve) => {
+        allow = resolve;
+      });
     bench.members[failing].fail = (kind) => (kind === 'write' ? -5 : undefined);
     bench.write(0, 0, BLOCK, 2);
     bench.read(1, 0, BLOCK);
@@ -156,7 +157,11 @@ check('a new segment gets its slots on all members first; without space nothing 
   bench.write(1, SEGMENT + BLOCK, BLOCK, 2);
   await bench.world.drain();
   assert.equal(bench.results.slice(0, 2), [-28, -28]);
-  assert.equal(bench.members.map((member) => member.has(1)), [false, false], 'the slot taken elsewhere was given back');
+  assert.equal(
+    bench.members.map((member) => member.has(1)),
+    [false, false],
+    'the slot taken elsewhere was given back',
+  );
   assert.equal(bench.states(), PAIR);
   assert.is(bench.committed.length, 0);
   bench.members[1].capacity = 2;
@@ -176,7 +181,10 @@ check('segments without slots read as zeroes without I/O, and are holes', async 
   await bench.world.drain();
   assert.is(bench.results[1], 0);
   assert.not(bench.members[0].has(1));
-  assert.equal(bench.extents(2), [[SEGMENT, 0], [SIZE - SEGMENT, 3]]);
+  assert.equal(bench.extents(2), [
+    [SEGMENT, 0],
+    [SIZE - SEGMENT, 3],
+  ]);
 });
 
 check('a bad block is read from the other copy and mended with its stamp', async () => {
@@ -192,7 +200,10 @@ check('a bad block is read from the other copy and mended with its stamp', async
     bench.read(0, 0, SEGMENT);
     await bench.world.drain();
     assert.is(bench.results[0], SEGMENT);
-    assert.equal([...bench.payload(0, 0, SEGMENT)].filter((_b, at) => at % BLOCK === 0), [1, 1, 5, 1]);
+    assert.equal(
+      [...bench.payload(0, 0, SEGMENT)].filter((_b, at) => at % BLOCK === 0),
+      [1, 1, 5, 1],
+    );
     assert.equal(await bad.entries(0), await good.entries(0));
     assert.is(bad.contentOf(0, 2)[0 as never], 5 as never);
     assert.ok(bench.engine.status().counters.repairedBlocks >= 1);
@@ -243,29 +254,35 @@ check('memory of a read that was given up is not read into again', async () => {
   assert.equal([bench.results[0], bench.flags[0]], [-5, COMPLETION_ABANDONED]);
 });
 
-check('a flush covers what ended before it, on all members, and one that fails costs its member the place', async () => {
-  const bench = await written();
-  const { flushNumber } = bench.engine.status();
-  bench.flush(0);
-  bench.flush(1);
-  bench.flush(2);
-  assert.equal(bench.kinds(), ['flush', 'flush']);
-  await bench.world.end(bench.world.find('flush'));
-  assert.is(bench.results[0], undefined);
-  await bench.world.drain();
-  assert.is(bench.engine.status().flushNumber, flushNumber + 2, 'the two that waited shared one');
-  assert.equal(bench.members.map((member) => member.flushNumber), [flushNumber + 2, flushNumber + 2]);
-  bench.flush(3);
-  await bench.world.end(bench.world.find('flush', bench.members[1]), -5);
-  assert.is(bench.results[3], undefined);
-  await bench.world.drain();
-  assert.is(bench.results[3], 0);
-  assert.equal(bench.states(), ['in-sync', 'offline']);
-  bench.flush(4);
-  await bench.world.end(bench.world.find('flush'), -5);
-  await bench.world.drain();
-  assert.is(bench.results[4], -5, 'the last one has failed');
-});
+check(
+  'a flush covers what ended before it, on all members, and one that fails costs its member the place',
+  async () => {
+    const bench = await written();
+    const { flushNumber } = bench.engine.status();
+    bench.flush(0);
+    bench.flush(1);
+    bench.flush(2);
+    assert.equal(bench.kinds(), ['flush', 'flush']);
+    await bench.world.end(bench.world.find('flush'));
+    assert.is(bench.results[0], undefined);
+    await bench.world.drain();
+    assert.is(bench.engine.status().flushNumber, flushNumber + 2, 'the two that waited shared one');
+    assert.equal(
+      bench.members.map((member) => member.flushNumber),
+      [flushNumber + 2, flushNumber + 2],
+    );
+    bench.flush(3);
+    await bench.world.end(bench.world.find('flush', bench.members[1]), -5);
+    assert.is(bench.results[3], undefined);
+    await bench.world.drain();
+    assert.is(bench.results[3], 0);
+    assert.equal(bench.states(), ['in-sync', 'offline']);
+    bench.flush(4);
+    await bench.world.end(bench.world.find('flush'), -5);
+    await bench.world.drain();
+    assert.is(bench.results[4], -5, 'the last one has failed');
+  },
+);
 
 check('a flush does not count on a device that was opened anew since', async () => {
   const bench = await written();
@@ -286,7 +303,10 @@ check('a flush does not count on a device that was opened anew since', async () 
 check('a write with FUA is one on every member', async () => {
   const bench = await written();
   bench.write(0, 0, BLOCK, 2, DEVICE_FUA);
-  assert.equal(bench.world.pending.map(({ flags }) => flags), [1, 1]);
+  assert.equal(
+    bench.world.pending.map(({ flags }) => flags),
+    [1, 1],
+  );
 });
 
 check('discarding frees slots while all members are current, and leaves a trace while one is not', async () => {
@@ -296,7 +316,10 @@ check('discarding frees slots while all members are current, and leaves a trace 
   assert.ok(bench.members[0].has(0), 'the first block was covered in part and is left alone');
   bench.discard(1, 0, SEGMENT);
   await bench.world.drain();
-  assert.equal(bench.members.map((member) => member.has(0)), [false, false]);
+  assert.equal(
+    bench.members.map((member) => member.has(0)),
+    [false, false],
+  );
   bench.write(2, 0, SEGMENT, 3);
   await bench.world.drain();
   bench.zero(3, 0, SEGMENT, DEVICE_KEEP_ALLOCATED);
@@ -312,6 +335,46 @@ check('discarding frees slots while all members are current, and leaves a trace 
   assert.ok(degraded.image(degraded.members[0]).every((byte) => byte === 0));
 });
 
+check('a discard that waited until a member had failed leaves a trace as well', async () => {
+  const bench = await written();
+  bench.members[1].fail = (kind) => (kind === 'write' ? -5 : undefined);
+  bench.write(0, 0, BLOCK, 2);
+  bench.discard(1, 0, SEGMENT);
+  await bench.world.drain();
+  assert.equal([bench.results[0], bench.results[1], bench.members[0].has(0)], [BLOCK, 0, true]);
+});
+
+check('reads that meet the same bad block mend it one after another', async () => {
+  const bench = await written();
+  const [bad, good] = bench.members;
+  bad.rot(0, 1);
+  good.outstanding += 100;
+  bench.read(0, BLOCK, BLOCK);
+  bench.read(1, BLOCK, BLOCK);
+  bench.write(2, BLOCK, BLOCK, 3);
+  // The double refuses two modifications of one block at the same time.
+  await bench.world.drain();
+  assert.equal(bench.results.slice(0, 3), [BLOCK, BLOCK, BLOCK]);
+  assert.equal([bench.image(bad)[BLOCK], bench.image(good)[BLOCK]], [3, 3]);
+});
+
+check('a payload that has to wait is brought in before its source is free', async () => {
+  const bench = await written();
+  const [source, memory] = [bench.memory(20, 0), bench.memory(21, 0)];
+  bench.write(0, 0, BLOCK, 2);
+  for (const [tag, offset] of [
+    [1, 0],
+    [2, SEGMENT],
+  ] as const) {
+    bench.world.bytes.fill(6 + tag, source, source + BLOCK);
+    bench.writeFrom(tag, source, memory + tag * BLOCK, offset, BLOCK);
+    bench.world.bytes.fill(99, source, source + BLOCK);
+  }
+  await bench.world.drain();
+  const image = bench.image(bench.members[1]);
+  assert.equal([image[0], image[SEGMENT]], [7, 8]);
+});
+
 check('no slot is freed under a write to another block of the segment', async () => {
   const bench = await written();
   bench.write(0, BLOCK, BLOCK, 2);
@@ -319,7 +382,8 @@ check('no slot is freed under a write to another block of the segment', async ()
   bench.write(2, 2 * BLOCK, BLOCK, 3);
   assert.equal(bench.kinds(), ['write', 'write']);
   await bench.world.drain();
-  for (const member of bench.members) assert.equal([bench.image(member)[BLOCK], bench.image(member)[2 * BLOCK]], [2, 3]);
+  for (const member of bench.members)
+    assert.equal([bench.image(member)[BLOCK], bench.image(member)[2 * BLOCK]], [2, 3]);
 });
 
 check('requests beyond the bound are refused, and within it never', async () => {

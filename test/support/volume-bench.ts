@@ -110,6 +110,10 @@ export class VolumeBench {
     this.engine.write(at, length, offset, flags, this.token + tag);
   }
 
+  writeFrom(tag: number, source: number, memory: number, offset: number, length: number): void {
+    this.engine.writeFrom(source, memory, length, offset, 0, this.token + tag);
+  }
+
   read(tag: number, offset: number, length: number): void {
     this.engine.read(this.memory(tag, offset), length, offset, this.token + tag);
   }
