@@ -351,11 +351,11 @@ check('reads that meet the same bad block mend it one after another', async () =
   good.outstanding += 100;
   bench.read(0, BLOCK, BLOCK);
   bench.read(1, BLOCK, BLOCK);
-  bench.write(2, BLOCK, BLOCK, 3);
   // The double refuses two modifications of one block at the same time.
   await bench.world.drain();
-  assert.equal(bench.results.slice(0, 3), [BLOCK, BLOCK, BLOCK]);
-  assert.equal([bench.image(bad)[BLOCK], bench.image(good)[BLOCK]], [3, 3]);
+  assert.equal(bench.results.slice(0, 2), [BLOCK, BLOCK]);
+  assert.equal([bench.image(bad)[BLOCK], bench.image(good)[BLOCK]], [1, 1]);
+  assert.is(bench.engine.status().counters.repairedBlocks, 1);
 });
 
 check('a payload that has to wait is brought in before its source is free', async () => {
