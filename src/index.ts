@@ -6,9 +6,23 @@
  */
 
 export { type ErrorCode, type ErrorName, StrakeError } from './core/errors.js';
-export { Device, type OpenDeviceOptions, openDevice, type ReadOptions, type WriteOptions } from './embed/device.js';
+export type { ReadOptions, WriteOptions } from './embed/block-io.js';
+export { Device, type OpenDeviceOptions, openDevice } from './embed/device.js';
 export type { StrakeEvent } from './embed/events.js';
 export { type DeviceFacts, inspectDevice } from './embed/facts.js';
+export { describeDevice, formatDevice } from './embed/format.js';
 export { type CloseServerOptions, NbdServerHandle, type ServeNbdOptions, serveNbd } from './embed/nbd-server.js';
+export { Node, NodeServer, NodeVolume, openNode } from './embed/node.js';
+export type {
+  CreateVolumeOptions,
+  DeviceDescription,
+  FormatDeviceOptions,
+  NodeCheck,
+  NodeDevice,
+  NodeEvent,
+  NodeStatus,
+  NodeVolumeStatus,
+  OpenNodeOptions,
+} from './embed/node-types.js';
 export { type Support, support } from './embed/support.js';
 export type { ShardStats } from './worker/shard-stats.js';

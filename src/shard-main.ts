@@ -19,7 +19,6 @@ import {
   CLIENT_BUFFER_CLASSES,
   DRAIN_MS,
   IO_TIMEOUT_MS,
-  NODE_STORES_MAX,
   SHARD_DEVICES_MAX,
   SHARD_FILES_MAX,
   SHARD_OPERATIONS_MAX,
@@ -31,10 +30,9 @@ import { NbdExport } from './nbd/export.js';
 import { Hub, type HubPorts } from './nbd/hub.js';
 import { NbdServer } from './nbd/server.js';
 import { NbdService } from './nbd/service.js';
-import { NODE_MEMORY_BYTES, type NodePorts, type NodeStore, StorageNode } from './node/storage-node.js';
+import { type NodePorts, type NodeStore, nodeMemoryBytes, StorageNode } from './node/storage-node.js';
 import { FENCE_OPEN } from './ports/device.js';
 import { formatDevice } from './store/open-store.js';
-import { STORE_MEMORY_BYTES } from './store/segment-store.js';
 import type { Superblock } from './store/superblock.js';
 import { UringDevice } from './uring/device.js';
 import { Engine } from './uring/engine.js';
@@ -100,15 +98,14 @@ class Shard implements Watched {
     const scratchStart = alignUp(Hub.regionBytes(), BLOCK_BYTES);
     const clientStart = scratchStart + SHARD_DEVICES_MAX * RAW_VOLUME_SCRATCH_BYTES;
     const clientBytes = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
-    const { kind, shards } = start;
+    const { kind, shards, storesMax } = start;
     const payloadBytes = clientStart + clientBytes;
     const nodeStart = alignUp(payloadBytes, BLOCK_BYTES);
     const engine = new Engine({
       kind,
       engines: shards,
       blocking: true,
-      // The system gives memory to what is used of it only, and only payload is worth locking.
-      arenaBytes: nodeStart + NODE_MEMORY_BYTES,
+      arenaBytes: nodeStart + nodeMemoryBytes(storesMax),
       payloadBytes,
       operationsMax: SHARD_OPERATIONS_MAX,
       filesMax: SHARD_FILES_MAX,
@@ -117,7 +114,7 @@ class Shard implements Watched {
     for (let index = SHARD_DEVICES_MAX - 1; index >= 0; index -= 1) {
       this.freeScratch.push(scratchStart + index * RAW_VOLUME_SCRATCH_BYTES);
     }
-    this.nodePorts = { completions: engine, memory: engine, clock: engine, memoryStart: nodeStart };
+    this.nodePorts = { completions: engine, memory: engine, clock: engine, memoryStart: nodeStart, storesMax };
     this.watch = new Watch(engine, engine);
     this.ports = { completions: engine, memory: engine, transport: new UringTransport(engine), clock: engine };
     this.service = new NbdService(this.ports, this.watch, 0);
@@ -242,12 +239,14 @@ class Shard implements Watched {
   private async format({ handle, geometry, options }: FormatMessage): Promise<Superblock> {
     const { engine } = this;
     const device = new UringDevice(engine, engine.native.adoptDevice(handle), geometry);
-    // Formatting needs less than a store, and no store is open while it runs, or else that one has this piece.
-    const { completions, memory, memoryStart } = this.nodePorts;
+    // Formatting needs little memory, and what is opened raw has enough of it.
+    const scratch = this.freeScratch.pop();
+    if (scratch === undefined) throw new StrakeError('BUSY', `a shard drives at most ${SHARD_DEVICES_MAX} devices`);
+    const { completions, memory } = this.nodePorts;
     try {
-      const spare = memoryStart + (NODE_STORES_MAX - 1) * STORE_MEMORY_BYTES;
-      return await formatDevice({ completions, memory, device, memoryStart: spare }, options);
+      return await formatDevice({ completions, memory, device, memoryStart: scratch }, options);
     } finally {
+      this.freeScratch.push(scratch);
       device.close();
     }
   }

@@ -11,6 +11,7 @@ import { BLOCK_BYTES } from '../core/limits.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
 import { FENCE_ALL } from '../ports/device.js';
 import { isZero, stampOf } from './block-entries.js';
+import type { CopyBuffers } from './copy-buffers.js';
 import type { MemberCalls } from './member-calls.js';
 import type { MemberSlot, Membership } from './membership.js';
 import type { Piece } from './piece.js';
@@ -25,6 +26,7 @@ export interface VolumeParts {
   readonly membership: Membership;
   readonly pieces: Pieces;
   readonly calls: MemberCalls;
+  readonly buffers: CopyBuffers;
   readonly counters: VolumeCounters;
   onEvent(event: VolumeEvent): void;
 }

@@ -13,7 +13,7 @@ import { BLOCK_BYTES, RESYNC_DEPTH } from '../core/limits.js';
 import type { Allocation } from './allocation.js';
 import { allZero, isPoison, isSuspect, isZero, noEntries, sameBlock, stampOf } from './block-entries.js';
 import type { VolumeParts } from './careful-read.js';
-import type { CopyBuffer } from './member-calls.js';
+import type { CopyBuffer } from './copy-buffers.js';
 import type { MemberSlot } from './membership.js';
 import { compareStamps, type Stamp } from './write-stamps.js';
 
@@ -66,7 +66,7 @@ export class Reconcile {
       for (const slot of lacking) await this.lose(slot, 'there is no space for a segment that others have');
       return this.segment(group, stripe);
     }
-    await this.parts.calls.withBuffer(async (buffer) => {
+    await this.parts.buffers.withBuffer(async (buffer) => {
       const blocks = copies[0].slot.present.segmentBytes / BLOCK_BYTES;
       for (let block = 0; block < blocks; block += 1) {
         if (!copies.every((copy) => sameBlock(copies[0].entries, copy.entries, block))) {

@@ -18,8 +18,8 @@ import { FENCE_ALL } from '../ports/device.js';
 import type { Allocation } from './allocation.js';
 import { isPoison, isStored, sameBlock, stampOf } from './block-entries.js';
 import type { VolumeParts } from './careful-read.js';
+import type { CopyBuffer } from './copy-buffers.js';
 import type { Job } from './job.js';
-import type { CopyBuffer } from './member-calls.js';
 import type { MemberSlot } from './membership.js';
 import { entriesOf } from './reconcile.js';
 import { isBefore, type MemberRecord, memberInSync, memberSyncing } from './volume-record.js';
@@ -79,7 +79,7 @@ export class Resync {
   }
 
   private async segment(job: Job, stripe: number): Promise<void> {
-    const { calls, pieces } = this.parts;
+    const { buffers, pieces } = this.parts;
     const { present } = this.slot;
     const blocks = present.segmentBytes / BLOCK_BYTES;
     if (!this.source().present.has(stripe)) {
@@ -101,7 +101,7 @@ export class Resync {
       if (end > block) {
         const [first, count] = [block, end - block];
         await job.pace(count * BLOCK_BYTES);
-        await calls.withBuffer((buffer) =>
+        await buffers.withBuffer((buffer) =>
           pieces.locked(stripe, first, count, () => this.copyRun(job, stripe, first, count, buffer)),
         );
       }

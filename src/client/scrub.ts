@@ -2,8 +2,8 @@
 
 import { BLOCK_BYTES, COPY_BYTES } from '../core/limits.js';
 import type { CarefulRead, VolumeParts } from './careful-read.js';
+import type { CopyBuffer } from './copy-buffers.js';
 import type { Job } from './job.js';
-import type { CopyBuffer } from './member-calls.js';
 import type { MemberSlot } from './membership.js';
 
 const COPY_BLOCKS = COPY_BYTES / BLOCK_BYTES;
@@ -28,14 +28,14 @@ export class Scrub {
   }
 
   private async segment(job: Job, stripe: number): Promise<void> {
-    const { calls, membership, pieces } = this.parts;
+    const { buffers, membership, pieces } = this.parts;
     const blocks = membership.record.segmentBytes / BLOCK_BYTES;
     for (let first = 0; first < blocks; first += COPY_BLOCKS) {
       const count = Math.min(COPY_BLOCKS, blocks - first);
       for (const slot of membership.groupOf(stripe)) {
         if (!slot.readable || !slot.present.has(stripe)) continue;
         await job.pace(count * BLOCK_BYTES);
-        await calls.withBuffer((buffer) =>
+        await buffers.withBuffer((buffer) =>
           pieces.locked(stripe, first, count, () => this.checkRun(slot, stripe, first, count, buffer)),
         );
       }

@@ -27,9 +27,10 @@ import type { SegmentMember } from '../ports/segments.js';
 import type { Volume } from '../ports/volume.js';
 import { Allocation } from './allocation.js';
 import { CarefulRead, type VolumeParts } from './careful-read.js';
+import type { CopyBuffers } from './copy-buffers.js';
 import { CutRequests } from './cut-requests.js';
 import { Job, type JobOptions } from './job.js';
-import { COPY_SCRATCH_BYTES, MemberCalls } from './member-calls.js';
+import { MemberCalls } from './member-calls.js';
 import { type MemberSlot, Membership } from './membership.js';
 import { PIECE_READ, PIECE_WRITE, PIECE_ZERO } from './piece.js';
 import { PATCH_SCRATCH_BYTES, Pieces } from './pieces.js';
@@ -43,7 +44,7 @@ import { checkRecord, grow, replaceMember, type VolumeRecord } from './volume-re
 import { WriteStamps } from './write-stamps.js';
 
 /** Memory that an engine needs for itself, starting at a page. */
-export const VOLUME_ENGINE_SCRATCH_BYTES = PATCH_SCRATCH_BYTES + COPY_SCRATCH_BYTES;
+export const VOLUME_ENGINE_SCRATCH_BYTES = PATCH_SCRATCH_BYTES;
 
 /** How often `close` looks whether everything has ended. */
 const CLOSE_POLL_MS = 1;
@@ -57,6 +58,8 @@ export interface VolumeEngineOptions {
   readonly members: readonly (readonly (SegmentMember | null)[])[];
   /** Start of `VOLUME_ENGINE_SCRATCH_BYTES` of page-aligned memory. */
   readonly scratch: number;
+  /** Shared with other engines. */
+  readonly buffers: CopyBuffers;
   readonly readOnly: boolean;
   /** Makes a map durable on all members that can be reached; rejects if it cannot. */
   readonly commit: (record: VolumeRecord) => Promise<void>;
@@ -106,12 +109,12 @@ export class VolumeEngine implements Volume {
     for (const slot of this.membership.groups.flat()) if (slot.member !== null) this.checkMember(slot, slot.member);
     const { counters, membership } = this;
     this.stamps = new WriteStamps(record.generation);
-    this.calls = new MemberCalls(completions, scratch + PATCH_SCRATCH_BYTES);
+    this.calls = new MemberCalls(completions);
     this.allocation = new Allocation(membership, this.calls);
     this.pieces = new Pieces(completions, memory, membership, this.allocation, this.stamps, counters, scratch);
     this.cut = new CutRequests(completions, membership, this.pieces);
     this.flushes = new VolumeFlush(completions, membership, this.pieces, this.stamps);
-    this.parts = { membership, pieces: this.pieces, calls: this.calls, counters, onEvent };
+    this.parts = { membership, pieces: this.pieces, calls: this.calls, buffers: options.buffers, counters, onEvent };
     this.careful = new CarefulRead(this.parts);
   }
 
@@ -329,7 +332,7 @@ export class VolumeEngine implements Volume {
 
   /** Whether a member may still write to the scratch memory, so that it must never be used again. */
   get scratchLost(): boolean {
-    return this.pieces.scratchLost || this.calls.scratchLost;
+    return this.pieces.scratchLost;
   }
 
   // Requests.

@@ -98,8 +98,8 @@ export const REQUEST_PARTS = 4;
 export const REQUEST_SKIPS = 4096;
 /** Lists over which the operations in flight of a volume are spread by segment; a power of two. */
 export const ORDER_LISTS = 1024;
-/** Buffers for copying between the members of a volume, and their size. */
-export const COPY_BUFFERS = 4;
+/** Buffers for copying between the members of volumes, and their size. */
+export const COPY_BUFFERS = 8;
 export const COPY_BYTES = 1 << 20;
 /** Segments that a resync copies at the same time: without and with requests of clients in flight. */
 export const RESYNC_DEPTH = 3;

@@ -3,21 +3,15 @@
 import { deviceError, ECANCELED, EIO } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { SECTOR_BYTES, TAKEOVER_MS } from '../core/limits.js';
-import { formatBytes, parseBytes } from '../core/units.js';
-import {
-  DEVICE_FUA,
-  DEVICE_KEEP_ALLOCATED,
-  type DeviceGeometry,
-  FENCE_ALL,
-  FENCE_OPEN,
-  FENCE_WRITES,
-} from '../ports/device.js';
+import { parseBytes } from '../core/units.js';
+import { type DeviceGeometry, FENCE_ALL, FENCE_OPEN, FENCE_WRITES } from '../ports/device.js';
 import type { FaultRule } from '../uring/native.js';
 import { native, nativeError } from '../uring/native.js';
 import type { LoadMessage, LoadResult } from '../worker/messages.js';
-import { REQUEST_DISCARD, REQUEST_FLUSH, REQUEST_ZERO } from '../worker/ring-protocol.js';
+import { REQUEST_FLUSH } from '../worker/ring-protocol.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import type { ShardStats } from '../worker/shard-stats.js';
+import { BlockIo, type BlockTarget, checkSignal } from './block-io.js';
 import { blkidSignatures, type DeviceFacts } from './facts.js';
 import { type DeviceTenant, Runtime } from './runtime.js';
 
@@ -33,23 +27,11 @@ export interface OpenDeviceOptions {
   readonly faults?: readonly FaultRule[];
 }
 
-/** Options of a read. */
-export interface ReadOptions {
-  readonly signal?: AbortSignal;
-}
-
-/** Options of a write. */
-export interface WriteOptions {
-  /** Resolve only when the data is durable. */
-  readonly fua?: boolean;
-  readonly signal?: AbortSignal;
-}
-
 const NULL_DEVICE = /^null:(.+)$/;
 /** Between attempts to open a device that its dead worker has not yet let go of. */
 const REOPEN_MS = 50;
 
-interface Opened {
+export interface Opened {
   readonly handle: number | null;
   readonly facts: DeviceFacts;
   readonly geometry: DeviceGeometry;
@@ -79,7 +61,7 @@ function nullFacts(path: string, sizeText: string): DeviceFacts {
   };
 }
 
-async function openNative(path: string, readOnly: boolean): Promise<Opened> {
+export async function openNative(path: string, readOnly: boolean): Promise<Opened> {
   const match = NULL_DEVICE.exec(path);
   if (match !== null) {
     const facts = nullFacts(path, match[1]);
@@ -94,7 +76,11 @@ async function openNative(path: string, readOnly: boolean): Promise<Opened> {
 }
 
 /** Refuses to write on what may be somebody's data, unless its name was given twice. */
-async function checkSignatures(opened: Opened, path: string, options: OpenDeviceOptions): Promise<void> {
+export async function checkSignatures(
+  opened: Opened,
+  path: string,
+  options: Pick<OpenDeviceOptions, 'confirm' | 'readOnly'>,
+): Promise<void> {
   if (options.confirm !== undefined && options.confirm !== path) {
     const words = `it is ${JSON.stringify(path)}, not ${JSON.stringify(options.confirm)}`;
     throw new StrakeError('INVALID_ARGUMENT', `the confirmation names another device: ${words}`);
@@ -142,15 +128,33 @@ export async function openDevice(path: string, options: OpenDeviceOptions = {}):
   }
 }
 
-function plainGeometry(geometry: DeviceGeometry): DeviceGeometry {
+export function plainGeometry(geometry: DeviceGeometry): DeviceGeometry {
   const { sizeBytes, logicalBlockBytes, physicalBlockBytes, discard, writeZeroesMaxBytes } = geometry;
   return { sizeBytes, logicalBlockBytes, physicalBlockBytes, discard, writeZeroesMaxBytes };
+}
+
+/** Opens a device again whose worker has ended. Throws if it is not the device that it was. */
+export async function reopenNative({ path, identity, sizeBytes }: DeviceFacts, readOnly: boolean): Promise<Opened> {
+  const deadline = Date.now() + TAKEOVER_MS;
+  for (;;) {
+    try {
+      const opened = await openNative(path, readOnly);
+      if (opened.facts.identity === identity && opened.facts.sizeBytes === sizeBytes) return opened;
+      if (opened.handle !== null) native().closeNativeDevice(opened.handle);
+      throw new StrakeError('NOT_FOUND', `${path} is not the device that it was`);
+    } catch (error) {
+      // The dead worker's operations hold the lock until they have ended.
+      const held = error instanceof StrakeError && error.code === 'ERR_STRAKE_IN_USE';
+      if (!held || Date.now() > deadline) throw error;
+      await new Promise((resolve) => setTimeout(resolve, REOPEN_MS));
+    }
+  }
 }
 
 const INTERNAL = Symbol('strake.internal');
 
 /** An open device. Made by `openDevice`. It keeps the process alive until it is closed. */
-export class Device implements DeviceTenant {
+export class Device extends BlockIo implements DeviceTenant {
   /** What it is. */
   readonly facts: DeviceFacts;
   readonly readOnly: boolean;
@@ -162,8 +166,6 @@ export class Device implements DeviceTenant {
   private deviceNumber: number;
   private fence = FENCE_OPEN;
   private state: 'open' | 'closed' | StrakeError = 'open';
-  private running = 0;
-  private whenIdle: (() => void) | null = null;
   private closed: Promise<void> | null = null;
 
   /** @internal */
@@ -176,6 +178,7 @@ export class Device implements DeviceTenant {
     home: ShardLink,
     deviceNumber: number,
   ) {
+    super();
     if (key !== INTERNAL) throw new TypeError('devices are made by openDevice');
     this.runtime = runtime;
     this.facts = facts;
@@ -197,6 +200,14 @@ export class Device implements DeviceTenant {
   /** Its number on its shard. @internal */
   get number(): number {
     return this.deviceNumber;
+  }
+
+  protected override get title(): string {
+    return this.path;
+  }
+
+  protected override target(): Promise<BlockTarget> {
+    return Promise.resolve({ client: this.link.client, device: this.deviceNumber });
   }
 
   /** @internal */
@@ -221,30 +232,6 @@ export class Device implements DeviceTenant {
     if (this.state !== 'open') throw this.state;
   }
 
-  private offsetNumber(offset: number | bigint, length: number): number {
-    const at = Number(offset);
-    if (!Number.isSafeInteger(at) || at < 0 || at + length > this.sizeBytes) {
-      const where = `${length} bytes at ${offset}`;
-      throw new StrakeError('OUT_OF_RANGE', `${this.path}: ${where} is outside of ${formatBytes(this.sizeBytes)}`);
-    }
-    return at;
-  }
-
-  /** Fills `buffer` from `offset` (bytes, any alignment). The buffer must not be used until this resolves. */
-  async read(buffer: Uint8Array, offset: number | bigint, options: ReadOptions = {}): Promise<void> {
-    const at = this.offsetNumber(offset, buffer.length);
-    const start = ({ client }: ShardLink) => client.transfer(false, this.deviceNumber, at, buffer, 0);
-    await this.settle('read', start, options.signal);
-  }
-
-  /** Writes `buffer` at `offset` (bytes, any alignment). The buffer must not be changed until this resolves. */
-  async write(buffer: Uint8Array, offset: number | bigint, options: WriteOptions = {}): Promise<void> {
-    const at = this.offsetNumber(offset, buffer.length);
-    const flags = options.fua ? DEVICE_FUA : 0;
-    const start = ({ client }: ShardLink) => client.transfer(true, this.deviceNumber, at, buffer, flags);
-    await this.settle('write', start, options.signal);
-  }
-
   /** A flush for a server that closes, which the device may be waiting for to close itself. @internal */
   async flushLast(): Promise<void> {
     const { client } = this.home;
@@ -252,43 +239,7 @@ export class Device implements DeviceTenant {
     if (result < 0) throw await this.failure('flush', -result);
   }
 
-  /** Makes everything durable whose write has resolved. */
-  async flush(): Promise<void> {
-    await this.settle('flush', ({ client }) => client.command(REQUEST_FLUSH, this.deviceNumber, 0, 0, 0));
-  }
-
-  /** Tells the device that a range is not needed. What is read from it afterwards is undefined. */
-  async discard(offset: number | bigint, length: number): Promise<void> {
-    const at = this.offsetNumber(offset, length);
-    if (length === 0) return;
-    await this.settle('discard', ({ client }) => client.command(REQUEST_DISCARD, this.deviceNumber, at, length, 0));
-  }
-
-  /** Zeroes a range; with `keepAllocated` its space stays reserved. */
-  async writeZeroes(offset: number | bigint, length: number, options: { keepAllocated?: boolean } = {}): Promise<void> {
-    const at = this.offsetNumber(offset, length);
-    if (length === 0) return;
-    const flags = options.keepAllocated ? DEVICE_KEEP_ALLOCATED : 0;
-    await this.settle('zero', ({ client }) => client.command(REQUEST_ZERO, this.deviceNumber, at, length, flags));
-  }
-
-  private async settle(what: string, start: (link: ShardLink) => Promise<number>, signal?: AbortSignal): Promise<void> {
-    checkSignal(signal);
-    const operation = this.track(start(this.link));
-    const result = await (signal === undefined ? operation : abortable(operation, signal));
-    if (result < 0) throw await this.failure(what, -result);
-  }
-
-  /** Counts an operation until it has ended, so that closing can wait for it. */
-  private track<T>(operation: Promise<T>): Promise<T> {
-    this.running += 1;
-    return operation.finally(() => {
-      this.running -= 1;
-      if (this.running === 0) this.whenIdle?.();
-    });
-  }
-
-  private async failure(what: string, errno: number): Promise<StrakeError> {
+  protected async failure(what: string, errno: number): Promise<StrakeError> {
     const text = `${what} ${this.path}`;
     if (errno === ECANCELED) return new StrakeError('WORKER_DIED', `${text}: the worker that drives it has ended`);
     if (errno !== EIO) return deviceError(errno, text);
@@ -330,7 +281,7 @@ export class Device implements DeviceTenant {
   /** Opens the device again on a new shard, with the fence that it had. @internal */
   async restore(link: ShardLink): Promise<void> {
     const { readOnly, fence } = this;
-    const { handle, geometry } = await this.reopen();
+    const { handle, geometry } = await reopenNative(this.facts, readOnly);
     const message = { handle, geometry: plainGeometry(geometry), readOnly, faults: [], fence };
     const { device } = await link.call('open', message);
     if (this.state === 'open') {
@@ -338,23 +289,6 @@ export class Device implements DeviceTenant {
       this.home = link;
     } else {
       await link.call('close', { device });
-    }
-  }
-
-  private async reopen(): Promise<Opened> {
-    const deadline = Date.now() + TAKEOVER_MS;
-    for (;;) {
-      try {
-        const opened = await openNative(this.path, this.readOnly);
-        if (opened.facts.identity === this.facts.identity && opened.facts.sizeBytes === this.sizeBytes) return opened;
-        if (opened.handle !== null) native().closeNativeDevice(opened.handle);
-        throw new StrakeError('NOT_FOUND', `${this.path} is not the device that it was`);
-      } catch (error) {
-        // The dead worker's operations hold the lock until they have ended.
-        const held = error instanceof StrakeError && error.code === 'ERR_STRAKE_IN_USE';
-        if (!held || Date.now() > deadline) throw error;
-        await new Promise((resolve) => setTimeout(resolve, REOPEN_MS));
-      }
     }
   }
 
@@ -399,20 +333,4 @@ export class Device implements DeviceTenant {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-function givenUp(signal: AbortSignal): StrakeError {
-  return new StrakeError('ABORTED', 'the operation was given up', { cause: signal.reason });
-}
-
-function checkSignal(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw givenUp(signal);
-}
-
-function abortable<T>(operation: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(givenUp(signal));
-    signal.addEventListener('abort', abort, { once: true });
-    operation.finally(() => signal.removeEventListener('abort', abort)).then(resolve, reject);
-  });
 }

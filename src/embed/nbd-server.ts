@@ -34,7 +34,7 @@ export interface CloseServerOptions {
   readonly drainMs?: number;
 }
 
-function addressOf(options: ServeNbdOptions): ListenAddress {
+export function addressOf(options: ServeNbdOptions): ListenAddress {
   if ((options.socket === undefined) === (options.port === undefined)) {
     throw new StrakeError('INVALID_ARGUMENT', 'a server listens either on a socket or on a port: give one of them');
   }
@@ -53,7 +53,7 @@ function addressOf(options: ServeNbdOptions): ListenAddress {
   return { host, port };
 }
 
-function uriOf(address: ListenAddress, name: string): string {
+export function uriOf(address: ListenAddress, name: string): string {
   const path = encodeURIComponent(name);
   if ('path' in address) return `nbd+unix:///${path}?socket=${encodeSocket(address.path)}`;
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;

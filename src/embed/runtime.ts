@@ -30,6 +30,11 @@ export interface DeviceTenant extends Tenant {
   noteFence(fence: number): void;
 }
 
+interface PoolSize {
+  readonly shards: number;
+  readonly storesMax: number;
+}
+
 let current: Promise<Runtime> | null = null;
 let users = 0;
 
@@ -56,23 +61,28 @@ export class Runtime {
     }
   }
 
-  private static async start(): Promise<Runtime> {
+  /** A runtime of one shard for a node with at most so many devices, which `close` ends. */
+  static startForNode(storesMax: number): Promise<Runtime> {
+    return Runtime.start({ shards: 1, storesMax });
+  }
+
+  private static async start(size: PoolSize = { shards: shardCount(), storesMax: 0 }): Promise<Runtime> {
     const engine = chooseEngine();
     try {
-      return await Runtime.startWith(engine);
+      return await Runtime.startWith(engine, size);
     } catch (error) {
       if (engine.kind === 'threads' || engine.demanded) throw error;
       // A ring can be had, but not as many as are needed.
       const reason = error instanceof Error ? error.message : String(error);
-      return await Runtime.startWith({ kind: 'threads', reason, demanded: false });
+      return await Runtime.startWith({ kind: 'threads', reason, demanded: false }, size);
     }
   }
 
-  private static async startWith(engine: EngineChoice): Promise<Runtime> {
+  private static async startWith(engine: EngineChoice, size: PoolSize): Promise<Runtime> {
     const runtime = new Runtime(engine);
     runtime.pool = await ShardPool.start({
       kind: runtime.engine.kind,
-      shards: shardCount(),
+      ...size,
       program: new URL('../shard-main.js', import.meta.url),
       onReplaced: (shard, link) => void runtime.restore(shard, link),
       onLost: (shard, error) => runtime.lose(shard, error),
@@ -90,6 +100,11 @@ export class Runtime {
     if (users > 0) return;
     current = null;
     await runtime.pool.close(DRAIN_MS);
+  }
+
+  /** Ends a node's runtime. */
+  close(): Promise<void> {
+    return this.pool.close(DRAIN_MS);
   }
 
   link(shard: number): ShardLink {

@@ -12,13 +12,14 @@
  * the process dies at any instant. Control operations are carried out one after another.
  */
 
+import { COPY_SCRATCH_BYTES, CopyBuffers } from '../client/copy-buffers.js';
 import type { Job } from '../client/job.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeEvent, VolumeStatus } from '../client/volume-events.js';
 import { checkRecord, memberOffline, START, type VolumeRecord } from '../client/volume-record.js';
 import { deviceError } from '../core/errno.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
-import { NODE_STORES_MAX, NODE_VOLUMES_MAX } from '../core/limits.js';
+import { NODE_VOLUMES_MAX } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
@@ -32,8 +33,11 @@ import { type SegmentStore, STORE_MEMORY_BYTES, type StoreCounters } from '../st
 import type { Superblock } from '../store/superblock.js';
 import { VolumeMember } from '../store/volume-member.js';
 
-/** Memory of a node in the arena, from a page on. */
-export const NODE_MEMORY_BYTES = NODE_STORES_MAX * STORE_MEMORY_BYTES + NODE_VOLUMES_MAX * VOLUME_ENGINE_SCRATCH_BYTES;
+/** Memory in the arena, from a page on, of a node that drives at most so many devices. */
+export function nodeMemoryBytes(storesMax: number): number {
+  if (storesMax === 0) return 0;
+  return COPY_SCRATCH_BYTES + NODE_VOLUMES_MAX * VOLUME_ENGINE_SCRATCH_BYTES + storesMax * STORE_MEMORY_BYTES;
+}
 
 const VOLUME_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
 /** Segments that are given back at the same time when a volume is deleted. */
@@ -43,8 +47,10 @@ export interface NodePorts {
   readonly completions: CompletionPort;
   readonly memory: Memory;
   readonly clock: Clock;
-  /** Start of `NODE_MEMORY_BYTES`. */
+  /** Start of `nodeMemoryBytes(storesMax)`. */
   readonly memoryStart: number;
+  /** The most devices, at most `NODE_STORES_MAX`. */
+  readonly storesMax: number;
 }
 
 /** What is told of what happens to volumes and devices. */
@@ -133,11 +139,13 @@ export class StorageNode {
   private readonly ports: NodePorts;
   private readonly freeStorePlaces: number[] = [];
   private readonly freeVolumePlaces: number[] = [];
+  private readonly buffers: CopyBuffers;
   private turn: Promise<unknown> = Promise.resolve();
 
   constructor(ports: NodePorts) {
     this.ports = ports;
-    for (let place = NODE_STORES_MAX - 1; place >= 0; place -= 1) this.freeStorePlaces.push(place);
+    this.buffers = new CopyBuffers(ports.memoryStart);
+    for (let place = ports.storesMax - 1; place >= 0; place -= 1) this.freeStorePlaces.push(place);
     for (let place = NODE_VOLUMES_MAX - 1; place >= 0; place -= 1) this.freeVolumePlaces.push(place);
   }
 
@@ -149,12 +157,12 @@ export class StorageNode {
   }
 
   private storeMemory(place: number): number {
-    return this.ports.memoryStart + place * STORE_MEMORY_BYTES;
+    const volumes = NODE_VOLUMES_MAX * VOLUME_ENGINE_SCRATCH_BYTES;
+    return this.ports.memoryStart + COPY_SCRATCH_BYTES + volumes + place * STORE_MEMORY_BYTES;
   }
 
   private volumeMemory(place: number): number {
-    const start = this.ports.memoryStart + NODE_STORES_MAX * STORE_MEMORY_BYTES;
-    return start + place * VOLUME_ENGINE_SCRATCH_BYTES;
+    return this.ports.memoryStart + COPY_SCRATCH_BYTES + place * VOLUME_ENGINE_SCRATCH_BYTES;
   }
 
   // ---------------------------------------------------------------- devices
@@ -163,7 +171,8 @@ export class StorageNode {
   open(device: Device, expected: Expectations): Promise<NodeStore> {
     return this.inTurn(async () => {
       const place = this.freeStorePlaces.pop();
-      if (place === undefined) throw new StrakeError('BUSY', `a node drives at most ${NODE_STORES_MAX} devices`);
+      if (place === undefined)
+        throw new StrakeError('BUSY', `this node drives at most ${this.ports.storesMax} devices`);
       try {
         const { completions, memory } = this.ports;
         const ports = { completions, memory, device, memoryStart: this.storeMemory(place) };
@@ -298,6 +307,7 @@ export class StorageNode {
         record: stored,
         members,
         scratch: this.volumeMemory(place),
+        buffers: this.buffers,
         readOnly: false,
         commit: async (record) => {
           const next = { ...volume.stored, ...record };

@@ -123,7 +123,8 @@ export async function formatDevice(ports: StorePorts, options: FormatOptions): P
     await demand('erasing the superblocks', io.sync());
     if (geometry.discard) await demand('discarding', io.discard(layout.dataOffset, layout.slots * layout.slotBytes));
     await demand('clearing the journal', io.zero(layout.journalOffset, layout.journalPages * PAGE_BYTES));
-    await demand('clearing the roots', io.write(memoryStart, ROOT_BYTES, layout.rootOffset + ROOT_BYTES));
+    // Other formats' magic numbers lie in the first megabytes, and would make the device look like theirs.
+    await demand('clearing the tables', io.zero(0, layout.blockTableOffset));
     const root = {
       sequence: 1,
       journalPage: 0,

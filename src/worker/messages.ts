@@ -16,6 +16,8 @@ export interface ShardStart {
   readonly kind: EngineKind;
   /** The number of shards in the process. */
   readonly shards: number;
+  /** The most formatted devices that it will drive; it has memory for them. */
+  readonly storesMax: number;
   /** Where control messages come from; transferred. */
   readonly port: import('node:worker_threads').MessagePort;
   /** Memory of the rings to and from the main thread's client. */

@@ -85,6 +85,8 @@ class ShardSlot {
 export interface ShardPoolOptions {
   readonly kind: EngineKind;
   readonly shards: number;
+  /** The most formatted devices of a shard. */
+  readonly storesMax: number;
   /** The program of a shard. */
   readonly program: URL;
   /** Called when a shard has died, after a new one is ready in its place. */
@@ -156,8 +158,9 @@ export class ShardPool {
     const { port1, port2 } = new MessageChannel();
     const requests = createRing(CLIENT_RING_ENTRIES);
     const replies = createRing(CLIENT_RING_ENTRIES);
-    const { shards } = this.options;
-    const start: ShardStart = { kind: this.kind, shards, port: port2, requests, replies, clientEngine: this.engine.id };
+    const { shards, storesMax } = this.options;
+    const clientEngine = this.engine.id;
+    const start: ShardStart = { kind: this.kind, shards, storesMax, port: port2, requests, replies, clientEngine };
     const ended = this.piscina.run(start, { transferList: [port2] });
     const ready = await new Promise<ShardReady>((resolve, reject) => {
       port1.once('message', (message: AnswerMessage) => {

@@ -16,7 +16,6 @@ class Worker {
   private readonly random: SimRandom;
   private readonly locked = new Set<number>();
   private value: number;
-  private readonly mapped = new Set<number>();
   /** What went wrong in an operation that nobody waits for. */
   failure: unknown = null;
   ended = 0;

@@ -1,6 +1,7 @@
 /** A volume engine over scripted members, with what tests of it need. */
 
 import * as assert from 'uvu/assert';
+import { CopyBuffers } from '#strake/client/copy-buffers.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine, type VolumeEngineOptions } from '#strake/client/volume-engine.js';
 import type { VolumeEvent } from '#strake/client/volume-events.js';
 import type { MemberState, VolumeRecord } from '#strake/client/volume-record.js';
@@ -66,6 +67,7 @@ export class VolumeBench {
       record: makeRecord(states),
       members: [this.members.map((member, position) => (missing.includes(position) ? null : member))],
       scratch: 0,
+      buffers: new CopyBuffers(VOLUME_ENGINE_SCRATCH_BYTES),
       readOnly: false,
       commit: async (record) => {
         await this.commit();

@@ -1,0 +1,67 @@
+/**
+ * Buffers to copy and compare with, shared by all volumes of a node: for control work, never for a client's reads and writes.
+ *
+ * Whoever has one waits for no other. A buffer that a member may still use after an operation was given up is never used
+ * again.
+ */
+
+import { StrakeError } from '../core/errors.js';
+import { COPY_BUFFERS, COPY_BYTES } from '../core/limits.js';
+
+export interface CopyBuffer {
+  readonly memory: number;
+  lost: boolean;
+}
+
+/** Memory for the buffers, starting at a page. */
+export const COPY_SCRATCH_BYTES = COPY_BUFFERS * COPY_BYTES;
+
+interface BufferWait {
+  resolve(buffer: CopyBuffer): void;
+  reject(error: Error): void;
+}
+
+export class CopyBuffers {
+  private readonly buffers: CopyBuffer[] = [];
+  private readonly waiting: BufferWait[] = [];
+  private lostBuffers = 0;
+
+  /** `scratch`: start of `COPY_SCRATCH_BYTES` of page-aligned memory. */
+  constructor(scratch: number) {
+    for (let index = 0; index < COPY_BUFFERS; index += 1) {
+      this.buffers.push({ memory: scratch + index * COPY_BYTES, lost: false });
+    }
+  }
+
+  /** Runs `work` with a buffer of `COPY_BYTES`, when one is free. Rejects if all have been lost. */
+  async withBuffer<T>(work: (buffer: CopyBuffer) => Promise<T>): Promise<T> {
+    const buffer = await this.takeBuffer();
+    try {
+      return await work(buffer);
+    } finally {
+      this.giveBack(buffer);
+    }
+  }
+
+  private takeBuffer(): Promise<CopyBuffer> {
+    const buffer = this.buffers.pop();
+    if (buffer !== undefined) return Promise.resolve(buffer);
+    if (this.lostBuffers === COPY_BUFFERS) return Promise.reject(noBuffers());
+    return new Promise((resolve, reject) => this.waiting.push({ resolve, reject }));
+  }
+
+  private giveBack(buffer: CopyBuffer): void {
+    if (buffer.lost) {
+      this.lostBuffers += 1;
+      if (this.lostBuffers === COPY_BUFFERS) for (const wait of this.waiting.splice(0)) wait.reject(noBuffers());
+      return;
+    }
+    const wait = this.waiting.shift();
+    if (wait === undefined) this.buffers.push(buffer);
+    else wait.resolve(buffer);
+  }
+}
+
+function noBuffers(): StrakeError {
+  return new StrakeError('IO', 'all buffers for copying belong to operations that never ended');
+}

@@ -1,0 +1,117 @@
+/** Formatting devices, and looking at formatted ones without driving them. */
+
+import { randomBytes } from 'node:crypto';
+import { StrakeError } from '../core/errors.js';
+import { computeLayout, DEVICE_CLEAN, SLOT_BYTES_DEFAULT } from '../store/format.js';
+import { findSuperblock, type ImageReader } from '../store/image.js';
+import { type Superblock, SuperblockProblem } from '../store/superblock.js';
+import { crc32c } from '../uring/checksum.js';
+import { native } from '../uring/native.js';
+import { checkSignatures, openDevice, openNative, plainGeometry } from './device.js';
+import type { DeviceDescription, FormatDeviceOptions } from './node-types.js';
+import { Runtime } from './runtime.js';
+
+const ID = /^[0-9a-f]{32}$/;
+const LABEL_BYTES_MAX = 63;
+
+/** A new identifier: 32 hexadecimal digits. */
+export function newId(): string {
+  return randomBytes(16).toString('hex');
+}
+
+/** A superblock as people see it. */
+export function describe(path: string, superblock: Superblock): DeviceDescription {
+  const { deviceId, clusterId, label, layout, incarnation, state, formattedMs } = superblock;
+  const { sizeBytes, slotBytes, slots } = layout;
+  const formattedAt = new Date(formattedMs).toISOString();
+  const clean = state === DEVICE_CLEAN;
+  return { path, deviceId, clusterId, label, sizeBytes, slotBytes, slots, incarnation, clean, formattedAt };
+}
+
+function checkOptions({ clusterId, label }: FormatDeviceOptions): void {
+  if (clusterId !== undefined && !ID.test(clusterId)) {
+    throw new StrakeError('INVALID_ARGUMENT', `a cluster is named by 32 hexadecimal digits, not ${clusterId}`);
+  }
+  if (label !== undefined && (Buffer.byteLength(label) > LABEL_BYTES_MAX || label.includes('\0'))) {
+    throw new StrakeError('INVALID_ARGUMENT', `a label has at most ${LABEL_BYTES_MAX} bytes, none of them zero`);
+  }
+}
+
+/**
+ * Formats a device or file; what it holds is lost. Throws `ERR_STRAKE_SIGNATURE` if it holds known data, a Strake device among
+ * them, and `confirm` is not its path; `ERR_STRAKE_IN_USE` if it is mounted or used; `ERR_STRAKE_TOO_SMALL` and others.
+ */
+export async function formatDevice(path: string, options: FormatDeviceOptions = {}): Promise<DeviceDescription> {
+  checkOptions(options);
+  const { confirm } = options;
+  const opened = await openNative(path, false);
+  const { handle, geometry } = opened;
+  if (handle === null) throw new StrakeError('NOT_A_DEVICE', `${path} keeps nothing, so it cannot be formatted`);
+  let adopted = false;
+  try {
+    await checkSignatures(opened, path, confirm === undefined ? {} : { confirm });
+    const deviceId = newId();
+    const clusterId = options.clusterId ?? newId();
+    const layout = computeLayout(geometry.sizeBytes, options.slotBytes ?? SLOT_BYTES_DEFAULT);
+    const label = options.label ?? '';
+    const nowMs = Date.now();
+    if (options.dryRun) return plan(path, { deviceId, clusterId, label, nowMs, layout });
+    const runtime = await Runtime.acquire();
+    try {
+      const link = runtime.link(runtime.leastLoaded());
+      const request = { deviceId, clusterId, label, slotBytes: layout.slotBytes, nowMs };
+      adopted = true;
+      const superblock = await link.call('format', { handle, geometry: plainGeometry(geometry), options: request });
+      return describe(path, superblock);
+    } finally {
+      await Runtime.release();
+    }
+  } finally {
+    if (!adopted) native().closeNativeDevice(handle);
+  }
+}
+
+function plan(
+  path: string,
+  what: Pick<Superblock, 'deviceId' | 'clusterId' | 'label' | 'layout'> & { readonly nowMs: number },
+): DeviceDescription {
+  const { deviceId, clusterId, label, layout, nowMs } = what;
+  const { sizeBytes, slotBytes, slots } = layout;
+  const formattedAt = new Date(nowMs).toISOString();
+  return { path, deviceId, clusterId, label, sizeBytes, slotBytes, slots, incarnation: 0, clean: true, formattedAt };
+}
+
+/** A device opened for reading what it says of itself. */
+export interface OpenImage {
+  readonly reader: ImageReader;
+  close(): Promise<void>;
+}
+
+/** Opens a device for `checkDevice` and `dumpDevice`, read-only. Throws as `openDevice` does. */
+export async function readOnlyImage(path: string): Promise<OpenImage> {
+  const device = await openDevice(path, { readOnly: true });
+  const reader: ImageReader = {
+    sizeBytes: device.sizeBytes,
+    checksum: crc32c,
+    read: async (offset, length) => {
+      const bytes = new Uint8Array(length);
+      await device.read(bytes, offset);
+      return bytes;
+    },
+  };
+  return { reader, close: () => device.close() };
+}
+
+/** What a formatted device is. Throws `ERR_STRAKE_NOT_FORMATTED`, `ERR_STRAKE_UNKNOWN_FEATURE`, and as `openDevice` does. */
+export async function describeDevice(path: string): Promise<DeviceDescription> {
+  const { reader, close } = await readOnlyImage(path);
+  try {
+    const found = await findSuperblock(reader, () => {});
+    if (found instanceof SuperblockProblem) {
+      throw new StrakeError(found.foreign ? 'UNKNOWN_FEATURE' : 'NOT_FORMATTED', `${path}: ${found.message}`);
+    }
+    return describe(path, found.superblock);
+  } finally {
+    await close();
+  }
+}

@@ -1,0 +1,552 @@
+/** A storage node as a program that embeds Strake uses it: formatted devices, and volumes on them. */
+
+import { deviceError, ECANCELED } from '../core/errno.js';
+import { StrakeError } from '../core/errors.js';
+import { CONNECTIONS_MAX, DRAIN_MS, NODE_STORES_MAX } from '../core/limits.js';
+import { formatBytes } from '../core/units.js';
+import type { StorageEvent, StoreStatus, VolumeReport } from '../node/storage-node.js';
+import type { ListenNodeMessage, VolumeFacts } from '../worker/messages.js';
+import type { ShardLink } from '../worker/shard-pool.js';
+import { BlockIo, type BlockTarget, checkSignal } from './block-io.js';
+import { openNative, plainGeometry, reopenNative } from './device.js';
+import type { DeviceFacts } from './facts.js';
+import { describe, newId } from './format.js';
+import { addressOf, type CloseServerOptions, type ServeNbdOptions, uriOf } from './nbd-server.js';
+import type {
+  CreateVolumeOptions,
+  NodeCheck,
+  NodeDevice,
+  NodeEvent,
+  NodeStatus,
+  NodeVolumeStatus,
+  OpenNodeOptions,
+} from './node-types.js';
+import { Runtime, type Tenant } from './runtime.js';
+
+/** Devices that can be added while a node is open. */
+const SPARE_DEVICES = 4;
+/** Shares of a device's slots in use from which on it is said to be nearly full, and critically so. */
+const NEARLY_FULL = 0.85;
+const CRITICALLY_FULL = 0.95;
+
+/**
+ * Opens formatted devices as a node, and starts their volumes.
+ *
+ * Throws `ERR_STRAKE_NOT_FORMATTED`, `ERR_STRAKE_WRONG_DEVICE` for clones and devices of other clusters, `ERR_STRAKE_DAMAGED`,
+ * and as `openDevice` does; nothing stays open then. A volume that cannot be started does not keep the others from it: its
+ * state says why. The node keeps the process alive until it is closed.
+ */
+export async function openNode(options: OpenNodeOptions): Promise<Node> {
+  checkSignal(options.signal);
+  if (options.devices.length === 0) throw new StrakeError('INVALID_ARGUMENT', 'a node needs at least one device');
+  if (options.devices.length > NODE_STORES_MAX) {
+    throw new StrakeError('INVALID_ARGUMENT', `a node has at most ${NODE_STORES_MAX} devices`);
+  }
+  // A node lives on one shard of its own: its volumes and devices call each other directly.
+  const runtime = await Runtime.startForNode(Math.min(NODE_STORES_MAX, options.devices.length + SPARE_DEVICES));
+  try {
+    const shard = 0;
+    const node = new Node(INTERNAL, runtime, shard, options);
+    try {
+      await node.start(runtime.link(shard), options.signal);
+    } catch (error) {
+      await runtime
+        .link(shard)
+        .call('closeNode', null)
+        .catch(() => {});
+      throw error;
+    }
+    runtime.addServer(node);
+    return node;
+  } catch (error) {
+    await runtime.close();
+    throw error;
+  }
+}
+
+const INTERNAL = Symbol('strake.internal');
+
+/** An open node. Made by `openNode`. */
+export class Node implements Tenant {
+  readonly shard: number;
+  private readonly runtime: Runtime;
+  private readonly options: OpenNodeOptions;
+  /** Facts of open devices, by device id. */
+  private readonly facts = new Map<string, DeviceFacts>();
+  private readonly servers = new Set<NodeServer>();
+  private readonly handles = new Map<string, NodeVolume>();
+  private cluster: string;
+  private home: ShardLink | null = null;
+  private state: 'open' | 'closed' | StrakeError = 'open';
+  private closed: Promise<void> | null = null;
+
+  /** @internal */
+  constructor(key: symbol, runtime: Runtime, shard: number, options: OpenNodeOptions) {
+    if (key !== INTERNAL) throw new TypeError('nodes are made by openNode');
+    this.runtime = runtime;
+    this.shard = shard;
+    this.options = options;
+    this.cluster = options.clusterId ?? '';
+  }
+
+  /** @internal */
+  get owner(): Runtime {
+    return this.runtime;
+  }
+
+  /** Of all its devices; 32 hexadecimal digits. */
+  get clusterId(): string {
+    return this.cluster;
+  }
+
+  /** @internal */
+  async start(link: ShardLink, signal?: AbortSignal): Promise<void> {
+    link.onEvent = (event) => this.noteEvent(event);
+    this.home = link;
+    for (const path of this.options.devices) {
+      checkSignal(signal);
+      await this.openDevice(link, path);
+    }
+    const { devices } = await link.call('nodeStatus', null);
+    this.cluster = devices[0]?.superblock.clusterId ?? this.cluster;
+    await link.call('assemble', { without: this.options.without ?? {} });
+  }
+
+  private async openDevice(link: ShardLink, path: string): Promise<string> {
+    const { handle, facts, geometry } = await openNative(path, false);
+    if (handle === null) throw new StrakeError('NOT_A_DEVICE', `${path} keeps nothing, so no node can use it`);
+    return await this.handOver(link, handle, facts, plainGeometry(geometry));
+  }
+
+  private async handOver(
+    link: ShardLink,
+    handle: number,
+    facts: DeviceFacts,
+    geometry: ReturnType<typeof plainGeometry>,
+  ): Promise<string> {
+    const clusterId = this.cluster === '' ? undefined : this.cluster;
+    const message = { handle, geometry, path: facts.path, clusterId, faults: [] };
+    const { deviceId } = await link.call('openStore', message);
+    this.facts.set(deviceId, facts);
+    return deviceId;
+  }
+
+  private noteEvent(event: StorageEvent): void {
+    this.options.onEvent?.(event satisfies NodeEvent);
+  }
+
+  /** @internal */
+  get link(): ShardLink {
+    if (this.state === 'closed') throw new StrakeError('CLOSED', 'the node is closed');
+    if (this.state !== 'open') throw this.state;
+    const link = this.runtime.link(this.shard);
+    if (link !== this.home) throw new StrakeError('WORKER_DIED', 'the node is being opened again by a new worker');
+    return link;
+  }
+
+  /** Everything at once: one verdict, and the checks that led to it. */
+  async status(): Promise<NodeStatus> {
+    const { devices, volumes } = await this.link.call('nodeStatus', null);
+    const listed = devices.map((device) => this.deviceOf(device));
+    const reported = volumes.map((volume) => this.volumeOf(volume));
+    const checks = [...deviceChecks(listed), ...volumeChecks(reported)];
+    const worst = (state: NodeCheck['state']) => checks.some((check) => check.state === state);
+    const verdict = worst('critical') ? 'critical' : worst('warning') ? 'degraded' : 'ok';
+    return { verdict, clusterId: this.clusterId, checks, devices: listed, volumes: reported };
+  }
+
+  async devices(): Promise<NodeDevice[]> {
+    return [...(await this.status()).devices];
+  }
+
+  async volumes(): Promise<NodeVolumeStatus[]> {
+    return [...(await this.status()).volumes];
+  }
+
+  private deviceOf({ path, superblock, state, usedSlots, recovery, counters }: StoreStatus): NodeDevice {
+    const { checksumErrors, tablesDamaged, checkpoints } = counters;
+    return {
+      ...describe(path, superblock),
+      facts: this.facts.get(superblock.deviceId) as DeviceFacts,
+      state,
+      usedSlots,
+      recovery: { ...recovery, problems: recovery.problems.map(({ text }) => text) },
+      counters: { checksumErrors, tablesDamaged, checkpoints },
+    };
+  }
+
+  private volumeOf({ stored, unproven, reason, usedSlots, status }: VolumeReport): NodeVolumeStatus {
+    const { id, name, sizeBytes, layout, copies, mapVersion, generation, createdMs, segmentBytes } = stored;
+    const groups = stored.groups.map((group, at) =>
+      group.map(({ deviceId, state }, position) => ({
+        deviceId,
+        path: this.facts.get(deviceId)?.path ?? null,
+        state: status?.groups[at][position].state ?? state,
+        present: status?.groups[at][position].present ?? this.facts.has(deviceId),
+      })),
+    );
+    return {
+      id,
+      name,
+      sizeBytes,
+      layout,
+      copies,
+      createdAt: new Date(createdMs).toISOString(),
+      mapVersion,
+      generation,
+      state: status?.state ?? (unproven ? 'unproven' : 'failed'),
+      reason: status === null ? reason : status.reason,
+      allocatedBytes: usedSlots * segmentBytes,
+      groups,
+      counters: status?.counters ?? NO_COUNTERS,
+      jobs: status?.jobs ?? [],
+    };
+  }
+
+  /** Makes a volume, which takes space only for what is written to it. */
+  async createVolume(options: CreateVolumeOptions): Promise<NodeVolume> {
+    const { name, sizeBytes } = options;
+    const layout = options.layout ?? 'single';
+    const copies = options.copies ?? (layout === 'mirror' ? 2 : 1);
+    const spec = { id: newId(), name, sizeBytes, layout, copies, createdMs: Date.now() };
+    const facts = await this.link.call('createVolume', spec);
+    return this.handleOf(facts.name, facts);
+  }
+
+  /** A volume to read and write. Its operations reject with `ERR_STRAKE_NO_VOLUME` if there is none of this name. */
+  volume(name: string): NodeVolume {
+    return this.handleOf(name, null);
+  }
+
+  private handleOf(name: string, facts: VolumeFacts | null): NodeVolume {
+    let handle = this.handles.get(name);
+    if (handle === undefined) {
+      handle = new NodeVolume(INTERNAL, this, name);
+      this.handles.set(name, handle);
+    }
+    if (facts !== null) handle.adopt(this.link, facts);
+    return handle;
+  }
+
+  /** Starts a volume although devices are missing that may hold newer data: they are named, and count as lost. */
+  async startVolume(name: string, options: { readonly without: readonly string[] }): Promise<void> {
+    await this.link.call('startVolume', { name, without: options.without });
+  }
+
+  /** Makes a volume larger. Clients see it when they connect again. */
+  async growVolume(name: string, sizeBytes: number): Promise<void> {
+    await this.link.call('growVolume', { name, sizeBytes });
+    await this.handles.get(name)?.refresh();
+  }
+
+  /** Deletes a volume and its data. Rejects with `ERR_STRAKE_VOLUME_BUSY` while clients are connected to it. */
+  async deleteVolume(name: string): Promise<void> {
+    await this.link.call('deleteVolume', { name });
+    this.handles.get(name)?.forget();
+    this.handles.delete(name);
+  }
+
+  /** Opens a formatted device of this cluster: volumes that know it bring it up to date, new ones may use it. */
+  async addDevice(path: string): Promise<NodeDevice> {
+    const { link } = this;
+    const deviceId = await this.openDevice(link, path);
+    await link.call('takeBack', { deviceId });
+    const devices = await this.devices();
+    return devices.find((device) => device.deviceId === deviceId) as NodeDevice;
+  }
+
+  /** Puts a newly formatted device in the place of one that is lost; rebuilding begins at once. */
+  async replaceDevice(deviceId: string, path: string): Promise<void> {
+    const { link } = this;
+    const by = await this.openDevice(link, path);
+    try {
+      await link.call('replace', { deviceId, by });
+    } catch (error) {
+      await link.call('forget', { deviceId: by }).catch(() => {});
+      this.facts.delete(by);
+      throw error;
+    }
+  }
+
+  /** Lets go of a device that no volume uses any more. */
+  async removeDevice(deviceId: string): Promise<void> {
+    await this.link.call('forget', { deviceId });
+    this.facts.delete(deviceId);
+  }
+
+  /** Begins to read everything in a volume, and to repair what does not match its checksum. */
+  async scrub(name: string, options: { readonly bytesPerSecond?: number } = {}): Promise<void> {
+    await this.link.call('scrub', { name, bytesPerSecond: options.bytesPerSecond ?? 0 });
+  }
+
+  /** Serves all volumes over NBD, each under its name, also those that are made later. */
+  async serve(options: Omit<ServeNbdOptions, 'name' | 'readOnly' | 'description'>): Promise<NodeServer> {
+    const address = addressOf(options);
+    const message = { address, connectionsMax: Math.min(options.connectionsMax ?? CONNECTIONS_MAX, CONNECTIONS_MAX) };
+    const { server, port } = await this.link.call('listenNode', message);
+    const actual = 'path' in address ? address : { host: address.host, port: port ?? address.port };
+    const handle = new NodeServer(INTERNAL, this, { ...message, address: actual }, server);
+    this.servers.add(handle);
+    return handle;
+  }
+
+  /** @internal */
+  dropServer(server: NodeServer): void {
+    this.servers.delete(server);
+  }
+
+  /** Opens everything again on a new shard, as after a crash. @internal */
+  async restore(link: ShardLink): Promise<void> {
+    if (this.state !== 'open') return;
+    link.onEvent = (event) => this.noteEvent(event);
+    const known = [...this.facts.values()];
+    this.facts.clear();
+    for (const facts of known) {
+      try {
+        const { handle, geometry, facts: found } = await reopenNative(facts, false);
+        if (handle !== null) await this.handOver(link, handle, found, plainGeometry(geometry));
+      } catch (error) {
+        this.noteEvent({ kind: 'device-failed', text: `${facts.path}: ${(error as Error).message}` });
+      }
+    }
+    await link.call('assemble', { without: {} });
+    this.home = link;
+    for (const server of this.servers) await server.restore(link);
+  }
+
+  /** @internal */
+  lose(error: StrakeError): void {
+    if (this.state === 'open') this.state = error;
+  }
+
+  /**
+   * Closes servers, finishes what is in flight, and closes volumes and devices in order. Rejects with the first error;
+   * everything is closed all the same. Idempotent.
+   */
+  close(): Promise<void> {
+    this.closed ??= this.end();
+    return this.closed;
+  }
+
+  private async end(): Promise<void> {
+    const usable = this.state === 'open';
+    const endings = await Promise.allSettled([...this.servers].map((server) => server.close()));
+    for (const handle of this.handles.values()) handle.forget();
+    this.runtime.removeServer(this);
+    try {
+      if (usable) await this.runtime.link(this.shard).call('closeNode', null);
+    } finally {
+      this.state = 'closed';
+      await this.runtime.close();
+    }
+    for (const ending of endings) if (ending.status === 'rejected') throw ending.reason;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+const NO_COUNTERS = {
+  repairedBlocks: 0,
+  unrecoverableBlocks: 0,
+  acceptedSuspects: 0,
+  poisonedBlocks: 0,
+  degradedWrites: 0,
+  retriedReads: 0,
+  reconciledBlocks: 0,
+  refused: 0,
+} as const;
+
+/** A volume of a node, to read and write. */
+export class NodeVolume extends BlockIo {
+  readonly name: string;
+  private readonly node: Node;
+  private facts: VolumeFacts | null = null;
+  /** The life of the shard in which its number means something. */
+  private home: ShardLink | null = null;
+
+  /** @internal */
+  constructor(key: symbol, node: Node, name: string) {
+    super();
+    if (key !== INTERNAL) throw new TypeError('volumes belong to their nodes');
+    this.node = node;
+    this.name = name;
+  }
+
+  /** Size in bytes; known once the volume has been used, or made. */
+  get sizeBytes(): number {
+    return this.facts?.sizeBytes ?? Number.MAX_SAFE_INTEGER;
+  }
+
+  protected override get title(): string {
+    return `volume ${this.name}`;
+  }
+
+  /** @internal */
+  adopt(link: ShardLink, facts: VolumeFacts): void {
+    this.home = link;
+    this.facts = facts;
+  }
+
+  /** @internal */
+  async refresh(): Promise<void> {
+    const { link } = this.node;
+    this.adopt(link, await link.call('findVolume', { name: this.name }));
+  }
+
+  /** @internal */
+  forget(): void {
+    this.facts = null;
+    this.home = null;
+  }
+
+  protected override async target(): Promise<BlockTarget> {
+    const { link } = this.node;
+    if (this.facts === null || this.home !== link) await this.refresh();
+    const facts = this.facts as VolumeFacts | null;
+    if (facts === null) throw new StrakeError('CLOSED', `${this.title} has been closed`);
+    return { client: link.client, device: facts.device };
+  }
+
+  protected override failure(what: string, errno: number): Promise<StrakeError> {
+    const text = `${what} ${this.title}`;
+    const dead = new StrakeError('WORKER_DIED', `${text}: the worker that serves it has ended`);
+    return Promise.resolve(errno === ECANCELED ? dead : deviceError(errno, text));
+  }
+}
+
+/** A running server of a node. Made by `Node.serve`. */
+export class NodeServer {
+  private readonly node: Node;
+  private readonly message: ListenNodeMessage;
+  private link: ShardLink;
+  private server: number;
+  private closed: Promise<void> | null = null;
+
+  /** @internal */
+  constructor(key: symbol, node: Node, message: ListenNodeMessage, server: number) {
+    if (key !== INTERNAL) throw new TypeError('servers of a node are made by it');
+    this.node = node;
+    this.message = message;
+    this.link = node.link;
+    this.server = server;
+  }
+
+  /** Path of the socket, or host and port. */
+  get address(): string {
+    const { address } = this.message;
+    return 'path' in address ? address.path : `${address.host}:${address.port}`;
+  }
+
+  /** Address of a volume for clients, such as `nbd+unix:///main?socket=/run/strake.sock`. */
+  uriOf(volume: string): string {
+    return uriOf(this.message.address, volume);
+  }
+
+  /** Listens again on a new shard. @internal */
+  async restore(link: ShardLink): Promise<void> {
+    const { server } = await link.call('listenNode', this.message);
+    this.link = link;
+    this.server = server;
+  }
+
+  /** Stops accepting, finishes and answers what is in flight, and closes; a unix socket is removed. Idempotent. */
+  close(options: CloseServerOptions = {}): Promise<void> {
+    this.closed ??= this.end(options.drainMs ?? DRAIN_MS);
+    return this.closed;
+  }
+
+  private async end(drainMs: number): Promise<void> {
+    this.node.dropServer(this);
+    try {
+      await this.link.call('unlisten', { server: this.server, drainMs });
+    } catch (error) {
+      if (!(error instanceof StrakeError && error.code === 'ERR_STRAKE_WORKER_DIED')) throw error;
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function deviceChecks(devices: readonly NodeDevice[]): NodeCheck[] {
+  return devices.flatMap((device) => [deviceCheck(device), spaceCheck(device)]);
+}
+
+function deviceCheck({ path, deviceId, state, recovery, counters }: NodeDevice): NodeCheck {
+  const name = `device ${path}`;
+  if (state !== 'ok') {
+    const text = state === 'lost' ? 'it does not answer' : 'a flush has failed, so it takes no more writes';
+    return { name, state: 'critical', text, remedy: `Replace it: strake device replace ${deviceId} NEWPATH` };
+  }
+  const errors = counters.checksumErrors + counters.tablesDamaged;
+  if (errors > 0) {
+    const text = `${errors} reads did not match their checksums`;
+    return {
+      name,
+      state: 'warning',
+      text,
+      remedy: 'Scrub the volumes, and look at the kernel log; it may be failing.',
+    };
+  }
+  const crashed = recovery.crashed ? `, recovered from a crash (${recovery.slotsInDoubt} slots compared)` : '';
+  return { name, state: 'ok', text: `in order${crashed}`, remedy: '' };
+}
+
+function spaceCheck({ path, slots, usedSlots, slotBytes }: NodeDevice): NodeCheck {
+  const share = usedSlots / slots;
+  const text = `${formatBytes(usedSlots * slotBytes)} of ${formatBytes(slots * slotBytes)} in use`;
+  const remedy = 'Discard what is not needed (fstrim), delete volumes, or move data elsewhere.';
+  const state = share >= CRITICALLY_FULL ? 'critical' : share >= NEARLY_FULL ? 'warning' : 'ok';
+  return { name: `space ${path}`, state, text, remedy: state === 'ok' ? '' : remedy };
+}
+
+function volumeChecks(volumes: readonly NodeVolumeStatus[]): NodeCheck[] {
+  return volumes.flatMap((volume) => [volumeCheck(volume), ...dataChecks(volume)]);
+}
+
+function volumeCheck({ name: volume, state, reason, groups, jobs }: NodeVolumeStatus): NodeCheck {
+  const name = `volume ${volume}`;
+  const away = groups.flat().filter((member) => member.state !== 'in-sync');
+  const ids = away.map(({ deviceId }) => deviceId).join(', ');
+  switch (state) {
+    case 'ok':
+      return { name, state: 'ok', text: 'all copies are current', remedy: '' };
+    case 'syncing':
+    case 'degraded': {
+      const job = jobs.find((one) => one.state === 'running');
+      const progress =
+        job === undefined ? '' : `; ${job.kind} ${formatBytes(job.bytesDone)} of ${formatBytes(job.bytesTotal)}`;
+      const remedy = job === undefined ? 'Bring the device back, or replace it: strake device replace ID NEWPATH' : '';
+      return { name, state: 'warning', text: `not current: ${ids}${progress}`, remedy };
+    }
+    case 'unproven': {
+      const remedy = `Bring the device back; if it is lost: strake volume start ${volume} --without ID`;
+      return { name, state: 'critical', text: reason, remedy };
+    }
+    default:
+      return {
+        name,
+        state: 'critical',
+        text: reason || state,
+        remedy: 'Look at the devices, and start the node again.',
+      };
+  }
+}
+
+function dataChecks({ name: volume, counters }: NodeVolumeStatus): NodeCheck[] {
+  const name = `data ${volume}`;
+  const { unrecoverableBlocks, poisonedBlocks, repairedBlocks, acceptedSuspects } = counters;
+  const lost = unrecoverableBlocks + poisonedBlocks;
+  if (lost > 0) {
+    const text = `${lost} reads or blocks have no good copy`;
+    return [{ name, state: 'critical', text, remedy: 'Restore the data from a backup.' }];
+  }
+  const notes = [
+    repairedBlocks > 0 ? `${repairedBlocks} blocks repaired` : '',
+    acceptedSuspects > 0 ? `${acceptedSuspects} blocks taken as they were after a crash` : '',
+  ].filter((text) => text !== '');
+  return notes.length === 0 ? [] : [{ name, state: 'ok', text: notes.join(', '), remedy: '' }];
+}
