@@ -1,7 +1,7 @@
 /** A volume engine over scripted members, with what tests of it need. */
 
 import * as assert from 'uvu/assert';
-import { CopyBuffers } from '#strake/client/copy-buffers.js';
+import { COPY_SCRATCH_BYTES, CopyBuffers } from '#strake/client/copy-buffers.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine, type VolumeEngineOptions } from '#strake/client/volume-engine.js';
 import type { VolumeEvent } from '#strake/client/volume-events.js';
 import type { MemberState, VolumeRecord } from '#strake/client/volume-record.js';
@@ -11,6 +11,7 @@ export const SEGMENT_BLOCKS = 4;
 export const SEGMENT = SEGMENT_BLOCKS * BLOCK;
 export const SEGMENTS = 4;
 export const SIZE = SEGMENTS * SEGMENT;
+const SCRATCH_BYTES = VOLUME_ENGINE_SCRATCH_BYTES + COPY_SCRATCH_BYTES;
 const AREA = SIZE + 2 * BLOCK;
 /** Above the engine's scratch and the areas of requests. */
 const SOURCE_AREAS = 64;
@@ -57,7 +58,7 @@ export class VolumeBench {
     options: Partial<VolumeEngineOptions> = {},
     missing: readonly number[] = [],
   ) {
-    this.world = new SegmentWorld(VOLUME_ENGINE_SCRATCH_BYTES + SOURCE_AREAS * AREA);
+    this.world = new SegmentWorld(SCRATCH_BYTES + SOURCE_AREAS * AREA);
     this.members = states.map((_state, position) => new ScriptedMember(this.world, deviceId(position), SEGMENT));
     prepare(this.members);
     this.engine = new VolumeEngine({
@@ -102,7 +103,7 @@ export class VolumeBench {
   }
 
   memory(tag: number, offset: number): number {
-    return VOLUME_ENGINE_SCRATCH_BYTES + (tag % SOURCE_AREAS) * AREA + BLOCK + (offset % BLOCK);
+    return SCRATCH_BYTES + (tag % SOURCE_AREAS) * AREA + BLOCK + (offset % BLOCK);
   }
 
   /** Writes bytes of one value. */
