@@ -73,6 +73,8 @@ const AREAS = 2048;
 const AREA_BYTES = TABLE_ENTRIES * 4;
 /** Block tables in memory. */
 const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
+/** Blocks written between two flushes up to which their entries are journaled before the second is asked for. */
+const EAGER_BLOCKS_MAX = 16;
 /** Memory for opening, checkpoints and scrubbing. */
 export const CONTROL_PIECES = 4;
 export const CONTROL_PIECE_BYTES = 1 << 20;
@@ -189,6 +191,9 @@ export class SegmentStore {
   private flushTokens: number[] = [];
   private flushCallbacks: ((result: number) => void)[] = [];
   private flushing = false;
+  /** Flushes come after few writes: then entries go to the journal at once, while the flush is still on its way. */
+  private eager = false;
+  private eagerBlocks = 0;
   private unjournaled: number[] = [];
   private roomCallbacks: (() => void)[] = [];
   /** Whether the caller of an operation is still on the stack, so that its end has to wait. */
@@ -902,8 +907,19 @@ export class SegmentStore {
       op.waiting = WAIT_RECORDS;
     }
     this.noteChange(op);
-    if (op.waiting === WAIT_RECORDS) journal.whenComplete(op);
-    else this.endRecords(op);
+    if (op.waiting === WAIT_RECORDS) {
+      journal.whenComplete(op);
+      return;
+    }
+    if (this.eager && !this.flushing) this.journalEagerly();
+    this.endRecords(op);
+  }
+
+  private journalEagerly(): void {
+    this.eagerBlocks += this.pendingBlocks;
+    // A client that has stopped flushing would only pay for this.
+    this.eager = this.eagerBlocks <= EAGER_BLOCKS_MAX;
+    for (const slot of [...this.pendingSlots]) if (!this.journalSlot(slot)) return;
   }
 
   private setEntry(op: StoreOp, word: number): void {
@@ -1085,6 +1101,8 @@ export class SegmentStore {
     this.runningCallbacks = this.flushCallbacks;
     this.flushTokens = [];
     this.flushCallbacks = [];
+    this.eager = this.eagerBlocks + this.pendingBlocks <= EAGER_BLOCKS_MAX;
+    this.eagerBlocks = 0;
     this.unjournaled = [...this.pendingSlots, ...[...this.stampPending].filter((slot) => !this.pendingSlots.has(slot))];
     this.journalPending();
   }
