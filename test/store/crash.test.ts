@@ -89,7 +89,8 @@ class Worker {
   private async zero(stripe: number, block: number, blocks: number, keys: number[]): Promise<void> {
     if (!this.store.member.has(stripe)) return;
     for (const key of keys) this.model.begin(key, 0);
-    assert.is(await this.store.zero(stripe, block, blocks, this.random.chance(0.7), (this.value += 1)), 0);
+    this.value += 1;
+    assert.is(await this.store.zero(stripe, block, blocks, this.random.chance(0.7), this.value), 0);
     for (const key of keys) this.model.acknowledge(key, 0);
   }
 
@@ -149,7 +150,11 @@ async function live(seed: number, lives: number): Promise<void> {
     if (random.chance(0.3)) {
       const attempt = store.open().catch(() => {});
       let turns = random.below(40);
-      await store.loop.run(() => (turns -= 1) < 0, {}).catch(() => {});
+      const passed = () => {
+        turns -= 1;
+        return turns < 0;
+      };
+      await store.loop.run(passed).catch(() => {});
       void attempt;
       if (powerCut) disk.powerCut(random);
       else disk.kill(random);

@@ -19,6 +19,7 @@ import {
   ENTRY_WORDS,
   type SegmentMember,
 } from '#strake/ports/segments.js';
+import { crc32c } from '#strake/sim/crc32c.js';
 
 export const BLOCK = 4096;
 
@@ -43,6 +44,10 @@ export class SegmentWorld implements CompletionPort, Memory, Clock {
   constructor(memoryBytes: number) {
     this.bytes = new Uint8Array(memoryBytes);
     this.view = new DataView(this.bytes.buffer);
+  }
+
+  checksum(at: number, lengthBytes: number): number {
+    return crc32c(this.bytes, at, lengthBytes);
   }
 
   register(handler: CompletionHandler): number {
