@@ -196,7 +196,7 @@ export class BlockModel {
     for (const [key, index] of snapshot) {
       const list = this.of(key);
       const version = base.get(key)?.[index];
-      const at = list.indexOf(version);
+      const at = version === undefined ? -1 : list.indexOf(version);
       if (at > 0) list.splice(0, at);
     }
   }
