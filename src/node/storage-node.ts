@@ -209,7 +209,8 @@ export class StorageNode {
     this.stores.delete(superblock.deviceId);
     const result = store.failed ? 0 : await checkpointer.close();
     store.dispose();
-    this.freeStorePlaces.push(entry.place);
+    // Operations that were given up may still write to its memory.
+    if (store.device.fence() !== FENCE_ALL) this.freeStorePlaces.push(entry.place);
     if (result < 0) throw deviceError(-result, `close ${entry.path}`);
   }
 

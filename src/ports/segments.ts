@@ -84,7 +84,8 @@ export interface SegmentMember {
   ): void;
   /**
    * Makes blocks of an allocated segment zero without storing them. If that leaves nothing else in the segment and
-   * `release` is set, its slot becomes free. Result: 0.
+   * `release` is set, its slot becomes free; with `release`, the caller starts no other modification in the segment
+   * until this has ended. Result: 0.
    */
   zero(
     stripe: number,

@@ -100,8 +100,11 @@ export class Checkpointer {
     store.counters.checkpoints += 1;
   }
 
-  /** Tables are written from where they are: nothing changes them meanwhile. */
-  private async writeTables(): Promise<void> {
+  /**
+   * Writes changed tables to their other places, from where they are: nothing changes them meanwhile. Until there is a root
+   * that leads to them, this changes nothing. Throws `CheckpointFailure`.
+   */
+  async writeTables(): Promise<void> {
     const { store } = this;
     const { tables, slots } = store;
     const { layout } = store.superblock;

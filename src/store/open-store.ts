@@ -274,7 +274,7 @@ async function assemble(
   });
   store.counters.suspects = recovery.suspectBlocks;
   store.counters.dropped = recovery.droppedBlocks;
-  await takeOver(store, image);
+  await takeOver(store, checkpointer, image);
   await store.runCheckpoint('all');
   if (store.failed) {
     store.dispose();
@@ -283,15 +283,18 @@ async function assemble(
   return { store, checkpointer, recovery };
 }
 
-/** Hands what the journal and recovery have changed to the store, a cache-full at a time. */
-async function takeOver(store: SegmentStore, image: StoreImage): Promise<void> {
+/**
+ * Hands what the journal and recovery have changed to the store. What its cache cannot hold goes to the other places of the
+ * tables at once, to which only the checkpoint's root will lead.
+ */
+async function takeOver(store: SegmentStore, checkpointer: Checkpointer, image: StoreImage): Promise<void> {
   for (const slot of image.changedSlots) store.changedSlots.add(slot);
   for (const index of image.changedVolumes) store.changedVolumes.add(index);
   for (const [slot, table] of image.tables) {
     if (image.slots.states[slot] === SLOT_FREE) continue;
     let page = store.tables.take(slot);
     if (page < 0) {
-      await store.runCheckpoint('all');
+      await checkpointer.writeTables();
       page = store.tables.take(slot);
     }
     store.tables.words.set(table.words, store.tables.wordOf(page, 0));

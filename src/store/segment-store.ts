@@ -73,6 +73,8 @@ const AREAS = 2048;
 const AREA_BYTES = TABLE_ENTRIES * 4;
 /** Block tables in memory. */
 const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
+/** Discards of slots in flight. */
+const DISCARDS_MAX = 16;
 /** Blocks written between two flushes up to which their entries are journaled before the second is asked for. */
 const EAGER_BLOCKS_MAX = 16;
 /** Memory for opening, checkpoints and scrubbing. */
@@ -115,6 +117,14 @@ export interface StorePorts {
   readonly device: Device;
   /** Start of `STORE_MEMORY_BYTES`. */
   readonly memoryStart: number;
+  /** Smaller bounds than the usual ones, for tests of what happens at them. */
+  readonly bounds?: StoreBounds;
+}
+
+/** Slots in the activity log, and block tables in memory, which have to be more. */
+export interface StoreBounds {
+  readonly activeSlots: number;
+  readonly tablePages: number;
 }
 
 export class SegmentStore {
@@ -151,6 +161,7 @@ export class SegmentStore {
   readonly start: StoreStart;
   private readonly completions: CompletionPort;
   private readonly blocks: number;
+  private readonly activeMax: number;
   private readonly areaStart: number;
   private readonly areaWords: Uint32Array;
   private readonly controlStart: number;
@@ -167,6 +178,9 @@ export class SegmentStore {
   /** The activity log: time of last use by slot, 0 for those not in it. */
   private readonly lastUse: Float64Array;
   private activeSlots: number[] = [];
+  /** Slots that are about to enter it, with the modifications in progress that want that; and allocations. */
+  private readonly claims = new Map<number, number>();
+  private allocating = 0;
   private useClock = 1;
   private readonly intents = new Map<number, StoreOp[]>();
   private readonly allocations = new Map<number, StoreOp[]>();
@@ -214,7 +228,9 @@ export class SegmentStore {
     this.volumes = start.volumes;
     this.blocks = slotBlocks(layout);
     this.io = new ControlIo(completions, device);
-    const pages = Math.min(TABLE_PAGES, layout.slots);
+    const { activeSlots, tablePages } = ports.bounds ?? { activeSlots: ACTIVE_SLOTS_MAX, tablePages: TABLE_PAGES };
+    this.activeMax = activeSlots;
+    const pages = Math.min(tablePages, layout.slots);
     this.tables = new TableCache(memory, memoryStart, pages, layout.slots);
     const journalStart = memoryStart + TableCache.memoryBytes(TABLE_PAGES);
     this.journal = new JournalWriter(completions, memory, device, layout, superblock, journalStart, start.journal);
@@ -228,7 +244,7 @@ export class SegmentStore {
     this.busy = new Uint16Array(layout.slots);
     this.lastUse = new Float64Array(layout.slots);
     this.dataToken = completions.register({ complete: (tag, result, flags) => this.endData(tag, result, flags) });
-    this.tableToken = completions.register({ complete: (tag, result) => this.endLoad(tag, result) });
+    this.tableToken = completions.register({ complete: (tag, result, flags) => this.endLoad(tag, result, flags) });
   }
 
   /** Memory for control work. */
@@ -421,10 +437,10 @@ export class SegmentStore {
   }
 
   private mustCheckpoint(op: StoreOp): boolean {
-    const inUse = this.activeSlots.length + this.intents.size + this.allocations.size;
-    if (inUse >= ACTIVE_SLOTS_MAX) {
+    const inUse = this.activeSlots.length + this.claims.size + this.allocating;
+    if (inUse >= this.activeMax) {
       const slot = this.slots.find(op.volume, op.stripe);
-      if (slot < 0 || this.lastUse[slot] === 0) return true;
+      if (slot < 0 || (this.lastUse[slot] === 0 && !this.claims.has(slot))) return true;
     }
     const records = this.pendingBlocks + this.reservedBlocks + op.blocks;
     const pages = Math.ceil(records / PAGE_BLOCK_RECORDS) + Math.min(this.modifying, AREAS) + 4;
@@ -437,6 +453,7 @@ export class SegmentStore {
     this.modifying += 1;
     this.reservedBlocks += op.blocks;
     if (op.kind === OP_ALLOCATE) {
+      this.allocating += 1;
       this.beginAllocation(op);
       return;
     }
@@ -446,6 +463,7 @@ export class SegmentStore {
       return;
     }
     this.busy[op.slot] += 1;
+    if (this.lastUse[op.slot] === 0) this.claims.set(op.slot, (this.claims.get(op.slot) ?? 0) + 1);
     this.withTable(op);
   }
 
@@ -493,12 +511,13 @@ export class SegmentStore {
     return -1;
   }
 
-  private endLoad(page: number, result: number): void {
+  private endLoad(page: number, result: number, flags: number): void {
     const { tables } = this;
     const slot = tables.slotAt(page);
     const waiting = this.loading.get(slot) ?? [];
     this.loading.delete(slot);
-    tables.unpin(page);
+    // The kernel may still write to a page whose reading was given up: it stays pinned for ever.
+    if ((flags & COMPLETION_ABANDONED) === 0) tables.unpin(page);
     if (result < 0) {
       tables.forget(slot);
       for (const op of waiting) this.finish(op, result);
@@ -629,6 +648,7 @@ export class SegmentStore {
   private activate(slot: number): void {
     if (this.lastUse[slot] === 0) this.activeSlots.push(slot);
     this.lastUse[slot] = this.useClock++;
+    this.claims.delete(slot);
   }
 
   private endIntent(op: StoreOp, result: number): void {
@@ -656,6 +676,10 @@ export class SegmentStore {
     const volume = this.volumes[op.volume];
     if (volume === undefined) throw new Error('an allocation for a volume that is not here');
     // A page that a read still holds shows its old owner's entries.
+    if (slots.freeSlots === this.limbo.size) {
+      this.waitForSpace(op);
+      return;
+    }
     const slot = slots.findFree((free) => !this.limbo.has(free) && tables.find(free) < 0);
     if (slot < 0) {
       this.waitForSpace(op);
@@ -697,23 +721,33 @@ export class SegmentStore {
   /** Frees the slots whose records are durable for use, after telling the device that their content is not needed. */
   private sweepLimbo(): void {
     const { durableSequence } = this.journal;
-    const { layout } = this.superblock;
     for (const [slot, sequence] of this.limbo) {
       if (sequence < 0 || sequence > durableSequence) continue;
-      if (!this.device.geometry.discard) {
+      if (!this.device.geometry.discard || this.failure !== 0) {
         this.limbo.delete(slot);
         continue;
       }
+      if (this.discarding === DISCARDS_MAX) return;
       this.limbo.set(slot, -1);
-      const offset = layout.dataOffset + slot * layout.slotBytes;
-      void this.io.discard(offset, layout.slotBytes).then(() => {
-        this.limbo.delete(slot);
-        if (this.limbo.size === 0) this.onSwept?.();
-      });
+      this.discarding += 1;
+      void this.discardSlot(slot);
     }
   }
 
-  private onSwept: (() => void) | null = null;
+  private async discardSlot(slot: number): Promise<void> {
+    const { layout } = this.superblock;
+    await this.io.discard(layout.dataOffset + slot * layout.slotBytes, layout.slotBytes);
+    this.discarding -= 1;
+    this.limbo.delete(slot);
+    if (this.closed) return;
+    this.sweepLimbo();
+    const waiting = this.waitingForSweep.splice(0);
+    for (const op of waiting) this.beginAllocation(op);
+  }
+
+  private discarding = 0;
+  /** Allocations for which no slot is free before something has been discarded. */
+  private readonly waitingForSweep: StoreOp[] = [];
 
   private deactivate(slot: number): void {
     if (this.lastUse[slot] === 0) return;
@@ -1040,16 +1074,8 @@ export class SegmentStore {
 
   private afterSpace(op: StoreOp): void {
     this.sweepLimbo();
-    if (this.limbo.size === 0 || [...this.limbo.values()].every((sequence) => sequence > 0)) {
-      this.beginAllocation(op);
-      return;
-    }
-    const before = this.onSwept;
-    this.onSwept = () => {
-      this.onSwept = null;
-      before?.();
-      this.beginAllocation(op);
-    };
+    if (this.discarding > 0) this.waitingForSweep.push(op);
+    else this.beginAllocation(op);
   }
 
   /** The journal has an empty batch: those who found the last one full go on, in order. */
@@ -1235,7 +1261,7 @@ export class SegmentStore {
   /** Takes slots out of the activity log: the least recently used half, or all. @internal */
   evict(which: 'half' | 'all'): void {
     const byUse = this.activeSlots.slice().sort((one, other) => this.lastUse[other] - this.lastUse[one]);
-    const kept = which === 'all' ? 0 : Math.min(byUse.length, ACTIVE_SLOTS_MAX / 2);
+    const kept = which === 'all' ? 0 : Math.min(byUse.length, Math.floor(this.activeMax / 2));
     for (const slot of byUse.slice(kept)) this.lastUse[slot] = 0;
     this.activeSlots = byUse.slice(0, kept);
   }
@@ -1251,7 +1277,9 @@ export class SegmentStore {
     if (this.failure !== 0) return;
     this.failure = result < 0 ? result : -EIO;
     this.onDamage('a flush or a write of the journal has failed: the device takes no more writes');
-    const stuck = [...this.held.splice(0), ...this.waitingForRoom.splice(0), ...this.waitingForAge.splice(0)];
+    const stuck = [this.held, this.waitingForRoom, this.waitingForAge, this.waitingForSweep].flatMap((list) =>
+      list.splice(0),
+    );
     for (const op of stuck) this.finish(op, this.failure);
     for (const token of [...this.flushTokens.splice(0)]) this.completions.defer(token, this.failure);
     for (const callback of this.flushCallbacks.splice(0)) callback(this.failure);
@@ -1274,6 +1302,8 @@ export class SegmentStore {
     if (op.area >= 0) this.freeAreas.push(op.area);
     if (op.admitted) {
       if (op.slot >= 0) this.busy[op.slot] -= 1;
+      if (op.kind === OP_ALLOCATE) this.allocating -= 1;
+      else this.endClaim(op.slot);
       this.reservedBlocks -= op.blocks;
     }
     const { admitted } = op;
@@ -1286,6 +1316,14 @@ export class SegmentStore {
     }
     if (this.waitingForTable.length > 0) this.retryTables();
     if (admitted) this.endModification();
+  }
+
+  /** A modification of a slot that did not enter the activity log has ended. */
+  private endClaim(slot: number): void {
+    const claims = this.claims.get(slot);
+    if (claims === undefined) return;
+    if (claims === 1) this.claims.delete(slot);
+    else this.claims.set(slot, claims - 1);
   }
 
   private endModification(): void {

@@ -3,6 +3,7 @@
 import * as assert from 'uvu/assert';
 import type { SimDisk } from '#strake/sim/disk.js';
 import type { SimRandom } from '#strake/sim/random.js';
+import type { StoreBounds } from '#strake/store/segment-store.js';
 import { check, run } from '../support/check.js';
 import { BlockModel, diskOf, randomOf, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';
 
@@ -57,12 +58,17 @@ class Worker {
     const blocks = 1 + this.random.below(Math.min(4, SLOT_BLOCKS - block));
     const whole = kind === 2 && this.random.chance(0.5);
     const range = whole ? { block: 0, blocks: SLOT_BLOCKS } : { block, blocks };
-    const keys = Array.from({ length: range.blocks }, (_, at) => stripe * SLOT_BLOCKS + range.block + at);
-    if (keys.some((key) => this.locked.has(key))) return;
-    for (const key of keys) this.locked.add(key);
-    if (kind <= 2) await this.zero(stripe, range.block, range.blocks, keys);
+    const release = kind <= 2 && this.random.chance(0.7);
+    const keysOf = (first: number, count: number) =>
+      Array.from({ length: count }, (_, at) => stripe * SLOT_BLOCKS + first + at);
+    const keys = keysOf(range.block, range.blocks);
+    // What may give the slot back has the segment to itself.
+    const owned = release ? keysOf(0, SLOT_BLOCKS) : keys;
+    if (owned.some((key) => this.locked.has(key))) return;
+    for (const key of owned) this.locked.add(key);
+    if (kind <= 2) await this.zero(stripe, range.block, range.blocks, keys, release);
     else await this.write(stripe, range.block, range.blocks, keys, kind === 3 ? 1 : 0);
-    for (const key of keys) this.locked.delete(key);
+    for (const key of owned) this.locked.delete(key);
   }
 
   private async write(stripe: number, block: number, blocks: number, keys: number[], flags: number): Promise<void> {
@@ -86,11 +92,11 @@ class Worker {
     this.model.flushed(own, now);
   }
 
-  private async zero(stripe: number, block: number, blocks: number, keys: number[]): Promise<void> {
+  private async zero(stripe: number, block: number, blocks: number, keys: number[], release: boolean): Promise<void> {
     if (!this.store.member.has(stripe)) return;
     for (const key of keys) this.model.begin(key, 0);
     this.value += 1;
-    assert.is(await this.store.zero(stripe, block, blocks, this.random.chance(0.7), this.value), 0);
+    assert.is(await this.store.zero(stripe, block, blocks, release, this.value), 0);
     for (const key of keys) this.model.acknowledge(key, 0);
   }
 
@@ -117,12 +123,12 @@ async function verify(store: SimStore, model: BlockModel, powerCut: boolean, wha
 }
 
 /** One life after another on the same disk, each ended by a crash. */
-async function live(seed: number, lives: number): Promise<void> {
+async function live(seed: number, lives: number, bounds?: StoreBounds): Promise<void> {
   const random = randomOf(seed);
   const disk: SimDisk = diskOf(SLOTS);
   const model = new BlockModel();
   let value = 0;
-  let store = new SimStore(disk, seed);
+  let store = new SimStore(disk, seed, bounds);
   await store.format();
   for (let life = 0; life < lives; life += 1) {
     await store.open();
@@ -145,7 +151,7 @@ async function live(seed: number, lives: number): Promise<void> {
     if (powerCut) disk.powerCut(random);
     else disk.kill(random);
     value = worker.lastValue;
-    store = new SimStore(disk, seed + life * 7919);
+    store = new SimStore(disk, seed + life * 7919, bounds);
     // Recovery itself is interrupted now and then.
     if (random.chance(0.3)) {
       const attempt = store.open().catch(() => {});
@@ -158,14 +164,14 @@ async function live(seed: number, lives: number): Promise<void> {
       void attempt;
       if (powerCut) disk.powerCut(random);
       else disk.kill(random);
-      store = new SimStore(disk, seed + life * 104729);
+      store = new SimStore(disk, seed + life * 104729, bounds);
     }
     await store.open();
     await verify(store, model, powerCut, what);
     // What has been seen must stay: it is flushed before the next crash.
     assert.is(await store.settle(store.flush()), 0);
     await store.close();
-    store = new SimStore(disk, seed + life * 15485863);
+    store = new SimStore(disk, seed + life * 15485863, bounds);
   }
 }
 
@@ -178,5 +184,11 @@ check(
     for (let seed = first; seed < first + seeds; seed += 1) await live(seed, 6);
   },
 );
+
+check('so they do when activity log and cache are so small that everything is evicted all the time', [], async () => {
+  const seeds = Number(process.env.STRAKE_SEEDS ?? 100);
+  const first = Number(process.env.STRAKE_SEED ?? 1);
+  for (let seed = first; seed < first + seeds; seed += 1) await live(seed, 4, { activeSlots: 2, tablePages: 4 });
+});
 
 run();

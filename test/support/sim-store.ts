@@ -7,7 +7,7 @@ import { SimLoop } from '#strake/sim/loop.js';
 import { SimRandom } from '#strake/sim/random.js';
 import { formatDevice, type OpenedStore, openStore, type RecoveryReport } from '#strake/store/open-store.js';
 import type { StoredVolume } from '#strake/store/pages.js';
-import { STORE_MEMORY_BYTES, type StorePorts } from '#strake/store/segment-store.js';
+import { STORE_MEMORY_BYTES, type StoreBounds, type StorePorts } from '#strake/store/segment-store.js';
 import { VolumeMember } from '#strake/store/volume-member.js';
 
 export const BLOCK = 4096;
@@ -57,11 +57,17 @@ export class SimStore {
   private readonly waiting: ((result: number) => void)[] = [];
   private readonly freePayloads: number[] = [];
 
-  constructor(disk: SimDisk, seed: number) {
+  constructor(disk: SimDisk, seed: number, bounds?: StoreBounds) {
     this.loop = new SimLoop({ seed, arena });
     this.device = new SimDevice(this.loop, disk);
     const { loop, device } = this;
-    this.ports = { completions: loop, memory: loop, device, memoryStart: 0 };
+    this.ports = {
+      completions: loop,
+      memory: loop,
+      device,
+      memoryStart: 0,
+      ...(bounds === undefined ? {} : { bounds }),
+    };
     this.base = loop.register({ complete: (tag, result) => this.waiting[tag](result) });
     for (let index = PAYLOADS - 1; index >= 0; index -= 1) this.freePayloads.push(PAYLOAD + index * SLOT);
   }
