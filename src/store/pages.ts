@@ -66,9 +66,16 @@ export interface Root {
 }
 
 const ROOT_AT_CHECKSUM = 4;
+const ROOT_AT_RESERVE = 72;
 const ROOT_AT_VOLUMES = ROOT_HEADER_BYTES + DIRECTORY_PAGES_MAX * REFERENCE_BYTES;
 const ROOT_AT_ACTIVE = ROOT_AT_VOLUMES + VOLUMES_MAX * REFERENCE_BYTES;
-const ROOT_END = ROOT_AT_ACTIVE + ACTIVE_SLOTS_MAX * 4;
+
+/** Throws unless the bytes from `from` to `to`, multiples of 4, are zero: no version that this one knows uses them. */
+function demandZero(view: DataView, from: number, to: number): void {
+  for (let at = from; at < to; at += 4) {
+    if (view.getUint32(at, true) !== 0) throw new PageProblem(`its reserved byte ${at} is not zero`);
+  }
+}
 
 function putReference(view: DataView, at: number, { present, place, checksum }: Reference): void {
   view.setUint32(at, checksum, true);
@@ -127,9 +134,9 @@ export function decodeRoot(bytes: Uint8Array, deviceId: string, layout: Layout, 
   const active = list(activeCount, (index) => view.getUint32(ROOT_AT_ACTIVE + 4 * index, true));
   if (active.some((slot) => slot >= layout.slots))
     throw new PageProblem('its activity log names a slot beyond the last');
-  for (let at = ROOT_END; at < ROOT_BYTES; at += 4) {
-    if (view.getUint32(at, true) !== 0) throw new PageProblem(`its reserved byte ${at} is not zero`);
-  }
+  demandZero(view, ROOT_AT_RESERVE, ROOT_HEADER_BYTES);
+  demandZero(view, ROOT_HEADER_BYTES + directoryPages * REFERENCE_BYTES, ROOT_AT_VOLUMES);
+  demandZero(view, ROOT_AT_ACTIVE + 4 * activeCount, ROOT_BYTES);
   return {
     sequence: getUint64(view, 8),
     journalPage,
@@ -223,11 +230,15 @@ export function decodeSlots(
   volumeIndex: (view: DataView, at: number) => number,
 ): void {
   const view = checkHeader(page, SLOTS_MAGIC, index, deviceId);
+  demandZero(view, PAGE_HEADER_BYTES, SLOT_ENTRY_BYTES);
   const first = index * SLOT_ENTRIES;
   for (let entry = 0; entry < SLOT_ENTRIES; entry += 1) {
     const at = (entry + 1) * SLOT_ENTRY_BYTES;
     const state = view.getUint8(at + 34);
-    if (state === SLOT_FREE) continue;
+    if (state === SLOT_FREE) {
+      demandZero(view, at, at + SLOT_ENTRY_BYTES);
+      continue;
+    }
     const slot = first + entry;
     if (state !== SLOT_USED || slot >= table.slots)
       throw new PageProblem(`slot ${slot} has the unknown state ${state}`);
@@ -331,9 +342,7 @@ const VOLUME_ZERO_TO = 160;
 
 export function decodeVolume(page: Uint8Array, index: number, deviceId: string): StoredVolume {
   const view = checkHeader(page, VOLUME_MAGIC, index, deviceId);
-  for (let at = VOLUME_ZERO_FROM; at < VOLUME_ZERO_TO; at += 4) {
-    if (view.getUint32(at, true) !== 0) throw new PageProblem('it has fields that this version does not know');
-  }
+  demandZero(view, VOLUME_ZERO_FROM, VOLUME_ZERO_TO);
   const layout = LAYOUTS[view.getUint8(88) - 1];
   const [copies, groups, perGroup] = [view.getUint8(89), view.getUint8(90), view.getUint8(91)];
   const nameBytes = view.getUint16(160, true);
@@ -344,7 +353,13 @@ export function decodeVolume(page: Uint8Array, index: number, deviceId: string):
   if (nameBytes > VOLUME_NAME_BYTES_MAX || groups * perGroup > VOLUME_MEMBERS_MAX) {
     throw new PageProblem('its name or its list of members is too long');
   }
+  demandZero(view, MEMBERS_AT + groups * perGroup * MEMBER_BYTES, PAGE_BYTES);
   const readMember = (at: number): StoredMember => {
+    if (view.getUint8(at + 17) !== 0 || view.getUint16(at + 18, true) !== 0) {
+      throw new PageProblem('a member has fields that this version does not know');
+    }
+    demandZero(view, at + 20, at + 24);
+    demandZero(view, at + 56, at + MEMBER_BYTES);
     const state = MEMBER_STATES[view.getUint8(at + 16) - 1];
     if (state === undefined) throw new PageProblem('a member has an unknown state');
     return {

@@ -10,6 +10,7 @@ import { BLOCK_BYTES } from '../core/limits.js';
 import {
   CHECKSUM_CRC32C,
   computeLayout,
+  DEVICE_OPEN,
   ENTRY_BYTES,
   FORMAT_VERSION,
   getId,
@@ -162,6 +163,16 @@ export function decodeSuperblock(page: Uint8Array, checksum: Checksum): Superblo
   }
 }
 
+/** Feature bits. The highest are beyond what a number holds exactly, and no version has defined them. */
+function features(view: DataView, at: number): number {
+  for (let bit = 63; bit >= 53; bit -= 1) {
+    if (((view.getUint32(at + 4, true) >>> (bit - 32)) & 1) === 0) continue;
+    const kind = at === AT_INCOMPATIBLE ? 'incompatible' : 'read-only-compatible';
+    throw new SuperblockProblem(`it uses ${kind} feature ${bit}, which this program does not know`, true);
+  }
+  return getUint64(view, at);
+}
+
 function decodeFields(view: DataView, page: Uint8Array): Superblock {
   const word = (at: number) => view.getUint32(at, true);
   const kinds: readonly (readonly [string, number, number])[] = [
@@ -172,6 +183,7 @@ function decodeFields(view: DataView, page: Uint8Array): Superblock {
   for (const [name, value, known] of kinds) {
     if (value !== known) throw new SuperblockProblem(`its ${name} is ${value}, and this program knows ${known}`, true);
   }
+  if (word(AT_STATE) > DEVICE_OPEN) throw new SuperblockProblem(`it is in the unknown state ${word(AT_STATE)}`, true);
   if (getId(view, AT_KEY) !== NO_ID) throw new SuperblockProblem('it is encrypted', true);
   for (let at = END; at < PAGE_BYTES; at += 4) {
     if (word(at) !== 0) throw new SuperblockProblem(`its reserved byte ${at} is not zero`, true);
@@ -190,9 +202,10 @@ function decodeFields(view: DataView, page: Uint8Array): Superblock {
     deviceId: getId(view, AT_DEVICE),
     clusterId: getId(view, AT_CLUSTER),
     label: new TextDecoder().decode(label.subarray(0, label.indexOf(0))),
-    incompatible: getUint64(view, AT_INCOMPATIBLE),
-    readOnlyCompatible: getUint64(view, AT_READ_ONLY),
-    compatible: getUint64(view, AT_COMPATIBLE),
+    incompatible: features(view, AT_INCOMPATIBLE),
+    readOnlyCompatible: features(view, AT_READ_ONLY),
+    // Of these nothing depends on the high ones.
+    compatible: word(AT_COMPATIBLE) + (word(AT_COMPATIBLE + 4) % 2 ** 21) * 2 ** 32,
     logicalBlockBytes: word(AT_LOGICAL),
     physicalBlockBytes: word(AT_PHYSICAL),
     atomicWriteBytes: word(AT_ATOMIC),
