@@ -14,7 +14,14 @@ import { EIO } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, SECTOR_BYTES } from '../core/limits.js';
 import type { Memory } from '../ports/memory.js';
-import { BLOCK_SUSPECT, BLOCK_VALID, ENTRY_CHECKSUM, ENTRY_FLAGS, ENTRY_WORDS } from '../ports/segments.js';
+import {
+  BLOCK_POISON,
+  BLOCK_SUSPECT,
+  BLOCK_VALID,
+  ENTRY_CHECKSUM,
+  ENTRY_FLAGS,
+  ENTRY_WORDS,
+} from '../ports/segments.js';
 import { arenaChecksum, Checkpointer, writeSuperblocks } from './checkpoint.js';
 import { ControlIo } from './control-io.js';
 import {
@@ -165,6 +172,8 @@ export interface RecoveryReport {
   readonly suspectBlocks: number;
   /** First writes that never reached the device. */
   readonly droppedBlocks: number;
+  /** Entries differ from what tree and journal say. */
+  readonly changed: boolean;
   /** Harmless damage that was met. */
   readonly problems: readonly Problem[];
 }
@@ -264,8 +273,10 @@ async function assemble(
     volumes: image.volumes,
     rootPlace: image.rootPlace,
     rootSequence: root.sequence,
-    // Numbers of batches that were begun and not finished are not used again: nothing of theirs can be mistaken for ours.
-    journal: { page: journal.page, sequence: journal.sequenceMax + 1 },
+    // Numbers of batches that were begun and not finished are not used again: nothing of theirs can be mistaken for
+    // ours. What recovery decides is in no record, so the journal must not be replayed across it from an older root:
+    // leaving a number out sees to that.
+    journal: { page: journal.page, sequence: journal.sequenceMax + (recovery.changed ? 2 : 1) },
   };
   const store = new SegmentStore(ports, start);
   const checkpointer = new Checkpointer(store);
@@ -310,6 +321,7 @@ class Recovery {
   private readonly scratch: number;
   private suspectBlocks = 0;
   private droppedBlocks = 0;
+  private changed = false;
 
   /** `scratch`: memory for slots that are compared, `CONTROL_PIECES` - 1 pieces and one for checksums. */
   constructor(reader: ImageReader, image: StoreImage, io: ControlIo, memory: Memory, scratch: number) {
@@ -334,8 +346,8 @@ class Recovery {
       image.changedSlots.add(slot);
     }
     await this.compareAll(doubtful);
-    const { suspectBlocks, droppedBlocks } = this;
-    return { crashed, slotsInDoubt: doubtful.length, suspectBlocks, droppedBlocks };
+    const { suspectBlocks, droppedBlocks, changed } = this;
+    return { crashed, slotsInDoubt: doubtful.length, suspectBlocks, droppedBlocks, changed };
   }
 
   /** Compares several slots at once, each in a piece of memory of its own. */
@@ -361,28 +373,58 @@ class Recovery {
     let to = blocks;
     while (to > from && !valid(to - 1)) to -= 1;
     if (from === to) return;
+    if (await this.compareRange(slot, table, piece, from, to)) return;
+    // Somewhere in there is a block that cannot be read: the others are still worth comparing.
+    for (let block = from; block < to; block += 1) {
+      if (!valid(block) || (await this.compareRange(slot, table, piece, block, block + 1))) continue;
+      this.unreadable(table, block);
+    }
+  }
+
+  /** Reads blocks and compares the valid ones. Returns false if they cannot be read. */
+  private async compareRange(
+    slot: number,
+    { words, firstIn }: TableImage,
+    piece: number,
+    from: number,
+    to: number,
+  ): Promise<boolean> {
+    const { layout } = this.image.superblock;
     const memory = this.scratch + piece * CONTROL_PIECE_BYTES;
     const checksums = this.scratch + (CONTROL_PIECES - 2) * CONTROL_PIECE_BYTES + piece * PAGE_BYTES;
     const offset = layout.dataOffset + slot * layout.slotBytes + from * BLOCK_BYTES;
     const result = await this.io.read(memory, (to - from) * BLOCK_BYTES, offset, checksums);
+    if (result < 0) return false;
     const found = new Uint32Array(this.memory.bytes.buffer, this.memory.bytes.byteOffset + checksums, to - from);
     for (let block = from; block < to; block += 1) {
-      if (!valid(block)) continue;
       const word = block * ENTRY_WORDS;
-      if (result >= 0 && found[block - from] === table.words[word + ENTRY_CHECKSUM]) continue;
-      this.mismatch(table, block);
+      if ((words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0) continue;
+      if (found[block - from] !== words[word + ENTRY_CHECKSUM]) this.mismatch(words, firstIn, block);
     }
+    return true;
   }
 
-  private mismatch(table: TableImage, block: number): void {
+  /**
+   * A block that cannot be read may be what its entry says, so its first write must not be taken for one that never
+   * happened. Nor may its content be accepted later, unseen: it may be another volume's.
+   */
+  private unreadable({ words, firstIn }: TableImage, block: number): void {
+    const young = firstIn[block] > this.image.durableSequence;
+    words[block * ENTRY_WORDS + ENTRY_FLAGS] = young ? BLOCK_POISON : BLOCK_VALID | BLOCK_SUSPECT;
+    if (young) words[block * ENTRY_WORDS + ENTRY_CHECKSUM] = 0;
+    else this.suspectBlocks += 1;
+    this.changed = true;
+  }
+
+  private mismatch(words: Uint32Array, firstIn: Float64Array, block: number): void {
     const word = block * ENTRY_WORDS;
-    const first = table.firstIn[block];
-    if (first > this.image.durableSequence) {
+    this.changed = true;
+    if (firstIn[block] > this.image.durableSequence) {
       // Its first write was under way, and nobody was promised that it stays.
-      table.words.fill(0, word, word + ENTRY_WORDS);
+      words.fill(0, word, word + ENTRY_WORDS);
       this.droppedBlocks += 1;
     } else {
-      table.words[word + ENTRY_FLAGS] |= BLOCK_SUSPECT;
+      words[word + ENTRY_FLAGS] |= BLOCK_SUSPECT;
       this.suspectBlocks += 1;
     }
   }

@@ -1192,6 +1192,7 @@ export class SegmentStore {
       encodeVolume(page, index, this.superblock.deviceId, this.journal.lastSequence, volume);
       const sectors = Math.ceil(PAGE_BYTES / VOLUME_CHUNK_BYTES) + 1;
       while (this.journal.batch.sectorsLeft < sectors) {
+        if (this.failure !== 0) return this.failure;
         this.journal.submit();
         await new Promise<void>((resolve) => this.roomCallbacks.push(resolve));
       }
@@ -1283,6 +1284,8 @@ export class SegmentStore {
     for (const op of stuck) this.finish(op, this.failure);
     for (const token of [...this.flushTokens.splice(0)]) this.completions.defer(token, this.failure);
     for (const callback of this.flushCallbacks.splice(0)) callback(this.failure);
+    // There will be no room any more: who waits for it has to look again.
+    for (const callback of this.roomCallbacks.splice(0)) callback();
     if (this.flushing && this.unjournaled.length > 0) {
       this.unjournaled = [];
       this.endFlush(this.failure);
