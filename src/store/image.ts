@@ -53,7 +53,13 @@ export type ProblemKind =
   | 'journal-stray'
   | 'table'
   | 'record'
-  | 'data';
+  /** The activity log. */
+  | 'active'
+  /** An entry of a block table. */
+  | 'entry'
+  | 'data'
+  /** The device does not return what it holds. */
+  | 'read';
 
 /** Something that is not as it was written. */
 export interface Problem {
@@ -96,6 +102,9 @@ export interface StoreImage {
   readonly changedSlots: Set<number>;
   readonly changedVolumes: Set<number>;
   readonly journal: JournalEnd;
+  /** Batches that were replayed, and their records. */
+  readonly batches: number;
+  readonly records: number;
   /** The highest durable sequence that any batch knew of. */
   readonly durableSequence: number;
   /** Whether the device was closed in order, so that the journal is not needed. */
@@ -162,7 +171,8 @@ export async function loadImage(
   if (reader.sizeBytes < layout.sizeBytes) {
     const text = `the device has ${reader.sizeBytes} bytes, and was formatted with ${layout.sizeBytes}`;
     problem({ kind: 'size', text, harmless: false });
-    return undefined;
+    // What describes the data lies before it, and may be there whole.
+    if (reader.sizeBytes < layout.dataOffset) return undefined;
   }
   const found = await findRoot(reader, superblock, problem);
   if (found === undefined) return undefined;
@@ -176,6 +186,7 @@ async function findRoot(
 ): Promise<{ root: Root; place: number } | undefined> {
   const { layout, deviceId } = superblock;
   let best: { root: Root; place: number } | undefined;
+  const sequences: number[] = [];
   const failures: Problem[] = [];
   for (const place of [0, 1]) {
     const offset = layout.rootOffset + place * ROOT_BYTES;
@@ -184,10 +195,16 @@ async function findRoot(
     if (bytes.every((byte) => byte === 0)) continue;
     try {
       const root = decodeRoot(bytes, deviceId, layout, reader.checksum);
+      sequences.push(root.sequence);
       if (best === undefined || root.sequence > best.root.sequence) best = { root, place };
     } catch (error) {
       failures.push({ kind: 'root', text: `root ${place}: ${(error as Error).message}`, offset, harmless: true });
     }
+  }
+  if (sequences.length === 2 && Math.abs(sequences[0] - sequences[1]) !== 1) {
+    // They are written in turns, so one of them was lost. What it had, the journal may have: it tells.
+    const text = `the roots have the numbers ${sequences.join(' and ')}, which do not follow each other`;
+    problem({ kind: 'root', text, offset: layout.rootOffset, harmless: true });
   }
   // One that is not whole may be the last thing that a crash interrupted. Whether the other is the newest, the journal tells.
   for (const failure of failures) problem(best === undefined ? { ...failure, harmless: false } : failure);
@@ -227,6 +244,8 @@ class ImageLoader {
       changedSlots: new Set(),
       changedVolumes: new Set(),
       journal: { page: root.journalPage, sequenceMax: 0, torn: false, damage: '', strayDamage: 0 },
+      batches: 0,
+      records: 0,
       durableSequence: root.durableSequence,
       clean: false,
     };
@@ -314,11 +333,23 @@ class ImageLoader {
       for (let at = 0; at < count; at += 1) image.slotPages.push(pages[at]);
     }
     await this.loadSlotPages();
-    const { usedSlots } = image.root;
+    this.checkSlots();
+  }
+
+  /** What the root says of the slots has to fit what their table says. */
+  private checkSlots(): void {
+    const { image } = this;
+    const { usedSlots, active } = image.root;
     if (image.slots.usedSlots !== usedSlots) {
       const text = `the root counts ${usedSlots} used slots, the slot table has ${image.slots.usedSlots}`;
       this.problem({ kind: 'slots', text, harmless: false });
     }
+    const free = active.filter((slot) => image.slots.states[slot] === SLOT_FREE).length;
+    const twice = active.length - image.active.size;
+    if (free === 0 && twice === 0) return;
+    // It only makes recovery look at more than it has to.
+    const text = `the activity log names ${free} slots that are free, and ${twice} slots twice`;
+    this.problem({ kind: 'active', text, harmless: true });
   }
 
   /** Both places of many pages are read at once: large reads cost little more than small ones. */
@@ -361,13 +392,19 @@ class ImageLoader {
     const reader = new JournalReader(bytes, layout, deviceId, this.reader.checksum);
     const { root } = image;
     const batches: FoundBatch[] = [];
-    image.journal = reader.replay(root.journalPage, root.journalSequence, (batch) => batches.push(batch));
+    const { journalPage: page, journalSequence: sequence } = root;
+    const offset = layout.journalOffset + page * PAGE_BYTES;
+    const end = this.decode('journal', page, offset, () =>
+      reader.replay(page, sequence, (batch) => batches.push(batch)),
+    );
+    if (end !== undefined) image.journal = end;
     image.clean = this.superblock.state === 0 && batches.length === 0;
     this.reportJournal();
     for (const batch of batches) {
       image.durableSequence = Math.max(image.durableSequence, batch.durableSequence);
     }
-    for (const batch of batches) await this.apply(batch);
+    for (const batch of batches) await this.tryApply(batch);
+    image.batches = batches.length;
     for (const slot of image.active) if (image.slots.states[slot] === SLOT_FREE) image.active.delete(slot);
   }
 
@@ -379,6 +416,16 @@ class ImageLoader {
     } else if (journal.strayDamage > 0) {
       const text = `${journal.strayDamage} sectors of the journal that are not needed any more are damaged`;
       this.problem({ kind: 'journal-stray', text, harmless: true });
+    }
+  }
+
+  /** A sealed record may still hold numbers that no version writes. */
+  private async tryApply(batch: FoundBatch): Promise<void> {
+    try {
+      await this.apply(batch);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      this.wrong(batch, error.message);
     }
   }
 
@@ -407,6 +454,7 @@ class ImageLoader {
       });
       return;
     }
+    this.image.records += count;
     for (const slot of needed)
       if (slot < this.layout.slots && !this.image.tables.has(slot)) await this.fetchTable(slot);
     readRecords(batch, {

@@ -141,6 +141,16 @@ export class SimStore {
     return this.start((token) => this.member.flush(token));
   }
 
+  /** A copy of what blocks hold. A number below 0 is an error. */
+  async readBytes(stripe: number, block: number, blocks: number): Promise<Uint8Array | number> {
+    const memory = this.freePayloads.pop();
+    if (memory === undefined) throw new Error('too many reads at once');
+    const result = await this.start((token) => this.member.read(stripe, block, blocks, memory, token));
+    const bytes = arena.slice(memory, memory + blocks * BLOCK);
+    this.freePayloads.push(memory);
+    return result < 0 ? result : bytes;
+  }
+
   /** The values of the sectors of a block; -1 for one that holds no single value. A number below 0 is an error. */
   async read(stripe: number, block: number): Promise<number[] | number> {
     const memory = this.freePayloads.pop();

@@ -1,0 +1,226 @@
+/**
+ * What a device holds as plain objects that JSON can carry, for people who look for what went wrong.
+ *
+ * It shows what is there, not what ought to be: what cannot be decoded is shown as a problem, and the rest is shown
+ * still. Slots, volumes and tables are as recovery would see them, with the journal applied; `superblock` and `root`
+ * show both copies as they lie. Nothing is written. A read that fails rejects with `ERR_STRAKE_IO`.
+ */
+
+import { StrakeError } from '../core/errors.js';
+import { ENTRY_CHECKSUM, ENTRY_FLAGS, ENTRY_STAMP_HIGH, ENTRY_STAMP_LOW, ENTRY_WORDS } from '../ports/segments.js';
+import { type Layout, PAGE_BYTES, pageOffset, ROOT_BYTES, SLOT_FREE, slotBlocks } from './format.js';
+import {
+  findSuperblock,
+  type ImageReader,
+  inDoubt,
+  loadImage,
+  loadTable,
+  type Problem,
+  type StoreImage,
+} from './image.js';
+import { type FoundBatch, JournalReader, readRecords } from './journal.js';
+import { decodeRoot, type Reference } from './pages.js';
+import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE } from './slot-table.js';
+import { decodeSuperblock, type Superblock, SuperblockProblem } from './superblock.js';
+
+/** What to show. */
+export type DumpRequest =
+  | { readonly what: 'superblock' | 'root' | 'volumes' | 'journal' }
+  /** Slots from `from` on, `to` exclusive; default all. Free ones are left out. */
+  | { readonly what: 'slots'; readonly from?: number; readonly to?: number }
+  /** The block table of one slot. */
+  | { readonly what: 'table'; readonly slot: number };
+
+/** A value that JSON can carry. */
+export type Plain = string | number | boolean | null | readonly Plain[] | { readonly [name: string]: Plain };
+type PlainObject = { readonly [name: string]: Plain };
+
+/** Whatever decoding throws, as text. */
+function attempt(read: () => PlainObject): PlainObject {
+  try {
+    return read();
+  } catch (error) {
+    return { problem: (error as Error).message };
+  }
+}
+
+/** An object of numbers, strings and others like it is plain already; this says so to the compiler. */
+function plain(value: object): PlainObject {
+  return { ...value } as unknown as PlainObject;
+}
+
+async function dumpSuperblocks(reader: ImageReader, layout: Layout | undefined): Promise<PlainObject> {
+  const last = reader.sizeBytes - (reader.sizeBytes % PAGE_BYTES) - PAGE_BYTES;
+  const copies: PlainObject[] = [];
+  for (const offset of [0, layout?.copyOffset ?? last]) {
+    if (offset + PAGE_BYTES > reader.sizeBytes) {
+      copies.push({ offset, problem: 'the device ends before it' });
+      continue;
+    }
+    const page = await reader.read(offset, PAGE_BYTES);
+    const decoded = attempt(() => {
+      const superblock = decodeSuperblock(page, reader.checksum);
+      return { ...plain(superblock), layout: plain(superblock.layout) };
+    });
+    copies.push({ offset, ...decoded });
+  }
+  return { superblocks: copies };
+}
+
+/** The references that name a page, with its index and where it is. */
+function dumpReferences(references: readonly Reference[], regionOffset: number): PlainObject[] {
+  return references.flatMap(({ present, place, checksum }, index) =>
+    present ? [{ index, place, offset: pageOffset(regionOffset, index, place), checksum }] : [],
+  );
+}
+
+async function dumpRoots(reader: ImageReader, { deviceId, layout }: Superblock): Promise<PlainObject> {
+  const roots: PlainObject[] = [];
+  for (const place of [0, 1]) {
+    const offset = layout.rootOffset + place * ROOT_BYTES;
+    const bytes = await reader.read(offset, ROOT_BYTES);
+    const decoded = attempt(() => {
+      const { directory, volumes, active, ...fields } = decodeRoot(bytes, deviceId, layout, reader.checksum);
+      return {
+        ...fields,
+        directory: dumpReferences(directory, layout.directoryOffset),
+        volumes: dumpReferences(volumes, layout.volumesOffset),
+        active,
+      };
+    });
+    roots.push({ place, offset, ...decoded });
+  }
+  return { roots };
+}
+
+function dumpSlot(image: StoreImage, slot: number): PlainObject {
+  const { slots, superblock } = image;
+  const { layout } = superblock;
+  const flags = slots.flags[slot];
+  const place = (flags & SLOT_FLAG_PLACE) !== 0 ? 1 : 0;
+  const stored = (flags & SLOT_FLAG_TABLE) !== 0;
+  return {
+    slot,
+    offset: layout.dataOffset + slot * layout.slotBytes,
+    volume: image.volumeIds[slots.volumes[slot]],
+    stripe: slots.stripes[slot],
+    member: slots.members[slot],
+    generation: slots.generations[slot],
+    flushNumber: slots.flushNumbers[slot],
+    active: image.active.has(slot),
+    doubt: (flags & SLOT_FLAG_DOUBT) !== 0,
+    table: stored
+      ? { place, offset: pageOffset(layout.blockTableOffset, slot, place), checksum: slots.tableChecksums[slot] }
+      : null,
+  };
+}
+
+function dumpSlots(image: StoreImage, from: number, to: number): PlainObject {
+  const { slots } = image;
+  const list: PlainObject[] = [];
+  for (let slot = from; slot < Math.min(to, slots.slots); slot += 1) {
+    if (slots.states[slot] !== SLOT_FREE) list.push(dumpSlot(image, slot));
+  }
+  return { count: slots.slots, used: slots.usedSlots, slots: list };
+}
+
+async function dumpTable(
+  reader: ImageReader,
+  image: StoreImage,
+  slot: number,
+  problems: Problem[],
+): Promise<PlainObject> {
+  const { slots, superblock } = image;
+  if (!Number.isInteger(slot) || slot < 0 || slot >= slots.slots) {
+    throw new StrakeError('INVALID_ARGUMENT', `there is no slot ${slot}: slots are 0 to ${slots.slots - 1}`);
+  }
+  if (slots.states[slot] === SLOT_FREE) return { slot, free: true };
+  const table = image.tables.get(slot) ?? (await loadTable(reader, image, slot, (problem) => problems.push(problem)));
+  const blocks: PlainObject[] = [];
+  for (let block = 0; block < slotBlocks(superblock.layout); block += 1) {
+    const words = table.words.subarray(block * ENTRY_WORDS, (block + 1) * ENTRY_WORDS);
+    if (words.every((word) => word === 0)) continue;
+    blocks.push({
+      block,
+      flags: words[ENTRY_FLAGS],
+      checksum: words[ENTRY_CHECKSUM],
+      stampLow: words[ENTRY_STAMP_LOW],
+      stampHigh: words[ENTRY_STAMP_HIGH],
+      // The batch whose record made it valid for the first time; 0 if the journal has none.
+      firstIn: table.firstIn[block],
+    });
+  }
+  return { ...dumpSlot(image, slot), inDoubt: inDoubt(image, slot), damaged: table.damaged, blocks };
+}
+
+function dumpRecords(batch: FoundBatch): PlainObject {
+  const records: PlainObject[] = [];
+  const count = readRecords(batch, {
+    block: (slot, block, words, first) => records.push({ type: 'block', slot, block, first, words: [...words] }),
+    allocate: (slot, volume, member, stripe) => records.push({ type: 'allocate', slot, volume, member, stripe }),
+    free: (slot) => records.push({ type: 'free', slot }),
+    intent: (slot) => records.push({ type: 'intent', slot }),
+    stamp: (slot, generation, flushNumber) => records.push({ type: 'stamp', slot, generation, flushNumber }),
+    volume: (index, offset, bytes) => records.push({ type: 'volume', index, offset, bytes: bytes.length }),
+  });
+  return { list: records, readable: count === batch.records };
+}
+
+/** The batches that replaying meets, from where the root says, and how they end. */
+async function dumpJournal(reader: ImageReader, image: StoreImage): Promise<PlainObject> {
+  const { layout, deviceId } = image.superblock;
+  const { journalPage, journalSequence } = image.root;
+  const bytes = new Uint8Array(layout.journalPages * PAGE_BYTES);
+  for (let at = 0; at < bytes.length; at += 1 << 20) {
+    bytes.set(await reader.read(layout.journalOffset + at, Math.min(1 << 20, bytes.length - at)), at);
+  }
+  const batches: PlainObject[] = [];
+  const journal = new JournalReader(bytes, layout, deviceId, reader.checksum);
+  const end = journal.replay(journalPage, journalSequence, (batch) => {
+    const { bytes: _, ...fields } = batch;
+    const offset = layout.journalOffset + batch.page * PAGE_BYTES;
+    batches.push({ ...fields, offset, contents: attempt(() => dumpRecords(batch)) });
+  });
+  return { page: journalPage, sequence: journalSequence, batches, end: plain(end) };
+}
+
+async function dumpImage(
+  reader: ImageReader,
+  image: StoreImage,
+  request: DumpRequest,
+  problems: Problem[],
+): Promise<PlainObject> {
+  switch (request.what) {
+    case 'slots':
+      return dumpSlots(image, request.from ?? 0, request.to ?? image.slots.slots);
+    case 'table':
+      return await dumpTable(reader, image, request.slot, problems);
+    case 'journal':
+      return await dumpJournal(reader, image);
+    default:
+      return {
+        volumes: image.volumes.flatMap((volume, index) =>
+          volume === undefined ? [] : [{ index, ...plain(JSON.parse(JSON.stringify(volume)) as object) }],
+        ),
+      };
+  }
+}
+
+/**
+ * Shows a part of what a device holds. `problems` in the result are those that were met on the way to it. Rejects with
+ * `ERR_STRAKE_IO`, and with `ERR_STRAKE_INVALID_ARGUMENT` for a slot that does not exist.
+ */
+export async function dumpDevice(reader: ImageReader, request: DumpRequest): Promise<PlainObject> {
+  const problems: Problem[] = [];
+  const found = await findSuperblock(reader, (problem) => problems.push(problem));
+  const superblock = found instanceof SuperblockProblem ? undefined : found.superblock;
+  const shown = () => ({ problems: problems.map(plain) });
+  if (found instanceof SuperblockProblem) problems.push({ kind: 'superblock', text: found.message, harmless: false });
+  if (request.what === 'superblock') return { ...(await dumpSuperblocks(reader, superblock?.layout)), ...shown() };
+  if (superblock === undefined) return shown();
+  if (request.what === 'root') return { ...(await dumpRoots(reader, superblock)), ...shown() };
+  const image = await loadImage(reader, superblock, (problem) => problems.push(problem));
+  if (image === undefined) return shown();
+  const result = await dumpImage(reader, image, request, problems);
+  return { ...result, ...shown() };
+}
