@@ -15,6 +15,7 @@ import { EBADMSG, EIO, ENODATA } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES } from '../core/limits.js';
 import { FENCE_ALL } from '../ports/device.js';
+import { ENTRY_WORDS } from '../ports/segments.js';
 import type { Allocation } from './allocation.js';
 import { isPoison, isStored, sameBlock, stampOf } from './block-entries.js';
 import type { VolumeParts } from './careful-read.js';
@@ -186,7 +187,8 @@ export class Resync {
     }
     const memory = buffer.memory + (block - first) * BLOCK_BYTES;
     const result = await this.call((token) => {
-      if (isStored(from, block)) present.write(stripe, block, count, memory, -1, low, high, 0, token);
+      const entries = from.subarray(block * ENTRY_WORDS, (block + count) * ENTRY_WORDS);
+      if (isStored(from, block)) present.write(stripe, block, count, memory, -1, low, high, 0, token, entries);
       else present.zero(stripe, block, count, false, low, high, 0, token);
     }, buffer);
     if (result < 0) throw new StrakeError('IO', `device ${present.deviceId}: a copied block could not be written`);
@@ -216,6 +218,8 @@ export class Resync {
 function alike(from: Uint32Array, one: number, other: number, lost: ReadonlySet<number>): boolean {
   if (lost.has(one) || lost.has(other) || isPoison(from, one) || isPoison(from, other)) return false;
   if (isStored(from, one) !== isStored(from, other)) return false;
+  // What is stored keeps the stamp of each block; zeroes take one for all.
+  if (isStored(from, one)) return true;
   return compareStamps(stampOf(from, one), stampOf(from, other)) === 0;
 }
 

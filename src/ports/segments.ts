@@ -68,7 +68,7 @@ export interface SegmentMember {
   /**
    * Writes blocks of an allocated segment from `memory`. If `source` is not negative, `sourceBytes` (all of the payload) are
    * copied from there to `memory` first, and `source` is free again when the batch is submitted. The stamp is the
-   * 64-bit write sequence, in two words. Survives the death of the process once it has ended, and loss of power after
+   * 64-bit write sequence, in two words; with `entries`, of another copy, each block gets the stamp that it has there. Survives the death of the process once it has ended, and loss of power after
    * the next `flush`, or at once with `SEGMENT_FUA`. Result: the bytes written.
    */
   write(
@@ -81,6 +81,7 @@ export interface SegmentMember {
     stampHigh: number,
     flags: number,
     token: number,
+    entries?: Uint32Array,
   ): void;
   /**
    * Makes blocks of an allocated segment zero without storing them. If that leaves nothing else in the segment and

@@ -294,6 +294,7 @@ export class SegmentStore {
     op.flags = 0;
     op.release = false;
     op.source = -1;
+    op.stamps = null;
     op.result = 0;
     op.resultFlags = 0;
     op.next = 0;
@@ -350,9 +351,11 @@ export class SegmentStore {
     stampHigh: number,
     flags: number,
     token: number,
+    stamps: Uint32Array | null = null,
   ): void {
     const op = this.begin(OP_WRITE, volume, stripe, token);
     if (op === null) return;
+    op.stamps = stamps;
     op.block = block;
     op.blocks = blocks;
     op.memory = memory;
@@ -971,8 +974,10 @@ export class SegmentStore {
         words[word + ENTRY_CHECKSUM] = this.areaWords[op.area * TABLE_ENTRIES + op.next];
         words[word + ENTRY_FLAGS] = BLOCK_VALID;
     }
-    words[word + ENTRY_STAMP_LOW] = op.stampLow;
-    words[word + ENTRY_STAMP_HIGH] = op.stampHigh;
+    const { stamps } = op;
+    const at = op.next * ENTRY_WORDS;
+    words[word + ENTRY_STAMP_LOW] = stamps === null ? op.stampLow : stamps[at + ENTRY_STAMP_LOW];
+    words[word + ENTRY_STAMP_HIGH] = stamps === null ? op.stampHigh : stamps[at + ENTRY_STAMP_HIGH];
   }
 
   private noteChange(op: StoreOp): void {

@@ -31,6 +31,8 @@ export class StoreOp implements JournalWaiter {
   block = 0;
   blocks = 0;
   memory = 0;
+  /** Entries of another copy, whose stamps the blocks get. */
+  stamps: Uint32Array | null = null;
   source = -1;
   /** Where a copy of the entries goes. */
   target: Uint32Array | null = null;

@@ -76,8 +76,9 @@ export class VolumeMember implements SegmentMember {
     stampHigh: number,
     flags: number,
     token: number,
+    entries?: Uint32Array,
   ): void {
-    this.store.write(this.volume, stripe, block, blocks, memory, source, stampLow, stampHigh, flags, token);
+    this.store.write(this.volume, stripe, block, blocks, memory, source, stampLow, stampHigh, flags, token, entries);
   }
 
   zero(

@@ -236,13 +236,18 @@ export class ScriptedMember implements SegmentMember {
     high: number,
     flags: number,
     token: number,
+    entries?: Uint32Array,
   ): void {
     this.segment(stripe);
+    const stamps = entries?.slice();
     if (source >= 0) this.world.copy(memory, source, blocks * BLOCK);
     const payload = this.world.bytes.slice(memory, memory + blocks * BLOCK);
     this.begin('write', stripe, block, blocks, flags, token, () => {
       for (let index = 0; index < blocks; index += 1) {
-        this.put(stripe, block + index, payload.subarray(index * BLOCK, (index + 1) * BLOCK), BLOCK_VALID, low, high);
+        const bytes = payload.subarray(index * BLOCK, (index + 1) * BLOCK);
+        const at = index * ENTRY_WORDS;
+        const [stampLow, stampHigh] = [stamps?.[at + ENTRY_STAMP_LOW] ?? low, stamps?.[at + ENTRY_STAMP_HIGH] ?? high];
+        this.put(stripe, block + index, bytes, BLOCK_VALID, stampLow, stampHigh);
       }
       return blocks * BLOCK;
     });
