@@ -176,17 +176,19 @@ function higher(one: Stamp, other: Stamp): Stamp {
 
 /** Segments of which it is not certain that all these members hold the same. */
 function doubtfulSegments(slots: readonly MemberSlot[]): number[] {
-  const seen = new Map<number, { count: number; generation: number; flushNumber: number; doubt: boolean }>();
-  for (const { present } of slots) {
-    for (const { stripe, generation, flushNumber, dirty } of present.segments()) {
-      const known = seen.get(stripe);
-      if (known === undefined) {
-        seen.set(stripe, { count: 1, generation, flushNumber, doubt: dirty });
-      } else {
-        known.count += 1;
-        known.doubt ||= dirty || known.generation !== generation || known.flushNumber !== flushNumber;
+  const doubtful = new Set<number>();
+  for (const slot of slots) {
+    slot.present.visit((stripe, generation, flushNumber, dirty) => {
+      if (dirty || !slots.every((other) => other === slot || agrees(other, stripe, generation, flushNumber))) {
+        doubtful.add(stripe);
       }
-    }
+    });
   }
-  return [...seen].filter(([, { count, doubt }]) => doubt || count < slots.length).map(([stripe]) => stripe);
+  return [...doubtful];
+}
+
+/** Whether a member has a segment, and it was last changed at this point. */
+function agrees({ present }: MemberSlot, stripe: number, generation: number, flushNumber: number): boolean {
+  const state = present.stateOf(stripe);
+  return state !== null && state.generation === generation && state.flushNumber === flushNumber;
 }

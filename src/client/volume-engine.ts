@@ -166,7 +166,9 @@ export class VolumeEngine implements Volume {
     let highest = 0;
     for (const { member, covered } of slots) {
       highest = Math.max(highest, covered);
-      for (const { flushNumber } of member?.segments() ?? []) highest = Math.max(highest, flushNumber);
+      member?.visit((_stripe, _generation, flushNumber) => {
+        highest = Math.max(highest, flushNumber);
+      });
     }
     return highest;
   }

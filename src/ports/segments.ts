@@ -105,6 +105,10 @@ export interface SegmentMember {
   mark(generation: number, flushNumber: number): void;
   /** All segments that have a slot, in no order. */
   segments(): Iterable<SegmentState>;
+  /** The same, without making anything for each; a device may have millions. */
+  visit(each: (stripe: number, generation: number, flushNumber: number, dirty: boolean) => void): void;
+  /** What is known of one segment; null if it has no slot. */
+  stateOf(stripe: number): SegmentState | null;
   /** A copy of a segment's entries, `ENTRY_WORDS` for each block. Rejects with a `StrakeError`. */
   entries(stripe: number): Promise<Uint32Array>;
   /** The highest stamp of any block here. */

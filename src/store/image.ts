@@ -304,16 +304,18 @@ class ImageLoader {
   }
 
   /** Index of the volume whose id is at `at`, or -1. Neighbouring slots mostly belong to the same one. */
-  private volumeIndex(view: DataView, at: number): number {
-    const { idWords } = this;
-    const matches = (index: number) =>
-      view.getUint32(at, true) === idWords[4 * index] &&
-      view.getUint32(at + 4, true) === idWords[4 * index + 1] &&
-      view.getUint32(at + 8, true) === idWords[4 * index + 2] &&
-      view.getUint32(at + 12, true) === idWords[4 * index + 3];
-    if (this.lastVolume >= 0 && matches(this.lastVolume)) return this.lastVolume;
-    this.lastVolume = this.image.volumeIds.findIndex((id, index) => id !== '' && matches(index));
+  private volumeIndex(words: Uint32Array, word: number): number {
+    if (this.lastVolume >= 0 && this.isVolume(this.lastVolume, words, word)) return this.lastVolume;
+    this.lastVolume = -1;
+    for (let index = 0; index < VOLUMES_MAX; index += 1) {
+      if (this.image.volumeIds[index] !== '' && this.isVolume(index, words, word)) this.lastVolume = index;
+    }
     return this.lastVolume;
+  }
+
+  private isVolume(index: number, words: Uint32Array, word: number): boolean {
+    for (let at = 0; at < 4; at += 1) if (words[word + at] !== this.idWords[4 * index + at]) return false;
+    return true;
   }
 
   private async loadSlots(): Promise<void> {
@@ -376,7 +378,7 @@ class ImageLoader {
       return;
     }
     this.decode('slots', index, offset, () => {
-      const find = (view: DataView, at: number) => this.volumeIndex(view, at);
+      const find = (words: Uint32Array, word: number) => this.volumeIndex(words, word);
       decodeSlots(page, index, this.superblock.deviceId, this.image.slots, find);
     });
   }

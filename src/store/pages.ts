@@ -215,48 +215,61 @@ export function encodeSlots(
   }
 }
 
-/** Fields of a slot entry that version 1 keeps zero: snapshot epoch, block count, parent, fold, reserve. */
-const ZERO_WORDS = [24, 28, 60, 64, 68, 72, 76, 80, 84, 88, 92, 96, 100, 104, 108, 112, 116, 120, 124];
+/** Words of a slot entry that version 1 keeps zero: snapshot epoch, block count, parent, fold, reserve. */
+const ZERO_WORDS = [6, 7, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31];
+const WORD = 2 ** 32;
+
+function demandUnused(words: Uint32Array, word: number, slot: number): void {
+  for (let index = 0; index < ZERO_WORDS.length; index += 1) {
+    if (words[word + ZERO_WORDS[index]] === 0) continue;
+    throw new PageProblem(`slot ${slot} has fields that this version does not know`);
+  }
+}
 
 /**
- * Reads the entries of one page of slots into the table. `volumeIndex` gives the index of a volume, or -1 for one that the
- * device does not know. Throws a `PageProblem`.
+ * Reads the entries of one page of slots into the table. `volumeIndex` gives the index of the volume whose id is in four words
+ * from `word` on, or -1 for one that the device does not know. Throws a `PageProblem`. A large device has a million
+ * entries, so nothing is made for each of them.
  */
 export function decodeSlots(
   page: Uint8Array,
   index: number,
   deviceId: string,
   table: SlotTable,
-  volumeIndex: (view: DataView, at: number) => number,
+  volumeIndex: (words: Uint32Array, word: number) => number,
 ): void {
   const view = checkHeader(page, SLOTS_MAGIC, index, deviceId);
   demandZero(view, PAGE_HEADER_BYTES, SLOT_ENTRY_BYTES);
+  const words = new Uint32Array(page.buffer, page.byteOffset, PAGE_BYTES / 4);
   const first = index * SLOT_ENTRIES;
   for (let entry = 0; entry < SLOT_ENTRIES; entry += 1) {
     const at = (entry + 1) * SLOT_ENTRY_BYTES;
-    const state = view.getUint8(at + 34);
+    const word = at / 4;
+    const slot = first + entry;
+    // Member, state and flags share a word.
+    const state = (words[word + 8] >>> 16) & 0xff;
     if (state === SLOT_FREE) {
       demandZero(view, at, at + SLOT_ENTRY_BYTES);
       continue;
     }
-    const slot = first + entry;
     if (state !== SLOT_USED || slot >= table.slots)
       throw new PageProblem(`slot ${slot} has the unknown state ${state}`);
-    const flags = view.getUint8(at + 35);
-    const reserved = ZERO_WORDS.some((offset) => view.getUint32(at + offset, true) !== 0);
-    if (flags > SLOT_FLAGS_KNOWN || reserved || view.getUint32(at + 36, true) !== 1) {
+    const flags = words[word + 8] >>> 24;
+    demandUnused(words, word, slot);
+    if (flags > SLOT_FLAGS_KNOWN || words[word + 9] !== 1) {
       throw new PageProblem(`slot ${slot} has fields that this version does not know`);
     }
-    const volume = volumeIndex(view, at);
+    const volume = volumeIndex(words, word);
     if (volume < 0) throw new PageProblem(`slot ${slot} belongs to volume ${getId(view, at)}, which is not here`);
-    const stripe = getUint64(view, at + 16);
-    if (table.find(volume, stripe) >= 0)
+    const stripe = words[word + 4] + words[word + 5] * WORD;
+    if (table.find(volume, stripe) >= 0) {
       throw new PageProblem(`slot ${slot} holds a segment that is in another slot too`);
-    table.assign(slot, volume, stripe, view.getUint16(at + 32, true));
+    }
+    table.assign(slot, volume, stripe, words[word + 8] & 0xffff);
     table.flags[slot] = flags & (SLOT_FLAG_DOUBT | SLOT_FLAG_TABLE | SLOT_FLAG_PLACE);
-    table.generations[slot] = getUint64(view, at + 40);
-    table.flushNumbers[slot] = getUint64(view, at + 48);
-    table.tableChecksums[slot] = view.getUint32(at + 56, true);
+    table.generations[slot] = words[word + 10] + words[word + 11] * WORD;
+    table.flushNumbers[slot] = words[word + 12] + words[word + 13] * WORD;
+    table.tableChecksums[slot] = words[word + 14];
   }
 }
 

@@ -104,23 +104,43 @@ export class VolumeMember implements SegmentMember {
 
   *segments(): Iterable<SegmentState> {
     const { slots } = this.store;
+    for (let slot = 0; slot < slots.slots; slot += 1) if (this.owns(slot)) yield this.slotState(slot);
+  }
+
+  visit(each: (stripe: number, generation: number, flushNumber: number, dirty: boolean) => void): void {
+    const { slots } = this.store;
     for (let slot = 0; slot < slots.slots; slot += 1) {
-      if (slots.states[slot] === SLOT_FREE || slots.volumes[slot] !== this.volume) continue;
-      yield {
-        stripe: slots.stripes[slot],
-        generation: slots.generations[slot],
-        flushNumber: slots.flushNumbers[slot],
-        dirty: (slots.flags[slot] & SLOT_FLAG_DOUBT) !== 0,
-      };
+      if (!this.owns(slot)) continue;
+      const dirty = (slots.flags[slot] & SLOT_FLAG_DOUBT) !== 0;
+      each(slots.stripes[slot], slots.generations[slot], slots.flushNumbers[slot], dirty);
     }
+  }
+
+  stateOf(stripe: number): SegmentState | null {
+    const slot = this.store.slots.find(this.volume, stripe);
+    return slot < 0 ? null : this.slotState(slot);
+  }
+
+  private owns(slot: number): boolean {
+    const { slots } = this.store;
+    return slots.states[slot] !== SLOT_FREE && slots.volumes[slot] === this.volume;
+  }
+
+  private slotState(slot: number): SegmentState {
+    const { slots } = this.store;
+    return {
+      stripe: slots.stripes[slot],
+      generation: slots.generations[slot],
+      flushNumber: slots.flushNumbers[slot],
+      dirty: (slots.flags[slot] & SLOT_FLAG_DOUBT) !== 0,
+    };
   }
 
   /** The volume's copies agree: nothing of it is in doubt any more. */
   reconciled(): void {
     const { slots } = this.store;
     for (let slot = 0; slot < slots.slots; slot += 1) {
-      if (slots.states[slot] === SLOT_FREE || slots.volumes[slot] !== this.volume) continue;
-      if ((slots.flags[slot] & SLOT_FLAG_DOUBT) === 0) continue;
+      if (!this.owns(slot) || (slots.flags[slot] & SLOT_FLAG_DOUBT) === 0) continue;
       slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
       this.store.changedSlots.add(slot);
     }

@@ -315,6 +315,15 @@ export class ScriptedMember implements SegmentMember {
     return [...this.slots.values()];
   }
 
+  visit(each: (stripe: number, generation: number, flushNumber: number, dirty: boolean) => void): void {
+    for (const { stripe, generation, flushNumber, dirty } of this.segments())
+      each(stripe, generation, flushNumber, dirty);
+  }
+
+  stateOf(stripe: number): Segment | null {
+    return this.slots.get(stripe) ?? null;
+  }
+
   async entries(stripe: number): Promise<Uint32Array> {
     return this.segment(stripe).entries.slice();
   }
