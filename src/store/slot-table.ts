@@ -93,7 +93,9 @@ export class SlotTable {
   assign(slot: number, volume: number, stripe: number, member: number): void {
     if (this.states[slot] !== SLOT_FREE) throw new Error(`slot ${slot} is given away twice`);
     this.states[slot] = SLOT_USED;
-    this.flags[slot] = 0;
+    // The tree on the device may still need the page that the slot's last owner had there: the next goes to the other
+    // place, whoever owns it.
+    this.flags[slot] &= SLOT_FLAG_PLACE;
     this.volumes[slot] = volume;
     this.members[slot] = member;
     this.stripes[slot] = stripe;
@@ -122,7 +124,7 @@ export class SlotTable {
     }
     buckets[hole] = EMPTY;
     this.states[slot] = SLOT_FREE;
-    this.flags[slot] = 0;
+    this.flags[slot] &= SLOT_FLAG_PLACE;
     this.used -= 1;
   }
 }
