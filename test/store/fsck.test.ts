@@ -54,6 +54,11 @@ check('a device that is as it was left is clean, or recoverable after a crash', 
   assert.equal([killed.verdict, killed.crashed, killed.torn, killed.problems.length], ['recoverable', true, false, 0]);
   assert.equal([killed.counts.validBlocks, killed.counts.zeroBlocks, killed.counts.slotsInDoubt], [10, 2, 2]);
   assert.ok(killed.counts.batches > 3 && killed.counts.records > killed.counts.batches);
+  const { disk } = await knownDevice('closed');
+  await new SimStore(disk, 1).open();
+  disk.kill(randomOf(1));
+  const opened = await fsck(disk, true);
+  assert.equal([opened.verdict, opened.crashed, opened.counts.batches], ['recoverable', true, 0]);
 });
 
 check('progress is told for each slot in use', async () => {
@@ -228,18 +233,28 @@ check('records that contradict the tree', async () => {
   }
 });
 
+/** A reader of a device of which one page cannot be read. */
+function failingAt(disk: SimDisk, bad: number): ImageReader {
+  const reader = readerOf(disk);
+  return {
+    ...reader,
+    read: (offset, length) => {
+      if (offset > bad || offset + length <= bad) return reader.read(offset, length);
+      return Promise.reject(new StrakeError('IO', `reading ${length} bytes at ${offset} failed`, { errno: 5 }));
+    },
+  };
+}
+
 check('a device that cannot be read everywhere is checked where it can', async () => {
+  const killed = await knownDevice('killed');
+  const { batches } = (await fsck(killed.disk)).counts;
+  const lastOfJournal = killed.layout.journalOffset + (killed.layout.journalPages - 1) * BLOCK;
+  const one = await checkDevice(failingAt(killed.disk, lastOfJournal));
+  assert.equal([one.problems.length, one.counts.batches], [1, batches], 'the rest of the journal is there');
   const device = await knownDevice('closed');
   for (const what of ['superblock', 'root', 'volume', 'directory', 'slots', 'table'] as const) {
     const bad = liveOf(device, what);
-    const reader = readerOf(device.disk);
-    const failing: ImageReader = {
-      ...reader,
-      read: (offset, length) => {
-        if (offset > bad || offset + length <= bad) return reader.read(offset, length);
-        return Promise.reject(new StrakeError('IO', `reading ${length} bytes at ${offset} failed`, { errno: 5 }));
-      },
-    };
+    const failing = failingAt(device.disk, bad);
     const { verdict, problems } = await checkDevice(failing, { data: true });
     assert.is(verdict, 'damaged');
     const read = problems.filter(({ kind }) => kind === 'read');
