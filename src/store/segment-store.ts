@@ -685,7 +685,8 @@ export class SegmentStore {
     }
     const slot = slots.findFree((free) => !this.limbo.has(free) && tables.find(free) < 0);
     if (slot < 0) {
-      this.waitForSpace(op);
+      // Slots that are free, but for a read that still looks at the table of their last owner.
+      this.waitingForTable.push(op);
       return;
     }
     const page = tables.take(slot);
