@@ -1,0 +1,138 @@
+/** Clients that modify a volume at random over NBD until they are stopped or their server is gone. */
+
+import { CMD, FLAG, NbdClient } from './nbd-client.js';
+import type { NodeProcess } from './node-process.js';
+import { SECTOR, type SectorHistory } from './sector-history.js';
+import { until } from './scratch.js';
+
+/** Numbers that are the same for the same seed. */
+export function randomOf(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
+  };
+}
+
+export interface LoadOptions {
+  readonly connections?: number;
+  /** Requests of each connection in flight. */
+  readonly depth?: number;
+  readonly seed: number;
+  /** Errors that requests may be answered with. */
+  readonly errors?: readonly number[];
+}
+
+export class NodeLoad {
+  acknowledged = 0;
+  flushes = 0;
+  /** Answers with an error. */
+  failed = 0;
+  private readonly history: SectorHistory;
+  private readonly errors: readonly number[];
+  private readonly random: (below: number) => number;
+  private going = true;
+  private work: Promise<unknown> = Promise.resolve();
+  private clients: NbdClient[] = [];
+  private unexpected: unknown = null;
+
+  private constructor(history: SectorHistory, { seed, errors = [] }: LoadOptions) {
+    this.history = history;
+    this.random = randomOf(seed);
+    this.errors = errors;
+  }
+
+  static async start(
+    node: Pick<NodeProcess, 'connect'>,
+    volume: string,
+    history: SectorHistory,
+    options: LoadOptions,
+  ): Promise<NodeLoad> {
+    const { connections = 3, depth = 6 } = options;
+    const load = new NodeLoad(history, options);
+    load.clients = await Promise.all(Array.from({ length: connections }, () => node.connect(volume)));
+    const workers = load.clients.flatMap((client) => Array.from({ length: depth }, () => load.worker(client)));
+    load.work = Promise.all(workers);
+    return load;
+  }
+
+  /** Waits until so many more requests have been answered. */
+  async reach(more: number): Promise<void> {
+    const goal = this.acknowledged + this.failed + more;
+    await until(`${more} answers`, () => this.acknowledged + this.failed >= goal || this.unexpected !== null);
+    if (this.unexpected !== null) throw this.unexpected;
+  }
+
+  /** Lets what is in flight end, and disconnects. */
+  async stop(): Promise<void> {
+    this.going = false;
+    await this.work;
+    await Promise.all(this.clients.map((client) => client.destroy()));
+    if (this.unexpected !== null) throw this.unexpected;
+  }
+
+  private async worker(client: NbdClient): Promise<void> {
+    while (this.going) {
+      try {
+        await this.request(client);
+      } catch (error) {
+        // The connection has gone with its server; who killed it knows. What was in flight may have been done or not.
+        if (error instanceof Error && /against the protocol|assert/i.test(`${error.name} ${error.message}`)) {
+          this.unexpected = error;
+        }
+        return;
+      }
+    }
+  }
+
+  private async request(client: NbdClient): Promise<void> {
+    const { random } = this;
+    const dice = random(100);
+    if (dice < 6) {
+      const began = this.history.flushBegins();
+      const { error } = await client.ask({ type: CMD.flush });
+      if (this.note(error)) {
+        this.history.flushed(began);
+        this.flushes += 1;
+      }
+      return;
+    }
+    const kind = dice < 86 ? 'write' : dice < 93 ? 'zero' : 'trim';
+    const { sector, count } = this.range(kind);
+    const fua = random(10) === 0;
+    const change = this.history.begin(sector, count, kind);
+    const place = { offset: sector * SECTOR, length: count * SECTOR, flags: fua ? FLAG.fua : 0 };
+    const type = { write: CMD.write, zero: CMD.writeZeroes, trim: CMD.trim }[kind];
+    const payload = kind === 'write' ? { payload: this.history.payload(change) } : {};
+    const { error } = await client.ask({ type, ...place, ...payload });
+    this.history.end(change, this.note(error), fua);
+  }
+
+  private note(error: number): boolean {
+    if (error === 0) {
+      this.acknowledged += 1;
+      return true;
+    }
+    this.failed += 1;
+    if (!this.errors.includes(error)) {
+      this.unexpected ??= new Error(`a request was answered with ${error}`);
+    }
+    return false;
+  }
+
+  /** Mostly whole blocks, some in a small part of the volume that is written again and again; some of odd sectors. */
+  private range(kind: 'write' | 'zero' | 'trim'): { readonly sector: number; readonly count: number } {
+    const { random } = this;
+    const size = this.history.count;
+    const area = random(3) === 0 ? Math.min(size, 512) : size;
+    const shape = random(10);
+    const large = kind === 'write' ? 256 : 1024;
+    const count =
+      shape < 6 ? 8 : shape < 8 ? 8 * (1 + random(8)) : shape < 9 ? 1 + random(24) : 8 * (1 + random(large / 8));
+    const unit = count % 8 === 0 && random(20) > 0 ? 8 : 1;
+    const fits = Math.min(count, area);
+    return { sector: unit * random(Math.floor((area - fits) / unit) + 1), count: fits };
+  }
+}
