@@ -71,6 +71,8 @@ export const STORE_OPERATIONS_MAX = 8192;
 /** Places for the checksums of transfers in flight; more wait. */
 const AREAS = 2048;
 const AREA_BYTES = TABLE_ENTRIES * 4;
+/** Blocks whose content is being accepted at the same time; more wait. */
+const ACCEPTED_MAX = 64;
 /** Block tables in memory. */
 const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
 /** Discards of slots in flight. */
@@ -166,6 +168,8 @@ export class SegmentStore {
   private readonly areaWords: Uint32Array;
   private readonly controlStart: number;
   private readonly freeAreas: number[] = [];
+  /** Pages that content is read to for its checksum: one each, since it is computed when the read has ended. */
+  private readonly freeAccepted: number[] = [];
   private readonly ops: StoreOp[] = [];
   private readonly freeOps: StoreOp[] = [];
   private readonly dataToken: number;
@@ -241,6 +245,8 @@ export class SegmentStore {
     this.areaWords = new Uint32Array(buffer, byteOffset + this.areaStart, (AREAS * AREA_BYTES) / 4);
     for (let area = AREAS - 1; area >= 0; area -= 1) this.freeAreas.push(area);
     this.controlStart = this.areaStart + AREAS * AREA_BYTES;
+    const acceptedStart = this.controlStart + CONTROL_PIECES * CONTROL_PIECE_BYTES;
+    for (let page = 0; page < ACCEPTED_MAX; page += 1) this.freeAccepted.push(acceptedStart + page * BLOCK_BYTES);
     this.busy = new Uint16Array(layout.slots);
     this.lastUse = new Float64Array(layout.slots);
     this.dataToken = completions.register({ complete: (tag, result, flags) => this.endData(tag, result, flags) });
@@ -354,7 +360,10 @@ export class SegmentStore {
     stamps: Uint32Array | null = null,
   ): void {
     const op = this.begin(OP_WRITE, volume, stripe, token);
-    if (op === null) return;
+    if (op === null) {
+      if (source >= 0) this.memory.copy(memory, source, blocks * BLOCK_BYTES);
+      return;
+    }
     op.stamps = stamps;
     op.block = block;
     op.blocks = blocks;
@@ -815,12 +824,12 @@ export class SegmentStore {
   }
 
   private startTransfer(op: StoreOp): void {
-    const area = this.freeAreas.pop();
-    if (area === undefined) {
+    if (this.freeAreas.length === 0 || (op.kind === OP_ACCEPT && this.freeAccepted.length === 0)) {
       this.saveSource(op);
       this.waitingForArea.push(op);
       return;
     }
+    const area = this.freeAreas.pop() as number;
     op.area = area;
     const { layout } = this.superblock;
     const start = layout.dataOffset + op.slot * layout.slotBytes;
@@ -835,9 +844,12 @@ export class SegmentStore {
     const offset = start + op.block * BLOCK_BYTES;
     const bytes = op.blocks * BLOCK_BYTES;
     if (op.kind === OP_ACCEPT) {
-      this.device.read(this.controlStart + CONTROL_PIECES * CONTROL_PIECE_BYTES, bytes, offset, token, checksums);
+      op.memory = this.freeAccepted.pop() as number;
+      this.device.read(op.memory, bytes, offset, token, checksums);
     } else if (op.source >= 0) {
-      this.device.writeFrom(op.source, op.memory, bytes, offset, 0, token, checksums);
+      const { source } = op;
+      op.source = -1;
+      this.device.writeFrom(source, op.memory, bytes, offset, 0, token, checksums);
     } else {
       this.device.write(op.memory, bytes, offset, 0, token, checksums);
     }
@@ -1302,13 +1314,19 @@ export class SegmentStore {
 
   private finish(op: StoreOp, result: number): void {
     const { token, resultFlags } = op;
+    // Other members write what the first one brings, also if that one fails.
+    this.saveSource(op);
     if (op.page >= 0) {
       this.tables.unpin(op.page);
       if (this.slots.states[this.tables.slotAt(op.page)] === SLOT_FREE && !this.tables.pinned(op.page)) {
         this.tables.forget(this.tables.slotAt(op.page));
       }
     }
-    if (op.area >= 0) this.freeAreas.push(op.area);
+    if (op.area >= 0) {
+      this.freeAreas.push(op.area);
+      // Memory that the device may still write to is not used again.
+      if (op.kind === OP_ACCEPT && resultFlags === 0) this.freeAccepted.push(op.memory);
+    }
     if (op.admitted) {
       if (op.slot >= 0) this.busy[op.slot] -= 1;
       if (op.kind === OP_ALLOCATE) this.allocating -= 1;
