@@ -26,7 +26,7 @@ interface FioDirection {
   readonly clat_ns: { readonly percentile?: Readonly<Record<string, number>> };
 }
 
-interface FioJob {
+export interface FioJob {
   readonly read: FioDirection;
   readonly write: FioDirection;
   readonly usr_cpu: number;
@@ -46,8 +46,22 @@ const FIO_PATTERN: Record<Pattern, readonly string[]> = {
 /** Where fio works: a file or device, or a server. */
 export type FioTarget = { readonly file: string } | { readonly uri: string };
 
-/** Runs fio on a row's pattern for `seconds`. */
-export async function runFio(row: Row, target: FioTarget, sizeBytes: number, seconds: number): Promise<FioJob> {
+/** What a run does, where it is not a row's usual one. */
+export interface FioOptions {
+  /** Ends when everything has been written once, if that is before the time is over. */
+  readonly once?: boolean;
+  /** Requests begin at multiples of this many bytes only. */
+  readonly alignBytes?: number;
+}
+
+/** fio's arguments for a row's pattern on the first `sizeBytes` for `seconds`. */
+export function fioArguments(
+  row: Pick<Row, 'pattern' | 'blockBytes' | 'depth' | 'clients'>,
+  target: FioTarget,
+  sizeBytes: number,
+  seconds: number,
+  { once = false, alignBytes }: FioOptions = {},
+): string[] {
   const where =
     'file' in target
       ? [
@@ -58,25 +72,47 @@ export async function runFio(row: Row, target: FioTarget, sizeBytes: number, sec
           '--registerfiles',
         ]
       : ['--ioengine=nbd', `--uri=${target.uri}`];
-  const args = [
+  return [
     '--name=bench',
     ...where,
     '--thread',
     ...FIO_PATTERN[row.pattern],
     `--bs=${row.blockBytes}`,
     `--iodepth=${row.depth}`,
+    `--numjobs=${row.clients}`,
+    '--group_reporting',
     `--size=${sizeBytes}`,
-    '--time_based',
+    ...(once ? [] : ['--time_based', '--norandommap']),
+    ...(alignBytes === undefined ? [] : [`--blockalign=${alignBytes}`]),
     `--runtime=${Math.round(seconds * 1000)}ms`,
-    '--norandommap',
     '--allrandrepeat=1',
     '--output-format=json',
   ];
-  const output = await run(tool('fio'), args);
+}
+
+/** fio's report. Throws if something failed in it. */
+export function parseFio(output: string, what: string): FioJob {
   const parsed: unknown = JSON.parse(output.slice(output.indexOf('{')));
   const job = (parsed as { jobs: FioJob[] }).jobs[0];
-  if (job.error !== 0) throw new StrakeError('IO', `fio reported error ${job.error} in ${row.id}`);
+  if (job.error !== 0) throw new StrakeError('IO', `fio reported error ${job.error} in ${what}`);
   return job;
+}
+
+/** Runs fio on a row's pattern for `seconds`. */
+export async function runFio(
+  row: Row,
+  target: FioTarget,
+  sizeBytes: number,
+  seconds: number,
+  options: FioOptions = {},
+): Promise<FioJob> {
+  return parseFio(await run(tool('fio'), fioArguments(row, target, sizeBytes, seconds, options)), row.id);
+}
+
+/** The time that 99% of a run's requests took at most, in microseconds. */
+export function p99Us({ read, write }: FioJob): number {
+  const of = (direction: FioDirection) => direction.clat_ns.percentile?.['99.000000'] ?? 0;
+  return Math.max(of(read), of(write)) / 1000;
 }
 
 /** A row's figures from fio's, with the processor time of the server if there is one. */
@@ -86,14 +122,13 @@ export function measurementOf(row: Row, job: FioJob, serverCpuUs?: number): Omit
   if (operations === 0) throw new StrakeError('IO', `fio did nothing in ${row.id}`);
   const weigh = (pick: (direction: FioDirection) => number) =>
     (pick(read) * read.total_ios + pick(write) * write.total_ios) / operations;
-  const p99 = (direction: FioDirection) => direction.clat_ns.percentile?.['99.000000'] ?? 0;
   const runtimeUs = Math.max(read.runtime, write.runtime) * 1000;
   const ownCpuUs = ((job.usr_cpu + job.sys_cpu) / 100) * runtimeUs;
   return {
     value: row.unit === 'iops' ? read.iops + write.iops : (read.bw_bytes + write.bw_bytes) / 1e6,
     operations,
     latencyUsMean: weigh((direction) => direction.lat_ns.mean) / 1000,
-    latencyUsP99: Math.max(p99(read), p99(write)) / 1000,
+    latencyUsP99: p99Us(job),
     cpuUsPerOperation: (serverCpuUs ?? ownCpuUs) / operations,
   };
 }

@@ -12,8 +12,10 @@ import { fileURLToPath } from 'node:url';
 import { StrakeError } from '../core/errors.js';
 import { type Measurement, measurementOf, runFio } from './fio.js';
 import type { LoadReport, LoadTask } from './load-main.js';
+import { ensureWritten } from './node-process.js';
 import { memoryBytes, processorTimeUs, run, ServerProcess, tool } from './processes.js';
-import type { Party, Row } from './rows.js';
+import { type Party, type Row, WARM_UP_SHARE } from './rows.js';
+import { isVolume, measureVolume, volumeBytes } from './volumes.js';
 
 /** Size of the null device of every party. */
 export const NULL_BYTES = 1 << 30;
@@ -24,14 +26,15 @@ export interface Cell {
   readonly party: Party;
   /** The file or device; not used for null rows. */
   readonly file: string;
+  /** Another one, for the second copy of a mirror. */
+  readonly second: string;
   readonly sizeBytes: number;
   readonly seconds: number;
   /** A folder for sockets. */
   readonly folder: string;
+  /** Used slots of the device whose tables do not fit in memory. */
+  readonly slots: number;
 }
-
-/** Part of the measured time that is spent before it, to warm compilers and caches up. */
-const WARM_UP_SHARE = 0.25;
 
 const COMMAND = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 const LOAD = fileURLToPath(new URL('./load-main.js', import.meta.url));
@@ -40,13 +43,14 @@ function serverCommand({ row, party, file }: Cell, socket: string): { program: s
   const none = row.target === 'null';
   const readOnly = !row.writes;
   switch (party) {
+    case 'raw':
     case 'strake': {
       const device = none ? `null:${NULL_BYTES}` : file;
       const access = readOnly ? ['--read-only'] : ['--confirm', device];
       return { program: process.execPath, args: [COMMAND, 'export', device, ...access, '--socket', socket] };
     }
     case 'qemu-nbd': {
-      const common = ['--persistent', '--shared=16', '--socket', socket, ...(readOnly ? ['--read-only'] : [])];
+      const common = ['--persistent', '--shared=32', '--socket', socket, ...(readOnly ? ['--read-only'] : [])];
       const what = none
         ? ['--image-opts', `driver=null-co,size=${NULL_BYTES}`]
         : ['--format=raw', '--cache=none', '--aio=io_uring', '--discard=unmap', file];
@@ -63,6 +67,7 @@ function serverCommand({ row, party, file }: Cell, socket: string): { program: s
 
 async function measureServer(cell: Cell): Promise<Measurement> {
   const { row, seconds, folder } = cell;
+  const bytes = row.target === 'nbd' ? cell.sizeBytes : volumeBytes(cell.sizeBytes);
   const socket = join(folder, `${cell.party}.sock`);
   await rm(socket, { force: true });
   const { program, args } = serverCommand(cell, socket);
@@ -70,7 +75,7 @@ async function measureServer(cell: Cell): Promise<Measurement> {
   try {
     await server.listening(socket);
     const uri = `nbd+unix:///?socket=${socket}`;
-    const size = row.target === 'null' ? NULL_BYTES : cell.sizeBytes;
+    const size = row.target === 'null' ? NULL_BYTES : bytes;
     await runFio(row, { uri }, size, seconds * WARM_UP_SHARE);
     const before = processorTimeUs(server.pid);
     const job = await runFio(row, { uri }, size, seconds);
@@ -105,7 +110,10 @@ async function measureEngine({ row, file, seconds }: Cell): Promise<Measurement>
 }
 
 /** Measures one cell. */
-export function measure(cell: Cell): Promise<Measurement> {
+export async function measure(cell: Cell): Promise<Measurement> {
+  if (cell.party === 'strake' && isVolume(cell.row)) return measureVolume(cell);
+  if (cell.party === 'overwrite' || cell.party === 'warm') return measureVolume(cell);
+  if (cell.row.target !== 'null') await ensureWritten(cell.file);
   if (cell.party === 'fio') return measureRawFio(cell);
   if (cell.row.target === 'device') return measureEngine(cell);
   return measureServer(cell);

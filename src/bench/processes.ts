@@ -10,6 +10,8 @@ import { findProgram } from '../embed/programs.js';
 const PACKAGES: Record<string, string> = { fio: 'fio', 'qemu-nbd': 'qemu-utils', nbdkit: 'nbdkit' };
 /** Nothing starts this slowly unless something is wrong. */
 const START_MS = 20_000;
+/** More than servers give their clients to finish. */
+const STOP_MS = 20_000;
 const RETRY_MS = 10;
 
 /** Where a tool is. Throws `ERR_STRAKE_TOOL_MISSING` with the way to install it. */
@@ -32,15 +34,22 @@ export function run(program: string, args: readonly string[]): Promise<string> {
   });
 }
 
+/** Writes everything back, and drops the file from the page cache, which not every server goes around. */
+export async function settle(file: string): Promise<void> {
+  await run('sync', []);
+  await run('dd', [`if=${file}`, 'iflag=nocache', 'count=0', 'status=none']);
+}
+
 /** A process that serves until it is stopped. */
 export class ServerProcess {
   readonly child: ChildProcess;
   private readonly name: string;
   private output = '';
 
-  constructor(name: string, program: string, args: readonly string[]) {
+  /** `ipc`: it is a Node.js program that exchanges messages. */
+  constructor(name: string, program: string, args: readonly string[], ipc = false) {
     this.name = name;
-    this.child = spawn(program, [...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.child = spawn(program, [...args], { stdio: ['ignore', 'ignore', 'pipe', ...(ipc ? ['ipc' as const] : [])] });
     this.child.stderr?.on('data', (chunk: Buffer) => {
       this.output = (this.output + chunk.toString()).slice(-2000);
     });
@@ -53,23 +62,34 @@ export class ServerProcess {
 
   /** Resolves when somebody accepts connections at `socket`. */
   async listening(socket: string): Promise<void> {
-    const gone = new Promise<never>((_, reject) => {
-      this.child.once('error', reject);
-      this.child.once('exit', (code) => {
-        reject(new StrakeError('IO', `${this.name} ended with ${code}: ${this.output.trim()}`));
-      });
-    });
     const late = AbortSignal.timeout(START_MS);
     const answered = untilAnswered(socket, late);
-    await Promise.race([answered, gone]);
+    await this.unlessGone(answered);
   }
 
-  /** Ends it and waits until it is gone. */
-  async stop(): Promise<void> {
+  /** As `work`, but rejects if the process ends before. */
+  unlessGone<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const gone = (code: number | null) => {
+        reject(new StrakeError('IO', `${this.name} ended with ${code}: ${this.output.trim()}`));
+      };
+      this.child.once('error', reject);
+      this.child.once('exit', gone);
+      work.then(resolve, reject).finally(() => this.child.off('exit', gone));
+    });
+  }
+
+  /** Ends it and waits until it is gone. One that does not end is killed, and said so: its figures count all the same. */
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     const gone = new Promise((resolve) => this.child.once('exit', resolve));
-    this.child.kill('SIGTERM');
+    this.child.kill(signal);
+    const late = setTimeout(() => {
+      process.stderr.write(`bench: ${this.name} did not end within ${STOP_MS / 1000} s, and was killed\n`);
+      this.child.kill('SIGKILL');
+    }, STOP_MS);
     await gone;
+    clearTimeout(late);
   }
 }
 

@@ -1,8 +1,19 @@
 /** What is measured: one row per target, access pattern, block size and depth. */
 
-export type Target = 'device' | 'nbd' | 'null';
+/** `volume`: a volume of one device; `mirror2`: of two, in files of the same disk. Both are served over NBD. */
+export type Target = 'device' | 'nbd' | 'null' | 'volume' | 'mirror2';
 export type Pattern = 'read' | 'write' | 'randread' | 'randwrite' | 'mixed' | 'sync';
-export type Party = 'strake' | 'fio' | 'qemu-nbd' | 'nbdkit';
+/**
+ * Who or what is measured. In rows of volumes `strake` is the volume, and beside it are `raw`, the same file exported without
+ * one; `overwrite`, the same writes where something has been written before; `warm`, the same reads where all tables are in
+ * memory.
+ */
+export type Party = 'strake' | 'fio' | 'qemu-nbd' | 'nbdkit' | 'raw' | 'overwrite' | 'warm';
+/** What is special about a row of a volume. */
+export type Variant = 'fresh' | 'cold';
+
+/** Part of the measured time that is spent before it, to warm compilers and caches up. */
+export const WARM_UP_SHARE = 0.25;
 
 export interface Row {
   /** Such as `nbd.randread.4k.qd64`. */
@@ -10,18 +21,23 @@ export interface Row {
   readonly target: Target;
   readonly pattern: Pattern;
   readonly blockBytes: number;
+  /** Requests in flight of each client. */
   readonly depth: number;
+  readonly clients: number;
   /** Operations per second, or 10^6 bytes per second for large blocks. */
   readonly unit: 'iops' | 'MB/s';
   /** Whether it changes what the device holds. */
   readonly writes: boolean;
   readonly parties: readonly Party[];
+  readonly variant?: Variant;
 }
 
 const PARTIES: Record<Target, readonly Party[]> = {
   device: ['strake', 'fio'],
   nbd: ['strake', 'fio', 'qemu-nbd', 'nbdkit'],
   null: ['strake', 'qemu-nbd', 'nbdkit'],
+  volume: ['strake', 'raw'],
+  mirror2: ['strake', 'raw'],
 };
 
 function row(target: Target, pattern: Pattern, block: '4k' | '1m', depth: number): Row {
@@ -31,6 +47,7 @@ function row(target: Target, pattern: Pattern, block: '4k' | '1m', depth: number
     pattern,
     blockBytes: block === '4k' ? 4096 : 1 << 20,
     depth,
+    clients: 1,
     unit: block === '4k' ? 'iops' : 'MB/s',
     writes: pattern !== 'read' && pattern !== 'randread',
     parties: PARTIES[target],
@@ -47,11 +64,43 @@ function rowsOf(target: Target): Row[] {
   return target === 'null' ? [...small, ...large] : [...small, ...large, ...others];
 }
 
-/** All rows, in the order in which they are measured. */
+/** Flushers: each client writes a block and flushes, over and over. */
+const FLUSHERS = 16;
+
+function volumeRows(): Row[] {
+  const small = (['randread', 'randwrite'] as const).flatMap((pattern) =>
+    [1, 64].map((depth) => row('volume', pattern, '4k', depth)),
+  );
+  const large = [row('volume', 'read', '1m', 16), row('volume', 'write', '1m', 16)];
+  const flusher: Row = { ...row('volume', 'sync', '4k', 1), parties: ['strake', 'raw', 'qemu-nbd'] };
+  const flushers: Row = { ...flusher, id: `${flusher.id}x${FLUSHERS}`, clients: FLUSHERS };
+  return [...small, ...large, flusher, flushers];
+}
+
+function variantRow(variant: Variant, pattern: Pattern, block: '4k' | '1m', depth: number, rival: Party): Row {
+  const plain = row('volume', pattern, block, depth);
+  return { ...plain, id: plain.id.replace('volume', `volume.${variant}`), parties: ['strake', rival], variant };
+}
+
+function mirrorRows(): Row[] {
+  const small = (['randread', 'randwrite'] as const).map((pattern) => row('mirror2', pattern, '4k', 64));
+  return [...small, row('mirror2', 'read', '1m', 16), row('mirror2', 'write', '1m', 16)];
+}
+
+/** Rows of volumes. They need files of their own, so `strake bench` has none of them. */
+export const VOLUME_ROWS: readonly Row[] = [
+  ...volumeRows(),
+  variantRow('fresh', 'randwrite', '4k', 64, 'overwrite'),
+  variantRow('fresh', 'write', '1m', 16, 'overwrite'),
+  variantRow('cold', 'randread', '4k', 64, 'warm'),
+  ...mirrorRows(),
+];
+
+/** All rows of raw and null devices, in the order in which they are measured. */
 export const ROWS: readonly Row[] = [...rowsOf('device'), ...rowsOf('nbd'), ...rowsOf('null')];
 
 /** The rows of a smoke run: each target and each pattern once. */
-export const SMOKE_ROWS: readonly Row[] = ROWS.filter(({ id }) =>
+export const SMOKE_ROWS: readonly Row[] = [...ROWS, ...VOLUME_ROWS].filter(({ id }) =>
   [
     'device.randread.4k.qd64',
     'device.write.1m.qd16',
@@ -60,5 +109,9 @@ export const SMOKE_ROWS: readonly Row[] = ROWS.filter(({ id }) =>
     'nbd.read.1m.qd16',
     'nbd.sync.4k.qd1',
     'null.randread.4k.qd16',
+    'volume.sync.4k.qd1x16',
+    'volume.fresh.randwrite.4k.qd64',
+    'volume.cold.randread.4k.qd64',
+    'mirror2.randwrite.4k.qd64',
   ].includes(id),
 );

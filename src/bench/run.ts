@@ -12,18 +12,23 @@ import { cpus, release, totalmem } from 'node:os';
 import { VERSION } from '../embed/version.js';
 import type { Measurement } from './fio.js';
 import { measure } from './parties.js';
-import { run } from './processes.js';
+import type { Probe, ProbeContext, Sample } from './probes.js';
+import { settle } from './processes.js';
 import type { Party, Row } from './rows.js';
 import { median, type Spread, spread } from './statistics.js';
 
 export interface BenchOptions {
   readonly rows: readonly Row[];
+  /** Measured after the rows. */
+  readonly probes?: readonly Probe[];
   /** Files or devices that parties take turns on. */
   readonly files: readonly string[];
   readonly sizeBytes: number;
   readonly rounds: number;
   readonly seconds: number;
   readonly folder: string;
+  /** Used slots of the device that is opened, and of that whose tables do not fit in memory. */
+  readonly slots?: number;
   /** Parties that take part. */
   readonly parties: readonly Party[];
   readonly onProgress: (text: string) => void;
@@ -69,23 +74,19 @@ function rotate<T>(list: readonly T[], by: number): T[] {
   return [...list.slice(at), ...list.slice(0, at)];
 }
 
-/** Writes everything back, and drops the file from the page cache, which not every server goes around. */
-async function settle(file: string): Promise<void> {
-  await run('sync', []);
-  await run('dd', [`if=${file}`, 'iflag=nocache', 'count=0', 'status=none']);
-}
-
 async function measureRow(row: Row, options: BenchOptions): Promise<Measurements> {
-  const { files, sizeBytes, seconds, folder } = options;
+  const { files, sizeBytes, seconds, folder, slots = 0 } = options;
   const parties = row.parties.filter((party) => options.parties.includes(party));
   const results: Measurements = new Map(parties.map((party) => [party, []]));
   for (let round = 0; round < options.rounds; round += 1) {
     for (const [position, party] of rotate(parties, round).entries()) {
       // The file depends on the party and the round, not on the position, so that each party sees each file.
-      const file = files[(parties.indexOf(party) + round) % files.length];
+      const place = parties.indexOf(party) + round;
+      const file = files[place % files.length];
+      const second = files[(place + 1) % files.length];
       await settle(file);
       options.onProgress(`${row.id}  round ${round + 1}/${options.rounds}  ${position + 1}/${parties.length} ${party}`);
-      results.get(party)?.push(await measure({ row, party, file, sizeBytes, seconds, folder }));
+      results.get(party)?.push(await measure({ row, party, file, second, sizeBytes, seconds, folder, slots }));
     }
   }
   return results;
@@ -114,10 +115,45 @@ function summarise(row: Row, results: Measurements): RowResult {
   };
 }
 
+function summariseSamples(samples: readonly Sample[]): RowResult[] {
+  return [...new Set(samples.map(({ id }) => id))].map((id) => {
+    const mine = samples.filter((sample) => sample.id === id);
+    const own = mine.map(({ strake }) => strake);
+    const names = Object.keys(mine[0].rivals ?? {});
+    const byRival = <T>(pick: (name: string) => T) => Object.fromEntries(names.map((name) => [name, pick(name)]));
+    const values = (name: string) => mine.map(({ rivals }) => (rivals as Record<string, number>)[name]);
+    const ratio = (name: string) => spread(values(name).map((value, round) => own[round] / value));
+    return {
+      id,
+      unit: mine[0].unit,
+      strake: median(own),
+      rivals: byRival((name) => median(values(name))),
+      ratios: byRival(ratio),
+      spreads: { strake: spread(own), ...byRival((name) => spread(values(name))) },
+      latencyUsMean: {},
+      latencyUsP99: {},
+      cpuUsPerOperation: {},
+      peakMemoryBytes: {},
+    };
+  });
+}
+
+async function runProbe(probe: Probe, options: BenchOptions): Promise<RowResult[]> {
+  const { files, sizeBytes, seconds, folder, slots = 0 } = options;
+  const samples: Sample[] = [];
+  for (let round = 0; round < options.rounds; round += 1) {
+    options.onProgress(`${probe.group}  round ${round + 1}/${options.rounds}`);
+    const context: ProbeContext = { files: rotate(files, round), sizeBytes, seconds, folder, slots };
+    samples.push(...(await probe.sample(context)));
+  }
+  return summariseSamples(samples);
+}
+
 /** Measures all rows. */
 export async function runBench(options: BenchOptions): Promise<BenchResult> {
   const rows: RowResult[] = [];
   for (const row of options.rows) rows.push(summarise(row, await measureRow(row, options)));
+  for (const probe of options.probes ?? []) rows.push(...(await runProbe(probe, options)));
   return {
     time: new Date().toISOString(),
     machine: {
