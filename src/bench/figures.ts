@@ -53,6 +53,17 @@ class Rows {
     return used?.[rival] === undefined ? null : used.strake / used[rival];
   }
 
+  /** Mean latency of Strake to a rival's. */
+  latency(id: string, rival: string): number | null {
+    const means = this.byId.get(id)?.latencyUsMean;
+    return means?.[rival] === undefined ? null : means.strake / means[rival];
+  }
+
+  /** What Strake measured, in the row's unit. */
+  own(id: string): number | null {
+    return this.byId.get(id)?.strake ?? null;
+  }
+
   latencyToBetter(id: string): number | null {
     const row = this.byId.get(id);
     const better = row && this.better(row);
@@ -60,6 +71,48 @@ class Rows {
       ? null
       : (row as RowResult).latencyUsMean.strake / (row as RowResult).latencyUsMean[better];
   }
+}
+
+/** Of volumes, to the same file without one. A mirror on files of one disk writes everything twice to it. */
+function volumeFigures(rows: Rows): Figure[] {
+  const toRaw = (id: string, bound: number) => figure(`${id} : raw export`, rows.ratio(id, 'raw'), 'min', bound);
+  const toHalf = (id: string) => {
+    const ratio = rows.ratio(id, 'raw');
+    return figure(`${id} : half of raw export`, ratio === null ? null : 2 * ratio, 'min', 0.85);
+  };
+  const single = ['volume.randread.4k.qd1', 'volume.randwrite.4k.qd1'];
+  const toQemu = (id: string, bound: number) => figure(`${id} : qemu-nbd`, rows.ratio(id, 'qemu-nbd'), 'min', bound);
+  const fresh = ['volume.fresh.randwrite.4k.qd64', 'volume.fresh.write.1m.qd16'];
+  return [
+    toRaw('volume.randread.4k.qd64', 0.9),
+    toRaw('volume.randwrite.4k.qd64', 0.85),
+    toRaw('volume.read.1m.qd16', 0.9),
+    toRaw('volume.write.1m.qd16', 0.9),
+    ...single.map((id) => figure(`${id} latency : raw export`, rows.latency(id, 'raw'), 'max', 1.15)),
+    toQemu('volume.sync.4k.qd1', 0.85),
+    toQemu('volume.sync.4k.qd1x16', 1.2),
+    ...fresh.map((id) => figure(`${id} : overwrites`, rows.ratio(id, 'overwrite'), 'min', 0.8)),
+    toHalf('mirror2.randwrite.4k.qd64'),
+    toHalf('mirror2.write.1m.qd16'),
+    toRaw('mirror2.randread.4k.qd64', 0.9),
+    toRaw('mirror2.read.1m.qd16', 0.9),
+  ];
+}
+
+/** Of opening, recovery and jobs. A device with a million slots is opened only when that is asked for. */
+function nodeFigures(rows: Rows): Figure[] {
+  const opened = rows.own('open-million.time') === null ? ['open'] : ['open', 'open-million'];
+  return [
+    ...opened.flatMap((name) => [
+      figure(`${name}.time, seconds`, rows.own(`${name}.time`), 'max', 2),
+      figure(`${name}.memory, bytes per used slot`, rows.own(`${name}.memory`), 'max', 128),
+    ]),
+    figure('recovery.time, seconds', rows.own('recovery.time'), 'max', 2),
+    ...['scrub', 'rebuild'].flatMap((name) => [
+      figure(`${name}.rate : device`, rows.ratio(`${name}.rate`, 'device'), 'min', 0.8),
+      figure(`${name}.p99 of clients : alone`, rows.ratio(`${name}.p99`, 'alone'), 'max', 3),
+    ]),
+  ];
 }
 
 /** All figures that can be computed from rows. */
@@ -81,5 +134,7 @@ export function figuresOf(results: readonly RowResult[]): Figure[] {
     ...large.map((id) => figure(`${id} : raw fio`, rows.ratio(id, 'fio'), 'min', 0.9)),
     figure('nbd.sync.4k.qd1 : qemu-nbd', rows.ratio('nbd.sync.4k.qd1', 'qemu-nbd'), 'min', 1.0),
     ...none.flatMap((id) => SERVERS.map((name) => figure(`${id} : ${name}`, rows.ratio(id, name), 'min', 1.2))),
+    ...volumeFigures(rows),
+    ...nodeFigures(rows),
   ];
 }

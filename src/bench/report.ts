@@ -9,6 +9,11 @@ const COLOURS: Record<string, string> = {
   fio: '#64748b',
   'qemu-nbd': '#0f766e',
   nbdkit: '#4338ca',
+  raw: '#64748b',
+  overwrite: '#0369a1',
+  warm: '#0369a1',
+  device: '#64748b',
+  alone: '#64748b',
 };
 
 function number(value: number): string {
@@ -34,6 +39,27 @@ function describe(result: BenchResult): string {
   return `${result.time}. ${processor}, ${versions}. Medians of ${rounds} rounds of ${seconds} s on ${formatBytes(sizeBytes)}.`;
 }
 
+/** A part of a report: rows that are compared with the same. */
+interface Section {
+  readonly title: string;
+  readonly result: BenchResult;
+}
+
+/** Which rows belong to which part, by the first part of their names. */
+const SECTIONS: readonly { readonly title: string; readonly targets: readonly string[] }[] = [
+  { title: 'Raw and null devices', targets: ['device', 'nbd', 'null'] },
+  { title: 'Volumes over NBD', targets: ['volume', 'mirror2'] },
+  { title: 'Opening, recovery and jobs', targets: ['open', 'open-million', 'recovery', 'scrub', 'rebuild'] },
+];
+
+/** The parts of a result that have rows. */
+function sections(result: BenchResult): Section[] {
+  return SECTIONS.map(({ title, targets }) => {
+    const rows = result.rows.filter(({ id }) => targets.includes(id.split('.')[0]));
+    return { title, result: { ...result, rows } };
+  }).filter((section) => section.result.rows.length > 0);
+}
+
 /** The numbers as a Markdown table. */
 export function markdownRows(result: BenchResult): string {
   const rivals = rivalsOf(result);
@@ -47,7 +73,12 @@ export function markdownRows(result: BenchResult): string {
   return [header, header.map(() => '---'), ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
-function markdownCosts(result: BenchResult): string {
+function hasCosts({ result }: Section): boolean {
+  return result.rows.some(({ latencyUsMean }) => latencyUsMean.strake !== undefined);
+}
+
+function markdownCosts(all: BenchResult): string {
+  const result = { ...all, rows: all.rows.filter(({ latencyUsMean }) => latencyUsMean.strake !== undefined) };
   const parties = ['strake', ...rivalsOf(result)];
   const header = ['row', ...parties.map((name) => `${name} µs`), ...parties.map((name) => `${name} CPU µs/op`)];
   const lines = result.rows.map((row) => [
@@ -77,7 +108,12 @@ function markdownFigures(figures: readonly Figure[]): string {
 const REMARKS = `Every party is a process of its own and uses direct I/O, with one exception: nbdkit's \`cache=none\` goes through the
 page cache, so it acknowledges writes before they reach the device. Parties take turns within each round, in rotating
 order and on rotating files; ratios are taken round by round. \`fio\` on \`nbd\` rows is fio on the file itself, without a
-server: it is what the storage gives, and no server can be much faster. Absolute numbers of a shared machine mean little.`;
+server: it is what the storage gives, and no server can be much faster. Absolute numbers of a shared machine mean little.
+
+Rows of volumes: \`raw\` is Strake's export of a file without a volume, \`overwrite\` the same writes where something
+has been written before, \`warm\` the same reads where all tables are in memory. A mirror writes both copies to the same disk.
+Of jobs, \`device\` is what fio reads, or reads and writes at the same time, in the same round, and \`alone\` are the same
+clients without the job; of times, memory and \`p99\` less is better.`;
 
 /** The whole report as Markdown. */
 export function markdownReport(result: BenchResult, figures: readonly Figure[]): string {
@@ -85,11 +121,12 @@ export function markdownReport(result: BenchResult, figures: readonly Figure[]):
     '# Strake bench',
     describe(result),
     REMARKS,
-    '## Rates',
-    markdownRows(result),
+    ...sections(result).flatMap(({ title, result: part }) => [`## ${title}`, markdownRows(part)]),
     '## Mean latency and processor time per operation',
     'Processor time is that of the server; for `fio`, and for `device` rows, of the process that drives the device.',
-    markdownCosts(result),
+    ...sections(result)
+      .filter(hasCosts)
+      .map(({ result: part }) => markdownCosts(part)),
     '## Figures',
     markdownFigures(figures),
     '',
@@ -128,6 +165,11 @@ function htmlTable(markdown: string): string {
   return `<table>${line('th')(cells[0])}${cells.slice(1).map(line('td')).join('')}</table>`;
 }
 
+function htmlSection({ title, result }: Section): string {
+  const plots = result.rows.map(plotRow).join('\n');
+  return `<h2>${escapeHtml(title)}</h2>\n${plots}\n${htmlTable(markdownRows(result))}`;
+}
+
 /** The whole report as one HTML page without anything from elsewhere. */
 export function htmlReport(result: BenchResult, figures: readonly Figure[]): string {
   return `<!doctype html>
@@ -145,15 +187,21 @@ td:first-child, th:first-child { text-align: left; font-family: ui-monospace, mo
 <p>${escapeHtml(describe(result))}</p>
 <p>${escapeHtml(REMARKS.replace(/`/g, ''))}</p>
 <p>Bars are medians; the line through a bar goes from the lowest to the highest round.</p>
-${result.rows.map(plotRow).join('\n')}
-<h2>Rates</h2>
-${htmlTable(markdownRows(result))}
+${sections(result).map(htmlSection).join('\n')}
 <h2>Mean latency and processor time per operation</h2>
-${htmlTable(markdownCosts(result))}
+${sections(result)
+  .filter(hasCosts)
+  .map(({ result: part }) => htmlTable(markdownCosts(part)))
+  .join('\n')}
 <h2>Figures</h2>
 ${htmlTable(markdownFigures(figures))}
 </html>
 `;
+}
+
+/** The numbers for a terminal, as a table for each part of the report. */
+export function terminalTables(result: BenchResult): { header: string[]; rows: string[][] }[] {
+  return sections(result).map((section) => terminalRows(section.result));
 }
 
 /** The numbers for a terminal: header and rows of a table. */
