@@ -198,7 +198,9 @@ export class SegmentStore {
   private readonly youngSequence = new Map<number, number>();
   private readonly held: StoreOp[] = [];
   private holding = false;
-  private checkpointing = false;
+  /** Checkpoints that run or wait, and the last of them. */
+  private checkpointsAsked = 0;
+  private checkpoints: Promise<void> = Promise.resolve();
   private onQuiet: (() => void) | null = null;
   private readonly waitingForArea: StoreOp[] = [];
   private readonly waitingForTable: StoreOp[] = [];
@@ -1246,25 +1248,30 @@ export class SegmentStore {
 
   private beginCheckpoint(): void {
     this.holding = true;
-    if (this.checkpointing) return;
-    this.checkpointing = true;
+    if (this.checkpointsAsked > 0) return;
     void this.runCheckpoint('half').catch((error: unknown) => {
       throw error;
     });
   }
 
-  /** Brings the tree up to date, with everything held. @internal */
-  async runCheckpoint(evict: 'half' | 'all'): Promise<void> {
+  /** Brings the tree up to date, with everything held; after any other that runs. @internal */
+  runCheckpoint(evict: 'half' | 'all'): Promise<void> {
     this.holding = true;
-    this.checkpointing = true;
+    this.checkpointsAsked += 1;
+    const result = this.checkpoints.then(() => this.checkpointNow(evict));
+    this.checkpoints = result.catch(() => {});
+    return result;
+  }
+
+  private async checkpointNow(evict: 'half' | 'all'): Promise<void> {
     if (this.modifying > 0) {
       await new Promise<void>((resolve) => {
         this.onQuiet = resolve;
       });
     }
     await this.checkpoint(evict);
-    this.checkpointing = false;
-    if (this.closed) return;
+    this.checkpointsAsked -= 1;
+    if (this.closed || this.checkpointsAsked > 0) return;
     this.holding = false;
     const resolvers = this.afterHold.splice(0);
     for (const resolve of resolvers) resolve();
