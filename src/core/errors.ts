@@ -161,6 +161,24 @@ export const ERRORS = {
     'What the device returned does not match its checksum, and there is no other copy.',
     'Restore the data from a backup; the message names device and place.',
   ),
+  NO_DEVICE: entry(
+    1,
+    false,
+    'There is no such device in the node, or no formatted device to make a node of.',
+    '`strake device list` shows the devices of a folder and of a running node; `strake device format` makes one.',
+  ),
+  NO_NODE: entry(
+    4,
+    true,
+    'No node answers here.',
+    'Start it with `strake up DIR`, or say where it is: --node DIR, or the variable STRAKE_NODE.',
+  ),
+  HOLDS_DATA: entry(
+    5,
+    false,
+    'The volume holds data, which would be lost.',
+    'Check that it is the right volume. To delete it, name it a second time with --confirm.',
+  ),
   TOOL_MISSING: entry(1, false, 'A program that this needs is not installed.', 'Install it; the message says how.'),
 } as const satisfies Record<string, ErrorEntry>;
 
