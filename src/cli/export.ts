@@ -1,19 +1,15 @@
 /** `strake export DEVICE`: serves a raw device over NBD until it is told to stop. */
 
-import { subscribe } from 'node:diagnostics_channel';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
 import { type Device, openDevice } from '../embed/device.js';
-import type { StrakeEvent } from '../embed/events.js';
 import { type NbdServerHandle, serveNbd } from '../embed/nbd-server.js';
 import { type OnExit, outputOption, wholeNumber } from './options.js';
-import { EXIT_FAILED, EXIT_INTERRUPTED, fields, note, type OutputFormat, print } from './output.js';
-
-/** Signals this close to the first are the same wish to stop. */
-const SAME_SIGNAL_MS = 1_000;
+import { EXIT_FAILED, fields, type OutputFormat, print } from './output.js';
+import { drain, untilStopped } from './stopping.js';
 
 interface ExportOptions {
   readonly socket?: string;
@@ -59,32 +55,6 @@ function announce(device: Device, server: NbdServerHandle, options: ExportOption
   print({ schema: 'strake.export', version: 1, data, text }, options.output);
 }
 
-/** Resolves when the export is to end: with a signal, or with what made it useless. A second signal ends the process. */
-function untilStopped(): Promise<string> {
-  return new Promise((resolve) => {
-    let first: number | undefined;
-    const onSignal = (signal: string) => {
-      first ??= performance.now();
-      // Ctrl-C below npm arrives twice: from the terminal, and from npm, which passes it on.
-      if (performance.now() - first > SAME_SIGNAL_MS) process.exit(EXIT_INTERRUPTED);
-      resolve(signal);
-    };
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, onSignal);
-    subscribe('strake:event', (message) => {
-      const event = message as StrakeEvent;
-      if (event.type === 'device-fenced') {
-        const what = event.fence > 1 ? 'nothing any more' : 'reads only';
-        note(`strake: ${event.path} is fenced and accepts ${what}; replace the device and export it again`);
-      } else if (event.type === 'shard-replaced') {
-        note(`strake: worker ${event.shard} ended and was replaced; clients have to connect again`);
-      } else {
-        note(`strake: worker ${event.shard} ended and could not be replaced: ${event.error.message}`);
-        resolve('lost');
-      }
-    });
-  });
-}
-
 async function run(path: string, options: ExportOptions, onExit: OnExit): Promise<void> {
   const tcp = options.port !== undefined || options.host !== undefined;
   // One device is driven by one shard; more would only take memory.
@@ -95,7 +65,9 @@ async function run(path: string, options: ExportOptions, onExit: OnExit): Promis
       ? { socket: options.socket, host: options.host, port: options.port ?? 10809 }
       : { socket: options.socket ?? defaultSocket(path) };
     // Whoever sees the socket, or reads of it, may send a signal at once.
-    const stopped = untilStopped();
+    const { stopped } = untilStopped({
+      fenced: (fenced, accepts) => `${fenced} is fenced and accepts ${accepts}; replace the device and export it again`,
+    });
     const server = await serveNbd(device, {
       ...address,
       name: options.name,
@@ -106,16 +78,10 @@ async function run(path: string, options: ExportOptions, onExit: OnExit): Promis
     announce(device, server, options);
     const reason = await stopped;
     if (reason === 'lost') onExit(EXIT_FAILED);
-    else await drain(server, options);
+    else await drain(() => server.close({ drainMs: options.drain * 1000 }), options.quiet);
   } finally {
     await device.close();
   }
-}
-
-async function drain(server: NbdServerHandle, options: ExportOptions): Promise<void> {
-  note('strake: stopping: finishing the requests in flight (a second signal stops at once)', options.quiet);
-  await server.close({ drainMs: options.drain * 1000 });
-  note('strake: stopped; everything acknowledged is on the device', options.quiet);
 }
 
 export function addExport(program: Command, onExit: OnExit): void {
