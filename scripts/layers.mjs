@@ -21,7 +21,8 @@ const LAYERS = {
   worker: ['core', 'ports', 'ring', 'uring', 'client', 'store', 'node'],
   embed: ['core', 'ports', 'uring', 'store', 'client', 'node', 'worker'],
   bench: ['core', 'nbd', 'embed'],
-  cli: ['core', 'store', 'embed', 'bench'],
+  control: ['core', 'embed'],
+  cli: ['core', 'store', 'embed', 'bench', 'control'],
 };
 /** Files that put the layers together. */
 const ROOTS = ['index.ts', 'shard-main.ts'];

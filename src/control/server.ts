@@ -1,0 +1,286 @@
+/**
+ * The control socket of a node: HTTP on a unix socket that only its owner and root can use.
+ *
+ * Whoever can connect may do all that the node can, so there are no users and no tokens. Bodies, headers, times and
+ * connections are bounded.
+ */
+
+import { existsSync, lstatSync, unlinkSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { connect } from 'node:net';
+import { dirname } from 'node:path';
+import { ERRORS, type ErrorName, StrakeError, toStrakeError } from '../core/errors.js';
+import type { Node } from '../embed/node.js';
+import type { NodeVolumeStatus } from '../embed/node-types.js';
+import {
+  CONTROL,
+  CONTROL_BODY_MAX,
+  CONTROL_VERSION,
+  type ControlCall,
+  type ControlCalls,
+  type ControlProcess,
+  type ControlVolume,
+  checkParams,
+} from './calls.js';
+
+/** What of a node is controlled. */
+export type ControlledNode = Pick<
+  Node,
+  | 'status'
+  | 'devices'
+  | 'volumes'
+  | 'createVolume'
+  | 'growVolume'
+  | 'deleteVolume'
+  | 'startVolume'
+  | 'scrub'
+  | 'addDevice'
+  | 'removeDevice'
+  | 'replaceDevice'
+>;
+
+export interface ControlServerOptions {
+  /** Path of the unix socket. */
+  readonly socket: string;
+  readonly node: ControlledNode;
+  readonly process: ControlProcess;
+  /** Where clients find a volume; may throw while it is not served. */
+  readonly uriOf: (volume: string) => string;
+  /** Somebody asked the node to stop, and has been answered. */
+  readonly onStop: () => void;
+  /** Told of errors that are bugs. */
+  readonly onBug: (error: unknown) => void;
+}
+
+const SOCKET_PATH_MAX = 107;
+const CONNECTIONS = 64;
+const HEADERS_MS = 10_000;
+const REQUEST_MS = 30_000;
+/** Closing does not wait longer than this for answers. */
+const CLOSE_MS = 2_000;
+
+type Handlers = { [C in ControlCall]: (params: ControlCalls[C]['params']) => Promise<ControlCalls[C]['answer']> };
+
+/** A listening control socket. */
+export interface ControlServer {
+  readonly socket: string;
+  /** Answers what is in progress, for at most 2 seconds, and removes the socket. */
+  close(): Promise<void>;
+}
+
+function handlersOf(options: ControlServerOptions): Handlers {
+  const { node, process: self } = options;
+  const withUri = (volume: NodeVolumeStatus): ControlVolume => ({ ...volume, uri: uriOrEmpty(options, volume.name) });
+  const find = async (name: string) => {
+    const volume = (await node.volumes()).find((one) => one.name === name);
+    if (volume === undefined) throw new StrakeError('NO_VOLUME', `there is no volume ${JSON.stringify(name)}`);
+    return withUri(volume);
+  };
+  return {
+    status: async () => {
+      const status = await node.status();
+      return { ...status, volumes: status.volumes.map(withUri), process: self };
+    },
+    volumes: async () => ({ volumes: (await node.volumes()).map(withUri) }),
+    devices: async () => ({ devices: await node.devices() }),
+    create: async (params) => {
+      await node.createVolume(params);
+      return { volume: await find(params.name) };
+    },
+    grow: async ({ name, sizeBytes }) => {
+      await node.growVolume(name, sizeBytes);
+      return { volume: await find(name) };
+    },
+    delete: async ({ name, confirm }) => {
+      checkConfirmed(await find(name), confirm);
+      await node.deleteVolume(name);
+      return { name };
+    },
+    start: async ({ name, without }) => {
+      await node.startVolume(name, { without });
+      return { volume: await find(name) };
+    },
+    scrub: async ({ name, bytesPerSecond }) => {
+      await node.scrub(name, bytesPerSecond === undefined ? {} : { bytesPerSecond });
+      return { volume: await find(name) };
+    },
+    'add-device': async ({ path }) => ({ device: await node.addDevice(path) }),
+    'replace-device': async ({ deviceId, path }) => {
+      // One that was there when the node started, and that no volume uses, is as good as one that comes now.
+      const spare = (await node.devices()).find((device) => device.path === path);
+      if (spare !== undefined) await node.removeDevice(spare.deviceId);
+      await node.replaceDevice(deviceId, path);
+      return { devices: await node.devices() };
+    },
+    stop: async () => ({ pid: self.pid }),
+  };
+}
+
+function uriOrEmpty({ uriOf }: ControlServerOptions, name: string): string {
+  try {
+    return uriOf(name);
+  } catch (error) {
+    if (error instanceof StrakeError) return '';
+    throw error;
+  }
+}
+
+/** A volume that holds data is deleted only if it was named twice. */
+function checkConfirmed({ name, allocatedBytes }: ControlVolume, confirm: string | undefined): void {
+  if (confirm !== undefined && confirm !== name) {
+    const words = `it is ${JSON.stringify(name)}, not ${JSON.stringify(confirm)}`;
+    throw new StrakeError('INVALID_ARGUMENT', `the confirmation names another volume: ${words}`);
+  }
+  if (confirm === undefined && allocatedBytes > 0) {
+    throw new StrakeError('HOLDS_DATA', `volume ${name} holds data; it was not deleted`);
+  }
+}
+
+async function readBody(request: IncomingMessage): Promise<unknown> {
+  const parts: Buffer[] = [];
+  let length = 0;
+  // A request that is given up is still answered, so its connection must stay.
+  const body: AsyncIterable<Buffer> = request.iterator({ destroyOnReturn: false });
+  for await (const part of body) {
+    length += part.length;
+    if (length > CONTROL_BODY_MAX) {
+      throw new StrakeError('INVALID_ARGUMENT', `the request has more than ${CONTROL_BODY_MAX} bytes`);
+    }
+    parts.push(part);
+  }
+  if (length === 0) return {};
+  try {
+    return JSON.parse(Buffer.concat(parts).toString('utf8'));
+  } catch (error) {
+    throw new StrakeError('INVALID_ARGUMENT', `the request is not JSON: ${(error as Error).message}`);
+  }
+}
+
+/** The call that a request names. Throws `ERR_STRAKE_INVALID_ARGUMENT`. */
+function callOf({ method, url }: IncomingMessage): ControlCall {
+  const name = /^\/v1\/([a-z-]+)$/.exec(url ?? '')?.[1] ?? '';
+  if (!Object.hasOwn(CONTROL, name)) {
+    const known = Object.keys(CONTROL).map((call) => `/v1/${call}`);
+    throw new StrakeError('INVALID_ARGUMENT', `there is no ${JSON.stringify(url)}; known are ${known.join(', ')}`);
+  }
+  const expected = CONTROL[name as ControlCall].changes ? 'POST' : 'GET';
+  if (method !== expected) throw new StrakeError('INVALID_ARGUMENT', `/v1/${name} takes ${expected}, not ${method}`);
+  return name as ControlCall;
+}
+
+const HTTP_STATUS: Readonly<Record<number, number>> = { 1: 500, 2: 400, 4: 503, 5: 409 };
+
+function send(response: ServerResponse, status: number, body: object): Promise<void> {
+  return new Promise((resolve) => {
+    const text = `${JSON.stringify(body)}\n`;
+    const headers = {
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(text),
+      connection: 'close',
+    };
+    response.on('close', resolve).writeHead(status, headers).end(text);
+  });
+}
+
+function sendError(response: ServerResponse, error: StrakeError): Promise<void> {
+  const { code, message, remedy, retryable, errno } = error;
+  const status = HTTP_STATUS[ERRORS[code.slice('ERR_STRAKE_'.length) as ErrorName].exitCode];
+  return send(response, status, { schema: 'strake.error', version: 1, code, message, remedy, retryable, errno });
+}
+
+async function answer(options: ControlServerOptions, handlers: Handlers, request: IncomingMessage) {
+  const call = callOf(request);
+  const params = checkParams(call, await readBody(request));
+  const handler = handlers[call] as (params: unknown) => Promise<object>;
+  return { call, data: await handler(params), stop: call === 'stop' ? options.onStop : undefined };
+}
+
+async function serve(
+  options: ControlServerOptions,
+  handlers: Handlers,
+  request: IncomingMessage,
+  response: ServerResponse,
+) {
+  try {
+    const { call, data, stop } = await answer(options, handlers, request);
+    await send(response, 200, { schema: `strake.control.${call}`, version: CONTROL_VERSION, ...data });
+    stop?.();
+  } catch (error) {
+    if (!(error instanceof StrakeError)) options.onBug(error);
+    await sendError(response, toStrakeError(error));
+  }
+}
+
+/** Whether somebody answers at a socket. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const client = connect(path);
+    client.on('connect', () => {
+      client.destroy();
+      resolve(true);
+    });
+    client.on('error', () => resolve(false));
+  });
+}
+
+/** Removes a socket that a node that has died left behind. Leaves everything else alone. */
+async function removeStale(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket()) throw new StrakeError('ADDRESS', `${path} is in the way: it is not a socket`);
+  if (await answers(path)) {
+    throw new StrakeError('ADDRESS_IN_USE', `a node answers at ${path} already`, {
+      remedy: 'Stop it (`strake down`), or give this one another folder or another control socket.',
+    });
+  }
+  unlinkSync(path);
+}
+
+function listen(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.on('error', (error: NodeJS.ErrnoException) => {
+      const known: Record<string, ErrorName> = { EADDRINUSE: 'ADDRESS_IN_USE', EACCES: 'NO_PERMISSION' };
+      // A folder that is not there comes as a lack of permission.
+      if (!existsSync(dirname(path))) {
+        reject(new StrakeError('ADDRESS', `cannot listen on ${path}: its folder does not exist`));
+        return;
+      }
+      reject(new StrakeError(known[error.code ?? ''] ?? 'ADDRESS', `cannot listen on ${path}: ${error.message}`));
+    });
+    // The socket is bound within this call, so there is no moment at which others could connect.
+    const mask = process.umask(0o177);
+    server.listen(path, resolve);
+    process.umask(mask);
+  });
+}
+
+/**
+ * Opens a control socket, mode 0600. Throws `ERR_STRAKE_ADDRESS_IN_USE` if a node answers there, `ERR_STRAKE_ADDRESS` or
+ * `ERR_STRAKE_NO_PERMISSION` if it is not possible to listen there.
+ */
+export async function serveControl(options: ControlServerOptions): Promise<ControlServer> {
+  const { socket } = options;
+  const length = Buffer.byteLength(socket);
+  if (length > SOCKET_PATH_MAX) {
+    const what = `${socket}: the path of a socket has at most ${SOCKET_PATH_MAX} bytes, and this one has ${length}`;
+    throw new StrakeError('ADDRESS', what);
+  }
+  await removeStale(socket);
+  const handlers = handlersOf(options);
+  const limits = { headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS, maxHeaderSize: 8 << 10 };
+  const server = createServer(limits, (request, response) => void serve(options, handlers, request, response));
+  server.maxConnections = CONNECTIONS;
+  await listen(server, socket);
+  return { socket, close: () => close(server) };
+}
+
+function close(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => server.closeAllConnections(), CLOSE_MS);
+    server.close(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+    server.closeIdleConnections();
+  });
+}

@@ -1,0 +1,104 @@
+/** A node without devices, which notes what it is asked for: for tests of what controls nodes. */
+
+import type { ControlledNode } from '#strake/control/server.js';
+import { StrakeError } from '#strake/core/errors.js';
+import type { NodeVolumeStatus } from '#strake/embed/node-types.js';
+
+export const MIB = 1 << 20;
+
+/** A volume as a node would describe it. */
+export function volumeStatus(name: string, changes: Partial<NodeVolumeStatus> = {}): NodeVolumeStatus {
+  return {
+    id: '0'.repeat(32),
+    name,
+    sizeBytes: 16 * MIB,
+    layout: 'mirror',
+    copies: 2,
+    createdAt: '2026-01-02T03:04:05.678Z',
+    mapVersion: 1,
+    generation: 1,
+    state: 'ok',
+    reason: '',
+    allocatedBytes: 0,
+    groups: [],
+    counters: {
+      repairedBlocks: 0,
+      unrecoverableBlocks: 0,
+      acceptedSuspects: 0,
+      poisonedBlocks: 0,
+      degradedWrites: 0,
+      retriedReads: 0,
+      reconciledBlocks: 0,
+      refused: 0,
+    },
+    jobs: [],
+    ...changes,
+  };
+}
+
+export class FakeNode implements ControlledNode {
+  /** Each call and its arguments. */
+  readonly asked: unknown[][] = [];
+  /** What there is; tests change it. */
+  list: NodeVolumeStatus[] = [];
+  /** Thrown by the next change. */
+  failure: unknown;
+
+  private note(...call: unknown[]): void {
+    this.asked.push(call);
+    const { failure } = this;
+    this.failure = undefined;
+    if (failure !== undefined) throw failure;
+  }
+
+  async status(): ReturnType<ControlledNode['status']> {
+    return { verdict: 'ok', clusterId: '1'.repeat(32), checks: [], devices: [], volumes: this.list };
+  }
+
+  async volumes(): ReturnType<ControlledNode['volumes']> {
+    return this.list;
+  }
+
+  async devices(): ReturnType<ControlledNode['devices']> {
+    return [];
+  }
+
+  async createVolume(
+    options: Parameters<ControlledNode['createVolume']>[0],
+  ): ReturnType<ControlledNode['createVolume']> {
+    this.note('create', options);
+    this.list.push(volumeStatus(options.name, { sizeBytes: options.sizeBytes }));
+    return {} as Awaited<ReturnType<ControlledNode['createVolume']>>;
+  }
+
+  async growVolume(name: string, sizeBytes: number): Promise<void> {
+    this.note('grow', name, sizeBytes);
+    this.list = this.list.map((volume) => (volume.name === name ? { ...volume, sizeBytes } : volume));
+  }
+
+  async deleteVolume(name: string): Promise<void> {
+    this.note('delete', name);
+    this.list = this.list.filter((volume) => volume.name !== name);
+  }
+
+  async startVolume(name: string, options: { readonly without: readonly string[] }): Promise<void> {
+    this.note('start', name, options);
+  }
+
+  async scrub(name: string, options?: { readonly bytesPerSecond?: number }): Promise<void> {
+    this.note('scrub', name, options);
+  }
+
+  async addDevice(path: string): ReturnType<ControlledNode['addDevice']> {
+    this.note('add', path);
+    throw new StrakeError('WRONG_DEVICE', `${path} belongs to another cluster`);
+  }
+
+  async removeDevice(deviceId: string): Promise<void> {
+    this.note('remove', deviceId);
+  }
+
+  async replaceDevice(deviceId: string, path: string): Promise<void> {
+    this.note('replace', deviceId, path);
+  }
+}
