@@ -1,18 +1,26 @@
-/** `strake device show DEVICE`: what a device is, what is on it, and who uses it. */
+/** `strake device show|list`: what devices are, what is on them, and who uses them; the other verbs have files of their own. */
 
+import { statSync } from 'node:fs';
 import type { Command } from 'commander';
+import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import { type DeviceFacts, inspectDevice } from '../embed/facts.js';
+import type { DeviceDescription } from '../embed/node-types.js';
+import { shortId } from './describe.js';
+import { addCheck } from './device-check.js';
+import { addFormat, superblockFields } from './device-format.js';
+import { addNodeDevice } from './device-node.js';
+import { type Candidate, candidatesIn, examine, isForeign } from './node-devices.js';
 import { noun, type OnExit, outputOption } from './options.js';
-import { fields, type OutputFormat, print } from './output.js';
+import { fields, type OutputFormat, print, table } from './output.js';
 
 function yesNo(value: boolean | undefined): string {
   if (value === undefined) return 'not known';
   return value ? 'yes' : 'no';
 }
 
-function text(facts: DeviceFacts): string {
-  const pairs: [string, string][] = [
+function factFields(facts: Omit<DeviceFacts, 'identity'>): [string, string][] {
+  return [
     ['path', facts.path],
     ['kind', facts.kind === 'block' ? 'block device' : 'regular file'],
     ['size', `${formatBytes(facts.sizeBytes)} (${facts.sizeBytes} bytes)`],
@@ -29,18 +37,69 @@ function text(facts: DeviceFacts): string {
     ['holds', facts.signatures.length > 0 ? facts.signatures.join(', ') : 'nothing known'],
     ['used by', facts.users.length > 0 ? facts.users.join(', ') : 'nobody'],
   ];
-  return fields(pairs);
 }
 
 async function show(path: string, format: OutputFormat): Promise<void> {
   const { identity: _identity, ...facts } = await inspectDevice(path);
-  print({ schema: 'strake.device.show', version: 1, data: facts, text: text({ ...facts, identity: '' }) }, format);
+  const found = await examine(path);
+  const superblock = found.device ?? null;
+  // A device of ours that cannot be read as one is worth a word; anything else just is not ours.
+  const problem = found.error === undefined || isForeign(found) ? null : found.error.message;
+  const pairs = factFields(facts);
+  if (superblock !== null) pairs.push(...superblockFields(superblock));
+  if (problem !== null) pairs.push(['superblock', problem]);
+  const data = { ...facts, superblock, superblockProblem: problem };
+  print({ schema: 'strake.device.show', version: 1, data, text: fields(pairs) }, format);
 }
 
-export function addDevice(program: Command, _onExit: OnExit): void {
-  noun(program, 'device', 'look at devices')
-    .command('show <device>')
+/** One line of `device list`. */
+interface Listed {
+  readonly path: string;
+  /** `formatted`, `not formatted`, `in use`, or what is wrong. */
+  readonly state: string;
+  readonly superblock: DeviceDescription | null;
+}
+
+function stateOf(found: Candidate): string {
+  if (found.error === undefined) return 'formatted';
+  if (isForeign(found)) return 'not formatted';
+  return found.error.code === 'ERR_STRAKE_IN_USE' ? 'in use' : found.error.message;
+}
+
+async function look(path: string): Promise<Listed> {
+  const found = await examine(path);
+  return { path, state: stateOf(found), superblock: found.device ?? null };
+}
+
+async function list(paths: readonly string[], format: OutputFormat): Promise<void> {
+  const devices = paths.flatMap((path) => {
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found === undefined) throw new StrakeError('NOT_FOUND', `there is no ${path}`);
+    return found.isDirectory() ? candidatesIn(path) : [path];
+  });
+  const items = (await Promise.all(devices.map(look))).map((one) => ({ ...one }));
+  const rows = items.map(({ path, state, superblock: device }) =>
+    device === null
+      ? [path, state, '', '', '', '']
+      : [path, state, shortId(device.deviceId), shortId(device.clusterId), device.label, formatBytes(device.sizeBytes)],
+  );
+  const text = rows.length > 0 ? table(['path', 'state', 'device', 'cluster', 'label', 'size'], rows) : 'no devices';
+  print({ schema: 'strake.device.list', version: 1, data: { devices: items }, items, text }, format);
+}
+
+export function addDevice(program: Command, onExit: OnExit): void {
+  const device = noun(program, 'device', 'look at devices, format and check them, and change those of a running node');
+  device
+    .command('show <path>')
     .description('show what a block device or file is, what is on it, and who uses it')
     .addOption(outputOption())
     .action((path: string, options: { output: OutputFormat }) => show(path, options.output));
+  device
+    .command('list <path...>')
+    .description('list the Strake devices in folders, or among paths')
+    .addOption(outputOption())
+    .action((paths: string[], options: { output: OutputFormat }) => list(paths, options.output));
+  addFormat(device);
+  addCheck(device, onExit);
+  addNodeDevice(device);
 }

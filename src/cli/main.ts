@@ -10,6 +10,9 @@ import { addDoctor } from './doctor.js';
 import { addExplain } from './explain.js';
 import { addExport } from './export.js';
 import { EXIT_FAILED, EXIT_USAGE, FORMATS, type OutputFormat, printError } from './output.js';
+import { addStatus } from './status.js';
+import { addUp } from './up.js';
+import { addVolume } from './volume.js';
 
 const EXIT_CODES = `
 Exit codes: 0 ok; 1 failed; 2 usage; 3 degraded (only with --exit-code); 4 unavailable or timed out; 5 refused for
@@ -34,14 +37,17 @@ async function main(args: readonly string[]): Promise<number> {
   const format = wantedFormat(args);
   // Settings are inherited by the commands that are added afterwards. Machines get a usage error as they get any other.
   program.configureOutput({ outputError: (text, write) => (format === 'table' ? write(text) : undefined) });
-  program.description('Drives raw block devices and serves them over NBD').version(VERSION);
+  program.description('Keeps volumes on checksummed, mirrored block devices and serves them over NBD').version(VERSION);
   program.addHelpText('after', EXIT_CODES);
   let exitCode = 0;
   const onExit = (code: number) => {
     exitCode = code;
   };
-  addExport(program, onExit);
+  addUp(program, onExit);
+  addStatus(program, onExit);
+  addVolume(program, onExit);
   addDevice(program, onExit);
+  addExport(program, onExit);
   addDoctor(program, onExit);
   addBench(program, onExit);
   addExplain(program, onExit);

@@ -14,6 +14,11 @@ export function outputOption(): Option {
     .argParser(asUsageError(parseFormat));
 }
 
+/** `--node DIR`: which running node a command talks to. */
+export function nodeOption(): Option {
+  return new Option('--node <dir>', 'folder or configuration file of the node (STRAKE_NODE; else data, else .)');
+}
+
 /** A parser whose errors commander reports as usage errors. */
 export function asUsageError<T>(parse: (text: string) => T): (text: string) => T {
   return (text) => {

@@ -1,12 +1,22 @@
 /** The contract of the command line: formats, exit codes, what goes where, and how signals end it. */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { ERRORS } from '#strake/core/errors.js';
 import { check, loop, run, tool } from '../support/check.js';
+import { greedyClient } from '../support/greedy-client.js';
 import {
   atEnd,
   type Ending,
@@ -19,19 +29,23 @@ import {
   startProcess,
   until,
 } from '../support/scratch.js';
-import { command, type ExportProcess, exportDevice, strake } from '../support/strake.js';
+import { command, exportDevice, strake } from '../support/strake.js';
+import { nodeFolder, up } from '../support/up.js';
 
 const MIB = 1 << 20;
 const RFC3339_UTC = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: looks for terminal control sequences
 const ESCAPE = /\u001b/;
 
+/** Enough for a device to be formatted. */
+const DEVICE_BYTES = 64 * MIB;
+
 type Json = Record<string, unknown>;
 
 /** Checks what every machine-readable record promises, in all its parts. */
 function checkValues(value: unknown, key = ''): void {
   if (key.endsWith('Bytes') && typeof value === 'number') assert.ok(Number.isSafeInteger(value), `${key}: ${value}`);
-  if (key === 'time') assert.match(String(value), RFC3339_UTC);
+  if (key === 'time' || key.endsWith('At')) assert.match(String(value), RFC3339_UTC);
   if (typeof value !== 'object' || value === null) return;
   for (const [name, part] of Object.entries(value)) checkValues(part, /Bytes$/.test(key) ? key : name);
 }
@@ -71,14 +85,17 @@ const COMMANDS: readonly (readonly [string, (device: string) => string[]])[] = [
   ['strake.doctor', () => ['doctor']],
   ['strake.doctor', (device) => ['doctor', device]],
   ['strake.device.show', (device) => ['device', 'show', device]],
+  ['strake.device.list', (device) => ['device', 'list', device]],
+  ['strake.device.format', (device) => ['device', 'format', device]],
+  ['strake.device.format', (device) => ['device', 'format', device, '--dry-run']],
   ['strake.bench', (device) => ['bench', device, ...bench]],
 ];
 
 for (const [schema, args] of COMMANDS) {
   const name = args('DEVICE').slice(0, 3).join(' ');
   check(`${name} prints people a table, and machines records`, async () => {
-    const device = scratchFile(4 * MIB);
     for (const format of ['table', 'json', 'jsonl']) {
+      const device = scratchFile(DEVICE_BYTES);
       const { code, stdout, stderr } = await strake([...args(device), '-o', format], { NO_COLOR: '1' });
       assert.is(code, 0, stderr);
       assert.is(stderr, '', 'without a terminal there is no progress');
@@ -89,6 +106,75 @@ for (const [schema, args] of COMMANDS) {
     }
   });
 }
+
+check('fsck and dump print people a table, and machines records', async () => {
+  const device = scratchFile(DEVICE_BYTES);
+  checkError(await strake(['device', 'dump', device, 'table', '-o', 'json']), 2, 'INVALID_ARGUMENT');
+  assert.is((await strake(['device', 'fsck', device])).code, 1, 'what is not formatted is not whole');
+  assert.is((await strake(['device', 'format', device])).code, 0);
+  const commands = [
+    ['device', 'fsck', device],
+    ['device', 'fsck', device, '--data', '--exit-code'],
+    ...['superblock', 'root', 'volumes', 'slots', 'journal'].map((part) => ['device', 'dump', device, part]),
+    ['device', 'dump', device, 'slots', '--slot', '0'],
+    ['device', 'dump', device, 'table', '--slot', '0'],
+  ];
+  await inPairs(commands, async (args) => {
+    for (const format of ['table', 'json', 'jsonl']) {
+      const { code, stdout, stderr } = await strake([...args, '-o', format]);
+      assert.is(code, 0, `${args.join(' ')}: ${stderr}`);
+      assert.is(stderr, '');
+      if (format !== 'table') records(format, stdout, `strake.device.${args[1]}`);
+    }
+  });
+  const file = openSync(device, 'r+');
+  writeSync(file, Buffer.alloc(4096, 0xff), 0, 4096, 0);
+  closeSync(file);
+  assert.is((await strake(['device', 'fsck', device])).code, 0, 'one superblock is enough');
+  assert.is((await strake(['device', 'fsck', device, '--exit-code'])).code, 3);
+  const { verdict } = checkRecord(
+    (await strake(['device', 'fsck', device, '-o', 'json'])).stdout,
+    'strake.device.fsck',
+  );
+  assert.is(verdict, 'recoverable');
+});
+
+const NODE_COMMANDS: readonly (readonly [string, readonly string[]])[] = [
+  ['strake.status', ['status']],
+  ['strake.volume.list', ['volume', 'list']],
+  ['strake.volume.create', ['volume', 'create', 'FORMAT', '--size', '1M']],
+  ['strake.volume.show', ['volume', 'show', 'FORMAT']],
+  ['strake.volume.grow', ['volume', 'grow', 'FORMAT', '--size', '2M']],
+  ['strake.volume.scrub', ['volume', 'scrub', 'FORMAT', '--wait']],
+  ['strake.device.scrub', ['device', 'scrub', '--wait']],
+  ['strake.volume.delete', ['volume', 'delete', 'FORMAT']],
+];
+
+check('commands to a node print people a table, and machines records', async () => {
+  const folder = nodeFolder();
+  const device = join(folder, 'disk.img');
+  renameSync(scratchFile(DEVICE_BYTES), device);
+  assert.is((await strake(['device', 'format', device])).code, 0);
+  const node = await up([folder, '--create', 'first=4M']);
+  checkValues(node.data);
+  for (const format of ['table', 'json', 'jsonl']) {
+    for (const [schema, args] of NODE_COMMANDS) {
+      const words = args.map((word) => (word === 'FORMAT' ? format : word));
+      const { code, stdout, stderr } = await strake([...words, '--node', folder, '-o', format]);
+      assert.is(code, 0, `${words.join(' ')}: ${stderr}`);
+      assert.is(stderr, '', 'without a terminal there is no progress');
+      assert.not.match(stdout, ESCAPE);
+      if (format === 'table') assert.throws(() => JSON.parse(stdout));
+      else assert.ok(records(format, stdout, schema).length > 0);
+    }
+  }
+  const down = await strake(['down', '--node', folder, '-o', 'json']);
+  checkRecord(down.stdout, 'strake.down');
+  assert.is((await node.ended).code, 0);
+  for (const [, args] of NODE_COMMANDS) {
+    checkError(await strake([...args, '--node', folder, '-o', 'json']), 4, 'NO_NODE');
+  }
+});
 
 check('export describes itself once, in each format, and is quiet on demand', async () => {
   const device = scratchFile(MIB);
@@ -143,6 +229,21 @@ check('usage errors are told, and end with 2', async () => {
     ['export', device, '--drain', '1.5'],
     ['device', 'nonsense'],
     ['device', 'show'],
+    ['device', 'list'],
+    ['device', 'format'],
+    ['device', 'format', device, '--slot-size', 'x'],
+    ['device', 'replace', 'one'],
+    ['up', 'a', 'b'],
+    ['up', '--port', '65536'],
+    ['up', '--create', 'main'],
+    ['up', '--without', 'main'],
+    ['status', 'x'],
+    ['volume', 'nonsense'],
+    ['volume', 'create', 'a'],
+    ['volume', 'create', 'a', '--size', '0'],
+    ['volume', 'create', 'a', '--size', '1G', '--layout', 'mirror:4'],
+    ['volume', 'start', 'a'],
+    ['volume', 'scrub', 'a', '--wait', '0'],
     ['doctor', '--nonsense'],
     ['explain', 'a', 'b'],
     ['bench', device, '--seconds', '0'],
@@ -180,7 +281,8 @@ check('help and version are data; no command at all is a usage error', async () 
   const help = await strake(['--help']);
   assert.is(help.code, 0);
   assert.is(help.stderr, '');
-  for (const [name] of [['export'], ['device'], ['doctor'], ['bench'], ['explain']]) assert.match(help.stdout, name);
+  for (const [name] of [['up'], ['status'], ['volume'], ['export'], ['device'], ['doctor'], ['bench'], ['explain']])
+    assert.match(help.stdout, name);
   assert.match(help.stdout, /Exit codes: 0 ok; 1 failed; 2 usage/);
   assert.match((await strake(['export', '--help'])).stdout, '--read-only');
   assert.match((await strake(['--version'])).stdout, /^\d+\.\d+\.\d+\n$/);
@@ -318,31 +420,9 @@ check('SIGINT finishes, answers and removes the socket', [tool('fio')], async ()
   await fio;
 });
 
-/** A client that has asked for 64 MiB and takes little of it, so that a server cannot finish answering it. */
-async function greedyClient(server: ExportProcess): Promise<Socket> {
-  const client = connect(server.socket);
-  const hello = Buffer.alloc(20);
-  hello.writeUInt32BE(3, 0);
-  hello.write('IHAVEOPT', 4);
-  hello.writeUInt32BE(1, 12);
-  client.write(hello);
-  for (let request = 0; request < 64; request += 1) {
-    const header = Buffer.alloc(28);
-    header.writeUInt32BE(0x25609513, 0);
-    header.writeUInt32BE(MIB, 24);
-    client.write(header);
-  }
-  client.on('error', () => {});
-  client.on('data', () => {
-    if (client.bytesRead > 100_000) client.pause();
-  });
-  await until('answers', () => client.isPaused());
-  return client;
-}
-
 check('a second SIGINT does not wait for a client that does not take its answers', async () => {
   const server = await exportDevice('null:1G');
-  const client = await greedyClient(server);
+  const client = await greedyClient(server.socket);
   let told = '';
   server.child.stderr?.on('data', (text: string) => {
     told += text;
@@ -359,7 +439,7 @@ check('a second SIGINT does not wait for a client that does not take its answers
 
 check('draining has an end', async () => {
   const server = await exportDevice('null:1G', ['--drain', '0']);
-  const client = await greedyClient(server);
+  const client = await greedyClient(server.socket);
   const { code, stderr } = await server.stop();
   assert.is(code, 0, stderr);
   assert.match(stderr, 'stopped');

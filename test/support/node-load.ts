@@ -1,9 +1,9 @@
 /** Clients that modify a volume at random over NBD until they are stopped or their server is gone. */
 
-import { CMD, FLAG, NbdClient } from './nbd-client.js';
+import { CMD, FLAG, type NbdClient } from './nbd-client.js';
 import type { NodeProcess } from './node-process.js';
-import { SECTOR, type SectorHistory } from './sector-history.js';
 import { until } from './scratch.js';
+import { SECTOR, type SectorHistory } from './sector-history.js';
 
 /** Numbers that are the same for the same seed. */
 export function randomOf(seed: number): (below: number) => number {

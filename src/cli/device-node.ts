@@ -1,0 +1,111 @@
+/** `strake device scrub|add|replace`: devices of a running node. */
+
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import type { ControlVolume } from '../control/calls.js';
+import { callNode } from '../control/client.js';
+import { StrakeError } from '../core/errors.js';
+import type { NodeDevice } from '../embed/node-types.js';
+import { deviceTable, parseSize, shortId } from './describe.js';
+import { waitForJobs } from './jobs.js';
+import { findControl } from './node-config.js';
+import { asUsageError, nodeOption, outputOption, wholeNumber } from './options.js';
+import { type OutputFormat, print } from './output.js';
+
+interface Common {
+  readonly node?: string;
+  readonly output: OutputFormat;
+}
+
+interface Waiting extends Common {
+  readonly wait?: number | true;
+  readonly quiet?: boolean;
+}
+
+/** Fewer digits of an id could be a slip of the finger. */
+const PREFIX_MIN = 4;
+
+/** Ids by which devices are known: those of the node, and those that volumes miss. */
+function knownIds(devices: readonly NodeDevice[], volumes: readonly ControlVolume[]): Set<string> {
+  const members = volumes.flatMap(({ groups }) => groups.flat().map(({ deviceId }) => deviceId));
+  return new Set([...devices.map(({ deviceId }) => deviceId), ...members]);
+}
+
+/**
+ * The id of the device that somebody named: by its id, by at least four digits that no other id begins with, by its label
+ * or by its path. Throws `ERR_STRAKE_NO_DEVICE`.
+ */
+export async function matchDevice(socket: string, text: string): Promise<string> {
+  const { devices, volumes } = await callNode(socket, 'status', {});
+  const ids = knownIds(devices, volumes);
+  const named = devices.filter(({ path, label }) => path === text || path === resolve(text) || label === text);
+  const digits = text.toLowerCase();
+  const matching = /^[0-9a-f]+$/.test(digits) && digits.length >= PREFIX_MIN;
+  const found = new Set([
+    ...named.map(({ deviceId }) => deviceId),
+    ...(matching ? [...ids].filter((id) => id.startsWith(digits)) : []),
+  ]);
+  const [only] = found;
+  if (found.size === 1) return only;
+  const known = [...ids].map(shortId).join(', ');
+  const why =
+    found.size > 1 ? `${JSON.stringify(text)} names ${found.size} devices` : `no device ${JSON.stringify(text)}`;
+  throw new StrakeError('NO_DEVICE', `${why}; devices are ${known}`);
+}
+
+async function scrub(device: string | undefined, options: Waiting & { rate?: number }): Promise<void> {
+  const socket = findControl(options.node);
+  const id = device === undefined ? undefined : await matchDevice(socket, device);
+  const { volumes } = await callNode(socket, 'volumes', {});
+  const chosen = volumes.filter(
+    ({ groups }) => id === undefined || groups.flat().some(({ deviceId }) => deviceId === id),
+  );
+  const rate = options.rate === undefined ? {} : { bytesPerSecond: options.rate };
+  for (const { name } of chosen) await callNode(socket, 'scrub', { name, ...rate });
+  const names = chosen.map(({ name }) => name);
+  if (options.wait !== undefined) await waitForJobs(socket, { volumes: names, kinds: ['scrub'] }, options);
+  const verb = options.wait === undefined ? 'scrubbing' : 'scrubbed';
+  const data = { deviceId: id ?? null, volumes: names };
+  const text = names.length === 0 ? 'no volume to scrub' : `${verb} ${names.join(', ')}`;
+  print({ schema: 'strake.device.scrub', version: 1, data, text }, options.output);
+}
+
+async function add(path: string, options: Common): Promise<void> {
+  const { device } = await callNode(findControl(options.node), 'add-device', { path: resolve(path) });
+  const text = deviceTable([device]);
+  print({ schema: 'strake.device.add', version: 1, data: { ...device }, text }, options.output);
+}
+
+async function replace(old: string, path: string, options: Waiting): Promise<void> {
+  const socket = findControl(options.node);
+  const deviceId = await matchDevice(socket, old);
+  const full = resolve(path);
+  let { devices } = await callNode(socket, 'replace-device', { deviceId, path: full });
+  if (options.wait !== undefined) {
+    const { volumes } = await callNode(socket, 'volumes', {});
+    const names = volumes.map(({ name }) => name);
+    await waitForJobs(socket, { volumes: names, kinds: ['rebuild', 'resync'] }, options);
+    ({ devices } = await callNode(socket, 'devices', {}));
+  }
+  const data = { replaced: deviceId, path: full, devices };
+  const progress = options.wait === undefined ? 'is taking' : 'has taken';
+  const text = `${full} ${progress} the place of ${shortId(deviceId)}\n${deviceTable(devices)}`;
+  print({ schema: 'strake.device.replace', version: 1, data, text }, options.output);
+}
+
+/** Adds the verbs of devices that need a running node. */
+export function addNodeDevice(device: Command): void {
+  const verb = (usage: string, description: string) =>
+    device.command(usage).description(description).addOption(nodeOption()).addOption(outputOption());
+  const wait = wholeNumber(1, 10 ** 7);
+  verb('scrub [device]', 'read and compare all copies of the volumes on a device, or of all volumes, and repair them')
+    .option('--rate <bytes>', 'the most to read in a second, for each volume', asUsageError(parseSize))
+    .option('--wait [seconds]', 'wait until it is done', wait)
+    .option('--quiet', 'no progress')
+    .action(scrub);
+  verb('add <path>', 'give a running node a formatted device of its cluster').action(add);
+  verb('replace <old> <path>', 'put a freshly formatted device in the place of another, and rebuild what was there')
+    .option('--wait [seconds]', 'wait until it is done', wait)
+    .option('--quiet', 'no progress')
+    .action(replace);
+}

@@ -1,0 +1,169 @@
+/** `strake up`: runs a node in the foreground: opens its devices, serves its volumes, and answers on its control socket. */
+
+import type { Command } from 'commander';
+import { type ControlServer, serveControl } from '../control/server.js';
+import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
+import { formatBytes } from '../core/units.js';
+import { type Node, type NodeServer, openNode } from '../embed/node.js';
+import type { CreateVolumeOptions, NodeEvent, NodeStatus } from '../embed/node-types.js';
+import { layoutText, parseLayout, shortId } from './describe.js';
+import { findDevices } from './node-devices.js';
+import { asUsageError, type OnExit, outputOption, wholeNumber } from './options.js';
+import { EXIT_FAILED, fields, note, print, table } from './output.js';
+import { drain, type Stopping, untilStopped } from './stopping.js';
+import { parseCreate, parseWithout, settingsOf, type UpOptions, type UpSettings } from './up-settings.js';
+
+/** A node that is up. */
+interface Running {
+  readonly node: Node;
+  readonly server: NodeServer;
+  readonly control: ControlServer;
+}
+
+function eventLine({ kind, text, volume, deviceId }: NodeEvent): string {
+  const about = [
+    volume === undefined ? '' : `volume ${volume}`,
+    deviceId === undefined ? '' : `device ${shortId(deviceId)}`,
+  ];
+  const where = about.filter((part) => part !== '').join(', ');
+  return `strake: ${kind}: ${text}${where === '' ? '' : ` (${where})`}`;
+}
+
+/** Makes the volumes that are asked for and do not exist. */
+async function createMissing(node: Node, wanted: readonly CreateVolumeOptions[]): Promise<void> {
+  const existing = new Set((await node.volumes()).map(({ name }) => name));
+  const layout = parseLayout((await node.devices()).length > 1 ? 'mirror:2' : 'single');
+  for (const options of wanted) {
+    if (!existing.has(options.name)) await node.createVolume({ ...layout, ...options });
+  }
+}
+
+function announce(running: Running, settings: UpSettings, status: NodeStatus, options: UpOptions): void {
+  const { server, control } = running;
+  const { devices } = status;
+  const volumes = status.volumes.map(({ id, name, sizeBytes, layout, copies, state }) => {
+    return { id, name, sizeBytes, layout, copies, state, uri: server.uriOf(name) };
+  });
+  const data = {
+    dir: settings.place.dir,
+    clusterId: status.clusterId,
+    verdict: status.verdict,
+    address: server.address,
+    control: control.socket,
+    devices: devices.map(({ deviceId, path, label, sizeBytes, state }) => ({
+      deviceId,
+      path,
+      label,
+      sizeBytes,
+      state,
+    })),
+    volumes,
+    pid: process.pid,
+    time: new Date().toISOString(),
+  };
+  const sizes = formatBytes(devices.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
+  const head = fields([
+    ['node', `${data.dir} (${devices.length === 1 ? '1 device' : `${devices.length} devices`}, ${sizes})`],
+    ['cluster', data.clusterId],
+    ['verdict', data.verdict === 'ok' ? 'ok' : `${data.verdict}; \`strake status\` says why`],
+    ['control', control.socket],
+    ['stop', 'Ctrl-C, or SIGTERM, or `strake down`'],
+  ]);
+  const rows = volumes.map((one) => [one.name, formatBytes(one.sizeBytes), layoutText(one), one.state, one.uri]);
+  const none = 'no volumes yet; `strake volume create NAME --size S` makes one';
+  const list = rows.length > 0 ? table(['volume', 'size', 'layout', 'state', 'uri'], rows) : none;
+  const text = options.quiet ? volumes.map(({ uri }) => uri).join('\n') || server.address : `${head}\n\n${list}`;
+  print({ schema: 'strake.up', version: 1, data, text }, options.output);
+}
+
+function listenControl(
+  node: Node,
+  server: NodeServer,
+  settings: UpSettings,
+  stop: Stopping['stop'],
+): Promise<ControlServer> {
+  return serveControl({
+    socket: settings.control,
+    node,
+    process: {
+      pid: process.pid,
+      dir: settings.place.dir,
+      address: server.address,
+      startedAt: new Date().toISOString(),
+    },
+    uriOf: (volume) => server.uriOf(volume),
+    onStop: () => stop('down'),
+    onBug: (error) => note(`strake: this is a bug: ${error instanceof Error ? error.stack : String(error)}`),
+  });
+}
+
+/** Serves until it is to stop. The node is open, and is closed by the caller if this throws. */
+async function serve(node: Node, settings: UpSettings, options: UpOptions, onExit: OnExit): Promise<void> {
+  await createMissing(node, options.create ?? []);
+  // Whoever sees a socket, or reads of it, may send a signal at once.
+  const { stopped, stop } = untilStopped({
+    fenced: (path, accepts) => `${path} is fenced and accepts ${accepts}; \`strake status\` says what to do`,
+  });
+  const server = await node.serve({ ...settings.listen, connectionsMax: options.connections });
+  const control = await listenControl(node, server, settings, stop);
+  try {
+    announce({ node, server, control }, settings, await node.status(), options);
+    const reason = await stopped;
+    if (reason === 'lost') {
+      onExit(EXIT_FAILED);
+      return;
+    }
+    await drain(async () => {
+      await control.close();
+      await server.close({ drainMs: options.drain * 1000 });
+      await node.close();
+    }, options.quiet);
+  } finally {
+    await control.close();
+  }
+}
+
+async function run(dir: string | undefined, options: UpOptions, onExit: OnExit): Promise<void> {
+  const settings = settingsOf(dir, options);
+  const { paths, notes } = await findDevices(settings.place.dir, settings.devices);
+  for (const text of notes) note(`strake: ${text}`, options.quiet);
+  const { cluster, without } = settings;
+  const node = await openNode({
+    devices: paths,
+    ...(cluster === undefined ? {} : { clusterId: cluster }),
+    without,
+    onEvent: (event) => note(eventLine(event)),
+  });
+  try {
+    await serve(node, settings, options, onExit);
+  } finally {
+    await node.close();
+  }
+}
+
+function several<T>(parse: (text: string) => T): (text: string, before?: readonly T[]) => readonly T[] {
+  return (text, before = []) => [...before, parse(text)];
+}
+
+export function addUp(program: Command, onExit: OnExit): void {
+  const create = (text: string, before?: readonly CreateVolumeOptions[]) =>
+    several(asUsageError(parseCreate))(text, before);
+  const without = (text: string, before?: Record<string, readonly string[]>) =>
+    asUsageError((one) => parseWithout(one, before))(text);
+  program
+    .command('up [dir]')
+    .description('run a node: open the devices of a folder, or of its strake.json, and serve their volumes over NBD')
+    .option('--device <path>', 'a device of the node; may be given several times', several(String))
+    .option('--cluster <id>', 'refuse devices of other clusters')
+    .option('--socket <path>', 'unix socket to serve volumes on (DIR/strake.sock)')
+    .option('--port <port>', 'TCP port on a loopback address instead', wholeNumber(0, 65535))
+    .option('--host <address>', 'loopback address to serve on (127.0.0.1)')
+    .option('--control <path>', 'control socket (DIR/control.sock)')
+    .option('--create <volume>', 'NAME=SIZE[,LAYOUT]: make this volume unless it exists', create)
+    .option('--without <ids>', 'VOLUME=ID[,ID]: start this volume although these devices are lost', without)
+    .option('--connections <count>', 'the most connections at once', wholeNumber(1, CONNECTIONS_MAX), CONNECTIONS_MAX)
+    .option('--drain <seconds>', 'time for requests in flight when stopping', wholeNumber(0, 3600), DRAIN_MS / 1000)
+    .option('--quiet', 'print only the URIs')
+    .addOption(outputOption())
+    .action((dir: string | undefined, options: UpOptions) => run(dir, options, onExit));
+}
