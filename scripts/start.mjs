@@ -1,36 +1,66 @@
 /**
- * `npm start`: sets the checkout up, makes a device of one GiB in a file, and serves it over NBD until Ctrl-C. What was
- * written is there at the next start. STRAKE_DATA names another folder than `data` for it; arguments go to `strake export`.
+ * `npm start`: sets the checkout up, makes a node of four devices in files under `data`, with a mirrored volume `main`, and
+ * serves it over NBD until Ctrl-C. What was written is there at the next start. STRAKE_DATA names another folder than
+ * `data`; arguments go to `strake up`.
  *
- * It ends by becoming `strake export`, in this process, so that signals reach the server directly.
+ * Only what is missing is made, and nothing that exists is formatted anew. It ends by becoming `strake up`, in this process,
+ * so that signals reach the node directly.
  */
 
 import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { root, setup } from './setup.mjs';
 
-const SIZE_BYTES = 2 ** 30;
+const DEVICES = 4;
+const SIZE_BYTES = 512 * 2 ** 20;
+const VOLUME = 'main=1G,mirror:2';
 
-function makeDevice(path) {
+/** Makes a sparse file unless it exists. */
+function makeFile(path) {
   if (existsSync(path)) return;
   const file = openSync(path, 'wx', 0o600);
   ftruncateSync(file, SIZE_BYTES);
   closeSync(file);
 }
 
-/** A path that fits a socket's address, which holds 107 bytes; a checkout may lie deeper. */
-function socketIn(folder) {
-  const path = join(folder, 'strake.sock');
-  return Buffer.byteLength(path) <= 107 ? path : join(tmpdir(), `strake-${process.getuid()}.sock`);
+/** What the superblock of a device says, or undefined if it has none. */
+async function describe(path) {
+  const { describeDevice } = await import('../dist/embed/format.js');
+  try {
+    return await describeDevice(path);
+  } catch (error) {
+    if (error.code === 'ERR_STRAKE_NOT_FORMATTED') return undefined;
+    throw error;
+  }
+}
+
+/** Makes the devices that are missing, all of one cluster. */
+async function makeDevices(folder) {
+  const { formatDevice } = await import('../dist/embed/format.js');
+  const paths = Array.from({ length: DEVICES }, (_, index) => join(folder, `device${index}.img`));
+  paths.forEach(makeFile);
+  const found = await Promise.all(paths.map(describe));
+  let clusterId = found.find((device) => device !== undefined)?.clusterId;
+  for (const [index, path] of paths.entries()) {
+    if (found[index] !== undefined) continue;
+    const options = { label: `device${index}`, ...(clusterId === undefined ? {} : { clusterId }) };
+    ({ clusterId } = await formatDevice(path, options));
+  }
 }
 
 setup();
 const folder = resolve(process.env.STRAKE_DATA ?? join(root, 'data'));
 mkdirSync(folder, { recursive: true });
-const device = join(folder, 'device.img');
-makeDevice(device);
-// The device is ours, so what a client has made of it since the first start is no reason to refuse it.
-const args = ['export', device, '--confirm', device, '--socket', socketIn(folder), ...process.argv.slice(2)];
-process.argv = [process.argv[0], join(root, 'dist', 'cli', 'main.js'), ...args];
-await import('../dist/cli/main.js');
+let ready = true;
+try {
+  await makeDevices(folder);
+} catch (error) {
+  ready = false;
+  const { printError } = await import('../dist/cli/output.js');
+  process.exitCode = printError(error, 'table');
+}
+if (ready) {
+  const args = ['up', folder, '--create', VOLUME, ...process.argv.slice(2)];
+  process.argv = [process.argv[0], join(root, 'dist', 'cli', 'main.js'), ...args];
+  await import('../dist/cli/main.js');
+}
