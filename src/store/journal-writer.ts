@@ -148,6 +148,11 @@ export class JournalWriter {
     else this.startSync();
   }
 
+  /** The batch is full: sees to it that it is handed over, also if nothing else is going on. */
+  makeRoom(): void {
+    this.kick();
+  }
+
   /** Sees to it that there is a batch end to come, whoever has called. */
   private kick(): void {
     if (this.kicked || this.inFlight !== null) return;

@@ -653,7 +653,7 @@ export class SegmentStore {
     op.waiting = WAIT_INTENT;
     const { journal } = this;
     if (!journal.batch.addSlot(RECORD_INTENT, op.slot)) {
-      this.waitingForRoom.push(op);
+      this.waitForRoom(op);
       return;
     }
     journal.whenSynced(journal.batch.sequence, op);
@@ -708,7 +708,7 @@ export class SegmentStore {
     op.waiting = WAIT_INTENT;
     const member = memberOf(volume, this.superblock.deviceId);
     if (!journal.batch.addAllocate(slot, volume.id, member, op.stripe)) {
-      this.waitingForRoom.push(op);
+      this.waitForRoom(op);
       return;
     }
     slots.assign(slot, op.volume, op.stripe, member);
@@ -941,7 +941,7 @@ export class SegmentStore {
       const later = op.kind === OP_WRITE && words[word + ENTRY_FLAGS] === BLOCK_VALID;
       // Not before the batch has room: nothing must be seen in memory that a checkpoint could not find in the journal.
       if (!later && journal.batch.sectorsLeft < 1) {
-        this.waitingForRoom.push(op);
+        this.waitForRoom(op);
         op.waiting = WAIT_RECORDS;
         return;
       }
@@ -1033,7 +1033,7 @@ export class SegmentStore {
     const { slot, page } = op;
     op.waiting = WAIT_RECORDS;
     if (!journal.batch.addSlot(RECORD_FREE, slot)) {
-      this.waitingForRoom.push(op);
+      this.waitForRoom(op);
       return;
     }
     this.forgetPending(slot, page);
@@ -1098,6 +1098,11 @@ export class SegmentStore {
     else this.beginAllocation(op);
   }
 
+  private waitForRoom(op: StoreOp): void {
+    this.waitingForRoom.push(op);
+    this.journal.makeRoom();
+  }
+
   /** The journal has an empty batch: those who found the last one full go on, in order. */
   private useRoom(): void {
     const waiting = this.waitingForRoom.splice(0);
@@ -1157,7 +1162,10 @@ export class SegmentStore {
     const { journal, slots } = this;
     while (this.unjournaled.length > 0) {
       const slot = this.unjournaled[this.unjournaled.length - 1];
-      if (slots.states[slot] !== SLOT_FREE && !this.journalSlot(slot)) return;
+      if (slots.states[slot] !== SLOT_FREE && !this.journalSlot(slot)) {
+        journal.makeRoom();
+        return;
+      }
       this.unjournaled.pop();
     }
     journal.whenSynced(journal.lastSequence, { proceed: (result) => this.endFlush(result) });
