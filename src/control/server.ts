@@ -35,7 +35,6 @@ export type ControlledNode = Pick<
   | 'startVolume'
   | 'scrub'
   | 'addDevice'
-  | 'removeDevice'
   | 'replaceDevice'
 >;
 
@@ -106,9 +105,6 @@ function handlersOf(options: ControlServerOptions): Handlers {
     },
     'add-device': async ({ path }) => ({ device: await node.addDevice(path) }),
     'replace-device': async ({ deviceId, path }) => {
-      // One that was there when the node started, and that no volume uses, is as good as one that comes now.
-      const spare = (await node.devices()).find((device) => device.path === path);
-      if (spare !== undefined) await node.removeDevice(spare.deviceId);
       await node.replaceDevice(deviceId, path);
       return { devices: await node.devices() };
     },

@@ -138,7 +138,7 @@ export const ERRORS = {
     1,
     false,
     'Structures on the device are damaged; it was not opened, so that nothing gets worse.',
-    '`strake device fsck` lists the damage. A member of a mirror is rebuilt from the others with `strake volume replace`.',
+    '`strake device fsck` lists the damage. A member of a mirror is rebuilt from the others with `strake device replace`.',
   ),
   WRONG_DEVICE: entry(
     5,

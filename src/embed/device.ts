@@ -80,6 +80,7 @@ export async function checkSignatures(
   opened: Opened,
   path: string,
   options: Pick<OpenDeviceOptions, 'confirm' | 'readOnly'>,
+  refused = 'it was not opened for writing',
 ): Promise<void> {
   if (options.confirm !== undefined && options.confirm !== path) {
     const words = `it is ${JSON.stringify(path)}, not ${JSON.stringify(options.confirm)}`;
@@ -89,7 +90,7 @@ export async function checkSignatures(
   const { facts } = opened;
   const signatures = facts.signatures.length > 0 ? facts.signatures : await blkidSignatures(facts.path);
   if (signatures.length === 0) return;
-  throw new StrakeError('SIGNATURE', `${path} holds ${signatures.join(', ')}; it was not opened for writing`);
+  throw new StrakeError('SIGNATURE', `${path} holds ${signatures.join(', ')}; ${refused}`);
 }
 
 /**

@@ -49,7 +49,7 @@ export async function formatDevice(path: string, options: FormatDeviceOptions = 
   if (handle === null) throw new StrakeError('NOT_A_DEVICE', `${path} keeps nothing, so it cannot be formatted`);
   let adopted = false;
   try {
-    await checkSignatures(opened, path, confirm === undefined ? {} : { confirm });
+    await checkSignatures(opened, path, confirm === undefined ? {} : { confirm }, 'it was not formatted');
     const deviceId = newId();
     const clusterId = options.clusterId ?? newId();
     const layout = computeLayout(geometry.sizeBytes, options.slotBytes ?? SLOT_BYTES_DEFAULT);

@@ -258,12 +258,15 @@ export class Node implements Tenant {
   /** Puts a newly formatted device in the place of one that is lost; rebuilding begins at once. */
   async replaceDevice(deviceId: string, path: string): Promise<void> {
     const { link } = this;
-    const by = await this.openDevice(link, path);
+    const spare = [...this.facts].find(([, facts]) => facts.path === path)?.[0];
+    const by = spare ?? (await this.openDevice(link, path));
     try {
       await link.call('replace', { deviceId, by });
     } catch (error) {
-      await link.call('forget', { deviceId: by }).catch(() => {});
-      this.facts.delete(by);
+      if (spare === undefined) {
+        await link.call('forget', { deviceId: by }).catch(() => {});
+        this.facts.delete(by);
+      }
       throw error;
     }
   }
@@ -519,7 +522,10 @@ function volumeCheck({ name: volume, state, reason, groups, jobs }: NodeVolumeSt
       const job = jobs.find((one) => one.state === 'running');
       const progress =
         job === undefined ? '' : `; ${job.kind} ${formatBytes(job.bytesDone)} of ${formatBytes(job.bytesTotal)}`;
-      const remedy = job === undefined ? 'Bring the device back, or replace it: strake device replace ID NEWPATH' : '';
+      const remedy =
+        job === undefined
+          ? `Bring the device back, or replace it: strake device replace ${away[0]?.deviceId ?? 'ID'} NEWPATH`
+          : '';
       return { name, state: 'warning', text: `not current: ${ids}${progress}`, remedy };
     }
     case 'unproven': {

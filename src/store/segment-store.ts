@@ -43,7 +43,7 @@ import {
   SEGMENT_FUA,
 } from '../ports/segments.js';
 import { ControlIo } from './control-io.js';
-import { ACTIVE_SLOTS_MAX, PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from './format.js';
+import { ACTIVE_SLOTS_MAX, PAGE_BYTES, pageOffset, SLOT_FREE, SLOT_USED, slotBlocks, TABLE_ENTRIES } from './format.js';
 import { PAGE_BLOCK_RECORDS, RECORD_FREE, RECORD_INTENT, VOLUME_CHUNK_BYTES } from './journal.js';
 import { JOURNAL_WRITER_BYTES, type JournalPosition, JournalWriter } from './journal-writer.js';
 import { encodeVolume, type Reference, type StoredVolume } from './pages.js';
@@ -75,6 +75,10 @@ const AREA_BYTES = TABLE_ENTRIES * 4;
 const ACCEPTED_MAX = 64;
 /** Block tables in memory. */
 const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
+/** Slots that enter the activity log together. */
+const INTENT_SLOTS = 16;
+/** Share of the activity log in use from which on a checkpoint makes room in it. */
+const CROWDED_SHARE = 7 / 8;
 /** Discards of slots in flight. */
 const DISCARDS_MAX = 16;
 /** Blocks written between two flushes up to which their entries are journaled before the second is asked for. */
@@ -188,6 +192,9 @@ export class SegmentStore {
   private useClock = 1;
   private readonly intents = new Map<number, StoreOp[]>();
   private readonly allocations = new Map<number, StoreOp[]>();
+  /** Slots that enter the activity log together with one that is about to be written to, by that one. */
+  private readonly neighbours = new Map<number, number[]>();
+  private neighbourSlots = 0;
   /** Slots given back, with the batch that says so; -1 once they are being discarded. */
   private readonly limbo = new Map<number, number>();
   /** Slots with entries that the journal does not have, and how many entries those are. */
@@ -451,8 +458,7 @@ export class SegmentStore {
   }
 
   private mustCheckpoint(op: StoreOp): boolean {
-    const inUse = this.activeSlots.length + this.claims.size + this.allocating;
-    if (inUse >= this.activeMax) {
+    if (this.slotsInUse >= this.activeMax) {
       const slot = this.slots.find(op.volume, op.stripe);
       if (slot < 0 || (this.lastUse[slot] === 0 && !this.claims.has(slot))) return true;
     }
@@ -656,7 +662,35 @@ export class SegmentStore {
       this.waitForRoom(op);
       return;
     }
+    this.addNeighbours(op.slot);
     journal.whenSynced(journal.batch.sequence, op);
+  }
+
+  /**
+   * Slots beside one that is about to be written to will often be next, and cost nothing in the same batch: otherwise random
+   * writes would pay a sync for each slot once.
+   */
+  private addNeighbours(slot: number): void {
+    const { slots, journal } = this;
+    const first = slot - (slot % INTENT_SLOTS);
+    let room = Math.floor((this.activeMax - this.slotsInUse) / 2);
+    const added: number[] = [];
+    for (let other = first; other < Math.min(first + INTENT_SLOTS, slots.slots) && room > 0; other += 1) {
+      const idle = slots.states[other] === SLOT_USED && this.lastUse[other] === 0;
+      if (!idle || this.intents.has(other) || this.allocations.has(other) || this.claims.has(other)) continue;
+      if (!journal.batch.addSlot(RECORD_INTENT, other)) break;
+      this.intents.set(other, []);
+      added.push(other);
+      room -= 1;
+    }
+    if (added.length === 0) return;
+    this.neighbours.set(slot, added);
+    this.neighbourSlots += added.length;
+  }
+
+  /** Slots in the activity log, and those that are about to enter it. */
+  private get slotsInUse(): number {
+    return this.activeSlots.length + this.claims.size + this.allocating + this.neighbourSlots;
   }
 
   private activate(slot: number): void {
@@ -672,6 +706,14 @@ export class SegmentStore {
     const waiting = list.get(slot) ?? [];
     list.delete(slot);
     if (result === 0) this.activate(slot);
+    const neighbours = this.neighbours.get(slot) ?? [];
+    this.neighbours.delete(slot);
+    this.neighbourSlots -= neighbours.length;
+    for (const neighbour of neighbours) {
+      waiting.push(...(this.intents.get(neighbour) ?? []));
+      this.intents.delete(neighbour);
+      if (result === 0) this.activate(neighbour);
+    }
     for (const other of waiting) {
       if (result < 0 || allocated) this.finish(other, result);
       else this.haveTable(other);
@@ -1294,6 +1336,8 @@ export class SegmentStore {
 
   /** Takes slots out of the activity log: the least recently used half, or all. @internal */
   evict(which: 'half' | 'all'): void {
+    // Each slot that leaves costs a sync when it comes back, so none does while there is room.
+    if (which === 'half' && this.activeSlots.length < this.activeMax * CROWDED_SHARE) return;
     const byUse = this.activeSlots.slice().sort((one, other) => this.lastUse[other] - this.lastUse[one]);
     const kept = which === 'all' ? 0 : Math.min(byUse.length, Math.floor(this.activeMax / 2));
     for (const slot of byUse.slice(kept)) this.lastUse[slot] = 0;
