@@ -263,15 +263,18 @@ export class Node implements Tenant {
     try {
       await link.call('replace', { deviceId, by });
     } catch (error) {
+      // Where some volumes have it already, it stays.
       if (spare === undefined) {
-        await link.call('forget', { deviceId: by }).catch(() => {});
-        this.facts.delete(by);
+        await link.call('forget', { deviceId: by }).then(
+          () => this.facts.delete(by),
+          () => {},
+        );
       }
       throw error;
     }
   }
 
-  /** Lets go of a device that no volume uses any more. */
+  /** Lets go of a device. Rejects with `ERR_STRAKE_VOLUME_BUSY` while a volume writes to it. */
   async removeDevice(deviceId: string): Promise<void> {
     await this.link.call('forget', { deviceId });
     this.facts.delete(deviceId);

@@ -607,9 +607,16 @@ export class StorageNode {
     });
   }
 
-  /** Lets go of a device that no volume has as a current member, so that it can be replaced by its own path. */
+  /**
+   * Lets go of a device that no volume has as a current member, so that it can be replaced by its own path. Rejects with
+   * `ERR_STRAKE_VOLUME_BUSY` if a volume writes to it.
+   */
   forget(deviceId: string): Promise<void> {
     return this.inTurn(async () => {
+      for (const { engine, stored } of this.volumes.values()) {
+        if (engine === null || !isUsed(engine.status(), deviceId)) continue;
+        throw new StrakeError('VOLUME_BUSY', `device ${deviceId} is in use by volume ${stored.name}`);
+      }
       const entry = this.stores.get(deviceId);
       if (entry !== undefined) await this.closeStore(entry);
     });
@@ -666,4 +673,15 @@ export class StorageNode {
       if (errors.length > 0) throw errors[0];
     });
   }
+}
+
+/** Whether a volume writes to a device, or is about to. */
+function isUsed({ groups, jobs }: VolumeStatus, deviceId: string): boolean {
+  return groups.some((group, at) =>
+    group.some((member, position) => {
+      if (member.deviceId !== deviceId || !member.present) return false;
+      const brought = jobs.some((job) => job.state === 'running' && job.group === at && job.position === position);
+      return member.state !== 'offline' || brought;
+    }),
+  );
 }

@@ -4,7 +4,7 @@ import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import * as assert from 'uvu/assert';
-import type { NodeEvent, NodeStatus, NodeVolumeStatus } from '#strake/index.js';
+import { formatDevice, type NodeEvent, type NodeStatus, type NodeVolumeStatus } from '#strake/index.js';
 import { NbdClient } from './nbd-client.js';
 import { type Ending, ending, project, socketPath, startProcess, until } from './scratch.js';
 
@@ -128,6 +128,18 @@ export class NodeProcess {
     const { code, signal, stderr } = await this.ended;
     assert.equal([code, signal, this.failure, stderr], [0, null, null, ''], 'the node closes in order');
   }
+}
+
+/** Formats devices for one cluster, and returns their ids. */
+export async function formatAll(paths: readonly string[], slotBytes = 64 << 10, cluster?: string): Promise<string[]> {
+  const ids: string[] = [];
+  let clusterId = cluster;
+  for (const path of paths) {
+    const found = await formatDevice(path, clusterId === undefined ? { slotBytes } : { slotBytes, clusterId });
+    clusterId = found.clusterId;
+    ids.push(found.deviceId);
+  }
+  return ids;
 }
 
 /** The code of the error with which a call ends, or a node does not open. */
