@@ -1,10 +1,9 @@
 /** The process of a node is killed again and again while clients write: nothing that was acknowledged is lost. */
 
 import * as assert from 'uvu/assert';
-import { formatDevice } from '#strake/index.js';
 import { check, run } from '../support/check.js';
 import { NodeLoad, randomOf } from '../support/node-load.js';
-import { NodeProcess } from '../support/node-process.js';
+import { formatAll, NodeProcess } from '../support/node-process.js';
 import { scratchFile } from '../support/scratch.js';
 import { SectorHistory } from '../support/sector-history.js';
 
@@ -17,8 +16,7 @@ const SEED = Number(process.env.STRAKE_TEST_SEED ?? Date.now() % 1e6);
 /** A node with one volume on new devices, and what its sectors may hold. */
 async function newNode(layout: 'single' | 'mirror', slotBytes: number) {
   const devices = Array.from({ length: layout === 'mirror' ? 2 : 1 }, () => scratchFile(32 * MIB));
-  const { clusterId } = await formatDevice(devices[0], { slotBytes });
-  for (const path of devices.slice(1)) await formatDevice(path, { slotBytes, clusterId });
+  await formatAll(devices, slotBytes);
   const node = await NodeProcess.start({ devices });
   await node.call('createVolume', { name: 'main', sizeBytes: SIZE, layout });
   return { devices, node, history: new SectorHistory(slotBytes + devices.length, SIZE) };
