@@ -10,6 +10,7 @@ import { EIO } from '../core/errno.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
 import { FENCE_ALL } from '../ports/device.js';
+import type { Memory } from '../ports/memory.js';
 import { isZero, stampOf } from './block-entries.js';
 import type { CopyBuffers } from './copy-buffers.js';
 import type { MemberCalls } from './member-calls.js';
@@ -23,6 +24,7 @@ const ROUNDS = 2;
 
 /** What all control work of a volume uses. */
 export interface VolumeParts {
+  readonly memory: Memory;
   readonly membership: Membership;
   readonly pieces: Pieces;
   readonly calls: MemberCalls;

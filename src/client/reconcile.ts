@@ -2,16 +2,18 @@
  * Makes the members that are in-sync agree before a volume is served.
  *
  * A writer that died may have left a write on some copies and not on others, or torn. Segments that may be concerned (dirty,
- * recorded at different points, or not there on every member) are compared by the entries of their blocks. Where copies
+ * recorded at different points, or not there on every member) are compared by the entries of their blocks, and by content
+ * where these are equal. Where copies
  * differ or one is in doubt, the good copy with the highest stamp wins. Without a good copy, content in doubt is
  * accepted from the first member that has some, and counted; what is only poisoned or rotten becomes poison on all.
  * Repeating this after it was interrupted comes to an end of the same kind: each step leaves a state that a crash could.
  */
 
 import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES, RESYNC_DEPTH } from '../core/limits.js';
+import { BLOCK_BYTES, COPY_BYTES, RESYNC_DEPTH } from '../core/limits.js';
+import { ENTRY_WORDS } from '../ports/segments.js';
 import type { Allocation } from './allocation.js';
-import { allZero, isPoison, isSuspect, isZero, noEntries, sameBlock, stampOf } from './block-entries.js';
+import { allZero, isPoison, isStored, isSuspect, isZero, noEntries, sameBlock, stampOf } from './block-entries.js';
 import type { VolumeParts } from './careful-read.js';
 import type { CopyBuffer } from './copy-buffers.js';
 import type { MemberSlot } from './membership.js';
@@ -73,7 +75,54 @@ export class Reconcile {
           await this.block(copies, stripe, block, buffer);
         }
       }
+      if (copies.length > 1) await this.contents(copies, stripe, buffer);
     });
+  }
+
+  /**
+   * Makes the content equal where entries are. A write that was under way may have reached one copy and not another, and both
+   * match their entries if the checksum is the same: a sector that ends in its own CRC32C has the same one whatever it holds.
+   */
+  private async contents(copies: readonly Copy[], stripe: number, buffer: CopyBuffer): Promise<void> {
+    const [{ entries }] = copies;
+    const blocks = entries.length / ENTRY_WORDS;
+    const most = Math.floor(COPY_BYTES / BLOCK_BYTES / copies.length);
+    const equal = (block: number) =>
+      isStored(entries, block) && copies.every((copy) => sameBlock(entries, copy.entries, block));
+    for (let block = 0; block < blocks; ) {
+      let end = block;
+      while (end < blocks && end - block < most && equal(end)) end += 1;
+      if (end > block) await this.compareRun(copies, stripe, block, end - block, buffer);
+      block = Math.max(end, block + 1);
+    }
+  }
+
+  private async compareRun(
+    copies: readonly Copy[],
+    stripe: number,
+    first: number,
+    count: number,
+    buffer: CopyBuffer,
+  ): Promise<void> {
+    const { calls } = this.parts;
+    const { bytes } = this.parts.memory;
+    const place = (index: number, block: number) => buffer.memory + (index * count + block - first) * BLOCK_BYTES;
+    const results = await Promise.all(
+      copies.map(({ slot: { present } }, index) =>
+        calls.call((token) => present.read(stripe, first, count, place(index, first), token), buffer),
+      ),
+    );
+    if (buffer.lost) throw new StrakeError('IO', 'a device did not answer');
+    // A copy that is bad is known for it when it is read, and mended then.
+    const sound = copies.map((_, index) => index).filter((index) => results[index] >= 0);
+    for (let block = first; block < first + count; block += 1) {
+      const content = (index: number) => bytes.subarray(place(index, block), place(index, block) + BLOCK_BYTES);
+      const differ = sound.filter((index) => Buffer.compare(content(sound[0]), content(index)) !== 0);
+      for (const index of differ) {
+        this.parts.counters.reconciledBlocks += 1;
+        await this.put(copies[sound[0]], copies[index].slot, stripe, block, place(sound[0], block), buffer);
+      }
+    }
   }
 
   private async block(copies: readonly Copy[], stripe: number, block: number, buffer: CopyBuffer): Promise<void> {
@@ -95,12 +144,24 @@ export class Reconcile {
     }
   }
 
-  private async copy(from: Copy, to: MemberSlot, stripe: number, block: number, buffer: CopyBuffer): Promise<void> {
+  private copy(from: Copy, to: MemberSlot, stripe: number, block: number, buffer: CopyBuffer): Promise<void> {
+    return this.put(from, to, stripe, block, buffer.memory, buffer);
+  }
+
+  /** Writes a block, whose content is at `memory` in the buffer, as it is on another copy. */
+  private async put(
+    from: Copy,
+    to: MemberSlot,
+    stripe: number,
+    block: number,
+    memory: number,
+    buffer: CopyBuffer,
+  ): Promise<void> {
     const { low, high } = stampOf(from.entries, block);
     const member = to.present;
     const result = await this.parts.calls.call((token) => {
       if (isZero(from.entries, block)) member.zero(stripe, block, 1, false, low, high, 0, token);
-      else member.write(stripe, block, 1, buffer.memory, -1, low, high, 0, token);
+      else member.write(stripe, block, 1, memory, -1, low, high, 0, token);
     }, buffer);
     if (result < 0) await this.lose(to, 'a block could not be made equal');
   }

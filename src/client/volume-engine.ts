@@ -114,7 +114,8 @@ export class VolumeEngine implements Volume {
     this.pieces = new Pieces(completions, memory, membership, this.allocation, this.stamps, counters, scratch);
     this.cut = new CutRequests(completions, membership, this.pieces);
     this.flushes = new VolumeFlush(completions, membership, this.pieces, this.stamps);
-    this.parts = { membership, pieces: this.pieces, calls: this.calls, buffers: options.buffers, counters, onEvent };
+    const { buffers } = options;
+    this.parts = { membership, memory, pieces: this.pieces, calls: this.calls, buffers, counters, onEvent };
     this.careful = new CarefulRead(this.parts);
   }
 

@@ -6,6 +6,7 @@
 import * as assert from 'uvu/assert';
 import { check, run } from '../support/check.js';
 import { faulty } from '../support/faulty-disk.js';
+import { CLOSED, CRASHED, fsckAll } from '../support/fsck.js';
 import { EIO } from '../support/nbd-client.js';
 import { NodeLoad, randomOf } from '../support/node-load.js';
 import { formatAll, NodeProcess } from '../support/node-process.js';
@@ -53,6 +54,11 @@ for (const [count, name] of [
       await node.kill();
       await load.stop();
       for (const disk of disks) await disk.detach();
+      await fsckAll(
+        disks.map(({ file }) => file),
+        CRASHED,
+        what,
+      );
       for (const disk of disks) await disk.on();
       node = await NodeProcess.start({ devices: disks.map(({ path }) => path) });
       await checkAll(node, history, what);
@@ -61,6 +67,11 @@ for (const [count, name] of [
     }
     await node.close();
     for (const disk of disks) await disk.detach();
+    await fsckAll(
+      disks.map(({ file }) => file),
+      CLOSED,
+      'closed in order',
+    );
   });
 }
 
@@ -89,6 +100,7 @@ check(
       await client.destroy();
       await node.call('removeDevice', deviceId);
       await victim.detach();
+      await fsckAll([victim.file], CRASHED, what);
       await victim.on();
       const again = await NodeLoad.start(node, 'main', history, { seed: SEED - cycle - 1 });
       await node.call('addDevice', victim.path);
@@ -98,6 +110,11 @@ check(
     }
     await node.close();
     for (const disk of disks) await disk.detach();
+    await fsckAll(
+      disks.map(({ file }) => file),
+      CLOSED,
+      'closed in order',
+    );
     const final = await NodeProcess.start({ devices: disks.map(({ file }) => file) });
     await checkAll(final, history, 'both copies');
     await final.close();

@@ -2,6 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { check, run } from '../support/check.js';
+import { CLOSED, CRASHED, fsckAll } from '../support/fsck.js';
 import { CMD, ENOSPC, type NbdClient } from '../support/nbd-client.js';
 import { codeOf, formatAll, NodeProcess } from '../support/node-process.js';
 import { scratchFile } from '../support/scratch.js';
@@ -67,6 +68,7 @@ for (const layout of ['single', 'mirror'] as const) {
     await one.destroy();
     await two.destroy();
     await node.kill();
+    await fsckAll(files, CRASHED, 'a full device');
     node = await NodeProcess.start({ devices: files });
     const [again, other] = [await node.connect('one'), await node.connect('two')];
     await checkSlots(again, 1, kept, 'after a crash');
@@ -82,6 +84,7 @@ for (const layout of ['single', 'mirror'] as const) {
     await checkSlots(other, 2, range(0, whole), 'after deleting');
     await other.destroy();
     await node.close();
+    await fsckAll(files, CLOSED, 'after deleting');
     const last = await NodeProcess.start({ devices: files });
     assert.equal(
       (await last.call<{ name: string }[]>('volumes')).map(({ name }) => name),

@@ -10,6 +10,7 @@
  */
 
 import * as assert from 'uvu/assert';
+import { crc32c } from '#strake/uring/checksum.js';
 
 export const SECTOR = 512;
 const WORDS = SECTOR / 4;
@@ -37,12 +38,14 @@ export interface Modification {
 
 export class SectorHistory {
   private readonly tag: number;
+  private readonly sealed: boolean;
   private readonly sectors: Version[][];
   private now = 1;
   private lastValue = 0;
 
-  /** `tag`: a number that no other volume has. */
-  constructor(tag: number, sizeBytes: number) {
+  /** `tag`: a number that no other volume has. `sealed`: each sector ends in its own CRC32C, so all have the same one. */
+  constructor(tag: number, sizeBytes: number, sealed = false) {
+    this.sealed = sealed;
     this.tag = tag;
     this.sectors = Array.from({ length: sizeBytes / SECTOR }, () => [settled(0)]);
   }
@@ -60,10 +63,10 @@ export class SectorHistory {
     const words = new Uint32Array(WORDS);
     let mixed = Math.imul(this.tag ^ Math.imul(sector, 0x9e3779b1), 0x85ebca6b) ^ value;
     for (let index = 0; index < WORDS; index += 4) {
-      // No CRC, of which a CRC of the whole would be the same for all versions.
       mixed = Math.imul(mixed ^ (mixed >>> 15), 0x2c1b3c6d) + index;
       words.set([this.tag, sector, value, mixed], index);
     }
+    if (this.sealed) words[WORDS - 1] = crc32c(new Uint8Array(words.buffer, 0, SECTOR - 4));
     target.set(new Uint8Array(words.buffer), at);
   }
 
@@ -137,7 +140,7 @@ export class SectorHistory {
   }
 
   private fail(sector: number, found: Uint8Array, allowed: readonly Version[], what: string): never {
-    const words = new Uint32Array(found.slice().buffer);
+    const words = new Uint32Array(Uint8Array.from(found).buffer);
     const history = this.sectors[sector].map((one) => JSON.stringify({ ...one, allowed: allowed.includes(one) }));
     const holds = [...words.slice(0, 4), words[WORDS - 1]].map((word) => word.toString(16)).join(' ');
     const own = this.sectors[sector].find(({ value }) => {
