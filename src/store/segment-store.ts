@@ -47,7 +47,7 @@ import { ACTIVE_SLOTS_MAX, PAGE_BYTES, pageOffset, SLOT_FREE, SLOT_USED, slotBlo
 import { PAGE_BLOCK_RECORDS, RECORD_FREE, RECORD_INTENT, VOLUME_CHUNK_BYTES } from './journal.js';
 import { JOURNAL_WRITER_BYTES, type JournalPosition, JournalWriter } from './journal-writer.js';
 import { encodeVolume, type Reference, type StoredVolume } from './pages.js';
-import { SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, type SlotTable } from './slot-table.js';
+import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, type SlotTable } from './slot-table.js';
 import {
   OP_ACCEPT,
   OP_ALLOCATE,
@@ -1038,14 +1038,29 @@ export class SegmentStore {
   }
 
   private noteChange(op: StoreOp): void {
-    const { slots } = this;
     this.tables.setChanged(op.page);
-    this.changedSlots.add(op.slot);
-    const { generation, flushNumber } = this.marks[op.volume];
-    if (slots.generations[op.slot] === generation && slots.flushNumbers[op.slot] === flushNumber) return;
-    slots.generations[op.slot] = generation;
-    slots.flushNumbers[op.slot] = flushNumber;
-    this.stampPending.add(op.slot);
+    this.stamp(op.slot, op.volume);
+  }
+
+  private stamp(slot: number, volume: number): void {
+    const { slots } = this;
+    this.changedSlots.add(slot);
+    const { generation, flushNumber } = this.marks[volume];
+    if (slots.generations[slot] === generation && slots.flushNumbers[slot] === flushNumber) return;
+    slots.generations[slot] = generation;
+    slots.flushNumbers[slot] = flushNumber;
+    this.stampPending.add(slot);
+  }
+
+  /**
+   * The copies that are current agree on a slot. The stamp of its last modification may have been lost in the crash, so the slot
+   * counts as modified now: a copy that is away has to be compared with it.
+   * @internal
+   */
+  endDoubt(slot: number): void {
+    const { slots } = this;
+    slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
+    this.stamp(slot, slots.volumes[slot]);
   }
 
   /** Generation and flush number of each volume, under which modifications are recorded. @internal */

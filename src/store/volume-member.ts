@@ -141,8 +141,7 @@ export class VolumeMember implements SegmentMember {
     const { slots } = this.store;
     for (let slot = 0; slot < slots.slots; slot += 1) {
       if (!this.owns(slot) || (slots.flags[slot] & SLOT_FLAG_DOUBT) === 0) continue;
-      slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
-      this.store.changedSlots.add(slot);
+      this.store.endDoubt(slot);
     }
   }
 

@@ -1,0 +1,52 @@
+/** What a node decides when it finds the devices of a volume again after crashes. */
+
+import * as assert from 'uvu/assert';
+import { EIO } from '#strake/core/errno.js';
+import type { SimDisk } from '#strake/sim/disk.js';
+import { check, run } from '../support/check.js';
+import { SimNode } from '../support/sim-node.js';
+import { diskOf, randomOf } from '../support/sim-store.js';
+
+/** Lets the next write of data to a disk fail. */
+function failOnce({ node }: SimNode, disk: SimDisk): void {
+  const [{ superblock }] = node.stores.values();
+  const start = superblock.layout.dataOffset;
+  disk.faults.add({ ops: ['write'], count: 1, start, action: { kind: 'error', errno: EIO } });
+}
+
+async function mirror() {
+  const disks = [diskOf(16), diskOf(16)];
+  const sim = new SimNode(1);
+  for (const [number, disk] of disks.entries()) {
+    await sim.format(disk, number);
+    await sim.open(disk);
+  }
+  await sim.createMirror();
+  return { disks, sim };
+}
+
+check('a copy that was away gets what the other was written before a crash, and no flush had covered', [], async () => {
+  const made = await mirror();
+  const { disks } = made;
+  const [first, second] = disks;
+  for (const stripe of [0, 1]) assert.is(await made.sim.write(stripe, 0, 1), 4096);
+  await made.sim.settle(made.sim.node.close());
+
+  const sim = new SimNode(3);
+  for (const disk of disks) await sim.open(disk);
+  await sim.assemble();
+  failOnce(sim, second);
+  assert.is(await sim.write(1, 0, 2), 4096);
+  assert.equal(sim.states(), ['in-sync', 'offline']);
+  assert.is(await sim.write(0, 5, 3), 4096);
+  for (const disk of [first, second]) disk.kill(randomOf(1));
+
+  const again = new SimNode(2);
+  for (const disk of disks) await again.open(disk);
+  await again.assemble();
+  await again.jobsEnded();
+  assert.equal(again.states(), ['in-sync', 'in-sync']);
+  for (let turn = 0; turn < 4; turn += 1) assert.is(await again.read(0, 5), 3);
+});
+
+run();

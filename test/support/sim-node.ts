@@ -1,0 +1,93 @@
+/** A storage node on simulated disks. */
+
+import { nodeMemoryBytes, StorageNode } from '#strake/node/storage-node.js';
+import { SimDevice } from '#strake/sim/device.js';
+import type { SimDisk } from '#strake/sim/disk.js';
+import { SimLoop } from '#strake/sim/loop.js';
+import { formatDevice } from '#strake/store/open-store.js';
+import { BLOCK, CLUSTER_ID, SLOT } from './sim-store.js';
+
+const STORES = 4;
+const PAYLOAD = nodeMemoryBytes(STORES);
+const arena = new Uint8Array(new SharedArrayBuffer(PAYLOAD + SLOT));
+
+export const VOLUME_NAME = 'v';
+
+export function deviceIdOf(number: number): string {
+  return String(number + 1).repeat(32);
+}
+
+/** A node from its start to the death of its process. */
+export class SimNode {
+  readonly loop: SimLoop;
+  readonly node: StorageNode;
+  private readonly base: number;
+  private readonly waiting: ((result: number) => void)[] = [];
+
+  constructor(seed: number) {
+    this.loop = new SimLoop({ seed, arena });
+    const { loop } = this;
+    this.node = new StorageNode({ completions: loop, memory: loop, clock: loop, memoryStart: 0, storesMax: STORES });
+    this.base = loop.register({ complete: (tag, result) => this.waiting[tag](result) });
+  }
+
+  settle<T>(promise: Promise<T>): Promise<T> {
+    return this.loop.settle(promise);
+  }
+
+  /** Formats a disk as the device with this number. */
+  async format(disk: SimDisk, number: number): Promise<void> {
+    const device = new SimDevice(this.loop, disk);
+    const ports = { completions: this.loop, memory: this.loop, device, memoryStart: 0 };
+    const options = { deviceId: deviceIdOf(number), clusterId: CLUSTER_ID, slotBytes: SLOT, nowMs: 1 };
+    await this.settle(formatDevice(ports, options));
+    device.close();
+  }
+
+  open(disk: SimDisk) {
+    return this.settle(this.node.open(new SimDevice(this.loop, disk), { path: 'disk' }));
+  }
+
+  assemble(without: readonly string[] = []): Promise<void> {
+    return this.settle(this.node.assemble({ [VOLUME_NAME]: without }));
+  }
+
+  createMirror(copies = 2) {
+    const spec = { id: 'a'.repeat(32), name: VOLUME_NAME, layout: 'mirror', copies, createdMs: 1 } as const;
+    return this.settle(this.node.create({ ...spec, sizeBytes: 64 * SLOT }));
+  }
+
+  get engine() {
+    return this.node.engine(VOLUME_NAME);
+  }
+
+  /** States of the members of the first group. */
+  states(): string[] {
+    return this.engine.status().groups[0].map(({ state }) => state);
+  }
+
+  /** Lets resyncs come to their ends. */
+  jobsEnded(): Promise<void> {
+    return this.loop.run(() => this.engine.status().jobs.every(({ state }) => state !== 'running'));
+  }
+
+  private start(begin: (token: number) => void): Promise<number> {
+    return this.settle(new Promise((resolve) => begin(this.base + this.waiting.push(resolve) - 1)));
+  }
+
+  write(stripe: number, block: number, value: number): Promise<number> {
+    new Uint32Array(arena.buffer, PAYLOAD, BLOCK / 4).fill(value);
+    return this.start((token) => this.engine.write(PAYLOAD, BLOCK, stripe * SLOT + block * BLOCK, 0, token));
+  }
+
+  flush(): Promise<number> {
+    return this.start((token) => this.engine.flush(token));
+  }
+
+  /** The first word of a block, or a negative errno. */
+  async read(stripe: number, block: number): Promise<number> {
+    const offset = stripe * SLOT + block * BLOCK;
+    const result = await this.start((token) => this.engine.read(PAYLOAD, BLOCK, offset, token));
+    return result < 0 ? result : new Uint32Array(arena.buffer, PAYLOAD, 1)[0];
+  }
+}
