@@ -269,30 +269,53 @@ export class StorageNode {
   private startingMap({ stored, started }: NodeVolume): StoredVolume {
     let record: VolumeRecord = { ...stored, generation: stored.generation + 1, mapVersion: stored.mapVersion + 1 };
     stored.groups.forEach((group, at) => {
+      const version = this.effectiveVersion(stored, group);
       group.forEach((member, position) => {
         const entry = this.stores.get(member.deviceId);
-        if (entry === undefined || member.state !== 'in-sync' || !this.isBehind(entry, stored, member, started)) return;
+        if (entry === undefined || member.state !== 'in-sync') return;
+        if (!this.isBehind(entry, stored.id, version, member.incarnation, started)) return;
         record = memberOffline(record, at, position, START);
       });
     });
     return { ...stored, ...record };
   }
 
+  /**
+   * The map that a current device of a group has to know. `store` gives a map to the current devices first, and it takes
+   * effect only when each group has one of them with it. So if all of a group are here and nobody in the group has the
+   * newest map, a crash has kept that from taking effect, and nothing was answered under it.
+   */
+  private effectiveVersion({ id, mapVersion }: StoredVolume, group: StoredVolume['groups'][number]): number {
+    const entries = group.map(({ deviceId }) => this.stores.get(deviceId));
+    const complete = group.every(({ state }, at) => state !== 'in-sync' || entries[at]?.store.failed === false);
+    if (!complete) return mapVersion;
+    return Math.max(...entries.map((entry) => (entry === undefined ? -1 : this.versionOn(entry, id))));
+  }
+
+  private versionOn({ store }: NodeStore, volumeId: string): number {
+    return store.volumes.find((one) => one?.id === volumeId)?.mapVersion ?? -1;
+  }
+
   /** Whether a device that should be in-sync has an older map, or an older life, than the others remember. */
   private isBehind(
     entry: NodeStore,
-    stored: StoredVolume,
-    member: { readonly incarnation: number },
+    volumeId: string,
+    version: number,
+    incarnation: number,
     started: boolean,
   ): boolean {
-    const own = entry.store.volumes.find((one) => one?.id === stored.id);
-    if (own === undefined || own.mapVersion < stored.mapVersion) return true;
-    return !started && entry.superblock.incarnation <= member.incarnation;
+    const own = this.versionOn(entry, volumeId);
+    if (own < 0 || own < version) return true;
+    return !started && entry.superblock.incarnation <= incarnation;
   }
 
   private async start(volume: NodeVolume): Promise<void> {
     const stored = this.startingMap(volume);
     checkRecord(stored);
+    // Not even told to the devices: with the right ones the volume may start the next time.
+    if (stored.groups.some((group) => group.every(({ state }) => state !== 'in-sync'))) {
+      throw new StrakeError('UNAVAILABLE', `a group of volume ${stored.name} has no current copy`);
+    }
     const place = this.freeVolumePlaces.pop();
     if (place === undefined) throw new StrakeError('BUSY', `a node serves at most ${NODE_VOLUMES_MAX} volumes`);
     volume.place = place;
@@ -345,22 +368,27 @@ export class StorageNode {
   /**
    * Makes a map durable on all devices that it names and that take writes. Each group must keep a current member that has
    * it. One that does not take it has failed for good, takes no later write either, and so is noticed by the first.
+   * Those that the map calls current have it before any other: a device that is taken out must not be the only one to
+   * know, as nobody would be current then after a crash.
    */
   private async store(stored: StoredVolume): Promise<void> {
-    const results = await Promise.all(
-      stored.groups.map((group) =>
-        Promise.all(
-          group.map(async ({ deviceId, state }) => {
-            const entry = this.stores.get(deviceId);
-            if (entry === undefined || entry.store.failed) return false;
-            const result = await entry.store.putVolume(stored);
-            return result >= 0 && state === 'in-sync';
-          }),
+    const put = (current: boolean) =>
+      Promise.all(
+        stored.groups.map((group) =>
+          Promise.all(
+            group.map(async ({ deviceId, state }) => {
+              const entry = this.stores.get(deviceId);
+              if (entry === undefined || entry.store.failed || (state === 'in-sync') !== current) return false;
+              return (await entry.store.putVolume(stored)) >= 0;
+            }),
+          ),
         ),
-      ),
-    );
-    if (results.every((group) => group.includes(true))) return;
-    throw new StrakeError('UNAVAILABLE', `the map of volume ${stored.name} could not be stored on a current device`);
+      );
+    const results = await put(true);
+    if (!results.every((group) => group.includes(true))) {
+      throw new StrakeError('UNAVAILABLE', `the map of volume ${stored.name} could not be stored on a current device`);
+    }
+    await put(false);
   }
 
   private noteEvent(volume: NodeVolume, event: VolumeEvent): void {

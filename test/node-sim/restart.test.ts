@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
 import type { SimDisk } from '#strake/sim/disk.js';
 import { check, run } from '../support/check.js';
-import { SimNode } from '../support/sim-node.js';
+import { numberOf, SimNode } from '../support/sim-node.js';
 import { diskOf, randomOf } from '../support/sim-store.js';
 
 /** Lets the next write of data to a disk fail. */
@@ -14,8 +14,8 @@ function failOnce({ node }: SimNode, disk: SimDisk): void {
   disk.faults.add({ ops: ['write'], count: 1, start, action: { kind: 'error', errno: EIO } });
 }
 
-async function mirror() {
-  const disks = [diskOf(16), diskOf(16)];
+async function mirror(count = 2) {
+  const disks = Array.from({ length: count }, () => diskOf(16));
   const sim = new SimNode(1);
   for (const [number, disk] of disks.entries()) {
     await sim.format(disk, number);
@@ -47,6 +47,33 @@ check('a copy that was away gets what the other was written before a crash, and 
   await again.jobsEnded();
   assert.equal(again.states(), ['in-sync', 'in-sync']);
   for (let turn = 0; turn < 4; turn += 1) assert.is(await again.read(0, 5), 3);
+});
+
+check('a map that a crash kept from the current copy does not keep the volume from starting', [], async () => {
+  const { disks, sim } = await mirror(4);
+  // Twice, so that the journal need not say any more that the block exists.
+  for (let turn = 0; turn < 2; turn += 1) assert.is(await sim.write(0, 0, 1), 4096);
+  const { groups, mapVersion } = sim.engine.record;
+  const [current, out] = groups[0].map(({ deviceId }) => disks[numberOf(deviceId)]);
+  failOnce(sim, out);
+  const { layout } = [...sim.node.stores.values()][0].superblock;
+  const end = layout.dataOffset;
+  current.faults.add({ ops: ['write'], start: layout.journalOffset, end, action: { kind: 'stick' } });
+  void sim.begin((token) => sim.engine.write(0, 4096, 0, 0, token));
+  // The devices of the other group have the map that takes a copy of this one out; in this one nobody has it.
+  const other = sim.node.stores.get(groups[1][0].deviceId)?.store;
+  const known = () => other?.volumes.some((volume) => (volume?.mapVersion ?? 0) > mapVersion) === true;
+  await sim.loop.run(known);
+  if (other !== undefined) assert.is(await sim.settle(other.flushed()), 0);
+  current.faults.clear();
+  for (const disk of disks) disk.kill(randomOf(1));
+
+  const again = new SimNode(2);
+  for (const disk of disks) await again.open(disk);
+  await again.assemble();
+  await again.jobsEnded();
+  assert.equal(again.states(), ['in-sync', 'in-sync']);
+  assert.ok((await again.read(0, 0)) >= 0);
 });
 
 run();

@@ -17,6 +17,10 @@ export function deviceIdOf(number: number): string {
   return String(number + 1).repeat(32);
 }
 
+export function numberOf(deviceId: string): number {
+  return Number(deviceId[0]) - 1;
+}
+
 /** A node from its start to the death of its process. */
 export class SimNode {
   readonly loop: SimLoop;
@@ -71,8 +75,13 @@ export class SimNode {
     return this.loop.run(() => this.engine.status().jobs.every(({ state }) => state !== 'running'));
   }
 
-  private start(begin: (token: number) => void): Promise<number> {
-    return this.settle(new Promise((resolve) => begin(this.base + this.waiting.push(resolve) - 1)));
+  /** Begins an operation of the engine. */
+  begin(operation: (token: number) => void): Promise<number> {
+    return new Promise((resolve) => operation(this.base + this.waiting.push(resolve) - 1));
+  }
+
+  private start(operation: (token: number) => void): Promise<number> {
+    return this.settle(this.begin(operation));
   }
 
   write(stripe: number, block: number, value: number): Promise<number> {
