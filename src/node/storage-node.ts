@@ -519,6 +519,7 @@ export class StorageNode {
     return this.inTurn(async () => {
       const volume = this.volume(name);
       if (volume.engine !== null) throw new StrakeError('VOLUME_BUSY', `volume ${name} is started already`);
+      volume.stored = this.newestMaps().get(volume.stored.id) ?? volume.stored;
       await this.tryStart(volume, without);
       this.engine(name);
     });
@@ -563,9 +564,16 @@ export class StorageNode {
     return this.inTurn(async () => {
       const { deviceId } = entry.superblock;
       const newest = this.newestMaps();
-      for (const stored of newest.values()) if (stored.deleted) await this.cleanUp(stored);
+      for (const stored of newest.values()) {
+        if (!stored.deleted) continue;
+        await this.cleanUp(stored);
+        const known = this.volumes.get(stored.name);
+        if (known?.stored.id === stored.id && known.engine === null) this.volumes.delete(stored.name);
+      }
       for (const volume of this.volumes.values()) {
         if (volume.engine === null) {
+          // What the device brings may be newer than what the others knew.
+          volume.stored = newest.get(volume.stored.id) ?? volume.stored;
           await this.tryStart(volume, []);
           continue;
         }

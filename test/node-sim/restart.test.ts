@@ -4,8 +4,8 @@ import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
 import type { SimDisk } from '#strake/sim/disk.js';
 import { check, run } from '../support/check.js';
-import { numberOf, SimNode } from '../support/sim-node.js';
-import { diskOf, randomOf } from '../support/sim-store.js';
+import { deviceIdOf, numberOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';
+import { diskOf, randomOf, SLOT } from '../support/sim-store.js';
 
 /** Lets the next write of data to a disk fail. */
 function failOnce({ node }: SimNode, disk: SimDisk): void {
@@ -74,6 +74,46 @@ check('a map that a crash kept from the current copy does not keep the volume fr
   await again.jobsEnded();
   assert.equal(again.states(), ['in-sync', 'in-sync']);
   assert.ok((await again.read(0, 0)) >= 0);
+});
+
+check('a volume that waited for a device starts with the map that this device brings', [], async () => {
+  const { disks, sim } = await mirror();
+  const [first, second] = disks;
+  for (let turn = 0; turn < 2; turn += 1) assert.is(await sim.write(0, 0, 1), 4096);
+  first.faults.add({ ops: ['write', 'sync'], action: { kind: 'error', errno: EIO } });
+  assert.is(await sim.write(0, 0, 2), 4096);
+  assert.is(await sim.flush(), 0);
+  assert.equal(sim.states().toSorted(), ['in-sync', 'offline']);
+  await sim.settle(sim.node.grow(VOLUME_NAME, 128 * SLOT));
+  first.faults.clear();
+  for (const disk of disks) disk.kill(randomOf(1));
+
+  const again = new SimNode(2);
+  await again.open(first);
+  await again.assemble();
+  assert.ok(again.node.volume(VOLUME_NAME).unproven);
+  await again.settle(again.node.takeBack(await again.open(second)));
+  assert.is(again.engine.sizeBytes, 128 * SLOT);
+  await again.jobsEnded();
+  for (let turn = 0; turn < 4; turn += 1) assert.is(await again.read(0, 0), 2);
+});
+
+check('a volume that was deleted meanwhile is not brought back by a device that waited', [], async () => {
+  const { disks, sim } = await mirror();
+  const [first, second] = disks;
+  await sim.settle(sim.node.close());
+  const alone = new SimNode(2);
+  await alone.open(second);
+  await alone.assemble([deviceIdOf(0)]);
+  await alone.settle(alone.node.delete(VOLUME_NAME));
+  await alone.settle(alone.node.close());
+
+  const again = new SimNode(3);
+  await again.open(first);
+  await again.assemble();
+  assert.ok(again.node.volume(VOLUME_NAME).unproven);
+  await again.settle(again.node.takeBack(await again.open(second)));
+  assert.is(again.node.volumes.size, 0);
 });
 
 run();
