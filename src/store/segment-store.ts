@@ -536,9 +536,9 @@ export class SegmentStore {
     const slot = tables.slotAt(page);
     const waiting = this.loading.get(slot) ?? [];
     this.loading.delete(slot);
-    // The kernel may still write to a page whose reading was given up: it stays pinned for ever.
-    if ((flags & COMPLETION_ABANDONED) === 0) tables.unpin(page);
     if (result < 0) {
+      // The kernel may still write to a page whose reading was given up: it stays pinned for ever.
+      if ((flags & COMPLETION_ABANDONED) === 0) tables.unpin(page);
       tables.forget(slot);
       for (const op of waiting) this.finish(op, result);
       return;
@@ -551,6 +551,8 @@ export class SegmentStore {
       op.page = page;
       this.haveTable(op);
     }
+    // Not before: those that end at once would let others have the page while some still have to get it.
+    tables.unpin(page);
     this.retryTables();
   }
 
