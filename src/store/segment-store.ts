@@ -985,8 +985,8 @@ export class SegmentStore {
       const later = op.kind === OP_WRITE && words[word + ENTRY_FLAGS] === BLOCK_VALID;
       // Not before the batch has room: nothing must be seen in memory that a checkpoint could not find in the journal.
       if (!later && journal.batch.sectorsLeft < 1) {
-        this.waitForRoom(op);
         op.waiting = WAIT_RECORDS;
+        this.waitForRoom(op);
         return;
       }
       const first = op.kind === OP_WRITE && (words[word + ENTRY_FLAGS] & (BLOCK_VALID | BLOCK_POISON)) === 0;
@@ -1158,8 +1158,18 @@ export class SegmentStore {
   }
 
   private waitForRoom(op: StoreOp): void {
+    if (this.failure !== 0) {
+      this.endWithoutRoom(op);
+      return;
+    }
     this.waitingForRoom.push(op);
     this.journal.makeRoom();
+  }
+
+  /** There will be no room any more. Others may wait for the intent that this operation was to write. */
+  private endWithoutRoom(op: StoreOp): void {
+    if (op.waiting === WAIT_INTENT && op.kind !== OP_ALLOCATE) this.proceed(op, this.failure);
+    else this.finish(op, this.failure);
   }
 
   /** The journal has an empty batch: those who found the last one full go on, in order. */
@@ -1190,16 +1200,17 @@ export class SegmentStore {
   }
 
   private flushWith(callback: (result: number) => void): void {
+    if (this.failure !== 0) {
+      callback(this.failure);
+      return;
+    }
     this.flushCallbacks.push(callback);
     if (!this.flushing) this.startFlush();
   }
 
   /** The same for control work. Resolves with 0 or a negative errno. */
   flushed(): Promise<number> {
-    return new Promise((resolve) => {
-      if (this.failure !== 0) resolve(this.failure);
-      else this.flushWith(resolve);
-    });
+    return new Promise((resolve) => this.flushWith(resolve));
   }
 
   private runningTokens: number[] = [];
@@ -1272,6 +1283,7 @@ export class SegmentStore {
   async putVolume(volume: StoredVolume): Promise<number> {
     await this.admission();
     try {
+      if (this.failure !== 0) return this.failure;
       let index = this.volumes.findIndex((known) => known?.id === volume.id);
       if (index < 0) index = this.volumes.indexOf(undefined);
       if (index < 0) return -ENOSPC;
@@ -1301,7 +1313,8 @@ export class SegmentStore {
   /** Waits until modifications are admitted, and counts as one. */
   private async admission(): Promise<void> {
     while (this.holding) await new Promise<void>((resolve) => this.afterHold.push(resolve));
-    if (this.journal.freePages < 8) {
+    // A checkpoint that has failed makes no room, and the next one would not either.
+    if (this.journal.freePages < 8 && this.failure === 0) {
       this.beginCheckpoint();
       await this.admission();
       return;
@@ -1372,10 +1385,9 @@ export class SegmentStore {
     if (this.failure !== 0) return;
     this.failure = result < 0 ? result : -EIO;
     this.onDamage('a flush or a write of the journal has failed: the device takes no more writes');
-    const stuck = [this.held, this.waitingForRoom, this.waitingForAge, this.waitingForSweep].flatMap((list) =>
-      list.splice(0),
-    );
+    const stuck = [this.held, this.waitingForAge, this.waitingForSweep].flatMap((list) => list.splice(0));
     for (const op of stuck) this.finish(op, this.failure);
+    for (const op of this.waitingForRoom.splice(0)) this.endWithoutRoom(op);
     for (const token of [...this.flushTokens.splice(0)]) this.completions.defer(token, this.failure);
     for (const callback of this.flushCallbacks.splice(0)) callback(this.failure);
     // There will be no room any more: who waits for it has to look again.
