@@ -6,7 +6,7 @@
  */
 
 import { StrakeError } from '../core/errors.js';
-import { COPY_BUFFERS, COPY_BYTES } from '../core/limits.js';
+import { BLOCK_BYTES, COPY_BUFFERS, COPY_BYTES } from '../core/limits.js';
 
 export interface CopyBuffer {
   readonly memory: number;
@@ -15,6 +15,25 @@ export interface CopyBuffer {
 
 /** Memory for the buffers, starting at a page. */
 export const COPY_SCRATCH_BYTES = COPY_BUFFERS * COPY_BYTES;
+
+/** A page of a buffer; what is lost of it is the buffer. */
+export class BufferPage implements CopyBuffer {
+  readonly memory: number;
+  private readonly buffer: CopyBuffer;
+
+  constructor(buffer: CopyBuffer, index: number) {
+    this.buffer = buffer;
+    this.memory = buffer.memory + index * BLOCK_BYTES;
+  }
+
+  get lost(): boolean {
+    return this.buffer.lost;
+  }
+
+  set lost(lost: boolean) {
+    this.buffer.lost = lost;
+  }
+}
 
 interface BufferWait {
   resolve(buffer: CopyBuffer): void;

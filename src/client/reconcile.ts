@@ -10,12 +10,12 @@
  */
 
 import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES, COPY_BYTES, RESYNC_DEPTH } from '../core/limits.js';
+import { BLOCK_BYTES, COPY_BYTES, RECONCILE_BLOCKS, RECONCILE_SEGMENTS } from '../core/limits.js';
 import { ENTRY_WORDS } from '../ports/segments.js';
 import type { Allocation } from './allocation.js';
 import { allZero, isPoison, isStored, isSuspect, isZero, noEntries, sameBlock, stampOf } from './block-entries.js';
 import type { VolumeParts } from './careful-read.js';
-import type { CopyBuffer } from './copy-buffers.js';
+import { BufferPage, type CopyBuffer } from './copy-buffers.js';
 import type { MemberSlot } from './membership.js';
 import { compareStamps, type Stamp } from './write-stamps.js';
 
@@ -49,7 +49,7 @@ export class Reconcile {
           await this.segment(group, stripe);
         }
       };
-      await Promise.all(Array.from({ length: RESYNC_DEPTH }, worker));
+      await Promise.all(Array.from({ length: RECONCILE_SEGMENTS }, worker));
     }
     await this.flush();
   }
@@ -69,14 +69,47 @@ export class Reconcile {
       return this.segment(group, stripe);
     }
     await this.parts.buffers.withBuffer(async (buffer) => {
-      const blocks = copies[0].slot.present.segmentBytes / BLOCK_BYTES;
-      for (let block = 0; block < blocks; block += 1) {
-        if (!copies.every((copy) => sameBlock(copies[0].entries, copy.entries, block))) {
-          await this.block(copies, stripe, block, buffer);
-        }
-      }
+      if (copies.length === 1) await this.acceptAll(copies[0], stripe, buffer);
+      await this.differing(copies, stripe, buffer);
       if (copies.length > 1) await this.contents(copies, stripe, buffer);
     });
+  }
+
+  /** Deals with all blocks whose entries are not the same everywhere, several at a time. */
+  private async differing(copies: readonly Copy[], stripe: number, buffer: CopyBuffer): Promise<void> {
+    const [{ entries }] = copies;
+    const blocks: number[] = [];
+    for (let block = entries.length / ENTRY_WORDS - 1; block >= 0; block -= 1) {
+      if (!copies.every((copy) => sameBlock(entries, copy.entries, block))) blocks.push(block);
+    }
+    const worker = async (_: unknown, index: number) => {
+      const page = new BufferPage(buffer, index);
+      for (let block = blocks.pop(); block !== undefined; block = blocks.pop()) {
+        await this.block(copies, stripe, block, page);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(RECONCILE_BLOCKS, blocks.length) }, worker));
+  }
+
+  /** A single copy in doubt is taken as it is, in one go; what cannot be read stays in doubt, and is dealt with singly. */
+  private async acceptAll({ slot, entries }: Copy, stripe: number, buffer: CopyBuffer): Promise<void> {
+    const { calls, counters } = this.parts;
+    const count = entries.length / ENTRY_WORDS;
+    const doubtful = [];
+    for (let block = 0; block < count; block += 1) {
+      if (isSuspect(entries, block) && !isPoison(entries, block) && !isZero(entries, block)) doubtful.push(block);
+    }
+    if (doubtful.length === 0) return;
+    const [first, last] = [doubtful[0], doubtful[doubtful.length - 1]];
+    const result = await calls.call(
+      (token) => slot.present.accept(stripe, first, last - first + 1, buffer.memory, token),
+      buffer,
+    );
+    if (buffer.lost) throw new StrakeError('IO', `device ${slot.present.deviceId} did not answer`);
+    if (result < 0) return;
+    counters.acceptedSuspects += doubtful.length;
+    counters.reconciledBlocks += doubtful.length;
+    entries.set(await slot.present.entries(stripe));
   }
 
   /**

@@ -104,6 +104,9 @@ export const COPY_BYTES = 1 << 20;
 /** Segments that a resync copies at the same time: without and with requests of clients in flight. */
 export const RESYNC_DEPTH = 3;
 export const RESYNC_DEPTH_BUSY = 1;
+/** Segments that are reconciled at the same time, each in a buffer, and blocks of each, each in a page of that. */
+export const RECONCILE_SEGMENTS = 8;
+export const RECONCILE_BLOCKS = 32;
 /** How long a job that yields to clients waits before it looks again. */
 export const RESYNC_YIELD_MS = 5;
 /** Operations in flight of one volume's control work: more than if every piece waited for slots on all its members. */

@@ -410,6 +410,9 @@ export class StorageNode {
         this.onEvent({ kind: event.kind, volume: name, text: `${job.kind} ${job.state} ${job.reason}`.trim() });
         break;
       }
+      case 'accepted':
+        // After a crash under load there are thousands; the status counts them.
+        break;
       default: {
         const text = `block ${event.block} of segment ${event.stripe} ${event.kind}`;
         this.onEvent({ kind: event.kind, volume: name, deviceId: event.deviceId, text });

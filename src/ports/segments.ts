@@ -98,6 +98,11 @@ export interface SegmentMember {
     flags: number,
     token: number,
   ): void;
+  /**
+   * Ends doubt about all suspect blocks of a range: takes the content that is there as it is, with the stamps that they
+   * have. It is read to `memory`, which takes the whole range. The caller keeps other operations away. Result: the bytes.
+   */
+  accept(stripe: number, block: number, blocks: number, memory: number, token: number): void;
   /** Makes durable what has ended on this device. A failure is final: the device is fenced. Result: 0. */
   flush(token: number): void;
 

@@ -50,6 +50,7 @@ import { encodeVolume, type Reference, type StoredVolume } from './pages.js';
 import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, type SlotTable } from './slot-table.js';
 import {
   OP_ACCEPT,
+  OP_ACCEPT_RANGE,
   OP_ALLOCATE,
   OP_ENTRIES,
   OP_POISON,
@@ -430,6 +431,16 @@ export class SegmentStore {
     this.modify(op);
   }
 
+  /** Takes the content of all suspect blocks of a range as it is, by way of `memory`. */
+  accept(volume: number, stripe: number, block: number, blocks: number, memory: number, token: number): void {
+    const op = this.begin(OP_ACCEPT_RANGE, volume, stripe, token);
+    if (op === null) return;
+    op.block = block;
+    op.blocks = blocks;
+    op.memory = memory;
+    this.modify(op);
+  }
+
   release(volume: number, stripe: number, token: number): void {
     const op = this.begin(OP_RELEASE, volume, stripe, token);
     if (op !== null) this.modify(op);
@@ -479,7 +490,7 @@ export class SegmentStore {
     }
     op.slot = this.slots.find(op.volume, op.stripe);
     if (op.slot < 0) {
-      this.finish(op, op.kind === OP_WRITE || op.kind === OP_ACCEPT || op.kind === OP_POISON ? -ENOENT : 0);
+      this.finish(op, op.kind === OP_ZERO || op.kind === OP_RELEASE ? 0 : -ENOENT);
       return;
     }
     this.busy[op.slot] += 1;
@@ -552,8 +563,16 @@ export class SegmentStore {
       this.haveTable(op);
     }
     // Not before: those that end at once would let others have the page while some still have to get it.
-    tables.unpin(page);
+    this.letGo(page);
     this.retryTables();
+  }
+
+  /** Unpins a page. That of a slot that has been given back goes with the last who looks at it. */
+  private letGo(page: number): void {
+    const { tables, slots } = this;
+    tables.unpin(page);
+    const slot = tables.slotAt(page);
+    if (slot >= 0 && slots.states[slot] === SLOT_FREE && !tables.pinned(page)) tables.forget(slot);
   }
 
   /** Nothing tells any more what the slot's blocks are: reading them is an error until they are written again. */
@@ -818,6 +837,7 @@ export class SegmentStore {
     switch (op.kind) {
       case OP_WRITE:
       case OP_ACCEPT:
+      case OP_ACCEPT_RANGE:
         this.startTransfer(op);
         break;
       case OP_ZERO:
@@ -891,6 +911,8 @@ export class SegmentStore {
     const bytes = op.blocks * BLOCK_BYTES;
     if (op.kind === OP_ACCEPT) {
       op.memory = this.freeAccepted.pop() as number;
+      this.device.read(op.memory, bytes, offset, token, checksums);
+    } else if (op.kind === OP_ACCEPT_RANGE) {
       this.device.read(op.memory, bytes, offset, token, checksums);
     } else if (op.source >= 0) {
       const { source } = op;
@@ -982,6 +1004,7 @@ export class SegmentStore {
     for (; op.next < op.blocks; op.next += 1) {
       const block = op.block + op.next;
       const word = tables.wordOf(op.page, block);
+      if (op.kind === OP_ACCEPT_RANGE && !isDoubtful(words[word + ENTRY_FLAGS])) continue;
       const later = op.kind === OP_WRITE && words[word + ENTRY_FLAGS] === BLOCK_VALID;
       // Not before the batch has room: nothing must be seen in memory that a checkpoint could not find in the journal.
       if (!later && journal.batch.sectorsLeft < 1) {
@@ -1033,6 +1056,7 @@ export class SegmentStore {
         words[word + ENTRY_CHECKSUM] = this.areaWords[op.area * TABLE_ENTRIES + op.next];
         words[word + ENTRY_FLAGS] = BLOCK_VALID;
     }
+    if (op.kind === OP_ACCEPT_RANGE) return;
     const { stamps } = op;
     const at = op.next * ENTRY_WORDS;
     words[word + ENTRY_STAMP_LOW] = stamps === null ? op.stampLow : stamps[at + ENTRY_STAMP_LOW];
@@ -1100,9 +1124,7 @@ export class SegmentStore {
     this.deactivate(slot);
     slots.free(slot);
     tables.setClean(page);
-    tables.unpin(page);
-    // A read that is still in flight keeps its page.
-    if (!tables.pinned(page)) tables.forget(slot);
+    this.letGo(page);
     op.page = -1;
     this.changedSlots.add(slot);
     this.limbo.set(slot, journal.batch.sequence);
@@ -1120,7 +1142,7 @@ export class SegmentStore {
   }
 
   private endRecords(op: StoreOp): void {
-    const bytes = op.kind === OP_WRITE ? op.blocks * BLOCK_BYTES : 0;
+    const bytes = op.kind === OP_WRITE || op.kind === OP_ACCEPT_RANGE ? op.blocks * BLOCK_BYTES : 0;
     if ((op.flags & SEGMENT_FUA) === 0) {
       this.finish(op, bytes);
       return;
@@ -1404,12 +1426,7 @@ export class SegmentStore {
     const { token, resultFlags } = op;
     // Other members write what the first one brings, also if that one fails.
     this.saveSource(op);
-    if (op.page >= 0) {
-      this.tables.unpin(op.page);
-      if (this.slots.states[this.tables.slotAt(op.page)] === SLOT_FREE && !this.tables.pinned(op.page)) {
-        this.tables.forget(this.tables.slotAt(op.page));
-      }
-    }
+    if (op.page >= 0) this.letGo(op.page);
     if (op.area >= 0) {
       this.freeAreas.push(op.area);
       // Memory that the device may still write to is not used again.
@@ -1473,6 +1490,11 @@ function memberOf(volume: StoredVolume, deviceId: string): number {
     if (position >= 0) return position;
   }
   return 0;
+}
+
+/** Whether a block's content is stored, and may be any of several versions. */
+function isDoubtful(flags: number): boolean {
+  return (flags & (BLOCK_VALID | BLOCK_SUSPECT | BLOCK_POISON)) === (BLOCK_VALID | BLOCK_SUSPECT);
 }
 
 function bitCount(value: number): number {

@@ -10,6 +10,8 @@ export const OP_ACCEPT = 4;
 export const OP_POISON = 5;
 export const OP_RELEASE = 6;
 export const OP_ENTRIES = 7;
+/** As `OP_ACCEPT`, for all suspect blocks of a range. */
+export const OP_ACCEPT_RANGE = 8;
 
 /** What an operation waits for. */
 export const WAIT_NOTHING = 0;

@@ -94,6 +94,10 @@ export class VolumeMember implements SegmentMember {
     this.store.zero(this.volume, stripe, block, blocks, release, stampLow, stampHigh, flags, token);
   }
 
+  accept(stripe: number, block: number, blocks: number, memory: number, token: number): void {
+    this.store.accept(this.volume, stripe, block, blocks, memory, token);
+  }
+
   flush(token: number): void {
     this.store.flush(token);
   }

@@ -24,7 +24,7 @@ import { crc32c } from '#strake/sim/crc32c.js';
 export const BLOCK = 4096;
 
 export interface PendingSegmentOperation {
-  readonly kind: 'read' | 'write' | 'zero' | 'allocate' | 'flush' | 'nop';
+  readonly kind: 'read' | 'write' | 'zero' | 'allocate' | 'flush' | 'accept' | 'nop';
   readonly member: ScriptedMember | null;
   readonly stripe: number;
   readonly block: number;
@@ -326,6 +326,20 @@ export class ScriptedMember implements SegmentMember {
 
   async entries(stripe: number): Promise<Uint32Array> {
     return this.segment(stripe).entries.slice();
+  }
+
+  accept(stripe: number, block: number, blocks: number, memory: number, token: number): void {
+    const { content, entries } = this.segment(stripe);
+    this.begin('accept', stripe, block, blocks, 0, token, () => {
+      this.world.bytes.set(content.subarray(block * BLOCK, (block + blocks) * BLOCK), memory);
+      for (let index = block; index < block + blocks; index += 1) {
+        const at = index * ENTRY_WORDS;
+        if ((entries[at + ENTRY_FLAGS] & (BLOCK_SUSPECT | BLOCK_POISON)) !== BLOCK_SUSPECT) continue;
+        entries[at + ENTRY_CHECKSUM] = checksum(content.subarray(index * BLOCK, (index + 1) * BLOCK));
+        entries[at + ENTRY_FLAGS] = BLOCK_VALID;
+      }
+      return blocks * BLOCK;
+    });
   }
 
   async settle(stripe: number, block: number, how: 'accept' | 'poison', low: number, high: number): Promise<void> {
