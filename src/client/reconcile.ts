@@ -44,24 +44,28 @@ export class Reconcile {
   async run(): Promise<void> {
     for (const group of this.parts.membership.groups) {
       const doubtful = doubtfulSegments(group.filter(({ readable }) => readable));
+      let failed = false;
       const worker = async () => {
-        for (let stripe = doubtful.pop(); stripe !== undefined; stripe = doubtful.pop()) {
-          await this.segment(group, stripe);
+        for (let stripe = doubtful.pop(); stripe !== undefined && !failed; stripe = doubtful.pop()) {
+          await this.segment(group, stripe).catch((error: unknown) => {
+            failed = true;
+            throw error;
+          });
         }
       };
-      await Promise.all(Array.from({ length: RECONCILE_SEGMENTS }, worker));
+      await allEnded(Array.from({ length: RECONCILE_SEGMENTS }, worker));
     }
     await this.flush();
   }
 
   private async segment(group: readonly MemberSlot[], stripe: number): Promise<void> {
     const slots = group.filter(({ readable }) => readable);
-    const copies = await Promise.all(
+    const copies = await allEnded(
       slots.map(async (slot): Promise<Copy> => ({ slot, entries: await entriesOf(slot, stripe) })),
     );
     const lacking = slots.filter(({ present }) => !present.has(stripe));
     if (lacking.length > 0 && copies.every(({ entries }) => allZero(entries))) {
-      await Promise.all(slots.map(({ present }) => (present.has(stripe) ? present.release(stripe) : undefined)));
+      await allEnded(slots.map(async ({ present }) => (present.has(stripe) ? present.release(stripe) : undefined)));
       return;
     }
     if (lacking.length > 0 && (await this.allocation.ensure(stripe)) < 0) {
@@ -88,7 +92,7 @@ export class Reconcile {
         await this.block(copies, stripe, block, page);
       }
     };
-    await Promise.all(Array.from({ length: Math.min(RECONCILE_BLOCKS, blocks.length) }, worker));
+    await allEnded(Array.from({ length: Math.min(RECONCILE_BLOCKS, blocks.length) }, worker));
   }
 
   /** A single copy in doubt is taken as it is, in one go; what cannot be read stays in doubt, and is dealt with singly. */
@@ -262,6 +266,15 @@ export class Reconcile {
       if (result < 0) await this.lose(slot, 'a flush failed');
     }
   }
+}
+
+/** Rejects as `Promise.all`, and only when all have ended: whoever gives up closes the members then. */
+async function allEnded<T>(work: readonly Promise<T>[]): Promise<T[]> {
+  const ends = await Promise.allSettled(work);
+  return ends.map((end) => {
+    if (end.status === 'rejected') throw end.reason;
+    return end.value;
+  });
 }
 
 function higher(one: Stamp, other: Stamp): Stamp {
