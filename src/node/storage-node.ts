@@ -208,6 +208,8 @@ export class StorageNode {
     const { store, checkpointer, superblock } = entry;
     this.stores.delete(superblock.deviceId);
     const result = store.failed ? 0 : await checkpointer.close();
+    // What ended later would go to whoever registers under the same number next.
+    await store.quiet();
     store.dispose();
     // Operations that were given up may still write to its memory.
     if (store.device.fence() !== FENCE_ALL) this.freeStorePlaces.push(entry.place);

@@ -11,6 +11,7 @@ export class ControlIo {
   private readonly token: number;
   private readonly pending: (((result: number) => void) | undefined)[] = [];
   private readonly freeTags: number[] = [];
+  private idleWaiters: (() => void)[] = [];
 
   constructor(completions: CompletionPort, device: Device) {
     this.completions = completions;
@@ -23,6 +24,21 @@ export class ControlIo {
     this.pending[tag] = undefined;
     this.freeTags.push(tag);
     resolve?.(result);
+    if (this.busy) return;
+    for (const waiter of this.idleWaiters.splice(0)) waiter();
+  }
+
+  /** Whether anything is in flight. */
+  get busy(): boolean {
+    return this.freeTags.length < this.pending.length;
+  }
+
+  /** Resolves when nothing is in flight. */
+  idle(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.busy) this.idleWaiters.push(resolve);
+      else resolve();
+    });
   }
 
   private start(begin: (token: number) => void): Promise<number> {

@@ -79,6 +79,7 @@ export class JournalWriter {
   private completedNote: number;
   private inFlightNote = 0;
   private syncNote = 0;
+  private idleWaiters: (() => void)[] = [];
   private readonly batchEnd = () => this.submit();
 
   constructor(
@@ -112,6 +113,7 @@ export class JournalWriter {
         if (tag === TAG_WRITE) this.endWrite(result);
         else if (tag === TAG_SYNC) this.endSync(result);
         else this.kicked = false;
+        this.noteIdle();
       },
     });
     completions.onBatchEnd(this.batchEnd);
@@ -265,8 +267,22 @@ export class JournalWriter {
     this.usedPages = 0;
   }
 
-  get idle(): boolean {
-    return this.inFlight === null && !this.kicked && !this.syncing && this.filling.records === 0 && !this.forced;
+  /** Whether the device still has something to do for it. */
+  get busy(): boolean {
+    return this.inFlight !== null || this.syncing || this.kicked;
+  }
+
+  /** Resolves when it has not. */
+  idle(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.busy) this.idleWaiters.push(resolve);
+      else resolve();
+    });
+  }
+
+  private noteIdle(): void {
+    if (this.busy) return;
+    for (const waiter of this.idleWaiters.splice(0)) waiter();
   }
 
   /** Gives up the handler; nothing may be in flight. */

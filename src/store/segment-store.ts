@@ -227,6 +227,7 @@ export class SegmentStore {
   /** Whether the caller of an operation is still on the stack, so that its end has to wait. */
   private entered = 0;
   private failure = 0;
+  private closing = false;
   private closed = false;
 
   constructor(ports: StorePorts, start: StoreStart) {
@@ -799,6 +800,7 @@ export class SegmentStore {
   /** Frees the slots whose records are durable for use, after telling the device that their content is not needed. */
   private sweepLimbo(): void {
     const { durableSequence } = this.journal;
+    if (this.closing) return;
     for (const [slot, sequence] of this.limbo) {
       if (sequence < 0 || sequence > durableSequence) continue;
       if (!this.device.geometry.discard || this.failure !== 0) {
@@ -1469,6 +1471,15 @@ export class SegmentStore {
   /** Whether modifications have been refused since a failure. */
   get failed(): boolean {
     return this.failure !== 0;
+  }
+
+  /** Waits for what the store does of itself, and begins no more of it. @internal */
+  async quiet(): Promise<void> {
+    this.closing = true;
+    while (this.io.busy || this.journal.busy) {
+      await this.io.idle();
+      await this.journal.idle();
+    }
   }
 
   /** Gives up the handlers and the device; nothing may be in flight. @internal */
