@@ -40,6 +40,8 @@ export function nodeMemoryBytes(storesMax: number): number {
 }
 
 const VOLUME_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
+/** By how much the version of a map grows when a volume is started without devices that may know newer ones. */
+const FORK_VERSIONS = 2 ** 20;
 /** Segments that are given back at the same time when a volume is deleted. */
 const RELEASES = 256;
 
@@ -269,7 +271,10 @@ export class StorageNode {
 
   /** The map with which a volume starts: a new generation, and nobody in-sync who may have missed something. */
   private startingMap({ stored, started }: NodeVolume): StoredVolume {
-    let record: VolumeRecord = { ...stored, generation: stored.generation + 1, mapVersion: stored.mapVersion + 1 };
+    const lost = stored.groups.flat().some(({ deviceId, state }) => state === 'in-sync' && !this.stores.has(deviceId));
+    // What somebody has given up may have gone further than the map that is known, and must not win when it comes back.
+    const mapVersion = stored.mapVersion + (lost ? FORK_VERSIONS : 1);
+    let record: VolumeRecord = { ...stored, generation: stored.generation + 1, mapVersion };
     stored.groups.forEach((group, at) => {
       const version = this.effectiveVersion(stored, group);
       group.forEach((member, position) => {

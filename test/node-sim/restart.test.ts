@@ -116,4 +116,29 @@ check('a volume that was deleted meanwhile is not brought back by a device that 
   assert.is(again.node.volumes.size, 0);
 });
 
+check('a device that was given up as lost does not win when it comes back', [], async () => {
+  const { disks, sim } = await mirror();
+  const [first, second] = disks;
+  for (let turn = 0; turn < 2; turn += 1) assert.is(await sim.write(0, 0, 1), 4096);
+  // It fails before anything gets there, so it does not even learn that it is taken out.
+  const failed = second.clone();
+  failed.kill(randomOf(1));
+  second.vanished = true;
+  assert.is(await sim.write(0, 0, 2), 4096);
+  for (let size = 65; size < 75; size += 1) await sim.settle(sim.node.grow(VOLUME_NAME, size * SLOT));
+  first.kill(randomOf(1));
+
+  const alone = new SimNode(2);
+  await alone.open(failed);
+  await alone.assemble([deviceIdOf(0)]);
+  assert.is(await alone.write(0, 0, 3), 4096);
+  await alone.settle(alone.node.close());
+
+  const again = new SimNode(3);
+  for (const disk of [first, failed]) await again.open(disk);
+  await again.assemble();
+  await again.jobsEnded();
+  for (let turn = 0; turn < 4; turn += 1) assert.is(await again.read(0, 0), 3);
+});
+
 run();
