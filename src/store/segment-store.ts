@@ -966,7 +966,9 @@ export class SegmentStore {
     const { words } = this.tables;
     let filled = false;
     for (let block = op.block; block < op.block + op.blocks; block += 1) {
-      if ((words[this.tables.wordOf(op.page, block) + ENTRY_FLAGS] & BLOCK_VALID) !== 0) continue;
+      // One that came to be written meanwhile, outside of what was read, counts as it was at the beginning.
+      const read = block >= op.from && block < op.to;
+      if (read && (words[this.tables.wordOf(op.page, block) + ENTRY_FLAGS] & BLOCK_VALID) !== 0) continue;
       this.memory.fill(op.memory + (block - op.block) * BLOCK_BYTES, BLOCK_BYTES, 0);
       filled = true;
     }

@@ -35,4 +35,24 @@ check('operations that wait for one table all get that table, however many other
   }
 });
 
+check(
+  'a read beside a first write returns zeroes or what is written, and nothing that lay in its memory',
+  [],
+  async () => {
+    for (let seed = 1; seed <= 40; seed += 1) {
+      const store = new SimStore(diskOf(16), seed);
+      await store.format();
+      await store.open();
+      assert.is(await store.settle(store.allocate(0)), 0);
+      for (const block of [0, 4]) assert.is(await store.settle(store.write(0, block, 2, 7)), 8192);
+      const reading = store.readBytes(0, 1, 2);
+      const [found] = await store.settle(Promise.all([reading, store.write(0, 2, 1, 9)]));
+      if (typeof found === 'number') throw new Error(`seed ${seed}: ${found}`);
+      const { 0: first, 1024: second } = new Uint32Array(found.buffer, found.byteOffset, found.length / 4);
+      assert.is(first, 7);
+      assert.ok([0, 9].includes(second), `seed ${seed}: ${second}`);
+    }
+  },
+);
+
 run();
