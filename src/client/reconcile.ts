@@ -269,7 +269,7 @@ export class Reconcile {
 }
 
 /** Rejects as `Promise.all`, and only when all have ended: whoever gives up closes the members then. */
-async function allEnded<T>(work: readonly Promise<T>[]): Promise<T[]> {
+export async function allEnded<T>(work: readonly Promise<T>[]): Promise<T[]> {
   const ends = await Promise.allSettled(work);
   return ends.map((end) => {
     if (end.status === 'rejected') throw end.reason;

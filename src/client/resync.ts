@@ -22,7 +22,7 @@ import type { VolumeParts } from './careful-read.js';
 import type { CopyBuffer } from './copy-buffers.js';
 import type { Job } from './job.js';
 import type { MemberSlot } from './membership.js';
-import { entriesOf } from './reconcile.js';
+import { allEnded, entriesOf } from './reconcile.js';
 import { isBefore, type MemberRecord, memberInSync, memberSyncing } from './volume-record.js';
 import { compareStamps } from './write-stamps.js';
 
@@ -94,7 +94,7 @@ export class Resync {
     if (allocated < 0) throw new StrakeError('NO_SPACE', `device ${present.deviceId} has no space for a segment`);
     if (!present.has(stripe)) throw new StrakeError('IO', `device ${present.deviceId}: no slot could be allocated`);
     await job.pace(blocks * 16);
-    const [from, to] = await Promise.all([entriesOf(this.source(), stripe), entriesOf(this.slot, stripe)]);
+    const [from, to] = await allEnded([entriesOf(this.source(), stripe), entriesOf(this.slot, stripe)]);
     let block = 0;
     while (block < blocks) {
       let end = block;
@@ -113,7 +113,7 @@ export class Resync {
   /** Copies what differs of a run that is held; what was seen before it was held may be out of date. */
   private async copyRun(job: Job, stripe: number, first: number, count: number, buffer: CopyBuffer): Promise<void> {
     const source = this.source();
-    const [from, to] = await Promise.all([entriesOf(source, stripe), entriesOf(this.slot, stripe)]);
+    const [from, to] = await allEnded([entriesOf(source, stripe), entriesOf(this.slot, stripe)]);
     const differ: number[] = [];
     for (let block = first; block < first + count; block += 1) if (!sameBlock(from, to, block)) differ.push(block);
     const lost = new Set<number>();

@@ -402,7 +402,8 @@ export class StorageNode {
     const { name } = volume.stored;
     switch (event.kind) {
       case 'member-in-sync':
-        volume.members.find(({ deviceId }) => deviceId === event.deviceId)?.reconciled();
+        // The last one: earlier ones belong to earlier openings of the device.
+        volume.members.findLast(({ deviceId }) => deviceId === event.deviceId)?.reconciled();
         this.onEvent({ kind: event.kind, volume: name, deviceId: event.deviceId, text: 'is in sync' });
         break;
       case 'member-offline':
