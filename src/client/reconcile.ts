@@ -60,9 +60,16 @@ export class Reconcile {
 
   private async segment(group: readonly MemberSlot[], stripe: number): Promise<void> {
     const slots = group.filter(({ readable }) => readable);
-    const copies = await allEnded(
-      slots.map(async (slot): Promise<Copy> => ({ slot, entries: await entriesOf(slot, stripe) })),
-    );
+    const read = await Promise.allSettled(slots.map((slot) => entriesOf(slot, stripe)));
+    const bad = slots.filter((_, index) => read[index].status === 'rejected');
+    if (bad.length > 0) {
+      for (const slot of bad) await this.lose(slot, `the table of segment ${stripe} cannot be read`);
+      return this.segment(group, stripe);
+    }
+    const copies = slots.map((slot, index): Copy => {
+      const { value } = read[index] as PromiseFulfilledResult<Uint32Array>;
+      return { slot, entries: value };
+    });
     const lacking = slots.filter(({ present }) => !present.has(stripe));
     if (lacking.length > 0 && copies.every(({ entries }) => allZero(entries))) {
       await allEnded(slots.map(async ({ present }) => (present.has(stripe) ? present.release(stripe) : undefined)));

@@ -474,7 +474,14 @@ export class StorageNode {
       checkRecord(stored);
       await this.store(stored);
       const volume = new NodeVolume(stored);
-      await this.start(volume);
+      try {
+        await this.start(volume);
+      } catch (error) {
+        // Nobody has heard of it: a second one of this name must not meet it.
+        const gone = { ...volume.stored, mapVersion: volume.stored.mapVersion + 1, deleted: true };
+        await this.store(gone).catch(() => {});
+        throw error;
+      }
       this.volumes.set(spec.name, volume);
       return volume;
     });

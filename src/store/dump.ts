@@ -18,7 +18,7 @@ import {
   type Problem,
   type StoreImage,
 } from './image.js';
-import { type FoundBatch, JournalReader, readRecords } from './journal.js';
+import { type FoundBatch, JournalReader, RECORD_FLAG_FIRST, readRecords } from './journal.js';
 import { decodeRoot, type Reference } from './pages.js';
 import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE } from './slot-table.js';
 import { decodeSuperblock, type Superblock, SuperblockProblem } from './superblock.js';
@@ -147,7 +147,7 @@ async function dumpTable(
       stampLow: words[ENTRY_STAMP_LOW],
       stampHigh: words[ENTRY_STAMP_HIGH],
       // The batch whose record made it valid for the first time; 0 if the journal has none.
-      firstIn: table.firstIn[block],
+      firstIn: Math.abs(table.firstIn[block]),
     });
   }
   return { ...dumpSlot(image, slot), inDoubt: inDoubt(image, slot), damaged: table.damaged, blocks };
@@ -156,7 +156,8 @@ async function dumpTable(
 function dumpRecords(batch: FoundBatch): PlainObject {
   const records: PlainObject[] = [];
   const count = readRecords(batch, {
-    block: (slot, block, words, first) => records.push({ type: 'block', slot, block, first, words: [...words] }),
+    block: (slot, block, words, flags) =>
+      records.push({ type: 'block', slot, block, first: (flags & RECORD_FLAG_FIRST) !== 0, words: [...words] }),
     allocate: (slot, volume, member, stripe) => records.push({ type: 'allocate', slot, volume, member, stripe }),
     free: (slot) => records.push({ type: 'free', slot }),
     intent: (slot) => records.push({ type: 'intent', slot }),

@@ -17,7 +17,14 @@ import {
   TABLE_ENTRIES,
   VOLUMES_MAX,
 } from './format.js';
-import { type FoundBatch, type JournalEnd, JournalReader, readRecords } from './journal.js';
+import {
+  type FoundBatch,
+  type JournalEnd,
+  JournalReader,
+  RECORD_FLAG_FIRST,
+  RECORD_FLAG_POISON,
+  readRecords,
+} from './journal.js';
 import {
   absent,
   decodeDirectory,
@@ -460,7 +467,7 @@ class ImageLoader {
     for (const slot of needed)
       if (slot < this.layout.slots && !this.image.tables.has(slot)) await this.fetchTable(slot);
     readRecords(batch, {
-      block: (slot, block, words, first) => this.applyBlock(batch, slot, block, words, first),
+      block: (slot, block, words, flags) => this.applyBlock(batch, slot, block, words, flags),
       allocate: (slot, volumeId, member, stripe) => this.applyAllocate(batch, slot, volumeId, member, stripe),
       free: (slot) => this.applyFree(batch, slot),
       intent: (slot) => {
@@ -498,7 +505,7 @@ class ImageLoader {
     return false;
   }
 
-  private applyBlock(batch: FoundBatch, slot: number, block: number, words: Uint32Array, first: boolean): void {
+  private applyBlock(batch: FoundBatch, slot: number, block: number, words: Uint32Array, flags: number): void {
     if (!this.usable(batch, slot)) return;
     const table = this.image.tables.get(slot);
     if (table === undefined || block >= slotBlocks(this.layout)) {
@@ -506,7 +513,8 @@ class ImageLoader {
       return;
     }
     table.words.set(words, block * ENTRY_WORDS);
-    table.firstIn[block] = first ? batch.sequence : BLOCK_FIRST_NONE;
+    const sequence = (flags & RECORD_FLAG_POISON) !== 0 ? -batch.sequence : batch.sequence;
+    table.firstIn[block] = (flags & RECORD_FLAG_FIRST) !== 0 ? sequence : BLOCK_FIRST_NONE;
     this.image.changedSlots.add(slot);
   }
 

@@ -46,6 +46,8 @@ export const RECORD_VOLUME = 6;
 
 /** The block had no content before: it is valid only if its content matches, until a flush has covered it. */
 export const RECORD_FLAG_FIRST = 1;
+/** With the former: the block was poison before, and stays so if its content does not match. */
+export const RECORD_FLAG_POISON = 2;
 
 export const BLOCK_RECORD_BYTES = 24;
 export const ALLOCATE_RECORD_BYTES = 56;
@@ -111,12 +113,12 @@ export class Batch {
     return at;
   }
 
-  addBlock(slot: number, block: number, words: Uint32Array, word: number, first: boolean): boolean {
+  addBlock(slot: number, block: number, words: Uint32Array, word: number, flags: number): boolean {
     const at = this.reserve(BLOCK_RECORD_BYTES);
     if (at < 0) return false;
     const { view } = this;
     view.setUint8(at, RECORD_BLOCK);
-    view.setUint8(at + 1, first ? RECORD_FLAG_FIRST : 0);
+    view.setUint8(at + 1, flags);
     view.setUint16(at + 2, block, true);
     view.setUint32(at + 4, slot, true);
     for (let index = 0; index < 4; index += 1) view.setUint32(at + 8 + 4 * index, words[word + index], true);
@@ -349,7 +351,8 @@ export class JournalReader {
 
 /** What replaying meets in a batch. Slots and blocks are as they were written: the receiver checks them. */
 export interface RecordHandler {
-  block(slot: number, block: number, words: Uint32Array, first: boolean): void;
+  /** `flags`: `RECORD_FLAG_*`. */
+  block(slot: number, block: number, words: Uint32Array, flags: number): void;
   allocate(slot: number, volumeId: string, member: number, stripe: number): void;
   free(slot: number): void;
   intent(slot: number): void;
@@ -373,7 +376,7 @@ export function readRecords(batch: FoundBatch, handler: RecordHandler): number {
       switch (type) {
         case RECORD_BLOCK: {
           for (let index = 0; index < 4; index += 1) words[index] = view.getUint32(at + 8 + 4 * index, true);
-          handler.block(slot, view.getUint16(at + 2, true), words, (view.getUint8(at + 1) & RECORD_FLAG_FIRST) !== 0);
+          handler.block(slot, view.getUint16(at + 2, true), words, view.getUint8(at + 1));
           at += BLOCK_RECORD_BYTES;
           break;
         }

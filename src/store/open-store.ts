@@ -411,7 +411,7 @@ class Recovery {
    * happened. Nor may its content be accepted later, unseen: it may be another volume's.
    */
   private unreadable({ words, firstIn }: TableImage, block: number): void {
-    const young = firstIn[block] > this.image.durableSequence;
+    const young = Math.abs(firstIn[block]) > this.image.durableSequence;
     words[block * ENTRY_WORDS + ENTRY_FLAGS] = young ? BLOCK_POISON : BLOCK_VALID | BLOCK_SUSPECT;
     if (young) words[block * ENTRY_WORDS + ENTRY_CHECKSUM] = 0;
     else this.suspectBlocks += 1;
@@ -421,9 +421,10 @@ class Recovery {
   private mismatch(words: Uint32Array, firstIn: Float64Array, block: number): void {
     const word = block * ENTRY_WORDS;
     this.changed = true;
-    if (firstIn[block] > this.image.durableSequence) {
+    if (Math.abs(firstIn[block]) > this.image.durableSequence) {
       // Its first write was under way, and nobody was promised that it stays.
       words.fill(0, word, word + ENTRY_WORDS);
+      if (firstIn[block] < 0) words[word + ENTRY_FLAGS] = BLOCK_POISON;
       this.droppedBlocks += 1;
     } else {
       words[word + ENTRY_FLAGS] |= BLOCK_SUSPECT;

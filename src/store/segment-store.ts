@@ -44,7 +44,14 @@ import {
 } from '../ports/segments.js';
 import { ControlIo } from './control-io.js';
 import { ACTIVE_SLOTS_MAX, PAGE_BYTES, pageOffset, SLOT_FREE, SLOT_USED, slotBlocks, TABLE_ENTRIES } from './format.js';
-import { PAGE_BLOCK_RECORDS, RECORD_FREE, RECORD_INTENT, VOLUME_CHUNK_BYTES } from './journal.js';
+import {
+  PAGE_BLOCK_RECORDS,
+  RECORD_FLAG_FIRST,
+  RECORD_FLAG_POISON,
+  RECORD_FREE,
+  RECORD_INTENT,
+  VOLUME_CHUNK_BYTES,
+} from './journal.js';
 import { JOURNAL_WRITER_BYTES, type JournalPosition, JournalWriter } from './journal-writer.js';
 import { encodeVolume, type Reference, type StoredVolume } from './pages.js';
 import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, type SlotTable } from './slot-table.js';
@@ -1016,13 +1023,14 @@ export class SegmentStore {
         this.waitForRoom(op);
         return;
       }
-      const first = op.kind === OP_WRITE && (words[word + ENTRY_FLAGS] & (BLOCK_VALID | BLOCK_POISON)) === 0;
+      const first = op.kind === OP_WRITE && (words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0;
+      const poison = (words[word + ENTRY_FLAGS] & BLOCK_POISON) !== 0 ? RECORD_FLAG_POISON : 0;
       this.setEntry(op, word);
       if (later) {
         this.addPending(op.slot, op.page, block);
         continue;
       }
-      journal.batch.addBlock(op.slot, block, words, word, first);
+      journal.batch.addBlock(op.slot, block, words, word, first ? RECORD_FLAG_FIRST | poison : 0);
       if (first) {
         addToSet(tables.young, op.page, block);
         this.youngSequence.set(op.slot, journal.batch.sequence);
@@ -1282,7 +1290,7 @@ export class SegmentStore {
       while (tables.pending[at] !== 0) {
         const bit = 31 - Math.clz32(tables.pending[at] & -tables.pending[at]);
         const block = word * 32 + bit;
-        if (!journal.batch.addBlock(slot, block, tables.words, tables.wordOf(page, block), false)) return false;
+        if (!journal.batch.addBlock(slot, block, tables.words, tables.wordOf(page, block), 0)) return false;
         tables.pending[at] &= ~(1 << bit);
         this.pendingBlocks -= 1;
       }

@@ -268,7 +268,7 @@ check('a batch of the journal', () => {
   const batch = new Batch(bytes, 0);
   batch.begin(0x0102_0304_05);
   batch.addAllocate(6, VOLUME, 1, 2 ** 32 + 5);
-  batch.addBlock(6, 3, Uint32Array.of(0, 0x11223344, 1, 0x55, 0x66), 1, true);
+  batch.addBlock(6, 3, Uint32Array.of(0, 0x11223344, 1, 0x55, 0x66), 1, 1);
   batch.addSlot(3, 7);
   batch.addSlot(4, 8);
   batch.addStamp(6, 3, 4);

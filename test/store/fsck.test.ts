@@ -204,7 +204,7 @@ check('records that contradict the tree', async () => {
   const cases: readonly (readonly [(store: SimStore) => void, RegExp])[] = [
     [({ opened }) => opened.store.journal.batch.addSlot(3, 9), /a record names slot 9, which is free/],
     [({ opened }) => opened.store.journal.batch.addSlot(4, 1000), /slot 1000, which is free or does not exist/],
-    [({ opened }) => opened.store.journal.batch.addBlock(0, 16, words, 0, false), /block 16 of slot 0/],
+    [({ opened }) => opened.store.journal.batch.addBlock(0, 16, words, 0, 0), /block 16 of slot 0/],
     [({ opened }) => opened.store.journal.batch.addAllocate(9, 'a'.repeat(32), 0, 0), /cannot have been given slot 9/],
     [({ opened }) => opened.store.journal.batch.addAllocate(9, 'e'.repeat(32), 0, 77), /cannot have been given slot 9/],
     [

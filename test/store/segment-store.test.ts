@@ -1,6 +1,7 @@
 /** What a segment store does at its own bounds, when nothing fails. */
 
 import * as assert from 'uvu/assert';
+import { pageOffset } from '#strake/store/format.js';
 import { check, run } from '../support/check.js';
 import { diskOf, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';
 
@@ -56,6 +57,44 @@ check('a device that is closed while a checkpoint runs has them one after the ot
   assert.is((await store.open()).slotsInDoubt, 0);
   await expectAll(store, 2);
   await store.close();
+});
+
+check('a write to a block that is poison shows nothing of the slot before a flush has covered it', [], async () => {
+  const disk = diskOf(1);
+  let store = new SimStore(disk, 5);
+  await store.format();
+  await store.open();
+  const { slots } = store.opened.store.superblock.layout;
+  // All slots hold what later must not show.
+  for (let stripe = 0; stripe < slots; stripe += 1) {
+    assert.is(await store.settle(store.allocate(stripe)), 0);
+    await store.settle(store.write(stripe, 0, SLOT_BLOCKS, 666));
+    await store.settle(store.flush());
+    await store.settle(store.member.release(stripe));
+  }
+  await store.settle(store.flush());
+  assert.is(await store.settle(store.allocate(100)), 0);
+  await store.settle(store.write(100, 0, 1, 7));
+  const slot = store.opened.store.slots.find(0, 100);
+  await store.close();
+  const { layout } = store.opened.store.superblock;
+  for (const place of [0, 1]) disk.flipBit(pageOffset(layout.blockTableOffset, slot, place) + 100, 1);
+  store = new SimStore(disk, 6);
+  await store.open();
+  assert.is(await store.settle(store.read(100, 3)), -61);
+  assert.is(await store.settle(store.write(100, 3, 1, 9)), 4096);
+  let images = 0;
+  for (const image of disk.crashImages({ limit: 60 })) {
+    const after = new SimStore(image, 7);
+    await after.open();
+    const values = await after.settle(after.read(100, 3));
+    assert.ok(
+      values === -61 || (values as number[]).every((value) => value === 9),
+      `${image.origin}: ${String(values)}`,
+    );
+    images += 1;
+  }
+  assert.ok(images > 10);
 });
 
 run();
