@@ -42,8 +42,10 @@ import {
   ENTRY_WORDS,
   SEGMENT_FUA,
 } from '../ports/segments.js';
+import { ActivityLog } from './activity-log.js';
 import { ControlIo } from './control-io.js';
 import { ACTIVE_SLOTS_MAX, PAGE_BYTES, pageOffset, SLOT_FREE, SLOT_USED, slotBlocks, TABLE_ENTRIES } from './format.js';
+import { FreedSlots } from './freed-slots.js';
 import {
   PAGE_BLOCK_RECORDS,
   RECORD_FLAG_FIRST,
@@ -85,10 +87,6 @@ const ACCEPTED_MAX = 64;
 const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
 /** Slots that enter the activity log together. */
 const INTENT_SLOTS = 16;
-/** Share of the activity log in use from which on a checkpoint makes room in it. */
-const CROWDED_SHARE = 7 / 8;
-/** Discards of slots in flight. */
-const DISCARDS_MAX = 16;
 /** Blocks written between two flushes up to which their entries are journaled before the second is asked for. */
 const EAGER_BLOCKS_MAX = 16;
 /** Memory for opening, checkpoints and scrubbing. */
@@ -175,7 +173,6 @@ export class SegmentStore {
   readonly start: StoreStart;
   private readonly completions: CompletionPort;
   private readonly blocks: number;
-  private readonly activeMax: number;
   private readonly areaStart: number;
   private readonly areaWords: Uint32Array;
   private readonly controlStart: number;
@@ -191,20 +188,12 @@ export class SegmentStore {
   private modifying = 0;
   private reservedBlocks = 0;
   private running = 0;
-  /** The activity log: time of last use by slot, 0 for those not in it. */
-  private readonly lastUse: Float64Array;
-  private activeSlots: number[] = [];
-  /** Slots that are about to enter it, with the modifications in progress that want that; and allocations. */
-  private readonly claims = new Map<number, number>();
-  private allocating = 0;
-  private useClock = 1;
+  private readonly log: ActivityLog;
   private readonly intents = new Map<number, StoreOp[]>();
   private readonly allocations = new Map<number, StoreOp[]>();
   /** Slots that enter the activity log together with one that is about to be written to, by that one. */
   private readonly neighbours = new Map<number, number[]>();
-  private neighbourSlots = 0;
-  /** Slots given back, with the batch that says so; -1 once they are being discarded. */
-  private readonly limbo = new Map<number, number>();
+  private readonly freed: FreedSlots;
   /** Slots with entries that the journal does not have, and how many entries those are. */
   private pendingSlots = new Set<number>();
   private pendingBlocks = 0;
@@ -234,7 +223,6 @@ export class SegmentStore {
   /** Whether the caller of an operation is still on the stack, so that its end has to wait. */
   private entered = 0;
   private failure = 0;
-  private closing = false;
   private closed = false;
 
   constructor(ports: StorePorts, start: StoreStart) {
@@ -250,8 +238,12 @@ export class SegmentStore {
     this.volumes = start.volumes;
     this.blocks = slotBlocks(layout);
     this.io = new ControlIo(completions, device);
+    this.freed = new FreedSlots({
+      discard: device.geometry.discard ? (slot) => this.discardSlot(slot) : null,
+      onFree: () => this.resumeAllocations(),
+    });
     const { activeSlots, tablePages } = ports.bounds ?? { activeSlots: ACTIVE_SLOTS_MAX, tablePages: TABLE_PAGES };
-    this.activeMax = activeSlots;
+    this.log = new ActivityLog(layout.slots, activeSlots);
     const pages = Math.min(tablePages, layout.slots);
     this.tables = new TableCache(memory, memoryStart, pages, layout.slots);
     const journalStart = memoryStart + TableCache.memoryBytes(TABLE_PAGES);
@@ -266,7 +258,6 @@ export class SegmentStore {
     const acceptedStart = this.controlStart + CONTROL_PIECES * CONTROL_PIECE_BYTES;
     for (let page = 0; page < ACCEPTED_MAX; page += 1) this.freeAccepted.push(acceptedStart + page * BLOCK_BYTES);
     this.busy = new Uint16Array(layout.slots);
-    this.lastUse = new Float64Array(layout.slots);
     this.dataToken = completions.register({ complete: (tag, result, flags) => this.endData(tag, result, flags) });
     this.tableToken = completions.register({ complete: (tag, result, flags) => this.endLoad(tag, result, flags) });
   }
@@ -294,7 +285,7 @@ export class SegmentStore {
 
   /** Slots that may be written to without another intent. @internal */
   get active(): readonly number[] {
-    return this.activeSlots;
+    return this.log.active;
   }
 
   // ---------------------------------------------------------------- beginnings
@@ -477,9 +468,9 @@ export class SegmentStore {
   }
 
   private mustCheckpoint(op: StoreOp): boolean {
-    if (this.slotsInUse >= this.activeMax) {
+    if (this.log.inUse >= this.log.max) {
       const slot = this.slots.find(op.volume, op.stripe);
-      if (slot < 0 || (this.lastUse[slot] === 0 && !this.claims.has(slot))) return true;
+      if (slot < 0 || !this.log.covers(slot)) return true;
     }
     const records = this.pendingBlocks + this.reservedBlocks + op.blocks;
     const pages = Math.ceil(records / PAGE_BLOCK_RECORDS) + Math.min(this.modifying, AREAS) + 4;
@@ -492,7 +483,7 @@ export class SegmentStore {
     this.modifying += 1;
     this.reservedBlocks += op.blocks;
     if (op.kind === OP_ALLOCATE) {
-      this.allocating += 1;
+      this.log.expected += 1;
       this.beginAllocation(op);
       return;
     }
@@ -502,7 +493,7 @@ export class SegmentStore {
       return;
     }
     this.busy[op.slot] += 1;
-    if (this.lastUse[op.slot] === 0) this.claims.set(op.slot, (this.claims.get(op.slot) ?? 0) + 1);
+    this.log.claim(op.slot);
     this.withTable(op);
   }
 
@@ -625,8 +616,8 @@ export class SegmentStore {
       if (!this.aging) this.age();
       return;
     }
-    if (this.lastUse[op.slot] > 0) {
-      this.lastUse[op.slot] = this.useClock++;
+    if (this.log.has(op.slot)) {
+      this.log.touch(op.slot);
       this.haveIntent(op);
     } else {
       this.beginIntent(op);
@@ -702,11 +693,11 @@ export class SegmentStore {
   private addNeighbours(slot: number): void {
     const { slots, journal } = this;
     const first = slot - (slot % INTENT_SLOTS);
-    let room = Math.floor((this.activeMax - this.slotsInUse) / 2);
+    let room = Math.floor((this.log.max - this.log.inUse) / 2);
     const added: number[] = [];
     for (let other = first; other < Math.min(first + INTENT_SLOTS, slots.slots) && room > 0; other += 1) {
-      const idle = slots.states[other] === SLOT_USED && this.lastUse[other] === 0;
-      if (!idle || this.intents.has(other) || this.allocations.has(other) || this.claims.has(other)) continue;
+      const idle = slots.states[other] === SLOT_USED && !this.log.covers(other);
+      if (!idle || this.intents.has(other) || this.allocations.has(other)) continue;
       if (!journal.batch.addSlot(RECORD_INTENT, other)) break;
       this.intents.set(other, []);
       added.push(other);
@@ -714,18 +705,7 @@ export class SegmentStore {
     }
     if (added.length === 0) return;
     this.neighbours.set(slot, added);
-    this.neighbourSlots += added.length;
-  }
-
-  /** Slots in the activity log, and those that are about to enter it. */
-  private get slotsInUse(): number {
-    return this.activeSlots.length + this.claims.size + this.allocating + this.neighbourSlots;
-  }
-
-  private activate(slot: number): void {
-    if (this.lastUse[slot] === 0) this.activeSlots.push(slot);
-    this.lastUse[slot] = this.useClock++;
-    this.claims.delete(slot);
+    this.log.expected += added.length;
   }
 
   private endIntent(op: StoreOp, result: number): void {
@@ -734,14 +714,14 @@ export class SegmentStore {
     const list = allocated ? this.allocations : this.intents;
     const waiting = list.get(slot) ?? [];
     list.delete(slot);
-    if (result === 0) this.activate(slot);
+    if (result === 0) this.log.add(slot);
     const neighbours = this.neighbours.get(slot) ?? [];
     this.neighbours.delete(slot);
-    this.neighbourSlots -= neighbours.length;
+    this.log.expected -= neighbours.length;
     for (const neighbour of neighbours) {
       waiting.push(...(this.intents.get(neighbour) ?? []));
       this.intents.delete(neighbour);
-      if (result === 0) this.activate(neighbour);
+      if (result === 0) this.log.add(neighbour);
     }
     for (const other of waiting) {
       if (result < 0 || allocated) this.finish(other, result);
@@ -761,11 +741,11 @@ export class SegmentStore {
     const volume = this.volumes[op.volume];
     if (volume === undefined) throw new Error('an allocation for a volume that is not here');
     // A page that a read still holds shows its old owner's entries.
-    if (slots.freeSlots === this.limbo.size) {
+    if (slots.freeSlots === this.freed.size) {
       this.waitForSpace(op);
       return;
     }
-    const slot = slots.findFree((free) => !this.limbo.has(free) && tables.find(free) < 0);
+    const slot = slots.findFree((free) => !this.freed.has(free) && tables.find(free) < 0);
     if (slot < 0) {
       // Slots that are free, but for a read that still looks at the table of their last owner.
       this.waitingForTable.push(op);
@@ -796,7 +776,7 @@ export class SegmentStore {
 
   /** No slot is free. Those that were given back are, once the record of that is durable. */
   private waitForSpace(op: StoreOp): void {
-    if (this.limbo.size === 0) {
+    if (this.freed.size === 0) {
       this.finish(op, -ENOSPC);
       return;
     }
@@ -804,43 +784,24 @@ export class SegmentStore {
     this.journal.whenSynced(this.journal.lastSequence, op);
   }
 
-  /** Frees the slots whose records are durable for use, after telling the device that their content is not needed. */
-  private sweepLimbo(): void {
-    const { durableSequence } = this.journal;
-    if (this.closing) return;
-    for (const [slot, sequence] of this.limbo) {
-      if (sequence < 0 || sequence > durableSequence) continue;
-      if (!this.device.geometry.discard || this.failure !== 0) {
-        this.limbo.delete(slot);
-        continue;
-      }
-      if (this.discarding === DISCARDS_MAX) return;
-      this.limbo.set(slot, -1);
-      this.discarding += 1;
-      void this.discardSlot(slot);
-    }
+  /** Slots whose records are durable become free for use. */
+  private sweepFreed(): void {
+    if (this.failure === 0) this.freed.advance(this.journal.durableSequence);
   }
 
-  private async discardSlot(slot: number): Promise<void> {
+  private discardSlot(slot: number): Promise<number> {
     const { layout } = this.superblock;
-    await this.io.discard(layout.dataOffset + slot * layout.slotBytes, layout.slotBytes);
-    this.discarding -= 1;
-    this.limbo.delete(slot);
+    return this.io.discard(layout.dataOffset + slot * layout.slotBytes, layout.slotBytes);
+  }
+
+  private resumeAllocations(): void {
     if (this.closed) return;
-    this.sweepLimbo();
     const waiting = this.waitingForSweep.splice(0);
     for (const op of waiting) this.beginAllocation(op);
   }
 
-  private discarding = 0;
   /** Allocations for which no slot is free before something has been discarded. */
   private readonly waitingForSweep: StoreOp[] = [];
-
-  private deactivate(slot: number): void {
-    if (this.lastUse[slot] === 0) return;
-    this.lastUse[slot] = 0;
-    this.activeSlots.splice(this.activeSlots.indexOf(slot), 1);
-  }
 
   private haveIntent(op: StoreOp): void {
     switch (op.kind) {
@@ -1133,13 +1094,13 @@ export class SegmentStore {
     }
     this.forgetPending(slot, page);
     this.youngSequence.delete(slot);
-    this.deactivate(slot);
+    this.log.remove(slot);
     slots.free(slot);
     tables.setClean(page);
     this.letGo(page);
     op.page = -1;
     this.changedSlots.add(slot);
-    this.limbo.set(slot, journal.batch.sequence);
+    this.freed.add(slot, journal.batch.sequence);
     journal.whenComplete(op);
   }
 
@@ -1186,8 +1147,8 @@ export class SegmentStore {
   }
 
   private afterSpace(op: StoreOp): void {
-    this.sweepLimbo();
-    if (this.discarding > 0) this.waitingForSweep.push(op);
+    this.sweepFreed();
+    if (this.freed.discarding) this.waitingForSweep.push(op);
     else this.beginAllocation(op);
   }
 
@@ -1307,7 +1268,7 @@ export class SegmentStore {
     this.runningCallbacks = [];
     for (const token of tokens) this.completions.defer(token, result);
     for (const callback of callbacks) callback(result);
-    if (result === 0) this.sweepLimbo();
+    if (result === 0) this.sweepFreed();
     if (!this.flushing && this.flushTokens.length + this.flushCallbacks.length > 0) this.startFlush();
   }
 
@@ -1398,14 +1359,9 @@ export class SegmentStore {
     for (const op of held) this.modify(op);
   }
 
-  /** Takes slots out of the activity log: the least recently used half, or all. @internal */
+  /** Takes slots out of the activity log. @internal */
   evict(which: 'half' | 'all'): void {
-    // Each slot that leaves costs a sync when it comes back, so none does while there is room.
-    if (which === 'half' && this.activeSlots.length < this.activeMax * CROWDED_SHARE) return;
-    const byUse = this.activeSlots.slice().sort((one, other) => this.lastUse[other] - this.lastUse[one]);
-    const kept = which === 'all' ? 0 : Math.min(byUse.length, Math.floor(this.activeMax / 2));
-    for (const slot of byUse.slice(kept)) this.lastUse[slot] = 0;
-    this.activeSlots = byUse.slice(0, kept);
+    this.log.evict(which);
   }
 
   /** Everything that was young is in the tree, which a sync has covered. @internal */
@@ -1446,8 +1402,8 @@ export class SegmentStore {
     }
     if (op.admitted) {
       if (op.slot >= 0) this.busy[op.slot] -= 1;
-      if (op.kind === OP_ALLOCATE) this.allocating -= 1;
-      else this.endClaim(op.slot);
+      if (op.kind === OP_ALLOCATE) this.log.expected -= 1;
+      else this.log.endClaim(op.slot);
       this.reservedBlocks -= op.blocks;
     }
     const { admitted } = op;
@@ -1460,14 +1416,6 @@ export class SegmentStore {
     }
     if (this.waitingForTable.length > 0) this.retryTables();
     if (admitted) this.endModification();
-  }
-
-  /** A modification of a slot that did not enter the activity log has ended. */
-  private endClaim(slot: number): void {
-    const claims = this.claims.get(slot);
-    if (claims === undefined) return;
-    if (claims === 1) this.claims.delete(slot);
-    else this.claims.set(slot, claims - 1);
   }
 
   private endModification(): void {
@@ -1485,7 +1433,7 @@ export class SegmentStore {
 
   /** Waits for what the store does of itself, and begins no more of it. @internal */
   async quiet(): Promise<void> {
-    this.closing = true;
+    this.freed.stop();
     while (this.io.busy || this.journal.busy) {
       await this.io.idle();
       await this.journal.idle();

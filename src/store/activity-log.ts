@@ -1,0 +1,84 @@
+/**
+ * The activity log of a device in memory: the slots that may be written to without another intent.
+ *
+ * It is bounded, as it bounds what recovery has to compare. Whoever is about to add a slot says so first (`claim`), so that all
+ * who are under way together fit. A slot leaves it at a checkpoint, the longest unused first.
+ */
+
+/** Share of the log in use from which on a checkpoint makes room in it: each slot that leaves costs a sync when it returns. */
+const CROWDED_SHARE = 7 / 8;
+
+export class ActivityLog {
+  readonly max: number;
+  /** Slots that are about to enter beside those that were claimed: for allocations, and neighbours. */
+  expected = 0;
+  private readonly lastUse: Float64Array;
+  private slots: number[] = [];
+  /** Slots that are about to enter, with the modifications under way that want that. */
+  private readonly claims = new Map<number, number>();
+  private clock = 1;
+
+  constructor(slotCount: number, max: number) {
+    this.max = max;
+    this.lastUse = new Float64Array(slotCount);
+  }
+
+  /** The slots in it. */
+  get active(): readonly number[] {
+    return this.slots;
+  }
+
+  /** Slots in it, and those that are about to enter. */
+  get inUse(): number {
+    return this.slots.length + this.claims.size + this.expected;
+  }
+
+  has(slot: number): boolean {
+    return this.lastUse[slot] > 0;
+  }
+
+  /** Whether a modification of the slot needs no room that has not been counted. */
+  covers(slot: number): boolean {
+    return this.has(slot) || this.claims.has(slot);
+  }
+
+  touch(slot: number): void {
+    this.lastUse[slot] = this.clock;
+    this.clock += 1;
+  }
+
+  add(slot: number): void {
+    if (!this.has(slot)) this.slots.push(slot);
+    this.touch(slot);
+    this.claims.delete(slot);
+  }
+
+  /** The slot has been given back. */
+  remove(slot: number): void {
+    if (!this.has(slot)) return;
+    this.lastUse[slot] = 0;
+    this.slots.splice(this.slots.indexOf(slot), 1);
+  }
+
+  /** A modification is admitted that may make the slot enter. */
+  claim(slot: number): void {
+    if (!this.has(slot)) this.claims.set(slot, (this.claims.get(slot) ?? 0) + 1);
+  }
+
+  /** It has ended, whether the slot has entered or not. */
+  endClaim(slot: number): void {
+    const claims = this.claims.get(slot);
+    if (claims === undefined) return;
+    if (claims === 1) this.claims.delete(slot);
+    else this.claims.set(slot, claims - 1);
+  }
+
+  /** Makes room: all of it, or half if it is crowded. */
+  evict(which: 'half' | 'all'): void {
+    if (which === 'half' && this.slots.length < this.max * CROWDED_SHARE) return;
+    const byUse = this.slots.slice().sort((one, other) => this.lastUse[other] - this.lastUse[one]);
+    const kept = which === 'all' ? 0 : Math.min(byUse.length, Math.floor(this.max / 2));
+    for (const slot of byUse.slice(kept)) this.lastUse[slot] = 0;
+    this.slots = byUse.slice(0, kept);
+  }
+}
