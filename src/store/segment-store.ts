@@ -89,6 +89,8 @@ const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
 const INTENT_SLOTS = 16;
 /** Blocks written between two flushes up to which their entries are journaled before the second is asked for. */
 const EAGER_BLOCKS_MAX = 16;
+/** Blocks of a write up to which their records are sent along with it. */
+const EARLY_BLOCKS_MAX = 4;
 /** Memory for opening, checkpoints and scrubbing. */
 export const CONTROL_PIECES = 4;
 export const CONTROL_PIECE_BYTES = 1 << 20;
@@ -310,6 +312,7 @@ export class SegmentStore {
     op.release = false;
     op.source = -1;
     op.stamps = null;
+    op.early = false;
     op.result = 0;
     op.resultFlags = 0;
     op.next = 0;
@@ -886,6 +889,7 @@ export class SegmentStore {
       this.device.read(op.memory, bytes, offset, token, checksums);
     } else if (op.source >= 0) {
       const { source } = op;
+      if (this.eager && !this.flushing && op.blocks <= EARLY_BLOCKS_MAX) this.journalEarly(op);
       op.source = -1;
       this.device.writeFrom(source, op.memory, bytes, offset, 0, token, checksums);
     } else {
@@ -988,7 +992,7 @@ export class SegmentStore {
       const poison = (words[word + ENTRY_FLAGS] & BLOCK_POISON) !== 0 ? RECORD_FLAG_POISON : 0;
       this.setEntry(op, word);
       if (later) {
-        this.addPending(op.slot, op.page, block);
+        if (!op.early) this.addPending(op.slot, op.page, block);
         continue;
       }
       journal.batch.addBlock(op.slot, block, words, word, first ? RECORD_FLAG_FIRST | poison : 0);
@@ -1003,14 +1007,48 @@ export class SegmentStore {
       journal.whenComplete(op);
       return;
     }
-    if (this.eager && !this.flushing) this.journalEagerly();
+    if (this.eager && !this.flushing && !op.early) this.journalEagerly();
     this.endRecords(op);
   }
 
-  private journalEagerly(): void {
-    this.eagerBlocks += this.pendingBlocks;
-    // A client that has stopped flushing would only pay for this.
+  /**
+   * Sends the records of an overwrite along with its data, so that a flush finds both done. If a crash leaves the one without
+   * the other, content and entry differ, as they may for all slots in the activity log. The payload has to be where the
+   * caller said, and not in a copy that is still to be made.
+   */
+  private journalEarly(op: StoreOp): void {
+    const { tables, journal, slots } = this;
+    for (let block = op.block; block < op.block + op.blocks; block += 1) {
+      if (tables.words[tables.wordOf(op.page, block) + ENTRY_FLAGS] !== BLOCK_VALID) return;
+    }
+    if (journal.batch.sectorsLeft < 2) return;
+    const { earlyWords } = this;
+    for (let index = 0; index < op.blocks; index += 1) {
+      earlyWords[ENTRY_CHECKSUM] = this.memory.checksum(op.source + index * BLOCK_BYTES, BLOCK_BYTES);
+      earlyWords[ENTRY_FLAGS] = BLOCK_VALID;
+      earlyWords[ENTRY_STAMP_LOW] = op.stampLow;
+      earlyWords[ENTRY_STAMP_HIGH] = op.stampHigh;
+      journal.batch.addBlock(op.slot, op.block + index, earlyWords, 0, 0);
+    }
+    this.stamp(op.slot, op.volume);
+    if (this.stampPending.delete(op.slot)) {
+      journal.batch.addStamp(op.slot, slots.generations[op.slot], slots.flushNumbers[op.slot]);
+    }
+    op.early = true;
+    this.countEager(op.blocks);
+    journal.makeRoom();
+  }
+
+  private readonly earlyWords = new Uint32Array(ENTRY_WORDS);
+
+  /** A client that has stopped flushing would only pay for this. */
+  private countEager(blocks: number): void {
+    this.eagerBlocks += blocks;
     this.eager = this.eagerBlocks <= EAGER_BLOCKS_MAX;
+  }
+
+  private journalEagerly(): void {
+    this.countEager(this.pendingBlocks);
     for (const slot of [...this.pendingSlots]) if (!this.journalSlot(slot)) return;
   }
 
@@ -1266,7 +1304,7 @@ export class SegmentStore {
     const callbacks = this.runningCallbacks;
     this.runningTokens = [];
     this.runningCallbacks = [];
-    for (const token of tokens) this.completions.defer(token, result);
+    for (const token of tokens) this.completions.finish(token, result, 0);
     for (const callback of callbacks) callback(result);
     if (result === 0) this.sweepFreed();
     if (!this.flushing && this.flushTokens.length + this.flushCallbacks.length > 0) this.startFlush();

@@ -43,6 +43,8 @@ export class StoreOp implements JournalWaiter {
   stampHigh = 0;
   flags = 0;
   release = false;
+  /** Its records have been sent along with its data. */
+  early = false;
   token = 0;
   /** Pinned page of the table cache, -1 for none. */
   page = -1;

@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import { pageOffset } from '#strake/store/format.js';
 import { check, run } from '../support/check.js';
-import { diskOf, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';
+import { diskOf, randomOf, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';
 
 /** Entries of a full batch of the journal, and some more. */
 const SLOTS = 200;
@@ -95,6 +95,28 @@ check('a write to a block that is poison shows nothing of the slot before a flus
     images += 1;
   }
   assert.ok(images > 10);
+});
+
+check('overwrites that are flushed one by one match their checksums after a power cut', [], async () => {
+  for (let seed = 10; seed < 30; seed += 1) {
+    const disk = diskOf(4);
+    let store = new SimStore(disk, seed);
+    await store.format();
+    await store.open();
+    assert.is(await store.settle(store.allocate(0)), 0);
+    for (let value = 1; value <= 40; value += 1) {
+      assert.is(await store.settle(store.write(0, value % 4, 1, value)), 4096);
+      assert.is(await store.settle(store.flush()), 0);
+    }
+    disk.powerCut(randomOf(seed));
+    store = new SimStore(disk, seed + 100);
+    const recovery = await store.open();
+    assert.equal([recovery.crashed, recovery.suspectBlocks, recovery.droppedBlocks], [true, 0, 0]);
+    for (let block = 0; block < 4; block += 1) {
+      assert.equal(await store.settle(store.read(0, block)), new Array(8).fill(block === 0 ? 40 : 36 + block));
+    }
+    await store.close();
+  }
 });
 
 run();

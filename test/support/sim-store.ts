@@ -125,11 +125,14 @@ export class SimStore {
   async write(stripe: number, block: number, blocks: number, value: number, flags = 0): Promise<number> {
     const memory = this.freePayloads.pop();
     if (memory === undefined) throw new Error('too many writes at once');
-    new Uint32Array(arena.buffer, memory, (blocks * BLOCK) / 4).fill(value);
+    // Every other payload lies elsewhere, and is to be copied.
+    const source = value % 2 === 0 ? this.freePayloads.pop() : undefined;
+    new Uint32Array(arena.buffer, source ?? memory, (blocks * BLOCK) / 4).fill(value);
     const result = await this.start((token) =>
-      this.member.write(stripe, block, blocks, memory, -1, value, 1, flags, token),
+      this.member.write(stripe, block, blocks, memory, source ?? -1, value, 1, flags, token),
     );
     this.freePayloads.push(memory);
+    if (source !== undefined) this.freePayloads.push(source);
     return result;
   }
 
