@@ -1020,6 +1020,8 @@ export class SegmentStore {
     const { tables, journal, slots } = this;
     for (let block = op.block; block < op.block + op.blocks; block += 1) {
       if (tables.words[tables.wordOf(op.page, block) + ENTRY_FLAGS] !== BLOCK_VALID) return;
+      // A flush that comes before the data is written would put the older entry behind this one.
+      if (inSet(tables.pending, op.page, block)) return;
     }
     if (journal.batch.sectorsLeft < 2) return;
     const { earlyWords } = this;
