@@ -17,7 +17,7 @@ const MIB = 1 << 20;
 const SIZE = 4 * MIB;
 const SLOT = 64 << 10;
 /** Cuts in all; more by STRAKE_TEST_CUTS. */
-const CUTS = Number(process.env.STRAKE_TEST_CUTS ?? 100);
+const CUTS = Number(process.env.STRAKE_TEST_CUTS ?? 30);
 const SEED = Number(process.env.STRAKE_TEST_SEED ?? Date.now() % 1e6);
 
 async function newDisks(count: number) {
