@@ -55,8 +55,7 @@ export class Allocation {
     );
     const full = lacking.filter((slot, index) => results[index] === -ENOSPC && !(known && slot.state === 'syncing'));
     const failed = lacking.filter((slot, index) => results[index] < 0 && !full.includes(slot));
-    // One that something else has taken out of the map meanwhile is missed by nobody.
-    const gone = failed.map((slot) => slot.state === 'offline' || membership.expel(slot, 'no slot could be allocated'));
+    const gone = failed.map((slot) => membership.expel(slot, 'no slot could be allocated'));
     if (failed.length > 0) await membership.idle();
     if (full.length > 0) {
       const taken = lacking.filter((_slot, index) => results[index] >= 0);
