@@ -22,6 +22,7 @@ export const ENODATA = 61;
 export const EBADMSG = 74;
 export const EOPNOTSUPP = 95;
 export const EADDRINUSE = 98;
+export const ECONNRESET = 104;
 export const ESHUTDOWN = 108;
 export const ECANCELED = 125;
 export const EDQUOT = 122;

@@ -1,11 +1,22 @@
 /**
  * What happened in a simulation, as one number and, if asked for, as a list.
  *
- * Two runs with the same hash took the same course: it covers every completion and every device operation with its time.
+ * Two runs with the same hash took the same course: it covers every completion, every device operation and every arrival of bytes with its time.
  * The hash is MurmurHash3_x86_32 (Austin Appleby, https://github.com/aappleby/smhasher) over 32-bit words.
  */
 
-export type TraceKind = 'complete' | 'finish' | 'read' | 'write' | 'sync' | 'discard' | 'zero' | 'extents';
+export type TraceKind =
+  | 'complete'
+  | 'finish'
+  | 'read'
+  | 'write'
+  | 'sync'
+  | 'discard'
+  | 'zero'
+  | 'extents'
+  | NetworkTraceKind;
+/** What happens to connections; `deliver`: bytes arrive at a peer. */
+export type NetworkTraceKind = 'accept' | 'receive' | 'send' | 'deliver';
 
 /** One thing that happened. */
 export interface TraceEvent {
@@ -27,6 +38,10 @@ const CODES: Readonly<Record<TraceKind, number>> = {
   discard: 6,
   zero: 7,
   extents: 8,
+  accept: 9,
+  receive: 10,
+  send: 11,
+  deliver: 12,
 };
 
 export class SimTrace {
