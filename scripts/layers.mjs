@@ -17,8 +17,9 @@ const LAYERS = {
   client: ['core', 'ports'],
   nbd: ['core', 'ports'],
   node: ['core', 'ports', 'store', 'client'],
-  sim: ['core', 'ports'],
-  worker: ['core', 'ports', 'ring', 'uring', 'client', 'store', 'node'],
+  serve: ['core', 'ports', 'nbd', 'node'],
+  sim: ['core', 'ports', 'store', 'client', 'node', 'nbd', 'serve'],
+  worker: ['core', 'ports', 'ring', 'uring', 'client', 'store', 'node', 'serve'],
   embed: ['core', 'ports', 'uring', 'store', 'client', 'node', 'worker'],
   bench: ['core', 'nbd', 'embed'],
   control: ['core', 'embed'],
@@ -27,7 +28,7 @@ const LAYERS = {
 /** Files that put the layers together. */
 const ROOTS = ['index.ts', 'shard-main.ts'];
 /** Folders that know the outside world only through ports, so that they run in a simulator unchanged. */
-const PURE = ['ports', 'core', 'ring', 'store', 'client', 'node', 'nbd', 'sim'];
+const PURE = ['ports', 'core', 'ring', 'store', 'client', 'node', 'nbd', 'serve', 'sim'];
 const IMPURE = /from 'node:|\b(Date\.now|new Date\b|performance\.|setTimeout|setInterval|setImmediate|Math\.random)/;
 
 function filesBelow(folder) {

@@ -30,8 +30,9 @@ import { NbdExport } from './nbd/export.js';
 import { Hub, type HubPorts } from './nbd/hub.js';
 import { NbdServer } from './nbd/server.js';
 import { NbdService } from './nbd/service.js';
-import { type NodePorts, type NodeStore, nodeMemoryBytes, StorageNode } from './node/storage-node.js';
+import { type NodePorts, nodeMemoryBytes } from './node/storage-node.js';
 import { FENCE_OPEN } from './ports/device.js';
+import { type NodeCalls, NodeService } from './serve/node-service.js';
 import { formatDevice } from './store/open-store.js';
 import type { Superblock } from './store/superblock.js';
 import { UringDevice } from './uring/device.js';
@@ -86,7 +87,7 @@ class Shard implements Watched {
   private readonly rings: RingService;
   private readonly devices: (Target | undefined)[] = [];
   private readonly nodePorts: NodePorts;
-  private node: StorageNode | null = null;
+  private node: NodeService | null = null;
   private readonly freeScratch: number[] = [];
   private readonly servers: (Serving | undefined)[] = [];
   private loads = 0;
@@ -172,68 +173,24 @@ class Shard implements Watched {
         return this.load(request as LoadMessage);
       case 'stop':
         return this.stop((request as ShardCalls['stop']['request']).graceMs);
-      default:
-        return this.dispatchNode(name, request);
-    }
-  }
-
-  private dispatchNode(name: Exclude<ShardCallName, 'open'>, request: unknown): unknown {
-    const node = this.openNode();
-    switch (name) {
-      case 'assemble':
-        return node.assemble((request as ShardCalls['assemble']['request']).without).then(() => this.offerVolumes());
-      case 'takeBack': {
-        const { deviceId } = request as ShardCalls['takeBack']['request'];
-        return node.takeBack(this.storeOf(deviceId)).then(() => this.offerVolumes());
-      }
-      case 'replace': {
-        const { deviceId, by } = request as ShardCalls['replace']['request'];
-        return node.replace(deviceId, this.storeOf(by)).then(() => null);
-      }
-      case 'forget':
-        return node.forget((request as ShardCalls['forget']['request']).deviceId).then(() => null);
-      case 'createVolume': {
-        const spec = request as ShardCalls['createVolume']['request'];
-        return node.create(spec).then(() => this.offerVolumes() ?? this.findVolume(spec.name));
-      }
-      case 'growVolume': {
-        const { name: volume, sizeBytes } = request as ShardCalls['growVolume']['request'];
-        return node.grow(volume, sizeBytes).then(() => null);
-      }
-      case 'deleteVolume':
-        return this.deleteVolume((request as ShardCalls['deleteVolume']['request']).name);
-      case 'startVolume': {
-        const { name: volume, without } = request as ShardCalls['startVolume']['request'];
-        return node.startWithout(volume, without).then(() => this.offerVolumes());
-      }
-      case 'scrub': {
-        const { name: volume, bytesPerSecond } = request as ShardCalls['scrub']['request'];
-        node.scrub(volume, bytesPerSecond);
-        return null;
-      }
       case 'findVolume':
         return this.findVolume((request as ShardCalls['findVolume']['request']).name);
-      case 'nodeStatus':
-        return { devices: node.deviceStatus(), volumes: node.volumeReports() };
       default:
-        throw new Error(`unknown call ${name}`);
+        return this.openNode().call(name, request as NodeCalls[typeof name]['request']);
     }
   }
 
   // ---------------------------------------------------------------- the node
 
-  private openNode(): StorageNode {
+  private openNode(): NodeService {
     if (this.node === null) {
-      this.node = new StorageNode(this.nodePorts);
-      this.node.onEvent = (event) => this.post({ event });
+      this.node = new NodeService(this.nodePorts, (event) => this.post({ event }));
+      this.node.onDelete = (volume) => {
+        const device = this.devices.findIndex((target) => target?.volume === volume);
+        if (device >= 0) this.devices[device] = undefined;
+      };
     }
     return this.node;
-  }
-
-  private storeOf(deviceId: string): NodeStore {
-    const entry = this.node?.stores.get(deviceId);
-    if (entry === undefined) throw new StrakeError('NOT_FOUND', `device ${deviceId} is not open`);
-    return entry;
   }
 
   private async format({ handle, geometry, options }: FormatMessage): Promise<Superblock> {
@@ -257,7 +214,7 @@ class Shard implements Watched {
     const device = new UringDevice(engine, engine.native.adoptDevice(handle), geometry);
     if (message.faults.length > 0) engine.native.injectFaults([...message.faults]);
     try {
-      const entry = await this.openNode().open(device, clusterId === undefined ? { path } : { path, clusterId });
+      const entry = await this.openNode().node.open(device, clusterId === undefined ? { path } : { path, clusterId });
       this.stores.push(device);
       this.watch.start();
       return { deviceId: entry.superblock.deviceId };
@@ -270,7 +227,7 @@ class Shard implements Watched {
   private readonly stores: UringDevice[] = [];
 
   private findVolume(name: string): VolumeFacts {
-    const engine = this.openNode().engine(name);
+    const engine = this.openNode().node.engine(name);
     const { id, sizeBytes } = engine.record;
     let device = this.devices.findIndex((target) => target?.volume === engine);
     if (device < 0) {
@@ -280,47 +237,14 @@ class Shard implements Watched {
     return { device, id, name, sizeBytes };
   }
 
-  /** Servers of the node offer all volumes that are started, and no others. */
-  private offerVolumes(): null {
-    for (const serving of this.servings(({ volume }) => volume === null)) this.offerTo(serving.server);
-    return null;
-  }
-
-  private offerTo(server: NbdServer): void {
-    const volumes = this.openNode().volumes;
-    for (const name of [...server.exports.keys()]) if (!volumes.get(name)?.engine) server.withdraw(name);
-    for (const [name, { engine, stored }] of volumes) {
-      if (engine === null || server.exports.get(name)?.volume === engine) continue;
-      const { layout, copies } = stored;
-      server.offer(new NbdExport(name, layout === 'single' ? 'single' : `mirror:${copies}`, engine, false));
-    }
-  }
-
   private listenNode(message: ListenNodeMessage): ShardCalls['listenNode']['response'] {
     const listener = listen(this.engine, message.address);
     const { file, port } = listener;
     const server = new NbdServer(this.service, this.ports, file, [], message.connectionsMax);
     const number = freeIndex(this.servers);
     this.servers[number] = { server, volume: null, listener, ended: null };
-    this.offerTo(server);
+    this.openNode().attach(server);
     return { server: number, port };
-  }
-
-  private async deleteVolume(name: string): Promise<null> {
-    const node = this.openNode();
-    const { engine } = node.volume(name);
-    if (engine !== null) {
-      const users = this.servings(({ volume }) => volume === null).reduce(
-        (sum, { server }) => sum + server.usersOf(engine),
-        0,
-      );
-      if (users > 0) throw new StrakeError('VOLUME_BUSY', `volume ${name} is used by ${users} NBD connections`);
-      for (const { server } of this.servings(({ volume }) => volume === null)) server.withdraw(name);
-      const device = this.devices.findIndex((target) => target?.volume === engine);
-      if (device >= 0) this.devices[device] = undefined;
-    }
-    await node.delete(name);
-    return null;
   }
 
   private async closeNode(): Promise<null> {
@@ -332,7 +256,7 @@ class Shard implements Watched {
       if (target !== undefined && 'name' in target) this.devices[number] = undefined;
     });
     this.stores.length = 0;
-    await node.close();
+    await node.node.close();
     return null;
   }
 
@@ -399,6 +323,7 @@ class Shard implements Watched {
   /** Closes a server. Its number is not free before. */
   private end(serving: Serving, drainMs: number): Promise<void> {
     serving.ended ??= drain(serving, drainMs).then(() => {
+      this.node?.detach(serving.server);
       this.servers[this.servers.indexOf(serving)] = undefined;
     });
     return serving.ended;

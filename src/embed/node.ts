@@ -209,7 +209,8 @@ export class Node implements Tenant {
     const layout = options.layout ?? 'single';
     const copies = options.copies ?? (layout === 'mirror' ? 2 : 1);
     const spec = { id: newId(), name, sizeBytes, layout, copies, createdMs: Date.now() };
-    const facts = await this.link.call('createVolume', spec);
+    await this.link.call('createVolume', spec);
+    const facts = await this.link.call('findVolume', { name });
     return this.handleOf(facts.name, facts);
   }
 

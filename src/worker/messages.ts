@@ -3,8 +3,9 @@
  */
 
 import type { WireError } from '../core/errors.js';
-import type { StorageEvent, StoreStatus, VolumeReport, VolumeSpec } from '../node/storage-node.js';
+import type { StorageEvent } from '../node/storage-node.js';
 import type { DeviceGeometry } from '../ports/device.js';
+import type { NodeCalls } from '../serve/node-service.js';
 import type { FormatOptions } from '../store/open-store.js';
 import type { Superblock } from '../store/superblock.js';
 import type { EngineKind } from '../uring/engine.js';
@@ -108,24 +109,14 @@ export interface LoadResult {
 }
 
 /** Requests by name: what is sent, and what comes back. */
-export interface ShardCalls {
+export interface ShardCalls extends NodeCalls {
   open: { request: OpenMessage; response: { device: number } };
   close: { request: { device: number }; response: null };
   listen: { request: ListenMessage; response: { server: number; port: number | undefined } };
   unlisten: { request: { server: number; drainMs: number }; response: null };
   format: { request: FormatMessage; response: Superblock };
   openStore: { request: OpenStoreMessage; response: { deviceId: string } };
-  assemble: { request: { without: Readonly<Record<string, readonly string[]>> }; response: null };
-  takeBack: { request: { deviceId: string }; response: null };
-  replace: { request: { deviceId: string; by: string }; response: null };
-  forget: { request: { deviceId: string }; response: null };
-  createVolume: { request: VolumeSpec; response: VolumeFacts };
-  growVolume: { request: { name: string; sizeBytes: number }; response: null };
-  deleteVolume: { request: { name: string }; response: null };
-  startVolume: { request: { name: string; without: readonly string[] }; response: null };
-  scrub: { request: { name: string; bytesPerSecond: number }; response: null };
   findVolume: { request: { name: string }; response: VolumeFacts };
-  nodeStatus: { request: null; response: { devices: StoreStatus[]; volumes: VolumeReport[] } };
   closeNode: { request: null; response: null };
   listenNode: { request: ListenNodeMessage; response: { server: number; port: number | undefined } };
   stats: { request: null; response: import('./shard-stats.js').ShardStats };

@@ -1,0 +1,132 @@
+/**
+ * A storage node as it is served: its control calls by name, and its volumes as exports of NBD servers.
+ *
+ * Servers of the node offer all volumes that are started, and no others; which these are changes with the calls.
+ */
+
+import { StrakeError } from '../core/errors.js';
+import { NbdExport } from '../nbd/export.js';
+import type { NbdServer } from '../nbd/server.js';
+import {
+  type NodePorts,
+  type NodeStore,
+  type StorageEvent,
+  StorageNode,
+  type StoreStatus,
+  type VolumeReport,
+  type VolumeSpec,
+} from '../node/storage-node.js';
+import type { Volume } from '../ports/volume.js';
+
+/** Calls by name: what is asked, and what comes back. */
+export interface NodeCalls {
+  assemble: { request: { without: Readonly<Record<string, readonly string[]>> }; response: null };
+  takeBack: { request: { deviceId: string }; response: null };
+  replace: { request: { deviceId: string; by: string }; response: null };
+  forget: { request: { deviceId: string }; response: null };
+  createVolume: { request: VolumeSpec; response: null };
+  growVolume: { request: { name: string; sizeBytes: number }; response: null };
+  deleteVolume: { request: { name: string }; response: null };
+  startVolume: { request: { name: string; without: readonly string[] }; response: null };
+  scrub: { request: { name: string; bytesPerSecond: number }; response: null };
+  nodeStatus: { request: null; response: { devices: StoreStatus[]; volumes: VolumeReport[] } };
+}
+
+export type NodeCallName = keyof NodeCalls;
+
+export class NodeService {
+  readonly node: StorageNode;
+  /** A volume is about to be deleted. */
+  onDelete: (volume: Volume) => void = () => {};
+  private readonly servers = new Set<NbdServer>();
+
+  constructor(ports: NodePorts, onEvent: (event: StorageEvent) => void) {
+    this.node = new StorageNode(ports);
+    this.node.onEvent = onEvent;
+  }
+
+  /** From now on this server offers the node's volumes. */
+  attach(server: NbdServer): void {
+    this.servers.add(server);
+    this.offerTo(server);
+  }
+
+  detach(server: NbdServer): void {
+    this.servers.delete(server);
+  }
+
+  /** Carries out a call. Throws or rejects as the operation of the node does. */
+  async call<Name extends NodeCallName>(
+    name: Name,
+    request: NodeCalls[Name]['request'],
+  ): Promise<NodeCalls[Name]['response']> {
+    const response = await this.carryOut(name, request);
+    if (name !== 'nodeStatus') for (const server of this.servers) this.offerTo(server);
+    return (response ?? null) as NodeCalls[Name]['response'];
+  }
+
+  private carryOut(name: NodeCallName, request: unknown): unknown {
+    const { node } = this;
+    switch (name) {
+      case 'assemble':
+        return node.assemble((request as NodeCalls['assemble']['request']).without);
+      case 'takeBack':
+        return node.takeBack(this.store((request as NodeCalls['takeBack']['request']).deviceId));
+      case 'replace': {
+        const { deviceId, by } = request as NodeCalls['replace']['request'];
+        return node.replace(deviceId, this.store(by));
+      }
+      case 'forget':
+        return node.forget((request as NodeCalls['forget']['request']).deviceId);
+      case 'createVolume':
+        return node.create(request as NodeCalls['createVolume']['request']).then(() => null);
+      case 'growVolume': {
+        const { name: volume, sizeBytes } = request as NodeCalls['growVolume']['request'];
+        return node.grow(volume, sizeBytes);
+      }
+      case 'deleteVolume':
+        return this.deleteVolume((request as NodeCalls['deleteVolume']['request']).name);
+      case 'startVolume': {
+        const { name: volume, without } = request as NodeCalls['startVolume']['request'];
+        return node.startWithout(volume, without);
+      }
+      case 'scrub': {
+        const { name: volume, bytesPerSecond } = request as NodeCalls['scrub']['request'];
+        node.scrub(volume, bytesPerSecond);
+        return null;
+      }
+      case 'nodeStatus':
+        return { devices: node.deviceStatus(), volumes: node.volumeReports() };
+      default:
+        throw new Error(`unknown call ${String(name)}`);
+    }
+  }
+
+  private store(deviceId: string): NodeStore {
+    const entry = this.node.stores.get(deviceId);
+    if (entry === undefined) throw new StrakeError('NOT_FOUND', `device ${deviceId} is not open`);
+    return entry;
+  }
+
+  private offerTo(server: NbdServer): void {
+    const { volumes } = this.node;
+    for (const name of [...server.exports.keys()]) if (!volumes.get(name)?.engine) server.withdraw(name);
+    for (const [name, { engine, stored }] of volumes) {
+      if (engine === null || server.exports.get(name)?.volume === engine) continue;
+      const { layout, copies } = stored;
+      server.offer(new NbdExport(name, layout === 'single' ? 'single' : `mirror:${copies}`, engine, false));
+    }
+  }
+
+  private async deleteVolume(name: string): Promise<void> {
+    const { engine } = this.node.volume(name);
+    if (engine !== null) {
+      let users = 0;
+      for (const server of this.servers) users += server.usersOf(engine);
+      if (users > 0) throw new StrakeError('VOLUME_BUSY', `volume ${name} is used by ${users} NBD connections`);
+      for (const server of this.servers) server.withdraw(name);
+      this.onDelete(engine);
+    }
+    await this.node.delete(name);
+  }
+}
