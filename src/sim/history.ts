@@ -323,7 +323,7 @@ export class VolumeHistory {
     const { versions } = this;
     const one = versions.split[block] === 0;
     for (let rest = mask; rest !== 0; ) {
-      const part = one ? rest : rest & -rest;
+      const part = one ? rest : this.likeLowest(block, rest);
       rest &= ~part;
       let [candidate, candidates] = [-1, 0];
       for (let version = versions.head[block]; version >= 0; version = versions.next[version]) {
@@ -341,6 +341,16 @@ export class VolumeHistory {
         versions.add(block, -1, value, part, VERSION_OPEN_READ, began[operation], answered[operation]);
       }
     }
+  }
+
+  /** Of these sectors, those that are in the same versions as the lowest one. */
+  private likeLowest(block: number, sectors: number): number {
+    const { head, mask, next } = this.versions;
+    let alike = sectors;
+    for (let version = head[block]; version >= 0; version = next[version]) {
+      alike &= mask[version] & sectors & -sectors ? mask[version] : ~mask[version];
+    }
+    return alike;
   }
 
   /** Whether a read that began at `instant` cannot see the version, as an acknowledged one came in between. */
