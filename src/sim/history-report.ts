@@ -1,14 +1,7 @@
 /** What is known of a sector, and what is wrong with what was found there, as text for people. */
 
 import type { BlockCheck } from './block-check.js';
-import {
-  KIND_TRIM,
-  KIND_WRITE,
-  type Operations,
-  STATE_ACKNOWLEDGED,
-  STATE_FAILED,
-  STATE_PENDING,
-} from './operations.js';
+import { KIND_TRIM, type Operations, STATE_ACKNOWLEDGED, STATE_FAILED, STATE_PENDING } from './operations.js';
 import { BLOCK_SECTORS, VERSION_INITIAL, VERSION_OPEN_READ, VERSION_READ, type Versions } from './versions.js';
 
 /** What was found contradicts what a volume promises. The message tells all that is known. */
@@ -38,7 +31,7 @@ export class HistoryReport {
   /** `what`: what was found, by whom. `found`: its value. */
   violation(what: string, sector: number, found: number | undefined): HistoryViolation {
     const lines = [`sector ${sector}: ${what}`];
-    if (found !== undefined && found > 0) lines.push(`  found: ${this.written(found)}`);
+    if (found !== undefined && found > 0) lines.push(`  found: ${this.written(found, sector)}`);
     return new HistoryViolation([...lines, ...this.known(sector)].join('\n'), sector, found);
   }
 
@@ -87,9 +80,10 @@ export class HistoryReport {
   }
 
   private history(version: number): string {
-    const { flags, operation, start } = this.versions;
+    const { flags, operation, start, value } = this.versions;
     const parts: string[] = [];
-    if (operation[version] >= 0) parts.push(this.course(operation[version]));
+    const writer = operation[version] >= 0 ? operation[version] : this.operations.find(value[version]);
+    if (writer >= 0) parts.push(this.course(writer));
     if ((flags[version] & VERSION_INITIAL) !== 0) parts.push('there initially');
     if ((flags[version] & VERSION_READ) !== 0 && start[version] > 0) {
       parts.push(`still there at ${instant(start[version])}`);
@@ -123,14 +117,14 @@ export class HistoryReport {
     return 'allowed';
   }
 
-  /** When a value was written, as far as that is still known. */
-  private written(value: number): string {
-    const { kind, state } = this.operations;
+  /** When a value was written, as far as that is still known, and why it cannot be here. */
+  private written(value: number, sector: number): string {
     const operation = this.operations.find(value);
-    if (operation < 0 || kind[operation] !== KIND_WRITE || state[operation] === 0) {
-      return `write ${value} is not known: never begun, or long ago`;
-    }
-    return `write ${value}: ${this.course(operation)}`;
+    if (operation < 0) return `write ${value} is not known: never begun, or long ago`;
+    const first = this.operations.sector[operation];
+    const isHere = sector >= first && sector < first + this.operations.count[operation];
+    const why = isHere ? 'since overwritten by what is durable' : 'which this sector is none of';
+    return `write ${value}: ${this.course(operation)}; ${why}`;
   }
 }
 

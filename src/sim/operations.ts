@@ -13,7 +13,6 @@ export const KIND_TRIM = 3;
 export const KIND_READ = 4;
 export const KIND_FLUSH = 5;
 
-export const STATE_UNUSED = 0;
 export const STATE_PENDING = 1;
 /** Answered with success. */
 export const STATE_ACKNOWLEDGED = 2;
@@ -75,9 +74,9 @@ export class Operations {
 
   /** The operation of the latest write of this value that is still known, or -1. */
   find(value: number): number {
+    if (value === 0) return -1;
     for (let slot = 0; slot < this.capacity; slot += 1) {
-      if (this.state[slot] !== STATE_UNUSED && this.kind[slot] === KIND_WRITE && this.value[slot] === value)
-        return slot;
+      if (this.kind[slot] === KIND_WRITE && this.value[slot] === value) return slot;
     }
     return -1;
   }
