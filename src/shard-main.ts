@@ -213,12 +213,14 @@ class Shard implements Watched {
     const { handle, geometry, path, clusterId } = message;
     const device = new UringDevice(engine, engine.native.adoptDevice(handle), geometry);
     if (message.faults.length > 0) engine.native.injectFaults([...message.faults]);
+    // A device that does not answer is to be given up while it is opened, too.
+    this.stores.push(device);
+    this.watch.start();
     try {
       const entry = await this.openNode().node.open(device, clusterId === undefined ? { path } : { path, clusterId });
-      this.stores.push(device);
-      this.watch.start();
       return { deviceId: entry.superblock.deviceId };
     } catch (error) {
+      this.stores.splice(this.stores.indexOf(device), 1);
       device.close();
       throw error;
     }
