@@ -663,7 +663,8 @@ export class StorageNode {
 
   /**
    * Lets go of a device that no volume has as a current member, so that it can be replaced by its own path. Rejects with
-   * `ERR_STRAKE_VOLUME_BUSY` if a volume writes to it.
+   * `ERR_STRAKE_VOLUME_BUSY` if a volume writes to it. That it cannot be closed in order is told as an event: it may be
+   * as dead as whoever takes it out says.
    */
   forget(deviceId: string): Promise<void> {
     return this.inTurn(async () => {
@@ -672,7 +673,10 @@ export class StorageNode {
         throw new StrakeError('VOLUME_BUSY', `device ${deviceId} is in use by volume ${stored.name}`);
       }
       const entry = this.stores.get(deviceId);
-      if (entry !== undefined) await this.closeStore(entry);
+      if (entry === undefined) return;
+      await this.closeStore(entry).catch((error: unknown) => {
+        this.onEvent({ kind: 'device-failed', deviceId, text: toStrakeError(error).message });
+      });
     });
   }
 
