@@ -71,6 +71,10 @@ export interface SimLoopSettings {
   readonly arenaBytes?: number;
   /** Memory to use again. It is left as it is, so a run repeats only if it starts with the same content. */
   readonly arena?: Uint8Array;
+  /** What it is to be added to; a new trace by default. */
+  readonly trace?: SimTrace;
+  /** When it begins; default 0. */
+  readonly nowUs?: number;
   /** Turns of the microtask queue after each batch; default 24. */
   readonly turns?: number;
   /** Probability that a batch's submissions are handed over before continuations run; default 1/4. */
@@ -92,9 +96,9 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   readonly view: DataView;
   /** For whoever simulates something on this loop; fork it. */
   readonly random: SimRandom;
-  readonly trace = new SimTrace();
+  readonly trace: SimTrace;
   /** Virtual time, in microseconds. */
-  nowUs = 0;
+  nowUs: number;
   /** Batches delivered. */
   batches = 0;
   /** Called with the memory of a device operation that was given up and has ended at last. */
@@ -110,9 +114,13 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   private readonly results = new Float64Array(BATCH_MAX);
   private readonly flags = new Int32Array(BATCH_MAX);
   private ready = 0;
+  private stalledUntilUs = 0;
+  private halted = false;
 
   constructor(settings: SimLoopSettings) {
     this.settings = settings;
+    this.trace = settings.trace ?? new SimTrace();
+    this.nowUs = settings.nowUs ?? 0;
     this.bytes = settings.arena ?? new Uint8Array(settings.arenaBytes ?? 1 << 20);
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
     this.random = new SimRandom(settings.seed);
@@ -177,6 +185,16 @@ export class SimLoop implements CompletionPort, Memory, Clock {
 
   after(delayMs: number, token: number): void {
     this.entry(OP_AFTER, token, 0).delayUs = Math.max(1, Math.ceil(delayMs)) * 1000;
+  }
+
+  /** Nothing is delivered for so long, while disks and connections go on: the process has been stopped, or its host stood still. */
+  stall(forUs: number): void {
+    this.stalledUntilUs = this.nowUs + forUs;
+  }
+
+  /** Nothing happens any more: whoever runs the loop is never answered, as the process that it belongs to is dead. */
+  halt(): void {
+    this.halted = true;
   }
 
   /** Queues an operation of `source`, which is told when it is handed over. */
@@ -255,6 +273,7 @@ export class SimLoop implements CompletionPort, Memory, Clock {
     this.batches += 1;
     this.nowUs += 1;
     if (this.ready === 0) this.nowUs = Math.max(this.nowUs, this.events.nextUs());
+    if (this.stalledUntilUs > this.nowUs) this.nowUs = this.stalledUntilUs;
     const untilUs = this.nowUs + this.order.below((this.settings.batchSpreadUs ?? 8) + 1);
     while (this.ready < BATCH_MAX && this.events.length > 0 && this.events.nextUs() <= untilUs) {
       this.fire(this.events.pop());
@@ -305,6 +324,7 @@ export class SimLoop implements CompletionPort, Memory, Clock {
     const early = this.settings.earlyHandOver ?? 0.25;
     await this.takeTurns(turns);
     while (!until()) {
+      if (this.halted) break;
       check();
       const happened = this.step();
       if (early > 0 && this.order.chance(early)) this.handOver();
@@ -313,6 +333,7 @@ export class SimLoop implements CompletionPort, Memory, Clock {
       await this.takeTurns(LAST_TURNS);
       if (!until() && this.queued === 0 && this.ready === 0 && this.events.length === 0) throw this.stuck();
     }
+    if (this.halted) await new Promise(() => {});
   }
 
   /** Runs until `promise` is settled, and returns or throws what it does. */

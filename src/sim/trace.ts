@@ -47,10 +47,13 @@ const CODES: Readonly<Record<TraceKind, number>> = {
 export class SimTrace {
   /** Set it to an array to have events listed from then on. */
   events: TraceEvent[] | undefined;
+  /** Things that happened. */
+  length = 0;
   private state = 0;
   private words = 0;
 
   add(kind: TraceKind, timeUs: number, token: number, value: number, extra: number): void {
+    this.length += 1;
     this.mix(CODES[kind]);
     this.mix(timeUs | 0);
     this.mix(token);

@@ -89,7 +89,10 @@ export class SimPeer {
     return !this.line.broken;
   }
 
-  /** Sends a copy of bytes. The window does not bind a peer: it is the harness that decides how much it sends. */
+  /**
+   * Sends bytes, which are the connection's from now on. The window does not bind a peer: it is the harness that decides how
+   * much it sends.
+   */
   send(bytes: Uint8Array): void {
     this.line.peerSends(bytes);
   }
@@ -148,7 +151,7 @@ class Line implements SimSource {
     if (this.broken || this.toServer.ended) return;
     for (let at = 0; at < bytes.length; ) {
       const length = this.segmentLength(bytes.length - at);
-      this.push(this.toServer, bytes.slice(at, at + length));
+      this.push(this.toServer, length === bytes.length ? bytes : bytes.subarray(at, at + length));
       at += length;
     }
   }

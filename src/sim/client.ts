@@ -1,0 +1,250 @@
+/**
+ * A client of a trial: one NBD connection that is used in bursts, and made again whenever it has been lost.
+ *
+ * Everything that it asks and is answered goes into the history. What no answer came to may have happened or not.
+ */
+
+import { SECTOR_BYTES } from '../core/limits.js';
+import { CMD_FLAG_FUA, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES, NBD_EIO } from '../nbd/protocol.js';
+import type { VolumeHistory } from './history.js';
+import type { SimHost } from './host.js';
+import { NbdSession, type SessionRequest } from './nbd-session.js';
+import type { SimPlan } from './plan.js';
+import type { SimRandom } from './random.js';
+import { SimTimers } from './timers.js';
+import type { SimPeer } from './transport.js';
+
+const BLOCK_SECTORS = 8;
+/** Between attempts to connect. */
+const RECONNECT_US = 50_000;
+/** A connection that gets no answer for so long is given up. */
+const PATIENCE_US = 120_000_000;
+
+export const VOLUME_NAME = 'volume';
+
+/** What the clients of a trial have in common. */
+export interface ClientWorld {
+  readonly plan: SimPlan;
+  readonly history: VolumeHistory;
+  readonly volumeSectors: number;
+  /** Whether requests may be answered with an error now. */
+  mayFail(): boolean;
+  /** For the log of details, if there is one. */
+  log(text: () => string): void;
+}
+
+const TYPES: Readonly<Record<number, string>> = {
+  [CMD_READ]: 'read',
+  [CMD_WRITE]: 'write',
+  [CMD_FLUSH]: 'flush',
+  [CMD_TRIM]: 'trim',
+  [CMD_WRITE_ZEROES]: 'write-zeroes',
+};
+
+/** Something that must not happen has. */
+export class SimViolation extends Error {}
+
+interface Asked extends SessionRequest {
+  readonly slot: number;
+  readonly session: NbdSession;
+}
+
+function nameOf({ type, offset, length, slot }: Asked): string {
+  const range = type === CMD_FLUSH ? '' : ` of sectors ${offset / SECTOR_BYTES} + ${length / SECTOR_BYTES}`;
+  return `#${slot} ${TYPES[type]}${range}`;
+}
+
+export class SimClient {
+  readonly number: number;
+  /** Requests answered. */
+  answered = 0;
+  peer: SimPeer | null = null;
+  private readonly world: ClientWorld;
+  private readonly random: SimRandom;
+  private session: NbdSession | null = null;
+  private host: SimHost | null = null;
+  private timers: SimTimers | null = null;
+  private stopped = false;
+  private left = 0;
+  private running = 0;
+  /** What is in flight. */
+  private readonly open = new Set<Asked>();
+
+  constructor(world: ClientWorld, number: number, random: SimRandom) {
+    this.world = world;
+    this.number = number;
+    this.random = random;
+  }
+
+  get idle(): boolean {
+    return this.running === 0;
+  }
+
+  /** A process serves now. */
+  attach(host: SimHost): void {
+    this.host = host;
+    this.timers = new SimTimers(host.loop);
+    this.connect();
+  }
+
+  /** The process has died. What was in flight has no answer. */
+  detach(): void {
+    this.host = null;
+    this.timers = null;
+    this.peer = null;
+    const { session } = this;
+    this.session = null;
+    session?.finish();
+    this.lose();
+  }
+
+  /** Asks for nothing more. */
+  stop(): void {
+    this.stopped = true;
+    this.left = 0;
+  }
+
+  private connect(): void {
+    const { host } = this;
+    if (host === null || this.stopped) return;
+    const peer = host.transport.connect(host.listener);
+    this.peer = peer;
+    const session: NbdSession = new NbdSession(peer, VOLUME_NAME, this.random.chance(0.5), (serving) => {
+      if (this.session !== session || this.host !== host) return;
+      if (serving) this.burst(session);
+      else this.lost();
+    });
+    this.session = session;
+  }
+
+  private lost(): void {
+    this.world.log(() => `connection ${this.number} is lost`);
+    this.session = null;
+    this.peer = null;
+    this.lose();
+    this.timers?.after(RECONNECT_US, () => {
+      if (this.session === null) this.connect();
+    });
+  }
+
+  private lose(): void {
+    const { history } = this.world;
+    // A process that has died ends all that was in flight at once; one that lives may still do it.
+    if (this.host !== null) for (const asked of this.open) this.give(history, asked);
+    this.open.clear();
+    this.running = 0;
+    this.left = 0;
+  }
+
+  private give(history: VolumeHistory, { slot, type }: Asked): void {
+    const nowUs = this.host?.loop.nowUs ?? 0;
+    if (type === CMD_READ) history.failRead(slot, nowUs);
+    else history.end(slot, false, nowUs);
+  }
+
+  /** A burst of requests, then a pause. */
+  private burst(session: NbdSession): void {
+    if (this.session !== session || this.stopped) return;
+    const { burst, depth } = this.world.plan;
+    this.left = this.random.between(1, burst);
+    for (let index = 0; index < depth && this.left > 0; index += 1) this.ask(session);
+  }
+
+  private ended(asked: Asked): void {
+    const { session } = asked;
+    if (this.session !== session) return;
+    this.running -= 1;
+    this.answered += 1;
+    this.open.delete(asked);
+    this.note(asked);
+    if (this.left > 0) this.ask(session);
+    else if (this.running === 0) {
+      const us = this.random.below(2_000 * this.world.plan.thinkMs);
+      this.timers?.after(us, () => this.burst(session));
+    }
+  }
+
+  private note(asked: Asked): void {
+    const { slot, type, error, bytes } = asked;
+    const { world } = this;
+    const { history } = world;
+    if (error !== 0) {
+      const text = `connection ${this.number}: ${nameOf(asked)} was answered with error ${error}`;
+      world.log(() => text);
+      if (error !== NBD_EIO || !world.mayFail()) throw new SimViolation(text);
+      this.give(history, asked);
+    } else {
+      const nowUs = this.host?.loop.nowUs ?? 0;
+      world.log(() => `connection ${this.number}: ${nameOf(asked)} is done`);
+      if (type === CMD_READ) history.endRead(slot, bytes ?? new Uint8Array(0), 0, nowUs);
+      else history.end(slot, true, nowUs);
+    }
+  }
+
+  private ask(session: NbdSession): void {
+    const { random, world, host } = this;
+    if (host === null) return;
+    const { history } = world;
+    const { nowUs } = host.loop;
+    const dice = random.below(100);
+    this.left -= 1;
+    this.running += 1;
+    if (dice < 6) {
+      this.send(session, CMD_FLUSH, 0, 0, history.beginFlush(nowUs), 0);
+      return;
+    }
+    const type = dice < 40 ? CMD_READ : dice < 88 ? CMD_WRITE : dice < 94 ? CMD_TRIM : CMD_WRITE_ZEROES;
+    const [sector, count] = this.range(type);
+    if (type === CMD_READ) {
+      this.send(session, type, sector, count, history.beginRead(sector, count, nowUs), 0);
+      return;
+    }
+    const fua = random.below(10) === 0;
+    const slot = this.beginChange(type, sector, count, fua, nowUs);
+    this.send(session, type, sector, count, slot, fua ? CMD_FLAG_FUA : 0);
+  }
+
+  private beginChange(type: number, sector: number, count: number, fua: boolean, nowUs: number): number {
+    const { history } = this.world;
+    if (type === CMD_WRITE) return history.beginWrite(sector, count, fua, nowUs);
+    return type === CMD_TRIM
+      ? history.beginTrim(sector, count, fua, nowUs)
+      : history.beginZero(sector, count, fua, nowUs);
+  }
+
+  private send(session: NbdSession, type: number, sector: number, count: number, slot: number, flags: number): void {
+    const asked: Asked = {
+      type,
+      offset: sector * SECTOR_BYTES,
+      length: count * SECTOR_BYTES,
+      bytes: null,
+      error: 0,
+      slot,
+      session,
+      ended: (request) => this.ended(request as Asked),
+    };
+    this.open.add(asked);
+    this.world.log(() => `connection ${this.number}: ${nameOf(asked)}${flags === 0 ? '' : ' with FUA'}`);
+    session.send(asked, flags, (message, at) => this.world.history.fill(slot, message, at));
+    this.timers?.after(PATIENCE_US, () => {
+      if (this.session === session && this.open.has(asked)) session.finish();
+    });
+  }
+
+  /** Mostly a block or a few, half of them in a few segments that are used again and again. */
+  private range(type: number): readonly [sector: number, count: number] {
+    const { random, world } = this;
+    const { plan, volumeSectors } = world;
+    const hot = (plan.hotSegments * plan.segmentBytes) / SECTOR_BYTES;
+    const area = random.chance(0.5) ? hot : volumeSectors;
+    const shape = random.below(16);
+    if (random.chance(plan.ragged)) {
+      const count = random.between(1, 24);
+      return [random.below(area - count), count];
+    }
+    const blocks = area / BLOCK_SECTORS;
+    const most = type === CMD_WRITE || type === CMD_READ ? 32 : 64;
+    const count = Math.min(blocks, shape < 11 ? 1 : shape < 15 ? random.between(1, 8) : random.between(1, most));
+    return [random.below(blocks - count + 1) * BLOCK_SECTORS, count * BLOCK_SECTORS];
+  }
+}

@@ -1,0 +1,134 @@
+/**
+ * A storage node's process in a simulation, from its start to its death: the product's node and NBD server on simulated
+ * ports, put together as a shard does it.
+ *
+ * The clock of a process may run faster or slower than that of the world, by a rate of its own.
+ */
+
+import { BLOCK_BYTES, IO_TIMEOUT_MS } from '../core/limits.js';
+import { alignUp } from '../core/units.js';
+import { Watch, type Watched } from '../core/watch.js';
+import { Hub } from '../nbd/hub.js';
+import { NbdServer } from '../nbd/server.js';
+import { NbdService } from '../nbd/service.js';
+import { type NodeStore, nodeMemoryBytes, type StorageEvent, type StorageNode } from '../node/storage-node.js';
+import type { Clock } from '../ports/clock.js';
+import { type NodeCallName, type NodeCalls, NodeService } from '../serve/node-service.js';
+import { SimDevice, type SimDeviceSettings } from './device.js';
+import type { SimDisk } from './disk.js';
+import type { SimLoop } from './loop.js';
+import { SimMailbox } from './mailbox.js';
+import { SimTransport, type SimTransportSettings } from './transport.js';
+
+const NODE_START = alignUp(Hub.regionBytes(), BLOCK_BYTES);
+
+/** Memory of a process that drives at most so many devices. */
+export function hostMemoryBytes(storesMax: number): number {
+  return NODE_START + nodeMemoryBytes(storesMax);
+}
+
+/** A clock that goes wrong by a constant rate. */
+class DriftingClock implements Clock {
+  private readonly loop: SimLoop;
+  private readonly rate: number;
+
+  constructor(loop: SimLoop, rate: number) {
+    this.loop = loop;
+    this.rate = rate;
+  }
+
+  nowMs(): number {
+    return this.loop.nowMs() * this.rate;
+  }
+
+  after(delayMs: number, token: number): void {
+    this.loop.after(delayMs / this.rate, token);
+  }
+}
+
+export interface SimHostSettings {
+  readonly storesMax: number;
+  /** Milliseconds of its clock in one of the world's; default 1. */
+  readonly clockRate?: number;
+  readonly transport?: SimTransportSettings;
+  readonly device?: SimDeviceSettings;
+  readonly onEvent?: (event: StorageEvent) => void;
+}
+
+interface Call {
+  readonly name: NodeCallName;
+  readonly request: NodeCalls[NodeCallName]['request'];
+}
+
+export class SimHost implements Watched {
+  readonly loop: SimLoop;
+  readonly transport: SimTransport;
+  readonly service: NbdService;
+  readonly listener: number;
+  private readonly settings: SimHostSettings;
+  private readonly watch: Watch;
+  private readonly serving: NodeService;
+  private readonly server: NbdServer;
+  private readonly mailbox: SimMailbox<Call, unknown>;
+  private readonly devices = new Set<SimDevice>();
+
+  constructor(loop: SimLoop, settings: SimHostSettings) {
+    this.loop = loop;
+    this.settings = settings;
+    const clock = new DriftingClock(loop, settings.clockRate ?? 1);
+    this.transport = new SimTransport(loop, settings.transport);
+    this.watch = new Watch(loop, clock);
+    const ports = { completions: loop, memory: loop, transport: this.transport, clock };
+    this.service = new NbdService(ports, this.watch, 0);
+    const { storesMax } = settings;
+    const nodePorts = { completions: loop, memory: loop, clock, memoryStart: NODE_START, storesMax };
+    this.serving = new NodeService(nodePorts, settings.onEvent ?? (() => {}));
+    this.mailbox = new SimMailbox(loop, ({ name, request }) => this.serving.call(name, request));
+    this.listener = this.transport.listen();
+    this.server = new NbdServer(this.service, ports, this.listener, []);
+    this.serving.attach(this.server);
+    this.watch.add(this);
+    loop.onLateMemory = (_token, memory) => this.service.hub.releaseLate(memory);
+  }
+
+  /** Opens a disk as a device of the node. The device is closed again if that fails. */
+  async open(disk: SimDisk, path: string): Promise<NodeStore> {
+    const device = new SimDevice(this.loop, disk, this.settings.device);
+    // A device that does not answer is to be given up while it is opened, too.
+    this.devices.add(device);
+    this.watch.start();
+    try {
+      return await this.node.open(device, { path });
+    } catch (error) {
+      this.devices.delete(device);
+      device.close();
+      throw error;
+    }
+  }
+
+  get node(): StorageNode {
+    return this.serving.node;
+  }
+
+  /** A control call, as it comes from another thread. */
+  call<Name extends NodeCallName>(
+    name: Name,
+    request: NodeCalls[Name]['request'],
+  ): Promise<NodeCalls[Name]['response']> {
+    return this.mailbox.call({ name, request }) as Promise<NodeCalls[Name]['response']>;
+  }
+
+  /** Ends in order: connections, then volumes and devices. */
+  async close(): Promise<void> {
+    await new Promise<void>((resolve) => this.server.drain(resolve));
+    await this.node.close();
+  }
+
+  get busy(): boolean {
+    return this.service.busy || [...this.devices].some(({ inFlight }) => inFlight > 0);
+  }
+
+  tick(): void {
+    for (const device of this.devices) device.giveUpOverdue(IO_TIMEOUT_MS);
+  }
+}

@@ -1,0 +1,212 @@
+/**
+ * What is to happen in a trial: a function of its seed, and of the faults that are asked for.
+ *
+ * A plan is data. Everything that is random while it is carried out draws from streams of its own, one for each action and
+ * each connection, so a plan of which something is taken away goes on in much the same way: that is what makes a failing
+ * plan shrink.
+ */
+
+import { SimRandom } from './random.js';
+
+/** Kinds of faults, as they can be chosen by name. */
+export const FAULT_KINDS = [
+  'kill',
+  'power',
+  'restart',
+  'death',
+  'error',
+  'rot',
+  'silent',
+  'slow',
+  'pause',
+  'network',
+  'replace',
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+/** How a device dies. */
+export type DeathKind = 'vanish' | 'fail-writes' | 'fail-sync' | 'stuck';
+
+interface At {
+  /** Number of the action in its plan; it stays the same when others are taken away. */
+  readonly number: number;
+  /** When it happens, in milliseconds; later, if it has to wait until earlier damage is repaired. */
+  readonly atMs: number;
+}
+
+export type SimAction = At &
+  (
+    | {
+        /** The process dies, by itself or with the power of all devices; `again`: and that often while it recovers. */
+        readonly kind: 'kill' | 'power';
+        readonly downMs: number;
+        readonly again: number;
+      }
+    | { readonly kind: 'restart'; readonly downMs: number }
+    | { readonly kind: 'death'; readonly device: number; readonly how: DeathKind; readonly forMs: number }
+    /** Some operations of a device fail. */
+    | {
+        readonly kind: 'error';
+        readonly device: number;
+        readonly op: 'read' | 'write' | 'sync';
+        readonly count: number;
+      }
+    /** Bits flip at rest. */
+    | { readonly kind: 'rot'; readonly device: number; readonly bits: number }
+    /** Writes of data are lost, land elsewhere or are corrupted, with success. */
+    | {
+        readonly kind: 'silent';
+        readonly device: number;
+        readonly how: 'lose' | 'misdirect' | 'corrupt';
+        readonly count: number;
+      }
+    | { readonly kind: 'slow'; readonly device: number; readonly byMs: number; readonly forMs: number }
+    /** The process stands still. */
+    | { readonly kind: 'pause'; readonly forMs: number }
+    | {
+        readonly kind: 'network';
+        readonly connection: number;
+        readonly how: 'reset' | 'block-in' | 'block-out' | 'slow-reader';
+        readonly forMs: number;
+      }
+    | { readonly kind: 'replace'; readonly device: number }
+    | { readonly kind: 'scrub' }
+    | { readonly kind: 'grow' }
+  );
+
+export interface SimPlan {
+  readonly seed: number;
+  readonly copies: 1 | 2 | 3;
+  readonly devices: number;
+  /** Size of the volume, in segments. */
+  readonly segments: number;
+  readonly segmentBytes: number;
+  readonly connections: number;
+  /** Requests of each connection in flight, in a burst. */
+  readonly depth: number;
+  /** Requests of a burst. */
+  readonly burst: number;
+  /** Between bursts of a connection, on average. */
+  readonly thinkMs: number;
+  /** Segments that get half of the requests. */
+  readonly hotSegments: number;
+  /** Share of requests that are not of whole blocks. */
+  readonly ragged: number;
+  /** All content has the same CRC32C. */
+  readonly sealed: boolean;
+  readonly deviceLatencyUs: readonly [number, number];
+  readonly networkLatencyUs: readonly [number, number];
+  readonly networkLoss: number;
+  readonly clockRate: number;
+  readonly endMs: number;
+  readonly actions: readonly SimAction[];
+}
+
+/** Time in which one action is expected, on average. */
+const ACTION_MS = 4_000;
+const PLAN_MS = 40_000;
+
+type Draft = SimAction extends infer Action ? (Action extends At ? Omit<Action, keyof At> : never) : never;
+
+/** Draws an action of this kind. */
+function draftOf(
+  kind: FaultKind | 'scrub' | 'grow',
+  random: SimRandom,
+  plan: { devices: number; connections: number },
+): Draft {
+  const device = random.below(plan.devices);
+  switch (kind) {
+    case 'kill':
+    case 'power':
+      return { kind, downMs: random.between(1, 500), again: random.below(4) === 0 ? random.between(1, 3) : 0 };
+    case 'restart':
+      return { kind, downMs: random.between(1, 200) };
+    case 'death': {
+      const how = random.pick<DeathKind>(['vanish', 'vanish', 'fail-writes', 'fail-sync', 'stuck']);
+      return { kind, device, how, forMs: random.between(1, 3_000) };
+    }
+    case 'error':
+      return { kind, device, op: random.pick(['read', 'write', 'sync'] as const), count: random.between(1, 3) };
+    case 'rot':
+      return { kind, device, bits: random.between(1, 40) };
+    case 'silent':
+      return { kind, device, how: random.pick(['lose', 'misdirect', 'corrupt'] as const), count: random.between(1, 4) };
+    case 'slow':
+      return { kind, device, byMs: random.between(1, 200), forMs: random.between(10, 2_000) };
+    case 'pause':
+      return { kind, forMs: random.pick([5, 50, 500, 5_000, 40_000]) };
+    case 'network': {
+      const how = random.pick(['reset', 'block-in', 'block-out', 'slow-reader'] as const);
+      return { kind, how, connection: random.below(plan.connections), forMs: random.between(1, 8_000) };
+    }
+    case 'replace':
+      return { kind, device };
+    default:
+      return { kind };
+  }
+}
+
+/** Faults that a volume of one copy cannot survive without loss, or for which it has no other device. */
+const NEED_COPIES: readonly FaultKind[] = ['death', 'silent', 'replace'];
+const CRASHES: readonly FaultKind[] = ['kill', 'power'];
+
+/**
+ * Whether a fault can be part of a plan, beside others. With one copy, a block that differs from its checksum after a crash
+ * counts as a write that was cut off, so rot is not told from it then. Content that all has one checksum does not tell
+ * what was lost or misdirected, nor whether a first write came before the cut of the power.
+ */
+function fits(kind: FaultKind, copies: number, sealed: boolean, crashes: boolean): boolean {
+  if (copies === 1 && (NEED_COPIES.includes(kind) || (kind === 'rot' && crashes))) return false;
+  return !(sealed && (kind === 'silent' || kind === 'power'));
+}
+
+/** Draws the plan of a trial. `faults` are the kinds that may happen. */
+export function planOf(seed: number, faults: readonly FaultKind[]): SimPlan {
+  const random = new SimRandom(seed).fork('plan');
+  const copies = random.pick([1, 2, 2, 2, 3] as const);
+  const devices = copies === 1 ? 1 : copies + (random.below(3) === 0 ? copies : 0);
+  const connections = random.between(1, 4);
+  const segments = random.pick([4, 8, 16, 32]);
+  const sealed = random.below(8) === 0;
+  // Plans in which few kinds of faults happen often find other bugs than those with some of each.
+  const some = faults.filter(() => random.chance(0.6));
+  const crashes = some.some((kind) => CRASHES.includes(kind));
+  const chosen = some.filter((kind) => fits(kind, copies, sealed, crashes));
+  const actions: SimAction[] = [];
+  const everyMs = ACTION_MS * random.pick([0.25, 0.5, 1, 2]);
+  for (let atMs = 0; ; ) {
+    atMs += random.between(1, 2 * everyMs);
+    if (atMs >= PLAN_MS) break;
+    const kind =
+      random.below(8) === 0 || chosen.length === 0 ? random.pick(['scrub', 'grow'] as const) : random.pick(chosen);
+    actions.push({ number: actions.length + 1, atMs, ...draftOf(kind, random, { devices, connections }) });
+  }
+  return {
+    seed,
+    copies,
+    devices,
+    segments,
+    segmentBytes: 64 << 10,
+    connections,
+    depth: random.pick([1, 2, 4, 8, 16]),
+    burst: random.pick([4, 16, 64]),
+    thinkMs: random.between(50, 500),
+    hotSegments: random.between(1, Math.min(4, segments)),
+    ragged: random.pick([0, 0.05, 0.3]),
+    sealed,
+    deviceLatencyUs: random.pick([
+      [20, 200],
+      [5, 20],
+      [20, 5_000],
+    ] as const),
+    networkLatencyUs: random.pick([
+      [10, 60],
+      [1, 2],
+      [10, 3_000],
+    ] as const),
+    networkLoss: random.pick([0, 0, 0.01]),
+    clockRate: random.pick([1, 1, 0.9, 1.1]),
+    endMs: PLAN_MS,
+    actions,
+  };
+}

@@ -1,0 +1,326 @@
+/**
+ * What a trial does to its node, and how it puts things right again.
+ *
+ * A volume survives the loss of all copies but one. So what damages a copy waits until earlier damage of other copies has
+ * been repaired; what hits the whole process waits for nothing. A volume of one copy may answer with errors once its device has
+ * failed, never with wrong data.
+ */
+
+import type { VolumeStatus } from '../client/volume-events.js';
+import { EIO } from '../core/errno.js';
+import { StrakeError } from '../core/errors.js';
+import { IO_TIMEOUT_MS, WATCH_MS } from '../core/limits.js';
+import { SimViolation, VOLUME_NAME } from './client.js';
+import type { FaultOp } from './faults.js';
+import type { SimAction } from './plan.js';
+import { SimRandom } from './random.js';
+import { LIMITS, type Trial, type TrialDisk } from './trial.js';
+
+type ActionOf<Kind extends SimAction['kind']> = Extract<SimAction, { readonly kind: Kind }>;
+
+/** Between looks at a volume that is being repaired. */
+const LOOK_US = 20_000;
+/** A device that has not answered for so long is given up, whatever the clock of the process. */
+const STUCK_US = 1.2 * 1000 * (IO_TIMEOUT_MS + 2 * WATCH_MS);
+const LOOKS_MAX = 6_000;
+
+export class TrialFaults {
+  /** Requests may be answered with EIO: the only copy has been damaged. */
+  mayFail = false;
+  private readonly trial: Trial;
+  /** Something may be wrong with a copy. */
+  damaged = false;
+  /** Operations of a device may never end. */
+  private stuck = false;
+  /** Damage that only reading everything finds. */
+  private hidden = false;
+
+  constructor(trial: Trial) {
+    this.trial = trial;
+  }
+
+  async perform(action: SimAction): Promise<void> {
+    const { trial } = this;
+    const damages = ['death', 'error', 'rot', 'silent', 'replace'].includes(action.kind);
+    if (damages && trial.plan.copies > 1) await this.heal();
+    trial.log(`action ${action.number}: ${JSON.stringify(action)}`);
+    if (damages) this.damaged = true;
+    if (damages && trial.plan.copies === 1) this.mayFail = true;
+    switch (action.kind) {
+      case 'kill':
+      case 'power':
+        return this.crash(action);
+      case 'restart':
+        return this.restart(action);
+      case 'death':
+        return this.death(action);
+      case 'pause':
+        return this.pause(action);
+      case 'network':
+        return this.network(action);
+      case 'replace':
+        return this.replace(action);
+      case 'scrub':
+        return this.scrub();
+      case 'grow':
+        return this.grow();
+      default:
+        return this.spoil(action);
+    }
+  }
+
+  // ---------------------------------------------------------------- the process
+
+  private async crash({ kind, downMs, again, number }: ActionOf<'kill' | 'power'>): Promise<void> {
+    const { trial } = this;
+    const random = new SimRandom(trial.plan.seed, number).fork('crash');
+    const power = kind === 'power';
+    trial.die(power);
+    trial.boot(downMs * 1000);
+    for (let turn = 0; turn < again; turn += 1) {
+      const { host } = trial;
+      const opening = trial.openAll().then(() => (trial.host === host ? trial.serve() : undefined));
+      opening.catch(() => {});
+      let batches = random.between(0, 200);
+      let settled = false;
+      const note = () => {
+        settled = true;
+      };
+      opening.then(note, note);
+      await trial.loop.run(() => settled || batches-- <= 0, LIMITS).catch(() => {});
+      trial.log('the process dies again while it recovers');
+      trial.die(power);
+      trial.boot(1000);
+    }
+    await trial.openAll();
+    await trial.serve();
+    // What has been seen after a power cut stays: later reads are held against it.
+    if (power && random.chance(0.5) && this.isOffered()) await trial.sweep();
+  }
+
+  private async restart({ downMs }: ActionOf<'restart'>): Promise<void> {
+    const { trial } = this;
+    const closing = trial.host.close();
+    // What a damaged device has lost cannot be closed in order.
+    await trial.settle(this.damaged ? closing.catch(() => {}) : closing);
+    trial.die(false);
+    trial.boot(downMs * 1000);
+    await trial.openAll();
+    await trial.serve();
+  }
+
+  private async pause({ forMs }: ActionOf<'pause'>): Promise<void> {
+    this.trial.loop.stall(forMs * 1000);
+  }
+
+  // ---------------------------------------------------------------- devices
+
+  private diskOf(number: number): TrialDisk {
+    const here = this.trial.disks.filter(({ retired }) => !retired);
+    return here[number % here.length];
+  }
+
+  private async death({ device, how, forMs }: ActionOf<'death'>): Promise<void> {
+    const { trial } = this;
+    const entry = this.diskOf(device);
+    const { faults } = entry.disk;
+    if (how === 'vanish') entry.disk.vanished = true;
+    else if (how === 'stuck') {
+      faults.add({ action: { kind: 'stick' } });
+      this.stuck = true;
+    } else {
+      const ops: FaultOp[] = how === 'fail-sync' ? ['sync'] : ['write', 'discard', 'zero', 'sync'];
+      faults.add({ ops, action: { kind: 'error', errno: EIO } });
+    }
+    await trial.settle(trial.timers.pause(forMs * 1000));
+  }
+
+  /** The faults that are rules. */
+  private async spoil(action: ActionOf<'error' | 'rot' | 'silent' | 'slow'>): Promise<void> {
+    const { trial } = this;
+    const entry = this.diskOf(action.device);
+    const { disk } = entry;
+    const random = new SimRandom(trial.plan.seed, action.number).fork('spoil');
+    switch (action.kind) {
+      case 'error':
+        disk.faults.add({ ops: [action.op], count: action.count, action: { kind: 'error', errno: EIO } });
+        break;
+      case 'slow': {
+        const remove = disk.faults.add({ action: { kind: 'slow', byUs: action.byMs * 1000 } });
+        trial.timers.after(action.forMs * 1000, remove);
+        break;
+      }
+      case 'rot':
+        this.hidden = true;
+        for (let bit = 0; bit < action.bits; bit += 1) {
+          const offset = this.dataOffset(entry, random);
+          if (disk.allocated(offset)) disk.flipBit(offset, random.below(8));
+        }
+        break;
+      default: {
+        this.hidden = true;
+        const { count, how } = action;
+        const start = this.dataStart(entry);
+        const toOffsetBytes = start + 4096 * random.below(64);
+        const rule = how === 'misdirect' ? ({ kind: how, toOffsetBytes } as const) : ({ kind: how } as const);
+        disk.faults.add({ ops: ['write'], start, count, action: rule });
+      }
+    }
+  }
+
+  private dataStart({ deviceId }: TrialDisk): number {
+    const { node } = this.trial.host;
+    const known = node.stores.get(deviceId) ?? [...node.stores.values()][0];
+    return known.superblock.layout.dataOffset;
+  }
+
+  private dataOffset(entry: TrialDisk, random: SimRandom): number {
+    const start = this.dataStart(entry);
+    return start + random.below(entry.disk.geometry.sizeBytes - start);
+  }
+
+  /** Takes a device out for good, and puts a new one in its place. */
+  private async replace({ device }: ActionOf<'replace'>): Promise<void> {
+    const { trial } = this;
+    const old = this.diskOf(device);
+    old.disk.vanished = true;
+    old.away = true;
+    old.retired = true;
+    const fresh = await trial.addDisk();
+    await trial.settle(trial.host.open(fresh.disk, fresh.name));
+    await this.takeOut(old);
+    const { deviceId } = old;
+    await this.insist(() => trial.host.call('replace', { deviceId, by: fresh.deviceId }));
+    await this.heal();
+  }
+
+  private async network({ connection, how, forMs }: ActionOf<'network'>): Promise<void> {
+    const { trial } = this;
+    const peer = trial.clients[connection % trial.clients.length].peer;
+    if (peer === null) return;
+    if (how === 'reset') {
+      peer.reset();
+      return;
+    }
+    const direction = how === 'block-in' ? 'to-server' : 'to-peer';
+    if (how === 'slow-reader') peer.paused = true;
+    else peer.block(direction);
+    trial.timers.after(forMs * 1000, () => {
+      if (how === 'slow-reader') peer.paused = false;
+      else peer.unblock(direction);
+    });
+  }
+
+  // ---------------------------------------------------------------- repair
+
+  private isOffered(): boolean {
+    return this.trial.host.node.volumes.get(VOLUME_NAME)?.engine != null;
+  }
+
+  private async scrub(): Promise<void> {
+    const { trial } = this;
+    if (!this.isOffered()) return;
+    await trial.settle(trial.host.call('scrub', { name: VOLUME_NAME, bytesPerSecond: 0 }).catch(() => {}));
+  }
+
+  /** Makes the volume larger than its clients know, so that their part of it stays as it is. */
+  private async grow(): Promise<void> {
+    const { trial } = this;
+    const engine = trial.host.node.volumes.get(VOLUME_NAME)?.engine;
+    if (engine == null) return;
+    const sizeBytes = engine.sizeBytes + 4096;
+    await trial.settle(trial.host.call('growVolume', { name: VOLUME_NAME, sizeBytes }).catch(() => {}));
+  }
+
+  /** Ends all faults, brings back what was lost, and waits until the volume is whole. */
+  async heal(): Promise<void> {
+    const { trial } = this;
+    for (const { disk } of trial.disks) disk.faults.clear();
+    if (trial.plan.copies === 1) {
+      if (this.damaged) await this.restart({ kind: 'restart', number: 0, atMs: 0, downMs: 1 });
+      this.damaged = false;
+      return;
+    }
+    if (this.stuck) await trial.settle(trial.timers.pause(STUCK_US));
+    this.stuck = false;
+    if (this.damaged) {
+      await this.jobsEnded();
+      await this.bringBack();
+    }
+    await this.whole();
+    if (this.hidden) {
+      await this.scrub();
+      await this.whole();
+    }
+    this.damaged = false;
+    this.hidden = false;
+  }
+
+  private async bringBack(): Promise<void> {
+    const { trial } = this;
+    for (const entry of trial.disks) {
+      if (entry.retired || !this.isOut(entry)) continue;
+      trial.log(`${entry.name} comes back`);
+      await this.takeOut(entry);
+      // It had no power meanwhile, if it was lost.
+      if (entry.disk.vanished) entry.disk.powerCut(trial.random);
+      else if (entry.disk.attached) entry.disk.kill(trial.random);
+      entry.disk.vanished = false;
+      entry.away = false;
+      await trial.settle(trial.host.open(entry.disk, entry.name));
+      await trial.settle(trial.host.call('takeBack', { deviceId: entry.deviceId }));
+    }
+  }
+
+  /** Whether a disk has to be connected again. */
+  private isOut({ disk, away, deviceId }: TrialDisk): boolean {
+    const { node } = this.trial.host;
+    const entry = node.stores.get(deviceId);
+    if (away || disk.vanished || entry === undefined || entry.store.failed) return true;
+    const members = node.volumes.get(VOLUME_NAME)?.stored.groups.flat() ?? [];
+    return members.some((member) => member.deviceId === deviceId && member.state === 'offline');
+  }
+
+  /** The node lets go of a device, once it has noticed that it is lost. */
+  private async takeOut({ deviceId }: TrialDisk): Promise<void> {
+    const { trial } = this;
+    if (trial.host.node.stores.has(deviceId)) await this.insist(() => trial.host.call('forget', { deviceId }));
+  }
+
+  /** Repeats a call while it is refused because something is in use. */
+  private async insist(call: () => Promise<unknown>): Promise<void> {
+    const { trial } = this;
+    for (let look = 0; ; look += 1) {
+      const result = await trial.settle(
+        call().then(
+          () => null,
+          (error: unknown) => error,
+        ),
+      );
+      if (result === null) return;
+      const busy = result instanceof StrakeError && result.code === 'ERR_STRAKE_VOLUME_BUSY';
+      if (!busy || look === LOOKS_MAX) throw result;
+      await trial.settle(trial.timers.pause(LOOK_US));
+    }
+  }
+
+  private jobsEnded(): Promise<void> {
+    return this.reach('has ended its jobs', (status) => !status?.jobs.some(({ state }) => state === 'running'));
+  }
+
+  /** Waits until all copies are in sync and no job runs. */
+  private async whole(): Promise<void> {
+    await this.jobsEnded();
+    await this.reach('is whole again', (status) => status?.state === 'ok');
+  }
+
+  private async reach(what: string, reached: (status: VolumeStatus | undefined) => boolean): Promise<void> {
+    const { trial } = this;
+    for (let look = 0; look < LOOKS_MAX; look += 1) {
+      if (reached(trial.host.node.volumes.get(VOLUME_NAME)?.engine?.status())) return;
+      await trial.settle(trial.timers.pause(LOOK_US));
+    }
+    const { volumes } = await trial.settle(trial.host.call('nodeStatus', null));
+    throw new SimViolation(`no time has come at which the volume ${what}: ${JSON.stringify(volumes)}`);
+  }
+}

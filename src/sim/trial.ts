@@ -1,0 +1,343 @@
+/**
+ * One trial: a storage node on simulated disks, served over simulated connections to clients, through the lives of its
+ * process and the faults of a plan, with everything that clients see held against what volumes promise.
+ *
+ * ```text
+ *   plan ──► faults ──► disks, connections, process (SimHost)          one SimLoop for each life of the process
+ *                                  ▲     │
+ *                        clients ──┘     └──► history ──► violations
+ * ```
+ *
+ * At the end the faults stop. What was damaged has to be repaired within bounded time, everything is read once more, each copy
+ * by itself too, and each disk is checked. A trial is a function of its plan: the same one takes the same course.
+ */
+
+import { SECTOR_BYTES } from '../core/limits.js';
+import { CMD_READ } from '../nbd/protocol.js';
+import { checkDevice } from '../store/fsck.js';
+import { formatDevice } from '../store/open-store.js';
+import { SimClient, SimViolation, VOLUME_NAME } from './client.js';
+import { crc32c } from './crc32c.js';
+import { SimDevice } from './device.js';
+import { SimDisk } from './disk.js';
+import { VolumeHistory } from './history.js';
+import { hostMemoryBytes, SimHost } from './host.js';
+import { type SimLimits, SimLoop } from './loop.js';
+import { NbdSession, type SessionRequest } from './nbd-session.js';
+import { Payload } from './payload.js';
+import type { SimAction, SimPlan } from './plan.js';
+import { SimRandom } from './random.js';
+import { SimTimers } from './timers.js';
+import { SimTrace } from './trace.js';
+import { TrialFaults } from './trial-faults.js';
+
+const CLUSTER_ID = 'c'.repeat(32);
+const VOLUME_ID = 'a'.repeat(32);
+/** Disks at most: one more for each replacement. */
+export const DISKS_MAX = 9;
+/** Room on a disk for what is not data, and for segments more than the volume has when it is made. */
+const SPARE_BYTES = 4 << 20;
+/** Time in which a volume has to be whole again once faults have stopped, in milliseconds. */
+export const HEALING_MS = 600_000;
+/** Batches in which whatever is waited for has to happen. */
+export const LIMITS: SimLimits = { batches: 2_000_000, virtualMs: HEALING_MS };
+/** Read at once when everything is read. */
+const SWEEP_SECTORS = 128;
+
+/** Memory that trials need; one after another can use the same. */
+export const TRIAL_MEMORY_BYTES = hostMemoryBytes(DISKS_MAX);
+
+/** A disk of a trial. */
+export interface TrialDisk {
+  readonly name: string;
+  readonly deviceId: string;
+  readonly disk: SimDisk;
+  /** Not connected: the node does not find it when it starts. */
+  away: boolean;
+  /** Taken out for good. */
+  retired: boolean;
+}
+
+export interface TrialResult {
+  readonly seed: number;
+  /** Hash of everything that happened. */
+  readonly hash: number;
+  readonly simulatedUs: number;
+  readonly requests: number;
+  readonly events: number;
+  /** Faults and crashes that happened. */
+  readonly faults: number;
+  /** What went wrong; undefined if nothing did. */
+  readonly failure: string | undefined;
+}
+
+export interface TrialOptions {
+  /** Memory for the process, `TRIAL_MEMORY_BYTES` of it. */
+  readonly memory: Uint8Array;
+  /** Told of what happens, with the virtual time in microseconds. */
+  readonly log?: (timeUs: number, text: string) => void;
+  /** Whether each request and answer of clients is logged too. */
+  readonly details?: boolean;
+}
+
+export class Trial {
+  readonly plan: SimPlan;
+  readonly history: VolumeHistory;
+  readonly trace = new SimTrace();
+  readonly disks: TrialDisk[] = [];
+  readonly clients: SimClient[];
+  readonly random: SimRandom;
+  host!: SimHost;
+  timers!: SimTimers;
+  /** Sectors that clients use. */
+  readonly volumeSectors: number;
+  private readonly options: TrialOptions;
+  private readonly faults: TrialFaults;
+  private lives = 0;
+  private batches = 0;
+  private acted = 0;
+
+  constructor(plan: SimPlan, options: TrialOptions) {
+    this.plan = plan;
+    this.options = options;
+    this.random = new SimRandom(plan.seed).fork('trial');
+    this.volumeSectors = (plan.segments * plan.segmentBytes) / SECTOR_BYTES;
+    this.history = new VolumeHistory({
+      sectors: this.volumeSectors,
+      payload: new Payload({ sealed: plan.sealed }),
+    });
+    this.faults = new TrialFaults(this);
+    this.clients = Array.from(
+      { length: plan.connections },
+      (_, number) => new SimClient(this, number, new SimRandom(plan.seed, number + 1).fork('client')),
+    );
+  }
+
+  get loop(): SimLoop {
+    return this.host.loop;
+  }
+
+  /** Runs to the end, or to the first thing that goes wrong. */
+  async run(): Promise<TrialResult> {
+    const { plan } = this;
+    let failure: string | undefined;
+    try {
+      await this.live();
+    } catch (error) {
+      failure = error instanceof Error ? textOf(error) : String(error);
+      this.log(`failed: ${failure}`);
+    }
+    const requests = this.clients.reduce((sum, { answered }) => sum + answered, 0);
+    const [hash, simulatedUs, events] = [this.trace.hash, this.loop.nowUs, this.trace.length];
+    return { seed: plan.seed, hash, simulatedUs, requests, events, faults: this.acted, failure };
+  }
+
+  /** Logs what happens. Details, which are many, come as functions. */
+  log(text: string | (() => string)): void {
+    const { details, log } = this.options;
+    if (log === undefined || (typeof text === 'function' && details !== true)) return;
+    log(this.host === undefined ? 0 : this.loop.nowUs, typeof text === 'function' ? text() : text);
+  }
+
+  mayFail(): boolean {
+    return this.faults.mayFail;
+  }
+
+  // ---------------------------------------------------------------- the course of a trial
+
+  private async live(): Promise<void> {
+    const { plan } = this;
+    this.boot(0);
+    for (let number = 0; number < plan.devices; number += 1) await this.addDisk();
+    await this.openAll();
+    const layout = plan.copies === 1 ? 'single' : 'mirror';
+    const sizeBytes = plan.segments * plan.segmentBytes;
+    const { copies } = plan;
+    const spec = { id: VOLUME_ID, name: VOLUME_NAME, layout, copies, createdMs: 1, sizeBytes } as const;
+    await this.settle(this.host.call('createVolume', spec));
+    for (const client of this.clients) client.attach(this.host);
+    for (const action of plan.actions) {
+      if (action.atMs >= plan.endMs) break;
+      await this.until(action.atMs);
+      await this.perform(action);
+    }
+    await this.until(plan.endMs);
+    await this.end();
+  }
+
+  private async perform(action: SimAction): Promise<void> {
+    await this.faults.perform(action);
+    this.acted += 1;
+  }
+
+  private async end(): Promise<void> {
+    this.log('faults stop');
+    await this.faults.heal();
+    for (const client of this.clients) client.stop();
+    await this.loop.run(() => this.clients.every(({ idle }) => idle), LIMITS);
+    await this.sweep();
+    this.history.checkpoint();
+    const current = this.currentDisks();
+    await this.settle(this.host.close());
+    for (const { disk, name } of this.disks)
+      if (!this.disks.some(({ retired }) => retired)) await this.fsck(disk, name);
+    if (this.plan.copies > 1) for (const disk of current) await this.readAlone(disk);
+    this.history.checkpoint();
+  }
+
+  // ---------------------------------------------------------------- lives of the process
+
+  /** Starts a process `afterUs` microseconds after the end of the last. */
+  boot(afterUs: number): void {
+    const { plan } = this;
+    const nowUs = this.host === undefined ? 0 : this.loop.nowUs + afterUs;
+    if (this.host !== undefined) this.batches += this.loop.batches;
+    this.lives += 1;
+    const { memory: arena } = this.options;
+    const { trace } = this;
+    const loop = new SimLoop({ seed: plan.seed + 7919 * this.lives, arena, trace, nowUs });
+    this.host = new SimHost(loop, {
+      storesMax: DISKS_MAX,
+      clockRate: plan.clockRate,
+      transport: { latencyUs: plan.networkLatencyUs, loss: plan.networkLoss },
+      device: { latencyUs: plan.deviceLatencyUs },
+      onEvent: ({ kind, volume, deviceId, text }) =>
+        this.log(`event: ${kind} ${volume ?? ''} ${deviceId?.slice(0, 4) ?? ''} ${text}`),
+    });
+    this.timers = new SimTimers(loop);
+  }
+
+  /** The process dies: nothing that it has begun goes on, but what its disks do with it. */
+  die(power: boolean): void {
+    const { nowUs } = this.loop;
+    this.loop.halt();
+    for (const client of this.clients) client.detach();
+    for (const { disk, away } of this.disks) {
+      if (power && !away) disk.powerCut(this.random);
+      else disk.kill(this.random);
+    }
+    if (power) this.history.powerCut(nowUs);
+    else this.history.killed(nowUs);
+  }
+
+  /** Opens what is there, and lets clients in. */
+  async openAll(): Promise<void> {
+    const { host } = this;
+    for (const entry of this.disks) {
+      // The process has died meanwhile, so it opens nothing more.
+      if (this.host !== host) await new Promise(() => {});
+      if (entry.away || entry.retired) continue;
+      const opened = await this.settle(this.host.open(entry.disk, entry.name).catch((error: unknown) => error));
+      // A device that is damaged by the plan may be found to be that; any other one has to be opened.
+      if (opened instanceof Error && !this.faults.damaged) throw opened;
+      if (opened instanceof Error) this.log(`${entry.name} cannot be opened: ${opened.message}`);
+    }
+  }
+
+  async serve(): Promise<void> {
+    const { host } = this;
+    await this.settle(this.host.call('assemble', { without: {} }));
+    if (this.host !== host) await new Promise(() => {});
+    for (const client of this.clients) client.attach(host);
+  }
+
+  /** Formats a new disk; returns it. */
+  async addDisk(): Promise<TrialDisk> {
+    const { plan, loop } = this;
+    const number = this.disks.length + 1;
+    const deviceId = number.toString(16).repeat(32).slice(0, 32);
+    const bytes = plan.segments * plan.segmentBytes;
+    const disk = new SimDisk({ sizeBytes: SPARE_BYTES + 2 * bytes });
+    const device = new SimDevice(loop, disk);
+    const ports = { completions: loop, memory: loop, device, memoryStart: 0 };
+    const options = { deviceId, clusterId: CLUSTER_ID, slotBytes: plan.segmentBytes, nowMs: 1 };
+    await this.settle(formatDevice(ports, options));
+    device.close();
+    const entry = { name: `disk${number}`, deviceId, disk, away: false, retired: false };
+    this.disks.push(entry);
+    return entry;
+  }
+
+  settle<Result>(promise: Promise<Result>): Promise<Result> {
+    return this.loop.settle(promise, LIMITS);
+  }
+
+  /** Lets everything go on until this moment. */
+  private async until(atMs: number): Promise<void> {
+    if (this.loop.nowUs < atMs * 1000) await this.settle(this.timers.pause(atMs * 1000 - this.loop.nowUs));
+  }
+
+  // ---------------------------------------------------------------- checks
+
+  /** Disks that the volume calls in-sync. */
+  private currentDisks(): TrialDisk[] {
+    const { groups } = this.host.node.engine(VOLUME_NAME).record;
+    return groups.flat().flatMap(({ deviceId, state }) => {
+      const found = this.disks.find((entry) => entry.deviceId === deviceId);
+      return state === 'in-sync' && found !== undefined ? [found] : [];
+    });
+  }
+
+  /** Reads all of the volume over a connection of its own. */
+  async sweep(): Promise<void> {
+    const { host, history } = this;
+    let serving: boolean | undefined;
+    const session = new NbdSession(host.transport.connect(host.listener), VOLUME_NAME, true, (state) => {
+      serving = state;
+    });
+    await this.loop.run(() => serving !== undefined, LIMITS);
+    if (serving !== true) throw new SimViolation('the volume is not offered');
+    for (let sector = 0; sector < this.volumeSectors; sector += SWEEP_SECTORS) {
+      const slot = history.beginRead(sector, SWEEP_SECTORS, this.loop.nowUs);
+      await this.readSectors(session, slot, sector);
+    }
+    session.finish();
+  }
+
+  private readSectors(session: NbdSession, slot: number, sector: number): Promise<void> {
+    const { history, loop } = this;
+    const [offset, length] = [sector * SECTOR_BYTES, SWEEP_SECTORS * SECTOR_BYTES];
+    let done = false;
+    const ended = ({ bytes, error }: SessionRequest) => {
+      done = true;
+      if (error === 0) history.endRead(slot, bytes ?? new Uint8Array(0), 0, loop.nowUs);
+      else if (this.mayFail()) history.failRead(slot, loop.nowUs);
+      else throw new SimViolation(`a read of ${length} bytes at ${offset} was answered with error ${error}`);
+    };
+    session.send({ type: CMD_READ, offset, length, bytes: null, error: 0, ended }, 0);
+    return loop.run(() => done, LIMITS);
+  }
+
+  /** After an orderly end a disk is as it should be. */
+  private async fsck(disk: SimDisk, name: string): Promise<void> {
+    const report = await checkDevice(
+      {
+        sizeBytes: disk.geometry.sizeBytes,
+        checksum: (bytes) => crc32c(bytes),
+        read: async (offset, length) => disk.peek(offset, length),
+      },
+      { data: true },
+    );
+    // Of what a volume of one copy has lost, the damage stays.
+    if (report.verdict === 'clean' || this.mayFail()) return;
+    const problems = report.problems.map(({ text }) => text).join('; ');
+    throw new SimViolation(`${name} is ${report.verdict} after an orderly end: ${problems}`);
+  }
+
+  /** Starts a node with a copy of one disk only, and reads everything from it. */
+  private async readAlone({ disk, deviceId, name }: TrialDisk): Promise<void> {
+    if (this.plan.devices > this.plan.copies) return;
+    this.log(`reading from ${name} alone`);
+    this.boot(1);
+    await this.settle(this.host.open(disk.clone(), name));
+    const without = this.disks.map((entry) => entry.deviceId).filter((id) => id !== deviceId);
+    await this.settle(this.host.call('assemble', { without: { [VOLUME_NAME]: without } }));
+    await this.sweep();
+    await this.settle(this.host.close());
+  }
+}
+
+function textOf(error: Error): string {
+  const expected = error instanceof SimViolation || error.name === 'HistoryViolation';
+  return expected ? error.message : (error.stack ?? error.message);
+}
