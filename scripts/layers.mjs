@@ -20,13 +20,13 @@ const LAYERS = {
   serve: ['core', 'ports', 'nbd', 'node'],
   sim: ['core', 'ports', 'store', 'client', 'node', 'nbd', 'serve'],
   worker: ['core', 'ports', 'ring', 'uring', 'client', 'store', 'node', 'serve'],
-  embed: ['core', 'ports', 'uring', 'store', 'client', 'node', 'worker'],
+  embed: ['core', 'ports', 'uring', 'store', 'client', 'node', 'worker', 'sim'],
   bench: ['core', 'nbd', 'embed'],
   control: ['core', 'embed'],
-  cli: ['core', 'store', 'embed', 'bench', 'control'],
+  cli: ['core', 'store', 'embed', 'bench', 'control', 'sim'],
 };
 /** Files that put the layers together. */
-const ROOTS = ['index.ts', 'shard-main.ts'];
+const ROOTS = ['index.ts', 'shard-main.ts', 'trial-main.ts'];
 /** Folders that know the outside world only through ports, so that they run in a simulator unchanged. */
 const PURE = ['ports', 'core', 'ring', 'store', 'client', 'node', 'nbd', 'serve', 'sim'];
 const IMPURE = /from 'node:|\b(Date\.now|new Date\b|performance\.|setTimeout|setInterval|setImmediate|Math\.random)/;

@@ -10,6 +10,7 @@ import { addDoctor } from './doctor.js';
 import { addExplain } from './explain.js';
 import { addExport } from './export.js';
 import { EXIT_FAILED, EXIT_USAGE, FORMATS, type OutputFormat, printError } from './output.js';
+import { addSim } from './sim.js';
 import { addStatus } from './status.js';
 import { addUp } from './up.js';
 import { addVolume } from './volume.js';
@@ -50,6 +51,7 @@ async function main(args: readonly string[]): Promise<number> {
   addExport(program, onExit);
   addDoctor(program, onExit);
   addBench(program, onExit);
+  addSim(program, onExit);
   addExplain(program, onExit);
   overrideExits(program);
   try {

@@ -25,7 +25,6 @@ import {
   FENCE_OPEN,
   FENCE_WRITES,
 } from '../ports/device.js';
-import { crc32c } from './crc32c.js';
 import type { SimDisk, SimWrite } from './disk.js';
 import type { FaultAction, FaultOp } from './faults.js';
 import { allocateBytes } from './image.js';
@@ -353,7 +352,7 @@ export class SimDevice implements Device, SimSource {
   }
 
   private storeChecksums(operation: Operation): void {
-    const { bytes, view } = this.loop;
+    const { bytes, crc32c, view } = this.loop;
     const { memory, length, checksums } = operation;
     for (let done = 0, at = checksums; done < length; done += CHECKSUM_SPAN_BYTES, at += 4) {
       view.setUint32(at, crc32c(bytes, memory + done, Math.min(CHECKSUM_SPAN_BYTES, length - done)), true);

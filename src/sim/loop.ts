@@ -65,6 +65,9 @@ class Submission {
   source: SimSource | null = null;
 }
 
+/** CRC32C of bytes, an unsigned number. */
+export type SimChecksum = (bytes: Uint8Array, at: number, lengthBytes: number) => number;
+
 export interface SimLoopSettings {
   readonly seed: number;
   /** Size of the memory, if `arena` is not given. */
@@ -75,6 +78,8 @@ export interface SimLoopSettings {
   readonly trace?: SimTrace;
   /** When it begins; default 0. */
   readonly nowUs?: number;
+  /** Default: one in JavaScript. */
+  readonly checksum?: SimChecksum;
   /** Turns of the microtask queue after each batch; default 24. */
   readonly turns?: number;
   /** Probability that a batch's submissions are handed over before continuations run; default 1/4. */
@@ -97,6 +102,7 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   /** For whoever simulates something on this loop; fork it. */
   readonly random: SimRandom;
   readonly trace: SimTrace;
+  readonly crc32c: SimChecksum;
   /** Virtual time, in microseconds. */
   nowUs: number;
   /** Batches delivered. */
@@ -119,6 +125,7 @@ export class SimLoop implements CompletionPort, Memory, Clock {
 
   constructor(settings: SimLoopSettings) {
     this.settings = settings;
+    this.crc32c = settings.checksum ?? crc32c;
     this.trace = settings.trace ?? new SimTrace();
     this.nowUs = settings.nowUs ?? 0;
     this.bytes = settings.arena ?? new Uint8Array(settings.arenaBytes ?? 1 << 20);
@@ -172,7 +179,7 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   /** CRC32C of the bytes as they are now: of what is queued it sees nothing. */
   checksum(at: number, lengthBytes: number): number {
     this.checkRange(at, lengthBytes);
-    return crc32c(this.bytes, at, lengthBytes);
+    return this.crc32c(this.bytes, at, lengthBytes);
   }
 
   defer(token: number, result: number): void {

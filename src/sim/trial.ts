@@ -22,7 +22,7 @@ import { SimDevice } from './device.js';
 import { SimDisk } from './disk.js';
 import { VolumeHistory } from './history.js';
 import { hostMemoryBytes, SimHost } from './host.js';
-import { type SimLimits, SimLoop } from './loop.js';
+import { type SimChecksum, type SimLimits, SimLoop } from './loop.js';
 import { NbdSession, type SessionRequest } from './nbd-session.js';
 import { Payload } from './payload.js';
 import type { SimAction, SimPlan } from './plan.js';
@@ -74,6 +74,8 @@ export interface TrialResult {
 export interface TrialOptions {
   /** Memory for the process, `TRIAL_MEMORY_BYTES` of it. */
   readonly memory: Uint8Array;
+  /** CRC32C of a part of memory, by whoever is fast at it; default: the simulator's own. */
+  readonly checksum?: SimChecksum;
   /** Told of what happens, with the virtual time in microseconds. */
   readonly log?: (timeUs: number, text: string) => void;
   /** Whether each request and answer of clients is logged too. */
@@ -193,9 +195,9 @@ export class Trial {
     const nowUs = this.host === undefined ? 0 : this.loop.nowUs + afterUs;
     if (this.host !== undefined) this.batches += this.loop.batches;
     this.lives += 1;
-    const { memory: arena } = this.options;
+    const { memory: arena, checksum } = this.options;
     const { trace } = this;
-    const loop = new SimLoop({ seed: plan.seed + 7919 * this.lives, arena, trace, nowUs });
+    const loop = new SimLoop({ seed: plan.seed + 7919 * this.lives, arena, trace, nowUs, ...(checksum === undefined ? {} : { checksum }) });
     this.host = new SimHost(loop, {
       storesMax: DISKS_MAX,
       clockRate: plan.clockRate,
@@ -313,7 +315,7 @@ export class Trial {
     const report = await checkDevice(
       {
         sizeBytes: disk.geometry.sizeBytes,
-        checksum: (bytes) => crc32c(bytes),
+        checksum: (bytes) => (this.options.checksum ?? crc32c)(bytes, 0, bytes.length),
         read: async (offset, length) => disk.peek(offset, length),
       },
       { data: true },

@@ -1,0 +1,187 @@
+/** `strake sim`: tries the product's own code in a simulation, under every fault there is. */
+
+import { type Command, InvalidArgumentError } from 'commander';
+import { StrakeError } from '../core/errors.js';
+import { makeTrial, makeTrials, shrinkTrial } from '../embed/trials.js';
+import { FAULT_KINDS, type FaultKind } from '../sim/plan.js';
+import type { PlanEdit } from '../sim/shrink.js';
+import type { TrialResult } from '../sim/trial.js';
+import { type OnExit, outputOption, wholeNumber } from './options.js';
+import { EXIT_FAILED, fields, note, type OutputFormat, print } from './output.js';
+import { Progress } from './progress.js';
+
+const SEED_MAX = 2 ** 31 - 1;
+/** Trials that making a failure smaller may take. */
+const SHRINK_TRIALS_MAX = 400;
+/** Failures that are listed; all are counted. */
+const FAILURES_MAX = 100;
+/** The first lines of a failure tell what it is. */
+const FAILURE_LINES = 6;
+
+interface SimOptions {
+  readonly seeds: number;
+  readonly from: number;
+  readonly replay?: number;
+  readonly shrink?: number;
+  readonly edit?: PlanEdit;
+  readonly faults: readonly FaultKind[];
+  readonly jobs?: number;
+  readonly quiet?: boolean;
+  readonly output: OutputFormat;
+}
+
+function parseFaults(text: string): readonly FaultKind[] {
+  if (text === 'all') return FAULT_KINDS;
+  if (text === 'none') return [];
+  const words = text.split(',');
+  const unknown = words.filter((word) => !FAULT_KINDS.some((kind) => kind === word));
+  if (unknown.length > 0) {
+    throw new InvalidArgumentError(`no kind of fault is called ${unknown.join(', ')}; there are ${FAULT_KINDS.join(', ')}.`);
+  }
+  // In the order of the list, so that the same set gives the same plans.
+  return FAULT_KINDS.filter((kind) => words.includes(kind));
+}
+
+function parseEdit(text: string): PlanEdit {
+  try {
+    const edit: unknown = JSON.parse(text);
+    if (typeof edit === 'object' && edit !== null && !Array.isArray(edit)) return edit;
+  } catch {
+    // Told below.
+  }
+  throw new InvalidArgumentError('an object in JSON is expected, as --shrink prints it.');
+}
+
+function faultWords(faults: readonly FaultKind[]): string {
+  if (faults.length === FAULT_KINDS.length) return '';
+  return ` --faults ${faults.length === 0 ? 'none' : faults.join(',')}`;
+}
+
+function shortened(text: string): string {
+  return text.split('\n').slice(0, FAILURE_LINES).join('\n');
+}
+
+function hex(hash: number): string {
+  return hash.toString(16).padStart(8, '0');
+}
+
+// ---------------------------------------------------------------- many seeds
+
+class Totals {
+  seeds = 0;
+  simulatedUs = 0;
+  events = 0;
+  requests = 0;
+  faults = 0;
+  failed = 0;
+  readonly failures: TrialResult[] = [];
+
+  add(result: TrialResult): void {
+    this.seeds += 1;
+    this.simulatedUs += result.simulatedUs;
+    this.events += result.events;
+    this.requests += result.requests;
+    this.faults += result.faults;
+    if (result.failure === undefined) return;
+    this.failed += 1;
+    if (this.failures.length < FAILURES_MAX) this.failures.push(result);
+  }
+}
+
+async function runSeeds(options: SimOptions): Promise<number> {
+  const { from, seeds, faults, jobs } = options;
+  const totals = new Totals();
+  const progress = new Progress('simulating', options.quiet, (amount) => `${amount} seeds`);
+  const startedMs = performance.now();
+  const onResult = (result: TrialResult) => {
+    totals.add(result);
+    progress.update(totals.seeds, seeds);
+  };
+  await makeTrials({ from, count: seeds, faults }, onResult, jobs);
+  progress.end();
+  const realSeconds = (performance.now() - startedMs) / 1000;
+  report(totals, realSeconds, options);
+  return totals.failed === 0 ? 0 : EXIT_FAILED;
+}
+
+function report(totals: Totals, realSeconds: number, { faults, output }: SimOptions): void {
+  const { seeds, events, requests, failed } = totals;
+  const simulatedSeconds = totals.simulatedUs / 1e6;
+  const failures = totals.failures
+    .sort((one, other) => one.seed - other.seed)
+    .map(({ seed, hash, failure }) => ({
+      seed,
+      hash: hex(hash),
+      failure,
+      replay: `strake sim --replay ${seed}${faultWords(faults)}`,
+    }));
+  const text = [
+    fields([
+      ['seeds', String(seeds)],
+      ['failed', String(failed)],
+      ['simulated time', `${simulatedSeconds.toFixed(0)} s`],
+      ['real time', `${realSeconds.toFixed(1)} s (1 : ${(simulatedSeconds / realSeconds).toFixed(0)})`],
+      ['requests answered', `${requests} (${(requests / simulatedSeconds).toFixed(0)} in a simulated second)`],
+      ['faults and crashes', String(totals.faults)],
+      ['events', String(events)],
+    ]),
+    ...failures.map(({ seed, failure, replay }) => `\nseed ${seed}: ${shortened(failure ?? '')}\n  ${replay}`),
+  ].join('\n');
+  const data = { seeds, simulatedSeconds, realSeconds, events, requests, faults: totals.faults, failed, failures };
+  print({ schema: 'strake.sim', version: 1, data, text }, output);
+}
+
+// ---------------------------------------------------------------- one seed
+
+async function replay(seed: number, { faults, edit, output, quiet }: SimOptions): Promise<number> {
+  const log = (timeUs: number, text: string) => {
+    if (output === 'table') process.stdout.write(`${(timeUs / 1000).toFixed(3).padStart(12)} ms  ${text}\n`);
+    else if (output === 'jsonl') process.stdout.write(`${JSON.stringify({ timeUs, text })}\n`);
+  };
+  const result = await makeTrial(seed, faults, edit, quiet || output === 'json' ? undefined : log);
+  const { failure } = result;
+  const text = `seed ${seed}: ${failure ?? 'nothing went wrong'}\ntrace ${hex(result.hash)}`;
+  const data = { ...result, hash: hex(result.hash), failure: failure ?? null };
+  print({ schema: 'strake.sim.replay', version: 1, data, text }, output);
+  return failure === undefined ? 0 : EXIT_FAILED;
+}
+
+async function makeSmaller(seed: number, options: SimOptions): Promise<number> {
+  const { faults, output } = options;
+  note(`strake: making the plan of seed ${seed} smaller, by at most ${SHRINK_TRIALS_MAX} trials`, options.quiet);
+  const shrunk = await shrinkTrial(seed, faults, SHRINK_TRIALS_MAX);
+  if (shrunk === undefined) {
+    throw new StrakeError('INVALID_ARGUMENT', `seed ${seed} does not fail${faultWords(faults)}`, {
+      remedy: 'Give the seed and the faults of a failure.',
+    });
+  }
+  const { edit, result, trials } = shrunk;
+  const command = `strake sim --replay ${seed}${faultWords(faults)} --edit '${JSON.stringify(edit)}'`;
+  const { simulatedUs, requests, faults: acted, failure } = result;
+  const course = `${(simulatedUs / 1e6).toFixed(3)} s, ${requests} requests, ${acted} faults`;
+  const text = `seed ${seed}, smaller after ${trials} trials: ${course}\n${shortened(failure ?? '')}\n  ${command}`;
+  const data = { seed, edit, trials, simulatedSeconds: simulatedUs / 1e6, requests, failure, replay: command };
+  print({ schema: 'strake.sim.shrink', version: 1, data, text }, output);
+  return EXIT_FAILED;
+}
+
+export function addSim(program: Command, onExit: OnExit): void {
+  const seed = wholeNumber(0, SEED_MAX);
+  program
+    .command('sim')
+    .description('try a whole storage node in a simulation: its own code, under seeded faults, checked by an oracle')
+    .option('--seeds <n>', 'how many seeds to try', wholeNumber(1, SEED_MAX), 1000)
+    .option('--from <seed>', 'the first seed', seed, 1)
+    .option('--replay <seed>', 'try one seed, and print all that happens', seed)
+    .option('--shrink <seed>', 'make a failing seed smaller, and print the command that replays what is left', seed)
+    .option('--edit <json>', 'with --replay: changes of the plan, as --shrink prints them', parseEdit)
+    .option('--faults <kinds>', `all, none, or some of ${FAULT_KINDS.join(',')}`, parseFaults, FAULT_KINDS)
+    .option('--jobs <n>', 'workers; by default as many as there are cores', wholeNumber(1, 1024))
+    .option('--quiet', 'no progress; with --replay, only the result')
+    .addOption(outputOption())
+    .action(async (options: SimOptions) => {
+      if (options.replay !== undefined) onExit(await replay(options.replay, options));
+      else if (options.shrink !== undefined) onExit(await makeSmaller(options.shrink, options));
+      else onExit(await runSeeds(options));
+    });
+}

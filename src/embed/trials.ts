@@ -1,0 +1,79 @@
+/** Trials of the simulator, on all cores: a pool of workers, each with memory of its own. */
+
+import { availableParallelism } from 'node:os';
+import { Piscina } from 'piscina';
+import { type FaultKind, planOf } from '../sim/plan.js';
+import { edited, type PlanEdit, type ShrunkPlan, shrink } from '../sim/shrink.js';
+import { TRIAL_MEMORY_BYTES, Trial, type TrialOptions, type TrialResult } from '../sim/trial.js';
+import { native } from '../uring/native.js';
+
+/** Trials of one task: enough that handing it over costs nothing, little enough that all workers end at about the same time. */
+const TASK_TRIALS = 4;
+/** Tasks that wait for each worker. */
+const TASKS_WAITING = 2;
+
+/** What is told of a trial while it runs; times are in virtual microseconds. */
+export type TrialLog = (timeUs: number, text: string) => void;
+
+/** What a worker is asked for. */
+export interface TrialTask {
+  readonly from: number;
+  readonly count: number;
+  readonly faults: readonly FaultKind[];
+}
+
+let memory: Uint8Array | undefined;
+
+function optionsOf(log?: TrialLog): TrialOptions {
+  memory ??= new Uint8Array(new SharedArrayBuffer(TRIAL_MEMORY_BYTES));
+  const { crc32c } = native();
+  const common = { memory, checksum: (bytes: Uint8Array, at: number, length: number) => crc32c(bytes, at, length) };
+  return log === undefined ? common : { ...common, log, details: true };
+}
+
+/** Makes one trial in this thread. `edit` changes its plan. */
+export function makeTrial(
+  seed: number,
+  faults: readonly FaultKind[],
+  edit: PlanEdit = {},
+  log?: TrialLog,
+): Promise<TrialResult> {
+  return new Trial(edited(planOf(seed, faults), edit), optionsOf(log)).run();
+}
+
+/** Makes a failing trial smaller, by at most `trialsMax` others; undefined if it does not fail. */
+export async function shrinkTrial(
+  seed: number,
+  faults: readonly FaultKind[],
+  trialsMax: number,
+): Promise<ShrunkPlan | undefined> {
+  const result = await makeTrial(seed, faults);
+  if (result.failure === undefined) return undefined;
+  return shrink(planOf(seed, faults), result, (plan) => new Trial(plan, optionsOf()).run(), trialsMax);
+}
+
+/** Makes `count` trials with the seeds from `from` on, on `workers` cores; default: all. Tells each result, in any order. */
+export async function makeTrials(
+  { from, count, faults }: TrialTask,
+  onResult: (result: TrialResult) => void,
+  workers = availableParallelism(),
+): Promise<void> {
+  const pool = new Piscina<TrialTask, TrialResult[]>({
+    filename: new URL('../trial-main.js', import.meta.url).href,
+    minThreads: workers,
+    maxThreads: workers,
+  });
+  try {
+    let next = from;
+    const runner = async (): Promise<void> => {
+      while (next < from + count) {
+        const task = { from: next, count: Math.min(TASK_TRIALS, from + count - next), faults };
+        next += task.count;
+        for (const result of await pool.run(task)) onResult(result);
+      }
+    };
+    await Promise.all(Array.from({ length: workers * TASKS_WAITING }, runner));
+  } finally {
+    await pool.destroy();
+  }
+}
