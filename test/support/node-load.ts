@@ -1,4 +1,7 @@
-/** Clients that modify a volume at random over NBD until they are stopped or their server is gone. */
+/**
+ * Clients that modify a volume at random over NBD until they are stopped or their server is gone. An error that was not to
+ * be expected is told with the request, and with what the node said of the volume right after it.
+ */
 
 import { CMD, FLAG, type NbdClient } from './nbd-client.js';
 import type { NodeProcess } from './node-process.js';
@@ -16,6 +19,25 @@ export function randomOf(seed: number): (below: number) => number {
   };
 }
 
+/**
+ * A range of a volume of so many sectors: mostly whole blocks, some in a small part of it that is written again and again;
+ * some of odd sectors.
+ */
+export function rangeOf(
+  random: (below: number) => number,
+  size: number,
+  kind: 'write' | 'zero' | 'trim' | 'read',
+): { readonly sector: number; readonly count: number } {
+  const area = random(3) === 0 ? Math.min(size, 512) : size;
+  const shape = random(10);
+  const large = kind === 'write' || kind === 'read' ? 256 : 1024;
+  const count =
+    shape < 6 ? 8 : shape < 8 ? 8 * (1 + random(8)) : shape < 9 ? 1 + random(24) : 8 * (1 + random(large / 8));
+  const unit = count % 8 === 0 && random(20) > 0 ? 8 : 1;
+  const fits = Math.min(count, area);
+  return { sector: unit * random(Math.floor((area - fits) / unit) + 1), count: fits };
+}
+
 export interface LoadOptions {
   readonly connections?: number;
   /** Requests of each connection in flight. */
@@ -25,33 +47,43 @@ export interface LoadOptions {
   readonly errors?: readonly number[];
 }
 
+/** What the load needs of a node: clients, and what to tell of a failure. */
+type LoadedNode = Pick<NodeProcess, 'connect' | 'events' | 'volume'>;
+
+/** Events of a node that are told with a failure. */
+const EVENTS_TOLD = 10;
+
 export class NodeLoad {
   acknowledged = 0;
   flushes = 0;
   /** Answers with an error. */
   failed = 0;
+  private readonly node: LoadedNode;
+  private readonly volume: string;
   private readonly history: SectorHistory;
   private readonly errors: readonly number[];
   private readonly random: (below: number) => number;
   private going = true;
   private work: Promise<unknown> = Promise.resolve();
   private clients: NbdClient[] = [];
-  private unexpected: unknown = null;
+  private unexpected: Promise<Error> | null = null;
 
-  private constructor(history: SectorHistory, { seed, errors = [] }: LoadOptions) {
+  private constructor(node: LoadedNode, volume: string, history: SectorHistory, { seed, errors = [] }: LoadOptions) {
+    this.node = node;
+    this.volume = volume;
     this.history = history;
     this.random = randomOf(seed);
     this.errors = errors;
   }
 
   static async start(
-    node: Pick<NodeProcess, 'connect'>,
+    node: LoadedNode,
     volume: string,
     history: SectorHistory,
     options: LoadOptions,
   ): Promise<NodeLoad> {
     const { connections = 3, depth = 6 } = options;
-    const load = new NodeLoad(history, options);
+    const load = new NodeLoad(node, volume, history, options);
     load.clients = await Promise.all(Array.from({ length: connections }, () => node.connect(volume)));
     const workers = load.clients.flatMap((client) => Array.from({ length: depth }, () => load.worker(client)));
     load.work = Promise.all(workers);
@@ -62,7 +94,7 @@ export class NodeLoad {
   async reach(more: number): Promise<void> {
     const goal = this.acknowledged + this.failed + more;
     await until(`${more} answers`, () => this.acknowledged + this.failed >= goal || this.unexpected !== null);
-    if (this.unexpected !== null) throw this.unexpected;
+    if (this.unexpected !== null) throw await this.unexpected;
   }
 
   /** Lets what is in flight end, and disconnects. */
@@ -70,7 +102,7 @@ export class NodeLoad {
     this.going = false;
     await this.work;
     await Promise.all(this.clients.map((client) => client.destroy()));
-    if (this.unexpected !== null) throw this.unexpected;
+    if (this.unexpected !== null) throw await this.unexpected;
   }
 
   private async worker(client: NbdClient): Promise<void> {
@@ -80,7 +112,7 @@ export class NodeLoad {
       } catch (error) {
         // The connection has gone with its server; who killed it knows. What was in flight may have been done or not.
         if (error instanceof Error && /against the protocol|assert/i.test(`${error.name} ${error.message}`)) {
-          this.unexpected = error;
+          this.unexpected = Promise.resolve(error);
         }
         return;
       }
@@ -93,46 +125,42 @@ export class NodeLoad {
     if (dice < 6) {
       const began = this.history.flushBegins();
       const { error } = await client.ask({ type: CMD.flush });
-      if (this.note(error)) {
+      if (this.note(error, 'flush')) {
         this.history.flushed(began);
         this.flushes += 1;
       }
       return;
     }
     const kind = dice < 86 ? 'write' : dice < 93 ? 'zero' : 'trim';
-    const { sector, count } = this.range(kind);
+    const { sector, count } = rangeOf(random, this.history.count, kind);
     const fua = random(10) === 0;
     const change = this.history.begin(sector, count, kind);
     const place = { offset: sector * SECTOR, length: count * SECTOR, flags: fua ? FLAG.fua : 0 };
     const type = { write: CMD.write, zero: CMD.writeZeroes, trim: CMD.trim }[kind];
     const payload = kind === 'write' ? { payload: this.history.payload(change) } : {};
     const { error } = await client.ask({ type, ...place, ...payload });
-    this.history.end(change, this.note(error), fua);
+    const request = `${kind} of ${place.length} bytes at ${place.offset}${fua ? ' with FUA' : ''}`;
+    this.history.end(change, this.note(error, request), fua);
   }
 
-  private note(error: number): boolean {
+  private note(error: number, request: string): boolean {
     if (error === 0) {
       this.acknowledged += 1;
       return true;
     }
     this.failed += 1;
-    if (!this.errors.includes(error)) {
-      this.unexpected ??= new Error(`a request was answered with ${error}`);
-    }
+    if (!this.errors.includes(error)) this.unexpected ??= this.describe(error, request);
     return false;
   }
 
-  /** Mostly whole blocks, some in a small part of the volume that is written again and again; some of odd sectors. */
-  private range(kind: 'write' | 'zero' | 'trim'): { readonly sector: number; readonly count: number } {
-    const { random } = this;
-    const size = this.history.count;
-    const area = random(3) === 0 ? Math.min(size, 512) : size;
-    const shape = random(10);
-    const large = kind === 'write' ? 256 : 1024;
-    const count =
-      shape < 6 ? 8 : shape < 8 ? 8 * (1 + random(8)) : shape < 9 ? 1 + random(24) : 8 * (1 + random(large / 8));
-    const unit = count % 8 === 0 && random(20) > 0 ? 8 : 1;
-    const fits = Math.min(count, area);
-    return { sector: unit * random(Math.floor((area - fits) / unit) + 1), count: fits };
+  private async describe(error: number, request: string): Promise<Error> {
+    const { node } = this;
+    const answers = this.acknowledged + this.failed;
+    const volume = await node.volume(this.volume).catch((reason: Error) => reason.message);
+    const state = typeof volume === 'string' ? volume : JSON.stringify({ ...volume, id: undefined, name: undefined });
+    const events = node.events.slice(-EVENTS_TOLD).map((event) => `\n  ${JSON.stringify(event)}`);
+    return new Error(
+      `answer ${answers}: ${request} was answered with ${error}\nvolume: ${state}\nevents:${events.join('')}`,
+    );
   }
 }
