@@ -312,14 +312,17 @@ export class Pieces {
     const { low, high } = this.stamps.next();
     for (let position = 0; position < group.length; position += 1) {
       const slot = group[position];
-      if ((piece.targets & slot.bit) === 0) continue;
+      if ((piece.targets & ~piece.done & slot.bit) === 0) continue;
       const token = this.token + (piece.index << TAG_SHIFT) + position;
       slot.present.zero(stripe, block, blocks, release, low, high, piece.flags & SEGMENT_FUA, token);
     }
   }
 
-  /** Chooses the members that a modification goes to, and counts its operations before the first begins. */
-  private aim(piece: Piece, onlyAllocated: boolean): void {
+  /**
+   * Chooses the members that a modification goes to, and counts its operations before the first begins. What zeroes does
+   * nothing where the segment has no slot, so there it is done: should the others leave, that copy is still right.
+   */
+  private aim(piece: Piece, zeroes: boolean): void {
     const group = this.membership.groups[piece.group];
     piece.targets = 0;
     piece.done = 0;
@@ -328,9 +331,10 @@ export class Pieces {
     piece.pending = 0;
     piece.flushNumber = this.stamps.flushNumber;
     for (const slot of group) {
-      if (!slot.writable || (onlyAllocated && !slot.present.has(piece.stripe))) continue;
+      if (!slot.writable) continue;
       piece.targets |= slot.bit;
-      piece.pending += 1;
+      if (zeroes && !slot.present.has(piece.stripe)) piece.done |= slot.bit;
+      else piece.pending += 1;
     }
   }
 

@@ -2,6 +2,7 @@
 
 import fc from 'fast-check';
 import * as assert from 'uvu/assert';
+import { DEVICE_KEEP_ALLOCATED } from '#strake/ports/device.js';
 import { check, run } from '../support/check.js';
 import { BLOCK } from '../support/scripted-member.js';
 import { SIZE, VolumeBench } from '../support/volume-bench.js';
@@ -120,8 +121,7 @@ async function play({ requests, choices, faults }: Plan): Promise<void> {
     if (faults && next(12) === 0) {
       if (broken < 0 && engine.status().state === 'ok') {
         broken = next(2);
-        bench.members[broken].fail = (kind) =>
-          kind === 'write' || kind === 'flush' || kind === 'read' ? -5 : undefined;
+        bench.members[broken].fail = () => -5;
       } else if (broken >= 0 && bench.states()[broken] === 'offline') {
         bench.members[broken].fail = () => undefined;
         if (!engine.status().jobs.some(({ state }) => state === 'running')) {
@@ -155,7 +155,7 @@ async function play({ requests, choices, faults }: Plan): Promise<void> {
 
 function issue(bench: VolumeBench, { kind, offset, length }: Request, tag: number): void {
   if (kind === 'write') bench.write(tag, offset, length, tag + 1);
-  else if (kind === 'zero') bench.zero(tag, offset, length);
+  else if (kind === 'zero') bench.zero(tag, offset, length, tag % 2 === 0 ? DEVICE_KEEP_ALLOCATED : 0);
   else if (kind === 'discard') bench.discard(tag, offset, length);
   else if (kind === 'read') bench.read(tag, offset, length);
   else bench.flush(tag);

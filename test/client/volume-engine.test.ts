@@ -344,6 +344,23 @@ check('a discard that waited until a member had failed leaves a trace as well', 
   assert.equal([bench.results[0], bench.results[1], bench.members[0].has(0)], [BLOCK, 0, true]);
 });
 
+check('zeroing succeeds although the only member that has its slot already fails', async () => {
+  for (const failing of [0, 1]) {
+    const bench = await new VolumeBench(PAIR).start();
+    const { members, world } = bench;
+    bench.write(0, 0, BLOCK, 1);
+    await world.end(world.find('allocate', members[failing]));
+    bench.zero(1, BLOCK, BLOCK, DEVICE_KEEP_ALLOCATED);
+    members[failing].fail = () => -5;
+    await world.end(world.find('zero', members[failing]), -5);
+    await world.drain();
+    assert.equal(bench.results, [BLOCK, 0]);
+    assert.is(bench.states()[failing], 'offline');
+    const expected = new Uint8Array(SIZE).fill(1, 0, BLOCK);
+    assert.is(Buffer.compare(bench.image(members[1 - failing]), expected), 0);
+  }
+});
+
 check('reads that meet the same bad block mend it one after another', async () => {
   const bench = await written();
   const [bad, good] = bench.members;
