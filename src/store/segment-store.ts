@@ -208,6 +208,7 @@ export class SegmentStore {
   private checkpointsAsked = 0;
   private checkpoints: Promise<void> = Promise.resolve();
   private onQuiet: (() => void) | null = null;
+  private onIdle: (() => void) | null = null;
   private readonly waitingForArea: StoreOp[] = [];
   private readonly waitingForTable: StoreOp[] = [];
   private readonly waitingForRoom: StoreOp[] = [];
@@ -1456,6 +1457,13 @@ export class SegmentStore {
     }
     if (this.waitingForTable.length > 0) this.retryTables();
     if (admitted) this.endModification();
+    if (this.running === 0 && this.onIdle !== null) this.endIdle();
+  }
+
+  /** Lets `quiet` go on. */
+  private endIdle(): void {
+    this.onIdle?.();
+    this.onIdle = null;
   }
 
   private endModification(): void {
@@ -1471,10 +1479,18 @@ export class SegmentStore {
     return this.failure !== 0;
   }
 
-  /** Waits for what the store does of itself, and begins no more of it. @internal */
+  /**
+   * Waits for operations in flight and for what the store does of itself, and begins no more of that. Nobody may begin
+   * another operation. @internal
+   */
   async quiet(): Promise<void> {
     this.freed.stop();
-    while (this.io.busy || this.journal.busy) {
+    while (this.running > 0 || this.io.busy || this.journal.busy) {
+      if (this.running > 0) {
+        await new Promise<void>((resolve) => {
+          this.onIdle = resolve;
+        });
+      }
       await this.io.idle();
       await this.journal.idle();
     }

@@ -1,6 +1,7 @@
 /** Letting go of a device. */
 
 import * as assert from 'uvu/assert';
+import { EIO } from '#strake/core/errno.js';
 import { SimDevice } from '#strake/sim/device.js';
 import { check, run } from '../support/check.js';
 import { deviceIdOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';
@@ -40,6 +41,29 @@ check('a device is let go of when nothing is in flight on it', [], async () => {
   await sim.settle(sim.node.delete(VOLUME_NAME));
   await sim.settle(sim.node.forget(deviceIdOf(0)));
   assert.is(device.inFlight, 0);
+});
+
+check('a request that still waits for a device is answered before the device is let go of', [], async () => {
+  const disks = [diskOf(16), diskOf(16)];
+  const sim = new SimNode(1);
+  for (const [number, disk] of disks.entries()) {
+    await sim.format(disk, number);
+    await sim.open(disk);
+  }
+  await sim.createMirror();
+  // Twice: a block that was written once waits for a sync before it is written again.
+  for (const value of [1, 2]) assert.is(await sim.write(0, 0, value), 4096);
+  const [{ superblock }] = sim.node.stores.values();
+  const { dataOffset } = superblock.layout;
+  disks[1].faults.add({ ops: ['write'], start: dataOffset, action: { kind: 'slow', byUs: 100_000 } });
+  disks[1].faults.add({ ops: ['sync'], action: { kind: 'error', errno: EIO } });
+  const slow = sim.begin((token) => sim.engine.write(sim.area(1), 4096, 0, 0, token));
+  assert.is(await sim.flush(), 0);
+  const { groups } = sim.engine.status();
+  assert.is(groups[0].find(({ deviceId }) => deviceId === deviceIdOf(1))?.state, 'offline');
+  await sim.settle(sim.node.forget(deviceIdOf(1)));
+  assert.is(await sim.settle(slow), 4096);
+  await sim.settle(sim.node.close());
 });
 
 run();

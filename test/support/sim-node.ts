@@ -1,7 +1,7 @@
 /** A storage node on simulated disks. */
 
 import { nodeMemoryBytes, StorageNode } from '#strake/node/storage-node.js';
-import { SimDevice } from '#strake/sim/device.js';
+import { SimDevice, type SimDeviceSettings } from '#strake/sim/device.js';
 import type { SimDisk } from '#strake/sim/disk.js';
 import { SimLoop } from '#strake/sim/loop.js';
 import { formatDevice } from '#strake/store/open-store.js';
@@ -9,7 +9,10 @@ import { BLOCK, CLUSTER_ID, SLOT } from './sim-store.js';
 
 const STORES = 4;
 const PAYLOAD = nodeMemoryBytes(STORES);
-const arena = new Uint8Array(new SharedArrayBuffer(PAYLOAD + SLOT));
+/** Room for the payloads of requests at the same time, each of at most `AREA_BYTES`. */
+export const AREAS = 24;
+export const AREA_BYTES = 4 * SLOT;
+const arena = new Uint8Array(new SharedArrayBuffer(PAYLOAD + AREAS * AREA_BYTES));
 
 export const VOLUME_NAME = 'v';
 
@@ -48,17 +51,17 @@ export class SimNode {
     device.close();
   }
 
-  open(disk: SimDisk) {
-    return this.settle(this.node.open(new SimDevice(this.loop, disk), { path: 'disk' }));
+  open(disk: SimDisk, settings: SimDeviceSettings = {}) {
+    return this.settle(this.node.open(new SimDevice(this.loop, disk, settings), { path: 'disk' }));
   }
 
   assemble(without: readonly string[] = []): Promise<void> {
     return this.settle(this.node.assemble({ [VOLUME_NAME]: without }));
   }
 
-  createMirror(copies = 2) {
+  createMirror(copies = 2, stripes = 64) {
     const spec = { id: 'a'.repeat(32), name: VOLUME_NAME, layout: 'mirror', copies, createdMs: 1 } as const;
-    return this.settle(this.node.create({ ...spec, sizeBytes: 64 * SLOT }));
+    return this.settle(this.node.create({ ...spec, sizeBytes: stripes * SLOT }));
   }
 
   get engine() {
@@ -73,6 +76,11 @@ export class SimNode {
   /** Lets resyncs come to their ends. */
   jobsEnded(): Promise<void> {
     return this.loop.run(() => this.engine.status().jobs.every(({ state }) => state !== 'running'));
+  }
+
+  /** Memory for a request's payload. */
+  area(index: number): number {
+    return PAYLOAD + index * AREA_BYTES;
   }
 
   /** Begins an operation of the engine. */
