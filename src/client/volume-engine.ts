@@ -284,6 +284,11 @@ export class VolumeEngine implements Volume {
     }
   }
 
+  /** Resolves when the changes of the map that have been asked for are in effect, or have failed. */
+  changesEnded(): Promise<void> {
+    return this.membership.idle();
+  }
+
   /** The map that is in effect. */
   get record(): VolumeRecord {
     return this.membership.record;

@@ -209,6 +209,8 @@ export class StorageNode {
   private async closeStore(entry: NodeStore): Promise<void> {
     const { store, checkpointer, superblock } = entry;
     this.stores.delete(superblock.deviceId);
+    // A map that takes the device out may be on its way, perhaps to itself. Later ones pass it by.
+    for (const { engine } of this.volumes.values()) await engine?.changesEnded();
     const result = store.failed ? 0 : await checkpointer.close();
     // What ended later would go to whoever registers under the same number next.
     await store.quiet();

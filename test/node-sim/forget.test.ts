@@ -5,7 +5,7 @@ import { EIO } from '#strake/core/errno.js';
 import { SimDevice } from '#strake/sim/device.js';
 import { check, run } from '../support/check.js';
 import { deviceIdOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';
-import { diskOf, SLOT } from '../support/sim-store.js';
+import { diskOf, randomOf, SLOT } from '../support/sim-store.js';
 
 check('a device that a volume uses is not let go of', [], async () => {
   const sim = new SimNode(1);
@@ -63,6 +63,28 @@ check('a request that still waits for a device is answered before the device is 
   assert.is(groups[0].find(({ deviceId }) => deviceId === deviceIdOf(1))?.state, 'offline');
   await sim.settle(sim.node.forget(deviceIdOf(1)));
   assert.is(await sim.settle(slow), 4096);
+  await sim.settle(sim.node.close());
+});
+
+check('a device that is let go of while it is being taken out can come back at once', [], async () => {
+  const disks = [diskOf(16), diskOf(16)];
+  const sim = new SimNode(1);
+  for (const [number, disk] of disks.entries()) {
+    await sim.format(disk, number);
+    await sim.open(disk);
+  }
+  await sim.createMirror();
+  assert.is(await sim.write(0, 0, 1), 4096);
+  disks[1].vanished = true;
+  disks[0].faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 100_000 } });
+  const flush = sim.begin((token) => sim.engine.flush(token));
+  await sim.loop.run(() => sim.engine.status().state === 'degraded');
+  await sim.settle(sim.node.forget(deviceIdOf(1)));
+  disks[1].powerCut(randomOf(1));
+  disks[1].vanished = false;
+  await sim.settle(sim.node.takeBack(await sim.open(disks[1])));
+  await sim.jobsEnded();
+  assert.equal([await sim.settle(flush), sim.engine.status().state], [0, 'ok']);
   await sim.settle(sim.node.close());
 });
 
