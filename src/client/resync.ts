@@ -2,8 +2,11 @@
  * Brings a member up to date while the volume is served.
  *
  * ```text
- *   offline ── commit ──▶ syncing ── earlier writes drained ── candidates copied ── flush ── commit ──▶ in-sync
+ *   offline ── drained ── commit ──▶ syncing ── drained ── candidates copied ── flush ── commit ──▶ in-sync
  * ```
+ *
+ * What was begun while the place had another member has to end first: a failure of that one must not be taken for one of the
+ * new one.
  *
  * From the first commit on all writes go to the member as well. Once those that began before it have ended, every segment that
  * may differ is compared by the entries of its blocks, and blocks that differ are copied, each run alone with its
@@ -23,6 +26,7 @@ import type { CopyBuffer } from './copy-buffers.js';
 import type { Job } from './job.js';
 import type { MemberSlot } from './membership.js';
 import { allEnded, entriesOf } from './reconcile.js';
+import type { VolumeFlush } from './volume-flush.js';
 import { isBefore, type MemberRecord, memberInSync, memberSyncing } from './volume-record.js';
 import { compareStamps } from './write-stamps.js';
 
@@ -40,14 +44,15 @@ export class Resync {
   }
 
   /** Rejects with a `StrakeError`; the member is then to be taken out of the map. */
-  async run(job: Job, mark: () => void): Promise<void> {
+  async run(job: Job, flushes: Pick<VolumeFlush, 'ended' | 'markAll'>): Promise<void> {
     const { membership, pieces } = this.parts;
     const { group, position, present } = this.slot;
     const everything = isOlder(this.slot, membership.record.groups[group][position]);
     const { incarnation } = present;
     this.slot.incarnation = incarnation;
+    await Promise.all([pieces.drained(group), flushes.ended()]);
     await membership.change((record) => memberSyncing(record, group, position, incarnation, everything));
-    mark();
+    flushes.markAll();
     this.parts.onEvent({ kind: 'member-syncing', group, position, deviceId: present.deviceId, reason: job.kind });
     await pieces.drained(group);
     await job.each(this.candidates(), present.segmentBytes, (stripe) => this.segment(job, stripe));

@@ -231,7 +231,7 @@ export class VolumeEngine implements Volume {
 
   private startResync(slot: MemberSlot, kind: 'resync' | 'rebuild'): Job {
     const resync = new Resync(this.parts, this.allocation, slot);
-    const work = (job: Job) => resync.run(job, () => this.flushes.markAll());
+    const work = (job: Job) => resync.run(job, this.flushes);
     const undo = (reason: string) => {
       this.membership.expel(slot, reason);
     };

@@ -30,6 +30,7 @@ export class VolumeFlush {
   private written: number[] = [];
   private pending = 0;
   private held = false;
+  private endWaiters: (() => void)[] = [];
   /** Modifications with lower flush numbers are durable on every member in-sync. */
   private durableBelow = 0;
   private durableNext = 0;
@@ -44,6 +45,12 @@ export class VolumeFlush {
 
   get busy(): boolean {
     return this.running.length > 0;
+  }
+
+  /** Resolves when the flush that runs now has ended. */
+  ended(): Promise<void> {
+    if (this.running.length === 0) return Promise.resolve();
+    return new Promise((resolve) => this.endWaiters.push(resolve));
   }
 
   /** From where on a member that fails now may have missed writes, or lose some. */
@@ -139,6 +146,7 @@ export class VolumeFlush {
     const tokens = this.running;
     this.running = [];
     for (const token of tokens) this.completions.defer(token, result);
+    for (const resolve of this.endWaiters.splice(0)) resolve();
     if (this.waiting.length > 0) this.start();
   }
 

@@ -198,10 +198,17 @@ check('an older image of a device is compared in full', async () => {
 
 check('writes that began before the member was syncing end before anything is compared', async () => {
   const bench = await parted();
-  bench.write(6, 2 * SEGMENT, BLOCK, 9);
-  const early = bench.world.find('write');
+  let allow = () => {};
+  bench.commit = () =>
+    new Promise((resolve) => {
+      allow = resolve;
+    });
   const job = bench.engine.attach(0, 1, bench.members[1]);
   await turn();
+  bench.write(6, 2 * SEGMENT, BLOCK, 9);
+  const early = bench.world.find('write');
+  bench.commit = async () => {};
+  allow();
   await bench.world.drain(
     (count) => count - 1,
     () => bench.world.pending.length === 1,
@@ -213,6 +220,36 @@ check('writes that began before the member was syncing end before anything is co
   await job.ended;
   assert.equal(bench.states(), PAIR);
   assertEqual(bench);
+});
+
+check('what failed on a member before it left is not held against it when it is back', async () => {
+  for (const kind of ['write', 'flush'] as const) {
+    const bench = await new VolumeBench(PAIR).start();
+    const { members, world } = bench;
+    bench.write(0, 0, 2 * SEGMENT, 1);
+    await world.drain();
+    if (kind === 'write') bench.write(1, 0, BLOCK, 2);
+    else bench.flush(1);
+    const slow = world.find(kind, members[0]);
+    members[1].fail = () => -5;
+    bench.write(2, SEGMENT, BLOCK, 3);
+    await world.end(world.find(kind, members[1]), -5);
+    const others = () => world.pending.length === 1;
+    await world.drain((count) => count - 1, others);
+    assert.equal(bench.results, [2 * SEGMENT, undefined, BLOCK]);
+    assert.is(bench.states()[1], 'offline');
+    members[1].fail = () => undefined;
+    const job = bench.engine.attach(0, 1, members[1]);
+    await turn();
+    await world.drain((count) => count - 1, others);
+    await world.end(slow);
+    await world.drain();
+    await job.ended;
+    assert.is(job.progress.state, 'done', `${kind}: ${job.progress.reason}`);
+    assert.is(bench.results[1], kind === 'write' ? BLOCK : 0);
+    assert.equal(bench.states(), PAIR);
+    assertEqual(bench);
+  }
 });
 
 check(
