@@ -36,7 +36,9 @@ function parseFaults(text: string): readonly FaultKind[] {
   const words = text.split(',');
   const unknown = words.filter((word) => !FAULT_KINDS.some((kind) => kind === word));
   if (unknown.length > 0) {
-    throw new InvalidArgumentError(`no kind of fault is called ${unknown.join(', ')}; there are ${FAULT_KINDS.join(', ')}.`);
+    throw new InvalidArgumentError(
+      `no kind of fault is called ${unknown.join(', ')}; there are ${FAULT_KINDS.join(', ')}.`,
+    );
   }
   // In the order of the list, so that the same set gives the same plans.
   return FAULT_KINDS.filter((kind) => words.includes(kind));

@@ -194,7 +194,10 @@ export class Pieces {
     if (slot.member?.fence() === FENCE_ALL) this.membership.expel(slot, 'the device is gone');
     if ((piece.resultFlags & COMPLETION_ABANDONED) !== 0) {
       // The member may still write to this memory, so another copy must not be read into it.
-      this.finish(piece, -EIO);
+      if (piece.kind === PIECE_PATCH) {
+        this.returnScratch(piece);
+        this.patch(piece);
+      } else this.finish(piece, -EIO);
       return;
     }
     this.counters.retriedReads += 1;

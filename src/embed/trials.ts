@@ -25,7 +25,7 @@ export interface TrialTask {
 let memory: Uint8Array | undefined;
 
 function optionsOf(log?: TrialLog): TrialOptions {
-  memory ??= new Uint8Array(new SharedArrayBuffer(TRIAL_MEMORY_BYTES));
+  memory ??= new Uint8Array(TRIAL_MEMORY_BYTES);
   const { crc32c } = native();
   const common = { memory, checksum: (bytes: Uint8Array, at: number, length: number) => crc32c(bytes, at, length) };
   return log === undefined ? common : { ...common, log, details: true };

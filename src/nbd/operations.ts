@@ -119,6 +119,11 @@ export class Operations {
     piece.offset = offset;
     piece.length = length;
     piece.ready = false;
+    this.read(volume, piece);
+  }
+
+  private read(volume: Volume, piece: Piece): void {
+    const { offset, length } = piece;
     piece.memory = piece.buffer.memory + (offset % BLOCK_BYTES);
     volume.read(piece.memory, length, offset, this.readToken + piece.buffer.index);
   }
@@ -127,8 +132,15 @@ export class Operations {
     let piece = this.hub.pieces[index];
     const connection = piece.connection as Connection;
     const request = piece.request as NbdRequest;
+    if ((flags & COMPLETION_ABANDONED) !== 0) {
+      piece = this.replace(piece);
+      if (!connection.closing) {
+        // The device that did not answer is asked for nothing any more; there may be another copy.
+        this.read(connection.volume, piece);
+        return;
+      }
+    }
     request.running -= 1;
-    if ((flags & COMPLETION_ABANDONED) !== 0) piece = this.replace(piece);
     if (connection.closing) {
       this.dropPiece(connection, request, piece);
       return;
@@ -139,7 +151,7 @@ export class Operations {
     else this.replySimple(connection, request, piece, error);
   }
 
-  /** A buffer that the kernel may still write to is set aside; its error is sent from another one, or not at all. */
+  /** A buffer that the kernel may still write to is set aside; the request goes on in another one, or not at all. */
   private replace(piece: Piece): Piece {
     const connection = piece.connection as Connection;
     const request = piece.request as NbdRequest;
@@ -154,7 +166,7 @@ export class Operations {
     }
     other.offset = offset;
     other.length = length;
-    other.memory = other.buffer.memory;
+    other.ready = false;
     return other;
   }
 
@@ -376,8 +388,15 @@ export class Operations {
     let piece = this.hub.pieces[index];
     const connection = piece.connection as Connection;
     const request = piece.request as NbdRequest;
+    if ((flags & COMPLETION_ABANDONED) !== 0) {
+      piece = this.replace(piece);
+      if (!connection.closing) {
+        // The device that did not answer is asked for nothing any more; there may be another copy.
+        this.read(connection.volume, piece);
+        return;
+      }
+    }
     request.running -= 1;
-    if ((flags & COMPLETION_ABANDONED) !== 0) piece = this.replace(piece);
     if (connection.closing) {
       this.dropPiece(connection, request, piece);
       return;

@@ -197,7 +197,13 @@ export class Trial {
     this.lives += 1;
     const { memory: arena, checksum } = this.options;
     const { trace } = this;
-    const loop = new SimLoop({ seed: plan.seed + 7919 * this.lives, arena, trace, nowUs, ...(checksum === undefined ? {} : { checksum }) });
+    const loop = new SimLoop({
+      seed: plan.seed + 7919 * this.lives,
+      arena,
+      trace,
+      nowUs,
+      ...(checksum === undefined ? {} : { checksum }),
+    });
     this.host = new SimHost(loop, {
       storesMax: DISKS_MAX,
       clockRate: plan.clockRate,

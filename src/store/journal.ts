@@ -73,7 +73,7 @@ export class Batch {
   /** Free byte in the current sector, and end of what a record may use there. */
   private at = 0;
   private limit = 0;
-  private sector = 0;
+  private sector = BATCH_PAGES_MAX * SECTORS - 1;
 
   constructor(bytes: Uint8Array, memory: number) {
     this.bytes = bytes;
@@ -82,7 +82,8 @@ export class Batch {
   }
 
   begin(sequence: number): void {
-    this.bytes.fill(0);
+    // What lies behind is still zero from the time before.
+    this.bytes.fill(0, 0, this.pages * PAGE_BYTES);
     this.sequence = sequence;
     this.records = 0;
     this.sector = 0;
