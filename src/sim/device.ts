@@ -36,6 +36,8 @@ const EXTENT_BYTES = 16;
 const EXTENT_DATA = 0;
 const EXTENT_HOLE = 3;
 const POISON = 0xdb;
+/** The least that is taken for a read at its beginning. */
+const EARLY_BYTES = 64 << 10;
 /** One operation in so many takes this much longer than others. */
 const SLOW_ONE_IN = 32;
 const SLOW_FACTOR = 10;
@@ -294,7 +296,7 @@ export class SimDevice implements Device, SimSource {
     // Only with modifications in flight can it matter whether the content is of the beginning or of the end.
     const early = disk.inFlight > 0 ? random.chance(0.5) : random.below(8) === 0;
     if (!early) return;
-    operation.early = allocateBytes(length);
+    operation.early = earlyBytes(length);
     disk.read(offset, length, operation.early, 0, random);
   }
 
@@ -346,7 +348,7 @@ export class SimDevice implements Device, SimSource {
     const { bytes } = this.loop;
     const { memory, length, offset, early } = operation;
     if (early === null) this.disk.read(offset, length, bytes, memory, random);
-    else bytes.set(early, memory);
+    else bytes.set(early.subarray(0, length), memory);
     if (operation.action?.kind === 'corrupt') bytes[memory + random.below(length)] ^= 1 << random.below(8);
     if (operation.checksums !== 0) this.storeChecksums(operation);
   }
@@ -385,6 +387,7 @@ export class SimDevice implements Device, SimSource {
     if (result < 0 && broken && !this.closing) this.tightenFence(FENCE_WRITES);
     operation.active = false;
     operation.write = null;
+    if (operation.early !== null) freeEarly.push(operation.early);
     operation.early = null;
     this.inFlight -= 1;
     this.free.push(slot);
@@ -400,6 +403,15 @@ export class SimDevice implements Device, SimSource {
   private detachWhenIdle(): void {
     if (this.closing && this.inFlight === 0 && this.disk.generation === this.generation) this.disk.attached = false;
   }
+}
+
+/** Memory for reads at their beginning, used again: a new one for each large read would cost more than all else. */
+const freeEarly: Uint8Array[] = [];
+
+/** At least so many bytes, with any content. */
+function earlyBytes(length: number): Uint8Array {
+  const bytes = freeEarly.pop();
+  return bytes !== undefined && bytes.length >= length ? bytes : new Uint8Array(Math.max(length, EARLY_BYTES));
 }
 
 /** Lets all, none or some sectors of a modification take effect. */

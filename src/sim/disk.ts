@@ -46,10 +46,25 @@ export interface SimWrite {
   durable: boolean;
   /** Whether a read may have seen some of it before its end: it cannot be undone then, except by a power cut. */
   seen: boolean;
+  /** Counts the modifications of a disk, and of its clones. */
+  number?: number;
 }
 
 /** Whether a crash keeps this sector (counted within the modification). */
 type Keep = (write: SimWrite, sector: number) => boolean;
+
+/** One of the images that a power cut may leave. */
+export interface SimCrash {
+  /** Which one: a name among those of this instant. */
+  readonly origin: string;
+  /**
+   * What it keeps. Of a disk and its clones, equal for equal images as long as what is durable stays the same; undefined where
+   * chance chooses.
+   */
+  readonly key: string | undefined;
+  /** The image, as a disk. */
+  disk(): SimDisk;
+}
 
 export interface SimDiskSettings {
   readonly sizeBytes: number;
@@ -86,6 +101,9 @@ function eachRun(write: SimWrite, keep: Keep | null, change: (at: number, bytes:
   }
 }
 
+/** Of the modification with this number among those that are not durable: whether it is kept, or which sectors are. */
+type Decide = (place: number) => boolean | ((sector: number) => boolean);
+
 function apply(image: SimImage, write: SimWrite, keep: Keep | null): void {
   const { data, offset, allocated } = write;
   eachRun(write, keep, (at, bytes) => {
@@ -109,6 +127,9 @@ export class SimDisk {
   generation = 0;
   /** Whether a device is open on it. */
   attached = false;
+  /** Called before something becomes durable: whoever looks at what a crash may leave finds the most choices then. */
+  onDurable: () => void = () => {};
+  private numbered = 0;
   private durable: SimImage;
   private current: SimImage;
   private ended: SimWrite[] = [];
@@ -135,6 +156,7 @@ export class SimDisk {
     copy.ended = this.ended.map((write) => ({ ...write }));
     copy.flying = this.flying.map((write) => ({ ...write }));
     copy.settled = this.settled;
+    copy.numbered = this.numbered;
     return copy;
   }
 
@@ -146,9 +168,8 @@ export class SimDisk {
     return disk;
   }
 
-  /** What a read of this range would return now, if nothing in flight landed first. */
-  peek(offsetBytes: number, lengthBytes: number): Uint8Array {
-    const bytes = new Uint8Array(lengthBytes);
+  /** What a read of this range would return now, if nothing in flight landed first; in `bytes`, if they are given. */
+  peek(offsetBytes: number, lengthBytes: number, bytes = new Uint8Array(lengthBytes)): Uint8Array {
     this.current.read(offsetBytes, lengthBytes, bytes, 0);
     return bytes;
   }
@@ -181,13 +202,31 @@ export class SimDisk {
     return this.flying.length;
   }
 
+  /** Modifications that a power cut decides about. */
+  get undurable(): number {
+    return this.undecided().filter((write) => !write.durable).length;
+  }
+
+  /** What a power cut decides about: the key of the crash that keeps all of it. */
+  get undurableKey(): string {
+    return keyOf(this.undecided(), () => true);
+  }
+
+  /** A number that differs for other durable contents, up to chance. */
+  digest(): number {
+    return this.durable.digest();
+  }
+
   /** For devices: a modification has been handed over. */
   begin(write: SimWrite): void {
+    this.numbered += 1;
+    write.number = this.numbered;
     this.flying.push(write);
   }
 
   /** For devices: a modification has ended; `durable` if it had FUA. */
   finish(write: SimWrite, durable: boolean): void {
+    if (durable) this.onDurable();
     this.flying.splice(this.flying.indexOf(write), 1);
     apply(this.current, write, null);
     if (durable) {
@@ -207,6 +246,7 @@ export class SimDisk {
   promote(mark: number): void {
     const count = mark - this.settled;
     if (count <= 0) return;
+    this.onDurable();
     for (let index = 0; index < count; index += 1) apply(this.durable, this.ended[index], null);
     this.ended.splice(0, count);
     this.settled += count;
@@ -299,23 +339,62 @@ export class SimDisk {
     this.attached = false;
   }
 
-  /**
-   * Disks that a power cut now might leave, at most `limit` (default 10 000). First each prefix of the modifications that
-   * are not durable, each alone and all but each; then each torn, with those before it; then all other subsets, if there
-   * are at most 12 modifications, or else such as `random` chooses, until `limit`.
-   */
+  /** The images of `crashes` as disks, at most `limit` (default 10 000). */
   *crashImages(options: { limit?: number; random?: SimRandom } = {}): Generator<SimDisk, void, undefined> {
-    const writes = this.undecided();
-    const open = writes.filter((write) => !write.durable);
     let left = options.limit ?? 10_000;
-    for (const [origin, keep] of choices(open, options.random ?? new SimRandom(0))) {
+    for (const crash of this.crashes(options.random)) {
       if (left === 0) return;
       left -= 1;
-      const disk = this.withContent(this.crashed(writes, keep));
-      disk.origin = origin;
-      yield disk;
+      yield crash.disk();
     }
   }
+
+  /**
+   * What a power cut now might leave. First each prefix of the modifications that are not durable, each alone and all but each;
+   * then each torn, with those before it; then all other subsets, if there are at most 12 modifications; then each block of
+   * the long ones torn in every way. If there are more than 12, such as `random` chooses follow, without end.
+   *
+   * The images are those of now, whenever they are asked for, as long as the disk is not used.
+   */
+  *crashes(random = new SimRandom(0)): Generator<SimCrash, void, undefined> {
+    const writes = this.undecided();
+    const open = writes.filter((write) => !write.durable);
+    for (const choice of choices(open, random)) {
+      const { origin, decide, tear } = choice;
+      const key = decide === null ? undefined : keyOf(writes, decide) + tear;
+      const disk = () => {
+        const image = decide === null ? this.crashed(writes, choice.keep) : this.decided(writes, decide);
+        const crashed = this.withContent(image);
+        crashed.origin = origin;
+        return crashed;
+      };
+      yield { origin, key, disk };
+    }
+  }
+
+  private decided(writes: readonly SimWrite[], decide: Decide): SimImage {
+    const image = this.durable.clone();
+    let place = 0;
+    for (const write of writes) {
+      const kept = write.durable || decide(place);
+      if (!write.durable) place += 1;
+      if (kept === true) apply(image, write, null);
+      else if (kept !== false) apply(image, write, (_write, sector) => kept(sector));
+    }
+    return image;
+  }
+}
+
+/** The numbers of modifications that are kept wholly, and that of one that is torn. */
+function keyOf(writes: readonly SimWrite[], decide: Decide): string {
+  let key = '';
+  let place = 0;
+  for (const write of writes) {
+    const kept = write.durable || decide(place);
+    if (!write.durable) place += 1;
+    if (kept !== false) key += `${kept === true ? '' : 'torn '}${write.number} `;
+  }
+  return key;
 }
 
 /** How a power cut treats modifications: a different way each time, as bugs hide in different ones. */
@@ -336,27 +415,30 @@ function choice(random: SimRandom): Keep {
   };
 }
 
-/** What crash images keep, with a name for each; see `crashImages`. */
-function* choices(open: readonly SimWrite[], random: SimRandom): Generator<[string, Keep], void, undefined> {
+/** What a crash image keeps: as decided for each modification, or by chance. */
+type Choice =
+  | { readonly origin: string; readonly decide: Decide; readonly tear: string }
+  | { readonly origin: string; readonly decide: null; readonly keep: Keep; readonly tear: '' };
+
+/** What crash images keep, with a name for each; see `crashes`. */
+function* choices(open: readonly SimWrite[], random: SimRandom): Generator<Choice, void, undefined> {
   const done = new Set<string>();
   for (const kept of obvious(open.length)) {
     const name = kept.map(Number).join('');
     if (done.has(name)) continue;
     done.add(name);
-    yield [`kept ${name}`, (write) => kept[open.indexOf(write)]];
+    yield { origin: `kept ${name}`, decide: (place) => kept[place], tear: '' };
   }
-  yield* tears(open);
+  yield* tears(open, tearsOf);
   const { length } = open;
-  if (length <= SUBSETS_MAX) {
-    for (let subset = 0; subset < 1 << length; subset += 1) {
-      const name = [...open.keys()].map((index) => (subset >> index) & 1).join('');
-      if (!done.has(name)) yield [`kept ${name}`, (write) => ((subset >> open.indexOf(write)) & 1) === 1];
-    }
-    return;
+  for (let subset = 0; length <= SUBSETS_MAX && subset < 1 << length; subset += 1) {
+    const name = [...open.keys()].map((index) => (subset >> index) & 1).join('');
+    if (!done.has(name)) yield { origin: `kept ${name}`, decide: (place) => ((subset >> place) & 1) === 1, tear: '' };
   }
+  yield* tears(open, blockTears);
+  if (length <= SUBSETS_MAX) return;
   for (let number = 0; ; number += 1) {
-    const fork = random.fork('crash');
-    yield [`random ${number}`, choice(fork)];
+    yield { origin: `random ${number}`, decide: null, keep: choice(random.fork('crash')), tear: '' };
   }
 }
 
@@ -368,23 +450,38 @@ function* obvious(count: number): Generator<boolean[], void, undefined> {
   for (const chosen of all) yield all.map((index) => index !== chosen);
 }
 
+/** Ways of tearing a modification of so many sectors, with names. */
+type Tears = Generator<[string, (sector: number) => boolean], void, undefined>;
+
 /** Each modification torn, with all before it and none after it. */
-function* tears(open: readonly SimWrite[]): Generator<[string, Keep], void, undefined> {
-  for (const [place, torn] of open.entries()) {
-    const sectors = torn.length / SECTOR_BYTES;
-    for (const [name, keep] of sectors <= TEARS_MAX ? everyTear(sectors) : someTears(sectors)) {
-      const keepOf: Keep = (write, sector) => (write === torn ? keep(sector) : open.indexOf(write) < place);
-      yield [`torn ${place} ${name}`, keepOf];
+function* tears(open: readonly SimWrite[], waysOf: (sectors: number) => Tears): Generator<Choice, void, undefined> {
+  for (const [torn, write] of open.entries()) {
+    for (const [name, keep] of waysOf(write.length / SECTOR_BYTES)) {
+      yield { origin: `torn ${torn} ${name}`, decide: (place) => (place === torn ? keep : place < torn), tear: name };
     }
   }
 }
 
-function* everyTear(sectors: number): Generator<[string, (sector: number) => boolean], void, undefined> {
+function tearsOf(sectors: number): Tears {
+  return sectors <= TEARS_MAX ? everyTear(sectors) : someTears(sectors);
+}
+
+function* everyTear(sectors: number): Tears {
   for (let mask = 1; mask < (1 << sectors) - 1; mask += 1) yield [`mask ${mask}`, (at) => ((mask >> at) & 1) === 1];
 }
 
+/** Of a long modification, each block torn in every way, with the blocks before it and without those after it. */
+function* blockTears(sectors: number): Tears {
+  for (let first = 0; sectors > TEARS_MAX && first < sectors; first += TEARS_MAX) {
+    const count = Math.min(TEARS_MAX, sectors - first);
+    for (const [name, keep] of everyTear(count)) {
+      yield [`block ${first / TEARS_MAX} ${name}`, (at) => at < first || (at < first + count && keep(at - first))];
+    }
+  }
+}
+
 /** Beginnings, ends, and holes of one page, at page boundaries and one sector beside the first and the last. */
-function* someTears(sectors: number): Generator<[string, (sector: number) => boolean], void, undefined> {
+function* someTears(sectors: number): Tears {
   const cuts = new Set([1, sectors - 1]);
   for (let cut = TEARS_MAX; cut < sectors; cut += TEARS_MAX) cuts.add(cut);
   for (const cut of cuts) {

@@ -6,6 +6,9 @@
  * takes a new owner number whenever it has been copied, so nothing that was shared then carries its number.
  *
  * What was never written is a hole and reads as zeroes.
+ *
+ * A digest tells contents apart. It is a sum over pages, and groups and pages that are shared keep theirs, so that of an image
+ * that differs from a known one in a few pages it costs only those. It is not for enemies.
  */
 
 const PAGE_BYTES = 4096;
@@ -14,14 +17,23 @@ const GROUP_BYTES = GROUP_PAGES * PAGE_BYTES;
 /** Small pieces of memory are cut from slabs: an ArrayBuffer of its own costs several times as much as a view. */
 const SLAB_BYTES = 256 << 10;
 
+/** Two sums of 32 bits. */
+interface Digest {
+  readonly low: number;
+  readonly high: number;
+}
+
 interface Page {
   readonly owner: number;
   readonly bytes: Uint8Array;
+  /** Of a page that nobody may change any more; undefined until it is asked for. */
+  digest: Digest | undefined;
 }
 
 interface Group {
   readonly owner: number;
   readonly pages: (Page | undefined)[];
+  digest: Digest | undefined;
 }
 
 let owners = 0;
@@ -37,6 +49,44 @@ export function allocateBytes(lengthBytes: number): Uint8Array {
   }
   slabUsed += lengthBytes;
   return slab.subarray(slabUsed - lengthBytes, slabUsed);
+}
+
+/** FNV-1a over words, twice with different multipliers; zero for zeroes, as for a hole. */
+function digestOfPage(bytes: Uint8Array, index: number): Digest {
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, PAGE_BYTES / 4);
+  let low = 0;
+  let high = 0;
+  for (let at = 0; at < words.length; at += 1) {
+    const word = words[at];
+    low = Math.imul(low ^ word, 0x0100_0193);
+    low ^= low >>> 15;
+    high = Math.imul((high ^ word) + (high >>> 13), 0x85eb_ca6b);
+  }
+  if (low === 0 && high === 0) return { low, high };
+  return {
+    low: scatter(low ^ Math.imul(index + 1, 0x9e37_79b1)),
+    high: scatter(high + Math.imul(index + 1, 0xc2b2_ae35)),
+  };
+}
+
+/** The finalizer of MurmurHash3: each bit of the input changes half of the output. */
+function scatter(value: number): number {
+  let mixed = Math.imul(value ^ (value >>> 16), 0x85eb_ca6b);
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2_ae35);
+  return (mixed ^ (mixed >>> 16)) >>> 0;
+}
+
+function digestOfGroup(pages: readonly (Page | undefined)[], first: number): Digest {
+  let low = 0;
+  let high = 0;
+  for (let at = 0; at < pages.length; at += 1) {
+    const page = pages[at];
+    if (page === undefined) continue;
+    page.digest ??= digestOfPage(page.bytes, first + at);
+    low = (low + page.digest.low) >>> 0;
+    high = (high + page.digest.high) >>> 0;
+  }
+  return { low, high };
 }
 
 export class SimImage {
@@ -59,6 +109,22 @@ export class SimImage {
     owners += 1;
     this.owner = owners;
     return copy;
+  }
+
+  /** A number that differs for other contents, up to chance: 53 bits. */
+  digest(): number {
+    // What has a digest must not be changed in place.
+    owners += 1;
+    this.owner = owners;
+    let low = 0;
+    let high = 0;
+    this.groups.forEach((group, number) => {
+      if (group === undefined) return;
+      group.digest ??= digestOfGroup(group.pages, number * GROUP_PAGES);
+      low = (low + group.digest.low) >>> 0;
+      high = (high + group.digest.high) >>> 0;
+    });
+    return (high >>> 11) * 2 ** 32 + low;
   }
 
   /** Copies bytes from here to `target[at]`. */
@@ -116,7 +182,7 @@ export class SimImage {
     const group = this.groups[number];
     if (group !== undefined && group.owner === this.owner) return group;
     const pages = group === undefined ? new Array<undefined>(GROUP_PAGES).fill(undefined) : group.pages.slice();
-    const owned = { owner: this.owner, pages };
+    const owned = { owner: this.owner, pages, digest: undefined };
     this.groups[number] = owned;
     return owned;
   }
@@ -129,7 +195,7 @@ export class SimImage {
     if (page !== undefined && page.owner === this.owner) return page.bytes;
     const bytes = allocateBytes(PAGE_BYTES);
     if (keep && page !== undefined) bytes.set(page.bytes);
-    pages[index % GROUP_PAGES] = { owner: this.owner, bytes };
+    pages[index % GROUP_PAGES] = { owner: this.owner, bytes, digest: undefined };
     return bytes;
   }
 

@@ -170,9 +170,52 @@ check('with many writes crash images are a choice', async () => {
   const bench = new SimBench({ seed: 1 });
   for (let block = 0; block < 20; block += 1) await bench.all(bench.write(block, 1));
   await bench.all(bench.write(40, 1, 0, 4));
-  const images = [...bench.disk.crashImages({ limit: 6000, random: new SimRandom(1) })];
-  assert.is(images.length, 6000);
-  assert.ok(images[5999].origin.startsWith('random'));
+  const images = [...bench.disk.crashImages({ limit: 8000, random: new SimRandom(1) })];
+  assert.is(images.length, 8000);
+  assert.ok(images[7999].origin.startsWith('random'));
+});
+
+check('of a long write each block is torn in every way', async () => {
+  const bench = new SimBench({ seed: 1 });
+  await bench.all(bench.write(3, 1), bench.write(8, 2, 0, 3));
+  const masks = [8, 9, 10].map(() => new Set<string>());
+  for (const image of bench.disk.crashImages()) {
+    for (const [index, found] of masks.entries()) found.add(sectorsOn(image, 8 + index).join(''));
+  }
+  for (const found of masks) assert.is(found.size, 256);
+});
+
+check('what a crash keeps has a key, and what a disk holds a digest', async () => {
+  const bench = new SimBench({ seed: 1 });
+  await bench.all(bench.write(0, 1), bench.write(1, 1), bench.write(0, 2));
+  const found = new Map<string, number>();
+  for (const crash of bench.disk.crashes()) found.set(crash.key ?? '', crash.disk().digest());
+  await bench.all(bench.write(2, 7));
+  let known = 0;
+  for (const crash of bench.disk.clone().crashes()) {
+    const before = found.get(crash.key ?? '');
+    if (before === undefined) continue;
+    known += 1;
+    assert.is(crash.disk().digest(), before, crash.origin);
+  }
+  assert.is(known, found.size);
+  const contents = new Map<number, string>();
+  for (const crash of bench.disk.crashes()) {
+    const disk = crash.disk();
+    const content = [0, 1, 2].map((block) => sectorsOn(disk, block).join('')).join();
+    assert.is(contents.get(disk.digest()) ?? content, content);
+    contents.set(disk.digest(), content);
+  }
+  assert.is(new Set(contents.values()).size, contents.size);
+  const disk = new SimDisk({ sizeBytes: 16 * BLOCK });
+  const empty = disk.digest();
+  disk.poke(5 * BLOCK, new Uint8Array(BLOCK).fill(1));
+  const full = disk.digest();
+  assert.is.not(full, empty);
+  disk.poke(5 * BLOCK, new Uint8Array(BLOCK));
+  assert.is(disk.digest(), empty, 'zeroes are as good as nothing');
+  disk.poke(6 * BLOCK, new Uint8Array(BLOCK).fill(1));
+  assert.is.not(disk.digest(), full, 'the place counts');
 });
 
 check('a copy of a disk and the disk do not see each other', async () => {
