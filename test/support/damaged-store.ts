@@ -14,6 +14,9 @@ import { BLOCK, DEVICE_ID, diskOf, randomOf, SimStore, SLOT_BLOCKS, VOLUME_ID } 
 
 export const STRIPES = 4;
 
+/** What a reader returns is valid until its next read, and all readers take turns. */
+const readBytes = new Uint8Array(1 << 20);
+
 /** A disk at rest, as something to read images from. */
 export function readerOf(disk: SimDisk, sizeBytes = disk.geometry.sizeBytes): ImageReader {
   return {
@@ -21,7 +24,7 @@ export function readerOf(disk: SimDisk, sizeBytes = disk.geometry.sizeBytes): Im
     checksum: (bytes) => crc32c(bytes),
     read: (offset, length) => {
       if (offset + length > sizeBytes) throw new Error(`a read of ${length} bytes at ${offset} beyond the end`);
-      return Promise.resolve(disk.peek(offset, length));
+      return Promise.resolve(disk.peek(offset, length, readBytes.subarray(0, length)));
     },
   };
 }

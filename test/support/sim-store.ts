@@ -57,8 +57,9 @@ export class SimStore {
   private readonly waiting: ((result: number) => void)[] = [];
   private readonly freePayloads: number[] = [];
 
-  constructor(disk: SimDisk, seed: number, bounds?: StoreBounds) {
-    this.loop = new SimLoop({ seed, arena });
+  /** `turns`: see `SimLoopSettings`. */
+  constructor(disk: SimDisk, seed: number, bounds?: StoreBounds, turns?: number) {
+    this.loop = new SimLoop({ seed, arena, ...(turns === undefined ? {} : { turns }) });
     this.device = new SimDevice(this.loop, disk);
     const { loop, device } = this;
     this.ports = {
@@ -82,11 +83,15 @@ export class SimStore {
     );
   }
 
-  /** Opens the store and attaches the volume, accepting whatever is suspect, as a volume of one copy does. */
-  async open(): Promise<RecoveryReport> {
+  /**
+   * Opens the store and attaches the volume, accepting whatever is suspect, as a volume of one copy does. A volume that is not
+   * there is put there, unless it is `expected` to be.
+   */
+  async open(expected = false): Promise<RecoveryReport> {
     this.opened = await this.settle(openStore(this.ports, { path: 'disk' }));
     const { store } = this.opened;
     let index = store.volumes.findIndex((volume) => volume?.id === VOLUME_ID);
+    if (index < 0 && expected) throw new Error('the volume is gone');
     if (index < 0) index = await this.settle(store.putVolume(volumeOf()));
     this.member = new VolumeMember(this.loop, store, index);
     await this.settle(this.acceptAll());
@@ -121,13 +126,16 @@ export class SimStore {
     return this.start((token) => this.member.allocate(stripe, token));
   }
 
-  /** Writes blocks in which each sector holds `value` as a number, over and over. */
-  async write(stripe: number, block: number, blocks: number, value: number, flags = 0): Promise<number> {
+  /** Writes blocks in which each sector holds `value` as a number, over and over; in each next block by `step` more. */
+  async write(stripe: number, block: number, blocks: number, value: number, flags = 0, step = 0): Promise<number> {
     const memory = this.freePayloads.pop();
     if (memory === undefined) throw new Error('too many writes at once');
     // Every other payload lies elsewhere, and is to be copied.
     const source = value % 2 === 0 ? this.freePayloads.pop() : undefined;
-    new Uint32Array(arena.buffer, source ?? memory, (blocks * BLOCK) / 4).fill(value);
+    const words = new Uint32Array(arena.buffer, source ?? memory, (blocks * BLOCK) / 4);
+    for (let index = 0; index < blocks; index += 1) {
+      words.fill(value + index * step, (index * BLOCK) / 4, ((index + 1) * BLOCK) / 4);
+    }
     const result = await this.start((token) =>
       this.member.write(stripe, block, blocks, memory, source ?? -1, value, 1, flags, token),
     );
@@ -239,6 +247,13 @@ export class BlockModel {
   /** After a crash, what is there counts as durable only once it has been seen; torn sectors are kept as they are. */
   settle(key: number, values: readonly number[]): void {
     this.versions.set(key, [{ value: values[0], torn: values.slice(1), acknowledged: true }]);
+  }
+
+  /** What was acknowledged with this value is durable by itself, without a flush. */
+  durable(key: number, value: number): void {
+    const list = this.of(key);
+    const at = list.findLastIndex((one) => one.value === value);
+    if (at > 0) list.splice(0, at);
   }
 }
 

@@ -1,0 +1,248 @@
+/**
+ * Workloads whose crashes are enumerated: one for each mechanism of the segment store that orders its writes, and random ones.
+ * Each leaves few writes undecided at a time, so that all subsets of them can be tried.
+ */
+
+import { BATCH_PAGES_MAX } from '#strake/store/format.js';
+import type { StoreBounds } from '#strake/store/segment-store.js';
+import { type Life, SLOTS, STRIPES } from './crash-life.js';
+import { SLOT_BLOCKS } from './sim-store.js';
+
+const FUA = 1;
+/** Undecided writes from which on random work waits for a flush. */
+const UNDECIDED_MAX = 6;
+/** So small that something is evicted all the time. */
+const SMALL: StoreBounds = { activeSlots: 2, tablePages: 3 };
+
+export interface Workload {
+  readonly name: string;
+  readonly bounds?: StoreBounds;
+  /** Work whose crashes are not looked at. */
+  readonly prepare?: (life: Life) => Promise<void>;
+  readonly work: (life: Life) => Promise<void>;
+}
+
+/** Gives stripes slots, and writes some blocks of each, durably. */
+async function fill(life: Life, stripes: number): Promise<void> {
+  const { worker } = life;
+  for (let stripe = 0; stripe < stripes; stripe += 1) await life.all(worker.write(stripe, 0, 3));
+  await life.all(worker.flush());
+}
+
+/** Flushes small writes until the journal is as far as `until` asks. */
+async function journalUntil(life: Life, until: (page: number, pages: number, free: number) => boolean): Promise<void> {
+  const { worker } = life;
+  for (let step = 0; step < 1000; step += 1) {
+    const { journal, superblock } = life.store.opened.store;
+    if (until(journal.position.page, superblock.layout.journalPages, journal.freePages)) return;
+    await life.all(worker.write(step % 2, step % 3));
+    await life.all(worker.flush());
+  }
+  throw new Error('the journal does not come that far');
+}
+
+const DIRECTED: readonly Workload[] = [
+  {
+    name: 'first-writes',
+    work: async (life) => {
+      const { worker } = life;
+      await life.all(worker.write(0, 0, 2));
+      await life.all(worker.write(0, 3), worker.write(1, 1));
+      await life.all(worker.flush());
+      await life.all(worker.write(1, 2));
+      // The block is young: it has to become old first.
+      await life.all(worker.write(1, 2), worker.write(0, 4));
+      await life.all(worker.flush());
+    },
+  },
+  {
+    name: 'overwrites',
+    prepare: (life) => fill(life, 2),
+    work: async (life) => {
+      const { worker } = life;
+      await life.all(worker.write(0, 0), worker.write(1, 0, 2));
+      await life.all(worker.flush());
+      await life.all(worker.write(0, 0));
+      await life.all(worker.write(0, 0), worker.flush());
+      // Two writes go by between flushes, then one: its record is sent early.
+      for (let step = 0; step < 3; step += 1) {
+        await life.all(worker.write(step % 2, 1));
+        await life.all(worker.flush());
+      }
+    },
+  },
+  {
+    name: 'fua',
+    prepare: (life) => fill(life, 2),
+    work: async (life) => {
+      const { worker } = life;
+      await life.all(worker.write(0, 0, 1, FUA), worker.write(0, 1), worker.write(1, 2));
+      await life.all(worker.write(2, 0, 2, FUA), worker.write(1, 0, 1, FUA));
+      await life.all(worker.write(2, 0, 1, FUA), worker.write(2, 1));
+    },
+  },
+  {
+    name: 'two-flushes',
+    prepare: (life) => fill(life, 2),
+    work: async (life) => {
+      const { worker } = life;
+      for (let step = 0; step < 3; step += 1) {
+        await life.all(worker.write(0, step), worker.flush(), worker.write(1, step), worker.flush());
+        await life.all(worker.flush(), worker.write(0, step), worker.flush());
+      }
+    },
+  },
+  {
+    name: 'zeroes',
+    prepare: (life) => fill(life, 2),
+    work: async (life) => {
+      const { worker } = life;
+      await life.all(worker.zero(0, 0, 2, false), worker.write(1, 0));
+      await life.all(worker.write(0, 0), worker.zero(1, 1, 4, false));
+      await life.all(worker.flush());
+      await life.all(worker.zero(0, 0, 1, false), worker.flush());
+      await life.all(worker.write(0, 0), worker.flush());
+    },
+  },
+  {
+    name: 'release',
+    prepare: (life) => fill(life, SLOTS),
+    work: async (life) => {
+      const { worker } = life;
+      await life.all(worker.zero(1, 0, SLOT_BLOCKS, true));
+      await life.all(worker.flush());
+      // The only slot that is free is that of another segment.
+      await life.all(worker.write(4, 1, 2));
+      await life.all(worker.write(4, 4), worker.flush());
+      await life.all(worker.flush());
+    },
+  },
+  {
+    name: 'release-at-once',
+    prepare: (life) => fill(life, SLOTS),
+    work: async (life) => {
+      const { worker } = life;
+      await life.all(worker.zero(2, 0, SLOT_BLOCKS, true), worker.write(0, 1));
+      // There is none to take before the record of that is durable.
+      await life.all(worker.write(5, 0), worker.write(0, 0));
+      await life.all(worker.zero(5, 0, SLOT_BLOCKS, true));
+      await life.all(worker.write(5, 2));
+      await life.all(worker.flush());
+    },
+  },
+  {
+    name: 'checkpoint',
+    prepare: (life) => fill(life, 3),
+    work: async (life) => {
+      const { worker, store } = life;
+      await life.all(worker.write(0, 0), worker.write(1, 4));
+      await life.all(store.opened.store.runCheckpoint('half'), worker.write(1, 0));
+      await life.all(worker.write(0, 0), worker.write(2, 4));
+      await life.all(worker.flush(), store.opened.store.runCheckpoint('all'));
+      await life.all(worker.write(0, 0), worker.flush());
+    },
+  },
+  {
+    name: 'journal-end',
+    prepare: async (life) => {
+      await fill(life, 2);
+      await journalUntil(life, (page) => page > 30);
+      await life.all(life.store.opened.store.runCheckpoint('half'));
+      // A batch may take so many pages, and begins again at the first if they are not there.
+      await journalUntil(life, (page, pages) => page >= pages - BATCH_PAGES_MAX - 2);
+    },
+    work: async (life) => {
+      const { worker } = life;
+      for (let step = 0; step < 4; step += 1) {
+        await life.all(worker.write(0, 0), worker.write(1, step % 3));
+        await life.all(worker.flush());
+      }
+    },
+  },
+  {
+    name: 'journal-full',
+    prepare: async (life) => {
+      await fill(life, 2);
+      await journalUntil(life, (_page, _pages, free) => free < 8);
+    },
+    work: async (life) => {
+      const { worker } = life;
+      await life.all(worker.write(0, 0), worker.write(1, 1), worker.flush());
+      await life.all(worker.write(0, 1), worker.write(2, 0));
+      await life.all(worker.flush());
+    },
+  },
+  {
+    name: 'evictions',
+    bounds: SMALL,
+    prepare: (life) => fill(life, SLOTS),
+    work: async (life) => {
+      const { worker } = life;
+      for (let stripe = 0; stripe < SLOTS; stripe += 1) await life.all(worker.write(stripe, 1), worker.write(0, 0));
+      await life.all(worker.flush());
+    },
+  },
+  {
+    name: 'volumes',
+    prepare: (life) => fill(life, 1),
+    work: async (life) => {
+      const { worker } = life;
+      await life.all(worker.putVolume(1, 7), worker.write(0, 0));
+      await life.all(worker.putVolume(1, 8), worker.putVolume(0, 2));
+      await life.all(worker.flush(), worker.write(0, 1));
+      await life.all(life.store.opened.store.runCheckpoint('half'));
+      await life.all(worker.putVolume(0, 3));
+    },
+  },
+  {
+    name: 'close-and-open',
+    prepare: (life) => fill(life, 2),
+    work: async (life) => {
+      await life.all(life.worker.write(0, 0), life.worker.write(2, 1));
+      await life.close();
+      await life.open();
+      await life.all(life.worker.write(0, 0), life.worker.flush());
+      await life.close();
+      await life.open();
+      await life.all(life.worker.write(1, 0));
+    },
+  },
+  {
+    name: 'after-a-crash',
+    prepare: async (life) => {
+      await fill(life, 3);
+      await life.all(life.worker.write(0, 0, 3), life.worker.write(1, 1), life.worker.write(2, 4));
+      await life.cutPower();
+    },
+    work: async (life) => {
+      const { worker } = life;
+      await life.all(worker.write(0, 0), worker.write(2, 4));
+      await life.all(worker.flush());
+      await life.all(worker.write(1, 1, 1, FUA), worker.zero(2, 0, SLOT_BLOCKS, true));
+      await life.all(worker.write(2, 1));
+    },
+  },
+];
+
+/** Random work, a few operations at a time. */
+async function random(life: Life): Promise<void> {
+  for (let step = 0; step < 8; step += 1) {
+    const { worker } = life;
+    if (life.disk.undurable > UNDECIDED_MAX) await life.all(worker.flush());
+    const count = 1 + life.random.below(3);
+    await life.all(...Array.from({ length: count }, () => worker.one()));
+  }
+}
+
+async function prepareRandom(life: Life): Promise<void> {
+  await fill(life, life.random.below(STRIPES - 1));
+  for (let step = life.random.below(20); step > 0; step -= 1) await life.all(life.worker.one(), life.worker.one());
+  if (life.random.chance(0.5)) await life.cutPower();
+  await life.all(life.worker.flush());
+}
+
+export const WORKLOADS: readonly Workload[] = [
+  ...DIRECTED,
+  { name: 'random', prepare: prepareRandom, work: random },
+  { name: 'random-evictions', bounds: SMALL, prepare: prepareRandom, work: random },
+];
