@@ -351,7 +351,7 @@ export class SimDisk {
 
   /**
    * What a power cut now might leave. First each prefix of the modifications that are not durable, each alone and all but each;
-   * then each torn, with those before it; then all other subsets, if there are at most 12 modifications; then each block of
+   * then each torn, with those before it and with all others; then all other subsets, if there are at most 12 modifications; then each block of
    * the long ones torn in every way. If there are more than 12, such as `random` chooses follow, without end.
    *
    * The images are those of now, whenever they are asked for, as long as the disk is not used.
@@ -453,11 +453,14 @@ function* obvious(count: number): Generator<boolean[], void, undefined> {
 /** Ways of tearing a modification of so many sectors, with names. */
 type Tears = Generator<[string, (sector: number) => boolean], void, undefined>;
 
-/** Each modification torn, with all before it and none after it. */
+/** Each modification torn, with all before it and none after it, and with all others. */
 function* tears(open: readonly SimWrite[], waysOf: (sectors: number) => Tears): Generator<Choice, void, undefined> {
   for (const [torn, write] of open.entries()) {
-    for (const [name, keep] of waysOf(write.length / SECTOR_BYTES)) {
-      yield { origin: `torn ${torn} ${name}`, decide: (place) => (place === torn ? keep : place < torn), tear: name };
+    for (const [tear, keep] of waysOf(write.length / SECTOR_BYTES)) {
+      const origin = `torn ${torn} ${tear}`;
+      yield { origin, decide: (place) => (place === torn ? keep : place < torn), tear };
+      if (torn === open.length - 1) continue;
+      yield { origin: `${origin} of all`, decide: (place) => (place === torn ? keep : true), tear };
     }
   }
 }

@@ -161,14 +161,15 @@ check('crash images are all subsets, and all tears of single writes', async () =
     assert.ok([1, 5].includes(content[0][0]));
   }
   assert.is(whole.size, 16);
-  assert.is(torn, 4 * 254);
+  // With those before, and, but for the last, with all others.
+  assert.is(torn, 7 * 254);
   assert.is([...bench.disk.crashImages({ limit: 7 })].length, 7);
   assert.equal(sectorsOn(bench.disk, 0), all(5), 'the disk is as it was');
 });
 
 check('with many writes crash images are a choice', async () => {
   const bench = new SimBench({ seed: 1 });
-  for (let block = 0; block < 20; block += 1) await bench.all(bench.write(block, 1));
+  for (let block = 0; block < 13; block += 1) await bench.all(bench.write(block, 1));
   await bench.all(bench.write(40, 1, 0, 4));
   const images = [...bench.disk.crashImages({ limit: 8000, random: new SimRandom(1) })];
   assert.is(images.length, 8000);
@@ -198,7 +199,8 @@ check('what a crash keeps has a key, and what a disk holds a digest', async () =
     known += 1;
     assert.is(crash.disk().digest(), before, crash.origin);
   }
-  assert.is(known, found.size);
+  // Tears of two modifications had gone along with all others of then, of which there is one more now.
+  assert.is(known, found.size - 2 * 254);
   const contents = new Map<number, string>();
   for (const crash of bench.disk.crashes()) {
     const disk = crash.disk();

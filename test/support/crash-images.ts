@@ -2,9 +2,9 @@
  * Enumeration of crashes: of each instant of a workload every image that a power cut may leave, each of them recovered and
  * judged.
  *
- * An instant with at most 12 undecided writes is *exhaustive* if all subsets of them, every tear of each write of up to one
- * block, and every tear of each block of longer ones have been judged. Others are *sampled*. Images that are equal are
- * recovered once; what was found is held against what is allowed at each instant that may leave them.
+ * An instant with at most 12 undecided writes is *exhaustive* if all subsets of them, and every tear of each write of up to
+ * one block and of each block of longer ones, with those before and with all others, have been judged. Others are *sampled*.
+ * Images that are equal are recovered once; what was found is held against what is allowed at each instant that may leave them.
  *
  * Of each image: `fsck` finds nothing that a crash must not leave; it opens; each sector of each block, each segment and each volume is
  * what it may be; slots and segments agree. Of some, as their digest tells: the power fails again at each instant of
@@ -80,7 +80,7 @@ export class CrashEnumeration {
 
   async run(): Promise<CrashCounts> {
     const { seed, workload } = this.options;
-    const life = new Life(seed, this.random.fork('work'), workload.bounds);
+    const life = new Life(seed, this.random.fork('work'), workload);
     try {
       await life.begin();
       await workload.prepare?.(life);
@@ -120,7 +120,7 @@ export class CrashEnumeration {
       if (!all && crash.origin === `random ${CHOSEN}`) break;
     }
     const limit = Math.min(options.perInstant ?? Number.POSITIVE_INFINITY, all ? Number.POSITIVE_INFINITY : CHOSEN);
-    const chosen = options.only === undefined && fresh.length > limit ? choose(fresh, limit, random) : fresh;
+    const chosen = options.only === undefined && fresh.length > limit ? chooseCrashes(fresh, limit, random) : fresh;
     for (const [content, origin] of known) this.hold(content, instant, `${number}/${origin}`);
     for (const crash of chosen) {
       if (this.done) return;
@@ -165,9 +165,10 @@ export class CrashEnumeration {
     this.options.onImage?.(disk.digest());
     await demandVerdict(disk, CRASHED);
     const content = await contentOf(await openOn(disk, seed, this.options.workload.bounds));
-    const before = this.contents.get(content.text);
+    const whole = `${content.text}; ${content.suspects}`;
+    const before = this.contents.get(whole);
     if (before !== undefined) return before;
-    this.contents.set(content.text, content);
+    this.contents.set(whole, content);
     return content;
   }
 
@@ -212,7 +213,7 @@ export class CrashEnumeration {
       const again = before ?? (await this.recover(disk, this.seedOf(number) + 2));
       if (before === undefined) this.counts.ofRecovery += 1;
       this.found.set(digest, again);
-      if (again === content) return;
+      if (again.text === content.text) return;
       this.fail(name, new Error(`a second recovery finds\n${again.text}\nand the first one\n${content.text}`));
     } catch (error) {
       this.found.set(digest, null);
@@ -225,7 +226,7 @@ export class CrashEnumeration {
     const { workload } = this.options;
     const seed = this.seedOf(number);
     const random = new SimRandom(seed, 3);
-    const life = await Life.after(crash.disk(), seed, random, content, workload.bounds);
+    const life = await Life.after(crash.disk(), seed, random, content, workload);
     for (let step = 0; step < 4; step += 1) await life.all(life.worker.one(), life.worker.one());
     await life.all(life.worker.flush());
     if (random.chance(0.5)) {
@@ -245,6 +246,14 @@ export class CrashEnumeration {
       error.message.includes('\n') || error.name === 'Error' ? what : `${what}\n${error.stack}`,
     );
   }
+}
+
+/** Some of them: as many with whole writes as others, of which there are more. */
+function chooseCrashes(crashes: readonly SimCrash[], count: number, random: SimRandom): SimCrash[] {
+  const whole = crashes.filter(({ origin }) => origin.startsWith('kept'));
+  const others = crashes.filter(({ origin }) => !origin.startsWith('kept'));
+  const wholeCount = Math.min(whole.length, Math.max(Math.ceil(count / 2), count - others.length));
+  return [...choose(whole, wholeCount, random), ...choose(others, count - wholeCount, random)];
 }
 
 /** Some of them, in their order. */

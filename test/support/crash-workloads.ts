@@ -5,7 +5,7 @@
 
 import { BATCH_PAGES_MAX } from '#strake/store/format.js';
 import type { StoreBounds } from '#strake/store/segment-store.js';
-import { type Life, SLOTS, STRIPES } from './crash-life.js';
+import { type Life, type LifeSettings, SLOTS, STRIPES } from './crash-life.js';
 import { SLOT_BLOCKS } from './sim-store.js';
 
 const FUA = 1;
@@ -14,9 +14,8 @@ const UNDECIDED_MAX = 6;
 /** So small that something is evicted all the time. */
 const SMALL: StoreBounds = { activeSlots: 2, tablePages: 3 };
 
-export interface Workload {
+export interface Workload extends LifeSettings {
   readonly name: string;
-  readonly bounds?: StoreBounds;
   /** Work whose crashes are not looked at. */
   readonly prepare?: (life: Life) => Promise<void>;
   readonly work: (life: Life) => Promise<void>;
@@ -241,8 +240,14 @@ async function prepareRandom(life: Life): Promise<void> {
   await life.all(life.worker.flush());
 }
 
+const RANDOM: Workload = { name: 'random', prepare: prepareRandom, work: random };
+
+/** Those that use slots again, on a device that cannot discard. */
+const RELEASING = DIRECTED.filter(({ name }) => name.startsWith('release'));
+
 export const WORKLOADS: readonly Workload[] = [
   ...DIRECTED,
-  { name: 'random', prepare: prepareRandom, work: random },
-  { name: 'random-evictions', bounds: SMALL, prepare: prepareRandom, work: random },
+  RANDOM,
+  { ...RANDOM, name: 'random-evictions', bounds: SMALL },
+  ...[...RELEASING, RANDOM].map((workload) => ({ ...workload, name: `${workload.name}-no-discard`, discard: false })),
 ];

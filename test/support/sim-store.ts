@@ -53,6 +53,8 @@ export class SimStore {
   readonly ports: StorePorts;
   opened!: OpenedStore;
   member!: VolumeMember;
+  /** Blocks that were suspect when the store was opened, by stripe * SLOT_BLOCKS + block. */
+  readonly suspects: number[] = [];
   private readonly base: number;
   private readonly waiting: ((result: number) => void)[] = [];
   private readonly freePayloads: number[] = [];
@@ -104,6 +106,7 @@ export class SimStore {
       const entries = await this.member.entries(stripe);
       for (let block = 0; block < SLOT_BLOCKS; block += 1) {
         if ((entries[block * ENTRY_WORDS + ENTRY_FLAGS] & BLOCK_SUSPECT) === 0) continue;
+        this.suspects.push(stripe * SLOT_BLOCKS + block);
         await this.member.settle(stripe, block, 'accept', 1, 1);
       }
     }
