@@ -5,7 +5,7 @@
  * Options: --images N (default 1000000), --seed N (default 1: the first of the seeds), --processes N,
  * --only 'WORKLOAD/INSTANT/ORIGIN' with --seed: the one image that a failure has named.
  *
- * The exit code is 1 if anything failed. The last line is 'N images at M instants, D distinct, F failed'.
+ * The exit code is 1 if an image failed, and 2 if the enumeration itself did. The last line is 'N images at M instants, D distinct, F failed'.
  */
 
 import { fork } from 'node:child_process';
@@ -162,10 +162,19 @@ async function support(file) {
   return await import(join(SUPPORT, file));
 }
 
-const options = optionsOf(process.argv.slice(2));
-setup();
-const totals = new Totals();
-const started = performance.now();
-await (options.only === undefined ? enumerate(options, totals) : repeat(options, totals));
-totals.report((performance.now() - started) / 1000);
-process.exitCode = totals.failures.length === 0 ? 0 : 1;
+async function main(args) {
+  const options = optionsOf(args);
+  setup();
+  const totals = new Totals();
+  const started = performance.now();
+  await (options.only === undefined ? enumerate(options, totals) : repeat(options, totals));
+  totals.report((performance.now() - started) / 1000);
+  return totals.failures.length === 0 ? 0 : 1;
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  console.error(`crash-images: ${error.message}`);
+  process.exitCode = 2;
+}

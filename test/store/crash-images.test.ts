@@ -6,11 +6,11 @@
 import * as assert from 'uvu/assert';
 import { check, run } from '../support/check.js';
 import { CrashEnumeration } from '../support/crash-images.js';
-import { WORKLOADS } from '../support/crash-workloads.js';
+import { WORKLOADS, type Workload } from '../support/crash-workloads.js';
 
 const SEED = Number(process.env.STRAKE_SEED ?? 1);
 /** Images of one instant that are recovered, so that all workloads together have some more than are demanded. */
-const PER_INSTANT = 45;
+const PER_INSTANT = 35;
 const DISTINCT = 10_000;
 
 const digests = new Set<number>();
@@ -32,6 +32,24 @@ for (const workload of WORKLOADS) {
 check('those were enough of them', () => {
   console.log(JSON.stringify({ ...sums, distinct: digests.size }));
   assert.ok(digests.size >= DISTINCT, `only ${digests.size} images`);
+});
+
+check('a device that lies about a sync is found out, and each image can be had again by its name', async () => {
+  const workload: Workload = {
+    name: 'lie',
+    work: async (life) => {
+      await life.all(life.worker.write(0, 0), life.worker.write(1, 0));
+      life.disk.faults.add({ ops: ['sync'], action: { kind: 'lie' } });
+      await life.all(life.worker.flush());
+    },
+  };
+  const { failures } = await new CrashEnumeration({ seed: SEED, workload, perInstant: PER_INSTANT }).run();
+  assert.ok(failures.length > 0);
+  for (const failure of failures) {
+    const only = /image 'lie\/(.*?)'/.exec(failure)?.[1];
+    const again = await new CrashEnumeration({ seed: SEED, workload, only }).run();
+    assert.equal(again.failures, [failure]);
+  }
 });
 
 run();
