@@ -1,5 +1,6 @@
 /** A process that enumerates crashes: one workload and seed after another, as it is told by `scripts/crash-images.mjs`. */
 
+import { setImmediate } from 'node:timers/promises';
 import { CrashEnumeration } from './crash-images.js';
 import { WORKLOADS } from './crash-workloads.js';
 
@@ -21,12 +22,16 @@ async function enumerate({ seed, workload }: CrashJob): Promise<void> {
   const enumeration = new CrashEnumeration({
     seed,
     workload: WORKLOADS[workload],
-    onImage: (digest) => {
-      if (digests.push(digest) === TOGETHER) send(false);
+    onImage: async (digest) => {
+      if (digests.push(digest) < TOGETHER) return;
+      send(false);
+      // A simulation lets nothing else happen in its process: not even what is sent be sent.
+      await setImmediate();
     },
   });
   await enumeration.run();
   send(true);
 }
 
+process.on('disconnect', () => process.exit(1));
 process.on('message', (job: CrashJob) => void enumerate(job));

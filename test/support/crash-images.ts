@@ -6,9 +6,10 @@
  * one block and of each block of longer ones, with those before and with all others, have been judged. Others are *sampled*.
  * Images that are equal are recovered once; what was found is held against what is allowed at each instant that may leave them.
  *
- * Of each image: `fsck` finds nothing that a crash must not leave; it opens; each sector of each block, each segment and each volume is
- * what it may be; slots and segments agree. Of some, as their digest tells: the power fails again at each instant of
- * recovery, and what is found then is the same; and the store can be written to, closed, and opened again.
+ * Of each image: `fsck` finds nothing that a crash must not leave; it opens; each sector of each block, each segment and each
+ * volume is what it may be; what a flush has covered is not even suspect; slots and segments agree. Of some, as their digest
+ * tells: the power fails again at each instant of recovery, and what is found then is the same; and the store can be written
+ * to, closed, and opened again.
  */
 
 import type { SimCrash, SimDisk } from '#strake/sim/disk.js';
@@ -51,8 +52,8 @@ export interface CrashOptions {
   readonly perInstant?: number;
   /** Only this one: 'INSTANT/ORIGIN', as a failure names it. */
   readonly only?: string;
-  /** Told the digest of each image that was recovered, some of which may be equal to those of other workloads. */
-  readonly onImage?: (digest: number) => void;
+  /** Told the digest of each image to recover, some of which may be equal to those of other workloads; may be waited for. */
+  readonly onImage?: (digest: number) => unknown;
 }
 
 export class CrashEnumeration {
@@ -131,6 +132,7 @@ export class CrashEnumeration {
       const content = await this.contentOf(crash, durable, number, name);
       if (content !== null && !known.has(content)) this.hold(content, instant, name);
     }
+    if (options.only !== undefined) return;
     counts.instants += 1;
     if (all && chosen.length === fresh.length) counts.exhaustive += 1;
     else counts.sampled += 1;
@@ -162,7 +164,7 @@ export class CrashEnumeration {
   /** Checks, opens and reads an image. */
   private async recover(disk: SimDisk, seed: number): Promise<Found> {
     this.counts.recovered += 1;
-    this.options.onImage?.(disk.digest());
+    await this.options.onImage?.(disk.digest());
     await demandVerdict(disk, CRASHED);
     const content = await contentOf(await openOn(disk, seed, this.options.workload.bounds));
     const whole = `${content.text}; ${content.suspects}`;
