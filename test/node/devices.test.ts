@@ -185,11 +185,11 @@ check('a device that was away is brought up to date by comparing', async () => {
   for (const block of [3, 700]) {
     const change = mirror.history.begin(block * 8, 8, 'write');
     await client.write(block * 4096, mirror.history.payload(change));
-    mirror.history.end(change, true, false);
+    mirror.history.end(change, true);
   }
   const trimmed = mirror.history.begin(SLOT / 512, SLOT / 512, 'zero');
   await client.ask({ type: 6, offset: SLOT, length: SLOT });
-  mirror.history.end(trimmed, true, false);
+  mirror.history.end(trimmed, true);
   await client.flush();
   await client.destroy();
   await node.call('addDevice', mirror.files[1]);

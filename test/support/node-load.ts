@@ -1,8 +1,9 @@
 /**
- * Clients that modify a volume at random over NBD until they are stopped or their server is gone. An error that was not to
+ * Clients that use a volume at random over NBD until they are stopped or their server is gone. An error that was not to
  * be expected is told with the request, and with what the node said of the volume right after it.
  */
 
+import { HistoryViolation } from '#strake/sim/history-report.js';
 import { CMD, FLAG, type NbdClient } from './nbd-client.js';
 import type { NodeProcess } from './node-process.js';
 import { until } from './scratch.js';
@@ -111,6 +112,7 @@ export class NodeLoad {
         await this.request(client);
       } catch (error) {
         // The connection has gone with its server; who killed it knows. What was in flight may have been done or not.
+        if (error instanceof HistoryViolation) this.unexpected ??= Promise.resolve(error);
         if (error instanceof Error && /against the protocol|assert/i.test(`${error.name} ${error.message}`)) {
           this.unexpected = Promise.resolve(error);
         }
@@ -120,27 +122,37 @@ export class NodeLoad {
   }
 
   private async request(client: NbdClient): Promise<void> {
-    const { random } = this;
-    const dice = random(100);
-    if (dice < 6) {
-      const began = this.history.flushBegins();
-      const { error } = await client.ask({ type: CMD.flush });
-      if (this.note(error, 'flush')) {
-        this.history.flushed(began);
-        this.flushes += 1;
-      }
-      return;
-    }
-    const kind = dice < 86 ? 'write' : dice < 93 ? 'zero' : 'trim';
-    const { sector, count } = rangeOf(random, this.history.count, kind);
-    const fua = random(10) === 0;
-    const change = this.history.begin(sector, count, kind);
+    const dice = this.random(100);
+    if (dice < 6) await this.flush(client);
+    else if (dice < 20) await this.read(client);
+    else await this.change(client, dice < 88 ? 'write' : dice < 94 ? 'zero' : 'trim');
+  }
+
+  private async flush(client: NbdClient): Promise<void> {
+    const flush = this.history.beginFlush();
+    const { error } = await client.ask({ type: CMD.flush });
+    const good = this.note(error, 'flush');
+    this.history.end(flush, good);
+    if (good) this.flushes += 1;
+  }
+
+  private async read(client: NbdClient): Promise<void> {
+    const { sector, count } = rangeOf(this.random, this.history.count, 'read');
+    const read = this.history.beginRead(sector, count);
+    const { error, data } = await client.ask({ type: CMD.read, offset: sector * SECTOR, length: count * SECTOR });
+    this.history.endRead(read, this.note(error, `read of ${count * SECTOR} bytes at ${sector * SECTOR}`) ? data : null);
+  }
+
+  private async change(client: NbdClient, kind: 'write' | 'zero' | 'trim'): Promise<void> {
+    const { sector, count } = rangeOf(this.random, this.history.count, kind);
+    const fua = this.random(10) === 0;
+    const change = this.history.begin(sector, count, kind, fua);
     const place = { offset: sector * SECTOR, length: count * SECTOR, flags: fua ? FLAG.fua : 0 };
     const type = { write: CMD.write, zero: CMD.writeZeroes, trim: CMD.trim }[kind];
     const payload = kind === 'write' ? { payload: this.history.payload(change) } : {};
     const { error } = await client.ask({ type, ...place, ...payload });
     const request = `${kind} of ${place.length} bytes at ${place.offset}${fua ? ' with FUA' : ''}`;
-    this.history.end(change, this.note(error, request), fua);
+    this.history.end(change, this.note(error, request));
   }
 
   private note(error: number, request: string): boolean {

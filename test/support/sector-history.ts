@@ -1,159 +1,87 @@
 /**
- * What each sector of a volume may hold, by what was asked for and what was answered.
- *
- * Every write has a beginning and an end in a common order. A version is superseded by another that counts and that began
- * after it had ended; anything that is not superseded may be there, and nothing else. Which versions *count* depends on the
- * failure: what was acknowledged outlives a process, what a flush or FUA covers outlives a loss of power.
- *
- * Sectors describe themselves: volume, number, version and what is mixed of these, and so on to the end. One that was torn, is of
- * another place or of another volume is told from all versions of this one.
+ * The oracle of the simulator (`src/sim/history.ts`) for volumes of real processes: what their clients ask for and are
+ * answered, in real time, and what is found after a failure.
  */
 
 import * as assert from 'uvu/assert';
-import { crc32c } from '#strake/uring/checksum.js';
+import { VolumeHistory } from '#strake/sim/history.js';
+import { Payload, SECTOR_BYTES } from '#strake/sim/payload.js';
 
-export const SECTOR = 512;
-const WORDS = SECTOR / 4;
-
-interface Version {
-  /** 0 for zeroes. */
-  readonly value: number;
-  readonly began: number;
-  /** When it was answered, well or not; infinite until then. */
-  ended: number;
-  acknowledged: boolean;
-  durable: boolean;
-  /** It may have done nothing although it was acknowledged. */
-  readonly advice: boolean;
-}
+export const SECTOR = SECTOR_BYTES;
 
 /** A modifying operation on a run of sectors. */
 export interface Modification {
-  readonly sector: number;
+  readonly operation: number;
   readonly count: number;
-  /** 0 for zeroes, else what the sectors are made of. */
-  readonly value: number;
-  readonly versions: readonly Version[];
+}
+
+/** A read or a flush that is under way. */
+export interface Pending {
+  readonly operation: number;
 }
 
 export class SectorHistory {
-  private readonly tag: number;
-  private readonly sealed: boolean;
-  private readonly sectors: Version[][];
-  private now = 1;
-  private lastValue = 0;
+  readonly count: number;
+  private readonly oracle: VolumeHistory;
 
   /** `tag`: a number that no other volume has. `sealed`: each sector ends in its own CRC32C, so all have the same one. */
   constructor(tag: number, sizeBytes: number, sealed = false) {
-    this.sealed = sealed;
-    this.tag = tag;
-    this.sectors = Array.from({ length: sizeBytes / SECTOR }, () => [settled(0)]);
-  }
-
-  get count(): number {
-    return this.sectors.length;
-  }
-
-  /** The sector with this version as bytes. */
-  private fill(target: Uint8Array, at: number, sector: number, value: number): void {
-    if (value === 0) {
-      target.fill(0, at, at + SECTOR);
-      return;
-    }
-    const words = new Uint32Array(WORDS);
-    let mixed = Math.imul(this.tag ^ Math.imul(sector, 0x9e3779b1), 0x85ebca6b) ^ value;
-    for (let index = 0; index < WORDS; index += 4) {
-      mixed = Math.imul(mixed ^ (mixed >>> 15), 0x2c1b3c6d) + index;
-      words.set([this.tag, sector, value, mixed], index);
-    }
-    if (this.sealed) words[WORDS - 1] = crc32c(new Uint8Array(words.buffer, 0, SECTOR - 4));
-    target.set(new Uint8Array(words.buffer), at);
+    this.count = sizeBytes / SECTOR;
+    this.oracle = new VolumeHistory({ sectors: this.count, payload: new Payload({ tag, sealed }) });
   }
 
   /** Payload for a write. */
-  payload({ sector, count, value }: Modification): Buffer {
+  payload({ operation, count }: Modification): Buffer {
     const bytes = Buffer.alloc(count * SECTOR);
-    for (let index = 0; index < count; index += 1) this.fill(bytes, index * SECTOR, sector + index, value);
+    this.oracle.fill(operation, bytes, 0);
     return bytes;
   }
 
   /** A write, zeroing or discard begins. */
-  begin(sector: number, count: number, kind: 'write' | 'zero' | 'trim'): Modification {
-    if (kind === 'write') this.lastValue += 1;
-    const value = kind === 'write' ? this.lastValue : 0;
-    const began = this.now++;
-    const advice = kind === 'trim';
-    const versions = Array.from({ length: count }, (_, index) => {
-      const version = { value, began, ended: Infinity, acknowledged: false, durable: false, advice };
-      this.sectors[sector + index].push(version);
-      return version;
-    });
-    return { sector, count, value, versions };
+  begin(sector: number, count: number, kind: 'write' | 'zero' | 'trim', fua = false): Modification {
+    const { oracle } = this;
+    if (kind === 'write') return { operation: oracle.beginWrite(sector, count, fua, now()), count };
+    if (kind === 'zero') return { operation: oracle.beginZero(sector, count, fua, now()), count };
+    return { operation: oracle.beginTrim(sector, count, fua, now()), count };
   }
 
-  /** It has been answered. */
-  end({ versions }: Modification, good: boolean, fua: boolean): void {
-    const ended = this.now++;
-    for (const version of versions) {
-      version.ended = ended;
-      version.acknowledged = good;
-      version.durable = good && fua;
-    }
+  /** It, or a flush, has been answered. */
+  end({ operation }: Pending, good: boolean): void {
+    this.oracle.end(operation, good, now());
   }
 
-  /** A flush begins; hand the result to `flushed` if it succeeds. */
-  flushBegins(): number {
-    return this.now++;
+  beginFlush(): Pending {
+    return { operation: this.oracle.beginFlush(now()) };
   }
 
-  flushed(began: number): void {
-    for (const versions of this.sectors) {
-      for (const version of versions) if (version.acknowledged && version.ended < began) version.durable = true;
-    }
+  beginRead(sector: number, count: number): Pending {
+    return { operation: this.oracle.beginRead(sector, count, now()) };
   }
 
-  private allowed(sector: number, after: 'death' | 'power cut'): Version[] {
-    const versions = this.sectors[sector];
-    const counts = versions.filter(
-      ({ acknowledged, durable, advice }) => !advice && (after === 'death' ? acknowledged : durable),
-    );
-    return versions.filter((version) => !counts.some(({ began }) => began > version.ended));
+  /** A read has been answered: null for an error. */
+  endRead({ operation }: Pending, content: Uint8Array | null): void {
+    if (content === null) this.oracle.failRead(operation, now());
+    else this.oracle.endRead(operation, content, 0, now());
   }
 
   /**
-   * Holds content against the history. What is found is what counts from now on: it must not change again by itself.
-   * `began`: before the content was read, no modification may have been under way that still is.
+   * Holds content against the history. What is found is what counts from now on: it must not change again by itself. What
+   * has no answer yet will get none any more: whoever it was asked of has gone.
    */
   check(content: Uint8Array, after: 'death' | 'power cut', what: string): void {
-    const expected = Buffer.alloc(SECTOR);
-    assert.is(content.length, this.sectors.length * SECTOR, what);
-    for (let sector = 0; sector < this.sectors.length; sector += 1) {
-      const found = content.subarray(sector * SECTOR, (sector + 1) * SECTOR);
-      const allowed = this.allowed(sector, after);
-      const match = allowed.find(({ value }) => {
-        this.fill(expected, 0, sector, value);
-        return expected.equals(found);
-      });
-      if (match === undefined) this.fail(sector, found, allowed, what);
-      else this.sectors[sector] = [settled(match.value)];
+    assert.is(content.length, this.count * SECTOR, what);
+    try {
+      if (after === 'death') this.oracle.killed(now());
+      else this.oracle.powerCut(now());
+      this.endRead(this.beginRead(0, this.count), content);
+      this.oracle.checkpoint();
+    } catch (error) {
+      throw new Error(`${what}: ${(error as Error).message}`, { cause: error });
     }
-  }
-
-  private fail(sector: number, found: Uint8Array, allowed: readonly Version[], what: string): never {
-    const words = new Uint32Array(Uint8Array.from(found).buffer);
-    const history = this.sectors[sector].map((one) => JSON.stringify({ ...one, allowed: allowed.includes(one) }));
-    const holds = [...words.slice(0, 4), words[WORDS - 1]].map((word) => word.toString(16)).join(' ');
-    const own = this.sectors[sector].find(({ value }) => {
-      const expected = Buffer.alloc(SECTOR);
-      this.fill(expected, 0, sector, value);
-      return expected.equals(found);
-    });
-    const meaning = own === undefined ? 'no version of it' : `version ${own.value}`;
-    throw new Error(`${what}: sector ${sector} holds ${meaning} (${holds}):\n${history.join('\n')}`);
   }
 }
 
-/** A version that was there before everything else. */
-function settled(value: number): Version {
-  return { value, began: 0, ended: 0, acknowledged: true, durable: true, advice: false };
+/** Microseconds of a clock that does not go back. */
+function now(): number {
+  return performance.now() * 1000;
 }
