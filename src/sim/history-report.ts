@@ -65,7 +65,7 @@ export class HistoryReport {
     for (let version = versions.head[block]; version >= 0; version = versions.next[version]) {
       if (((versions.mask[version] >> bit) & 1) === 0) continue;
       if ((versions.flags[version] & VERSION_OPEN_READ) !== 0) lines.push(`  ${this.openRead(version)}`);
-      else lines.push(`  ${this.history(version)}: ${agrees ? this.verdict(version) : 'in doubt'}`);
+      else lines.push(`  ${this.history(version)}${agrees ? `: ${this.verdict(version)}` : ''}`);
     }
     return lines;
   }
@@ -93,11 +93,12 @@ export class HistoryReport {
   }
 
   private course(operation: number): string {
-    const { answered, began, count, ended, kind, sector, state } = this.operations;
+    const { answered, began, count, crossed, ended, kind, sector, state } = this.operations;
     const last = sector[operation] + count[operation] - 1;
     const trim = kind[operation] === KIND_TRIM ? 'trim of ' : '';
     const range = `${trim}sectors ${sector[operation]} to ${last}, begun ${instant(began[operation])}`;
     if (state[operation] === STATE_PENDING) return `${range}, under way`;
+    if (crossed[operation] === 1) return `${range}, answered ${instant(answered[operation])} after power was lost`;
     if (state[operation] === STATE_ACKNOWLEDGED) return `${range}, acknowledged ${instant(answered[operation])}`;
     if (state[operation] === STATE_FAILED) return `${range}, failed ${instant(answered[operation])}`;
     return `${range}, unanswered at the death of the process ${instant(ended[operation])}`;

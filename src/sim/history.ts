@@ -120,15 +120,18 @@ export class VolumeHistory {
   /** A write, zeroing, trim or flush is answered; `good` if without an error. */
   end(operation: number, good: boolean, now: number): void {
     this.operations.end(operation, good, this.tick(now));
+    const isDoubtful = !good || this.operations.crossed[operation] === 1;
     if (this.operations.kind[operation] === KIND_FLUSH) {
-      if (good) this.checks.flushedBefore = Math.max(this.checks.flushedBefore, this.operations.began[operation]);
-    } else if (!good) this.splitBlocks(operation);
+      if (!isDoubtful)
+        this.checks.flushedBefore = Math.max(this.checks.flushedBefore, this.operations.began[operation]);
+    } else if (isDoubtful) this.splitBlocks(operation);
   }
 
   /** A read is answered with these bytes. */
   endRead(operation: number, bytes: Uint8Array, at: number, now: number): void {
     const { count, sector } = this.operations;
     this.operations.end(operation, true, this.tick(now));
+    if (this.operations.crossed[operation] === 1) return;
     const end = sector[operation] + count[operation];
     for (let from = sector[operation]; from < end; ) {
       const block = Math.floor(from / BLOCK_SECTORS);
@@ -142,6 +145,7 @@ export class VolumeHistory {
   endReadValues(operation: number, values: ArrayLike<number>, now: number): void {
     const { count, sector } = this.operations;
     this.operations.end(operation, true, this.tick(now));
+    if (this.operations.crossed[operation] === 1) return;
     const first = sector[operation];
     const end = first + count[operation];
     for (let from = first; from < end; ) {
@@ -173,13 +177,36 @@ export class VolumeHistory {
     }
   }
 
-  /** The process has died, and all copies have lost power. */
-  powerCut(now: number): void {
+  /**
+   * All copies have lost power, and the process has died. If `processLives`, what is under way goes on and will be answered:
+   * it may have been done before, after, or not at all, whatever the answer, and reads among it tell nothing.
+   */
+  powerCut(now: number, processLives = false): void {
     if (!this.losesPower) throw new Error('this history was not made for power cuts');
-    this.killed(now);
+    if (processLives) this.crossAll(this.tick(now));
+    else this.killed(now);
     this.checkpoint();
     const time = this.tick(now);
     this.versions.forEachListed((block) => this.checks.losePower(block, time));
+    if (processLives) this.listAgain(time);
+  }
+
+  private crossAll(time: number): void {
+    const { capacity, crossed, ended, state } = this.operations;
+    for (let slot = 0; slot < capacity; slot += 1) {
+      if (state[slot] === STATE_FAILED && ended[slot] > time) ended[slot] = time;
+      if (state[slot] === STATE_PENDING) crossed[slot] = 1;
+    }
+  }
+
+  /** What goes on may be done from now on, besides what it has done. */
+  private listAgain(time: number): void {
+    const { capacity, kind, state } = this.operations;
+    for (let slot = 0; slot < capacity; slot += 1) {
+      if (state[slot] !== STATE_PENDING || kind[slot] >= KIND_READ) continue;
+      this.list(slot, time);
+      this.splitBlocks(slot);
+    }
   }
 
   /** Finds what fits into no order of effects, and forgets what cannot come back. */
@@ -213,7 +240,16 @@ export class VolumeHistory {
     const time = this.tick(now);
     const operation = operations.begin(kind, value, sector, count, time);
     operations.fua[operation] = fua ? 1 : 0;
-    const end = sector + count;
+    this.list(operation, time);
+    return operation;
+  }
+
+  /** Adds versions for all that a modifying operation may do from now on. */
+  private list(operation: number, time: number): void {
+    const { operations, versions } = this;
+    const value = operations.value[operation];
+    const sector = operations.sector[operation];
+    const end = sector + operations.count[operation];
     for (let from = sector; from < end; ) {
       const block = Math.floor(from / BLOCK_SECTORS);
       const to = Math.min(end, (block + 1) * BLOCK_SECTORS);
@@ -222,7 +258,6 @@ export class VolumeHistory {
       if (mask !== WHOLE) versions.split[block] = 1;
       from = to;
     }
-    return operation;
   }
 
   /** Sectors of the operation's blocks may differ from now on. */

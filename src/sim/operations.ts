@@ -18,7 +18,7 @@ export const STATE_PENDING = 1;
 export const STATE_ACKNOWLEDGED = 2;
 /** Answered with an error: it may have been done in part, or be done later. */
 export const STATE_FAILED = 3;
-/** The process died before it answered. */
+/** The process died before it answered, or power was lost before its answer: it may have been done or not. */
 export const STATE_UNANSWERED = 4;
 
 const CAPACITY = 1024;
@@ -36,6 +36,8 @@ export class Operations {
   /** From when on it has no effect any more: its answer if that was good, or the death of the process. */
   ended = new Float64Array(CAPACITY);
   answered = new Float64Array(CAPACITY);
+  /** Whether power was lost while it was under way, and the process went on. */
+  crossed = new Uint8Array(CAPACITY);
   /** Versions that refer to it. */
   references = new Int32Array(CAPACITY);
   private last = -1;
@@ -45,6 +47,7 @@ export class Operations {
     this.kind[slot] = kind;
     this.state[slot] = STATE_PENDING;
     this.fua[slot] = 0;
+    this.crossed[slot] = 0;
     this.value[slot] = value;
     this.sector[slot] = sector;
     this.count[slot] = count;
@@ -59,6 +62,8 @@ export class Operations {
     this.state[slot] = good ? STATE_ACKNOWLEDGED : STATE_FAILED;
     this.answered[slot] = now;
     if (good) this.ended[slot] = now;
+    // It may have been done before power was lost, and so be lost although this answer is good.
+    if (good && this.crossed[slot] === 1) this.state[slot] = STATE_UNANSWERED;
   }
 
   /** When the first read that is still under way began. */
@@ -100,6 +105,7 @@ export class Operations {
     this.kind = larger(this.kind, new Uint8Array(length));
     this.state = larger(this.state, new Uint8Array(length));
     this.fua = larger(this.fua, new Uint8Array(length));
+    this.crossed = larger(this.crossed, new Uint8Array(length));
     this.value = larger(this.value, new Int32Array(length));
     this.sector = larger(this.sector, new Int32Array(length));
     this.count = larger(this.count, new Int32Array(length));

@@ -263,6 +263,30 @@ check('sectors that nobody has looked at between two power cuts keep all that th
   story.read(third);
 });
 
+check('what was under way when power was lost below a living process may be done before, after, or not at all', () => {
+  for (const outcome of ['lost', 'done'] as const) {
+    const story = new Story();
+    const old = story.write();
+    story.flush();
+    const unflushed = story.write();
+    const operation = story.begin();
+    const [read, flush] = [story.beginRead(), story.history.beginFlush(story.tick())];
+    story.history.powerCut(story.tick(), true);
+    story.endRead(read, 0);
+    const value = story.end(operation);
+    story.end(flush);
+    story.read(outcome === 'done' ? value : old);
+    story.history.checkpoint();
+    story.flush();
+    const next = story.write();
+    story.read(next);
+    story.flush();
+    story.history.checkpoint();
+    assert.is(story.history.kept, 0);
+    story.rejects(() => story.read(outcome === 'done' ? value : unflushed));
+  }
+});
+
 check('a block that is only written whole is read whole', () => {
   const story = new Story();
   const operation = story.begin();
