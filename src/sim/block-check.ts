@@ -176,7 +176,7 @@ export class BlockCheck {
     if (at < 0) return;
     if (register.readCount > 0 && !this.forgetReads(block, mask, instant)) return;
     for (let other = 0; other < register.count; other += 1) {
-      if (other !== at && register.latestEffect(other) < instant) versions.mask[register.ids[other]] &= ~mask;
+      if (other !== at && register.ends[other] < instant) versions.mask[register.ids[other]] &= ~mask;
     }
   }
 

@@ -110,7 +110,7 @@ export class HistoryReport {
     const at = register.ids.indexOf(version);
     for (let other = 0; other < register.count; other += 1) {
       const visible = register.happened[other] === 1 && register.ends[other] < Number.POSITIVE_INFINITY;
-      if (other === at || !visible || register.latestEffect(at) >= register.earliestEffect(other)) continue;
+      if (other === at || !visible || register.ends[at] >= register.earliestEffect(other)) continue;
       const durable = this.checks.outlives(register.ids[other]);
       const after = durable ? '' : ', unless power fails';
       return `not allowed, overwritten by ${this.name(register.ids[other])}${after}`;

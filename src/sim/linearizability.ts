@@ -95,16 +95,7 @@ export class Register {
     return possible;
   }
 
-  /** After a check: the last instant at which the cluster can have taken effect. */
-  latestEffect(at: number): number {
-    const end = this.ends[at];
-    // What nobody has seen may have been overwritten at once, within any zone.
-    if (this.happened[at] === 0 || end < this.starts[at]) return end;
-    const zone = this.zoneAround(end);
-    return zone < 0 ? end : this.ends[zone];
-  }
-
-  /** After a check: from when on what it replaced is gone in every order of effects. */
+  /** After a check: clusters whose earliest end is before this come before the cluster in every order of effects. */
   earliestEffect(at: number): number {
     const start = this.starts[at];
     if (this.ends[at] < start) return start;
