@@ -100,7 +100,7 @@ export class SimLoad {
     const fua = random.below(10) === 0;
     const keep = kind === 'zero' && random.chance(0.5);
     const flags = (fua ? DEVICE_FUA : 0) | (keep ? DEVICE_KEEP_ALLOCATED : 0);
-    const change = history.begin(sector, count, kind);
+    const change = history.begin(sector, count, kind, fua);
     const memory = area + (offset % BLOCK);
     const result = await sim.begin((token) => {
       if (kind === 'write') {
@@ -112,7 +112,7 @@ export class SimLoad {
         engine.discardRange(offset, length, flags, token);
       }
     });
-    history.end(change, this.note(result, kind, offset, length, flags), fua);
+    history.end(change, this.note(result, kind, offset, length, flags));
   }
 
   private note(result: number, kind: string, offset: number, length: number, flags: number): boolean {
