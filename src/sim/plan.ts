@@ -148,7 +148,8 @@ function draftOf(
 
 /** Faults that a volume of one copy cannot survive without loss, or for which it has no other device. */
 const NEED_COPIES: readonly FaultKind[] = ['death', 'silent', 'replace'];
-const CRASHES: readonly FaultKind[] = ['kill', 'power'];
+/** After these a device was not closed in order. */
+const CRASHES: readonly FaultKind[] = ['kill', 'power', 'error'];
 
 /**
  * Whether a fault can be part of a plan, beside others. With one copy, a block that differs from its checksum after a crash
