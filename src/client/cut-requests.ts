@@ -9,6 +9,7 @@
 import { BLOCK_BYTES, REQUEST_PARTS, REQUEST_SKIPS, VOLUME_REQUESTS_MAX } from '../core/limits.js';
 import { alignDown, alignUp } from '../core/units.js';
 import type { CompletionPort } from '../ports/completion.js';
+import { SEGMENT_FUA } from '../ports/segments.js';
 import { exists } from './allocation.js';
 import type { Membership } from './membership.js';
 import { PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, type Piece } from './piece.js';
@@ -30,6 +31,8 @@ class CutRequest {
   error = 0;
   resultFlags = 0;
   starved = false;
+  /** Segments were passed over that were all zeroes already; a discard that has made them so need not be durable. */
+  skipped = false;
 
   constructor(index: number) {
     this.index = index;
@@ -46,8 +49,11 @@ export class CutRequests {
   /** Requests that wait for parts. */
   private readonly starved: CutRequest[] = [];
   private readonly segmentBytes: number;
+  private readonly flush: (token: number) => void;
 
-  constructor(completions: CompletionPort, membership: Membership, pieces: Pieces) {
+  /** `flush` makes everything durable that has ended, and ends the token that it is given. */
+  constructor(completions: CompletionPort, membership: Membership, pieces: Pieces, flush: (token: number) => void) {
+    this.flush = flush;
     this.completions = completions;
     this.membership = membership;
     this.pieces = pieces;
@@ -80,6 +86,7 @@ export class CutRequests {
     request.running = 0;
     request.error = 0;
     request.resultFlags = 0;
+    request.skipped = false;
     this.advance(request);
   }
 
@@ -118,6 +125,7 @@ export class CutRequests {
     const stripe = Math.floor(request.next / this.segmentBytes);
     if (exists(this.membership.groupOf(stripe), stripe)) return false;
     request.next = Math.min(request.end, (stripe + 1) * this.segmentBytes);
+    request.skipped = true;
     return true;
   }
 
@@ -174,7 +182,8 @@ export class CutRequests {
     if (request.running > 0 || request.starved) return;
     this.free.push(request);
     const answer = request.error < 0 ? request.error : request.answer;
-    this.completions.finish(request.token, answer, request.resultFlags);
+    if (answer === 0 && request.skipped && (request.flags & SEGMENT_FUA) !== 0) this.flush(request.token);
+    else this.completions.finish(request.token, answer, request.resultFlags);
   }
 
   private feedStarved(): void {

@@ -234,10 +234,9 @@ export class Pieces {
     piece.scratch = index;
     piece.memory = this.scratch + index * BLOCK_BYTES;
     const nothing = !exists(this.membership.groups[piece.group], piece.stripe);
-    // Zeroes into a segment that is all zeroes change nothing.
     if (nothing && piece.payload < 0) {
       piece.changed = true;
-      this.endLater(piece, 0);
+      this.zero(piece);
     } else {
       this.read(piece);
     }
@@ -302,13 +301,18 @@ export class Pieces {
     });
   }
 
+  /**
+   * Zeroes into a segment that is all zeroes change nothing. With FUA, the discard that has made it so has to be durable on
+   * all members before that is promised.
+   */
   private zero(piece: Piece): void {
     const group = this.membership.groups[piece.group];
-    if (!exists(group, piece.stripe)) {
+    const fua = piece.flags & SEGMENT_FUA;
+    if (fua === 0 && !exists(group, piece.stripe)) {
       this.endLater(piece, 0);
       return;
     }
-    this.aim(piece, true);
+    this.aim(piece, fua === 0);
     // A member that comes back learns from the entries what was zeroed; a freed slot would tell it nothing.
     const release = piece.release && this.membership.complete(group);
     const { stripe, block, blocks } = piece;
@@ -317,7 +321,8 @@ export class Pieces {
       const slot = group[position];
       if ((piece.targets & ~piece.done & slot.bit) === 0) continue;
       const token = this.token + (piece.index << TAG_SHIFT) + position;
-      slot.present.zero(stripe, block, blocks, release, low, high, piece.flags & SEGMENT_FUA, token);
+      if (slot.present.has(stripe)) slot.present.zero(stripe, block, blocks, release, low, high, fua, token);
+      else slot.present.flush(token);
     }
   }
 

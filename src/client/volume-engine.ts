@@ -112,7 +112,7 @@ export class VolumeEngine implements Volume {
     this.calls = new MemberCalls(completions);
     this.allocation = new Allocation(membership, this.calls);
     this.pieces = new Pieces(completions, memory, membership, this.allocation, this.stamps, counters, scratch);
-    this.cut = new CutRequests(completions, membership, this.pieces);
+    this.cut = new CutRequests(completions, membership, this.pieces, (token) => this.flushes.flush(token));
     this.flushes = new VolumeFlush(completions, membership, this.pieces, this.stamps);
     const { buffers } = options;
     this.parts = { membership, memory, pieces: this.pieces, calls: this.calls, buffers, counters, onEvent };

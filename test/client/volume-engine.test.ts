@@ -335,6 +335,35 @@ check('discarding frees slots while all members are current, and leaves a trace 
   assert.ok(degraded.image(degraded.members[0]).every((byte) => byte === 0));
 });
 
+check('zeroes with FUA where a discard has left nothing make that discard durable', async () => {
+  for (const [offset, length, together] of [
+    [0, SEGMENT, false],
+    [512, 1024, false],
+    [0, SEGMENT, true],
+    [512, 1024, true],
+  ] as const) {
+    const bench = await written();
+    const { world } = bench;
+    bench.discard(1, 0, SEGMENT);
+    if (!together) await world.drain();
+    bench.zero(2, offset, length, DEVICE_FUA);
+    await world.drain(
+      () => 0,
+      () => world.find('flush') !== undefined || bench.results[2] !== undefined,
+    );
+    assert.equal([bench.results[1], bench.results[2], bench.members[0].has(0)], [0, undefined, false]);
+    for (const member of bench.members) assert.ok(world.find('flush', member), 'it is not promised yet');
+    await world.drain();
+    assert.is(bench.results[2], 0);
+    bench.zero(3, offset, length, 0);
+    await world.drain(
+      () => 0,
+      () => bench.results[3] !== undefined,
+    );
+    assert.is(world.find('flush'), undefined, 'without FUA nothing has to be');
+  }
+});
+
 check('a discard that waited until a member had failed leaves a trace as well', async () => {
   const bench = await written();
   bench.members[1].fail = (kind) => (kind === 'write' ? -5 : undefined);
