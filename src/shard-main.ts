@@ -37,7 +37,7 @@ import { formatDevice } from './store/open-store.js';
 import type { Superblock } from './store/superblock.js';
 import { UringDevice } from './uring/device.js';
 import { Engine } from './uring/engine.js';
-import { nativeError } from './uring/native.js';
+import { type FaultRule, nativeError } from './uring/native.js';
 import { type Listener, listen, UringTransport } from './uring/transport.js';
 import { Load } from './worker/load.js';
 import type {
@@ -169,6 +169,8 @@ class Shard implements Watched {
         return this.closeNode();
       case 'stats':
         return this.stats();
+      case 'injectFaults':
+        return this.injectFaults((request as ShardCalls['injectFaults']['request']).rules);
       case 'load':
         return this.load(request as LoadMessage);
       case 'stop':
@@ -212,7 +214,6 @@ class Shard implements Watched {
     const { engine } = this;
     const { handle, geometry, path, clusterId } = message;
     const device = new UringDevice(engine, engine.native.adoptDevice(handle), geometry);
-    if (message.faults.length > 0) engine.native.injectFaults([...message.faults]);
     // A device that does not answer is to be given up while it is opened, too.
     this.stores.push(device);
     this.watch.start();
@@ -348,6 +349,12 @@ class Shard implements Watched {
         this.loads -= 1;
       },
     );
+  }
+
+  /** Rules apply from now on to all devices of the shard, before those that were there. */
+  private injectFaults(rules: readonly FaultRule[]): null {
+    this.engine.native.injectFaults([...rules]);
+    return null;
   }
 
   private stats(): ShardStats {

@@ -2,6 +2,7 @@
 
 import type { JobProgress, VolumeCounters, VolumeState } from '../client/volume-events.js';
 import type { MemberState } from '../client/volume-record.js';
+import type { FaultRule } from '../uring/native.js';
 import type { DeviceFacts } from './facts.js';
 
 /** How to open a node. */
@@ -15,6 +16,8 @@ export interface OpenNodeOptions {
   /** Told of what happens. */
   readonly onEvent?: (event: NodeEvent) => void;
   readonly signal?: AbortSignal;
+  /** Faults to inject into all its devices from their opening on, for tests of what is above. */
+  readonly faults?: readonly FaultRule[];
 }
 
 /** Something that happened in a node. `text` is for people. */

@@ -5,6 +5,7 @@ import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DRAIN_MS, NODE_STORES_MAX } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
 import type { StorageEvent, StoreStatus, VolumeReport } from '../node/storage-node.js';
+import type { FaultRule } from '../uring/native.js';
 import type { ListenNodeMessage, VolumeFacts } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import { BlockIo, type BlockTarget, checkSignal } from './block-io.js';
@@ -103,6 +104,7 @@ export class Node implements Tenant {
   async start(link: ShardLink, signal?: AbortSignal): Promise<void> {
     link.onEvent = (event) => this.noteEvent(event);
     this.home = link;
+    await this.injectFaults(this.options.faults ?? []);
     for (const path of this.options.devices) {
       checkSignal(signal);
       await this.openDevice(link, path);
@@ -125,10 +127,15 @@ export class Node implements Tenant {
     geometry: ReturnType<typeof plainGeometry>,
   ): Promise<string> {
     const clusterId = this.cluster === '' ? undefined : this.cluster;
-    const message = { handle, geometry, path: facts.path, clusterId, faults: [] };
+    const message = { handle, geometry, path: facts.path, clusterId };
     const { deviceId } = await link.call('openStore', message);
     this.facts.set(deviceId, facts);
     return deviceId;
+  }
+
+  /** Lets operations of its devices fail from now on, for tests, until its worker is replaced. @internal */
+  async injectFaults(rules: readonly FaultRule[]): Promise<void> {
+    if (rules.length > 0) await this.link.call('injectFaults', { rules });
   }
 
   private noteEvent(event: StorageEvent): void {

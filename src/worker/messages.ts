@@ -60,7 +60,6 @@ export interface OpenStoreMessage {
   readonly geometry: DeviceGeometry;
   readonly path: string;
   readonly clusterId: string | undefined;
-  readonly faults: readonly FaultRule[];
 }
 
 /** A volume of the node as something that an in-process client or a server can use. */
@@ -119,6 +118,7 @@ export interface ShardCalls extends NodeCalls {
   findVolume: { request: { name: string }; response: VolumeFacts };
   closeNode: { request: null; response: null };
   listenNode: { request: ListenNodeMessage; response: { server: number; port: number | undefined } };
+  injectFaults: { request: { rules: readonly FaultRule[] }; response: null };
   stats: { request: null; response: import('./shard-stats.js').ShardStats };
   load: { request: LoadMessage; response: LoadResult };
   stop: { request: { graceMs: number }; response: number };

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import * as assert from 'uvu/assert';
 import { formatDevice, type NodeEvent, type NodeStatus, type NodeVolumeStatus } from '#strake/index.js';
+import type { FaultRule } from '#strake/uring/native.js';
 import { NbdClient } from './nbd-client.js';
 import { type Ending, ending, project, socketPath, startProcess, until } from './scratch.js';
 
@@ -30,6 +31,8 @@ interface Message {
 export interface NodeProcessOptions {
   readonly devices: readonly string[];
   readonly without?: Readonly<Record<string, readonly string[]>>;
+  /** Faults of all devices, from their opening on. */
+  readonly faults?: readonly FaultRule[];
 }
 
 export class NodeProcess {
@@ -50,10 +53,10 @@ export class NodeProcess {
   }
 
   /** Opens a node and serves its volumes. Rejects with what the child could not do. */
-  static async start({ devices, without = {} }: NodeProcessOptions): Promise<NodeProcess> {
+  static async start({ devices, without = {}, faults = [] }: NodeProcessOptions): Promise<NodeProcess> {
     const socket = socketPath();
     const program = join(project, 'test', 'support', 'node-child.mjs');
-    const options = JSON.stringify({ devices, without, socket });
+    const options = JSON.stringify({ devices, without, faults, socket });
     const node = new NodeProcess(startProcess(process.execPath, [program, options], { stdin: 'pipe' }), socket);
     await node.listen();
     return node;
@@ -130,12 +133,21 @@ export class NodeProcess {
   }
 }
 
-/** Formats devices for one cluster, and returns their ids. */
-export async function formatAll(paths: readonly string[], slotBytes = 64 << 10, cluster?: string): Promise<string[]> {
+/** Formats devices for one cluster, and returns their ids. `again`: also those that are formatted already. */
+export async function formatAll(
+  paths: readonly string[],
+  slotBytes = 64 << 10,
+  cluster?: string,
+  again = false,
+): Promise<string[]> {
   const ids: string[] = [];
   let clusterId = cluster;
   for (const path of paths) {
-    const found = await formatDevice(path, clusterId === undefined ? { slotBytes } : { slotBytes, clusterId });
+    const found = await formatDevice(path, {
+      slotBytes,
+      ...(clusterId !== undefined && { clusterId }),
+      ...(again && { confirm: path }),
+    });
     clusterId = found.clusterId;
     ids.push(found.deviceId);
   }

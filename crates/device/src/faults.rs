@@ -7,8 +7,9 @@
 //!   push ──► [rule?] ── no ──► inner engine
 //!               ├─ error:   a completion with that errno; a failed sync fences the device, as a real one does
 //!               ├─ delay:   held behind a time-out, then passed on
-//!               └─ corrupt: passed on; one bit of what was read is flipped before the completion is seen, and checksums
-//!                           that were asked for become those of what is there then
+//!               ├─ corrupt: passed on; one bit of what was read is flipped before the completion is seen, and checksums
+//!               │           that were asked for become those of what is there then
+//!               └─ kill:    the process ends by SIGKILL, before the operation or at its completion, before anybody sees it
 //! ```
 
 use std::collections::HashMap;
@@ -34,6 +35,10 @@ pub enum FaultAction {
     DelayMs(u32),
     /// One bit of what it read is flipped.
     Corrupt,
+    /// The process ends by SIGKILL instead of carrying it out: a failpoint. What was pushed before may never be submitted.
+    Kill,
+    /// The process ends by SIGKILL when it has been carried out, and before its completion is seen.
+    KillDone,
 }
 
 /// Which operations a rule matches, and what happens to them.
@@ -119,12 +124,25 @@ pub struct FaultFilter {
     held: HashMap<u32, Request>,
     next_held: u32,
     corrupting: Vec<Request>,
+    /// Tokens of operations that the process does not outlive.
+    last: Vec<u32>,
+}
+
+/// Ends the process as a crash would: nothing is closed, flushed or told to anybody.
+fn kill_process() -> ! {
+    // SAFETY: sends a signal to this process, and touches no memory.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    // The signal is on its way; this thread does nothing more until it has come.
+    loop {
+        std::thread::park();
+    }
 }
 
 impl FaultFilter {
     /// Puts `rules` in front of `inner`, whose arena and checksum are these.
     pub fn new(inner: Box<dyn Engine>, arena: Arena, checksum: Checksum, rules: Vec<FaultRule>) -> FaultFilter {
-        FaultFilter { inner, arena, checksum, rules, held: HashMap::new(), next_held: 0, corrupting: Vec::new() }
+        let (held, corrupting, last) = (HashMap::new(), Vec::new(), Vec::new());
+        FaultFilter { inner, arena, checksum, rules, held, next_held: 0, corrupting, last }
     }
 
     fn action_for(&mut self, request: &Request) -> Option<FaultAction> {
@@ -210,6 +228,11 @@ impl Engine for FaultFilter {
                 }
                 self.inner.push(request, vectors);
             }
+            Some(FaultAction::Kill) => kill_process(),
+            Some(FaultAction::KillDone) => {
+                self.last.push(request.token);
+                self.inner.push(request, vectors);
+            }
             None => self.inner.push(request, vectors),
         }
     }
@@ -236,6 +259,9 @@ impl Engine for FaultFilter {
         let mut index = before;
         while index < out.length() {
             let completion = out.get(index);
+            if self.last.contains(&completion.token) {
+                kill_process();
+            }
             if let Some(request) = self.held.remove(&completion.token) {
                 out.remove(index);
                 self.inner.push(&request, &[]);
