@@ -415,7 +415,7 @@ function earlyBytes(length: number): Uint8Array {
 }
 
 /** Lets all, none or some sectors of a modification take effect. */
-function maskAtRandom(write: SimWrite, random: SimRandom): void {
+export function maskAtRandom(write: SimWrite, random: SimRandom): void {
   const mask = new Uint8Array(write.length / SECTOR_BYTES);
   const share = random.pick([0, 0.5, 1]);
   for (let sector = 0; sector < mask.length; sector += 1) mask[sector] = random.chance(share) ? 1 : 0;

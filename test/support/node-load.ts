@@ -57,6 +57,8 @@ const EVENTS_TOLD = 10;
 export class NodeLoad {
   acknowledged = 0;
   flushes = 0;
+  /** Reads whose content was as it may be. */
+  readsChecked = 0;
   /** Answers with an error. */
   failed = 0;
   private readonly node: LoadedNode;
@@ -65,6 +67,8 @@ export class NodeLoad {
   private readonly errors: readonly number[];
   private readonly random: (below: number) => number;
   private going = true;
+  /** All workers have ended. */
+  private over = false;
   private work: Promise<unknown> = Promise.resolve();
   private clients: NbdClient[] = [];
   private unexpected: Promise<Error> | null = null;
@@ -87,7 +91,9 @@ export class NodeLoad {
     const load = new NodeLoad(node, volume, history, options);
     load.clients = await Promise.all(Array.from({ length: connections }, () => node.connect(volume)));
     const workers = load.clients.flatMap((client) => Array.from({ length: depth }, () => load.worker(client)));
-    load.work = Promise.all(workers);
+    load.work = Promise.all(workers).then(() => {
+      load.over = true;
+    });
     return load;
   }
 
@@ -96,6 +102,12 @@ export class NodeLoad {
     const goal = this.acknowledged + this.failed + more;
     await until(`${more} answers`, () => this.acknowledged + this.failed >= goal || this.unexpected !== null);
     if (this.unexpected !== null) throw await this.unexpected;
+  }
+
+  /** Waits until so many more requests have been answered, or the server is gone. */
+  async reachOrEnd(more: number): Promise<void> {
+    const goal = this.acknowledged + this.failed + more;
+    await until(`${more} answers or the end`, () => this.over || this.acknowledged + this.failed >= goal);
   }
 
   /** Lets what is in flight end, and disconnects. */
@@ -140,7 +152,9 @@ export class NodeLoad {
     const { sector, count } = rangeOf(this.random, this.history.count, 'read');
     const read = this.history.beginRead(sector, count);
     const { error, data } = await client.ask({ type: CMD.read, offset: sector * SECTOR, length: count * SECTOR });
-    this.history.endRead(read, this.note(error, `read of ${count * SECTOR} bytes at ${sector * SECTOR}`) ? data : null);
+    const good = this.note(error, `read of ${count * SECTOR} bytes at ${sector * SECTOR}`);
+    this.history.endRead(read, good ? data : null);
+    if (good) this.readsChecked += 1;
   }
 
   private async change(client: NbdClient, kind: 'write' | 'zero' | 'trim'): Promise<void> {

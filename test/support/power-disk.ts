@@ -17,6 +17,7 @@ interface Chain {
   readonly served: Promise<unknown>;
   readonly loop: { readonly path: string; readonly detach: () => void };
   readonly unmount: () => void;
+  readonly forget: readonly (() => void)[];
   readonly shown: Promise<unknown>;
 }
 
@@ -49,12 +50,12 @@ export class PowerDisk {
     const unmount = () => {
       execFileSync('sh', ['-c', `! grep -q " ${mount} " /proc/mounts || umount --lazy ${mount}`]);
     };
-    atEnd(unmount);
+    const forget = [atEnd(unmount)];
     await until('nbdfuse to show the disk', () => readdirSync(mount).includes('nbd'));
     const loop = loopDevice(join(mount, 'nbd'));
     // A disk that does not answer cannot be taken apart, so this comes first.
-    atEnd(() => nbdkit.kill('SIGKILL'));
-    this.chain = { nbdkit, served, loop, unmount, shown };
+    forget.push(atEnd(() => nbdkit.kill('SIGKILL')));
+    this.chain = { nbdkit, served, loop, unmount, forget, shown };
   }
 
   /** The power goes: whatever comes now fails. */
@@ -65,12 +66,13 @@ export class PowerDisk {
   /** Takes apart what is left of it, once nobody uses it any more. */
   async detach(): Promise<void> {
     if (this.chain === null) return;
-    const { loop, nbdkit, served, shown, unmount } = this.chain;
+    const { forget, loop, nbdkit, served, shown, unmount } = this.chain;
     loop.detach();
     unmount();
     nbdkit.kill('SIGKILL');
     await served;
     await shown;
+    for (const one of forget) one();
     this.chain = null;
   }
 }

@@ -13,16 +13,20 @@ import { findProgram } from '#strake/embed/programs.js';
 /** The folder of the project. */
 export const project = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
-const undo: (() => void)[] = [];
+const undo = new Set<() => void>();
 
-/** Has something done at the end of the process; what was registered last is done first. */
-export function atEnd(action: () => void): void {
-  undo.push(action);
+/** Has something done at the end of the process; what was registered last is done first. Returns what takes that back. */
+export function atEnd(action: () => void): () => void {
+  const entry = () => action();
+  undo.add(entry);
+  return () => undo.delete(entry);
 }
 
 /** Undoes everything. A file's tests end with it, so that nothing that a failed test has left keeps the process alive. */
 export function cleanUp(): void {
-  for (let action = undo.pop(); action !== undefined; action = undo.pop()) {
+  const actions = [...undo].reverse();
+  undo.clear();
+  for (const action of actions) {
     try {
       action();
     } catch (error) {
@@ -87,10 +91,11 @@ export function loopDevice(file: string, ...options: string[]): { readonly path:
   const path = output('losetup', '--find', '--show', '--direct-io=on', ...options, file).trim();
   let attached = true;
   const detach = () => {
+    forget();
     if (attached) output('losetup', '--detach', path);
     attached = false;
   };
-  atEnd(detach);
+  const forget = atEnd(detach);
   return { path, detach };
 }
 
@@ -104,9 +109,10 @@ export function startProcess(
     stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'],
     env: options.env ?? process.env,
   });
-  atEnd(() => {
+  const forget = atEnd(() => {
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
   });
+  child.once('exit', forget);
   return child;
 }
 

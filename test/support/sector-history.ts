@@ -66,17 +66,33 @@ export class SectorHistory {
 
   /**
    * Holds content against the history. What is found is what counts from now on: it must not change again by itself. What
-   * has no answer yet will get none any more: whoever it was asked of has gone.
+   * has no answer yet will get none any more: whoever it was asked of has gone. `unreadable`: sectors of which nothing is
+   * known, as reading them failed.
    */
-  check(content: Uint8Array, after: 'death' | 'power cut', what: string): void {
+  check(
+    content: Uint8Array,
+    after: 'death' | 'power cut',
+    what: string,
+    unreadable: ReadonlySet<number> = new Set(),
+  ): void {
     assert.is(content.length, this.count * SECTOR, what);
     try {
       if (after === 'death') this.oracle.killed(now());
       else this.oracle.powerCut(now());
-      this.endRead(this.beginRead(0, this.count), content);
+      this.checkRuns(content, unreadable);
       this.oracle.checkpoint();
     } catch (error) {
       throw new Error(`${what}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
+  /** Holds each run of sectors that could be read against the history. */
+  private checkRuns(content: Uint8Array, unreadable: ReadonlySet<number>): void {
+    for (let from = 0; from < this.count; ) {
+      let to = from;
+      while (to < this.count && !unreadable.has(to)) to += 1;
+      if (to > from) this.endRead(this.beginRead(from, to - from), content.subarray(from * SECTOR, to * SECTOR));
+      from = to + 1;
     }
   }
 }
