@@ -10,7 +10,8 @@
  *
  * From the first commit on all writes go to the member as well. Once those that began before it have ended, every segment that
  * may differ is compared by the entries of its blocks, and blocks that differ are copied, each run alone with its
- * blocks, so that no write can come between. A block that no source can read becomes poison, never silent zeroes. A job
+ * blocks, so that no write can come between. Where the volume was opened while the member was away, content is compared as
+ * well: a write that a crash cut short may be on a copy without a trace in its entry, if the checksum is the same. A block that no source can read becomes poison, never silent zeroes. A job
  * that fails or is cancelled leaves the member offline, with the point from which it missed writes unchanged.
  */
 
@@ -36,6 +37,8 @@ export class Resync {
   private readonly parts: VolumeParts;
   private readonly allocation: Allocation;
   private readonly slot: MemberSlot;
+  /** Whether equal entries do not prove equal content. */
+  private contents = false;
 
   constructor(parts: VolumeParts, allocation: Allocation, slot: MemberSlot) {
     this.parts = parts;
@@ -47,7 +50,10 @@ export class Resync {
   async run(job: Job, flushes: Pick<VolumeFlush, 'ended' | 'markAll'>): Promise<void> {
     const { membership, pieces } = this.parts;
     const { group, position, present } = this.slot;
-    const everything = isOlder(this.slot, membership.record.groups[group][position]);
+    const known = membership.record.groups[group][position];
+    const everything = isOlder(this.slot, known);
+    // Before the first flush number of a generation its members are made to agree.
+    this.contents = known.since.generation < membership.record.generation || known.since.flushNumber === 0;
     const { incarnation } = present;
     this.slot.incarnation = incarnation;
     await Promise.all([pieces.drained(group), flushes.ended()]);
@@ -100,10 +106,12 @@ export class Resync {
     if (!present.has(stripe)) throw new StrakeError('IO', `device ${present.deviceId}: no slot could be allocated`);
     await job.pace(blocks * 16);
     const [from, to] = await allEnded([entriesOf(this.source(), stripe), entriesOf(this.slot, stripe)]);
+    const most = this.contents ? COPY_BLOCKS / 2 : COPY_BLOCKS;
+    const mayDiffer = (at: number) => !sameBlock(from, to, at) || (this.contents && isStored(from, at));
     let block = 0;
     while (block < blocks) {
       let end = block;
-      while (end < blocks && end - block < COPY_BLOCKS && !sameBlock(from, to, end)) end += 1;
+      while (end < blocks && end - block < most && mayDiffer(end)) end += 1;
       if (end > block) {
         const [first, count] = [block, end - block];
         await job.pace(count * BLOCK_BYTES);
@@ -120,7 +128,10 @@ export class Resync {
     const source = this.source();
     const [from, to] = await allEnded([entriesOf(source, stripe), entriesOf(this.slot, stripe)]);
     const differ: number[] = [];
-    for (let block = first; block < first + count; block += 1) if (!sameBlock(from, to, block)) differ.push(block);
+    const unequal = this.contents ? await this.unequal(stripe, first, count, buffer) : new Set<number>();
+    for (let block = first; block < first + count; block += 1) {
+      if (!sameBlock(from, to, block) || (isStored(from, block) && unequal.has(block))) differ.push(block);
+    }
     const lost = new Set<number>();
     if (differ.some((block) => isStored(from, block))) {
       const { present } = source;
@@ -138,6 +149,33 @@ export class Resync {
     const ends = await Promise.allSettled(work);
     for (const end of ends) if (end.status === 'rejected') throw end.reason;
     job.bytesCopied += differ.length * BLOCK_BYTES;
+  }
+
+  /** Blocks of a run that can be read on both sides, and are not the same there. */
+  private async unequal(stripe: number, first: number, count: number, buffer: CopyBuffer): Promise<Set<number>> {
+    const { bytes } = this.parts.memory;
+    const sides = [this.source().present, this.slot.present];
+    const found = new Set<number>();
+    const compare = async (block: number, blocks: number): Promise<void> => {
+      const places = sides.map((_, side) => buffer.memory + (side * count + block - first) * BLOCK_BYTES);
+      const reads = sides.map((side, index) =>
+        this.call((token) => side.read(stripe, block, blocks, places[index], token), buffer),
+      );
+      const results = await allEnded(reads);
+      if (results.some((result) => result < 0)) {
+        // One bad block fails the whole read; what is bad is mended when it is read, or differs by its entry.
+        if (blocks > 1) for (let at = block; at < block + blocks; at += 1) await compare(at, 1);
+        return;
+      }
+      for (let at = 0; at < blocks; at += 1) {
+        const [one, other] = places.map((place) =>
+          bytes.subarray(place + at * BLOCK_BYTES, place + (at + 1) * BLOCK_BYTES),
+        );
+        if (Buffer.compare(one, other) !== 0) found.add(block + at);
+      }
+    };
+    await compare(first, count);
+    return found;
   }
 
   /** Reads the blocks one by one, each from the first member that can; fills `lost` with those that none can. */
