@@ -57,6 +57,8 @@ export class World {
   node!: NodeProcess;
   /** Disks whose content may be ruined for good: a node may refuse them, and then they are formatted and rebuilt. */
   readonly ruined = new Set<Disk>();
+  /** Disks whose metadata may be bad in places that nobody reads: they are formatted and rebuilt in any case. */
+  readonly rotten = new Set<Disk>();
   /** Disks on which data may be wrong where another copy is right: a scrub has to mend them. */
   readonly damaged = new Set<Disk>();
   /** Whether blocks of a volume without redundancy may be unreadable now. */
@@ -215,6 +217,11 @@ export class World {
     await this.verify('opened again');
     if (this.damaged.size > 0) await this.scrub();
     await this.checkState();
+    if (this.rotten.size > 0) {
+      await this.killNode();
+      await this.rebuild([...this.rotten]);
+      this.rotten.clear();
+    }
     this.loss = 'death';
   }
 
@@ -235,13 +242,13 @@ export class World {
       if (this.ruined.size === 0) throw error;
       this.note(`reopening with ruined disks: ${(error as Error).message}`);
       if (this.alive) await this.killNode();
-      await this.rebuildRuined();
+      await this.rebuild([...this.ruined]);
     }
     this.ruined.clear();
   }
 
-  private async rebuildRuined(): Promise<void> {
-    const lost = [...this.ruined];
+  /** Formats disks anew, and lets them take the places that they had. */
+  private async rebuild(lost: readonly Disk[]): Promise<void> {
     await this.start({ without: lost });
     await this.verify('without what is ruined');
     for (const disk of lost) {

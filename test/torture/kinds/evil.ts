@@ -210,7 +210,9 @@ export const rot: CycleKind = {
       const end = anywhere ? layout.sizeBytes : layout.copyOffset;
       const places = await disk.disk.rot(start, end, 1 + random.below(6));
       world.note(`${disk.path}: bits flipped at ${places.join(' ')}`);
-      if (anywhere) world.ruined.add(disk);
+      if (!anywhere) continue;
+      world.ruined.add(disk);
+      world.rotten.add(disk);
     }
     damage(world, disks);
   },

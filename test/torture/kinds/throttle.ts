@@ -26,18 +26,25 @@ export const throttle: CycleKind = {
     const victim = world.random.pick(world.disks);
     const group = `${GROUPS}/strake-torture-${world.node.child.pid}`;
     mkdirSync(group);
+    const { pid } = world.node.child;
     const remove = () => {
-      if (existsSync(group)) rmdirSync(group);
+      if (!existsSync(group)) return;
+      // A group goes when nobody is in it; a process that has ended is in none.
+      try {
+        writeFileSync(`${GROUPS}/cgroup.procs`, String(pid));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+      }
+      rmdirSync(group);
     };
     const forget = atEnd(remove);
     const limit = `${deviceNumber(victim.path)} ${world.random.pick(IOPS)}\n`;
     for (const kind of ['read', 'write']) writeFileSync(`${group}/blkio.throttle.${kind}_iops_device`, limit);
-    writeFileSync(`${group}/cgroup.procs`, String(world.node.child.pid));
+    writeFileSync(`${group}/cgroup.procs`, String(pid));
     world.note(`throttle ${limit.trim()}`);
     const load = await world.load();
     await load.reach(1 + world.random.below(60));
-    // The process has to leave the group before that can go: it dies in it.
-    await world.killNode();
+    if (world.random.chance(0.5)) await world.killNode();
     await world.stop(load);
     remove();
     forget();
