@@ -185,7 +185,8 @@ export class World {
     this.disks[index] = by;
     this.ids[index] = byId;
     await this.start({ gone: [lostId] });
-    if ((await this.node.volume(VOLUME)).state === 'degraded') {
+    const { groups } = await this.node.volume(VOLUME);
+    if (groups.flat().some(({ deviceId }) => deviceId === lostId)) {
       this.note('replace again');
       await this.node.call('replaceDevice', lostId, by.path);
     }
