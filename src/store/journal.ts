@@ -57,6 +57,16 @@ export const STAMP_RECORD_BYTES = 24;
 /** Bytes of a volume page in one record, so that a page takes ten of them. */
 export const VOLUME_CHUNK_BYTES = 416;
 const VOLUME_RECORD_HEADER_BYTES = 8;
+/** By type; of a volume record its header. The entry at 0 is never used: that type ends a sector. */
+const RECORD_BYTES: readonly number[] = [
+  0,
+  BLOCK_RECORD_BYTES,
+  ALLOCATE_RECORD_BYTES,
+  FREE_RECORD_BYTES,
+  INTENT_RECORD_BYTES,
+  STAMP_RECORD_BYTES,
+  VOLUME_RECORD_HEADER_BYTES,
+];
 
 const SECTORS = PAGE_BYTES / SECTOR_BYTES;
 /** The fewest records of blocks that a page holds. */
@@ -361,7 +371,10 @@ export interface RecordHandler {
   volume(index: number, offset: number, bytes: Uint8Array): void;
 }
 
-/** Passes the records of a batch to a handler. Returns how many there were, or -1 if one has an unknown type. */
+/**
+ * Passes the records of a batch to a handler. Returns how many there were, or -1 if one has an unknown type or does not end
+ * within its sector.
+ */
 export function readRecords(batch: FoundBatch, handler: RecordHandler): number {
   const view = viewOf(batch.bytes);
   const words = new Uint32Array(4);
@@ -372,6 +385,7 @@ export function readRecords(batch: FoundBatch, handler: RecordHandler): number {
     while (at + INTENT_RECORD_BYTES <= end) {
       const type = view.getUint8(at);
       if (type === 0) break;
+      if (type >= RECORD_BYTES.length || at + RECORD_BYTES[type] > end) return -1;
       const slot = view.getUint32(at + 4, true);
       count += 1;
       switch (type) {

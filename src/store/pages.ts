@@ -218,11 +218,20 @@ export function encodeSlots(
 /** Words of a slot entry that version 1 keeps zero: snapshot epoch, block count, parent, fold, reserve. */
 const ZERO_WORDS = [6, 7, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31];
 const WORD = 2 ** 32;
+/** The high words of stripe, generation and flush number, and the first value at which a number would reach 2^53. */
+const HIGH_WORDS = [5, 11, 13];
+const HIGH_END = 2 ** 21;
+/** A volume has at most 255 copies. */
+const MEMBER_MAX = 255;
 
 function demandUnused(words: Uint32Array, word: number, slot: number): void {
   for (let index = 0; index < ZERO_WORDS.length; index += 1) {
     if (words[word + ZERO_WORDS[index]] === 0) continue;
     throw new PageProblem(`slot ${slot} has fields that this version does not know`);
+  }
+  for (let index = 0; index < HIGH_WORDS.length; index += 1) {
+    if (words[word + HIGH_WORDS[index]] < HIGH_END) continue;
+    throw new PageProblem(`slot ${slot} has a number beyond 2^53`);
   }
 }
 
@@ -256,7 +265,8 @@ export function decodeSlots(
       throw new PageProblem(`slot ${slot} has the unknown state ${state}`);
     const flags = words[word + 8] >>> 24;
     demandUnused(words, word, slot);
-    if (flags > SLOT_FLAGS_KNOWN || words[word + 9] !== 1) {
+    const member = words[word + 8] & 0xffff;
+    if (flags > SLOT_FLAGS_KNOWN || words[word + 9] !== 1 || member > MEMBER_MAX) {
       throw new PageProblem(`slot ${slot} has fields that this version does not know`);
     }
     const volume = volumeIndex(words, word);
@@ -265,7 +275,7 @@ export function decodeSlots(
     if (table.find(volume, stripe) >= 0) {
       throw new PageProblem(`slot ${slot} holds a segment that is in another slot too`);
     }
-    table.assign(slot, volume, stripe, words[word + 8] & 0xffff);
+    table.assign(slot, volume, stripe, member);
     table.flags[slot] = flags & (SLOT_FLAG_DOUBT | SLOT_FLAG_TABLE | SLOT_FLAG_PLACE);
     table.generations[slot] = words[word + 10] + words[word + 11] * WORD;
     table.flushNumbers[slot] = words[word + 12] + words[word + 13] * WORD;
@@ -353,6 +363,15 @@ export function encodeVolume(
 const VOLUME_ZERO_FROM = 100;
 const VOLUME_ZERO_TO = 160;
 
+/** Text that encodes to the same bytes again: a map is written back, and must fit. */
+function decodeName(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new PageProblem('its name is not UTF-8');
+  }
+}
+
 export function decodeVolume(page: Uint8Array, index: number, deviceId: string): StoredVolume {
   const view = checkHeader(page, VOLUME_MAGIC, index, deviceId);
   demandZero(view, VOLUME_ZERO_FROM, VOLUME_ZERO_TO);
@@ -387,7 +406,7 @@ export function decodeVolume(page: Uint8Array, index: number, deviceId: string):
   if (id === NO_ID) throw new PageProblem('it has no identifier');
   return {
     id,
-    name: new TextDecoder().decode(page.slice(NAME_AT, NAME_AT + nameBytes)),
+    name: decodeName(page.slice(NAME_AT, NAME_AT + nameBytes)),
     createdMs: getUint64(view, 48),
     sizeBytes: getUint64(view, 56),
     mapVersion: getUint64(view, 64),

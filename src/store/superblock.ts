@@ -123,7 +123,8 @@ export function encodeSuperblock(superblock: Superblock, page: Uint8Array, check
   });
   putUint64(view, AT_INCARNATION, superblock.incarnation);
   putUint64(view, AT_FORMATTED, superblock.formattedMs);
-  page.set(new TextEncoder().encode(superblock.label).subarray(0, LABEL_BYTES - 1), AT_LABEL);
+  // Cut after a whole character, should it be too long.
+  new TextEncoder().encodeInto(superblock.label, page.subarray(AT_LABEL, AT_LABEL + LABEL_BYTES - 1));
   view.setUint32(AT_CHECKSUM, checksum(page), true);
 }
 
