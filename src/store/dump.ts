@@ -78,6 +78,10 @@ async function dumpRoots(reader: ImageReader, { deviceId, layout }: Superblock):
   const roots: PlainObject[] = [];
   for (const place of [0, 1]) {
     const offset = layout.rootOffset + place * ROOT_BYTES;
+    if (offset + ROOT_BYTES > reader.sizeBytes) {
+      roots.push({ place, offset, problem: 'the device ends before it' });
+      continue;
+    }
     const bytes = await reader.read(offset, ROOT_BYTES);
     const decoded = attempt(() => {
       const { directory, volumes, active, ...fields } = decodeRoot(bytes, deviceId, layout, reader.checksum);
@@ -177,12 +181,14 @@ async function dumpJournal(reader: ImageReader, image: StoreImage): Promise<Plai
   }
   const batches: PlainObject[] = [];
   const journal = new JournalReader(bytes, layout, deviceId, reader.checksum);
-  const end = journal.replay(journalPage, journalSequence, (batch) => {
+  const note = (batch: FoundBatch) => {
     const { bytes: _, ...fields } = batch;
     const offset = layout.journalOffset + batch.page * PAGE_BYTES;
     batches.push({ ...fields, offset, contents: attempt(() => dumpRecords(batch)) });
-  });
-  return { page: journalPage, sequence: journalSequence, batches, end: plain(end) };
+  };
+  // A header that is sealed may still hold numbers that no version writes.
+  const end = attempt(() => plain(journal.replay(journalPage, journalSequence, note)));
+  return { page: journalPage, sequence: journalSequence, batches, end };
 }
 
 async function dumpImage(
