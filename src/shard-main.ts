@@ -126,6 +126,7 @@ class Shard implements Watched {
       memoryBytes: clientBytes,
       volume: (device) => this.devices[device]?.volume,
       wake: () => engine.wake(start.clientEngine),
+      onBroken: (broken) => this.post({ broken }),
     });
     engine.onWake = () => this.rings.drain();
     engine.onLateMemory = (_token, memory) => {

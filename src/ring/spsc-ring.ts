@@ -123,19 +123,25 @@ export class RingProducer extends RingEnd {
 export class RingConsumer extends RingEnd {
   private head: number;
   private tail: number;
+  /** As `head` in the ring's memory, which the other side could change. */
+  private released: number;
 
   constructor(memory: SharedArrayBuffer) {
     super(memory);
     this.head = Atomics.load(this.words, WORD_HEAD);
     this.tail = this.head;
+    this.released = this.head;
   }
 
   /** First word of the next entry, which stays valid until `release`; -1 if there is none. */
   next(): number {
     if (this.head === this.tail) {
-      this.tail = Atomics.load(this.words, WORD_TAIL);
-      this.distance(this.tail, Atomics.load(this.words, WORD_HEAD));
-      if (this.head === this.tail) return -1;
+      const tail = Atomics.load(this.words, WORD_TAIL);
+      // Not before what has been taken, and not beyond what has been given back.
+      this.distance(tail, this.head);
+      this.distance(tail, this.released);
+      this.tail = tail;
+      if (this.head === tail) return -1;
     }
     const word = this.wordOf(this.head);
     this.head = (this.head + 1) | 0;
@@ -144,6 +150,7 @@ export class RingConsumer extends RingEnd {
 
   /** Gives all entries returned by `next` back to the producer. */
   release(): void {
+    this.released = this.head;
     Atomics.store(this.words, WORD_HEAD, this.head);
   }
 

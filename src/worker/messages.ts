@@ -139,4 +139,6 @@ export type AnswerMessage =
   | { readonly id: number; readonly error: WireError }
   | { readonly ready: ShardReady }
   | { readonly event: StorageEvent }
+  /** The rings of the in-process client are not used any more. */
+  | { readonly broken: string }
   | { readonly fenced: { readonly device: number; readonly fence: number } };

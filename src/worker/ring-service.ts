@@ -1,15 +1,18 @@
 /**
  * The shard's end of the rings to an in-process client: requests become operations on volumes, their ends become replies.
  *
- * Requests are checked as if they came from outside: a client that writes nonsense gets errors, and hurts nobody else.
+ * Requests are checked as if they came from outside: a client that writes nonsense gets errors, and hurts nobody else. One that
+ * breaks the rings themselves, by nonsense among their indices or by leaving its replies where they are, is not served any
+ * more.
  */
 
 import { EBADF, EINVAL } from '../core/errno.js';
-import { CLIENT_CHUNK_BYTES, CLIENT_REQUESTS_MAX } from '../core/limits.js';
+import { BLOCK_BYTES, CLIENT_CHUNK_BYTES, CLIENT_REQUESTS_MAX } from '../core/limits.js';
 import type { Watch, Watched } from '../core/watch.js';
 import type { CompletionPort } from '../ports/completion.js';
+import { DEVICE_FAST_ONLY, DEVICE_FUA, DEVICE_KEEP_ALLOCATED } from '../ports/device.js';
 import type { Volume } from '../ports/volume.js';
-import { RingConsumer, RingProducer } from '../ring/spsc-ring.js';
+import { RingConsumer, RingCorruptError, RingProducer } from '../ring/spsc-ring.js';
 import {
   REPLY_DONE,
   REPLY_LATE,
@@ -23,13 +26,17 @@ import {
 export interface RingServiceOptions {
   readonly requests: SharedArrayBuffer;
   readonly replies: SharedArrayBuffer;
-  /** Where the client's buffers are, and how long that region is. */
+  /** Where the client's buffers are, and how long that region is; both in whole pages. */
   readonly memoryStart: number;
   readonly memoryBytes: number;
   readonly volume: (device: number) => Volume | undefined;
   /** Wakes the client. */
   readonly wake: () => void;
+  /** The rings cannot be believed: nothing is taken from them or put into them any more. */
+  readonly onBroken: (why: string) => void;
 }
+
+const FLAGS_KNOWN = DEVICE_FUA | DEVICE_KEEP_ALLOCATED | DEVICE_FAST_ONLY;
 
 export class RingService implements Watched {
   private readonly completions: CompletionPort;
@@ -40,6 +47,7 @@ export class RingService implements Watched {
   private readonly token: number;
   private running = 0;
   private unpublished = false;
+  private broken = false;
   private readonly batchEnd = () => this.publish();
 
   constructor(completions: CompletionPort, watch: Watch, options: RingServiceOptions) {
@@ -67,11 +75,24 @@ export class RingService implements Watched {
 
   /** Takes what the client has written. Called when it has woken this shard. */
   drain(): void {
+    if (this.broken) return;
     const { requests } = this;
-    do {
-      for (let word = requests.next(); word >= 0; word = requests.next()) this.begin(word);
-      requests.release();
-    } while (!requests.sleep());
+    try {
+      do {
+        for (let word = requests.next(); word >= 0; word = requests.next()) this.begin(word);
+        requests.release();
+      } while (!requests.sleep());
+    } catch (error) {
+      this.breakFor(error);
+    }
+  }
+
+  /** Ends the service of this client. What is thrown for other reasons goes on. */
+  private breakFor(error: unknown): void {
+    if (!(error instanceof RingCorruptError)) throw error;
+    if (this.broken) return;
+    this.broken = true;
+    this.options.onBroken(error.message);
   }
 
   private begin(word: number): void {
@@ -85,7 +106,8 @@ export class RingService implements Watched {
     const span = floats[(word >> 1) + 4];
     if (tag < 0 || tag >= CLIENT_REQUESTS_MAX) return;
     const volume = this.options.volume(words[word + 2]);
-    const error = volume === undefined ? EBADF : this.check(op, volume, offset, length, span, memory);
+    const bad = (flags & ~FLAGS_KNOWN) !== 0 ? EINVAL : 0;
+    const error = volume === undefined ? EBADF : bad || this.check(op, volume, offset, length, span, memory);
     if (volume === undefined || error !== 0) {
       this.reply(REPLY_DONE, tag, -error, 0, 0);
       return;
@@ -119,14 +141,27 @@ export class RingService implements Watched {
     }
     if (op !== REQUEST_READ && op !== REQUEST_WRITE) return EINVAL;
     if (length <= 0 || length > CLIENT_CHUNK_BYTES || offset + length > volume.sizeBytes) return EINVAL;
+    // Whole blocks around the payload are used as well: where these lie in whole pages, the region holds them too.
+    if ((memory - offset) % BLOCK_BYTES !== 0) return EINVAL;
     const { memoryStart, memoryBytes } = this.options;
     return memory >= memoryStart && memory + length <= memoryStart + memoryBytes ? 0 : EINVAL;
   }
 
+  /** The ring has an entry for each request in flight, and as many again for what is late. */
+  private reserveReply(): number {
+    try {
+      const word = this.replies.reserve();
+      if (word < 0) throw new RingCorruptError('nobody takes its replies');
+      return word;
+    } catch (error) {
+      this.breakFor(error);
+      return -1;
+    }
+  }
+
   private reply(kind: number, tag: number, result: number, flags: number, memory: number): void {
-    const word = this.replies.reserve();
-    // The ring has an entry for each request in flight, and as many again for what is late.
-    if (word < 0) throw new Error('the reply ring of an in-process client is full');
+    const word = this.broken ? -1 : this.reserveReply();
+    if (word < 0) return;
     const { words } = this.replies;
     words[word] = kind;
     words[word + 1] = tag;
@@ -145,7 +180,7 @@ export class RingService implements Watched {
   }
 
   private publish(): void {
-    if (!this.unpublished) return;
+    if (!this.unpublished || this.broken) return;
     this.unpublished = false;
     if (this.replies.publish()) this.options.wake();
   }

@@ -45,6 +45,8 @@ export class ShardLink {
 
   private answer(message: AnswerMessage): void {
     if ('event' in message) this.onEvent(message.event);
+    // Whoever embeds Strake has overwritten memory that is shared: what it asked for cannot be told any more.
+    if ('broken' in message) this.client.abandon();
     if ('fenced' in message) this.onFenced(message.fenced.device, message.fenced.fence);
     if (!('id' in message)) return;
     const pending = this.pending.get(message.id);
