@@ -132,21 +132,29 @@ function checkConfirmed({ name, allocatedBytes }: ControlVolume, confirm: string
   }
 }
 
-async function readBody(request: IncomingMessage): Promise<unknown> {
+/** The bytes of a request's body. Whoever sends them may go away meanwhile. */
+async function bodyOf(request: IncomingMessage): Promise<Buffer> {
   const parts: Buffer[] = [];
   let length = 0;
-  // A request that is given up is still answered, so its connection must stay.
-  const body: AsyncIterable<Buffer> = request.iterator({ destroyOnReturn: false });
-  for await (const part of body) {
-    length += part.length;
-    if (length > CONTROL_BODY_MAX) {
-      throw new StrakeError('INVALID_ARGUMENT', `the request has more than ${CONTROL_BODY_MAX} bytes`);
-    }
-    parts.push(part);
-  }
-  if (length === 0) return {};
   try {
-    return JSON.parse(Buffer.concat(parts).toString('utf8'));
+    // A request that is given up is still answered, so its connection must stay.
+    for await (const part of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      length += part.length;
+      if (length > CONTROL_BODY_MAX) break;
+      parts.push(part);
+    }
+  } catch (cause) {
+    throw new StrakeError('ABORTED', 'the request broke off', { cause });
+  }
+  if (length <= CONTROL_BODY_MAX) return Buffer.concat(parts);
+  throw new StrakeError('INVALID_ARGUMENT', `the request has more than ${CONTROL_BODY_MAX} bytes`);
+}
+
+async function readBody(request: IncomingMessage): Promise<unknown> {
+  const body = await bodyOf(request);
+  if (body.length === 0) return {};
+  try {
+    return JSON.parse(body.toString('utf8'));
   } catch (error) {
     throw new StrakeError('INVALID_ARGUMENT', `the request is not JSON: ${(error as Error).message}`);
   }
@@ -167,6 +175,8 @@ function callOf({ method, url }: IncomingMessage): ControlCall {
 const HTTP_STATUS: Readonly<Record<number, number>> = { 1: 500, 2: 400, 4: 503, 5: 409 };
 
 function send(response: ServerResponse, status: number, body: object): Promise<void> {
+  // Nobody is there any more, and it will not be told again that it has closed.
+  if (response.destroyed) return Promise.resolve();
   return new Promise((resolve) => {
     const text = `${JSON.stringify(body)}\n`;
     const headers = {
