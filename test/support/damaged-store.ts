@@ -43,10 +43,24 @@ export interface Range {
   readonly to: number;
 }
 
+/** Likewise, with each number that ever filled a block. */
+class ExpectedEver extends Map<number, number> {
+  readonly ever = new Map<number, Set<number>>();
+
+  override set(key: number, value: number): this {
+    const before = this.ever.get(key);
+    if (before === undefined) this.ever.set(key, new Set([value]));
+    else before.add(value);
+    return super.set(key, value);
+  }
+}
+
 export interface KnownDevice {
   readonly disk: SimDisk;
   readonly layout: Layout;
   readonly expected: Expected;
+  /** What filled each block at any time. */
+  readonly ever: ReadonlyMap<number, ReadonlySet<number>>;
   /** Metadata that is needed: a change of any bit of it has to be noticed. */
   readonly live: readonly Range[];
 }
@@ -66,7 +80,7 @@ export async function putAll(store: SimStore, expected: Expected, stripe: number
  */
 export async function knownDevice(how: 'killed' | 'closed'): Promise<KnownDevice> {
   const disk = diskOf(6);
-  const expected: Expected = new Map();
+  const expected = new ExpectedEver();
   let store = new SimStore(disk, 1);
   await store.format();
   await store.open();
@@ -102,7 +116,8 @@ export async function knownDevice(how: 'killed' | 'closed'): Promise<KnownDevice
   else disk.kill(randomOf(3));
   const { superblock } = await fsck(disk);
   if (superblock === undefined) throw new Error('the device cannot be read');
-  return { disk, layout: superblock.layout, expected, live: await liveRanges(disk, superblock.layout) };
+  const { layout } = superblock;
+  return { disk, layout, expected, ever: expected.ever, live: await liveRanges(disk, layout) };
 }
 
 interface Placed {

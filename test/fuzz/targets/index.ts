@@ -1,0 +1,12 @@
+/** All that is fuzzed. */
+
+import type { FuzzTarget } from '../target.js';
+import { control } from './control.js';
+import { image } from './image.js';
+import { journal } from './journal.js';
+import { nbdHandshake } from './nbd-handshake.js';
+import { nbdTransmission } from './nbd-transmission.js';
+import { pages } from './pages.js';
+import { ring } from './ring.js';
+
+export const targets: readonly FuzzTarget[] = [journal, pages, image, ring, nbdHandshake, nbdTransmission, control];
