@@ -194,6 +194,16 @@ export function getUint64(view: DataView, at: number): number {
   return value;
 }
 
+/** Counters stop here, where there are as many numbers left again: what is counted up from one can be written. */
+const COUNTER_END = 2 ** 52;
+
+/** Reads a number that is counted up; throws a `RangeError` from 2^52 on. */
+export function getCounter(view: DataView, at: number): number {
+  const value = getUint64(view, at);
+  if (value >= COUNTER_END) throw new RangeError(`the counter at byte ${at} is beyond 2^52`);
+  return value;
+}
+
 export function putUint64(view: DataView, at: number, value: number): void {
   view.setUint32(at, value % 2 ** 32, true);
   view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);

@@ -19,6 +19,7 @@ import { SECTOR_BYTES } from '../core/limits.js';
 import {
   BATCH_HEADER_BYTES,
   BATCH_PAGES_MAX,
+  getCounter,
   getId,
   getUint64,
   JOURNAL_MAGIC,
@@ -282,7 +283,7 @@ export class JournalReader {
     const { view } = this;
     if (view.getUint32(at, true) !== JOURNAL_MAGIC || getId(view, at + 16) !== this.deviceId) return undefined;
     const pages = view.getUint32(at + 4, true);
-    const sequence = getUint64(view, at + 8);
+    const sequence = getCounter(view, at + 8);
     const valid = view.getUint32(at + 40, true) === page && pages >= 1 && pages <= BATCH_PAGES_MAX;
     if (!valid || this.tags[page * SECTORS] !== tagOf(sequence, 0)) return undefined;
     return {

@@ -10,6 +10,7 @@ import {
   DIRECTORY_ENTRIES,
   DIRECTORY_MAGIC,
   DIRECTORY_PAGES_MAX,
+  getCounter,
   getId,
   getUint64,
   type Layout,
@@ -138,9 +139,9 @@ export function decodeRoot(bytes: Uint8Array, deviceId: string, layout: Layout, 
   demandZero(view, ROOT_HEADER_BYTES + directoryPages * REFERENCE_BYTES, ROOT_AT_VOLUMES);
   demandZero(view, ROOT_AT_ACTIVE + 4 * activeCount, ROOT_BYTES);
   return {
-    sequence: getUint64(view, 8),
+    sequence: getCounter(view, 8),
     journalPage,
-    journalSequence: getUint64(view, 40),
+    journalSequence: getCounter(view, 40),
     durableSequence: getUint64(view, 48),
     usedSlots: getUint64(view, 56),
     directory: list(directoryPages, (at) => getReference(view, ROOT_HEADER_BYTES + at * REFERENCE_BYTES)),
@@ -409,7 +410,7 @@ export function decodeVolume(page: Uint8Array, index: number, deviceId: string):
     name: decodeName(page.slice(NAME_AT, NAME_AT + nameBytes)),
     createdMs: getUint64(view, 48),
     sizeBytes: getUint64(view, 56),
-    mapVersion: getUint64(view, 64),
+    mapVersion: getCounter(view, 64),
     generation: getUint64(view, 72),
     layout,
     copies,

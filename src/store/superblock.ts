@@ -13,6 +13,7 @@ import {
   DEVICE_OPEN,
   ENTRY_BYTES,
   FORMAT_VERSION,
+  getCounter,
   getId,
   getUint64,
   type Layout,
@@ -199,7 +200,7 @@ function decodeFields(view: DataView, page: Uint8Array): Superblock {
   });
   const label = page.subarray(AT_LABEL, AT_LABEL + LABEL_BYTES);
   return {
-    sequence: getUint64(view, AT_SEQUENCE),
+    sequence: getCounter(view, AT_SEQUENCE),
     deviceId: getId(view, AT_DEVICE),
     clusterId: getId(view, AT_CLUSTER),
     label: new TextDecoder().decode(label.subarray(0, label.indexOf(0))),
@@ -210,7 +211,7 @@ function decodeFields(view: DataView, page: Uint8Array): Superblock {
     logicalBlockBytes: word(AT_LOGICAL),
     physicalBlockBytes: word(AT_PHYSICAL),
     atomicWriteBytes: word(AT_ATOMIC),
-    incarnation: getUint64(view, AT_INCARNATION),
+    incarnation: getCounter(view, AT_INCARNATION),
     state: word(AT_STATE),
     formattedMs: getUint64(view, AT_FORMATTED),
     layout,

@@ -152,12 +152,12 @@ function checkRecords(batch: FoundBatch): void {
   });
 }
 
-/** What `read` returns; undefined if it meets a number beyond 2^53, the only thing that it may throw for. */
+/** What `read` returns; undefined if it meets a number beyond what the format has, the only thing that it may throw for. */
 function orBeyond<T>(read: () => T): T | undefined {
   try {
     return read();
   } catch (error) {
-    if (error instanceof RangeError && error.message.endsWith('is beyond 2^53')) return undefined;
+    if (error instanceof RangeError && /is beyond 2\^5[23]$/.test(error.message)) return undefined;
     throw error;
   }
 }

@@ -171,7 +171,7 @@ function refuses(error: unknown): boolean {
   if (error instanceof PageProblem || error instanceof SuperblockProblem) return true;
   // Features of a superblock are told with the code that the user sees.
   if (error instanceof StrakeError) return error.code === 'ERR_STRAKE_UNKNOWN_FEATURE';
-  return error instanceof RangeError && error.message.endsWith('is beyond 2^53');
+  return error instanceof RangeError && /is beyond 2\^5[23]$/.test(error.message);
 }
 
 /**
