@@ -18,6 +18,7 @@ const INPUTS: Readonly<Record<string, number>> = {
   journal: 1500,
   pages: 8000,
   image: 250,
+  maps: 250,
   ring: 1200,
   'nbd-handshake': 150,
   'nbd-transmission': 200,

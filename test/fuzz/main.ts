@@ -83,11 +83,15 @@ async function fuzz(target: FuzzTarget): Promise<boolean> {
       current,
     };
   });
+  const before = process.cpuUsage();
   const done = await Promise.all(tasks.map(run));
+  const { user, system } = process.cpuUsage(before);
   const inputs = done.reduce((sum, one) => sum + one.inputs, 0);
   const rate = Math.round(done.reduce((sum, one) => sum + one.inputs / one.seconds, 0));
   const kept = done.reduce((sum, one) => sum + one.kept, 0);
-  console.log(`${target.name}: ${inputs} inputs, ${rate}/s, ${kept} kept, seed ${seed}`);
+  // Of a machine that is busy otherwise, the second number tells more.
+  const costly = Math.round((inputs * 1e6) / (user + system));
+  console.log(`${target.name}: ${inputs} inputs, ${rate}/s, ${costly} per CPU second, ${kept} kept, seed ${seed}`);
   const findings = done.filter(({ finding }) => finding !== '');
   for (const { finding } of findings) console.error(`FOUND ${finding}`);
   return findings.length === 0;

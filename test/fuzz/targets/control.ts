@@ -7,6 +7,7 @@
  */
 
 import { connect } from 'node:net';
+import { isMainThread } from 'node:worker_threads';
 import { CONTROL, type ControlCall, checkParams } from '#strake/control/calls.js';
 import { callNode } from '#strake/control/client.js';
 import { type ControlServer, serveControl } from '#strake/control/server.js';
@@ -69,6 +70,8 @@ class Controlled {
   private server: ControlServer | undefined;
 
   async open(): Promise<void> {
+    // Threads cannot set it. The mode of the socket is not what is fuzzed.
+    if (!isMainThread) process.umask = () => 0;
     this.server = await serveControl({
       socket: this.socket,
       node: this.node,
