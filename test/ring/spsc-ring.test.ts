@@ -102,6 +102,27 @@ check('a peer that writes nonsense causes an error, not a read outside of the ri
   );
 });
 
+check('a tail that goes back, or that is overwritten together with the head, is noticed', () => {
+  for (const [tail, head] of [
+    [1, 0],
+    [2 ** 30, 2 ** 30 - 1],
+  ]) {
+    const memory = createRing(4);
+    const producer = new RingProducer(memory);
+    const consumer = new RingConsumer(memory);
+    for (let value = 1; value <= 3; value += 1) write(producer, value);
+    producer.publish();
+    assert.equal([read(consumer), read(consumer), read(consumer)], [1, 2, 3]);
+    const words = new Int32Array(memory);
+    words[WORD_TAIL] = tail;
+    words[WORD_HEAD] = head;
+    assert.throws(
+      () => consumer.next(),
+      (error: Error) => error instanceof RingCorruptError,
+    );
+  }
+});
+
 /** A queue with the ring's rules, in plain JavaScript. */
 class Model {
   readonly reserved: number[] = [];
