@@ -62,7 +62,8 @@ export class Fuzzer {
     const { target, corpus, kept } = this;
     if (index < corpus.length) return corpus[index].slice();
     const random = new SimRandom(this.seed, index);
-    if (target.generate !== undefined && random.chance(GENERATED)) return new Uint8Array(target.generate(random));
+    if (target.generate !== undefined && random.chance(GENERATED))
+      return new Uint8Array(target.generate(random)).slice(0, target.bytesMax);
     const from = kept.length > 0 && random.chance(FROM_KEPT) ? kept : corpus;
     const bytes = mutate(random.pick(from), corpus, random, target.bytesMax);
     if (target.reseal !== undefined && random.chance(RESEALED)) target.reseal(bytes);
