@@ -25,7 +25,7 @@ const INPUTS: Readonly<Record<string, number>> = {
   control: 1500,
 };
 /** An input that found something chooses differently each time that its target changes, so several choices are tried. */
-const CHOICES = 8;
+const CHOICES = 32;
 
 async function firstFinding(target: FuzzTarget, inputs: number): Promise<Finding | undefined> {
   const fuzzer = await Fuzzer.make(target, SEED);
