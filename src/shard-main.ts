@@ -259,8 +259,12 @@ class Shard implements Watched {
     this.devices.forEach((target, number) => {
       if (target !== undefined && 'name' in target) this.devices[number] = undefined;
     });
-    this.stores.length = 0;
-    await node.node.close();
+    const { length } = this.stores;
+    try {
+      await node.node.close();
+    } finally {
+      this.stores.splice(0, length);
+    }
     return null;
   }
 
@@ -377,12 +381,8 @@ class Shard implements Watched {
 
   /** Watches for device operations that never end, as long as there may be any. */
   get busy(): boolean {
-    return this.service.busy || this.rings.busy || this.loads > 0 || this.storesBusy();
-  }
-
-  /** Volumes work by themselves too: resync, repair, checkpoints. */
-  private storesBusy(): boolean {
-    return this.stores.length > 0 && (this.engine.native.status()?.inFlight ?? 0) > 0;
+    // Volumes work by themselves too, at any time: resync, repair, checkpoints.
+    return this.service.busy || this.rings.busy || this.loads > 0 || this.stores.length > 0;
   }
 
   tick(): void {

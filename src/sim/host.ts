@@ -5,7 +5,7 @@
  * The clock of a process may run faster or slower than that of the world, by a rate of its own.
  */
 
-import { BLOCK_BYTES, IO_TIMEOUT_MS } from '../core/limits.js';
+import { BLOCK_BYTES, DRAIN_MS, IO_TIMEOUT_MS } from '../core/limits.js';
 import { alignUp } from '../core/units.js';
 import { Watch, type Watched } from '../core/watch.js';
 import { Hub } from '../nbd/hub.js';
@@ -18,6 +18,7 @@ import { SimDevice, type SimDeviceSettings } from './device.js';
 import type { SimDisk } from './disk.js';
 import type { SimLoop } from './loop.js';
 import { SimMailbox } from './mailbox.js';
+import { SimTimers } from './timers.js';
 import { SimTransport, type SimTransportSettings } from './transport.js';
 
 const NODE_START = alignUp(Hub.regionBytes(), BLOCK_BYTES);
@@ -118,14 +119,17 @@ export class SimHost implements Watched {
     return this.mailbox.call({ name, request }) as Promise<NodeCalls[Name]['response']>;
   }
 
-  /** Ends in order: connections, then volumes and devices. */
+  /** Ends in order: connections, for which there is a time limit, then volumes and devices. */
   async close(): Promise<void> {
-    await new Promise<void>((resolve) => this.server.drain(resolve));
+    await new Promise<void>((resolve) => {
+      new SimTimers(this.loop).after(1000 * DRAIN_MS, () => this.server.abort());
+      this.server.drain(resolve);
+    });
     await this.node.close();
   }
 
   get busy(): boolean {
-    return this.service.busy || [...this.devices].some(({ inFlight }) => inFlight > 0);
+    return this.service.busy || this.devices.size > 0;
   }
 
   tick(): void {

@@ -16,6 +16,7 @@ import { SECTOR_BYTES } from '../core/limits.js';
 import { CMD_READ } from '../nbd/protocol.js';
 import { checkDevice } from '../store/fsck.js';
 import { formatDevice } from '../store/open-store.js';
+import { STORE_MEMORY_BYTES } from '../store/segment-store.js';
 import { SimClient, SimViolation, VOLUME_NAME } from './client.js';
 import { crc32c } from './crc32c.js';
 import { SimDevice } from './device.js';
@@ -45,7 +46,8 @@ export const LIMITS: SimLimits = { batches: 2_000_000, virtualMs: HEALING_MS };
 const SWEEP_SECTORS = 128;
 
 /** Memory that trials need; one after another can use the same. */
-export const TRIAL_MEMORY_BYTES = hostMemoryBytes(DISKS_MAX);
+const HOST_BYTES = hostMemoryBytes(DISKS_MAX);
+export const TRIAL_MEMORY_BYTES = HOST_BYTES + STORE_MEMORY_BYTES;
 
 /** A disk of a trial. */
 export interface TrialDisk {
@@ -257,7 +259,7 @@ export class Trial {
     const bytes = plan.segments * plan.segmentBytes;
     const disk = new SimDisk({ sizeBytes: SPARE_BYTES + 2 * bytes });
     const device = new SimDevice(loop, disk);
-    const ports = { completions: loop, memory: loop, device, memoryStart: 0 };
+    const ports = { completions: loop, memory: loop, device, memoryStart: HOST_BYTES };
     const options = { deviceId, clusterId: CLUSTER_ID, slotBytes: plan.segmentBytes, nowMs: 1 };
     await this.settle(formatDevice(ports, options));
     device.close();
