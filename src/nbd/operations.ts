@@ -388,15 +388,8 @@ export class Operations {
     let piece = this.hub.pieces[index];
     const connection = piece.connection as Connection;
     const request = piece.request as NbdRequest;
-    if ((flags & COMPLETION_ABANDONED) !== 0) {
-      piece = this.replace(piece);
-      if (!connection.closing) {
-        // The device that did not answer is asked for nothing any more; there may be another copy.
-        this.read(connection.volume, piece);
-        return;
-      }
-    }
     request.running -= 1;
+    if ((flags & COMPLETION_ABANDONED) !== 0) piece = this.replace(piece);
     if (connection.closing) {
       this.dropPiece(connection, request, piece);
       return;

@@ -1,0 +1,86 @@
+/**
+ * Whole nodes in trials: their own code under seeded faults, with nothing lost, nothing wrong, and everything repaired once
+ * faults stop.
+ */
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as assert from 'uvu/assert';
+import { makeTrial, makeTrials } from '#strake/embed/trials.js';
+import { FAULT_KINDS, planOf, type SimPlan } from '#strake/sim/plan.js';
+import { TRIAL_MEMORY_BYTES, Trial, type TrialResult } from '#strake/sim/trial.js';
+import { check, run } from '../support/check.js';
+
+const SEEDS = Number(process.env.STRAKE_SEEDS ?? (process.env.STRAKE_TEST_BRIEF === '1' ? 100 : 1000));
+const FIRST = Number(process.env.STRAKE_SEED ?? 1);
+
+check('F2 nodes keep what they promise under every fault, in a thousand trials', [], async () => {
+  const results: TrialResult[] = [];
+  await makeTrials({ from: FIRST, count: SEEDS, faults: FAULT_KINDS }, (result) => results.push(result));
+  const failures = results.filter(({ failure }) => failure !== undefined);
+  const told = failures.map(({ seed, failure }) => `strake sim --replay ${seed}: ${failure}`);
+  assert.equal(told.slice(0, 5), []);
+  assert.is(results.length, SEEDS);
+  assert.is(new Set(results.map(({ seed }) => seed)).size, SEEDS);
+  // A trial in which nothing happens proves nothing.
+  const sum = (amount: (result: TrialResult) => number) => results.reduce((total, one) => total + amount(one), 0);
+  assert.ok(sum(({ requests }) => requests) / (sum(({ simulatedUs }) => simulatedUs) / 1e6) > 25);
+  assert.ok(sum(({ faults }) => faults) > 5 * SEEDS);
+});
+
+check('a seed takes the same course in every thread, after whatever came before, and told or not', [], async () => {
+  const seeds = [11, 12, 13, 14];
+  const here: TrialResult[] = [];
+  for (const seed of seeds) here.push(await makeTrial(seed, FAULT_KINDS));
+  let lines = 0;
+  const again: TrialResult[] = [];
+  for (const seed of seeds.toReversed()) {
+    again.unshift(
+      await makeTrial(seed, FAULT_KINDS, {}, () => {
+        lines += 1;
+      }),
+    );
+  }
+  assert.equal(again, here);
+  assert.ok(lines > 1000);
+  const elsewhere: TrialResult[] = [];
+  await makeTrials({ from: 11, count: 4, faults: FAULT_KINDS }, (result) => elsewhere.push(result), 2);
+  assert.equal(
+    elsewhere.sort((one, other) => one.seed - other.seed),
+    here,
+  );
+  assert.is(new Set(here.map(({ hash }) => hash)).size, seeds.length);
+});
+
+check('without faults nothing is answered with an error, and no copy is ever out of sync', [], async () => {
+  const told: string[] = [];
+  for (let seed = 1; seed <= 5; seed += 1) {
+    const { failure, requests } = await makeTrial(seed, [], {}, (_timeUs, text) => told.push(text));
+    assert.is(failure, undefined);
+    assert.ok(requests > 100);
+  }
+  assert.equal(
+    told.filter((text) => /error|offline|syncing/.test(text)),
+    [],
+  );
+});
+
+check('every kind of fault is drawn, and happens', [], () => {
+  const drawn = new Set<string>();
+  for (let seed = 1; seed <= 300; seed += 1) for (const { kind } of planOf(seed, FAULT_KINDS).actions) drawn.add(kind);
+  assert.equal([...drawn].sort(), [...FAULT_KINDS, 'grow', 'scrub'].sort());
+});
+
+check('what trials have found once stays found', [], async () => {
+  const folder = join(import.meta.dirname, 'plans');
+  const memory = new Uint8Array(TRIAL_MEMORY_BYTES);
+  const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
+  assert.ok(files.length > 0);
+  for (const name of files) {
+    const plan: SimPlan = JSON.parse(readFileSync(join(folder, name), 'utf8'));
+    const { failure } = await new Trial(plan, { memory }).run();
+    assert.is(failure, undefined, name);
+  }
+});
+
+run();
