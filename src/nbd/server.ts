@@ -76,11 +76,11 @@ export class NbdServer implements Offer {
 
   private onAccept(result: number): void {
     this.accepting = false;
-    if (result >= 0) {
-      this.welcome(result);
-      this.accept();
-    } else if (this.closing) {
+    if (result >= 0) this.welcome(result);
+    if (this.closing) {
       this.endIfEmpty();
+    } else if (result >= 0) {
+      this.accept();
     } else {
       // Short of descriptors or memory, most likely; trying again at once would only burn a core.
       this.retrying = true;

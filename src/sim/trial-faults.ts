@@ -22,6 +22,9 @@ type ActionOf<Kind extends SimAction['kind']> = Extract<SimAction, { readonly ki
 const LOOK_US = 20_000;
 /** A device that has not answered for so long is given up, whatever the clock of the process. */
 const STUCK_US = 1.2 * 1000 * (IO_TIMEOUT_MS + 2 * WATCH_MS);
+/** No operation takes longer, but those that never end. */
+const SLOWEST_US = 300_000;
+const REPAIRS_MAX = 5;
 const LOOKS_MAX = 6_000;
 
 export class TrialFaults {
@@ -243,10 +246,7 @@ export class TrialFaults {
     }
     if (this.stuck) await trial.settle(trial.timers.pause(STUCK_US));
     this.stuck = false;
-    if (this.damaged) {
-      await this.jobsEnded();
-      await this.bringBack();
-    }
+    if (this.damaged) await this.repair();
     await this.whole();
     if (this.hidden) {
       await this.scrub();
@@ -254,6 +254,17 @@ export class TrialFaults {
     }
     this.damaged = false;
     this.hidden = false;
+  }
+
+  /** What was under way when faults ended may still fail, so one look at what is lost is not enough. */
+  private async repair(): Promise<void> {
+    const { trial } = this;
+    for (let turn = 0; turn < REPAIRS_MAX; turn += 1) {
+      await this.jobsEnded();
+      await this.bringBack();
+      await trial.settle(trial.timers.pause(SLOWEST_US));
+      if (!trial.disks.some((entry) => !entry.retired && this.isOut(entry))) return;
+    }
   }
 
   private async bringBack(): Promise<void> {

@@ -226,7 +226,8 @@ export class Trial {
       if (power && !away) disk.powerCut(this.random);
       else disk.kill(this.random);
     }
-    if (power) this.history.powerCut(nowUs);
+    // What a failed device of a single copy had not made durable counts as lost: its process knew better than its disk.
+    if (power || (this.plan.copies === 1 && this.mayFail())) this.history.powerCut(nowUs);
     else this.history.killed(nowUs);
   }
 
