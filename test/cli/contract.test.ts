@@ -494,4 +494,36 @@ check('a reader that has had enough is no failure, a full disk is one', async ()
   assert.match(full.stderr, /^strake: the output could not be written: .*ENOSPC/);
 });
 
+check('sim: trials for machines and for people, one again by its seed, and what is no trial', [], async () => {
+  const trials = await strake(['sim', '--seeds', '3', '--from', '7', '--jobs', '2', '-o', 'json']);
+  assert.is(trials.code, 0, trials.stderr);
+  const sums = checkRecord(trials.stdout, 'strake.sim');
+  assert.equal([sums.seeds, sums.failed, sums.failures], [3, 0, []]);
+  for (const name of ['simulatedSeconds', 'realSeconds', 'events', 'requests']) assert.ok((sums[name] as number) > 0);
+  const text = await strake(['sim', '--seeds', '1', '--faults', 'none']);
+  assert.match(text.stdout, /^seeds +1\nfailed +0\nsimulated time +\d+ s\n/);
+  const replay = () => strake(['sim', '--replay', '7', '--faults', 'kill,rot', '-o', 'jsonl']);
+  const lines = (await replay()).stdout.trim().split('\n');
+  assert.ok(lines.length > 100);
+  const last = checkRecord(lines.at(-1) ?? '', 'strake.sim.replay');
+  assert.equal([last.seed, last.failure], [7, null]);
+  assert.equal(JSON.parse((await replay()).stdout.trim().split('\n').at(-1) ?? ''), JSON.parse(lines.at(-1) ?? ''));
+  const edit = JSON.stringify({ keep: [], endMs: 100 });
+  const edited = await strake(['sim', '--replay', '7', '--edit', edit, '--quiet', '-o', 'json']);
+  assert.ok((checkRecord(edited.stdout, 'strake.sim.replay').simulatedUs as number) < 10_000_000);
+  checkError(
+    await strake(['sim', '--shrink', '7', '--faults', 'none', '--quiet', '-o', 'json']),
+    2,
+    'INVALID_ARGUMENT',
+  );
+  for (const wrong of [
+    ['--faults', 'flood'],
+    ['--seeds', '0'],
+    ['--replay', 'x'],
+    ['--edit', '[]'],
+  ]) {
+    assert.is((await strake(['sim', ...wrong])).code, 2, wrong.join(' '));
+  }
+});
+
 run();
