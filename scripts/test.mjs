@@ -5,7 +5,8 @@
  * reported. Arguments choose files by a part of their name: `npm test -- nbd` runs only those, and no lint, Rust or bench.
  *
  * With STRAKE_TEST_ALL=1, as in CI, a skipped test counts as a failure. STRAKE_TEST_NODE is the path of another Node.js with
- * which the files are run as well.
+ * which the files are run as well; tests that repeat themselves with many seeds make fewer of them then (STRAKE_TEST_BRIEF=1),
+ * as what they look for does not depend on it.
  */
 
 import { spawn } from 'node:child_process';
@@ -96,7 +97,8 @@ async function runCargo() {
 
 async function runFile(file, node) {
   const name = node === process.execPath ? relative(root, file) : `${relative(root, file)} (other Node.js)`;
-  const { code, signal, output, seconds } = await run(node, ['--import', 'tsx', file], FILE_LIMIT_MS);
+  const env = node === process.execPath ? {} : { STRAKE_TEST_BRIEF: '1' };
+  const { code, signal, output, seconds } = await run(node, ['--import', 'tsx', file], FILE_LIMIT_MS, env);
   const count = (word) => Number(new RegExp(`^\\s*${word}:\\s+(\\d+)`, 'm').exec(output)?.[1] ?? 0);
   const [total, passed, skipped] = ['Total', 'Passed', 'Skipped'].map(count);
   const failed = total - passed - skipped;

@@ -9,13 +9,13 @@ import type { SimDeviceSettings } from '#strake/sim/device.js';
 import type { SimDisk } from '#strake/sim/disk.js';
 import type { FaultRule } from '#strake/sim/faults.js';
 import type { SimRandom } from '#strake/sim/random.js';
-import { check, run } from '../support/check.js';
+import { check, repetitions, run } from '../support/check.js';
 import { SectorHistory } from '../support/sector-history.js';
 import { SimLoad } from '../support/sim-load.js';
 import { AREAS, deviceIdOf, SimNode } from '../support/sim-node.js';
 import { diskOf, randomOf, SLOT } from '../support/sim-store.js';
 
-const SEEDS = Number(process.env.STRAKE_SEEDS ?? 20);
+const SEEDS = Number(process.env.STRAKE_SEEDS ?? repetitions(20, 5));
 const SEED = Number(process.env.STRAKE_TEST_SEED ?? 1);
 const CYCLES = 4;
 /** Few, so that requests meet in them, and they are given back and allocated again and again. */

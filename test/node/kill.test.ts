@@ -1,7 +1,7 @@
 /** The process of a node is killed again and again while clients write: nothing that was acknowledged is lost. */
 
 import * as assert from 'uvu/assert';
-import { check, run } from '../support/check.js';
+import { check, repetitions, run } from '../support/check.js';
 import { CLOSED, CRASHED, fsckAll } from '../support/fsck.js';
 import { NodeLoad, randomOf } from '../support/node-load.js';
 import { formatAll, NodeProcess } from '../support/node-process.js';
@@ -11,7 +11,7 @@ import { SectorHistory } from '../support/sector-history.js';
 const MIB = 1 << 20;
 const SIZE = 6 * MIB;
 /** Kills in all; more by STRAKE_TEST_CYCLES. */
-const CYCLES = Number(process.env.STRAKE_TEST_CYCLES ?? 100);
+const CYCLES = Number(process.env.STRAKE_TEST_CYCLES ?? repetitions(100, 20));
 const SEED = Number(process.env.STRAKE_TEST_SEED ?? Date.now() % 1e6);
 
 /** A node with one volume on new devices, and what its sectors may hold. */

@@ -4,7 +4,7 @@
  */
 
 import * as assert from 'uvu/assert';
-import { check, run } from '../support/check.js';
+import { check, repetitions, run } from '../support/check.js';
 import { faulty } from '../support/faulty-disk.js';
 import { CLOSED, CRASHED, fsckAll } from '../support/fsck.js';
 import { EIO } from '../support/nbd-client.js';
@@ -17,7 +17,7 @@ const MIB = 1 << 20;
 const SIZE = 4 * MIB;
 const SLOT = 64 << 10;
 /** Cuts in all; more by STRAKE_TEST_CUTS. */
-const CUTS = Number(process.env.STRAKE_TEST_CUTS ?? 30);
+const CUTS = Number(process.env.STRAKE_TEST_CUTS ?? repetitions(30, 6));
 const SEED = Number(process.env.STRAKE_TEST_SEED ?? Date.now() % 1e6);
 
 async function newDisks(count: number) {

@@ -9,9 +9,9 @@ import * as assert from 'uvu/assert';
 import { makeTrial, makeTrials } from '#strake/embed/trials.js';
 import { FAULT_KINDS, planOf, type SimPlan } from '#strake/sim/plan.js';
 import { TRIAL_MEMORY_BYTES, Trial, type TrialResult } from '#strake/sim/trial.js';
-import { check, run } from '../support/check.js';
+import { check, repetitions, run } from '../support/check.js';
 
-const SEEDS = Number(process.env.STRAKE_TRIALS ?? (process.env.STRAKE_TEST_BRIEF === '1' ? 100 : 1000));
+const SEEDS = Number(process.env.STRAKE_TRIALS ?? repetitions(1000, 50));
 const FIRST = Number(process.env.STRAKE_SEED ?? 1);
 
 check('F2 nodes keep what they promise under every fault, in a thousand trials', [], async () => {

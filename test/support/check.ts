@@ -11,6 +11,11 @@ import { test } from 'uvu';
 import { findProgram } from '#strake/embed/programs.js';
 import { cleanUp } from './scratch.js';
 
+/** How often a test repeats itself: fewer times where all of them are made elsewhere in the same run. */
+export function repetitions(usual: number, brief: number): number {
+  return process.env.STRAKE_TEST_BRIEF === '1' ? brief : usual;
+}
+
 /** What a test needs of the machine: undefined if it is there, otherwise why not. */
 export type Need = () => string | undefined;
 
