@@ -27,6 +27,8 @@ export class BlockCheck {
   private readonly operations: Operations;
   private readonly versions: Versions;
   private readonly losesPower: boolean;
+  /** When what was acknowledged began, while limiting what failed. */
+  private readonly later: number[] = [];
   private readonly groups = new Uint8Array(BLOCK_SECTORS);
   private readonly isFinal = (version: number) => this.outlives(version) && !this.isPending(version);
   private readonly isAny = () => true;
@@ -128,15 +130,18 @@ export class BlockCheck {
 
   /** What has failed may still happen until the process dies, but not on top of what was begun later and acknowledged. */
   private limitFailed(): void {
-    const { register } = this;
+    const { later, register } = this;
     const { answered, began, state } = this.operations;
+    later.length = 0;
+    for (let at = 0; at < register.count; at += 1) {
+      const writer = this.writerOf(register.ids[at]);
+      if (writer >= 0 && state[writer] === STATE_ACKNOWLEDGED) later.push(began[writer]);
+    }
     for (let at = 0; at < register.count; at += 1) {
       const failed = this.writerOf(register.ids[at]);
       if (failed < 0 || state[failed] !== STATE_FAILED) continue;
-      for (let other = 0; other < register.count; other += 1) {
-        const later = this.writerOf(register.ids[other]);
-        if (later < 0 || state[later] !== STATE_ACKNOWLEDGED || began[later] < answered[failed]) continue;
-        register.ends[at] = Math.min(register.ends[at], began[later] - BEFORE);
+      for (const begin of later) {
+        if (begin >= answered[failed]) register.ends[at] = Math.min(register.ends[at], begin - BEFORE);
       }
     }
   }

@@ -360,10 +360,11 @@ export class VolumeHistory {
     for (let rest = mask; rest !== 0; ) {
       const part = one ? rest : this.likeLowest(block, rest);
       rest &= ~part;
+      const overwritten = this.latestOverwriter(block, part, this.operations.began[operation]);
       let [candidate, candidates] = [-1, 0];
       for (let version = versions.head[block]; version >= 0; version = versions.next[version]) {
         if (!this.mayBeSeen(version, value) || (versions.mask[version] & part) === 0) continue;
-        if (this.isOverwritten(block, version, part, this.operations.began[operation])) continue;
+        if (versions.endOf(version) <= overwritten) continue;
         candidate = version;
         candidates += 1;
       }
@@ -388,17 +389,20 @@ export class VolumeHistory {
     return alike;
   }
 
-  /** Whether a read that began at `instant` cannot see the version, as an acknowledged one came in between. */
-  private isOverwritten(block: number, version: number, mask: number, instant: number): boolean {
+  /**
+   * When the latest operation began that was acknowledged before `instant`. A read that begins at `instant` sees no version that
+   * ended before that one began.
+   */
+  private latestOverwriter(block: number, mask: number, instant: number): number {
     const { operations, versions } = this;
-    const end = versions.endOf(version);
-    for (let other = versions.head[block]; other >= 0; other = versions.next[other]) {
-      const writer = versions.operation[other];
-      if (writer < 0 || other === version || (versions.mask[other] & mask) === 0) continue;
-      if (operations.state[writer] !== STATE_ACKNOWLEDGED || operations.began[writer] < end) continue;
-      if (operations.answered[writer] < instant) return true;
+    const { answered, began, state } = operations;
+    let latest = Number.NEGATIVE_INFINITY;
+    for (let version = versions.head[block]; version >= 0; version = versions.next[version]) {
+      const writer = versions.operation[version];
+      if (writer < 0 || (versions.mask[version] & mask) === 0 || state[writer] !== STATE_ACKNOWLEDGED) continue;
+      if (answered[writer] < instant && began[writer] > latest) latest = began[writer];
     }
-    return false;
+    return latest;
   }
 
   private attach(operation: number, block: number, version: number): void {

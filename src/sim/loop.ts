@@ -39,6 +39,8 @@ const BATCH_MAX = 1024;
 /** Turns before a run without events counts as stuck. */
 const LAST_TURNS = 1000;
 
+const RESOLVED = Promise.resolve();
+
 const OP_COPY = 0;
 const OP_FILL = 1;
 const OP_DEFER = 2;
@@ -354,8 +356,17 @@ export class SimLoop implements CompletionPort, Memory, Clock {
     return promise;
   }
 
-  private async takeTurns(turns: number): Promise<void> {
-    for (let turn = 0; turn < turns; turn += 1) await undefined;
+  /** A turn is a continuation of a resolved promise: an `await` would do, but allocates more than twice as much. */
+  private takeTurns(turns: number): Promise<void> {
+    return new Promise((resolve) => {
+      let left = turns;
+      const turn = () => {
+        left -= 1;
+        if (left > 0) RESOLVED.then(turn);
+        else resolve();
+      };
+      RESOLVED.then(turn);
+    });
   }
 
   private limiter(limits: SimLimits): () => void {
