@@ -165,7 +165,7 @@ export class SimClient {
   }
 
   private note(asked: Asked): void {
-    const { slot, type, error, bytes } = asked;
+    const { slot, type, error, bytes, at } = asked;
     const { world } = this;
     const { history } = world;
     if (error !== 0) {
@@ -176,7 +176,7 @@ export class SimClient {
     } else {
       const nowUs = this.host?.loop.nowUs ?? 0;
       world.log(() => `connection ${this.number}: ${nameOf(asked)} is done`);
-      if (type === CMD_READ) history.endRead(slot, bytes ?? new Uint8Array(0), 0, nowUs);
+      if (type === CMD_READ) history.endRead(slot, bytes ?? new Uint8Array(0), at, nowUs);
       else history.end(slot, true, nowUs);
     }
   }
@@ -218,6 +218,7 @@ export class SimClient {
       offset: sector * SECTOR_BYTES,
       length: count * SECTOR_BYTES,
       bytes: null,
+      at: 0,
       error: 0,
       slot,
       session,

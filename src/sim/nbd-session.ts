@@ -32,15 +32,18 @@ import {
 } from '../nbd/protocol.js';
 import type { SimPeer } from './transport.js';
 
+/** Room for messages at first. */
+const MESSAGE_BYTES = 4 << 10;
 const GREETING_BYTES = 18;
 const REPLY_TYPE_NONE = 0;
 
-/** A request in flight. `bytes` is what was read, whole once it has ended. */
+/** A request in flight. What was read is in `bytes` from `at` on, whole when it ends and until `ended` returns. */
 export interface SessionRequest {
   readonly type: number;
   readonly offset: number;
   readonly length: number;
   bytes: Uint8Array | null;
+  at: number;
   /** Positive errno, or 0. */
   error: number;
   ended: (request: SessionRequest) => void;
@@ -50,6 +53,14 @@ type State = 'greeting' | 'structured' | 'go' | 'serving' | 'ended';
 
 function check(holds: boolean, what: string): void {
   if (!holds) throw new Error(`the server broke the NBD protocol: ${what}`);
+}
+
+/** Puts 32 bits into a message, big-endian. */
+function putWord(bytes: Uint8Array, at: number, word: number): void {
+  bytes[at] = word >>> 24;
+  bytes[at + 1] = word >>> 16;
+  bytes[at + 2] = word >>> 8;
+  bytes[at + 3] = word;
 }
 
 export class NbdSession {
@@ -62,7 +73,10 @@ export class NbdSession {
   private readonly changed: (serving: boolean) => void;
   private readonly requests: (SessionRequest | undefined)[] = [];
   private readonly free: number[] = [];
-  private buffer = new Uint8Array(64 << 10);
+  /** What is sent, while it is put together. */
+  private message = new Uint8Array(MESSAGE_BYTES);
+  private buffer = new Uint8Array(MESSAGE_BYTES);
+  private view = new DataView(this.buffer.buffer);
   private start = 0;
   private end = 0;
 
@@ -85,17 +99,18 @@ export class NbdSession {
     this.requests[handle] = request;
     this.inFlight += 1;
     const payload = request.type === CMD_WRITE ? request.length : 0;
-    const message = new Uint8Array(REQUEST_HEADER_BYTES + payload);
-    const view = new DataView(message.buffer);
-    view.setUint32(0, REQUEST_MAGIC);
-    view.setUint16(4, flags);
-    view.setUint16(6, request.type);
-    view.setUint32(12, handle);
-    view.setUint32(16, Math.floor(request.offset / 2 ** 32));
-    view.setUint32(20, request.offset >>> 0);
-    view.setUint32(24, request.length);
+    const length = REQUEST_HEADER_BYTES + payload;
+    if (length > this.message.length) this.message = new Uint8Array(2 * length);
+    const { message } = this;
+    putWord(message, 0, REQUEST_MAGIC);
+    putWord(message, 4, flags * 0x1_0000 + request.type);
+    putWord(message, 8, 0);
+    putWord(message, 12, handle);
+    putWord(message, 16, Math.floor(request.offset / 2 ** 32));
+    putWord(message, 20, request.offset);
+    putWord(message, 24, request.length);
     if (payload > 0) fill(message, REQUEST_HEADER_BYTES);
-    this.peer.send(message);
+    this.peer.send(message.subarray(0, length));
   }
 
   /** Says goodbye; the server ends the connection. */
@@ -125,9 +140,12 @@ export class NbdSession {
   }
 
   private makeRoom(bytes: number): void {
-    const held = this.end - this.start;
+    const { held } = this;
     const old = this.buffer;
-    if (held + bytes > old.length) this.buffer = new Uint8Array(2 * (held + bytes));
+    if (held + bytes > old.length) {
+      this.buffer = new Uint8Array(2 * (held + bytes));
+      this.view = new DataView(this.buffer.buffer);
+    }
     this.buffer.set(old.subarray(this.start, this.end));
     this.start = 0;
     this.end = held;
@@ -135,14 +153,23 @@ export class NbdSession {
 
   /** Takes one message if it is there. */
   private parse(): boolean {
-    const view = new DataView(this.buffer.buffer, this.start, this.end - this.start);
-    if (this.state === 'serving') return this.structured ? this.parseChunk(view) : this.parseReply(view);
-    return this.state === 'greeting' ? this.parseGreeting(view) : this.parseOptionReply(view);
+    if (this.state === 'serving') return this.structured ? this.parseChunk() : this.parseReply();
+    return this.state === 'greeting' ? this.parseGreeting() : this.parseOptionReply();
   }
 
-  private parseGreeting(view: DataView): boolean {
-    if (view.byteLength < GREETING_BYTES) return false;
-    check(view.getUint32(0) === NBD_MAGIC_HIGH, 'no greeting');
+  /** Bytes that have been received and not been taken. */
+  private get held(): number {
+    return this.end - this.start;
+  }
+
+  /** The 32 bits so far into what is held. */
+  private word(at: number): number {
+    return this.view.getUint32(this.start + at);
+  }
+
+  private parseGreeting(): boolean {
+    if (this.held < GREETING_BYTES) return false;
+    check(this.word(0) === NBD_MAGIC_HIGH, 'no greeting');
     this.start += GREETING_BYTES;
     const flags = new Uint8Array(4);
     new DataView(flags.buffer).setUint32(0, FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES);
@@ -173,12 +200,12 @@ export class NbdSession {
     this.peer.send(message);
   }
 
-  private parseOptionReply(view: DataView): boolean {
-    if (view.byteLength < OPTION_REPLY_HEADER_BYTES) return false;
-    check(view.getUint32(0) === OPTION_REPLY_MAGIC_HIGH, 'no magic in the reply to an option');
-    const type = view.getUint32(12);
-    const length = view.getUint32(16);
-    if (view.byteLength < OPTION_REPLY_HEADER_BYTES + length) return false;
+  private parseOptionReply(): boolean {
+    if (this.held < OPTION_REPLY_HEADER_BYTES) return false;
+    check(this.word(0) === OPTION_REPLY_MAGIC_HIGH, 'no magic in the reply to an option');
+    const type = this.word(12);
+    const length = this.word(16);
+    if (this.held < OPTION_REPLY_HEADER_BYTES + length) return false;
     this.start += OPTION_REPLY_HEADER_BYTES + length;
     if (type === REP_INFO) return true;
     if (type !== REP_ACK) {
@@ -192,64 +219,76 @@ export class NbdSession {
     return true;
   }
 
-  private request(view: DataView): [SessionRequest, number] {
-    check(view.getUint32(8) === 0, 'unknown cookie');
-    const handle = view.getUint32(12);
-    const request = this.requests[handle];
+  /** The request that a reply is to; a simple reply has its cookie where a chunk has it. */
+  private request(): SessionRequest {
+    check(this.word(8) === 0, 'unknown cookie');
+    const request = this.requests[this.word(12)];
     if (request === undefined) throw new Error('the server broke the NBD protocol: a reply to no request');
-    return [request, handle];
+    return request;
   }
 
-  private parseReply(view: DataView): boolean {
-    if (view.byteLength < SIMPLE_REPLY_BYTES) return false;
-    check(view.getUint32(0) === SIMPLE_REPLY_MAGIC, 'no magic in a reply');
-    // A simple reply has its cookie where a chunk has it.
-    const [request, handle] = this.request(view);
-    const error = view.getUint32(4);
+  private parseReply(): boolean {
+    if (this.held < SIMPLE_REPLY_BYTES) return false;
+    check(this.word(0) === SIMPLE_REPLY_MAGIC, 'no magic in a reply');
+    const request = this.request();
+    const error = this.word(4);
+    const handle = this.word(12);
     const length = request.type === CMD_READ && error === 0 ? request.length : 0;
-    if (view.byteLength < SIMPLE_REPLY_BYTES + length) return false;
+    if (this.held < SIMPLE_REPLY_BYTES + length) return false;
     const at = this.start + SIMPLE_REPLY_BYTES;
-    if (length > 0) request.bytes = this.buffer.subarray(at, at + length);
+    if (length > 0) {
+      request.bytes = this.buffer;
+      request.at = at;
+    }
     this.start = at + length;
     request.error = error;
     this.complete(request, handle);
     return true;
   }
 
-  private parseChunk(view: DataView): boolean {
-    if (view.byteLength >= 4 && view.getUint32(0) === SIMPLE_REPLY_MAGIC) return this.parseSimple(view);
-    if (view.byteLength < STRUCTURED_HEADER_BYTES) return false;
-    check(view.getUint32(0) === STRUCTURED_REPLY_MAGIC, 'no magic in a chunk');
-    const length = view.getUint32(16);
-    if (view.byteLength < STRUCTURED_HEADER_BYTES + length) return false;
-    const flags = view.getUint16(4);
-    const type = view.getUint16(6);
-    const [request, handle] = this.request(view);
+  private parseChunk(): boolean {
+    if (this.held >= 4 && this.word(0) === SIMPLE_REPLY_MAGIC) return this.parseSimple();
+    if (this.held < STRUCTURED_HEADER_BYTES) return false;
+    check(this.word(0) === STRUCTURED_REPLY_MAGIC, 'no magic in a chunk');
+    const length = this.word(16);
+    if (this.held < STRUCTURED_HEADER_BYTES + length) return false;
+    const request = this.request();
+    const head = this.word(4);
+    const handle = this.word(12);
     const at = this.start + STRUCTURED_HEADER_BYTES;
+    const done = ((head >>> 16) & REPLY_FLAG_DONE) !== 0;
     this.start = at + length;
-    this.takeChunk(request, type, new DataView(this.buffer.buffer, at, length), at);
-    if ((flags & REPLY_FLAG_DONE) !== 0) this.complete(request, handle);
+    this.takeChunk(request, head & 0xffff, at, length, done);
+    if (done) this.complete(request, handle);
     return true;
   }
 
   /** After structured replies are agreed on, only reads must be answered by them. */
-  private parseSimple(view: DataView): boolean {
-    if (view.byteLength < SIMPLE_REPLY_BYTES) return false;
-    const [request] = this.request(view);
-    check(request.type !== CMD_READ, 'a simple reply to a read');
-    return this.parseReply(view);
+  private parseSimple(): boolean {
+    if (this.held < SIMPLE_REPLY_BYTES) return false;
+    check(this.request().type !== CMD_READ, 'a simple reply to a read');
+    return this.parseReply();
   }
 
-  private takeChunk(request: SessionRequest, type: number, data: DataView, at: number): void {
-    if (type === REPLY_TYPE_OFFSET_DATA) {
-      const offset = data.getUint32(0) * 2 ** 32 + data.getUint32(4);
-      const length = data.byteLength - 8;
-      const inside = offset >= request.offset && offset + length <= request.offset + request.length;
-      check(inside && request.type === CMD_READ, 'data that was not asked for');
-      request.bytes ??= new Uint8Array(request.length);
-      request.bytes.set(this.buffer.subarray(at + 8, at + 8 + length), offset - request.offset);
-    } else if (type === REPLY_TYPE_ERROR || type === REPLY_TYPE_ERROR_OFFSET) request.error = data.getUint32(0);
+  private takeChunk(request: SessionRequest, type: number, at: number, length: number, last: boolean): void {
+    if (type === REPLY_TYPE_OFFSET_DATA) this.takeData(request, at, length, last);
+    else if (type === REPLY_TYPE_ERROR || type === REPLY_TYPE_ERROR_OFFSET) request.error = this.view.getUint32(at);
     else check(type === REPLY_TYPE_NONE, `a chunk of type ${type}`);
+  }
+
+  private takeData(request: SessionRequest, at: number, chunkBytes: number, last: boolean): void {
+    const offset = this.view.getUint32(at) * 2 ** 32 + this.view.getUint32(at + 4);
+    const from = at + 8;
+    const length = chunkBytes - 8;
+    const inside = offset >= request.offset && offset + length <= request.offset + request.length;
+    check(inside && request.type === CMD_READ, 'data that was not asked for');
+    if (last && length === request.length) {
+      request.bytes = this.buffer;
+      request.at = from;
+      return;
+    }
+    request.bytes ??= new Uint8Array(request.length);
+    request.bytes.set(this.buffer.subarray(from, from + length), offset - request.offset);
   }
 
   private complete(request: SessionRequest, handle: number): void {

@@ -19,6 +19,7 @@
 import { ECANCELED, ECONNRESET, EPIPE } from '../core/errno.js';
 import { COMPLETION_MORE } from '../ports/completion.js';
 import { RECEIVE_WAIT_ALL, type Transport } from '../ports/transport.js';
+import { ByteQueue } from './byte-queue.js';
 import type { SimLoop, SimSource } from './loop.js';
 import type { SimRandom } from './random.js';
 
@@ -39,16 +40,17 @@ export interface SimTransportSettings {
 }
 
 interface Segment {
-  readonly bytes: Uint8Array;
+  readonly length: number;
   readonly arrivesUs: number;
 }
 
 /** One direction of a connection. */
 class Way {
+  /** What has arrived, then what is under way. */
+  readonly bytes = new ByteQueue();
   readonly underWay: Segment[] = [];
-  readonly arrived: Uint8Array[] = [];
-  /** Bytes of the first of `arrived` that have been taken. */
-  taken = 0;
+  /** Lengths of segments that have arrived at a peer that does not read. */
+  readonly arrived: number[] = [];
   arrivedBytes = 0;
   /** Bytes sent that the far end has not taken. */
   outstanding = 0;
@@ -75,7 +77,7 @@ interface Send {
 
 /** A client's end of a connection. */
 export class SimPeer {
-  /** Called with bytes that have arrived, which are the receiver's to keep. */
+  /** Called with bytes that have arrived. They are the receiver's until it returns. */
   onData: (bytes: Uint8Array) => void = () => {};
   /** Called once, when the other end has closed the connection or it broke. */
   onEnd: () => void = () => {};
@@ -89,10 +91,7 @@ export class SimPeer {
     return !this.line.broken;
   }
 
-  /**
-   * Sends bytes, which are the connection's from now on. The window does not bind a peer: it is the harness that decides how
-   * much it sends.
-   */
+  /** Sends a copy of these bytes. The window does not bind a peer: it is the harness that decides how much it sends. */
   send(bytes: Uint8Array): void {
     this.line.peerSends(bytes);
   }
@@ -243,21 +242,11 @@ class Line implements SimSource {
 
   /** Moves bytes that have arrived to the arena. Returns how many. */
   private take(way: Way, memory: number, room: number): number {
-    let done = 0;
-    while (done < room && way.arrived.length > 0) {
-      const [first] = way.arrived;
-      const step = Math.min(first.length - way.taken, room - done);
-      this.loop.bytes.set(step === first.length ? first : first.subarray(way.taken, way.taken + step), memory + done);
-      done += step;
-      way.taken += step;
-      if (way.taken === first.length) {
-        way.arrived.shift();
-        way.taken = 0;
-      }
-    }
-    way.arrivedBytes -= done;
-    way.outstanding -= done;
-    return done;
+    const count = Math.min(room, way.arrivedBytes);
+    if (count > 0) this.loop.bytes.set(way.bytes.take(count), memory);
+    way.arrivedBytes -= count;
+    way.outstanding -= count;
+    return count;
   }
 
   private trySend(): void {
@@ -272,7 +261,7 @@ class Line implements SimSource {
       const [memory, length] = sending.pieces[sending.piece];
       const step = Math.min(room, this.segmentLength(length - sending.at));
       const from = memory + sending.at;
-      this.push(toPeer, loop.bytes.slice(from, from + step));
+      this.push(toPeer, loop.bytes.subarray(from, from + step));
       room -= step;
       sending.at += step;
       if (sending.at < length) continue;
@@ -312,9 +301,11 @@ class Line implements SimSource {
   }
 
   private push(way: Way, bytes: Uint8Array): void {
-    way.outstanding += bytes.length;
+    const { length } = bytes;
+    way.outstanding += length;
+    way.bytes.push(bytes);
     const arrivesUs = this.arrival(way);
-    way.underWay.push({ bytes, arrivesUs });
+    way.underWay.push({ length, arrivesUs });
     this.schedule(way, arrivesUs);
   }
 
@@ -335,9 +326,9 @@ class Line implements SimSource {
   private arrive(way: Way): void {
     const { nowUs } = this.loop;
     while (!way.blocked && way.underWay.length > 0 && way.underWay[0].arrivesUs <= nowUs) {
-      const { bytes } = way.underWay.shift() as Segment;
-      way.arrived.push(bytes);
-      way.arrivedBytes += bytes.length;
+      const { length } = way.underWay.shift() as Segment;
+      if (way === this.toPeer) way.arrived.push(length);
+      way.arrivedBytes += length;
     }
   }
 
@@ -349,11 +340,11 @@ class Line implements SimSource {
     }
     this.arrive(toPeer);
     while (!this.paused && !this.broken && toPeer.arrived.length > 0) {
-      const bytes = toPeer.arrived.shift() as Uint8Array;
-      toPeer.arrivedBytes -= bytes.length;
-      toPeer.outstanding -= bytes.length;
-      this.loop.trace.add('deliver', this.loop.nowUs, 0, bytes.length, 0);
-      this.peer.onData(bytes);
+      const length = toPeer.arrived.shift() as number;
+      toPeer.arrivedBytes -= length;
+      toPeer.outstanding -= length;
+      this.loop.trace.add('deliver', this.loop.nowUs, 0, length, 0);
+      this.peer.onData(toPeer.bytes.take(length));
     }
     this.trySend();
     if (!toPeer.ended || toPeer.arrivedBytes > 0 || toPeer.underWay.length > 0 || toPeer.blocked) return;

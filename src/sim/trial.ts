@@ -309,13 +309,13 @@ export class Trial {
     const { history, loop } = this;
     const [offset, length] = [sector * SECTOR_BYTES, SWEEP_SECTORS * SECTOR_BYTES];
     let done = false;
-    const ended = ({ bytes, error }: SessionRequest) => {
+    const ended = ({ bytes, at, error }: SessionRequest) => {
       done = true;
-      if (error === 0) history.endRead(slot, bytes ?? new Uint8Array(0), 0, loop.nowUs);
+      if (error === 0) history.endRead(slot, bytes ?? new Uint8Array(0), at, loop.nowUs);
       else if (this.mayFail()) history.failRead(slot, loop.nowUs);
       else throw new SimViolation(`a read of ${length} bytes at ${offset} was answered with error ${error}`);
     };
-    session.send({ type: CMD_READ, offset, length, bytes: null, error: 0, ended }, 0);
+    session.send({ type: CMD_READ, offset, length, bytes: null, at: 0, error: 0, ended }, 0);
     return loop.run(() => done, LIMITS);
   }
 
