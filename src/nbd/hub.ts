@@ -64,6 +64,7 @@ export class Hub {
   private readonly bulkStart: number;
   private readonly freeBulk: number[] = [];
   private readonly freeRequests: NbdRequest[] = [];
+  private requestsMade = 0;
   private waiting: Connection[] = [];
   private dirty: Connection[] = [];
   private gaveBack = false;
@@ -88,7 +89,6 @@ export class Hub {
     this.pool = new BufferPool(this.bulkStart + BULK_BUFFERS * BULK_BUFFER_BYTES, BUFFER_CLASSES);
     this.pieces = this.pool.buffers.map((buffer) => new Piece(buffer));
     this.connectionBytesMax = this.pool.totalBytes * CONNECTION_BUFFERS_SHARE;
-    for (let index = SHARD_REQUESTS_MAX - 1; index >= 0; index -= 1) this.freeRequests.push(new NbdRequest(index));
     ports.completions.onBatchEnd(this.batchEnd);
   }
 
@@ -106,7 +106,10 @@ export class Hub {
   }
 
   takeRequest(): NbdRequest | undefined {
-    return this.freeRequests.pop();
+    const request = this.freeRequests.pop();
+    if (request !== undefined || this.requestsMade === SHARD_REQUESTS_MAX) return request;
+    this.requestsMade += 1;
+    return new NbdRequest(this.requestsMade - 1);
   }
 
   releaseRequest(request: NbdRequest): void {
@@ -179,7 +182,7 @@ export class Hub {
     return {
       buffers: this.pool.buffers.length - this.pool.available,
       quarantined: this.quarantined,
-      requests: SHARD_REQUESTS_MAX - this.freeRequests.length,
+      requests: this.requestsMade - this.freeRequests.length,
       bulk: BULK_BUFFERS - this.freeBulk.length,
     };
   }

@@ -1,7 +1,7 @@
 /**
  * The NBD side of one shard: connections and their limits, whatever server they belong to.
  *
- * Connections are made once and used again. When there is no place for a new one, the connection that has waited longest
+ * Connections are made when they are first needed, and used again. When there is no place for a new one, the connection that has waited longest
  * in its handshake gives way: whoever opens thousands and says nothing displaces only others that say nothing. A peer that
  * neither takes its replies nor sends its payloads is dropped once others wait for what it holds.
  */
@@ -54,15 +54,14 @@ export class NbdService implements ConnectionOwner, Watched {
       complete: (tag, result, flags) => this.connections[tag].onReceived(result, flags),
     });
     this.sendToken = completions.register({ complete: (tag, result) => this.connections[tag].onSent(result) });
-    for (let index = 0; index < CONNECTIONS_MAX; index += 1) this.connections.push(new Connection(this, index));
-    this.free.push(...this.connections.slice().reverse());
     watch.add(this);
   }
 
   /** Takes a new socket for `server`. False if there is no place for it. */
   begin(server: NbdServer, file: number): boolean {
-    if (this.free.length === 0 || this.handshakes.size >= HANDSHAKES_MAX) this.dropOldestHandshake();
-    const connection = this.free.pop();
+    const isFull = this.servers.size === CONNECTIONS_MAX;
+    if (isFull || this.handshakes.size >= HANDSHAKES_MAX) this.dropOldestHandshake();
+    const connection = this.free.pop() ?? this.addConnection();
     if (connection === undefined) {
       this.hub.counters.refused += 1;
       return false;
@@ -74,6 +73,14 @@ export class NbdService implements ConnectionOwner, Watched {
     connection.open(file, this.ports.clock.nowMs(), server);
     this.watch.start();
     return true;
+  }
+
+  private addConnection(): Connection | undefined {
+    const index = this.connections.length;
+    if (index === CONNECTIONS_MAX) return undefined;
+    const connection = new Connection(this, index);
+    this.connections.push(connection);
+    return connection;
   }
 
   private dropOldestHandshake(): void {
