@@ -27,7 +27,6 @@ import {
 } from '../ports/device.js';
 import type { SimDisk, SimWrite } from './disk.js';
 import type { FaultAction, FaultOp } from './faults.js';
-import { allocateBytes } from './image.js';
 import type { SimLoop, SimSource } from './loop.js';
 import type { SimRandom } from './random.js';
 
@@ -304,7 +303,7 @@ export class SimDevice implements Device, SimSource {
     const { random } = this;
     const { action, memory, length, flags, kind } = operation;
     if (action?.kind === 'lose') return;
-    const data = kind === 'write' ? allocateBytes(length) : null;
+    const data = kind === 'write' ? this.disk.payloads.take(length) : null;
     data?.set(this.loop.bytes.subarray(memory, memory + length));
     if (action?.kind === 'corrupt' && data !== null) data[random.below(length)] ^= 1 << random.below(8);
     const misdirected = action?.kind === 'misdirect' && kind !== 'discard';

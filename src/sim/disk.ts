@@ -23,10 +23,13 @@
 
 import { SECTOR_BYTES } from '../core/limits.js';
 import type { DeviceGeometry } from '../ports/device.js';
+import { BytePool } from './byte-pool.js';
 import { SimFaults } from './faults.js';
 import { SimImage } from './image.js';
 import { SimRandom } from './random.js';
 
+/** Of all disks: trials come one after another, with new ones each. */
+const PAYLOADS = new BytePool();
 /** Up to so many modifications that are not durable, every subset of them is among the crash images. */
 const SUBSETS_MAX = 12;
 /** Up to so many sectors, every way of tearing a modification is among them. */
@@ -36,7 +39,7 @@ const TEARS_MAX = 8;
 export interface SimWrite {
   offset: number;
   readonly length: number;
-  /** What is written; null for zeroes. */
+  /** What is written, from the disk's `payloads`; null for zeroes. May be longer than the modification. */
   readonly data: Uint8Array | null;
   /** Whether zeroed pages stay allocated. */
   readonly allocated: boolean;
@@ -119,6 +122,8 @@ function overlap(write: SimWrite, offset: number, length: number): boolean {
 export class SimDisk {
   readonly geometry: DeviceGeometry;
   readonly faults = new SimFaults();
+  /** Memory for what is written. */
+  readonly payloads = PAYLOADS;
   /** Whether the disk has gone: everything fails with EIO. */
   vanished = false;
   /** Which of the possible images of a crash this is; empty for others. */
@@ -129,6 +134,8 @@ export class SimDisk {
   attached = false;
   /** Called before something becomes durable: whoever looks at what a crash may leave finds the most choices then. */
   onDurable: () => void = () => {};
+  /** Whether a clone has the same modifications, so that their payloads are not given back. */
+  private shared = false;
   private numbered = 0;
   private durable: SimImage;
   private current: SimImage;
@@ -153,6 +160,8 @@ export class SimDisk {
   clone(): SimDisk {
     const copy = this.withContent(this.durable.clone());
     copy.current = this.current.clone();
+    this.shared = true;
+    copy.shared = true;
     copy.ended = this.ended.map((write) => ({ ...write }));
     copy.flying = this.flying.map((write) => ({ ...write }));
     copy.settled = this.settled;
@@ -231,10 +240,18 @@ export class SimDisk {
     apply(this.current, write, null);
     if (durable) {
       apply(this.durable, write, null);
-      if (!this.ended.some((other) => overlap(other, write.offset, write.length))) return;
+      if (!this.ended.some((other) => overlap(other, write.offset, write.length))) {
+        this.forget(write);
+        return;
+      }
       write.durable = true;
     }
     this.ended.push(write);
+  }
+
+  /** It is durable, and nothing that it has overwritten can come back. */
+  private forget(write: SimWrite): void {
+    if (write.data !== null && !this.shared) this.payloads.give(write.data);
   }
 
   /** For devices: a mark of all that has ended until now, for `promote`. */
@@ -248,7 +265,7 @@ export class SimDisk {
     if (count <= 0) return;
     this.onDurable();
     for (let index = 0; index < count; index += 1) apply(this.durable, this.ended[index], null);
-    this.ended.splice(0, count);
+    for (const write of this.ended.splice(0, count)) this.forget(write);
     this.settled += count;
     for (const write of this.ended) if (write.durable) apply(this.durable, write, null);
   }
