@@ -46,6 +46,7 @@ export class SimViolation extends Error {}
 
 interface Asked extends SessionRequest {
   readonly slot: number;
+  readonly beganUs: number;
   readonly session: NbdSession;
 }
 
@@ -65,9 +66,11 @@ export class SimClient {
   private host: SimHost | null = null;
   private timers: SimTimers | null = null;
   private stopped = false;
+  /** Whether a look at how long the oldest request has waited is due at some time. */
+  private watching = false;
   private left = 0;
   private running = 0;
-  /** What is in flight. */
+  /** What is in flight, the oldest first. */
   private readonly open = new Set<Asked>();
 
   constructor(world: ClientWorld, number: number, random: SimRandom) {
@@ -91,6 +94,7 @@ export class SimClient {
   detach(): void {
     this.host = null;
     this.timers = null;
+    this.watching = false;
     this.peer = null;
     const { session } = this;
     this.session = null;
@@ -221,14 +225,29 @@ export class SimClient {
       at: 0,
       error: 0,
       slot,
+      beganUs: this.host?.loop.nowUs ?? 0,
       session,
       ended: (request) => this.ended(request as Asked),
     };
     this.open.add(asked);
     this.world.log(() => `connection ${this.number}: ${nameOf(asked)}${flags === 0 ? '' : ' with FUA'}`);
     session.send(asked, flags, (message, at) => this.world.history.fill(slot, message, at));
-    this.timers?.after(PATIENCE_US, () => {
-      if (this.session === session && this.open.has(asked)) session.finish();
+    if (!this.watching) this.watch(PATIENCE_US);
+  }
+
+  /** Looks at the oldest request after a while, and gives its connection up if it has waited for too long. */
+  private watch(delayUs: number): void {
+    const { timers } = this;
+    if (timers === null) return;
+    this.watching = true;
+    timers.after(delayUs, () => {
+      if (this.timers !== timers) return;
+      this.watching = false;
+      const [oldest] = this.open;
+      if (oldest === undefined) return;
+      const leftUs = PATIENCE_US - (this.host?.loop.nowUs ?? 0) + oldest.beganUs;
+      if (leftUs > 0) this.watch(leftUs);
+      else oldest.session.finish();
     });
   }
 
