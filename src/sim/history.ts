@@ -390,17 +390,17 @@ export class VolumeHistory {
   }
 
   /**
-   * When the latest operation began that was acknowledged before `instant`. A read that begins at `instant` sees no version that
-   * ended before that one began.
+   * When the latest operation began that was acknowledged before `instant`; NaN if there is none. A read that begins at `instant`
+   * sees no version that ended before that one began.
    */
   private latestOverwriter(block: number, mask: number, instant: number): number {
     const { operations, versions } = this;
     const { answered, began, state } = operations;
-    let latest = Number.NEGATIVE_INFINITY;
+    let latest = Number.NaN;
     for (let version = versions.head[block]; version >= 0; version = versions.next[version]) {
       const writer = versions.operation[version];
       if (writer < 0 || (versions.mask[version] & mask) === 0 || state[writer] !== STATE_ACKNOWLEDGED) continue;
-      if (answered[writer] < instant && began[writer] > latest) latest = began[writer];
+      if (answered[writer] < instant && !(began[writer] <= latest)) latest = began[writer];
     }
     return latest;
   }

@@ -103,8 +103,10 @@ export interface SimPlan {
 }
 
 /** Time in which one action is expected, on average. */
-const ACTION_MS = 4_000;
-const PLAN_MS = 40_000;
+const ACTION_MS = 2_000;
+/** Longer than a device may take to answer. */
+const LONG_PAUSE_MS = 40_000;
+const PLAN_MS = 12_000;
 
 type Draft = SimAction extends infer Action ? (Action extends At ? Omit<Action, keyof At> : never) : never;
 
@@ -134,7 +136,7 @@ function draftOf(
     case 'slow':
       return { kind, device, byMs: random.between(1, 200), forMs: random.between(10, 2_000) };
     case 'pause':
-      return { kind, forMs: random.pick([5, 50, 500, 5_000, 40_000]) };
+      return { kind, forMs: random.below(16) === 0 ? LONG_PAUSE_MS : random.pick([5, 50, 500, 5_000]) };
     case 'network': {
       const how = random.pick(['reset', 'block-in', 'block-out', 'slow-reader'] as const);
       return { kind, how, connection: random.below(plan.connections), forMs: random.between(1, 8_000) };
@@ -191,7 +193,7 @@ export function planOf(seed: number, faults: readonly FaultKind[]): SimPlan {
     connections,
     depth: random.pick([1, 2, 4, 8, 16]),
     burst: random.pick([4, 16, 64]),
-    thinkMs: random.between(50, 500),
+    thinkMs: random.between(30, 300),
     hotSegments: random.between(1, Math.min(4, segments)),
     ragged: random.pick([0, 0.05, 0.3]),
     sealed,

@@ -446,4 +446,14 @@ check('content that was read is judged, and garbage, shifts and wrong places are
   );
 });
 
+check('zeroes that were there from the beginning do not prove that a trim under way has happened', [], () => {
+  const story = new Story();
+  const trim = story.history.beginTrim(0, BLOCK, false, story.tick());
+  story.read(0);
+  story.read(story.write());
+  story.end(trim);
+  story.read(0);
+  story.history.checkpoint();
+});
+
 run();
