@@ -124,6 +124,8 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   private ready = 0;
   private stalledUntilUs = 0;
   private halted = false;
+  private haltBatch = Number.POSITIVE_INFINITY;
+  private onHalt: () => void = () => {};
 
   constructor(settings: SimLoopSettings) {
     this.settings = settings;
@@ -204,6 +206,15 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   /** Nothing happens any more: whoever runs the loop is never answered, as the process that it belongs to is dead. */
   halt(): void {
     this.halted = true;
+    this.onHalt();
+  }
+
+  /** Halts after so many more batches; resolves then. */
+  haltAfter(batches: number): Promise<void> {
+    this.haltBatch = this.batches + batches;
+    return new Promise((resolve) => {
+      this.onHalt = resolve;
+    });
   }
 
   /** Queues an operation of `source`, which is told when it is handed over. */
@@ -333,6 +344,7 @@ export class SimLoop implements CompletionPort, Memory, Clock {
     const early = this.settings.earlyHandOver ?? 0.25;
     await this.takeTurns(turns);
     while (!until()) {
+      if (this.batches >= this.haltBatch) this.halt();
       if (this.halted) break;
       check();
       const happened = this.step();

@@ -193,7 +193,7 @@ export function planOf(seed: number, faults: readonly FaultKind[]): SimPlan {
     connections,
     depth: random.pick([1, 2, 4, 8, 16]),
     burst: random.pick([4, 16, 64]),
-    thinkMs: random.between(30, 300),
+    thinkMs: random.between(50, 450),
     hotSegments: random.between(1, Math.min(4, segments)),
     ragged: random.pick([0, 0.05, 0.3]),
     sealed,

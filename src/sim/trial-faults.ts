@@ -14,7 +14,7 @@ import { SimViolation, VOLUME_NAME } from './client.js';
 import type { FaultOp } from './faults.js';
 import type { SimAction } from './plan.js';
 import { SimRandom } from './random.js';
-import { LIMITS, type Trial, type TrialDisk } from './trial.js';
+import { type Trial, type TrialDisk } from './trial.js';
 
 type ActionOf<Kind extends SimAction['kind']> = Extract<SimAction, { readonly kind: Kind }>;
 
@@ -37,6 +37,9 @@ export class TrialFaults {
   private stuck = false;
   /** Damage that only reading everything finds. */
   private hidden = false;
+
+  /** Ends what would end by itself: its timers die with the process. */
+  private passing: (() => void)[] = [];
 
   constructor(trial: Trial) {
     this.trial = trial;
@@ -81,16 +84,8 @@ export class TrialFaults {
     trial.die(power);
     trial.boot(downMs * 1000);
     for (let turn = 0; turn < again; turn += 1) {
-      const { host } = trial;
-      const opening = trial.openAll().then(() => (trial.host === host ? trial.serve() : undefined));
-      opening.catch(() => {});
-      let batches = random.between(0, 200);
-      let settled = false;
-      const note = () => {
-        settled = true;
-      };
-      opening.then(note, note);
-      await trial.loop.run(() => settled || batches-- <= 0, LIMITS).catch(() => {});
+      const opening = trial.openAll().then(() => trial.serve());
+      await Promise.race([opening.catch(() => {}), trial.loop.haltAfter(random.between(0, 200))]);
       trial.log('the process dies again while it recovers');
       trial.die(power);
       trial.boot(1000);
@@ -150,6 +145,7 @@ export class TrialFaults {
         break;
       case 'slow': {
         const remove = disk.faults.add({ action: { kind: 'slow', byUs: action.byMs * 1000 } });
+        this.passing.push(remove);
         trial.timers.after(action.forMs * 1000, remove);
         break;
       }
@@ -215,6 +211,12 @@ export class TrialFaults {
   }
 
   // ---------------------------------------------------------------- repair
+
+  /** The process has died. */
+  endPassing(): void {
+    for (const remove of this.passing) remove();
+    this.passing = [];
+  }
 
   private isOffered(): boolean {
     return this.trial.host.node.volumes.get(VOLUME_NAME)?.engine != null;

@@ -221,6 +221,7 @@ export class Trial {
   die(power: boolean): void {
     const { nowUs } = this.loop;
     this.loop.halt();
+    this.faults.endPassing();
     for (const client of this.clients) client.detach();
     for (const { disk, away } of this.disks) {
       if (power && !away) disk.powerCut(this.random);
