@@ -36,8 +36,9 @@ import { BLOCK_SECTORS, VERSION_OPEN_READ, VERSION_READ, Versions, WHOLE } from 
 
 /** Apart are two events with the same time. */
 const TICK = 2 ** -10;
+const NEVER = Number.NEGATIVE_INFINITY;
 /** Versions before a checkpoint is due by itself. */
-const VERSIONS_BEFORE_CHECKPOINT = 1 << 14;
+const VERSIONS_BEFORE_CHECKPOINT = 1 << 12;
 
 export interface HistoryOptions {
   readonly sectors: number;
@@ -59,7 +60,7 @@ export class VolumeHistory {
   private readonly found = new Int32Array(BLOCK_SECTORS);
   private time = 0;
   private lastValue = 0;
-  private flushedAtCheckpoint = Number.NEGATIVE_INFINITY;
+  private flushedAtCheckpoint = NEVER;
   private checkpointDue = VERSIONS_BEFORE_CHECKPOINT;
 
   constructor({ sectors, payload = new Payload(), losesPower = true }: HistoryOptions) {
@@ -364,7 +365,7 @@ export class VolumeHistory {
       let [candidate, candidates] = [-1, 0];
       for (let version = versions.head[block]; version >= 0; version = versions.next[version]) {
         if (!this.mayBeSeen(version, value) || (versions.mask[version] & part) === 0) continue;
-        if (versions.endOf(version) <= overwritten) continue;
+        if (overwritten !== NEVER && versions.endOf(version) <= overwritten) continue;
         candidate = version;
         candidates += 1;
       }
@@ -390,17 +391,17 @@ export class VolumeHistory {
   }
 
   /**
-   * When the latest operation began that was acknowledged before `instant`; NaN if there is none. A read that begins at `instant`
-   * sees no version that ended before that one began.
+   * When the latest operation began that was acknowledged before `instant`. A read that begins at `instant` sees no version that
+   * ended before that one began. `NEVER` if there is none: what was there at the beginning has that as its end.
    */
   private latestOverwriter(block: number, mask: number, instant: number): number {
     const { operations, versions } = this;
     const { answered, began, state } = operations;
-    let latest = Number.NaN;
+    let latest = NEVER;
     for (let version = versions.head[block]; version >= 0; version = versions.next[version]) {
       const writer = versions.operation[version];
       if (writer < 0 || (versions.mask[version] & mask) === 0 || state[writer] !== STATE_ACKNOWLEDGED) continue;
-      if (answered[writer] < instant && !(began[writer] <= latest)) latest = began[writer];
+      if (answered[writer] < instant && began[writer] > latest) latest = began[writer];
     }
     return latest;
   }
