@@ -251,7 +251,7 @@ export class SimClient {
     });
   }
 
-  /** Mostly a block or a few, half of them in a few segments that are used again and again. */
+  /** Mostly a block, sometimes a few or many, half of them in a few segments that are used again and again. */
   private range(type: number): readonly [sector: number, count: number] {
     const { random, world } = this;
     const { plan, volumeSectors } = world;
@@ -264,7 +264,7 @@ export class SimClient {
     }
     const blocks = area / BLOCK_SECTORS;
     const most = type === CMD_WRITE || type === CMD_READ ? 32 : 64;
-    const count = Math.min(blocks, shape < 11 ? 1 : shape < 15 ? random.between(1, 8) : random.between(1, most));
+    const count = Math.min(blocks, shape < 12 ? 1 : shape < 15 ? random.between(2, 4) : random.between(1, most));
     return [random.below(blocks - count + 1) * BLOCK_SECTORS, count * BLOCK_SECTORS];
   }
 }
