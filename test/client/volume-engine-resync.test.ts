@@ -5,7 +5,7 @@ import type { Job } from '#strake/client/job.js';
 import type { MemberState } from '#strake/client/volume-record.js';
 import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, BLOCK_ZERO } from '#strake/ports/segments.js';
 import { check, run } from '../support/check.js';
-import { BLOCK, checksum, ScriptedMember, turn } from '../support/scripted-member.js';
+import { BLOCK, checksum, collision, ScriptedMember, turn } from '../support/scripted-member.js';
 import { deviceId, makeRecord, SEGMENT, SEGMENT_BLOCKS, VolumeBench } from '../support/volume-bench.js';
 
 const PAIR: readonly MemberState[] = ['in-sync', 'in-sync'];
@@ -106,6 +106,18 @@ check('reconciling: segments on one side only, and recorded at different points,
   assert.equal([bench.image(one)[BLOCK], bench.image(one)[2 * SEGMENT]], [3, 2]);
   assert.equal([one.has(1), other.has(1)], [false, false], 'an empty slot on one side is given back');
   assert.ok(bench.engine.status().flushNumber > 9);
+});
+
+check('reconciling: content that differs although stamp and checksum are equal becomes that of the first', async () => {
+  const first = new Uint8Array(BLOCK).fill(7);
+  const bench = await new VolumeBench(PAIR, (members) =>
+    [first, collision(first)].forEach((content, position) => {
+      members[position].put(0, 2, content, BLOCK_VALID, 5, HIGH);
+      for (const segment of members[position].slots.values()) segment.dirty = true;
+    }),
+  ).start();
+  for (const member of bench.members) assert.is(Buffer.compare(member.contentOf(0, 2) as Uint8Array, first), 0);
+  assert.is(bench.engine.status().counters.reconciledBlocks, 1);
 });
 
 check(

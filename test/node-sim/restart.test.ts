@@ -98,6 +98,31 @@ check('a volume that waited for a device starts with the map that this device br
   for (let turn = 0; turn < 4; turn += 1) assert.is(await again.read(0, 0), 2);
 });
 
+check('an older image of a device is not believed, and brought up to date', [], async () => {
+  const { disks, sim } = await mirror();
+  const [first, second] = disks;
+  for (const stripe of [0, 1]) assert.is(await sim.write(stripe, 0, 1), 4096);
+  await sim.settle(sim.node.close());
+  const older = second.clone();
+  const later = new SimNode(2);
+  for (const disk of disks) await later.open(disk);
+  await later.assemble();
+  assert.is(await later.write(0, 0, 2), 4096);
+  // Of a segment that was given back nothing is left that would be newer than what the older image has.
+  assert.is(await later.settle(later.begin((token) => later.engine.discardRange(SLOT, SLOT, 0, token))), 0);
+  await later.settle(later.node.close());
+
+  const again = new SimNode(3);
+  for (const disk of [first, older]) await again.open(disk);
+  await again.assemble();
+  await again.jobsEnded();
+  assert.equal(again.states(), ['in-sync', 'in-sync']);
+  for (let turn = 0; turn < 4; turn += 1) {
+    assert.is(await again.read(0, 0), 2);
+    assert.is(await again.read(1, 0), 0);
+  }
+});
+
 check('a volume that was deleted meanwhile is not brought back by a device that waited', [], async () => {
   const { disks, sim } = await mirror();
   const [first, second] = disks;
