@@ -1,0 +1,7 @@
+/** All mutants. */
+
+import type { Mutant } from './mutant.js';
+import { STORE_MUTANTS } from './store-mutants.js';
+import { VOLUME_MUTANTS } from './volume-mutants.js';
+
+export const MUTANTS: readonly Mutant[] = [...STORE_MUTANTS, ...VOLUME_MUTANTS];

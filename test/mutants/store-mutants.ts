@@ -1,0 +1,312 @@
+/** Mutants of the segment store: what has to be durable before what, and what recovery may believe. */
+
+import { type Mutant, sim, tests } from './mutant.js';
+
+const CRASH = tests('store/crash.test.ts');
+const IMAGES = tests('store/crash-images.test.ts');
+
+const JOURNAL: Mutant[] = [
+  {
+    name: 'flush-without-sync',
+    breaks: 'A flush of the store ends without a sync of the device',
+    rule: 'what is flushed survives a power cut',
+    edits: [
+      {
+        file: 'store/journal-writer.ts',
+        find: 'this.device.sync(this.token + TAG_SYNC);',
+        replace: 'this.completions.defer(this.token + TAG_SYNC, 0);',
+      },
+    ],
+    judges: [sim(['power']), CRASH],
+  },
+  {
+    name: 'flush-answered-before-sync',
+    breaks: 'A flush is answered when its sync has begun',
+    rule: 'what is flushed survives a power cut',
+    edits: [
+      {
+        file: 'store/journal-writer.ts',
+        find: 'this.device.sync(this.token + TAG_SYNC);',
+        replace: 'this.completions.defer(this.token + TAG_SYNC, 0); this.device.sync(this.token + TAG_KICK);',
+      },
+    ],
+    judges: [sim(['power']), CRASH, IMAGES],
+  },
+  {
+    name: 'failed-sync-goes-on',
+    breaks: 'A failed sync of the device counts as one that succeeded',
+    rule: 'a failed sync ends all modifications',
+    edits: [
+      {
+        file: 'store/journal-writer.ts',
+        find: '    this.syncing = false;\n    if (result < 0) {',
+        replace: '    this.syncing = false;\n    if (result === Number.NEGATIVE_INFINITY) {',
+      },
+    ],
+    judges: [sim(['error', 'power']), tests('store/failures.test.ts'), CRASH],
+  },
+  {
+    name: 'fua-ignored',
+    breaks: 'A FUA write is answered when it is written, and not when it is durable',
+    rule: 'FUA is durable on every member that is in-sync',
+    edits: [
+      {
+        file: 'store/segment-store.ts',
+        find: 'if ((op.flags & SEGMENT_FUA) === 0) {',
+        replace: 'if ((op.flags & SEGMENT_FUA) >= 0) {',
+      },
+    ],
+    judges: [sim(['power']), CRASH],
+  },
+  {
+    name: 'first-write-unjournaled',
+    breaks: 'The first write of a block is answered before its record is in the journal',
+    rule: 'what is acknowledged survives the death of the process',
+    edits: [
+      {
+        file: 'store/segment-store.ts',
+        find: '      journal.whenComplete(op);\n      return;\n    }\n    if (this.eager',
+        replace:
+          '      op.waiting = 0;\n      journal.makeRoom();\n      this.endRecords(op);\n      return;\n    }\n    if (this.eager',
+      },
+    ],
+    judges: [sim(['kill']), CRASH],
+  },
+  {
+    name: 'batch-at-wrong-page',
+    breaks: 'A batch of several pages is followed by one that begins at its second page',
+    rule: 'the journal is whole up to its end',
+    edits: [
+      {
+        file: 'store/journal-writer.ts',
+        find: 'nextBatchPage(this.layout, this.page, batch.pages);',
+        replace: 'nextBatchPage(this.layout, this.page, 1);',
+      },
+    ],
+    judges: [sim(['kill']), CRASH],
+  },
+  {
+    name: 'batch-sequence-unchecked',
+    breaks: 'Replay goes on into batches that an earlier round of the journal has left',
+    rule: 'the journal ends where its numbers do',
+    edits: [
+      {
+        file: 'store/journal.ts',
+        find: 'header === undefined || header.sequence !== expected ||',
+        replace: 'header === undefined ||',
+      },
+    ],
+    judges: [sim(['kill', 'power'], 60), CRASH, IMAGES],
+  },
+  {
+    name: 'torn-batch-accepted',
+    breaks: 'Replay takes a batch of which some sectors were never written',
+    rule: 'a batch counts whole or not at all',
+    edits: [
+      {
+        file: 'store/journal.ts',
+        find: 'if (old > 0 || damaged > 0) break;',
+        replace: 'if (damaged > 0) break;',
+      },
+    ],
+    judges: [sim(['power'], 60), IMAGES, CRASH],
+  },
+];
+
+const INTENTS: Mutant[] = [
+  {
+    name: 'no-intent',
+    breaks: 'A slot is written to without a durable intent',
+    rule: 'recovery compares every slot that may have been written to',
+    edits: [
+      {
+        file: 'store/segment-store.ts',
+        find: '    if (this.log.has(op.slot)) {\n',
+        replace: '    this.log.add(op.slot);\n    if (this.log.has(op.slot)) {\n',
+      },
+    ],
+    judges: [sim(['power']), CRASH, IMAGES],
+  },
+  {
+    name: 'intents-forgotten',
+    breaks: 'A checkpoint records that no slot is in use, while writes to some need no new intent',
+    rule: 'an intent is forgotten only together with the right to write',
+    edits: [{ file: 'store/checkpoint.ts', find: 'active: [...store.active],', replace: 'active: [],' }],
+    judges: [sim(['power'], 60), CRASH, IMAGES],
+  },
+  {
+    name: 'intent-not-awaited',
+    breaks: 'The intent is in the journal, but the write does not wait until it is durable',
+    rule: 'the intent is durable before the write',
+    edits: [
+      {
+        file: 'store/segment-store.ts',
+        find: '    this.addNeighbours(op.slot);\n    journal.whenSynced(journal.batch.sequence, op);',
+        replace: '    this.addNeighbours(op.slot);\n    journal.whenComplete(op);',
+      },
+    ],
+    judges: [CRASH, sim(['power']), IMAGES],
+  },
+];
+
+const SLOTS: Mutant[] = [
+  {
+    name: 'allocation-not-awaited',
+    breaks: 'An allocation is answered before its record is durable',
+    rule: 'a segment that was allocated stays so',
+    edits: [
+      {
+        file: 'store/segment-store.ts',
+        find: '    this.allocations.set(slot, [op]);\n    journal.whenSynced(journal.batch.sequence, op);',
+        replace: '    this.allocations.set(slot, [op]);\n    journal.whenComplete(op);',
+      },
+    ],
+    judges: [IMAGES, sim(['power'])],
+  },
+  {
+    name: 'freed-slot-reused-early',
+    breaks: 'A slot is given away, and written to, before the record that freed it is durable',
+    rule: 'a slot is reused only after the record that freed it is durable',
+    edits: [
+      { file: 'store/segment-store.ts', find: '    this.freed.add(slot, journal.batch.sequence);\n', replace: '' },
+      {
+        file: 'store/segment-store.ts',
+        find: '    this.allocations.set(slot, [op]);\n    journal.whenSynced(journal.batch.sequence, op);',
+        replace: '    this.allocations.set(slot, [op]);\n    journal.whenComplete(op);',
+      },
+    ],
+    judges: [IMAGES, sim(['power'])],
+  },
+  {
+    name: 'allocation-names-wrong-slot',
+    breaks: 'The record of an allocation names the slot beside the one that is used',
+    rule: 'the journal says what was done',
+    edits: [
+      {
+        file: 'store/segment-store.ts',
+        find: 'addAllocate(slot, volume.id, member, op.stripe)',
+        replace: 'addAllocate(slot ^ 1, volume.id, member, op.stripe)',
+      },
+    ],
+    judges: [sim(['kill']), CRASH],
+  },
+  {
+    name: 'unwritten-shows-slot',
+    breaks: 'Blocks of a segment that were never written read as what their slot holds',
+    rule: 'what was never written reads as zeroes',
+    edits: [
+      {
+        file: 'store/segment-store.ts',
+        find: '      this.memory.fill(op.memory + (block - op.block) * BLOCK_BYTES, BLOCK_BYTES, 0);\n      filled = true;',
+        replace: '      filled = true;',
+      },
+    ],
+    judges: [sim('all'), tests('store/segment-store.test.ts')],
+  },
+];
+
+const RECOVERY: Mutant[] = [
+  {
+    name: 'young-block-believed',
+    breaks: 'A first write that no flush covered is believed though the content does not match',
+    rule: 'recovery makes no block valid whose content does not match',
+    edits: [
+      {
+        file: 'store/open-store.ts',
+        find: '    if (Math.abs(firstIn[block]) > this.image.durableSequence) {',
+        replace: '    if (Math.abs(firstIn[block]) === Number.POSITIVE_INFINITY) {',
+      },
+    ],
+    judges: [CRASH, sim(['power']), IMAGES],
+  },
+  {
+    name: 'young-block-overwritten',
+    breaks: 'A block is written again while recovery would still doubt its first write',
+    rule: 'what is flushed survives a power cut',
+    edits: [
+      {
+        file: 'store/segment-store.ts',
+        find: '    if (op.kind !== OP_WRITE) return false;\n    const sequence',
+        replace: '    if (op.kind !== OP_READ) return false;\n    const sequence',
+      },
+    ],
+    judges: [sim(['power']), CRASH, IMAGES],
+  },
+  {
+    name: 'recovery-compares-nothing',
+    breaks: 'Recovery compares nothing: blocks that a crash has left half-written keep their entries',
+    rule: 'a mismatching block of a dirty segment is suspect',
+    edits: [
+      {
+        file: 'store/open-store.ts',
+        find: '    await this.compareAll(doubtful);\n',
+        replace: '',
+      },
+    ],
+    judges: [sim(['power']), CRASH],
+  },
+  {
+    name: 'incarnation-not-drawn',
+    breaks: 'A device is opened without a new incarnation',
+    rule: 'every open of a device draws a durable incarnation',
+    edits: [
+      {
+        file: 'store/open-store.ts',
+        find: 'incarnation: found.incarnation + 1,',
+        replace: 'incarnation: found.incarnation,',
+      },
+    ],
+    judges: [sim(['restart']), CRASH],
+  },
+  {
+    name: 'read-unchecked',
+    breaks: 'What is read is not compared with its checksum',
+    rule: 'corruption is never returned',
+    edits: [
+      {
+        file: 'store/segment-store.ts',
+        find: ' && words[word] === areaWords[area + block - op.from]) continue;',
+        replace: ' && areaWords[area] >= 0) continue;',
+      },
+    ],
+    judges: [sim(['rot']), tests('store/corruption.test.ts')],
+  },
+];
+
+const CHECKPOINTS: Mutant[] = [
+  {
+    name: 'no-sync-before-root',
+    breaks: 'A checkpoint writes the root while what it refers to may still be lost',
+    rule: 'the root is written after a sync of all it refers to',
+    edits: [
+      {
+        file: 'store/checkpoint.ts',
+        find: '    demand(await store.io.sync());\n    store.evict(evict);',
+        replace: '    store.evict(evict);',
+      },
+    ],
+    judges: [IMAGES, sim(['power'])],
+  },
+  {
+    name: 'root-in-place',
+    breaks: 'The root is written over the one before',
+    rule: 'the old root counts until the new one is whole',
+    edits: [{ file: 'store/checkpoint.ts', find: '    this.rootPlace ^= 1;\n', replace: '' }],
+    judges: [sim(['power'], 60), IMAGES, CRASH],
+  },
+  {
+    name: 'table-in-place',
+    breaks: 'A block table is written over the one that the root leads to',
+    rule: 'table pages alternate between two places',
+    edits: [
+      {
+        file: 'store/checkpoint.ts',
+        find: '(slots.flags[slot] | SLOT_FLAG_TABLE) ^ SLOT_FLAG_PLACE;',
+        replace: 'slots.flags[slot] | SLOT_FLAG_TABLE;',
+      },
+    ],
+    judges: [CRASH, IMAGES, sim(['power'])],
+  },
+];
+
+export const STORE_MUTANTS: readonly Mutant[] = [...JOURNAL, ...INTENTS, ...SLOTS, ...RECOVERY, ...CHECKPOINTS];

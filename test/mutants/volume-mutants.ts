@@ -1,0 +1,302 @@
+/** Mutants above the store: mirrors, their resync and reconcile, the map, and what NBD requests mean. */
+
+import { type Mutant, sim, tests } from './mutant.js';
+
+const ENGINE = tests('client/volume-engine.test.ts');
+const RANDOM = tests('client/volume-engine-random.test.ts');
+const RESYNC = tests('client/volume-engine-resync.test.ts');
+const RESTART = tests('node-sim/restart.test.ts');
+const MIRROR_DEATH = tests('node-sim/mirror-death.test.ts');
+
+const MIRROR: Mutant[] = [
+  {
+    name: 'write-acknowledged-by-one',
+    breaks: 'A write that failed on a member is acknowledged, and the member stays in-sync',
+    rule: 'a write is acknowledged when every member in-sync has it',
+    edits: [
+      {
+        file: 'client/pieces.ts',
+        find: 'if (failed !== 0 || this.membership.stopped !== null) {',
+        replace: 'if (done === 0 || this.membership.stopped !== null) {',
+      },
+    ],
+    judges: [sim(['error', 'death'], 100), ENGINE],
+  },
+  {
+    name: 'write-sent-to-one',
+    breaks: 'A write goes to the first member in-sync, and counts as done by all',
+    rule: 'a write is acknowledged when every member in-sync has it',
+    edits: [
+      {
+        file: 'client/pieces.ts',
+        find: '      slot.present.write(stripe, block, blocks, memory, source, low, high, flags, token);',
+        replace:
+          '      if (position === 0) slot.present.write(stripe, block, blocks, memory, source, low, high, flags, token);\n' +
+          '      else this.completions.defer(token, 0);',
+      },
+    ],
+    judges: [sim('all'), ENGINE],
+  },
+  {
+    name: 'flush-sent-to-one',
+    breaks: 'A flush goes to one member only',
+    rule: 'a flush covers every member in-sync',
+    edits: [
+      {
+        file: 'client/volume-flush.ts',
+        find: '      member.flush(this.token + index);',
+        replace:
+          '      if (index === 0) member.flush(this.token + index);\n      else this.completions.defer(this.token + index, 0);',
+      },
+    ],
+    judges: [sim(['power']), ENGINE],
+  },
+  {
+    name: 'failed-flush-ignored',
+    breaks: 'A flush that fails on a member is answered as done',
+    rule: 'a member on which a flush fails leaves before the flush is answered',
+    edits: [
+      {
+        file: 'client/volume-flush.ts',
+        find: '        if (!this.covers(slot, slot.member)) failed |= slot.bit;\n',
+        replace: '',
+      },
+    ],
+    judges: [sim(['error', 'power'], 100), ENGINE],
+  },
+  {
+    name: 'flush-across-incarnations',
+    breaks: 'A flush counts although the device was opened anew since the writes it covers',
+    rule: 'a flush covers only writes acknowledged under the same incarnation',
+    edits: [
+      {
+        file: 'client/volume-flush.ts',
+        find: 'this.results[index] >= 0 && member.incarnation === slot.incarnation;',
+        replace: 'this.results[index] >= 0;',
+      },
+    ],
+    judges: [ENGINE, RESYNC],
+  },
+  {
+    name: 'syncing-member-read',
+    breaks: 'Reads go to a member that is still being brought up to date',
+    rule: 'no stale read after a rejoin or rebuild',
+    edits: [
+      {
+        file: 'client/membership.ts',
+        find: "return this.member !== null && this.state === 'in-sync' && !this.leaving;",
+        replace: "return this.member !== null && this.state !== 'offline' && !this.leaving;",
+      },
+    ],
+    judges: [sim('all'), RESYNC],
+  },
+  {
+    name: 'writes-to-a-block-at-once',
+    breaks: 'Two writes to one block may be in flight at once',
+    rule: 'one modifying request per block at a time',
+    edits: [
+      {
+        file: 'client/block-order.ts',
+        find: '(one.exclusive || other.exclusive) &&',
+        replace: 'one.exclusive !== other.exclusive &&',
+      },
+    ],
+    judges: [sim([]), RANDOM],
+  },
+  {
+    name: 'patch-without-lock',
+    breaks: 'A block is read, changed and written back while others write to it',
+    rule: 'one modifying request per block at a time',
+    edits: [
+      {
+        file: 'client/pieces.ts',
+        find: 'piece.exclusive = piece.kind !== PIECE_READ;',
+        replace: 'piece.exclusive = piece.kind !== PIECE_READ && piece.kind !== PIECE_PATCH;',
+      },
+    ],
+    judges: [sim([]), RANDOM],
+  },
+];
+
+const COPYING: Mutant[] = [
+  {
+    name: 'resync-skips-candidates',
+    breaks: 'A resync compares only segments that the member does not have at all',
+    rule: 'every segment that may differ is a candidate',
+    edits: [
+      {
+        file: 'client/resync.ts',
+        find: 'if (differs || !isBefore(state, since)) candidates.push(state.stripe);',
+        replace: 'if (other === undefined) candidates.push(state.stripe);',
+      },
+    ],
+    judges: [sim(['death', 'kill', 'restart']), RESYNC],
+  },
+  {
+    name: 'resync-ignores-stamps',
+    breaks: 'A resync skips segments that are not dirty, though they were changed at different points',
+    rule: 'candidates are all segments changed since the member left',
+    edits: [
+      {
+        file: 'client/resync.ts',
+        find: 'if (differs || !isBefore(state, since)) candidates.push(state.stripe);',
+        replace: 'if (other === undefined || state.dirty || other.dirty) candidates.push(state.stripe);',
+      },
+    ],
+    judges: [RESYNC, sim(['death', 'kill', 'restart'])],
+  },
+  {
+    name: 'resync-unheld',
+    breaks: 'A resync copies blocks without holding them against writes',
+    rule: 'a copy is applied only if the block is unchanged since it was read',
+    edits: [
+      {
+        file: 'client/resync.ts',
+        find: 'pieces.locked(stripe, first, count, () => this.copyRun(job, stripe, first, count, buffer)),',
+        replace: 'this.copyRun(job, stripe, first, count, buffer),',
+      },
+    ],
+    judges: [sim(['death', 'replace', 'restart']), RESYNC, MIRROR_DEATH],
+  },
+  {
+    name: 'reconcile-off',
+    breaks: 'Copies are not made equal after the writer died',
+    rule: 'copies are reconciled before a volume is served',
+    edits: [
+      {
+        file: 'client/reconcile.ts',
+        find: 'const doubtful = doubtfulSegments(group.filter(({ readable }) => readable));',
+        replace: 'const doubtful: number[] = doubtfulSegments([]);',
+      },
+    ],
+    judges: [sim(['kill']), RESYNC],
+  },
+  {
+    name: 'reconcile-older-wins',
+    breaks: 'Of two copies the one with the lower stamp wins',
+    rule: 'the highest known write wins',
+    edits: [
+      {
+        file: 'client/reconcile.ts',
+        find: 'compareStamps(stampOf(other.entries, block), stampOf(one.entries, block))',
+        replace: 'compareStamps(stampOf(one.entries, block), stampOf(other.entries, block))',
+      },
+    ],
+    judges: [RESYNC, sim(['power', 'kill'])],
+  },
+  {
+    name: 'reconcile-entries-only',
+    breaks: 'Copies whose entries are equal count as equal without a look at their content',
+    rule: 'CRC32C alone is no proof of equality',
+    edits: [
+      {
+        file: 'client/reconcile.ts',
+        find: '      if (copies.length > 1) await this.contents(copies, stripe, buffer);\n',
+        replace: '',
+      },
+    ],
+    judges: [RESYNC, sim(['kill'])],
+  },
+  {
+    name: 'repair-spreads-damage',
+    breaks: 'A copy whose checksum does not match is written over the good ones',
+    rule: 'corruption is never spread',
+    edits: [
+      {
+        file: 'client/careful-read.ts',
+        find: '        if (result >= 0) {\n          bad.delete(slot);',
+        replace:
+          '        if (result >= 0 || result === -74) {\n' +
+          '          for (const other of group) if (other.readable) bad.add(other);\n          bad.delete(slot);',
+      },
+    ],
+    judges: [sim(['rot']), ENGINE],
+  },
+];
+
+const MAP: Mutant[] = [
+  {
+    name: 'stale-member-believed',
+    breaks: 'At the start a member counts as in-sync whatever the others know of it',
+    rule: 'a member that may have missed an acknowledged write is not in-sync',
+    edits: [
+      {
+        file: 'node/storage-node.ts',
+        find: '    const own = this.versionOn(entry, volumeId);\n    if (own < 0 || own < version) return true;',
+        replace:
+          '    const own = this.versionOn(entry, volumeId);\n    if (own < Number.POSITIVE_INFINITY) return false;',
+      },
+    ],
+    judges: [RESTART, sim(['death', 'kill', 'power', 'restart'])],
+  },
+  {
+    name: 'leaving-member-told-first',
+    breaks: 'A map is stored on the member that it takes out before those that stay',
+    rule: 'a map is stored on the current members first',
+    edits: [
+      {
+        file: 'node/storage-node.ts',
+        find: '    const results = await put(true);',
+        replace: '    await put(false);\n    const results = await put(true);',
+      },
+    ],
+    judges: [RESTART, sim(['death', 'error', 'kill', 'restart'])],
+  },
+  {
+    name: 'map-not-stored',
+    breaks: 'A map takes effect without being stored on any device',
+    rule: 'a map takes effect when all in-sync members have stored it',
+    edits: [
+      {
+        file: 'node/storage-node.ts',
+        find: '          const next = { ...volume.stored, ...record };\n          await this.store(next);',
+        replace: '          const next = { ...volume.stored, ...record };',
+      },
+    ],
+    judges: [sim(['death', 'kill', 'restart']), MIRROR_DEATH],
+  },
+];
+
+const NBD: Mutant[] = [
+  {
+    name: 'nbd-flush-answered-at-once',
+    breaks: 'FLUSH is answered without asking the volume',
+    rule: 'FLUSH covers all that was acknowledged',
+    edits: [
+      {
+        file: 'nbd/operations.ts',
+        find: 'volume.flush(token);',
+        replace: 'this.hub.ports.completions.defer(token, 0);',
+      },
+    ],
+    judges: [sim(['power']), tests('nbd/transmission.test.ts')],
+  },
+  {
+    name: 'nbd-fua-dropped',
+    breaks: 'The FUA flag of a write is not passed on',
+    rule: 'FUA is durable when it is answered',
+    edits: [
+      {
+        file: 'nbd/operations.ts',
+        find: '    request.running += 1;\n    const flags = (request.flags & CMD_FLAG_FUA) !== 0 ? DEVICE_FUA : 0;',
+        replace: '    request.running += 1;\n    const flags = 0;',
+      },
+    ],
+    judges: [sim(['power']), tests('nbd/transmission.test.ts')],
+  },
+  {
+    name: 'trim-does-nothing',
+    breaks: 'A trim is answered as done, and nothing becomes zero',
+    rule: 'what was trimmed reads as zeroes',
+    edits: [
+      {
+        file: 'nbd/operations.ts',
+        find: 'volume.discardRange(request.offset, request.length, fua, token);',
+        replace: 'this.hub.ports.completions.defer(token, 0);',
+      },
+    ],
+    judges: [sim([]), tests('nbd/transmission.test.ts')],
+  },
+];
+
+export const VOLUME_MUTANTS: readonly Mutant[] = [...MIRROR, ...COPYING, ...MAP, ...NBD];
