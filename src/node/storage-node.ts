@@ -282,11 +282,11 @@ export class StorageNode {
       group.forEach((member, position) => {
         const entry = this.stores.get(member.deviceId);
         if (entry === undefined || member.state !== 'in-sync') return;
-        if (!this.isBehind(entry, stored.id, version, member.incarnation, started)) return;
+        if (!this.isBehind(entry, stored, version, member.incarnation, started)) return;
         record = memberOffline(record, at, position, START);
       });
     });
-    return { ...stored, ...record };
+    return { ...stored, ...record, groups: this.withIncarnations(record.groups) };
   }
 
   /**
@@ -305,16 +305,28 @@ export class StorageNode {
     return store.volumes.find((one) => one?.id === volumeId)?.mapVersion ?? -1;
   }
 
+  /** Notes the lives of devices that start as current: an image from before this one is older then. */
+  private withIncarnations(groups: StoredVolume['groups']): StoredVolume['groups'] {
+    return groups.map((group) =>
+      group.map((member) => {
+        const entry = this.stores.get(member.deviceId);
+        if (entry === undefined || member.state !== 'in-sync') return member;
+        return { ...member, incarnation: entry.superblock.incarnation };
+      }),
+    );
+  }
+
   /** Whether a device that should be in-sync has an older map, or an older life, than the others remember. */
   private isBehind(
     entry: NodeStore,
-    volumeId: string,
+    newest: StoredVolume,
     version: number,
     incarnation: number,
     started: boolean,
   ): boolean {
-    const own = this.versionOn(entry, volumeId);
-    if (own < 0 || own < version) return true;
+    const own = entry.store.volumes.find((one) => one?.id === newest.id);
+    if (own === undefined) return true;
+    if (own.mapVersion < version && (started || !isCutOffStart(own, newest))) return true;
     return !started && entry.superblock.incarnation <= incarnation;
   }
 
@@ -733,6 +745,32 @@ export class StorageNode {
       if (errors.length > 0) throw errors[0];
     });
   }
+}
+
+/**
+ * Whether two maps of a volume differ only in what a start changes: generation and incarnations. A start that a crash has cut
+ * off leaves the new map on some devices and not on others; nothing has been answered under it, and no copy has missed
+ * anything. Whoever misses something later is out of the next map before that is answered. An older image of a device has
+ * an older incarnation than the new map tells.
+ */
+function isCutOffStart(one: StoredVolume, other: StoredVolume): boolean {
+  const same = one.sizeBytes === other.sizeBytes && one.deleted === other.deleted;
+  return same && membersOf(one) === membersOf(other);
+}
+
+/** What of the members of a map a start does not change. */
+function membersOf({ groups }: StoredVolume): string {
+  return JSON.stringify(
+    groups.map((group) =>
+      group.map(({ deviceId, state, since, flushNumber }) => [
+        deviceId,
+        state,
+        since.generation,
+        since.flushNumber,
+        flushNumber,
+      ]),
+    ),
+  );
 }
 
 /** Whether a volume writes to a device, or is about to. */

@@ -153,14 +153,17 @@ const NEED_COPIES: readonly FaultKind[] = ['death', 'silent', 'replace'];
 /** After these a device was not closed in order. */
 const CRASHES: readonly FaultKind[] = ['kill', 'power', 'error'];
 
+/** Faults after which nothing but a checksum tells what a device has kept of what it was told. */
+const NEED_CHECKSUMS: readonly FaultKind[] = ['power', 'death', 'error', 'silent'];
+
 /**
  * Whether a fault can be part of a plan, beside others. With one copy, a block that differs from its checksum after a crash
- * counts as a write that was cut off, so rot is not told from it then. Content that all has one checksum does not tell
- * what was lost or misdirected, nor whether a first write came before the cut of the power.
+ * counts as a write that was cut off, so rot is not told from it then. Where all content has one checksum, nothing that was
+ * lost or misdirected is told from what should be there.
  */
 function fits(kind: FaultKind, copies: number, sealed: boolean, crashes: boolean): boolean {
   if (copies === 1 && (NEED_COPIES.includes(kind) || (kind === 'rot' && crashes))) return false;
-  return !(sealed && (kind === 'silent' || kind === 'power'));
+  return !(sealed && NEED_CHECKSUMS.includes(kind));
 }
 
 /** Draws the plan of a trial. `faults` are the kinds that may happen. */

@@ -9,12 +9,13 @@
 import type { VolumeStatus } from '../client/volume-events.js';
 import { EIO } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import { IO_TIMEOUT_MS, WATCH_MS } from '../core/limits.js';
+import { BLOCK_BYTES, IO_TIMEOUT_MS, WATCH_MS } from '../core/limits.js';
+import { alignDown } from '../core/units.js';
 import { SimViolation, VOLUME_NAME } from './client.js';
 import type { FaultOp } from './faults.js';
 import type { SimAction } from './plan.js';
 import { SimRandom } from './random.js';
-import { type Trial, type TrialDisk } from './trial.js';
+import type { Trial, TrialDisk } from './trial.js';
 
 type ActionOf<Kind extends SimAction['kind']> = Extract<SimAction, { readonly kind: Kind }>;
 
@@ -151,10 +152,7 @@ export class TrialFaults {
       }
       case 'rot':
         this.hidden = true;
-        for (let bit = 0; bit < action.bits; bit += 1) {
-          const offset = this.dataOffset(entry, random);
-          if (disk.allocated(offset)) disk.flipBit(offset, random.below(8));
-        }
+        await this.rot(entry, action.bits, random);
         break;
       default: {
         this.hidden = true;
@@ -164,6 +162,28 @@ export class TrialFaults {
         const rule = how === 'misdirect' ? ({ kind: how, toOffsetBytes } as const) : ({ kind: how } as const);
         disk.faults.add({ ops: ['write'], start, count, action: rule });
       }
+    }
+  }
+
+  /**
+   * Flips bits of blocks that a flush has covered. What is not flushed has no durable checksum: after a crash its content is
+   * taken as it is, as after a write that was cut off.
+   */
+  private async rot(entry: TrialDisk, bits: number, random: SimRandom): Promise<void> {
+    const { trial } = this;
+    const { disk } = entry;
+    const places: { readonly offset: number; readonly block: number; readonly content: Uint8Array }[] = [];
+    for (let bit = 0; bit < bits; bit += 1) {
+      const offset = this.dataOffset(entry, random);
+      const block = alignDown(offset, BLOCK_BYTES);
+      if (disk.allocated(offset)) places.push({ offset, block, content: disk.peek(block, BLOCK_BYTES) });
+    }
+    // What is under way now has ended then, and so is covered.
+    await trial.settle(trial.timers.pause(SLOWEST_US));
+    if (!(await trial.flush())) return;
+    for (const { offset, block, content } of places) {
+      const unchanged = disk.peek(block, BLOCK_BYTES).every((byte, at) => byte === content[at]);
+      if (unchanged) disk.flipBit(offset, random.below(8));
     }
   }
 

@@ -12,8 +12,8 @@
  * by itself too, and each disk is checked. A trial is a function of its plan: the same one takes the same course.
  */
 
-import { SECTOR_BYTES } from '../core/limits.js';
-import { CMD_READ } from '../nbd/protocol.js';
+import { NODE_STORES_MAX, SECTOR_BYTES } from '../core/limits.js';
+import { CMD_FLUSH, CMD_READ } from '../nbd/protocol.js';
 import { checkDevice } from '../store/fsck.js';
 import { formatDevice } from '../store/open-store.js';
 import { STORE_MEMORY_BYTES } from '../store/segment-store.js';
@@ -35,7 +35,7 @@ import { TrialFaults } from './trial-faults.js';
 const CLUSTER_ID = 'c'.repeat(32);
 const VOLUME_ID = 'a'.repeat(32);
 /** Disks at most: one more for each replacement. */
-export const DISKS_MAX = 9;
+export const DISKS_MAX = NODE_STORES_MAX;
 /** Room on a disk for what is not data, and for segments more than the volume has when it is made. */
 const SPARE_BYTES = 4 << 20;
 /** Time in which a volume has to be whole again once faults have stopped, in milliseconds. */
@@ -290,15 +290,39 @@ export class Trial {
     });
   }
 
-  /** Reads all of the volume over a connection of its own. */
-  async sweep(): Promise<void> {
-    const { host, history } = this;
+  /** A connection of its own; undefined if the volume is not offered. */
+  private async connect(): Promise<NbdSession | undefined> {
+    const { host } = this;
     let serving: boolean | undefined;
     const session = new NbdSession(host.transport.connect(host.listener), VOLUME_NAME, true, (state) => {
       serving = state;
     });
     await this.loop.run(() => serving !== undefined, LIMITS);
-    if (serving !== true) throw new SimViolation('the volume is not offered');
+    return serving === true ? session : undefined;
+  }
+
+  /** Makes durable what has been acknowledged. Returns whether it is. */
+  async flush(): Promise<boolean> {
+    const session = await this.connect();
+    if (session === undefined) return false;
+    const slot = this.history.beginFlush(this.loop.nowUs);
+    let result: number | undefined;
+    const ended = ({ error }: SessionRequest) => {
+      result = error;
+      this.history.end(slot, error === 0, this.loop.nowUs);
+    };
+    session.send({ type: CMD_FLUSH, offset: 0, length: 0, bytes: null, at: 0, error: 0, ended }, 0);
+    await this.loop.run(() => result !== undefined, LIMITS);
+    session.finish();
+    if (result !== 0 && !this.mayFail()) throw new SimViolation(`a flush was answered with error ${result}`);
+    return result === 0;
+  }
+
+  /** Reads all of the volume over a connection of its own. */
+  async sweep(): Promise<void> {
+    const { history } = this;
+    const session = await this.connect();
+    if (session === undefined) throw new SimViolation('the volume is not offered');
     for (let sector = 0; sector < this.volumeSectors; sector += SWEEP_SECTORS) {
       const slot = history.beginRead(sector, SWEEP_SECTORS, this.loop.nowUs);
       await this.readSectors(session, slot, sector);

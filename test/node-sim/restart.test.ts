@@ -166,4 +166,31 @@ check('a device that was given up as lost does not win when it comes back', [], 
   for (let turn = 0; turn < 4; turn += 1) assert.is(await again.read(0, 0), 3);
 });
 
+check('a start that is cut off while its map is stored costs no copy its place', [], async () => {
+  const { disks, sim } = await mirror();
+  const [first, second] = disks;
+  assert.is(await sim.write(0, 0, 1), 4096);
+  await sim.settle(sim.node.close());
+
+  const cut = new SimNode(2);
+  for (const disk of disks) await cut.open(disk);
+  second.faults.add({ ops: ['write', 'sync'], action: { kind: 'stick' } });
+  const [{ store }] = cut.node.stores.values();
+  const before = store.volumes[0]?.mapVersion ?? 0;
+  cut.node.assemble({}).catch(() => {});
+  await cut.loop.run(() => (store.volumes[0]?.mapVersion ?? 0) > before);
+  assert.is(await cut.settle(store.flushed()), 0);
+  second.faults.clear();
+  for (const disk of disks) disk.powerCut(randomOf(1));
+
+  const again = new SimNode(3);
+  for (const disk of [first, second]) await again.open(disk);
+  const versions = [...again.node.stores.values()].map(({ store: { volumes } }) => volumes[0]?.mapVersion ?? 0);
+  assert.is(versions[0], versions[1] + 1);
+  await again.assemble();
+  assert.equal(again.states(), ['in-sync', 'in-sync']);
+  assert.equal(again.engine.status().jobs, []);
+  assert.is(await again.read(0, 0), 1);
+});
+
 run();
