@@ -10,13 +10,13 @@
  * itself. The content lives in that process's memory: it outlives the node, and not the test.
  */
 
-import { type ChildProcess, execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { FaultRule } from '#strake/sim/faults.js';
 import { fuse, loop, type Need, tool } from './check.js';
-import { atEnd, ending, loopDevice, project, scratchFolder, socketPath, startProcess, until } from './scratch.js';
+import { type NbdLoop, showAsLoop } from './nbd-loop.js';
+import { ending, project, socketPath, startProcess } from './scratch.js';
 
 /** What an evil disk needs of the machine. */
 export const evil: readonly Need[] = [loop, fuse, tool('nbdfuse')];
@@ -27,12 +27,12 @@ export class EvilDisk {
   private readonly child: ChildProcess;
   private readonly waiting = new Map<number, (result: unknown) => void>();
   private nextId = 1;
-  private readonly undo: () => Promise<void>;
+  private readonly shown: NbdLoop;
 
-  private constructor(child: ChildProcess, path: string, undo: () => Promise<void>) {
+  private constructor(child: ChildProcess, shown: NbdLoop) {
     this.child = child;
-    this.path = path;
-    this.undo = undo;
+    this.path = shown.path;
+    this.shown = shown;
   }
 
   /** A disk that works, for the time being; what it does by chance follows from the seed. */
@@ -46,24 +46,8 @@ export class EvilDisk {
     const failed = ended.then(({ stderr }) => Promise.reject(new Error(`the evil disk ended: ${stderr}`)));
     failed.catch(() => {});
     await Promise.race([new Promise((resolve) => lines.once('line', resolve)), failed]);
-    const mount = mkdtempSync(join(scratchFolder(), 'disk-'));
-    const shown = ending(startProcess('nbdfuse', [mount, `nbd+unix:///?socket=${socket}`]));
-    const unmount = () => {
-      execFileSync('sh', ['-c', `! grep -q " ${mount} " /proc/mounts || umount --lazy ${mount}`]);
-    };
-    const forget = [atEnd(unmount)];
-    await until('nbdfuse to show the disk', () => readdirSync(mount).includes('nbd'));
-    const device = loopDevice(join(mount, 'nbd'));
-    // A disk that does not answer cannot be taken apart, so this comes first.
-    forget.push(atEnd(() => child.kill('SIGKILL')));
-    const disk = new EvilDisk(child, device.path, async () => {
-      device.detach();
-      unmount();
-      await shown;
-      child.kill('SIGKILL');
-      await ended;
-      for (const one of forget) one();
-    });
+    const shown = await showAsLoop(child, ended, socket);
+    const disk = new EvilDisk(child, shown);
     lines.on('line', (line) => disk.answered(JSON.parse(line) as { id: number; result: unknown }));
     return disk;
   }
@@ -118,6 +102,6 @@ export class EvilDisk {
 
   /** Takes it apart. */
   remove(): Promise<void> {
-    return this.undo();
+    return this.shown.remove();
   }
 }

@@ -7,19 +7,10 @@
  * ```
  */
 
-import { type ChildProcess, execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { atEnd, ending, loopDevice, scratchFile, scratchFolder, socketPath, startProcess, until } from './scratch.js';
-
-interface Chain {
-  readonly nbdkit: ChildProcess;
-  readonly served: Promise<unknown>;
-  readonly loop: { readonly path: string; readonly detach: () => void };
-  readonly unmount: () => void;
-  readonly forget: readonly (() => void)[];
-  readonly shown: Promise<unknown>;
-}
+import type { ChildProcess } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { type NbdLoop, showAsLoop } from './nbd-loop.js';
+import { ending, scratchFile, socketPath, startProcess, until } from './scratch.js';
 
 /** The cache flushes in blocks of this size, so that a cut may come between two of a volume's. */
 const CACHE = ['cache=writeback', 'cache-min-block-size=4K'];
@@ -27,7 +18,7 @@ const CACHE = ['cache=writeback', 'cache-min-block-size=4K'];
 export class PowerDisk {
   /** What is there without power. */
   readonly file: string;
-  private chain: Chain | null = null;
+  private chain: { readonly nbdkit: ChildProcess; readonly shown: NbdLoop } | null = null;
 
   /** Of this size, or over the file of another disk. */
   constructor(what: number | string) {
@@ -37,7 +28,7 @@ export class PowerDisk {
   /** The block device; another one each time it is switched on. */
   get path(): string {
     if (this.chain === null) throw new Error('the disk has no power');
-    return this.chain.loop.path;
+    return this.chain.shown.path;
   }
 
   async on(): Promise<void> {
@@ -45,17 +36,7 @@ export class PowerDisk {
     const nbdkit = startProcess('nbdkit', ['-f', '-U', socket, '--filter=cache', 'file', this.file, ...CACHE]);
     const served = ending(nbdkit);
     await until('nbdkit to listen', () => existsSync(socket));
-    const mount = mkdtempSync(join(scratchFolder(), 'disk-'));
-    const shown = ending(startProcess('nbdfuse', [mount, `nbd+unix:///?socket=${socket}`]));
-    const unmount = () => {
-      execFileSync('sh', ['-c', `! grep -q " ${mount} " /proc/mounts || umount --lazy ${mount}`]);
-    };
-    const forget = [atEnd(unmount)];
-    await until('nbdfuse to show the disk', () => readdirSync(mount).includes('nbd'));
-    const loop = loopDevice(join(mount, 'nbd'));
-    // A disk that does not answer cannot be taken apart, so this comes first.
-    forget.push(atEnd(() => nbdkit.kill('SIGKILL')));
-    this.chain = { nbdkit, served, loop, unmount, forget, shown };
+    this.chain = { nbdkit, shown: await showAsLoop(nbdkit, served, socket) };
   }
 
   /** The power goes: whatever comes now fails. */
@@ -65,14 +46,7 @@ export class PowerDisk {
 
   /** Takes apart what is left of it, once nobody uses it any more. */
   async detach(): Promise<void> {
-    if (this.chain === null) return;
-    const { forget, loop, nbdkit, served, shown, unmount } = this.chain;
-    loop.detach();
-    unmount();
-    nbdkit.kill('SIGKILL');
-    await served;
-    await shown;
-    for (const one of forget) one();
+    await this.chain?.shown.remove();
     this.chain = null;
   }
 }
