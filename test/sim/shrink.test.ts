@@ -50,7 +50,7 @@ check('no more trials are made than allowed, and a failure that needs everything
   const failed = resultOf(plan, plan.endMs);
   assert.equal((await shrink(plan, failed, never, 7)).edit, {});
   assert.is(trials, 7);
-  assert.is((await shrink(plan, failed, async (smaller) => resultOf(smaller, smaller.endMs), 25)).trials, 25);
+  assert.is((await shrink(plan, failed, async (smaller) => resultOf(smaller, smaller.endMs), 5)).trials, 5);
 });
 
 run();
