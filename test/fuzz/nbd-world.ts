@@ -70,7 +70,7 @@ export class Client {
     peer.onData = (bytes) => {
       this.receivedBytes += bytes.length;
       demand(this.receivedBytes < RECEIVED_MAX, 'the server sends without end');
-      this.parts.push(bytes);
+      this.parts.push(bytes.slice());
     };
     peer.onEnd = () => {
       this.ended = true;

@@ -222,9 +222,8 @@ const MAP: Mutant[] = [
     edits: [
       {
         file: 'node/storage-node.ts',
-        find: '    const own = this.versionOn(entry, volumeId);\n    if (own < 0 || own < version) return true;',
-        replace:
-          '    const own = this.versionOn(entry, volumeId);\n    if (own < Number.POSITIVE_INFINITY) return false;',
+        find: '    if (own === undefined) return true;\n',
+        replace: '    if (own === undefined || own.mapVersion < Number.POSITIVE_INFINITY) return false;\n',
       },
     ],
     judges: [RESTART, sim(['death', 'kill', 'power', 'restart'])],
