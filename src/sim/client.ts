@@ -20,6 +20,9 @@ const RECONNECT_US = 50_000;
 /** A connection that gets no answer for so long is given up. */
 const PATIENCE_US = 120_000_000;
 
+/** Share of trims that are of a whole segment. */
+const WHOLE_SEGMENTS = 0.5;
+
 export const VOLUME_NAME = 'volume';
 
 /** What the clients of a trial have in common. */
@@ -251,13 +254,20 @@ export class SimClient {
     });
   }
 
-  /** Mostly a block, sometimes a few or many, half of them in a few segments that are used again and again. */
+  /**
+   * Mostly a block, sometimes a few or many, half of them in a few segments that are used again and again. Many trims are of whole
+   * segments, so that slots come and go.
+   */
   private range(type: number): readonly [sector: number, count: number] {
     const { random, world } = this;
     const { plan, volumeSectors } = world;
     const hot = (plan.hotSegments * plan.segmentBytes) / SECTOR_BYTES;
     const area = random.chance(0.5) ? hot : volumeSectors;
     const shape = random.below(16);
+    if (type === CMD_TRIM && random.chance(WHOLE_SEGMENTS)) {
+      const sectors = plan.segmentBytes / SECTOR_BYTES;
+      return [random.below(area / sectors) * sectors, sectors];
+    }
     if (random.chance(plan.ragged)) {
       const count = random.between(1, 24);
       return [random.below(area - count), count];

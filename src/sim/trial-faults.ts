@@ -23,6 +23,8 @@ type ActionOf<Kind extends SimAction['kind']> = Extract<SimAction, { readonly ki
 const LOOK_US = 20_000;
 /** A device that has not answered for so long is given up, whatever the clock of the process. */
 const STUCK_US = 1.2 * 1000 * (IO_TIMEOUT_MS + 2 * WATCH_MS);
+/** Writes until a device vanishes. */
+const VANISH_WRITES = 16;
 /** No operation takes longer, but those that never end. */
 const SLOWEST_US = 300_000;
 const REPAIRS_MAX = 5;
@@ -119,12 +121,15 @@ export class TrialFaults {
     return here[number % here.length];
   }
 
-  private async death({ device, how, forMs }: ActionOf<'death'>): Promise<void> {
+  private async death({ device, how, forMs, number }: ActionOf<'death'>): Promise<void> {
     const { trial } = this;
     const entry = this.diskOf(device);
     const { faults } = entry.disk;
-    if (how === 'vanish') entry.disk.vanished = true;
-    else if (how === 'stuck') {
+    if (how === 'vanish') {
+      // In the middle of something, rather than between bursts.
+      const skip = new SimRandom(trial.plan.seed, number).fork('death').below(VANISH_WRITES);
+      faults.add({ ops: ['write'], skip, count: 1, action: { kind: 'vanish' } });
+    } else if (how === 'stuck') {
       faults.add({ action: { kind: 'stick' } });
       this.stuck = true;
     } else {
