@@ -98,7 +98,6 @@ export class Trial {
   private readonly options: TrialOptions;
   private readonly faults: TrialFaults;
   private lives = 0;
-  private batches = 0;
   private acted = 0;
 
   constructor(plan: SimPlan, options: TrialOptions) {
@@ -195,7 +194,6 @@ export class Trial {
   boot(afterUs: number): void {
     const { plan } = this;
     const nowUs = this.host === undefined ? 0 : this.loop.nowUs + afterUs;
-    if (this.host !== undefined) this.batches += this.loop.batches;
     this.lives += 1;
     const { memory: arena, checksum } = this.options;
     const { trace } = this;
