@@ -64,7 +64,7 @@ export class World {
   /** Whether blocks of a volume without redundancy may be unreadable now. */
   mayFail = false;
   private readonly history: SectorHistory;
-  private loss: Loss = 'death';
+  loss: Loss = 'death';
   private cluster = '';
 
   private constructor(settings: WorldSettings) {

@@ -52,10 +52,14 @@ async function loadOn(world: World, disks: readonly Evil[], rule: () => FaultRul
   await world.stop(load);
 }
 
-/** A volume without redundancy may have stopped for good: another process opens it. */
+/**
+ * A volume without redundancy may have stopped for good: another process opens it. What its device had not made durable is
+ * lost with the first one, as if the power had failed.
+ */
 async function endIfSingle(world: World): Promise<void> {
   if (world.settings.copies > 1) return;
   world.mayFail = true;
+  world.loss = 'power cut';
   await world.killNode();
 }
 
