@@ -119,7 +119,7 @@ class Shard implements Watched {
     this.watch = new Watch(engine, engine);
     this.ports = { completions: engine, memory: engine, transport: new UringTransport(engine), clock: engine };
     this.service = new NbdService(this.ports, this.watch, 0);
-    this.rings = new RingService(engine, this.watch, {
+    this.rings = new RingService(engine, engine, this.watch, {
       requests: start.requests,
       replies: start.replies,
       memoryStart: clientStart,
@@ -129,9 +129,6 @@ class Shard implements Watched {
       onBroken: (broken) => this.post({ broken }),
     });
     engine.onWake = () => this.rings.drain();
-    engine.onLateMemory = (_token, memory) => {
-      if (!this.rings.onLateMemory(memory)) this.service.hub.releaseLate(memory);
-    };
     this.watch.add(this);
     start.port.on('message', (message: CallMessage) => void this.handle(message));
     this.post({ ready: { engine: engine.id, arena: engine.bytes, clientMemory: clientStart, threadId } });
@@ -309,7 +306,7 @@ class Shard implements Watched {
       this.servings((serving) => serving.volume === record.volume).map((one) => this.end(one, DRAIN_MS)),
     );
     record.volume.close();
-    if (!record.volume.scratchLost) this.freeScratch.push(record.scratch);
+    this.engine.whenFree(record.scratch, RAW_VOLUME_SCRATCH_BYTES, () => this.freeScratch.push(record.scratch));
     return null;
   }
 

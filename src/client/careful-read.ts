@@ -33,7 +33,7 @@ export interface VolumeParts {
   onEvent(event: VolumeEvent): void;
 }
 
-/** Who lends the memory for a read; told if it must not be used again. */
+/** Who lends the memory for a read; told if an operation that was given up may still use it. */
 interface Holder {
   lost: boolean;
 }
@@ -50,9 +50,11 @@ export class CarefulRead {
     const holder = { lost: false };
     const { group, stripe, reader } = piece;
     let result = 0;
-    for (let index = 0; index < piece.blocks && result === 0 && !holder.lost; index += 1) {
+    for (let index = 0; index < piece.blocks && result === 0; index += 1) {
       const memory = piece.memory + index * BLOCK_BYTES;
-      result = await this.recover(group, stripe, piece.block + index, memory, reader, holder);
+      // Once something has been given up, nothing more may be read into this memory.
+      if (holder.lost) result = -EIO;
+      else result = await this.recover(group, stripe, piece.block + index, memory, reader, holder);
     }
     this.parts.pieces.endCareful(piece, result, holder.lost ? COMPLETION_ABANDONED : 0);
   }

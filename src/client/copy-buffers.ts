@@ -1,15 +1,17 @@
 /**
  * Buffers to copy and compare with, shared by all volumes of a node: for control work, never for a client's reads and writes.
  *
- * Whoever has one waits for no other. A buffer that a member may still use after an operation was given up is never used
- * again.
+ * Whoever has one waits for no other. A buffer that a member may still use after an operation was given up is set aside until
+ * that has ended.
  */
 
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, COPY_BUFFERS, COPY_BYTES } from '../core/limits.js';
+import type { Memory } from '../ports/memory.js';
 
 export interface CopyBuffer {
   readonly memory: number;
+  /** An operation that was given up may still use it. */
   lost: boolean;
 }
 
@@ -43,16 +45,18 @@ interface BufferWait {
 export class CopyBuffers {
   private readonly buffers: CopyBuffer[] = [];
   private readonly waiting: BufferWait[] = [];
-  private lostBuffers = 0;
+  private readonly memory: Memory;
+  private aside = 0;
 
   /** `scratch`: start of `COPY_SCRATCH_BYTES` of page-aligned memory. */
-  constructor(scratch: number) {
+  constructor(memory: Memory, scratch: number) {
+    this.memory = memory;
     for (let index = 0; index < COPY_BUFFERS; index += 1) {
       this.buffers.push({ memory: scratch + index * COPY_BYTES, lost: false });
     }
   }
 
-  /** Runs `work` with a buffer of `COPY_BYTES`, when one is free. Rejects if all have been lost. */
+  /** Runs `work` with a buffer of `COPY_BYTES`, when one is free. Rejects if all are set aside. */
   async withBuffer<T>(work: (buffer: CopyBuffer) => Promise<T>): Promise<T> {
     const buffer = await this.takeBuffer();
     try {
@@ -65,22 +69,31 @@ export class CopyBuffers {
   private takeBuffer(): Promise<CopyBuffer> {
     const buffer = this.buffers.pop();
     if (buffer !== undefined) return Promise.resolve(buffer);
-    if (this.lostBuffers === COPY_BUFFERS) return Promise.reject(noBuffers());
+    if (this.aside === COPY_BUFFERS) return Promise.reject(noBuffers());
     return new Promise((resolve, reject) => this.waiting.push({ resolve, reject }));
   }
 
   private giveBack(buffer: CopyBuffer): void {
     if (buffer.lost) {
-      this.lostBuffers += 1;
-      if (this.lostBuffers === COPY_BUFFERS) for (const wait of this.waiting.splice(0)) wait.reject(noBuffers());
+      this.setAside(buffer);
       return;
     }
     const wait = this.waiting.shift();
     if (wait === undefined) this.buffers.push(buffer);
     else wait.resolve(buffer);
   }
+
+  private setAside(buffer: CopyBuffer): void {
+    this.aside += 1;
+    this.memory.whenFree(buffer.memory, COPY_BYTES, () => {
+      this.aside -= 1;
+      buffer.lost = false;
+      this.giveBack(buffer);
+    });
+    if (this.aside === COPY_BUFFERS) for (const wait of this.waiting.splice(0)) wait.reject(noBuffers());
+  }
 }
 
 function noBuffers(): StrakeError {
-  return new StrakeError('IO', 'all buffers for copying belong to operations that never ended');
+  return new StrakeError('IO', 'all buffers for copying belong to operations of devices that do not answer');
 }

@@ -22,7 +22,7 @@ export class MemberCalls {
     this.token = completions.register({ complete: (tag, result, flags) => this.end(tag, result, flags) });
   }
 
-  /** Starts an operation; resolves to its result. `holder` owns the memory, and is told if that must not be used again. */
+  /** Starts an operation; resolves to its result. `holder` owns the memory, and is told if an operation that was given up may still use it. */
   call(start: (token: number) => void, holder: { lost: boolean } | null = null): Promise<number> {
     if (this.free.length === 0 && this.calls.length === CONTROL_CALLS_MAX) {
       throw new StrakeError('BUSY', 'too many operations of control work in flight');

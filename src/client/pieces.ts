@@ -11,8 +11,8 @@
  * that are in-sync have it, or have left the map. A read goes to one member; if that fails, the read takes its blocks for
  * itself and `CarefulRead` looks for a good copy.
  *
- * Fault model: members fail in any phase, with any error; memory of operations that were given up belongs to the kernel for
- * good, so the answer carries `COMPLETION_ABANDONED` and such scratch memory is never used again.
+ * Fault model: members fail in any phase, with any error; memory of operations that were given up belongs to the kernel until
+ * they end, so the answer carries `COMPLETION_ABANDONED`, and such scratch memory is set aside for so long.
  */
 
 import { EIO, ENOSPC } from '../core/errno.js';
@@ -33,8 +33,10 @@ import type { WriteStamps } from './write-stamps.js';
 const TAG_SHIFT = 2;
 const SELF = COPIES_MAX;
 
+/** Should a device hang, all blocks that are in use may be set aside; then the other copies still have to be changed. */
+const PATCH_BLOCKS = COPIES_MAX * PATCHES_MAX;
 /** Memory for patches, starting at a page. */
-export const PATCH_SCRATCH_BYTES = PATCHES_MAX * BLOCK_BYTES;
+export const PATCH_SCRATCH_BYTES = PATCH_BLOCKS * BLOCK_BYTES;
 
 /** Waits until the pieces that were in flight at some moment have ended. */
 interface Barrier {
@@ -65,7 +67,9 @@ export class Pieces {
   private readonly scratch: number;
   private readonly freeScratch: number[] = [];
   private readonly wantScratch: Piece[] = [];
-  private lostScratch = 0;
+  /** Patches that have a scratch block, and scratch blocks that are set aside. */
+  private patching = 0;
+  private asideScratch = 0;
   private barriers: Barrier[] = [];
 
   constructor(
@@ -84,7 +88,7 @@ export class Pieces {
     this.stamps = stamps;
     this.counters = counters;
     this.scratch = scratch;
-    for (let index = PATCHES_MAX - 1; index >= 0; index -= 1) this.freeScratch.push(index);
+    for (let index = PATCH_BLOCKS - 1; index >= 0; index -= 1) this.freeScratch.push(index);
     this.token = completions.register({ complete: (tag, result, flags) => this.complete(tag, result, flags) });
   }
 
@@ -218,19 +222,23 @@ export class Pieces {
   endCareful(piece: Piece, result: number, flags: number): void {
     piece.careful = false;
     piece.resultFlags |= flags;
-    if (result < 0 || piece.kind !== PIECE_PATCH) this.finish(piece, result);
+    if (piece.kind === PIECE_PATCH && (flags & COMPLETION_ABANDONED) !== 0) {
+      this.returnScratch(piece);
+      this.patch(piece);
+    } else if (result < 0 || piece.kind !== PIECE_PATCH) this.finish(piece, result);
     else this.change(piece);
   }
 
   // Patching.
 
   private patch(piece: Piece): void {
-    const index = this.freeScratch.pop();
+    const index = this.patching < PATCHES_MAX ? this.freeScratch.pop() : undefined;
     if (index === undefined) {
-      if (this.lostScratch === PATCHES_MAX) this.endLater(piece, -EIO);
+      if (this.asideScratch === PATCH_BLOCKS) this.endLater(piece, -EIO);
       else this.wantScratch.push(piece);
       return;
     }
+    this.patching += 1;
     piece.scratch = index;
     piece.memory = this.scratch + index * BLOCK_BYTES;
     const nothing = !exists(this.membership.groups[piece.group], piece.stripe);
@@ -254,17 +262,25 @@ export class Pieces {
   private returnScratch(piece: Piece): void {
     const index = piece.scratch;
     piece.scratch = -1;
+    this.patching -= 1;
     if ((piece.resultFlags & COMPLETION_ABANDONED) === 0) {
       this.freeScratch.push(index);
-    } else {
-      // It is the scratch block that the member may still use, not the caller's memory.
-      piece.resultFlags &= ~COMPLETION_ABANDONED;
-      this.lostScratch += 1;
+      return;
     }
+    // It is the scratch block that the member may still use, not the caller's memory.
+    piece.resultFlags &= ~COMPLETION_ABANDONED;
+    this.asideScratch += 1;
+    this.memory.whenFree(this.scratch + index * BLOCK_BYTES, BLOCK_BYTES, () => {
+      this.asideScratch -= 1;
+      this.freeScratch.push(index);
+      this.servePatches();
+    });
   }
 
   private servePatches(): void {
-    while (this.wantScratch.length > 0 && (this.freeScratch.length > 0 || this.lostScratch === PATCHES_MAX)) {
+    while (this.wantScratch.length > 0) {
+      const served = this.patching < PATCHES_MAX && this.freeScratch.length > 0;
+      if (!served && this.asideScratch < PATCH_BLOCKS) return;
       const piece = this.wantScratch.shift();
       if (piece !== undefined) this.patch(piece);
     }
@@ -474,11 +490,6 @@ export class Pieces {
       if (started && exclusive && targets !== 0 && flushNumber < oldest) oldest = flushNumber;
     }
     return oldest;
-  }
-
-  /** Whether a member may still write to the scratch memory, so that it must never be used again. */
-  get scratchLost(): boolean {
-    return this.lostScratch > 0;
   }
 
   /** Gives up the handler; nothing may be in flight. */

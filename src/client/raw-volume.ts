@@ -88,7 +88,8 @@ export class RawVolume implements Volume {
   private readonly patches: Patch[] = [];
   private readonly freePatches: Patch[] = [];
   /** Scratch blocks that a dead device may still write to. */
-  private lostPatches = 0;
+  /** Patches whose scratch block an operation that was given up may still use. */
+  private abandonedPatches = 0;
   /** Requests that have been started and have not ended, in no order. */
   private readonly active: Modification[] = [];
   /** Requests that wait for others, oldest first. */
@@ -227,7 +228,7 @@ export class RawVolume implements Volume {
 
   /** Whether nothing before it, running or among the first `waiting` that wait, keeps the request from starting. */
   private mayStart(record: Modification, waiting: number): boolean {
-    const enough = this.freePatches.length >= 2 || this.lostPatches > PATCHES_MAX - 2;
+    const enough = this.freePatches.length >= 2 || this.abandonedPatches > PATCHES_MAX - 2;
     if (record.exclusive && !enough) return false;
     for (const other of this.active) {
       if ((record.exclusive || other.exclusive) && this.overlap(record, other)) return false;
@@ -337,11 +338,19 @@ export class RawVolume implements Volume {
       return;
     }
     patch.owner = null;
-    // The kernel may still write to the scratch block of a patch that was given up, so it is never used again.
     if ((flags & COMPLETION_ABANDONED) === 0) this.freePatches.push(patch);
-    else this.lostPatches += 1;
+    else this.returnLater(patch);
     // The caller's own buffer was not the device's: nothing will ever report it as free again.
     this.endPart(owner.index, result, flags & ~COMPLETION_ABANDONED);
+  }
+
+  /** The kernel may still write to the scratch block of a patch that was given up. */
+  private returnLater(patch: Patch): void {
+    this.abandonedPatches += 1;
+    this.memory.whenFree(patch.scratch, this.unit, () => {
+      this.abandonedPatches -= 1;
+      this.freePatches.push(patch);
+    });
   }
 
   private endPart(index: number, result: number, flags: number): void {
@@ -378,11 +387,6 @@ export class RawVolume implements Volume {
         index += 1;
       }
     }
-  }
-
-  /** Whether the kernel may still write to the scratch memory, so that it must never be used again. */
-  get scratchLost(): boolean {
-    return this.lostPatches > 0;
   }
 
   /** Gives up the handlers; nothing may be in flight. */

@@ -338,11 +338,6 @@ export class VolumeEngine implements Volume {
     for (const part of [this.pieces, this.cut, this.flushes, this.calls]) part.close();
   }
 
-  /** Whether a member may still write to the scratch memory, so that it must never be used again. */
-  get scratchLost(): boolean {
-    return this.pieces.scratchLost;
-  }
-
   // Requests.
 
   get sizeBytes(): number {

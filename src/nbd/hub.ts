@@ -6,7 +6,7 @@
  * waiting first.
  */
 
-import { BufferPool, type PooledBuffer } from '../core/buffer-pool.js';
+import { BufferPool } from '../core/buffer-pool.js';
 import {
   BLOCK_BYTES,
   BUFFER_CLASSES,
@@ -131,21 +131,17 @@ export class Hub {
     this.gaveBack = true;
   }
 
-  /** The kernel may still use this piece's memory. Its buffer stays taken until `releaseLate`. */
+  /** The kernel may still use this piece's memory. Its buffer stays taken until that has ended. */
   quarantinePiece(piece: Piece): void {
+    const { memory, capacityBytes } = piece.buffer;
     piece.connection = null;
     piece.request = null;
     this.quarantined += 1;
-  }
-
-  /** The kernel is done with `memory`. */
-  releaseLate(memory: number): void {
-    const within = (buffer: PooledBuffer) => memory >= buffer.memory && memory < buffer.memory + buffer.capacityBytes;
-    const buffer = this.pool.buffers.find(within);
-    if (buffer === undefined) return;
-    this.quarantined -= 1;
-    this.pool.release(buffer);
-    this.gaveBack = true;
+    // The last block of a payload may reach beyond the capacity, into the next buffer's header page.
+    this.memory.whenFree(memory, capacityBytes + BLOCK_BYTES, () => {
+      this.quarantined -= 1;
+      this.releasePiece(piece);
+    });
   }
 
   /** Asks for `flush` of this connection's replies at the end of the batch. */

@@ -146,7 +146,7 @@ export class StorageNode {
 
   constructor(ports: NodePorts) {
     this.ports = ports;
-    this.buffers = new CopyBuffers(ports.memoryStart);
+    this.buffers = new CopyBuffers(ports.memory, ports.memoryStart);
     for (let place = ports.storesMax - 1; place >= 0; place -= 1) this.freeStorePlaces.push(place);
     for (let place = NODE_VOLUMES_MAX - 1; place >= 0; place -= 1) this.freeVolumePlaces.push(place);
   }
@@ -161,6 +161,12 @@ export class StorageNode {
   private storeMemory(place: number): number {
     const volumes = NODE_VOLUMES_MAX * VOLUME_ENGINE_SCRATCH_BYTES;
     return this.ports.memoryStart + COPY_SCRATCH_BYTES + volumes + place * STORE_MEMORY_BYTES;
+  }
+
+  /** A device that did not answer may still write to its memory. */
+  private returnStorePlace(place: number): void {
+    const start = this.storeMemory(place);
+    this.ports.memory.whenFree(start, STORE_MEMORY_BYTES, () => this.freeStorePlaces.push(place));
   }
 
   private volumeMemory(place: number): number {
@@ -185,7 +191,7 @@ export class StorageNode {
         this.stores.set(deviceId, entry);
         return entry;
       } catch (error) {
-        this.freeStorePlaces.push(place);
+        this.returnStorePlace(place);
         throw error;
       }
     });
@@ -215,8 +221,7 @@ export class StorageNode {
     // What ended later would go to whoever registers under the same number next.
     await store.quiet();
     store.dispose();
-    // Operations that were given up may still write to its memory.
-    if (store.device.fence() !== FENCE_ALL) this.freeStorePlaces.push(entry.place);
+    this.returnStorePlace(entry.place);
     if (result < 0) throw deviceError(-result, `close ${entry.path}`);
   }
 
@@ -449,8 +454,9 @@ export class StorageNode {
     volume.place = -1;
     if (engine !== null) await engine.close();
     for (const member of members) member.close();
-    // Memory that a device may still write to is not used again.
-    if (place >= 0 && engine?.scratchLost !== true) this.freeVolumePlaces.push(place);
+    if (place < 0) return;
+    const start = this.volumeMemory(place);
+    this.ports.memory.whenFree(start, VOLUME_ENGINE_SCRATCH_BYTES, () => this.freeVolumePlaces.push(place));
   }
 
   // ---------------------------------------------------------------- volumes

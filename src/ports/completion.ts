@@ -16,9 +16,9 @@ export interface CompletionHandler {
   complete(tag: number, result: number, flags: number): void;
 }
 
-/** The operation was given up as overdue; its memory is not free until a `COMPLETION_LATE` for the same token. */
+/** The operation was given up as overdue, and may still use its memory: see `Memory.whenFree`. */
 export const COMPLETION_ABANDONED = 1;
-/** An operation given up earlier has ended. */
+/** Of engines only: an operation given up earlier has ended. No handler hears of it. */
 export const COMPLETION_LATE = 2;
 /** After this receive the socket held more. */
 export const COMPLETION_MORE = 4;

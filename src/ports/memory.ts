@@ -16,4 +16,9 @@ export interface Memory {
    * submitted are not in it. Throws if the range leaves the memory.
    */
   checksum(at: number, lengthBytes: number): number;
+  /**
+   * Calls `done` when no operation that was given up (`COMPLETION_ABANDONED`) can use memory in this range any more: at once if
+   * none can now, perhaps never. The range has to hold such operations whole.
+   */
+  whenFree(at: number, lengthBytes: number, done: () => void): void;
 }

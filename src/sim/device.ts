@@ -76,6 +76,15 @@ class Operation {
   /** Handed over and not ended. */
   active = false;
   abandoned = false;
+
+  /** Of a list of extents, where there is room for it. */
+  get memoryBytes(): number {
+    return this.kind === 'extents' ? this.flags : this.length;
+  }
+
+  get usesMemory(): boolean {
+    return this.kind === 'read' || this.kind === 'write' || this.kind === 'extents';
+  }
 }
 
 export class SimDevice implements Device, SimSource {
@@ -97,6 +106,7 @@ export class SimDevice implements Device, SimSource {
   constructor(loop: SimLoop, disk: SimDisk, settings: SimDeviceSettings = {}) {
     if (disk.attached) throw new Error('the disk is in use: close its device, kill it, or cut the power');
     disk.attached = true;
+    disk.onCrash = () => this.release();
     this.loop = loop;
     this.disk = disk;
     this.geometry = disk.geometry;
@@ -165,8 +175,8 @@ export class SimDevice implements Device, SimSource {
 
   /**
    * What the production engine does about a dead device: if an operation has taken longer than `limitMs`, all in flight
-   * are answered with EIO and `COMPLETION_ABANDONED`, and the device is fenced wholly. The memory of those that end later
-   * is reported through the loop's `onLateMemory`. Returns the number given up.
+   * are answered with EIO and `COMPLETION_ABANDONED`, and the device is fenced wholly. The loop keeps their memory until
+   * they end. Returns the number given up.
    */
   giveUpOverdue(limitMs: number): number {
     const { loop } = this;
@@ -175,9 +185,22 @@ export class SimDevice implements Device, SimSource {
     this.tightenFence(FENCE_ALL);
     for (const operation of waiting) {
       operation.abandoned = true;
+      if (operation.usesMemory) loop.abandon(operation.memory, operation.memoryBytes, operation.kind !== 'write');
       loop.complete(operation.token, -EIO, COMPLETION_ABANDONED);
     }
     return waiting.length;
+  }
+
+  /** The disk has lost its connection: what was given up has ended. */
+  private release(): void {
+    for (const operation of this.operations.splice(0)) {
+      if (operation.active && operation.abandoned) this.freeMemory(operation);
+    }
+  }
+
+  private freeMemory(operation: Operation): void {
+    const { usesMemory, memory, memoryBytes, kind } = operation;
+    if (usesMemory) this.loop.endAbandoned(memory, memoryBytes, kind !== 'write');
   }
 
   private checkSpan(offset: number, length: number, unit: number): void {
@@ -380,7 +403,7 @@ export class SimDevice implements Device, SimSource {
   private end(slot: number, result: number): void {
     const { loop } = this;
     const operation = this.operations[slot];
-    const { kind, token, memory, flags } = operation;
+    const { kind, token, flags } = operation;
     const promised = kind !== 'read' && kind !== 'extents' && (flags & DEVICE_FUA) !== 0;
     const broken = kind === 'sync' || (promised && !REFUSALS.includes(-result));
     if (result < 0 && broken && !this.closing) this.tightenFence(FENCE_WRITES);
@@ -390,8 +413,8 @@ export class SimDevice implements Device, SimSource {
     operation.early = null;
     this.inFlight -= 1;
     this.free.push(slot);
-    if (operation.abandoned) loop.onLateMemory(token, memory);
-    else loop.complete(token, result, 0);
+    if (!operation.abandoned) loop.complete(token, result, 0);
+    else this.freeMemory(operation);
     this.detachWhenIdle();
   }
 

@@ -132,6 +132,8 @@ export class SimDisk {
   generation = 0;
   /** Whether a device is open on it. */
   attached = false;
+  /** Called when the power is cut, or whoever used the disk is gone: operations of before use no memory any more. */
+  onCrash: () => void = () => {};
   /** Called before something becomes durable: whoever looks at what a crash may leave finds the most choices then. */
   onDurable: () => void = () => {};
   /** Whether a clone has the same modifications, so that their payloads are not given back. */
@@ -354,6 +356,7 @@ export class SimDisk {
     this.flying = [];
     this.generation += 1;
     this.attached = false;
+    this.onCrash();
   }
 
   /** The images of `crashes` as disks, at most `limit` (default 10 000). */

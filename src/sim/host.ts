@@ -89,7 +89,6 @@ export class SimHost implements Watched {
     this.server = new NbdServer(this.service, ports, this.listener, []);
     this.serving.attach(this.server);
     this.watch.add(this);
-    loop.onLateMemory = (_token, memory) => this.service.hub.releaseLate(memory);
   }
 
   /** Opens a disk as a device of the node. The device is closed again if that fails. */

@@ -24,6 +24,7 @@
  * throws here. What a handler throws comes out of `run` or `step`.
  */
 
+import { AbandonedMemory } from '../core/abandoned-memory.js';
 import { SUBMISSIONS } from '../core/limits.js';
 import type { Clock } from '../ports/clock.js';
 import { type CompletionHandler, type CompletionPort, HANDLERS_MAX, TAG_BITS } from '../ports/completion.js';
@@ -109,8 +110,6 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   nowUs: number;
   /** Batches delivered. */
   batches = 0;
-  /** Called with the memory of a device operation that was given up and has ended at last. */
-  onLateMemory: (token: number, memory: number) => void = () => {};
   private readonly order: SimRandom;
   private readonly settings: SimLoopSettings;
   private readonly handlers: (CompletionHandler | undefined)[] = [];
@@ -118,6 +117,10 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   private readonly queue: Submission[] = [];
   private queued = 0;
   private readonly events: SimEvents;
+  private readonly abandoned = new AbandonedMemory();
+  /** Where devices may still write for operations that were given up. */
+  private readonly held: { readonly start: number; readonly end: number }[] = [];
+  private misuse: Error | null = null;
   private readonly tokens = new Int32Array(BATCH_MAX);
   private readonly results = new Float64Array(BATCH_MAX);
   private readonly flags = new Int32Array(BATCH_MAX);
@@ -186,6 +189,10 @@ export class SimLoop implements CompletionPort, Memory, Clock {
     return this.crc32c(this.bytes, at, lengthBytes);
   }
 
+  whenFree(at: number, lengthBytes: number, done: () => void): void {
+    this.abandoned.whenFree(at, lengthBytes, done);
+  }
+
   defer(token: number, result: number): void {
     this.entry(OP_DEFER, token, result);
   }
@@ -242,8 +249,32 @@ export class SimLoop implements CompletionPort, Memory, Clock {
 
   /** Throws unless the range is in the memory. */
   checkRange(at: number, lengthBytes: number): void {
+    if (this.held.length > 0) this.checkHeld(at, lengthBytes);
     if (Number.isInteger(at) && at >= 0 && lengthBytes >= 0 && at + lengthBytes <= this.bytes.length) return;
     throw new Error(`memory ${at} + ${lengthBytes} is outside of the arena of ${this.bytes.length} bytes`);
+  }
+
+  /** A device operation was given up, and still has this memory; with `written`, it may still write there. */
+  abandon(start: number, lengthBytes: number, written: boolean): void {
+    this.abandoned.add(start);
+    if (written) this.held.push({ start, end: start + lengthBytes });
+  }
+
+  /** It has ended. */
+  endAbandoned(start: number, lengthBytes: number, written: boolean): void {
+    const end = start + lengthBytes;
+    const at = this.held.findIndex((range) => range.start === start && range.end === end);
+    if (written) this.held.splice(at, 1);
+    this.abandoned.remove(start);
+  }
+
+  /** What has come of it, `step` tells: whoever is told here may take it for a failure of something else. */
+  private checkHeld(at: number, lengthBytes: number): void {
+    const range = this.held.find(({ start, end }) => at < end && at + lengthBytes > start);
+    if (range === undefined) return;
+    this.misuse ??= new Error(
+      `memory ${at} + ${lengthBytes} is used, while a device that was given up may write to it`,
+    );
   }
 
   private entry(op: number, token: number, target: number): Submission {
@@ -289,6 +320,7 @@ export class SimLoop implements CompletionPort, Memory, Clock {
    */
   step(): boolean {
     this.handOver();
+    if (this.misuse !== null) throw this.misuse;
     if (this.events.length === 0 && this.ready === 0) return false;
     this.batches += 1;
     this.nowUs += 1;

@@ -25,7 +25,7 @@ export const FAULT_KINDS = [
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** How a device dies. */
-export type DeathKind = 'vanish' | 'fail-writes' | 'fail-sync' | 'stuck';
+export type DeathKind = 'vanish' | 'fail-writes' | 'fail-sync' | 'stuck' | 'late';
 
 interface At {
   /** Number of the action in its plan; it stays the same when others are taken away. */
@@ -124,7 +124,7 @@ function draftOf(
     case 'restart':
       return { kind, downMs: random.between(1, 200) };
     case 'death': {
-      const how = random.pick<DeathKind>(['vanish', 'vanish', 'fail-writes', 'fail-sync', 'stuck']);
+      const how = random.pick<DeathKind>(['vanish', 'vanish', 'fail-writes', 'fail-sync', 'stuck', 'late']);
       return { kind, device, how, forMs: random.between(1, 3_000) };
     }
     case 'error':

@@ -22,7 +22,9 @@ type ActionOf<Kind extends SimAction['kind']> = Extract<SimAction, { readonly ki
 /** Between looks at a volume that is being repaired. */
 const LOOK_US = 20_000;
 /** A device that has not answered for so long is given up, whatever the clock of the process. */
-const STUCK_US = 1.2 * 1000 * (IO_TIMEOUT_MS + 2 * WATCH_MS);
+const GIVEN_UP_US = 1000 * (IO_TIMEOUT_MS + 2 * WATCH_MS);
+/** Before a device that was given up is connected again. */
+const STUCK_US = 1.2 * GIVEN_UP_US;
 /** Writes until a device vanishes. */
 const VANISH_WRITES = 16;
 /** No operation takes longer, but those that never end. */
@@ -36,7 +38,7 @@ export class TrialFaults {
   private readonly trial: Trial;
   /** Something may be wrong with a copy. */
   damaged = false;
-  /** Operations of a device may never end. */
+  /** Operations of a device may never end, or not before they are given up. */
   private stuck = false;
   /** Damage that only reading everything finds. */
   private hidden = false;
@@ -131,6 +133,13 @@ export class TrialFaults {
       faults.add({ ops: ['write'], skip, count: 1, action: { kind: 'vanish' } });
     } else if (how === 'stuck') {
       faults.add({ action: { kind: 'stick' } });
+      this.stuck = true;
+    } else if (how === 'late') {
+      // All are given up, and end all the same: some sooner than others.
+      const random = new SimRandom(trial.plan.seed, number).fork('death');
+      for (const probability of [0.5, 1]) {
+        faults.add({ probability, action: { kind: 'slow', byUs: random.between(GIVEN_UP_US, STUCK_US) } });
+      }
       this.stuck = true;
     } else {
       const ops: FaultOp[] = how === 'fail-sync' ? ['sync'] : ['write', 'discard', 'zero', 'sync'];

@@ -16,10 +16,12 @@
  * The Rust side is `request.rs`.
  */
 
+import { AbandonedMemory } from '../core/abandoned-memory.js';
 import { ECANCELED } from '../core/errno.js';
 import { COMPLETIONS, ENGINE_THREADS, LOCKED_SHARE, SEND_VECTORS_MAX, SUBMISSIONS, VECTORS } from '../core/limits.js';
 import type { Clock } from '../ports/clock.js';
 import {
+  COMPLETION_ABANDONED,
   COMPLETION_LATE,
   type CompletionHandler,
   type CompletionPort,
@@ -48,6 +50,9 @@ export const OP_FILL = 13;
 export const OP_NOP = 14;
 
 const NO_COPY = -1;
+/** Of an operation that has none. */
+const NO_MEMORY = -1;
+const GIVEN_UP = COMPLETION_ABANDONED | COMPLETION_LATE;
 const TAG_MASK = (1 << TAG_BITS) - 1;
 const WORD_SUBMISSIONS = 0;
 const WORD_VECTORS = 1;
@@ -89,12 +94,11 @@ export class Engine implements CompletionPort, Memory, Clock {
   readonly floats: Float64Array;
   /** Called when another thread has woken this one. */
   onWake: () => void = () => {};
-  /** Called with the memory of a device operation that was given up and has ended at last. */
-  onLateMemory: (token: number, memory: number) => void = () => {};
   private readonly control: Int32Array;
   private readonly vectors: Int32Array;
   private readonly completions: Int32Array;
   private readonly handlers: (CompletionHandler | undefined)[] = [];
+  private readonly abandoned = new AbandonedMemory();
   private readonly batchEnds: (() => void)[] = [];
   private pieces = 0;
   private firstPiece = 0;
@@ -143,14 +147,23 @@ export class Engine implements CompletionPort, Memory, Clock {
       const word = index << 2;
       const token = completions[word];
       const flags = completions[word + 2];
-      if ((flags & COMPLETION_LATE) !== 0) {
-        this.onLateMemory(token, completions[word + 3]);
-        continue;
-      }
+      if ((flags & GIVEN_UP) !== 0 && this.noteGivenUp(flags, completions[word + 3])) continue;
       const handler = handlers[token >>> TAG_BITS];
       if (handler !== undefined) handler.complete(token & TAG_MASK, completions[word + 1], flags);
     }
     for (const callback of this.batchEnds) callback();
+  }
+
+  /** Keeps track of memory. Returns whether the operation has been answered before. */
+  private noteGivenUp(flags: number, memory: number): boolean {
+    const late = (flags & COMPLETION_LATE) !== 0;
+    if (memory !== NO_MEMORY && late) this.abandoned.remove(memory);
+    else if (memory !== NO_MEMORY) this.abandoned.add(memory);
+    return late;
+  }
+
+  whenFree(at: number, lengthBytes: number, done: () => void): void {
+    this.abandoned.whenFree(at, lengthBytes, done);
   }
 
   finish(token: number, result: number, flags: number): void {

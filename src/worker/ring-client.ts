@@ -6,7 +6,7 @@
  */
 
 import { BufferPool, type PooledBuffer } from '../core/buffer-pool.js';
-import { ECANCELED } from '../core/errno.js';
+import { ECANCELED, EIO } from '../core/errno.js';
 import { BLOCK_BYTES, CLIENT_BUFFER_CLASSES, CLIENT_CHUNK_BYTES, CLIENT_REQUESTS_MAX } from '../core/limits.js';
 import { alignDown } from '../core/units.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
@@ -52,6 +52,8 @@ export class RingClient {
   private readonly flights: (Flight | undefined)[] = [];
   private readonly freeTags: number[] = [];
   private readonly queue: Flight[] = [];
+  /** Buffers that the kernel may still use for an operation that was given up, until `releaseLate`. */
+  private readonly abandoned = new Set<PooledBuffer>();
   private running = 0;
   private dead = false;
 
@@ -117,12 +119,13 @@ export class RingClient {
   }
 
   /** Sends a piece to the shard, or returns false if it has to wait. */
+  /** Returns whether the flight has been dealt with: begun, or refused. */
   private start(flight: Flight): boolean {
     if (this.freeTags.length === 0) return false;
     const within = flight.offset % BLOCK_BYTES;
     if (flight.bytes !== null) {
       flight.buffer = this.pool.take(within + flight.length);
-      if (flight.buffer === null) return false;
+      if (flight.buffer === null) return this.refuse(flight, within + flight.length);
       flight.memory = flight.buffer.memory + within;
     }
     const word = this.requests.reserve();
@@ -145,6 +148,14 @@ export class RingClient {
     return true;
   }
 
+  /** Ends a flight for which no buffer may ever come back. Returns whether that is so. */
+  private refuse(flight: Flight, bytes: number): boolean {
+    const { abandoned, pool } = this;
+    if (pool.buffers.some((buffer) => buffer.capacityBytes >= bytes && !abandoned.has(buffer))) return false;
+    this.finish(flight, -EIO);
+    return true;
+  }
+
   /** Takes the shard's replies. Called when it has woken this thread. */
   drain(): void {
     const { replies } = this;
@@ -164,11 +175,19 @@ export class RingClient {
     if (flight === undefined) return;
     this.flights[tag] = undefined;
     this.freeTags.push(tag);
+    if (flight.buffer !== null && (flags & COMPLETION_ABANDONED) !== 0) {
+      this.abandoned.add(flight.buffer);
+      flight.buffer = null;
+      if (flight.op === REQUEST_READ) {
+        // The device that did not answer is asked for nothing any more; there may be another copy.
+        this.queue.unshift(flight);
+        return;
+      }
+    }
     if (flight.buffer !== null && flight.bytes !== null && result >= 0 && flight.op === REQUEST_READ) {
       native().copyBytes(flight.bytes, flight.at, this.options.arena, flight.memory, flight.length);
     }
-    // The kernel may still write to a buffer that was given up: it comes back by `releaseLate`.
-    if (flight.buffer !== null && (flags & COMPLETION_ABANDONED) === 0) this.pool.release(flight.buffer);
+    if (flight.buffer !== null) this.pool.release(flight.buffer);
     this.finish(flight, result < 0 ? result : 0);
   }
 
@@ -179,9 +198,11 @@ export class RingClient {
   }
 
   private releaseLate(memory: number): void {
-    const holds = (buffer: PooledBuffer) => memory >= buffer.memory && memory < buffer.memory + buffer.capacityBytes;
-    const buffer = this.pool.buffers.find(holds);
-    if (buffer?.taken) this.pool.release(buffer);
+    for (const buffer of this.abandoned) {
+      if (memory < buffer.memory || memory >= buffer.memory + buffer.capacityBytes) continue;
+      this.abandoned.delete(buffer);
+      this.pool.release(buffer);
+    }
   }
 
   /** The shard is gone: everything on its way fails, and so does what comes later. */

@@ -8,9 +8,11 @@
 
 import { EBADF, EINVAL } from '../core/errno.js';
 import { BLOCK_BYTES, CLIENT_CHUNK_BYTES, CLIENT_REQUESTS_MAX } from '../core/limits.js';
+import { alignDown, alignUp } from '../core/units.js';
 import type { Watch, Watched } from '../core/watch.js';
-import type { CompletionPort } from '../ports/completion.js';
+import { COMPLETION_ABANDONED, type CompletionPort } from '../ports/completion.js';
 import { DEVICE_FAST_ONLY, DEVICE_FUA, DEVICE_KEEP_ALLOCATED } from '../ports/device.js';
+import type { Memory } from '../ports/memory.js';
 import type { Volume } from '../ports/volume.js';
 import { RingConsumer, RingCorruptError, RingProducer } from '../ring/spsc-ring.js';
 import {
@@ -40,27 +42,29 @@ const FLAGS_KNOWN = DEVICE_FUA | DEVICE_KEEP_ALLOCATED | DEVICE_FAST_ONLY;
 
 export class RingService implements Watched {
   private readonly completions: CompletionPort;
+  private readonly memory: Memory;
   private readonly options: RingServiceOptions;
   private readonly watch: Watch;
   private readonly requests: RingConsumer;
   private readonly replies: RingProducer;
   private readonly token: number;
+  /** By tag: where the request's payload lies. */
+  private readonly starts = new Uint32Array(CLIENT_REQUESTS_MAX);
+  private readonly lengths = new Uint32Array(CLIENT_REQUESTS_MAX);
   private running = 0;
   private unpublished = false;
   private broken = false;
   private readonly batchEnd = () => this.publish();
 
-  constructor(completions: CompletionPort, watch: Watch, options: RingServiceOptions) {
+  constructor(completions: CompletionPort, memory: Memory, watch: Watch, options: RingServiceOptions) {
     this.completions = completions;
+    this.memory = memory;
     this.watch = watch;
     this.options = options;
     this.requests = new RingConsumer(options.requests);
     this.replies = new RingProducer(options.replies);
     this.token = completions.register({
-      complete: (tag, result, flags) => {
-        this.running -= 1;
-        this.reply(REPLY_DONE, tag, result, flags, 0);
-      },
+      complete: (tag, result, flags) => this.end(tag, result, flags),
     });
     completions.onBatchEnd(this.batchEnd);
     watch.add(this);
@@ -112,6 +116,8 @@ export class RingService implements Watched {
       this.reply(REPLY_DONE, tag, -error, 0, 0);
       return;
     }
+    this.starts[tag] = memory;
+    this.lengths[tag] = length;
     this.running += 1;
     this.watch.start();
     const token = this.token + tag;
@@ -131,6 +137,17 @@ export class RingService implements Watched {
       default:
         volume.zero(offset, span, flags, token);
     }
+  }
+
+  private end(tag: number, result: number, flags: number): void {
+    this.running -= 1;
+    this.reply(REPLY_DONE, tag, result, flags, 0);
+    if ((flags & COMPLETION_ABANDONED) === 0) return;
+    const start = this.starts[tag];
+    // Whole blocks around the payload were used.
+    const from = alignDown(start, BLOCK_BYTES);
+    const to = alignUp(start + this.lengths[tag], BLOCK_BYTES);
+    this.memory.whenFree(from, to - from, () => this.reply(REPLY_LATE, 0, 0, 0, start));
   }
 
   private check(op: number, volume: Volume, offset: number, length: number, span: number, memory: number): number {
@@ -169,14 +186,6 @@ export class RingService implements Watched {
     words[word + 3] = flags;
     words[word + 4] = memory;
     this.unpublished = true;
-  }
-
-  /** Tells the client of memory that the kernel has given back, if it is the client's. */
-  onLateMemory(memory: number): boolean {
-    const { memoryStart, memoryBytes } = this.options;
-    if (memory < memoryStart || memory >= memoryStart + memoryBytes) return false;
-    this.reply(REPLY_LATE, 0, 0, 0, memory);
-    return true;
   }
 
   private publish(): void {

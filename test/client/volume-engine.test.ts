@@ -1,9 +1,9 @@
 /** What a volume does when members fail, in each phase, and what its requests leave on the members. */
 
 import * as assert from 'uvu/assert';
-import { MODIFICATIONS_MAX, VOLUME_REQUESTS_MAX } from '#strake/core/limits.js';
+import { MODIFICATIONS_MAX, PATCHES_MAX, VOLUME_REQUESTS_MAX } from '#strake/core/limits.js';
 import { COMPLETION_ABANDONED } from '#strake/ports/completion.js';
-import { DEVICE_FUA, DEVICE_KEEP_ALLOCATED } from '#strake/ports/device.js';
+import { DEVICE_FUA, DEVICE_KEEP_ALLOCATED, FENCE_ALL } from '#strake/ports/device.js';
 import { BLOCK_POISON } from '#strake/ports/segments.js';
 import { check, run } from '../support/check.js';
 import { BLOCK, turn } from '../support/scripted-member.js';
@@ -252,6 +252,36 @@ check('memory of a read that was given up is not read into again', async () => {
   await bench.world.end(bench.world.find('read'), -5, COMPLETION_ABANDONED);
   await bench.world.drain();
   assert.equal([bench.results[0], bench.flags[0]], [-5, COMPLETION_ABANDONED]);
+});
+
+check('partial writes go on with another copy when a device hangs in all of them, and in other memory', async () => {
+  const bench = await written();
+  bench.write(0, 0, SIZE, 1);
+  await bench.world.drain();
+  const [first, second] = bench.members;
+  second.outstanding += 100;
+  for (let index = 0; index < PATCHES_MAX; index += 1) bench.write(1 + index, index * BLOCK, 16, 2);
+  assert.equal(bench.kinds(), new Array(PATCHES_MAX).fill('read'));
+  // It takes nothing any more, not even a flush.
+  first.fail = () => -5;
+  first.fenced = FENCE_ALL;
+  for (const operation of [...bench.world.pending]) await bench.world.end(operation, -5, COMPLETION_ABANDONED);
+  const given = new Set(bench.world.givenUp);
+  assert.is(given.size, PATCHES_MAX);
+  await bench.world.drain();
+  assert.equal(bench.results.slice(1, 1 + PATCHES_MAX), new Array(PATCHES_MAX).fill(16));
+  assert.equal(bench.states(), ['offline', 'in-sync']);
+  const used = () => [...bench.world.used].filter((memory) => given.has(memory));
+  bench.world.used.clear();
+  const patchAll = async (tag: number) => {
+    for (let index = 0; index < 3 * PATCHES_MAX; index += 1) bench.write(tag + index, index * 16, 16, 3);
+    await bench.world.drain();
+  };
+  await patchAll(100);
+  assert.equal(used(), [], 'the kernel may still write there');
+  bench.world.endGivenUp();
+  await patchAll(200);
+  assert.ok(used().length > 0);
 });
 
 check(

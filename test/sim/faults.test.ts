@@ -146,8 +146,6 @@ check('operations are slow, or never end and are given up', async () => {
   disk.faults.add({ ops: ['read'], start: 0, end: BLOCK, action: { kind: 'slow', byUs: 2_000_000 } });
   disk.faults.add({ ops: ['write'], count: 1, action: { kind: 'stick' } });
   const flags: number[] = [];
-  const late: number[] = [];
-  loop.onLateMemory = (_token, memory) => late.push(memory);
   const base = loop.register({ complete: (_tag, result, flag) => flags.push(result, flag) });
   device.read(BLOCK, BLOCK, 0, base);
   device.write(2 * BLOCK, BLOCK, 0, 0, base + 1);
@@ -158,8 +156,11 @@ check('operations are slow, or never end and are given up', async () => {
   assert.equal(flags, [-EIO, COMPLETION_ABANDONED, -EIO, COMPLETION_ABANDONED]);
   assert.is(device.fence(), FENCE_ALL);
   assert.equal(await bench.all(bench.read(3)), [-EIO]);
-  await loop.run(() => late.length === 1);
-  assert.equal(late, [BLOCK]);
+  const free: number[] = [];
+  for (const memory of [BLOCK, 2 * BLOCK]) loop.whenFree(memory, BLOCK, () => free.push(memory));
+  assert.equal(free, []);
+  await loop.run(() => free.length === 1);
+  assert.equal(free, [BLOCK]);
   assert.is(device.inFlight, 1, 'the one that never ends');
 });
 

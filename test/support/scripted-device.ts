@@ -3,8 +3,13 @@
  * now and then. Content moves when an operation begins or when it ends, as a real one may do at any time between.
  */
 
-import type { CompletionHandler, CompletionPort } from '#strake/ports/completion.js';
-import { TAG_BITS } from '#strake/ports/completion.js';
+import { AbandonedMemory } from '#strake/core/abandoned-memory.js';
+import {
+  COMPLETION_ABANDONED,
+  type CompletionHandler,
+  type CompletionPort,
+  TAG_BITS,
+} from '#strake/ports/completion.js';
 import type { Device, DeviceGeometry } from '#strake/ports/device.js';
 import type { Memory } from '#strake/ports/memory.js';
 import { crc32c } from '#strake/uring/checksum.js';
@@ -25,6 +30,9 @@ export class ScriptedWorld implements CompletionPort, Memory {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly pending: PendingOperation[] = [];
+  /** Memory of operations that were given up, until it is taken out of here. */
+  readonly abandoned = new AbandonedMemory();
+  readonly givenUp: number[] = [];
   readonly content: Uint8Array;
   /** Whether the next operation moves its content when it begins. */
   early: () => boolean = () => false;
@@ -68,6 +76,15 @@ export class ScriptedWorld implements CompletionPort, Memory {
     this.bytes.fill(value, at, at + lengthBytes);
   }
 
+  whenFree(at: number, lengthBytes: number, done: () => void): void {
+    this.abandoned.whenFree(at, lengthBytes, done);
+  }
+
+  /** Ends all operations that were given up. */
+  endGivenUp(): void {
+    for (const memory of this.givenUp.splice(0)) this.abandoned.remove(memory);
+  }
+
   checksum(at: number, lengthBytes: number): number {
     if (at < 0 || lengthBytes < 0 || at + lengthBytes > this.bytes.length)
       throw new Error('the range leaves the memory');
@@ -98,12 +115,17 @@ export class ScriptedWorld implements CompletionPort, Memory {
     success: number,
     move: () => void,
     settle: () => void = () => {},
+    memory = -1,
   ): void {
     const early = kind === 'read' && this.early();
     if (early) move();
     const end = (result = success, flags = 0) => {
       if (result >= 0 && !early) move();
       if (result >= 0) settle();
+      if ((flags & COMPLETION_ABANDONED) !== 0 && memory >= 0) {
+        this.abandoned.add(memory);
+        this.givenUp.push(memory);
+      }
       this.finish(token, result, flags);
     };
     this.pending.push({ kind, offsetBytes, lengthBytes, end });
@@ -126,7 +148,7 @@ export class ScriptedWorld implements CompletionPort, Memory {
       this.putChecksums(memory, length, checksums);
       // A device takes the payload at its leisure, but it belongs to the operation as it was given.
       const payload = bytes.slice(memory, memory + length);
-      this.begin('write', offset, length, token, length, () => content.set(payload, offset));
+      this.begin('write', offset, length, token, length, () => content.set(payload, offset), undefined, memory);
     };
     return {
       geometry,
@@ -134,7 +156,7 @@ export class ScriptedWorld implements CompletionPort, Memory {
         check(offset, length);
         const move = () => bytes.set(content.subarray(offset, offset + length), memory);
         const settle = () => this.putChecksums(memory, length, checksums);
-        this.begin('read', offset, length, token, length, move, settle);
+        this.begin('read', offset, length, token, length, move, settle, memory);
       },
       write,
       writeFrom: (source, memory, length, offset, flags, token, checksums) => {

@@ -4,8 +4,14 @@
  * It checks what callers have promised: no two modifications of one block in flight, and none of a segment without a slot.
  */
 
+import { AbandonedMemory } from '#strake/core/abandoned-memory.js';
 import type { Clock } from '#strake/ports/clock.js';
-import { type CompletionHandler, type CompletionPort, TAG_BITS } from '#strake/ports/completion.js';
+import {
+  COMPLETION_ABANDONED,
+  type CompletionHandler,
+  type CompletionPort,
+  TAG_BITS,
+} from '#strake/ports/completion.js';
 import type { Memory } from '#strake/ports/memory.js';
 import {
   BLOCK_POISON,
@@ -38,12 +44,26 @@ export class SegmentWorld implements CompletionPort, Memory, Clock {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly pending: PendingSegmentOperation[] = [];
+  /** Memory of operations that were given up, until it is taken out of here. */
+  readonly abandoned = new AbandonedMemory();
+  readonly givenUp: number[] = [];
+  /** Memory of all reads and writes. */
+  readonly used = new Set<number>();
   timeMs = 0;
   private readonly handlers: CompletionHandler[] = [];
 
   constructor(memoryBytes: number) {
     this.bytes = new Uint8Array(memoryBytes);
     this.view = new DataView(this.bytes.buffer);
+  }
+
+  whenFree(at: number, lengthBytes: number, done: () => void): void {
+    this.abandoned.whenFree(at, lengthBytes, done);
+  }
+
+  /** Ends all operations that were given up. */
+  endGivenUp(): void {
+    for (const memory of this.givenUp.splice(0)) this.abandoned.remove(memory);
   }
 
   checksum(at: number, lengthBytes: number): number {
@@ -155,6 +175,7 @@ export class ScriptedMember implements SegmentMember {
     flags: number,
     token: number,
     move: () => number,
+    memory = -1,
   ): void {
     const keys: string[] = [];
     if (kind === 'write' || kind === 'zero') {
@@ -165,10 +186,15 @@ export class ScriptedMember implements SegmentMember {
       this.busy.add(key);
     }
     this.outstanding += 1;
+    if (memory >= 0) this.world.used.add(memory);
     const forced = this.fail(kind, stripe, block);
     const end = (result = forced, completionFlags = 0) => {
       this.outstanding -= 1;
       for (const key of keys) this.busy.delete(key);
+      if ((completionFlags & COMPLETION_ABANDONED) !== 0 && memory >= 0) {
+        this.world.abandoned.add(memory);
+        this.world.givenUp.push(memory);
+      }
       this.world.finish(token, result !== undefined && result < 0 ? result : move(), completionFlags);
     };
     this.world.pending.push({ kind, member: this, stripe, block, blocks, flags, end });
@@ -198,19 +224,28 @@ export class ScriptedMember implements SegmentMember {
   }
 
   read(stripe: number, block: number, blocks: number, memory: number, token: number): void {
-    this.begin('read', stripe, block, blocks, 0, token, () => {
-      const { bytes } = this.world;
-      if (!this.has(stripe)) {
-        bytes.fill(0, memory, memory + blocks * BLOCK);
+    this.begin(
+      'read',
+      stripe,
+      block,
+      blocks,
+      0,
+      token,
+      () => {
+        const { bytes } = this.world;
+        if (!this.has(stripe)) {
+          bytes.fill(0, memory, memory + blocks * BLOCK);
+          return blocks * BLOCK;
+        }
+        for (let index = 0; index < blocks; index += 1) {
+          const content = this.contentOf(stripe, block + index);
+          if (typeof content === 'number') return content;
+          bytes.set(content, memory + index * BLOCK);
+        }
         return blocks * BLOCK;
-      }
-      for (let index = 0; index < blocks; index += 1) {
-        const content = this.contentOf(stripe, block + index);
-        if (typeof content === 'number') return content;
-        bytes.set(content, memory + index * BLOCK);
-      }
-      return blocks * BLOCK;
-    });
+      },
+      memory,
+    );
   }
 
   /** What a read of the block gives: bytes or an error. */
@@ -242,15 +277,27 @@ export class ScriptedMember implements SegmentMember {
     const stamps = entries?.slice();
     if (source >= 0) this.world.copy(memory, source, blocks * BLOCK);
     const payload = this.world.bytes.slice(memory, memory + blocks * BLOCK);
-    this.begin('write', stripe, block, blocks, flags, token, () => {
-      for (let index = 0; index < blocks; index += 1) {
-        const bytes = payload.subarray(index * BLOCK, (index + 1) * BLOCK);
-        const at = index * ENTRY_WORDS;
-        const [stampLow, stampHigh] = [stamps?.[at + ENTRY_STAMP_LOW] ?? low, stamps?.[at + ENTRY_STAMP_HIGH] ?? high];
-        this.put(stripe, block + index, bytes, BLOCK_VALID, stampLow, stampHigh);
-      }
-      return blocks * BLOCK;
-    });
+    this.begin(
+      'write',
+      stripe,
+      block,
+      blocks,
+      flags,
+      token,
+      () => {
+        for (let index = 0; index < blocks; index += 1) {
+          const bytes = payload.subarray(index * BLOCK, (index + 1) * BLOCK);
+          const at = index * ENTRY_WORDS;
+          const [stampLow, stampHigh] = [
+            stamps?.[at + ENTRY_STAMP_LOW] ?? low,
+            stamps?.[at + ENTRY_STAMP_HIGH] ?? high,
+          ];
+          this.put(stripe, block + index, bytes, BLOCK_VALID, stampLow, stampHigh);
+        }
+        return blocks * BLOCK;
+      },
+      memory,
+    );
   }
 
   /** Sets a block and its entry. */

@@ -68,7 +68,7 @@ export class VolumeBench {
       record: makeRecord(states),
       members: [this.members.map((member, position) => (missing.includes(position) ? null : member))],
       scratch: 0,
-      buffers: new CopyBuffers(VOLUME_ENGINE_SCRATCH_BYTES),
+      buffers: new CopyBuffers(this.world, VOLUME_ENGINE_SCRATCH_BYTES),
       readOnly: false,
       commit: async (record) => {
         await this.commit();

@@ -296,7 +296,7 @@ impl Core {
             token: request.token,
             result: answer,
             flags: if abandoned { COMPLETION_LATE } else { 0 },
-            extra: request.memory,
+            extra: request.memory_used(),
         });
     }
 
@@ -370,8 +370,8 @@ impl Core {
             for index in doomed {
                 let entry = self.inflight.get_mut(index);
                 entry.state = State::Abandoned;
-                let token = entry.request.token;
-                self.ready.push_back(Completion { token, result: -libc::EIO, flags: COMPLETION_ABANDONED, extra: 0 });
+                let (token, extra) = (entry.request.token, entry.request.memory_used());
+                self.ready.push_back(Completion { token, result: -libc::EIO, flags: COMPLETION_ABANDONED, extra });
                 given_up.push(index);
             }
         }
@@ -451,6 +451,7 @@ mod tests {
         assert_eq!(core.give_up_overdue(500, &[]), [write]);
         let answer = core.ready.pop_front().unwrap();
         assert_eq!((answer.token, answer.result, answer.flags), (1, -libc::EIO, COMPLETION_ABANDONED));
+        assert_eq!(answer.extra, 8192);
         // Nothing is accepted any more, not even reads, and the slot of the file is kept.
         assert_eq!(core.admit(&request(Op::Read, 3, stuck), &[]), None);
         assert_eq!(core.ready.pop_front().unwrap().result, -libc::EIO);

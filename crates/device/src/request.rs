@@ -103,10 +103,12 @@ pub const FLAG_WAIT_ALL: u32 = 1 << 3;
 /// [`Op::Receive`]: nothing is expected to be there yet, so wait for readiness before the first attempt.
 pub const FLAG_POLL_FIRST: u32 = 1 << 4;
 
-/// [`Completion::flags`]: the operation was given up as overdue. Its memory still belongs to the kernel.
+/// [`Completion::flags`]: the operation was given up as overdue. Its memory, at `extra`, still belongs to the kernel.
 pub const COMPLETION_ABANDONED: u32 = 1 << 0;
 /// [`Completion::flags`]: an operation given up earlier has now ended, and the memory at `extra` is free again.
 pub const COMPLETION_LATE: u32 = 1 << 1;
+/// [`Completion::extra`]: the operation has no memory.
+pub const NO_MEMORY: u32 = u32::MAX;
 /// [`Completion::flags`]: after this receive the socket held more.
 pub const COMPLETION_MORE: u32 = 1 << 2;
 
@@ -176,6 +178,11 @@ impl Request {
     pub fn span_bytes(&self) -> Option<u64> {
         whole(self.span)
     }
+
+    /// Where the memory begins that the kernel may use for a device operation, or [`NO_MEMORY`].
+    pub fn memory_used(&self) -> u32 {
+        if self.length == 0 { NO_MEMORY } else { self.memory }
+    }
 }
 
 fn whole(value: f64) -> Option<u64> {
@@ -194,7 +201,7 @@ pub struct Completion {
     pub result: i32,
     /// `COMPLETION_*`.
     pub flags: u32,
-    /// With [`COMPLETION_LATE`], the memory that is free again.
+    /// Of a device operation, where its memory begins, or [`NO_MEMORY`].
     pub extra: u32,
 }
 

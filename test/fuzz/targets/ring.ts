@@ -148,7 +148,7 @@ class World {
     const device = new SimDevice(loop, new SimDisk({ sizeBytes: DISK_BYTES }));
     const volume = new RawVolume(loop, loop, device, 0, false);
     this.turn = loop.register({ complete: () => {} });
-    this.service = new RingService(loop, new Watch(loop, loop), {
+    this.service = new RingService(loop, loop, new Watch(loop, loop), {
       requests: this.requestMemory,
       replies: this.replyMemory,
       memoryStart: CLIENT_START,
