@@ -31,8 +31,11 @@ class CutRequest {
   error = 0;
   resultFlags = 0;
   starved = false;
-  /** Segments were passed over that were all zeroes already; a discard that has made them so need not be durable. */
-  skipped = false;
+  /**
+   * It ends with a flush of the volume. Copies have to remember together that a segment was given back; and of segments that
+   * are all zeroes already, the discard that has made them so need not be durable.
+   */
+  flushed = false;
 
   constructor(index: number) {
     this.index = index;
@@ -77,7 +80,8 @@ export class CutRequests {
     request.kind = kind;
     request.memory = memory;
     request.origin = offset;
-    request.flags = flags;
+    request.flushed = kind === PIECE_ZERO && (flags & SEGMENT_FUA) !== 0;
+    request.flags = request.flushed ? flags & ~SEGMENT_FUA : flags;
     request.release = release;
     request.token = token;
     request.answer = answer;
@@ -86,7 +90,6 @@ export class CutRequests {
     request.running = 0;
     request.error = 0;
     request.resultFlags = 0;
-    request.skipped = false;
     this.advance(request);
   }
 
@@ -125,7 +128,6 @@ export class CutRequests {
     const stripe = Math.floor(request.next / this.segmentBytes);
     if (exists(this.membership.groupOf(stripe), stripe)) return false;
     request.next = Math.min(request.end, (stripe + 1) * this.segmentBytes);
-    request.skipped = true;
     return true;
   }
 
@@ -182,7 +184,7 @@ export class CutRequests {
     if (request.running > 0 || request.starved) return;
     this.free.push(request);
     const answer = request.error < 0 ? request.error : request.answer;
-    if (answer === 0 && request.skipped && (request.flags & SEGMENT_FUA) !== 0) this.flush(request.token);
+    if (answer === 0 && request.flushed) this.flush(request.token);
     else this.completions.finish(request.token, answer, request.resultFlags);
   }
 

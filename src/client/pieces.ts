@@ -49,6 +49,8 @@ export class Pieces {
   readCarefully: (piece: Piece) => void = () => {};
   /** A piece that was a part has ended, so that another one can be had. */
   onPartFree: () => void = () => {};
+  /** A segment may have been given back. */
+  onRelease: () => void = () => {};
   inFlight = 0;
   private parts = 0;
   private locks = 0;
@@ -317,18 +319,14 @@ export class Pieces {
     });
   }
 
-  /**
-   * Zeroes into a segment that is all zeroes change nothing. With FUA, the discard that has made it so has to be durable on
-   * all members before that is promised.
-   */
+  /** Zeroes into a segment that is all zeroes change nothing. That they are durable is for the whole request to see to. */
   private zero(piece: Piece): void {
     const group = this.membership.groups[piece.group];
-    const fua = piece.flags & SEGMENT_FUA;
-    if (fua === 0 && !exists(group, piece.stripe)) {
+    if (!exists(group, piece.stripe)) {
       this.endLater(piece, 0);
       return;
     }
-    this.aim(piece, fua === 0);
+    this.aim(piece, true);
     // A member that comes back learns from the entries what was zeroed; a freed slot would tell it nothing.
     const release = piece.release && this.membership.complete(group);
     const { stripe, block, blocks } = piece;
@@ -337,8 +335,7 @@ export class Pieces {
       const slot = group[position];
       if ((piece.targets & ~piece.done & slot.bit) === 0) continue;
       const token = this.token + (piece.index << TAG_SHIFT) + position;
-      if (slot.present.has(stripe)) slot.present.zero(stripe, block, blocks, release, low, high, fua, token);
-      else slot.present.flush(token);
+      slot.present.zero(stripe, block, blocks, release, low, high, 0, token);
     }
   }
 
@@ -403,6 +400,7 @@ export class Pieces {
 
   private finish(piece: Piece, error: number): void {
     const { token, part, answer } = piece;
+    if (piece.release) this.onRelease();
     if (piece.scratch >= 0) this.returnScratch(piece);
     if (error === 0 && piece.exclusive && piece.kind !== PIECE_READ && this.degraded(piece)) {
       this.counters.degradedWrites += 1;

@@ -6,12 +6,17 @@
  * where these are equal. Where copies
  * differ or one is in doubt, the good copy with the highest stamp wins. Without a good copy, content in doubt is
  * accepted from the first member that has some, and counted; what is only poisoned or rotten becomes poison on all.
+ *
+ * Any member in-sync has everything that was answered, so what one of them says alone is right after a crash. That matters for
+ * segments that were given back: nothing remembers them, and a device that has lost what it had flushed still has the old
+ * ones. So members that lack a flush which another one remembers are *behind*: what the others say counts, and a
+ * copy of a member behind is only used for what the others have and cannot read.
  * Repeating this after it was interrupted comes to an end of the same kind: each step leaves a state that a crash could.
  */
 
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES, RECONCILE_BLOCKS, RECONCILE_SEGMENTS } from '../core/limits.js';
-import { ENTRY_WORDS } from '../ports/segments.js';
+import { compareFlushes, ENTRY_WORDS, type FlushMark, NO_FLUSH } from '../ports/segments.js';
 import type { Allocation } from './allocation.js';
 import { allZero, isPoison, isStored, isSuspect, isZero, noEntries, sameBlock, stampOf } from './block-entries.js';
 import type { VolumeParts } from './careful-read.js';
@@ -23,6 +28,7 @@ import { compareStamps, type Stamp } from './write-stamps.js';
 interface Copy {
   readonly slot: MemberSlot;
   readonly entries: Uint32Array;
+  readonly behind: boolean;
 }
 
 /** Entries of a segment on a member, whether it has it or not. */
@@ -66,12 +72,17 @@ export class Reconcile {
       for (const slot of bad) await this.lose(slot, `the table of segment ${stripe} cannot be read`);
       return this.segment(group, stripe);
     }
+    const lastFlush = latestFlush(slots);
     const copies = slots.map((slot, index): Copy => {
       const { value } = read[index] as PromiseFulfilledResult<Uint32Array>;
-      return { slot, entries: value };
+      return { slot, entries: value, behind: isBehind(slot, lastFlush) };
     });
+    // Content is compared with the first.
+    copies.sort((one, other) => Number(one.behind) - Number(other.behind));
     const lacking = slots.filter(({ present }) => !present.has(stripe));
-    if (lacking.length > 0 && copies.every(({ entries }) => allZero(entries))) {
+    const empty = ({ slot, entries, behind }: Copy) =>
+      allZero(entries) || (behind && lacking.some((one) => one !== slot && !isBehind(one, lastFlush)));
+    if (lacking.length > 0 && copies.every(empty)) {
       await allEnded(slots.map(async ({ present }) => (present.has(stripe) ? present.release(stripe) : undefined)));
       return;
     }
@@ -210,7 +221,10 @@ export class Reconcile {
     if (result < 0) await this.lose(to, 'a block could not be made equal');
   }
 
-  /** The copy beyond doubt with the highest stamp that can be read; its content is in the buffer. */
+  /**
+   * The copy beyond doubt with the highest stamp that can be read, if need be of a member behind that knows nothing older
+   * than the others; its content is in the buffer.
+   */
   private async bestCopy(
     copies: readonly Copy[],
     stripe: number,
@@ -219,7 +233,10 @@ export class Reconcile {
   ): Promise<Copy | null> {
     const sound = copies.filter(({ entries }) => !isSuspect(entries, block) && !isPoison(entries, block));
     sound.sort((one, other) => compareStamps(stampOf(other.entries, block), stampOf(one.entries, block)));
-    for (const copy of sound) {
+    const current = copies.filter(({ behind }) => !behind);
+    const known = current.map(({ entries }) => stampOf(entries, block)).reduce(higher);
+    const rest = sound.filter(({ entries, behind }) => behind && compareStamps(stampOf(entries, block), known) >= 0);
+    for (const copy of [...sound.filter(({ behind }) => !behind), ...rest]) {
       if (isZero(copy.entries, block) || (await this.read(copy.slot, stripe, block, buffer))) return copy;
     }
     return null;
@@ -269,7 +286,7 @@ export class Reconcile {
     const { membership, calls } = this.parts;
     for (const slot of membership.groups.flat()) {
       if (!slot.readable) continue;
-      const result = await calls.call((token) => slot.present.flush(token));
+      const result = await calls.call((token) => slot.present.flush(token, true));
       if (result < 0) await this.lose(slot, 'a flush failed');
     }
   }
@@ -288,12 +305,33 @@ function higher(one: Stamp, other: Stamp): Stamp {
   return compareStamps(one, other) >= 0 ? one : other;
 }
 
+/** The last flush that any of these members remembers. */
+function latestFlush(slots: readonly MemberSlot[]): FlushMark {
+  return slots
+    .map(({ present }) => present.flushed)
+    .reduce((one, other) => (compareFlushes(one, other) >= 0 ? one : other), NO_FLUSH);
+}
+
+function isBehind({ present }: MemberSlot, lastFlush: FlushMark): boolean {
+  return compareFlushes(present.flushed, lastFlush) < 0;
+}
+
 /** Segments of which it is not certain that all these members hold the same. */
 function doubtfulSegments(slots: readonly MemberSlot[]): number[] {
   const doubtful = new Set<number>();
+  const lastFlush = latestFlush(slots);
+  // What a member behind has lost may be any modification since the flush that it remembers.
+  const since = slots
+    .map(({ present }) => present.flushed)
+    .reduce((one, other) => (compareFlushes(one, other) <= 0 ? one : other), lastFlush);
+  const anyBehind = compareFlushes(since, lastFlush) < 0;
+  const isSince = (generation: number, flushNumber: number) =>
+    generation > since.generation || (generation === since.generation && flushNumber >= since.flushNumber);
   for (const slot of slots) {
     slot.present.visit((stripe, generation, flushNumber, dirty) => {
-      if (dirty || !slots.every((other) => other === slot || agrees(other, stripe, generation, flushNumber))) {
+      const recent = anyBehind && isSince(generation, flushNumber);
+      const agreed = slots.every((other) => other === slot || agrees(other, stripe, generation, flushNumber));
+      if (dirty || recent || !agreed) {
         doubtful.add(stripe);
       }
     });

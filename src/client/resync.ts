@@ -47,7 +47,7 @@ export class Resync {
   }
 
   /** Rejects with a `StrakeError`; the member is then to be taken out of the map. */
-  async run(job: Job, flushes: Pick<VolumeFlush, 'ended' | 'markAll'>): Promise<void> {
+  async run(job: Job, flushes: Pick<VolumeFlush, 'ended' | 'flush' | 'markAll' | 'markNext'>): Promise<void> {
     const { membership, pieces } = this.parts;
     const { group, position, present } = this.slot;
     const known = membership.record.groups[group][position];
@@ -62,7 +62,7 @@ export class Resync {
     this.parts.onEvent({ kind: 'member-syncing', group, position, deviceId: present.deviceId, reason: job.kind });
     await pieces.drained(group);
     await job.each(this.candidates(), present.segmentBytes, (stripe) => this.segment(job, stripe));
-    await this.promote(job, incarnation);
+    await this.promote(job, incarnation, flushes);
   }
 
   private source(): MemberSlot {
@@ -237,13 +237,18 @@ export class Resync {
     if (result < 0) throw new StrakeError('IO', `device ${present.deviceId}: a copied block could not be written`);
   }
 
-  /** What was copied is durable before the map says so. */
-  private async promote(job: Job, incarnation: number): Promise<void> {
+  /** What was copied is durable before the map says so, and the member remembers the same flush as the others. */
+  private async promote(
+    job: Job,
+    incarnation: number,
+    flushes: Pick<VolumeFlush, 'flush' | 'markNext'>,
+  ): Promise<void> {
     const { calls, membership } = this.parts;
     const { group, position, present } = this.slot;
     const { written } = this.slot;
-    const result = await calls.call((token) => present.flush(token));
-    if (result < 0) throw new StrakeError('FENCED', `device ${present.deviceId}: a flush failed`);
+    flushes.markNext();
+    const result = await calls.call((token) => flushes.flush(token));
+    if (result < 0) throw new StrakeError('IO', 'the flush after copying failed');
     this.slot.covered = written;
     await membership.change((record) => {
       job.check();

@@ -114,6 +114,7 @@ export class VolumeEngine implements Volume {
     this.pieces = new Pieces(completions, memory, membership, this.allocation, this.stamps, counters, scratch);
     this.cut = new CutRequests(completions, membership, this.pieces, (token) => this.flushes.flush(token));
     this.flushes = new VolumeFlush(completions, membership, this.pieces, this.stamps);
+    this.pieces.onRelease = () => this.flushes.markNext();
     const { buffers } = options;
     this.parts = { membership, memory, pieces: this.pieces, calls: this.calls, buffers, counters, onEvent };
     this.careful = new CarefulRead(this.parts);

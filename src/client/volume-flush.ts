@@ -34,6 +34,7 @@ export class VolumeFlush {
   /** Modifications with lower flush numbers are durable on every member in-sync. */
   private durableBelow = 0;
   private durableNext = 0;
+  private marked = false;
 
   constructor(completions: CompletionPort, membership: Membership, pieces: Pieces, stamps: WriteStamps) {
     this.completions = completions;
@@ -64,6 +65,14 @@ export class VolumeFlush {
     this.durableBelow = flushNumber;
   }
 
+  /**
+   * The members remember the next flush to begin. That is for segments that were given back, of which nothing else tells: a
+   * device that lacks a flush which others remember may still have them.
+   */
+  markNext(): void {
+    this.marked = true;
+  }
+
   flush(token: number): void {
     this.waiting.push(token);
     if (this.running.length === 0) this.start();
@@ -82,8 +91,10 @@ export class VolumeFlush {
       this.answer(-EIO);
       return;
     }
+    const { marked } = this;
+    this.marked = false;
     this.members.forEach((member, index) => {
-      member.flush(this.token + index);
+      member.flush(this.token + index, marked);
     });
   }
 

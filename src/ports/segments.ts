@@ -47,6 +47,19 @@ export interface SegmentState {
   readonly dirty: boolean;
 }
 
+/** A flush of a volume; `NO_FLUSH` before the first. Later ones have a higher generation, or the same one and a higher number. */
+export interface FlushMark {
+  readonly generation: number;
+  readonly flushNumber: number;
+}
+
+export const NO_FLUSH: FlushMark = { generation: 0, flushNumber: 0 };
+
+/** Order of two flushes: negative, zero or positive. */
+export function compareFlushes(one: FlushMark, other: FlushMark): number {
+  return one.generation - other.generation || one.flushNumber - other.flushNumber;
+}
+
 /** One volume's part of a store. */
 export interface SegmentMember {
   /** 32 hexadecimal digits. */
@@ -103,8 +116,13 @@ export interface SegmentMember {
    * have. It is read to `memory`, which takes the whole range. The caller keeps other operations away. Result: the bytes.
    */
   accept(stripe: number, block: number, blocks: number, memory: number, token: number): void;
-  /** Makes durable what has ended on this device. A failure is final: the device is fenced. Result: 0. */
-  flush(token: number): void;
+  /**
+   * Makes durable what has ended on this device. A failure is final: the device is fenced. With `marked`, it is remembered
+   * that this was the volume's flush of the current number. Result: 0.
+   */
+  flush(token: number, marked?: boolean): void;
+  /** The last flush that is remembered, as it was when the device was opened. */
+  readonly flushed: FlushMark;
 
   /** The generation and flush number that later modifications are recorded under. */
   mark(generation: number, flushNumber: number): void;

@@ -89,6 +89,7 @@ export class SimClient {
   /** A process serves now. */
   attach(host: SimHost): void {
     this.host = host;
+    this.stopped = false;
     this.timers = new SimTimers(host.loop);
     this.connect();
   }
@@ -105,7 +106,7 @@ export class SimClient {
     this.lose();
   }
 
-  /** Asks for nothing more. */
+  /** Asks for nothing more, until another process serves. */
   stop(): void {
     this.stopped = true;
     this.left = 0;

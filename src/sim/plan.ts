@@ -21,6 +21,7 @@ export const FAULT_KINDS = [
   'pause',
   'network',
   'replace',
+  'lie',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -70,6 +71,8 @@ export type SimAction = At &
         readonly forMs: number;
       }
     | { readonly kind: 'replace'; readonly device: number }
+    /** A device flushes nothing for a while, and says that it does; then the power fails. */
+    | { readonly kind: 'lie'; readonly device: number; readonly forMs: number }
     | { readonly kind: 'scrub' }
     | { readonly kind: 'grow' }
   );
@@ -143,18 +146,20 @@ function draftOf(
     }
     case 'replace':
       return { kind, device };
+    case 'lie':
+      return { kind, device, forMs: random.between(1, 3_000) };
     default:
       return { kind };
   }
 }
 
 /** Faults that a volume of one copy cannot survive without loss, or for which it has no other device. */
-const NEED_COPIES: readonly FaultKind[] = ['death', 'silent', 'replace'];
+const NEED_COPIES: readonly FaultKind[] = ['death', 'silent', 'replace', 'lie'];
 /** After these a device was not closed in order. */
-const CRASHES: readonly FaultKind[] = ['kill', 'power', 'error'];
+const CRASHES: readonly FaultKind[] = ['kill', 'power', 'error', 'lie'];
 
 /** Faults after which nothing but a checksum tells what a device has kept of what it was told. */
-const NEED_CHECKSUMS: readonly FaultKind[] = ['power', 'death', 'error', 'silent'];
+const NEED_CHECKSUMS: readonly FaultKind[] = ['power', 'death', 'error', 'silent', 'lie'];
 
 /**
  * Whether a fault can be part of a plan, beside others. With one copy, a block that differs from its checksum after a crash

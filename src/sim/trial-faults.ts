@@ -25,6 +25,8 @@ const LOOK_US = 20_000;
 const GIVEN_UP_US = 1000 * (IO_TIMEOUT_MS + 2 * WATCH_MS);
 /** Before a device that was given up is connected again. */
 const STUCK_US = 1.2 * GIVEN_UP_US;
+/** How long writes of data may be lost or changed. */
+const SILENT_US = 300_000;
 /** Writes until a device vanishes. */
 const VANISH_WRITES = 16;
 /** No operation takes longer, but those that never end. */
@@ -52,7 +54,7 @@ export class TrialFaults {
 
   async perform(action: SimAction): Promise<void> {
     const { trial } = this;
-    const damages = ['death', 'error', 'rot', 'silent', 'replace'].includes(action.kind);
+    const damages = ['death', 'error', 'rot', 'silent', 'replace', 'lie'].includes(action.kind);
     if (damages && trial.plan.copies > 1) await this.heal();
     trial.log(`action ${action.number}: ${JSON.stringify(action)}`);
     if (damages) this.damaged = true;
@@ -71,6 +73,8 @@ export class TrialFaults {
         return this.network(action);
       case 'replace':
         return this.replace(action);
+      case 'lie':
+        return this.lie(action);
       case 'scrub':
         return this.scrub();
       case 'grow':
@@ -174,17 +178,27 @@ export class TrialFaults {
         const start = this.dataStart(entry);
         const toOffsetBytes = start + 4096 * random.below(64);
         const rule = how === 'misdirect' ? ({ kind: how, toOffsetBytes } as const) : ({ kind: how } as const);
-        disk.faults.add({ ops: ['write'], start, count, action: rule });
+        const remove = disk.faults.add({ ops: ['write'], start, count, action: rule });
+        await trial.settle(trial.timers.pause(SILENT_US));
+        remove();
+        await this.cover();
       }
     }
   }
 
   /**
-   * Flips bits of blocks that a flush has covered. What is not flushed has no durable checksum: after a crash its content is
-   * taken as it is, as after a write that was cut off.
+   * Lets a flush cover what has been written. What is not flushed has no durable checksum: after a crash its content may be
+   * taken as it is, as after a write that was cut off, and damage to it is not told from that. Returns whether it does.
    */
-  private async rot(entry: TrialDisk, bits: number, random: SimRandom): Promise<void> {
+  private async cover(): Promise<boolean> {
     const { trial } = this;
+    // What is under way now has ended then.
+    await trial.settle(trial.timers.pause(SLOWEST_US));
+    return trial.flush();
+  }
+
+  /** Flips bits of blocks that a flush has covered. */
+  private async rot(entry: TrialDisk, bits: number, random: SimRandom): Promise<void> {
     const { disk } = entry;
     const places: { readonly offset: number; readonly block: number; readonly content: Uint8Array }[] = [];
     for (let bit = 0; bit < bits; bit += 1) {
@@ -192,9 +206,7 @@ export class TrialFaults {
       const block = alignDown(offset, BLOCK_BYTES);
       if (disk.allocated(offset)) places.push({ offset, block, content: disk.peek(block, BLOCK_BYTES) });
     }
-    // What is under way now has ended then, and so is covered.
-    await trial.settle(trial.timers.pause(SLOWEST_US));
-    if (!(await trial.flush())) return;
+    if (!(await this.cover())) return;
     for (const { offset, block, content } of places) {
       const unchanged = disk.peek(block, BLOCK_BYTES).every((byte, at) => byte === content[at]);
       if (unchanged) disk.flipBit(offset, random.below(8));
@@ -212,11 +224,40 @@ export class TrialFaults {
     return start + random.below(entry.disk.geometry.sizeBytes - start);
   }
 
+  /**
+   * Flushes do nothing, and then the power fails, when nothing is in flight: a block that was being written may be torn on the
+   * copy that counts, and whole and old on the one that has lied. A device on which something is missing that was durable is
+   * refused, and is as good as lost; one that is as it was some time ago must not be believed.
+   */
+  private async lie({ device, forMs }: ActionOf<'lie'>): Promise<void> {
+    const { trial } = this;
+    const entry = this.diskOf(device);
+    const remove = entry.disk.faults.add({ action: { kind: 'lie' } });
+    await trial.settle(trial.timers.pause(forMs * 1000));
+    await trial.rest();
+    await trial.flush();
+    remove();
+    this.hidden = true;
+    trial.die(true);
+    trial.boot(1000);
+    await trial.openAll();
+    if (trial.host.node.stores.has(entry.deviceId)) {
+      await trial.serve();
+      return;
+    }
+    await trial.serve([entry.deviceId]);
+    await this.substitute(entry);
+  }
+
   /** Takes a device out for good, and puts a new one in its place. */
   private async replace({ device }: ActionOf<'replace'>): Promise<void> {
-    const { trial } = this;
     const old = this.diskOf(device);
     old.disk.vanished = true;
+    await this.substitute(old);
+  }
+
+  private async substitute(old: TrialDisk): Promise<void> {
+    const { trial } = this;
     old.away = true;
     old.retired = true;
     const fresh = await trial.addDisk();

@@ -176,8 +176,7 @@ export class Trial {
   private async end(): Promise<void> {
     this.log('faults stop');
     await this.faults.heal();
-    for (const client of this.clients) client.stop();
-    await this.loop.run(() => this.clients.every(({ idle }) => idle), LIMITS);
+    await this.rest();
     await this.sweep();
     this.history.checkpoint();
     const current = this.currentDisks();
@@ -186,6 +185,12 @@ export class Trial {
       if (!this.disks.some(({ retired }) => retired)) await this.fsck(disk, name);
     if (this.plan.copies > 1) for (const disk of current) await this.readAlone(disk);
     this.history.checkpoint();
+  }
+
+  /** Waits until clients have been answered, and ask for nothing more. */
+  async rest(): Promise<void> {
+    for (const client of this.clients) client.stop();
+    await this.loop.run(() => this.clients.every(({ idle }) => idle), LIMITS);
   }
 
   // ---------------------------------------------------------------- lives of the process
@@ -244,9 +249,9 @@ export class Trial {
     }
   }
 
-  async serve(): Promise<void> {
+  async serve(without: readonly string[] = []): Promise<void> {
     const { host } = this;
-    await this.settle(this.host.call('assemble', { without: {} }));
+    await this.settle(this.host.call('assemble', { without: { [VOLUME_NAME]: without } }));
     if (this.host !== host) await new Promise(() => {});
     for (const client of this.clients) client.attach(host);
   }
@@ -255,7 +260,7 @@ export class Trial {
   async addDisk(): Promise<TrialDisk> {
     const { plan, loop } = this;
     const number = this.disks.length + 1;
-    const deviceId = number.toString(16).repeat(32).slice(0, 32);
+    const deviceId = number.toString(16).padStart(2, '0').repeat(16);
     const bytes = plan.segments * plan.segmentBytes;
     const disk = new SimDisk({ sizeBytes: SPARE_BYTES + 2 * bytes });
     const device = new SimDevice(loop, disk);

@@ -186,7 +186,7 @@ export class Checkpointer {
       const reference = this.volumePages[index];
       reference.place ^= 1;
       const page = await this.stage(pageOffset(layout.volumesOffset, index, reference.place));
-      encodeVolume(page, index, deviceId, sequence, volume);
+      encodeVolume(page, index, deviceId, sequence, volume, store.flushedMarks[index]);
       this.refer(reference, page);
     }
     store.changedVolumes.clear();

@@ -166,6 +166,7 @@ function dumpRecords(batch: FoundBatch): PlainObject {
     free: (slot) => records.push({ type: 'free', slot }),
     intent: (slot) => records.push({ type: 'intent', slot }),
     stamp: (slot, generation, flushNumber) => records.push({ type: 'stamp', slot, generation, flushNumber }),
+    flushed: (volume, mark) => records.push({ type: 'flushed', volume, ...mark }),
     volume: (index, offset, bytes) => records.push({ type: 'volume', index, offset, bytes: bytes.length }),
   });
   return { list: records, readable: count === batch.records };

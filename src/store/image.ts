@@ -5,7 +5,7 @@
  * looks for damage goes on as far as there is something to go on with.
  */
 
-import { BLOCK_POISON, ENTRY_FLAGS, ENTRY_WORDS } from '../ports/segments.js';
+import { BLOCK_POISON, compareFlushes, ENTRY_FLAGS, ENTRY_WORDS, type FlushMark, NO_FLUSH } from '../ports/segments.js';
 import {
   DIRECTORY_ENTRIES,
   type Layout,
@@ -28,6 +28,7 @@ import {
 import {
   absent,
   decodeDirectory,
+  decodeFlushed,
   decodeRoot,
   decodeSlots,
   decodeVolume,
@@ -101,6 +102,8 @@ export interface StoreImage {
   /** By index; undefined where there is none. */
   readonly volumes: (StoredVolume | undefined)[];
   readonly volumeIds: string[];
+  /** By index of the volume: the last flush of it that is in the journal or the tree. */
+  readonly flushed: FlushMark[];
   /** Block tables that the journal has changed, by slot. */
   readonly tables: Map<number, TableImage>;
   /** The activity log as it was at the end. */
@@ -246,6 +249,7 @@ class ImageLoader {
       slotPages: [],
       volumes: new Array<StoredVolume | undefined>(VOLUMES_MAX).fill(undefined),
       volumeIds: new Array<string>(VOLUMES_MAX).fill(''),
+      flushed: new Array<FlushMark>(VOLUMES_MAX).fill(NO_FLUSH),
       tables: new Map(),
       active: new Set(root.active),
       changedSlots: new Set(),
@@ -306,8 +310,24 @@ class ImageLoader {
     if (volume === undefined) return;
     this.image.volumes[index] = volume;
     this.image.volumeIds[index] = volume.id;
+    this.noteFlushed(index, decodeFlushed(page));
     const id = new DataView(page.buffer, page.byteOffset + 32, 16);
     for (let word = 0; word < 4; word += 1) this.idWords[4 * index + word] = id.getUint32(4 * word, true);
+  }
+
+  /** A page that is journaled may be older than a record in the same batch. */
+  private noteFlushed(index: number, mark: FlushMark): void {
+    const { flushed } = this.image;
+    if (compareFlushes(mark, flushed[index]) > 0) flushed[index] = mark;
+  }
+
+  private applyFlushed(batch: FoundBatch, index: number, mark: FlushMark): void {
+    if (index >= VOLUMES_MAX || this.image.volumes[index] === undefined) {
+      this.wrong(batch, `a record names volume ${index}, which does not exist`);
+      return;
+    }
+    this.noteFlushed(index, mark);
+    this.image.changedVolumes.add(index);
   }
 
   /** Index of the volume whose id is at `at`, or -1. Neighbouring slots mostly belong to the same one. */
@@ -452,6 +472,7 @@ class ImageLoader {
       intent: ignore,
       stamp: ignore,
       volume: ignore,
+      flushed: ignore,
     });
     if (count !== batch.records) {
       const text = `batch ${batch.sequence} has ${batch.records} records, of which ${count} can be read`;
@@ -480,6 +501,7 @@ class ImageLoader {
         this.image.changedSlots.add(slot);
       },
       volume: (index, offset, bytes) => this.applyVolume(index, offset, bytes),
+      flushed: (index, mark) => this.applyFlushed(batch, index, mark),
     });
     this.takeVolumes();
   }

@@ -16,6 +16,7 @@
  */
 
 import { SECTOR_BYTES } from '../core/limits.js';
+import type { FlushMark } from '../ports/segments.js';
 import {
   BATCH_HEADER_BYTES,
   BATCH_PAGES_MAX,
@@ -44,6 +45,8 @@ export const RECORD_INTENT = 4;
 export const RECORD_STAMP = 5;
 /** A part of a volume page. */
 export const RECORD_VOLUME = 6;
+/** This flush of a volume has begun; what it has to make durable stands before. */
+export const RECORD_FLUSHED = 7;
 
 /** The block had no content before: it is valid only if its content matches, until a flush has covered it. */
 export const RECORD_FLAG_FIRST = 1;
@@ -55,6 +58,7 @@ export const ALLOCATE_RECORD_BYTES = 56;
 export const FREE_RECORD_BYTES = 8;
 export const INTENT_RECORD_BYTES = 8;
 export const STAMP_RECORD_BYTES = 24;
+export const FLUSHED_RECORD_BYTES = 24;
 /** Bytes of a volume page in one record, so that a page takes ten of them. */
 export const VOLUME_CHUNK_BYTES = 416;
 const VOLUME_RECORD_HEADER_BYTES = 8;
@@ -67,6 +71,7 @@ const RECORD_BYTES: readonly number[] = [
   INTENT_RECORD_BYTES,
   STAMP_RECORD_BYTES,
   VOLUME_RECORD_HEADER_BYTES,
+  FLUSHED_RECORD_BYTES,
 ];
 
 const SECTORS = PAGE_BYTES / SECTOR_BYTES;
@@ -162,6 +167,16 @@ export class Batch {
     if (at < 0) return false;
     this.view.setUint8(at, RECORD_STAMP);
     this.view.setUint32(at + 4, slot, true);
+    putUint64(this.view, at + 8, generation);
+    putUint64(this.view, at + 16, flushNumber);
+    return true;
+  }
+
+  addFlushed(volume: number, { generation, flushNumber }: FlushMark): boolean {
+    const at = this.reserve(FLUSHED_RECORD_BYTES);
+    if (at < 0) return false;
+    this.view.setUint8(at, RECORD_FLUSHED);
+    this.view.setUint32(at + 4, volume, true);
     putUint64(this.view, at + 8, generation);
     putUint64(this.view, at + 16, flushNumber);
     return true;
@@ -370,6 +385,7 @@ export interface RecordHandler {
   intent(slot: number): void;
   stamp(slot: number, generation: number, flushNumber: number): void;
   volume(index: number, offset: number, bytes: Uint8Array): void;
+  flushed(volume: number, mark: FlushMark): void;
 }
 
 /**
@@ -411,6 +427,10 @@ export function readRecords(batch: FoundBatch, handler: RecordHandler): number {
         case RECORD_STAMP:
           handler.stamp(slot, getUint64(view, at + 8), getUint64(view, at + 16));
           at += STAMP_RECORD_BYTES;
+          break;
+        case RECORD_FLUSHED:
+          handler.flushed(slot, { generation: getUint64(view, at + 8), flushNumber: getUint64(view, at + 16) });
+          at += FLUSHED_RECORD_BYTES;
           break;
         case RECORD_VOLUME: {
           const length = view.getUint16(at + 2, true);

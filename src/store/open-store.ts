@@ -272,6 +272,7 @@ async function assemble(
     slotPages: image.slotPages,
     volumePages: root.volumes,
     volumes: image.volumes,
+    flushed: image.flushed,
     rootPlace: image.rootPlace,
     rootSequence: root.sequence,
     // Numbers of batches that were begun and not finished are not used again: nothing of theirs can be mistaken for

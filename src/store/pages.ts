@@ -5,6 +5,7 @@
  * it. Checksums of pages are checked by whoever follows the reference.
  */
 
+import type { FlushMark } from '../ports/segments.js';
 import {
   ACTIVE_SLOTS_MAX,
   DIRECTORY_ENTRIES,
@@ -318,6 +319,8 @@ const MEMBERS_AT = 512;
 const MEMBER_BYTES = 64;
 /** Members of a volume on all its devices. */
 export const VOLUME_MEMBERS_MAX = (PAGE_BYTES - MEMBERS_AT) / MEMBER_BYTES;
+/** How far this device has come: the volume's last flush that it remembers. */
+const FLUSHED_AT = 104;
 const NAME_AT = 162;
 /** Longest name of a volume, in bytes of UTF-8. */
 export const VOLUME_NAME_BYTES_MAX = 255;
@@ -328,6 +331,7 @@ export function encodeVolume(
   deviceId: string,
   sequence: number,
   volume: StoredVolume,
+  flushed: FlushMark,
 ): void {
   const view = putHeader(page, VOLUME_MAGIC, index, deviceId, sequence);
   const name = new TextEncoder().encode(volume.name);
@@ -347,6 +351,8 @@ export function encodeVolume(
   view.setUint8(91, perGroup);
   view.setUint32(92, volume.segmentBytes, true);
   view.setUint32(96, volume.deleted ? 1 : 0, true);
+  putUint64(view, FLUSHED_AT, flushed.generation);
+  putUint64(view, FLUSHED_AT + 8, flushed.flushNumber);
   view.setUint16(160, name.length, true);
   page.set(name, NAME_AT);
   volume.groups.flat().forEach((member, at) => {
@@ -361,7 +367,7 @@ export function encodeVolume(
 }
 
 /** Fields of a volume page that version 1 keeps zero: lease, reservation, parent, epochs. */
-const VOLUME_ZERO_FROM = 100;
+const VOLUME_ZERO_FROM = FLUSHED_AT + 16;
 const VOLUME_ZERO_TO = 160;
 
 /** Text that encodes to the same bytes again: a map is written back, and must fit. */
@@ -373,8 +379,15 @@ function decodeName(bytes: Uint8Array): string {
   }
 }
 
+/** The mark of a volume page that `decodeVolume` has found to be good. */
+export function decodeFlushed(page: Uint8Array): FlushMark {
+  const view = viewOf(page);
+  return { generation: getCounter(view, FLUSHED_AT), flushNumber: getCounter(view, FLUSHED_AT + 8) };
+}
+
 export function decodeVolume(page: Uint8Array, index: number, deviceId: string): StoredVolume {
   const view = checkHeader(page, VOLUME_MAGIC, index, deviceId);
+  demandZero(view, 100, FLUSHED_AT);
   demandZero(view, VOLUME_ZERO_FROM, VOLUME_ZERO_TO);
   const layout = LAYOUTS[view.getUint8(88) - 1];
   const [copies, groups, perGroup] = [view.getUint8(89), view.getUint8(90), view.getUint8(91)];

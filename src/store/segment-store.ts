@@ -40,6 +40,7 @@ import {
   ENTRY_STAMP_HIGH,
   ENTRY_STAMP_LOW,
   ENTRY_WORDS,
+  type FlushMark,
   SEGMENT_FUA,
 } from '../ports/segments.js';
 import { ActivityLog } from './activity-log.js';
@@ -119,6 +120,7 @@ export interface StoreStart {
   readonly slotPages: Reference[];
   readonly volumePages: Reference[];
   readonly volumes: (StoredVolume | undefined)[];
+  readonly flushed: FlushMark[];
   readonly rootPlace: number;
   readonly rootSequence: number;
   readonly journal: JournalPosition;
@@ -239,6 +241,7 @@ export class SegmentStore {
     this.device = device;
     this.slots = slots;
     this.volumes = start.volumes;
+    this.flushedMarks = start.flushed;
     this.blocks = slotBlocks(layout);
     this.io = new ControlIo(completions, device);
     this.freed = new FreedSlots({
@@ -1104,7 +1107,7 @@ export class SegmentStore {
   }
 
   /** Generation and flush number of each volume, under which modifications are recorded. @internal */
-  readonly marks: { generation: number; flushNumber: number }[] = [];
+  readonly marks: FlushMark[] = [];
 
   private endZero(op: StoreOp): void {
     if (op.release && this.busy[op.slot] === 1 && this.emptyBut(op)) {
@@ -1218,20 +1221,21 @@ export class SegmentStore {
       else if (op.kind === OP_ZERO && op.next === 0) this.endZero(op);
       else this.setEntries(op);
     }
-    if (this.flushing && this.unjournaled.length > 0) this.journalPending();
+    if (this.flushing && this.unjournaled.length + this.unmarked.length > 0) this.journalPending();
     const callbacks = this.roomCallbacks.splice(0);
     for (const callback of callbacks) callback();
   }
 
   // ---------------------------------------------------------------- flush
 
-  /** Makes durable what has ended. */
-  flush(token: number): void {
+  /** Makes durable what has ended. `volume`: whose current flush this is, to be remembered; -1 for none. */
+  flush(token: number, volume: number): void {
     if (this.failure !== 0) {
       this.completions.defer(token, this.failure);
       return;
     }
     this.flushTokens.push(token);
+    if (volume >= 0) this.flushVolumes.add(volume);
     if (!this.flushing) this.startFlush();
   }
 
@@ -1249,6 +1253,11 @@ export class SegmentStore {
     return new Promise((resolve) => this.flushWith(resolve));
   }
 
+  /** By volume: its last flush that is remembered. Written with the records that it makes durable. */
+  readonly flushedMarks: FlushMark[];
+  private readonly flushVolumes = new Set<number>();
+  /** Marks that the running flush has yet to write. */
+  private unmarked: number[] = [];
   private runningTokens: number[] = [];
   private runningCallbacks: ((result: number) => void)[] = [];
 
@@ -1258,6 +1267,8 @@ export class SegmentStore {
     this.runningCallbacks = this.flushCallbacks;
     this.flushTokens = [];
     this.flushCallbacks = [];
+    this.unmarked = [...this.flushVolumes];
+    this.flushVolumes.clear();
     this.eager = this.eagerBlocks + this.pendingBlocks <= EAGER_BLOCKS_MAX;
     this.eagerBlocks = 0;
     this.unjournaled = [...this.pendingSlots, ...[...this.stampPending].filter((slot) => !this.pendingSlots.has(slot))];
@@ -1273,6 +1284,18 @@ export class SegmentStore {
         return;
       }
       this.unjournaled.pop();
+    }
+    // Last: what it speaks of stands before it.
+    while (this.unmarked.length > 0) {
+      const volume = this.unmarked[this.unmarked.length - 1];
+      const mark = this.marks[volume];
+      if (!journal.batch.addFlushed(volume, mark)) {
+        journal.makeRoom();
+        return;
+      }
+      this.flushedMarks[volume] = mark;
+      this.changedVolumes.add(volume);
+      this.unmarked.pop();
     }
     journal.whenSynced(journal.lastSequence, { proceed: (result) => this.endFlush(result) });
     journal.submit();
@@ -1324,7 +1347,7 @@ export class SegmentStore {
       if (index < 0) index = this.volumes.indexOf(undefined);
       if (index < 0) return -ENOSPC;
       const page = new Uint8Array(PAGE_BYTES);
-      encodeVolume(page, index, this.superblock.deviceId, this.journal.lastSequence, volume);
+      encodeVolume(page, index, this.superblock.deviceId, this.journal.lastSequence, volume, this.flushedMarks[index]);
       const sectors = Math.ceil(PAGE_BYTES / VOLUME_CHUNK_BYTES) + 1;
       while (this.journal.batch.sectorsLeft < sectors) {
         if (this.failure !== 0) return this.failure;

@@ -2,7 +2,7 @@
 
 import { deviceError } from '../core/errno.js';
 import type { CompletionPort } from '../ports/completion.js';
-import { ENTRY_WORDS, type SegmentMember, type SegmentState } from '../ports/segments.js';
+import { ENTRY_WORDS, type FlushMark, type SegmentMember, type SegmentState } from '../ports/segments.js';
 import { SLOT_FREE, slotBlocks, TABLE_ENTRIES } from './format.js';
 import type { SegmentStore } from './segment-store.js';
 import { SLOT_FLAG_DOUBT } from './slot-table.js';
@@ -12,6 +12,7 @@ export class VolumeMember implements SegmentMember {
   readonly deviceId: string;
   readonly segmentBytes: number;
   readonly incarnation: number;
+  readonly flushed: FlushMark;
   /** Stamps begin with a generation that no member has seen, so none is ever met again. */
   readonly stampMax = { low: 0, high: 0 };
   private readonly store: SegmentStore;
@@ -30,6 +31,7 @@ export class VolumeMember implements SegmentMember {
     this.deviceId = superblock.deviceId;
     this.segmentBytes = superblock.layout.slotBytes;
     this.incarnation = superblock.incarnation;
+    this.flushed = store.flushedMarks[volume];
     this.token = completions.register({ complete: (tag, result) => this.end(tag, result) });
   }
 
@@ -98,8 +100,8 @@ export class VolumeMember implements SegmentMember {
     this.store.accept(this.volume, stripe, block, blocks, memory, token);
   }
 
-  flush(token: number): void {
-    this.store.flush(token);
+  flush(token: number, marked = false): void {
+    this.store.flush(token, marked ? this.volume : -1);
   }
 
   mark(generation: number, flushNumber: number): void {

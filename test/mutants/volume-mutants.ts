@@ -44,9 +44,9 @@ const MIRROR: Mutant[] = [
     edits: [
       {
         file: 'client/volume-flush.ts',
-        find: '      member.flush(this.token + index);',
+        find: '      member.flush(this.token + index, marked);',
         replace:
-          '      if (index === 0) member.flush(this.token + index);\n      else this.completions.defer(this.token + index, 0);',
+          '      if (index === 0) member.flush(this.token + index, marked);\n      else this.completions.defer(this.token + index, 0);',
       },
     ],
     judges: [sim(['power']), ENGINE],
@@ -115,6 +115,19 @@ const MIRROR: Mutant[] = [
       },
     ],
     judges: [sim([]), RANDOM],
+  },
+  {
+    name: 'abandoned-memory-reused',
+    breaks: 'Memory of operations that were given up is used again at once',
+    rule: 'memory belongs to an operation until its last completion',
+    edits: [
+      {
+        file: 'core/abandoned-memory.ts',
+        find: 'if (this.uses(start, end)) this',
+        replace: 'if (lengthBytes < 0) this',
+      },
+    ],
+    judges: [sim(['death']), tests('core/abandoned-memory.test.ts')],
   },
 ];
 
@@ -211,6 +224,26 @@ const COPYING: Mutant[] = [
       },
     ],
     judges: [sim(['rot']), ENGINE],
+  },
+  {
+    name: 'behind-believed',
+    breaks: 'Members that lack a flush which others remember count as the others do',
+    rule: "after the writer's death what may differ is compared",
+    edits: [
+      {
+        file: 'client/reconcile.ts',
+        find: 'return compareFlushes(present.flushed, lastFlush) < 0;',
+        replace: 'return false;',
+      },
+    ],
+    judges: [sim(['lie'], 200), RESYNC],
+  },
+  {
+    name: 'release-not-remembered',
+    breaks: 'The flush after a segment was given back is not remembered',
+    rule: 'a stale copy of a segment does not come back',
+    edits: [{ file: 'client/pieces.ts', find: '    if (piece.release) this.onRelease();\n', replace: '' }],
+    judges: [sim(['lie'], 400), RESYNC],
   },
 ];
 

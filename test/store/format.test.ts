@@ -15,6 +15,7 @@ import { demandSuperblock, openStore } from '#strake/store/open-store.js';
 import {
   absent,
   decodeDirectory,
+  decodeFlushed,
   decodeRoot,
   decodeSlots,
   decodeVolume,
@@ -219,6 +220,7 @@ const VOLUME_FIELDS: readonly (readonly [number, string])[] = [
   [72, '0600000000000000 0600000000000000'], // generation, twice
   [88, '02 02 01 02'], // mirror, copies, groups, members of a group
   [92, '00001000'], // bytes of a segment
+  [104, '0600000000000000 0504030201000000'], // the flush that is remembered
   [160, '0200 6462'], // name
   [512, DEVICE],
   [512 + 16, '01'], // in sync
@@ -255,12 +257,15 @@ const VOLUME_RECORD = {
   ],
 };
 
+const FLUSHED = { generation: 6, flushNumber: 0x0102_0304_05 };
+
 check('a page of a volume', () => {
   const wanted = bytesOf(4096, VOLUME_FIELDS);
   const page = new Uint8Array(4096);
-  encodeVolume(page, 3, DEVICE, 7, VOLUME_RECORD);
+  encodeVolume(page, 3, DEVICE, 7, VOLUME_RECORD, FLUSHED);
   same(page, wanted);
   assert.equal(decodeVolume(wanted, 3, DEVICE), VOLUME_RECORD);
+  assert.equal(decodeFlushed(wanted), FLUSHED);
 });
 
 check('a batch of the journal', () => {
@@ -272,6 +277,7 @@ check('a batch of the journal', () => {
   batch.addSlot(3, 7);
   batch.addSlot(4, 8);
   batch.addStamp(6, 3, 4);
+  batch.addFlushed(2, { generation: 3, flushNumber: 4 });
   // This one does not fit the rest of the first sector, so it begins the second.
   batch.addVolume(2, new Uint8Array(4096).fill(0xee), 416);
   batch.seal(DEVICE, 9, 12, 0x0102_0304_04, (from, length) => crc32c(bytes, from, length));
@@ -280,7 +286,7 @@ check('a batch of the journal', () => {
     [8, '0504030201000000'], // sequence
     [16, DEVICE],
     [32, '0900000000000000'], // incarnation
-    [40, '0c000000 06000000'], // own page, records
+    [40, '0c000000 07000000'], // own page, records
     [48, '0404030201000000'], // durable sequence
     [72, `02 00 0100 06000000 ${VOLUME}`],
     [96, '0500000001000000'],
@@ -288,6 +294,7 @@ check('a batch of the journal', () => {
     [152, '03 00 0000 07000000'],
     [160, '04 00 0000 08000000'],
     [168, '05 00 0000 06000000 0300000000000000 0400000000000000'],
+    [192, '07 00 0000 02000000 0300000000000000 0400000000000000'],
     [512, `06 02 a001 a0010000 ${'ee'.repeat(416)}`],
   ]);
   for (let sector = 0; sector < 8; sector += 1) {

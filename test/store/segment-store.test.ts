@@ -41,6 +41,48 @@ check('entries of more than one batch are journaled while nothing else goes on',
   await store.close();
 });
 
+check(
+  'the last flush that was to be remembered is: after a power cut, over a checkpoint, and not one that was lost',
+  [],
+  async () => {
+    const disk = diskOf(SLOTS);
+    let store = new SimStore(disk, 1);
+    await store.format();
+    await store.open();
+    const reopened = async (): Promise<unknown> => {
+      disk.powerCut(randomOf(1));
+      store = new SimStore(disk, 2);
+      await store.open();
+      return store.member.flushed;
+    };
+    store.member.mark(3, 7);
+    assert.is(await store.settle(store.flush(true)), 0);
+    store.member.mark(3, 8);
+    assert.is(await store.settle(store.flush()), 0);
+    assert.equal(await reopened(), { generation: 3, flushNumber: 7 });
+    store.member.mark(4, 2 ** 40);
+    assert.is(await store.settle(store.flush(true)), 0);
+    await store.settle(store.opened.store.runCheckpoint('all'));
+    assert.equal(await reopened(), { generation: 4, flushNumber: 2 ** 40 });
+    // More than a batch of the journal: what the flush has to make durable comes first.
+    await fill(store, 1);
+    disk.faults.add({ ops: ['sync'], action: { kind: 'lie' } });
+    store.member.mark(4, 2 ** 40 + 1);
+    assert.is(await store.settle(store.flush(true)), 0);
+    const lost = disk.crashImages({ limit: 30, random: randomOf(2) });
+    for (const image of lost) {
+      const other = new SimStore(image, 3);
+      const opened = await other.open().catch(() => undefined);
+      if (opened === undefined) continue;
+      const { flushNumber } = other.member.flushed;
+      assert.ok(flushNumber === 2 ** 40 || flushNumber === 2 ** 40 + 1);
+      const segments = [...other.member.segments()].length;
+      if (flushNumber > 2 ** 40) assert.is(segments, SLOTS, 'what the flush had to make durable stands before it');
+      await other.close();
+    }
+  },
+);
+
 check('a device that is closed while a checkpoint runs has them one after the other', [], async () => {
   const disk = diskOf(SLOTS);
   let store = new SimStore(disk, 3);

@@ -23,6 +23,7 @@ import {
   ENTRY_STAMP_HIGH,
   ENTRY_STAMP_LOW,
   ENTRY_WORDS,
+  NO_FLUSH,
   type SegmentMember,
 } from '#strake/ports/segments.js';
 import { crc32c } from '#strake/sim/crc32c.js';
@@ -143,6 +144,7 @@ interface Segment {
 export class ScriptedMember implements SegmentMember {
   readonly slots = new Map<number, Segment>();
   incarnation = 1;
+  flushed = NO_FLUSH;
   outstanding = 0;
   fenced = 0;
   capacity = Number.POSITIVE_INFINITY;
@@ -346,8 +348,10 @@ export class ScriptedMember implements SegmentMember {
     });
   }
 
-  flush(token: number): void {
+  flush(token: number, marked = false): void {
+    const { generation, flushNumber } = this;
     this.begin('flush', 0, 0, 0, 0, token, () => {
+      if (marked) this.flushed = { generation, flushNumber };
       for (const segment of this.slots.values()) segment.dirty = false;
       return 0;
     });

@@ -151,8 +151,8 @@ export class SimStore {
     return this.start((token) => this.member.zero(stripe, block, blocks, release, stamp, 1, 0, token));
   }
 
-  flush(): Promise<number> {
-    return this.start((token) => this.member.flush(token));
+  flush(marked = false): Promise<number> {
+    return this.start((token) => this.member.flush(token, marked));
   }
 
   /** A copy of what blocks hold. A number below 0 is an error. */

@@ -157,12 +157,21 @@ export class World {
     await this.node.kill();
   }
 
-  /** Cuts the power of all disks under a load, and gives it back. */
-  async powerFails(load: NodeLoad): Promise<void> {
+  /** Makes durable what has been acknowledged. */
+  async flush(): Promise<void> {
+    const client = await this.node.connect(VOLUME);
+    const pending = this.history.beginFlush();
+    await client.flush();
+    this.history.end(pending, true);
+    await client.destroy();
+  }
+
+  /** Cuts the power of all disks, perhaps under a load, and gives it back. */
+  async powerFails(load?: NodeLoad): Promise<void> {
     this.note('power cut');
     for (const disk of this.disks) await disk.cut();
     await this.node.kill();
-    await this.stop(load);
+    if (load !== undefined) await this.stop(load);
     for (const disk of this.disks) await disk.restore();
     this.loss = 'power cut';
   }
@@ -256,9 +265,22 @@ export class World {
       const old = this.idOf(disk);
       this.ids[this.disks.indexOf(disk)] = await this.format(disk);
       this.note(`replace ${disk.path}`);
-      await this.node.call('replaceDevice', old, disk.path);
+      await this.replaceOnceFree(old, disk.path);
     }
     await this.node.reach(VOLUME, 'ok');
+  }
+
+  /** The kernel may still be letting go of what has just been formatted. */
+  private async replaceOnceFree(old: string, path: string): Promise<void> {
+    await until(`${path} to be free`, async () => {
+      try {
+        await this.node.call('replaceDevice', old, path);
+        return true;
+      } catch (error) {
+        if (!(error as Error).message.startsWith('ERR_STRAKE_IN_USE')) throw error;
+        return undefined;
+      }
+    });
   }
 
   /** Reads everything as often as there are copies, so that each is met, and holds it against the history. */

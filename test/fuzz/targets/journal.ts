@@ -116,6 +116,7 @@ function collector(list: Seen[]): RecordHandler {
     free: (slot) => list.push(`3 ${slot}`),
     intent: (slot) => list.push(`4 ${slot}`),
     stamp: (slot, generation, flush) => list.push(`5 ${slot} ${generation} ${flush}`),
+    flushed: (volume, mark) => list.push(`7 ${volume} ${mark.generation} ${mark.flushNumber}`),
     volume: (index, offset, bytes) => list.push(`6 ${index} ${offset} ${bytes.length} ${crc32c(bytes)}`),
   };
 }

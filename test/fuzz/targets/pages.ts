@@ -8,6 +8,7 @@
 
 import * as assert from 'uvu/assert';
 import { StrakeError } from '#strake/core/errors.js';
+import type { FlushMark } from '#strake/ports/segments.js';
 import { crc32c } from '#strake/sim/crc32c.js';
 import {
   computeLayout,
@@ -22,6 +23,7 @@ import {
 import {
   absent,
   decodeDirectory,
+  decodeFlushed,
   decodeRoot,
   decodeSlots,
   decodeVolume,
@@ -30,6 +32,7 @@ import {
   encodeSlots,
   encodeVolume,
   PageProblem,
+  type StoredVolume,
 } from '#strake/store/pages.js';
 import { SLOT_FLAG_REPLICA_DIRTY, SlotTable } from '#strake/store/slot-table.js';
 import {
@@ -41,6 +44,8 @@ import {
 } from '#strake/store/superblock.js';
 import { CLUSTER_ID, DEVICE_ID, VOLUME_ID, volumeOf } from '../../support/sim-store.js';
 import { demand, type FuzzTarget } from '../target.js';
+
+const FLUSHED: FlushMark = { generation: 7, flushNumber: 2 ** 40 + 1 };
 
 const KINDS = 5;
 const KIND_SLOTS = 3;
@@ -88,8 +93,9 @@ const CODECS: readonly (readonly [Decode, Encode])[] = [
   ],
   [slotsOf, (table: SlotTable, page) => encodeSlots(page, 1, DEVICE_ID, 1, table, VOLUME_IDS)],
   [
-    (page) => decodeVolume(page, 2, DEVICE_ID),
-    (volume: ReturnType<typeof decodeVolume>, page) => encodeVolume(page, 2, DEVICE_ID, 1, volume),
+    (page) => ({ volume: decodeVolume(page, 2, DEVICE_ID), flushed: decodeFlushed(page) }),
+    (found: { volume: StoredVolume; flushed: FlushMark }, page) =>
+      encodeVolume(page, 2, DEVICE_ID, 1, found.volume, found.flushed),
   ],
 ];
 
@@ -152,16 +158,23 @@ function corpus(): Uint8Array[] {
       ),
     ),
     inputOf(3, (page) => encodeSlots(page, 1, DEVICE_ID, 4, table, VOLUME_IDS)),
-    inputOf(4, (page) => encodeVolume(page, 2, DEVICE_ID, 5, volumeOf())),
-    inputOf(4, (page) => encodeVolume(page, 2, DEVICE_ID, 5, { ...volumeOf(), name: 'ü'.repeat(127) })),
+    inputOf(4, (page) => encodeVolume(page, 2, DEVICE_ID, 5, volumeOf(), FLUSHED)),
+    inputOf(4, (page) => encodeVolume(page, 2, DEVICE_ID, 5, { ...volumeOf(), name: 'ü'.repeat(127) }, FLUSHED)),
     inputOf(4, (page) =>
-      encodeVolume(page, 2, DEVICE_ID, 5, {
-        ...mirror,
-        groups: [
-          [member, member],
-          [member, member],
-        ],
-      }),
+      encodeVolume(
+        page,
+        2,
+        DEVICE_ID,
+        5,
+        {
+          ...mirror,
+          groups: [
+            [member, member],
+            [member, member],
+          ],
+        },
+        FLUSHED,
+      ),
     ),
   ];
 }

@@ -95,7 +95,10 @@ export const failedFlush: CycleKind = {
   },
 };
 
-/** Flushes do nothing, and then the power fails: of those disks alone, or of all. */
+/**
+ * Flushes do nothing, and then the power fails, of those disks alone or of all, when nothing is in flight: a block that was
+ * being written may be torn on the copies that count, and whole and old on one that has lied.
+ */
 export const lyingFlush: CycleKind = {
   name: 'lying-flush',
   weight: 4,
@@ -106,13 +109,18 @@ export const lyingFlush: CycleKind = {
     await makeEvil(world, disks, () => ({ ops: ['sync'], action: { kind: 'lie' } }));
     const load = await world.load([EIO]);
     await load.reach(20 + world.random.below(150));
-    for (const disk of disks) world.ruined.add(disk);
+    await world.stop(load);
+    await world.flush();
+    for (const disk of disks) {
+      world.ruined.add(disk);
+      // What it has lost of data alone is found by reading it.
+      world.damaged.add(disk);
+    }
     if (world.random.chance(0.5)) {
-      await world.powerFails(load);
+      await world.powerFails();
       return;
     }
     await world.killNode();
-    await world.stop(load);
     for (const disk of disks) await disk.restore();
   },
 };
