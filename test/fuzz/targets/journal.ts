@@ -29,7 +29,7 @@ const SECTOR = 512;
 const SECTORS = PAGE_BYTES / SECTOR;
 const RING_PAGES = 40;
 /** Bytes of a record by type. A volume record has its length in it. */
-const RECORD_BYTES: Readonly<Record<number, number>> = { 1: 24, 2: 56, 3: 8, 4: 8, 5: 24, 6: 8 };
+const RECORD_BYTES: Readonly<Record<number, number>> = { 1: 24, 2: 56, 3: 8, 4: 8, 5: 24, 6: 8, 7: 24 };
 
 const LAYOUT: Layout = { ...computeLayout(4 << 20, 64 << 10), journalPages: RING_PAGES };
 
@@ -38,7 +38,7 @@ function fillBatch(batch: Batch, random: SimRandom, records: number): void {
   for (let left = records; left > 0; left -= 1) {
     const slot = random.below(6);
     words.fill(random.next());
-    switch (random.below(6)) {
+    switch (random.below(7)) {
       case 0:
         batch.addAllocate(slot, VOLUME_ID, 0, random.below(100));
         break;
@@ -52,6 +52,9 @@ function fillBatch(batch: Batch, random: SimRandom, records: number): void {
         batch.addStamp(slot, 1, random.below(1000));
         break;
       case 4:
+        batch.addFlushed(slot, { generation: 1, flushNumber: random.below(1000) });
+        break;
+      case 5:
         batch.addVolume(random.below(256), new Uint8Array(PAGE_BYTES).fill(random.next()), random.below(10) * 416);
         break;
       default:
