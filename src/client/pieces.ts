@@ -400,7 +400,7 @@ export class Pieces {
 
   private finish(piece: Piece, error: number): void {
     const { token, part, answer } = piece;
-    if (piece.release) this.onRelease();
+    if (piece.release && this.lacking(piece)) this.onRelease();
     if (piece.scratch >= 0) this.returnScratch(piece);
     if (error === 0 && piece.exclusive && piece.kind !== PIECE_READ && this.degraded(piece)) {
       this.counters.degradedWrites += 1;
@@ -413,6 +413,11 @@ export class Pieces {
     this.beginReady();
     if (part) this.onPartFree();
     this.servePatches();
+  }
+
+  /** Whether a member has no slot for the segment of a piece, perhaps no longer. */
+  private lacking({ group, stripe }: Piece): boolean {
+    return this.membership.groups[group].some((slot) => slot.writable && !slot.present.has(stripe));
   }
 
   private degraded(piece: Piece): boolean {

@@ -186,6 +186,12 @@ export class Reconcile {
     let source = await this.bestCopy(copies, stripe, block, buffer);
     const accepted = source === null ? await this.accept(copies, stripe, block, buffer) : null;
     source ??= accepted;
+    source ??= await this.bestOf(
+      copies.filter(({ behind }) => behind),
+      stripe,
+      block,
+      buffer,
+    );
     if (source === null) {
       const stamp = copies.map(({ entries }) => stampOf(entries, block)).reduce(higher);
       for (const { slot } of copies) await slot.present.settle(stripe, block, 'poison', stamp.low, stamp.high);
@@ -231,12 +237,23 @@ export class Reconcile {
     block: number,
     buffer: CopyBuffer,
   ): Promise<Copy | null> {
-    const sound = copies.filter(({ entries }) => !isSuspect(entries, block) && !isPoison(entries, block));
-    sound.sort((one, other) => compareStamps(stampOf(other.entries, block), stampOf(one.entries, block)));
     const current = copies.filter(({ behind }) => !behind);
     const known = current.map(({ entries }) => stampOf(entries, block)).reduce(higher);
-    const rest = sound.filter(({ entries, behind }) => behind && compareStamps(stampOf(entries, block), known) >= 0);
-    for (const copy of [...sound.filter(({ behind }) => !behind), ...rest]) {
+    const helpful = copies.filter(
+      ({ entries, behind }) => behind && compareStamps(stampOf(entries, block), known) >= 0,
+    );
+    return (await this.bestOf(current, stripe, block, buffer)) ?? (await this.bestOf(helpful, stripe, block, buffer));
+  }
+
+  private async bestOf(
+    copies: readonly Copy[],
+    stripe: number,
+    block: number,
+    buffer: CopyBuffer,
+  ): Promise<Copy | null> {
+    const sound = copies.filter(({ entries }) => !isSuspect(entries, block) && !isPoison(entries, block));
+    sound.sort((one, other) => compareStamps(stampOf(other.entries, block), stampOf(one.entries, block)));
+    for (const copy of sound) {
       if (isZero(copy.entries, block) || (await this.read(copy.slot, stripe, block, buffer))) return copy;
     }
     return null;

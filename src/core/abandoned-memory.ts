@@ -27,7 +27,9 @@ export class AbandonedMemory {
     const at = this.starts.indexOf(start);
     if (at < 0) throw new Error(`no operation was given up that uses memory at ${start}`);
     this.starts.splice(at, 1);
-    const free = this.waiting.filter((range) => !this.uses(range.start, range.end));
+    const free = this.waiting.filter(
+      (range) => start >= range.start && start < range.end && !this.uses(range.start, range.end),
+    );
     if (free.length === 0) return;
     this.waiting = this.waiting.filter((range) => !free.includes(range));
     for (const { done } of free) done();

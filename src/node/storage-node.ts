@@ -281,7 +281,7 @@ export class StorageNode {
     const lost = stored.groups.flat().some(({ deviceId, state }) => state === 'in-sync' && !this.stores.has(deviceId));
     // What somebody has given up may have gone further than the map that is known, and must not win when it comes back.
     const mapVersion = stored.mapVersion + (lost ? FORK_VERSIONS : 1);
-    let record: VolumeRecord = { ...stored, generation: stored.generation + 1, mapVersion };
+    let record: VolumeRecord = { ...stored, generation: this.newestGeneration(stored) + 1, mapVersion };
     stored.groups.forEach((group, at) => {
       const version = this.effectiveVersion(stored, group);
       group.forEach((member, position) => {
@@ -304,6 +304,12 @@ export class StorageNode {
     const complete = group.every(({ state }, at) => state !== 'in-sync' || entries[at]?.store.failed === false);
     if (!complete) return mapVersion;
     return Math.max(...entries.map((entry) => (entry === undefined ? -1 : this.versionOn(entry, id))));
+  }
+
+  /** A device whose map does not count may have been started more often. */
+  private newestGeneration({ id, generation }: StoredVolume): number {
+    const maps = [...this.stores.values()].flatMap(({ store }) => store.volumes.filter((one) => one?.id === id));
+    return maps.reduce((newest, map) => Math.max(newest, map?.generation ?? 0), generation);
   }
 
   private versionOn({ store }: NodeStore, volumeId: string): number {

@@ -3,7 +3,8 @@
  *
  * The steps, with what a crash between them leaves; modifications are held, and none is in flight:
  *
- * 1. flush: entries to the journal, one sync. The old tree and the journal say everything.
+ * 1. flush: entries to the journal, one sync. The old tree and the journal say everything. Batches of flushes that are
+ *    asked for meanwhile come after the place from which the new tree needs the journal.
  * 2. changed block tables, pages of slots, of the directory and of volumes to their other places. Nobody refers to them yet.
  * 3. sync.
  * 4. the root, to its other place. If it is not whole, the old one counts, and its journal is still there.
@@ -21,6 +22,7 @@ import {
   SLOT_FREE,
   VOLUMES_MAX,
 } from './format.js';
+import type { JournalPosition } from './journal-writer.js';
 import { encodeDirectory, encodeRoot, encodeSlots, encodeVolume, type Reference, type Root } from './pages.js';
 import { CONTROL_PIECE_BYTES, type SegmentStore } from './segment-store.js';
 import { SLOT_FLAG_PLACE, SLOT_FLAG_TABLE } from './slot-table.js';
@@ -85,6 +87,7 @@ export class Checkpointer {
   private async write(evict: 'half' | 'all'): Promise<void> {
     const { store } = this;
     demand(await store.flushed());
+    const { position } = store.journal;
     const sequence = this.sequence + 1;
     await this.writeTables();
     const slotPages = await this.writeSlotPages(sequence);
@@ -92,10 +95,10 @@ export class Checkpointer {
     await this.writeVolumes(sequence);
     demand(await store.io.sync());
     store.evict(evict);
-    await this.writeRoot(sequence);
+    await this.writeRoot(sequence, position);
     demand(await store.io.sync());
     this.sequence = sequence;
-    store.journal.releaseAll();
+    store.journal.releaseBefore(position);
     store.forgetYoung();
     store.counters.checkpoints += 1;
   }
@@ -180,7 +183,10 @@ export class Checkpointer {
   private async writeVolumes(sequence: number): Promise<void> {
     const { store } = this;
     const { layout, deviceId } = store.superblock;
-    for (const index of store.changedVolumes) {
+    const changed = [...store.changedVolumes];
+    // What changes from now on is for the next checkpoint, too.
+    store.changedVolumes.clear();
+    for (const index of changed) {
       const volume = store.volumes[index];
       if (volume === undefined) continue;
       const reference = this.volumePages[index];
@@ -189,21 +195,19 @@ export class Checkpointer {
       encodeVolume(page, index, deviceId, sequence, volume, store.flushedMarks[index]);
       this.refer(reference, page);
     }
-    store.changedVolumes.clear();
     await this.writeStaged();
   }
 
-  private async writeRoot(sequence: number): Promise<void> {
+  private async writeRoot(sequence: number, position: JournalPosition): Promise<void> {
     const { store } = this;
     const { layout, deviceId } = store.superblock;
-    const { journal } = store;
     const memory = store.controlMemory(0);
     const bytes = store.memory.bytes.subarray(memory, memory + ROOT_BYTES);
     const root: Root = {
       sequence,
-      journalPage: journal.position.page,
-      journalSequence: journal.position.sequence,
-      durableSequence: journal.position.sequence - 1,
+      journalPage: position.page,
+      journalSequence: position.sequence,
+      durableSequence: position.sequence - 1,
       usedSlots: store.slots.usedSlots,
       directory: this.directory,
       volumes: this.volumePages.slice(0, VOLUMES_MAX),

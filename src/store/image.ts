@@ -5,7 +5,7 @@
  * looks for damage goes on as far as there is something to go on with.
  */
 
-import { BLOCK_POISON, compareFlushes, ENTRY_FLAGS, ENTRY_WORDS, type FlushMark, NO_FLUSH } from '../ports/segments.js';
+import { BLOCK_POISON, ENTRY_FLAGS, ENTRY_WORDS, type FlushMark, NO_FLUSH } from '../ports/segments.js';
 import {
   DIRECTORY_ENTRIES,
   type Layout,
@@ -306,27 +306,27 @@ class ImageLoader {
   private setVolume(index: number, page: Uint8Array): void {
     const { deviceId } = this.superblock;
     const offset = pageOffset(this.layout.volumesOffset, index, 0);
-    const volume = this.decode('volume', index, offset, () => decodeVolume(page, index, deviceId));
-    if (volume === undefined) return;
+    const found = this.decode('volume', index, offset, () => ({
+      volume: decodeVolume(page, index, deviceId),
+      flushed: decodeFlushed(page),
+    }));
+    if (found === undefined) return;
+    const { volume, flushed } = found;
     this.image.volumes[index] = volume;
+    this.image.flushed[index] = flushed;
     this.image.volumeIds[index] = volume.id;
-    this.noteFlushed(index, decodeFlushed(page));
     const id = new DataView(page.buffer, page.byteOffset + 32, 16);
     for (let word = 0; word < 4; word += 1) this.idWords[4 * index + word] = id.getUint32(4 * word, true);
   }
 
-  /** A page that is journaled may be older than a record in the same batch. */
-  private noteFlushed(index: number, mark: FlushMark): void {
-    const { flushed } = this.image;
-    if (compareFlushes(mark, flushed[index]) > 0) flushed[index] = mark;
-  }
-
+  /** The last one counts: where two histories of a volume have met, it may be lower than earlier ones. */
   private applyFlushed(batch: FoundBatch, index: number, mark: FlushMark): void {
+    this.takeVolumes();
     if (index >= VOLUMES_MAX || this.image.volumes[index] === undefined) {
       this.wrong(batch, `a record names volume ${index}, which does not exist`);
       return;
     }
-    this.noteFlushed(index, mark);
+    this.image.flushed[index] = mark;
     this.image.changedVolumes.add(index);
   }
 

@@ -262,9 +262,9 @@ export class JournalWriter {
     return { page: this.page, sequence: this.filling.sequence };
   }
 
-  /** A checkpoint has made everything before `position` unneeded. */
-  releaseAll(): void {
-    this.usedPages = 0;
+  /** A checkpoint has made everything before this unneeded. */
+  releaseBefore({ page }: JournalPosition): void {
+    this.usedPages = page <= this.page ? this.page - page : this.layout.journalPages - page + this.page;
   }
 
   /** Whether the device still has something to do for it. */

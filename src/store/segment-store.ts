@@ -1346,8 +1346,6 @@ export class SegmentStore {
       let index = this.volumes.findIndex((known) => known?.id === volume.id);
       if (index < 0) index = this.volumes.indexOf(undefined);
       if (index < 0) return -ENOSPC;
-      const page = new Uint8Array(PAGE_BYTES);
-      encodeVolume(page, index, this.superblock.deviceId, this.journal.lastSequence, volume, this.flushedMarks[index]);
       const sectors = Math.ceil(PAGE_BYTES / VOLUME_CHUNK_BYTES) + 1;
       while (this.journal.batch.sectorsLeft < sectors) {
         if (this.failure !== 0) return this.failure;
@@ -1355,6 +1353,9 @@ export class SegmentStore {
         await new Promise<void>((resolve) => this.roomCallbacks.push(resolve));
       }
       const { journal } = this;
+      const page = new Uint8Array(PAGE_BYTES);
+      // Not before: a flush that was remembered while this waited for room comes before the page.
+      encodeVolume(page, index, this.superblock.deviceId, this.journal.lastSequence, volume, this.flushedMarks[index]);
       for (let at = 0; at < PAGE_BYTES; at += VOLUME_CHUNK_BYTES) journal.batch.addVolume(index, page, at);
       this.volumes[index] = volume;
       this.marks[index] ??= { generation: volume.generation, flushNumber: 0 };
@@ -1446,8 +1447,9 @@ export class SegmentStore {
     for (const callback of this.flushCallbacks.splice(0)) callback(this.failure);
     // There will be no room any more: who waits for it has to look again.
     for (const callback of this.roomCallbacks.splice(0)) callback();
-    if (this.flushing && this.unjournaled.length > 0) {
+    if (this.flushing && this.unjournaled.length + this.unmarked.length > 0) {
       this.unjournaled = [];
+      this.unmarked = [];
       this.endFlush(this.failure);
     }
   }

@@ -66,6 +66,8 @@ const CASES: readonly Case[] = [
   { name: 'nor what it has older', copies: [behind(valid(5, 1)), suspect(6, 2)], expected: 2, accepted: 1 },
   { name: 'a member behind helps out for what is rotten', copies: [rotten(5), behind(valid(5, 1))], expected: 1 },
   { name: 'a member behind helps out for what is in doubt', copies: [suspect(5, 2), behind(valid(5, 1))], expected: 1 },
+  { name: 'what it has older is better than nothing', copies: [rotten(6), behind(valid(5, 1))], expected: 1 },
+  { name: 'but not than zeroes', copies: [never, behind(valid(5, 1))], expected: 0 },
   { name: 'it gets what it lacks', copies: [behind(never), valid(5, 1)], expected: 1 },
   { name: 'rotten everywhere becomes poison', copies: [rotten(5), rotten(6)], expected: -61, poisoned: 1 },
 ];

@@ -242,7 +242,13 @@ const COPYING: Mutant[] = [
     name: 'release-not-remembered',
     breaks: 'The flush after a segment was given back is not remembered',
     rule: 'a stale copy of a segment does not come back',
-    edits: [{ file: 'client/pieces.ts', find: '    if (piece.release) this.onRelease();\n', replace: '' }],
+    edits: [
+      {
+        file: 'client/pieces.ts',
+        find: '    if (piece.release && this.lacking(piece)) this.onRelease();\n',
+        replace: '',
+      },
+    ],
     judges: [sim(['lie'], 400), RESYNC],
   },
 ];

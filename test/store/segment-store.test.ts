@@ -1,8 +1,10 @@
 /** What a segment store does at its own bounds, when nothing fails. */
 
 import * as assert from 'uvu/assert';
+import { EIO } from '#strake/core/errno.js';
 import { pageOffset } from '#strake/store/format.js';
 import { check, run } from '../support/check.js';
+import { turn } from '../support/scripted-member.js';
 import { diskOf, randomOf, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';
 
 /** Entries of a full batch of the journal, and some more. */
@@ -82,6 +84,69 @@ check(
     }
   },
 );
+
+check('a flush that is to be remembered is, at whatever moment of a checkpoint it is asked for', [], async () => {
+  for (let steps = 0; ; steps += 1) {
+    const disk = diskOf(SLOTS);
+    let store = new SimStore(disk, 1);
+    await store.format();
+    await store.open();
+    assert.is(await store.settle(store.allocate(3)), 0);
+    await store.settle(store.write(3, 0, SLOT_BLOCKS, 1));
+    // The last one counts, even if it is lower: two histories of a volume may have met.
+    store.member.mark(9, 9);
+    await store.settle(store.flush(true));
+    store.member.mark(5, 2);
+    const checkpoint = store.opened.store.runCheckpoint('half');
+    let ended = false;
+    void checkpoint.then(() => {
+      ended = true;
+    });
+    for (let step = 0; step < steps && !ended; step += 1) {
+      store.loop.step();
+      await turn();
+    }
+    assert.is(await store.settle(store.flush(true)), 0);
+    await store.settle(checkpoint);
+    disk.powerCut(randomOf(steps));
+    store = new SimStore(disk, 2);
+    await store.open();
+    assert.equal(store.member.flushed, { generation: 5, flushNumber: 2 }, `${steps} steps`);
+    await store.close();
+    if (ended) return;
+  }
+});
+
+check('a flush ends when the journal fails while its mark waits for room', [], async () => {
+  let waited = false;
+  // Somewhere here the records of the flush fill a batch to its end.
+  for (let records = 2680; records <= 2690; records += 1) {
+    const disk = diskOf(SLOTS);
+    const store = new SimStore(disk, 1);
+    await store.format();
+    await store.open();
+    await fill(store, 1);
+    await store.settle(store.flush());
+    await store.settle(store.opened.store.runCheckpoint('half'));
+    // Intents, so that none has to be written below.
+    for (let stripe = 0; stripe < SLOTS; stripe += 1) await store.settle(store.write(stripe, 0, 1, 3));
+    await store.settle(store.flush());
+    for (let stripe = 0, left = records; left > 0; stripe += 1, left -= SLOT_BLOCKS) {
+      await store.settle(store.write(stripe, 0, Math.min(left, SLOT_BLOCKS), 5));
+    }
+    disk.faults.add({ ops: ['write'], action: { kind: 'error', errno: EIO } });
+    const { journal } = store.opened.store;
+    void store.zero(SLOTS - 1, 3, 1, false, 99);
+    while (!journal.busy) {
+      store.loop.step();
+      await turn();
+    }
+    const flush = store.flush(true);
+    waited = waited || journal.batch.sectorsLeft === 0;
+    assert.is(await store.settle(flush), -EIO, `${records} records`);
+  }
+  assert.ok(waited);
+});
 
 check('a device that is closed while a checkpoint runs has them one after the other', [], async () => {
   const disk = diskOf(SLOTS);
