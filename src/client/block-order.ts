@@ -34,6 +34,14 @@ export class BlockOrder {
     return blockers === 0;
   }
 
+  /** Whether any piece is lined up or carried out in a segment. */
+  holds(stripe: number): boolean {
+    for (let other = this.first[stripe & (ORDER_LISTS - 1)]; other !== null; other = other.next) {
+      if (other.stripe === stripe) return true;
+    }
+    return false;
+  }
+
   /** Takes the piece out; those that waited for it alone become ready. */
   remove(piece: Piece): void {
     const list = piece.stripe & (ORDER_LISTS - 1);

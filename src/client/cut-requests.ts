@@ -123,10 +123,10 @@ export class CutRequests {
     this.completions.defer(this.token + request.index, 0);
   }
 
-  /** Passes over the rest of a segment that is all zeroes already. */
+  /** Passes over the rest of a segment that is all zeroes already, and not only because a discard of it is under way. */
   private skip(request: CutRequest): boolean {
     const stripe = Math.floor(request.next / this.segmentBytes);
-    if (exists(this.membership.groupOf(stripe), stripe)) return false;
+    if (exists(this.membership.groupOf(stripe), stripe) || !this.pieces.idle(stripe)) return false;
     request.next = Math.min(request.end, (stripe + 1) * this.segmentBytes);
     return true;
   }

@@ -462,6 +462,11 @@ export class Pieces {
     }
   }
 
+  /** Whether nothing is in flight in a segment, waiting or not. */
+  idle(stripe: number): boolean {
+    return !this.order.holds(stripe);
+  }
+
   /** Pieces that are whole requests. */
   get whole(): number {
     return this.inFlight - this.parts - this.locks;

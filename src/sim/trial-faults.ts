@@ -211,6 +211,8 @@ export class TrialFaults {
       const unchanged = disk.peek(block, BLOCK_BYTES).every((byte, at) => byte === content[at]);
       if (unchanged) disk.flipBit(offset, random.below(8));
     }
+    // A block that was being written is in doubt until that has ended.
+    await this.trial.settle(this.trial.timers.pause(SLOWEST_US));
   }
 
   private dataStart({ deviceId }: TrialDisk): number {

@@ -394,6 +394,29 @@ check('zeroes with FUA where a discard has left nothing make that discard durabl
   }
 });
 
+check('zeroing behind a discard that is under way is not answered before that', async () => {
+  for (const [offset, length] of [
+    [0, SEGMENT],
+    [512, 1024],
+  ] as const) {
+    const bench = await written();
+    bench.discard(1, 0, SEGMENT);
+    const [first, second] = bench.members;
+    await bench.world.end(bench.world.find('zero', first));
+    // As a store does once it has begun to give the slot back.
+    second.slots.delete(0);
+    bench.zero(2, offset, length);
+    await bench.world.drain(
+      () => 0,
+      () => bench.world.pending.every(({ kind }) => kind !== 'nop'),
+    );
+    assert.equal([bench.results[1], bench.results[2]], [undefined, undefined]);
+    second.make(0);
+    await bench.world.drain();
+    assert.equal([bench.results[1], bench.results[2]], [0, 0]);
+  }
+});
+
 check('a discard that waited until a member had failed leaves a trace as well', async () => {
   const bench = await written();
   bench.members[1].fail = (kind) => (kind === 'write' ? -5 : undefined);
