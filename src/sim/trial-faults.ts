@@ -90,6 +90,11 @@ export class TrialFaults {
     const { trial } = this;
     const random = new SimRandom(trial.plan.seed, number).fork('crash');
     const power = kind === 'power';
+    if (this.hidden && this.isOffered()) {
+      // A block that is bad on one copy, and was being overwritten on the other: nothing would tell which of them is right.
+      await trial.rest();
+      await trial.flush();
+    }
     trial.die(power);
     trial.boot(downMs * 1000);
     for (let turn = 0; turn < again; turn += 1) {
