@@ -347,32 +347,37 @@ export class JournalReader {
   }
 
   private judge(page: number, expected: number, damage: string, seen: ReadonlySet<number>): JournalEnd {
-    let sequenceMax = expected - 1;
-    let torn = false;
-    let strayDamage = 0;
+    let last = expected - 1;
     let verdict = damage;
-    for (let at = 0; at < this.layout.journalPages; at += 1) {
-      if (seen.has(at)) continue;
-      for (let index = 0; index < SECTORS; index += 1) {
-        const tag = this.tags[at * SECTORS + index];
-        if (tag === SECTOR_DAMAGED) strayDamage += 1;
-        else if (tag >= 0 && Math.floor(tag / 256) === expected % 2 ** 24) torn = true;
-      }
+    const pages = Array.from({ length: this.layout.journalPages }, (_, at) => at).filter((at) => !seen.has(at));
+    for (const at of pages) {
       const header = this.headerAt(at);
       if (header === undefined || header.sequence < expected) continue;
-      torn = true;
-      sequenceMax = Math.max(sequenceMax, header.sequence);
+      last = Math.max(last, header.sequence);
       if (header.durableSequence >= expected && verdict === '') {
         verdict = `batch ${expected} is missing, although batch ${header.sequence} says that it was durable`;
       }
     }
-    return {
-      page,
-      sequenceMax: torn ? Math.max(sequenceMax, expected) : sequenceMax,
-      torn,
-      damage: verdict,
-      strayDamage,
-    };
+    let sequenceMax = last;
+    let strayDamage = 0;
+    for (const at of pages) {
+      for (const tag of this.tags.subarray(at * SECTORS, (at + 1) * SECTORS)) {
+        if (tag === SECTOR_DAMAGED) strayDamage += 1;
+        else if (tag !== SECTOR_OLD) sequenceMax = Math.max(sequenceMax, this.sequenceNear(tag, last));
+      }
+    }
+    return { page, sequenceMax, torn: sequenceMax >= expected, damage: verdict, strayDamage };
+  }
+
+  /**
+   * The sequence of a sector that lies outside of what is replayed, of which the tag has 24 bits; `last` if it is older
+   * than that. Of a batch that was not durable any sector may be what is left: taken for a part of a later batch of the same
+   * number and place that was cut off there, it would make that one look whole. Such batches fit in the ring, so a number
+   * that lies further on is that of a sector left alone for a very long time.
+   */
+  private sequenceNear(tag: number, last: number): number {
+    const ahead = (Math.floor(tag / 256) - (last % 2 ** 24) + 2 ** 24) % 2 ** 24;
+    return ahead <= this.layout.journalPages ? last + ahead : last;
   }
 }
 

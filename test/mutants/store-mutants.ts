@@ -111,6 +111,19 @@ const JOURNAL: Mutant[] = [
     ],
     judges: [sim(['power'], 60), IMAGES, CRASH],
   },
+  {
+    name: 'torn-number-used-again',
+    breaks: 'The number of a batch of which sectors are left, but no header, is given to another batch',
+    rule: 'nothing of a batch that was not finished is mistaken for a part of a later one',
+    edits: [
+      {
+        file: 'store/journal.ts',
+        find: 'return ahead <= this.layout.journalPages ? last + ahead : last;',
+        replace: 'return ahead <= 1 ? last + ahead : last;',
+      },
+    ],
+    judges: [tests('store/journal.test.ts')],
+  },
 ];
 
 const INTENTS: Mutant[] = [
