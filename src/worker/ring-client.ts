@@ -70,17 +70,11 @@ export class RingClient {
   transfer(write: boolean, device: number, offset: number, bytes: Uint8Array, flags: number): Promise<number> {
     const op = write ? REQUEST_WRITE : REQUEST_READ;
     const end = offset + bytes.length;
+    const pieces = Math.ceil((end - alignDown(offset, CLIENT_CHUNK_BYTES)) / CLIENT_CHUNK_BYTES);
     return new Promise((resolve) => {
-      let left = 1;
-      let worst = 0;
-      const done = (result: number) => {
-        if (result < 0 && worst === 0) worst = result;
-        left -= 1;
-        if (left === 0) resolve(worst);
-      };
+      const done = together(pieces + 1, resolve);
       for (let at = offset; at < end; ) {
         const stop = Math.min(end, alignDown(at, CLIENT_CHUNK_BYTES) + CLIENT_CHUNK_BYTES);
-        left += 1;
         this.begin({
           op,
           device,
@@ -115,17 +109,22 @@ export class RingClient {
     }
     this.running += 1;
     if (this.running === 1) this.options.onBusy(true);
-    if (this.queue.length > 0 || !this.start(flight)) this.queue.push(flight);
+    this.queue.push(flight);
+    if (this.queue.length === 1) this.startQueued();
   }
 
-  /** Sends a piece to the shard, or returns false if it has to wait. */
-  /** Returns whether the flight has been dealt with: begun, or refused. */
+  private startQueued(): void {
+    while (this.queue.length > 0 && this.start(this.queue[0])) this.queue.shift();
+  }
+
+  /** Sends the first piece of the queue to the shard, or fails it. Returns false if it has to wait. */
   private start(flight: Flight): boolean {
     if (this.freeTags.length === 0) return false;
     const within = flight.offset % BLOCK_BYTES;
     if (flight.bytes !== null) {
+      this.fitBuffers(flight, within);
       flight.buffer = this.pool.take(within + flight.length);
-      if (flight.buffer === null) return this.refuse(flight, within + flight.length);
+      if (flight.buffer === null) return this.failWithoutBuffers(flight);
       flight.memory = flight.buffer.memory + within;
     }
     const word = this.requests.reserve();
@@ -148,10 +147,35 @@ export class RingClient {
     return true;
   }
 
-  /** Ends a flight for which no buffer may ever come back. Returns whether that is so. */
-  private refuse(flight: Flight, bytes: number): boolean {
+  /** Capacity of the largest buffer that is free, or will be. */
+  private get largestBytes(): number {
     const { abandoned, pool } = this;
-    if (pool.buffers.some((buffer) => buffer.capacityBytes >= bytes && !abandoned.has(buffer))) return false;
+    if (abandoned.size === 0) return pool.largestBytes;
+    return pool.buffers.reduce(
+      (most, buffer) => (abandoned.has(buffer) ? most : Math.max(most, buffer.capacityBytes)),
+      0,
+    );
+  }
+
+  /**
+   * Cuts the first piece of the queue where no buffer that is large enough may ever come back: with a device that never
+   * answers, reads of another copy go on in smaller pieces.
+   */
+  private fitBuffers(flight: Flight, within: number): void {
+    const most = this.largestBytes;
+    if (most === 0 || within + flight.length <= most) return;
+    const taken = most - within;
+    const done = together(2, flight.done);
+    const { offset, length, at } = flight;
+    this.queue.splice(1, 0, { ...flight, offset: offset + taken, length: length - taken, at: at + taken, done });
+    this.running += 1;
+    flight.length = taken;
+    flight.done = done;
+  }
+
+  /** Ends a piece if no buffer may ever come back. Returns whether that is so. */
+  private failWithoutBuffers(flight: Flight): boolean {
+    if (this.largestBytes > 0) return false;
     this.finish(flight, -EIO);
     return true;
   }
@@ -167,7 +191,7 @@ export class RingClient {
       }
       replies.release();
     } while (!replies.sleep());
-    while (this.queue.length > 0 && this.start(this.queue[0])) this.queue.shift();
+    this.startQueued();
   }
 
   private end(tag: number, result: number, flags: number): void {
@@ -213,4 +237,15 @@ export class RingClient {
     this.flights.length = 0;
     for (const flight of doomed) this.finish(flight, -ECANCELED);
   }
+}
+
+/** A function for `count` calls, of which the last passes the first negative result, or 0, to `done`. */
+function together(count: number, done: (result: number) => void): (result: number) => void {
+  let left = count;
+  let worst = 0;
+  return (result) => {
+    if (result < 0 && worst === 0) worst = result;
+    left -= 1;
+    if (left === 0) done(worst);
+  };
 }

@@ -10,17 +10,18 @@ import type { Volume } from '#strake/ports/volume.js';
 import { createRing } from '#strake/ring/spsc-ring.js';
 import { SimLoop } from '#strake/sim/loop.js';
 import { RingClient } from '#strake/worker/ring-client.js';
-import { REQUEST_FLUSH } from '#strake/worker/ring-protocol.js';
 import { RingService } from '#strake/worker/ring-service.js';
 import { check, run } from '../support/check.js';
 
 const BLOCK = 4096;
 const ENTRIES = 1024;
 const CLIENT_BYTES = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
+const BUFFERS = CLIENT_BUFFER_CLASSES.reduce((sum, { count }) => sum + count, 0);
 const LARGE_BUFFERS = CLIENT_BUFFER_CLASSES[CLIENT_BUFFER_CLASSES.length - 1].count;
 
 interface Request {
   readonly memory: number;
+  readonly offset: number;
   readonly length: number;
   readonly token: number;
 }
@@ -34,8 +35,8 @@ class Bench {
 
   constructor() {
     const { loop } = this;
-    const begin = (memory: number, length: number, _offset: number, token: number) => {
-      this.pending.push({ memory, length, token });
+    const begin = (memory: number, length: number, offset: number, token: number) => {
+      this.pending.push({ memory, offset, length, token });
       this.used.push(memory);
     };
     const volume = {
@@ -84,10 +85,22 @@ class Bench {
     }
   }
 
+  /** As `answer`, with bytes that tell where they belong. */
+  answerByPlace(): void {
+    for (const { memory, offset, length, token } of this.pending.splice(0)) {
+      for (let at = 0; at < length; at += 1) this.loop.bytes[memory + at] = byteAt(offset + at);
+      this.loop.complete(token, length, 0);
+    }
+  }
+
   /** Lets what has been completed reach the client. */
   async turn(): Promise<void> {
-    assert.is(await this.loop.settle(this.client.command(REQUEST_FLUSH, 0, 0, 0, 0)), 0);
+    await this.loop.settle(new Promise((resolve) => this.loop.defer(this.loop.register({ complete: resolve }), 0)));
   }
+}
+
+function byteAt(offset: number): number {
+  return (offset * 31 + (offset >> 12)) & 0xff;
 }
 
 check('a read that was given up is repeated in another buffer, until the device has let go of the first', async () => {
@@ -128,14 +141,42 @@ check('a write that was given up fails, and its buffer stays out of use', async 
   assert.is(await bench.loop.settle(again), 0);
 });
 
-check('when all buffers of a size are with a device that does not answer, requests for them fail', async () => {
+check(
+  'when all large buffers are with a device that does not answer, large reads go on in smaller pieces',
+  async () => {
+    const bench = new Bench();
+    const bytes = Array.from({ length: LARGE_BUFFERS + 1 }, () => new Uint8Array(CLIENT_CHUNK_BYTES - 5));
+    let done = false;
+    const reads = Promise.all(bytes.map((part) => bench.client.transfer(false, 0, 5, part, 0))).then((results) => {
+      done = true;
+      return results;
+    });
+    assert.is(bench.giveUp().length, LARGE_BUFFERS);
+    while (!done) {
+      await bench.turn();
+      assert.ok(bench.pending.every(({ length }) => length <= 128 << 10));
+      bench.answerByPlace();
+    }
+    assert.equal(await reads, new Array(LARGE_BUFFERS + 1).fill(0));
+    const wanted = Uint8Array.from({ length: CLIENT_CHUNK_BYTES - 5 }, (_, at) => byteAt(5 + at));
+    for (const part of bytes) assert.ok(Buffer.from(part).equals(wanted), 'bytes of another place');
+  },
+);
+
+check('when no buffer is left, requests fail, until the device has let go of one', async () => {
   const bench = new Bench();
   const bytes = new Uint8Array(CLIENT_CHUNK_BYTES);
+  const results: number[] = [];
   const reads = Array.from({ length: LARGE_BUFFERS + 1 }, () => bench.client.transfer(false, 0, 0, bytes, 0));
-  const given = bench.giveUp();
-  assert.is(given.length, LARGE_BUFFERS);
-  const results = await bench.loop.settle(Promise.all(reads));
+  for (const read of reads) read.then((result) => results.push(result));
+  const given: Request[] = [];
+  while (results.length < reads.length) {
+    given.push(...bench.giveUp());
+    await bench.turn();
+  }
   assert.equal(results, new Array(LARGE_BUFFERS + 1).fill(-EIO));
+  assert.is(new Set(given.map(({ memory }) => memory)).size, BUFFERS);
+  assert.is(await bench.loop.settle(bench.client.transfer(false, 0, 0, new Uint8Array(1), 0)), -EIO);
   bench.loop.endAbandoned(given[0].memory, BLOCK, true);
   await bench.turn();
   const read = bench.client.transfer(false, 0, 0, bytes, 0);
