@@ -45,19 +45,21 @@ import {
 } from '../ports/segments.js';
 import { ActivityLog } from './activity-log.js';
 import { ControlIo } from './control-io.js';
-import { ACTIVE_SLOTS_MAX, PAGE_BYTES, pageOffset, SLOT_FREE, SLOT_USED, slotBlocks, TABLE_ENTRIES } from './format.js';
+import { ACTIVE_SLOTS_MAX, PAGE_BYTES, slotBlocks, TABLE_ENTRIES } from './format.js';
 import { FreedSlots } from './freed-slots.js';
+import { Intents } from './intents.js';
 import {
   PAGE_BLOCK_RECORDS,
   RECORD_FLAG_FIRST,
   RECORD_FLAG_POISON,
   RECORD_FREE,
-  RECORD_INTENT,
   VOLUME_CHUNK_BYTES,
 } from './journal.js';
 import { JOURNAL_WRITER_BYTES, type JournalPosition, JournalWriter } from './journal-writer.js';
 import { encodeVolume, type Reference, type StoredVolume } from './pages.js';
-import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, type SlotTable } from './slot-table.js';
+import { PendingEntries } from './pending-entries.js';
+import { SLOT_FLAG_DOUBT, type SlotTable } from './slot-table.js';
+import { StoreFlush } from './store-flush.js';
 import {
   OP_ACCEPT,
   OP_ACCEPT_RANGE,
@@ -75,7 +77,9 @@ import {
   WAIT_SPACE,
 } from './store-op.js';
 import type { Superblock } from './superblock.js';
-import { addToSet, BLOCK_SET_WORDS, clearSet, inSet, meetsSet, TableCache } from './table-cache.js';
+import { inSet, TableCache } from './table-cache.js';
+import { TableLoader } from './table-loader.js';
+import { YoungBlocks } from './young-blocks.js';
 
 /** Operations of one store in flight. */
 export const STORE_OPERATIONS_MAX = 8192;
@@ -86,10 +90,6 @@ const AREA_BYTES = TABLE_ENTRIES * 4;
 const ACCEPTED_MAX = 64;
 /** Block tables in memory. */
 const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
-/** Slots that enter the activity log together. */
-const INTENT_SLOTS = 16;
-/** Blocks written between two flushes up to which their entries are journaled before the second is asked for. */
-const EAGER_BLOCKS_MAX = 16;
 /** Blocks of a write up to which their records are sent along with it. */
 const EARLY_BLOCKS_MAX = 4;
 /** Memory for opening, checkpoints and scrubbing. */
@@ -186,24 +186,26 @@ export class SegmentStore {
   private readonly ops: StoreOp[] = [];
   private readonly freeOps: StoreOp[] = [];
   private readonly dataToken: number;
-  private readonly tableToken: number;
+  private readonly loader: TableLoader;
   /** Modifications in progress, by slot and together. */
   private readonly busy: Uint16Array;
   private modifying = 0;
   private reservedBlocks = 0;
   private running = 0;
   private readonly log: ActivityLog;
-  private readonly intents = new Map<number, StoreOp[]>();
+  private readonly intents: Intents;
   private readonly allocations = new Map<number, StoreOp[]>();
-  /** Slots that enter the activity log together with one that is about to be written to, by that one. */
-  private readonly neighbours = new Map<number, number[]>();
   private readonly freed: FreedSlots;
-  /** Slots with entries that the journal does not have, and how many entries those are. */
-  private pendingSlots = new Set<number>();
-  private pendingBlocks = 0;
-  private readonly stampPending = new Set<number>();
-  /** The last batch with a first write of a slot that has young blocks. */
-  private readonly youngSequence = new Map<number, number>();
+  /** Allocations for which no slot is free before something has been discarded. */
+  private readonly waitingForSweep: StoreOp[] = [];
+  /** Generation and flush number of each volume, under which modifications are recorded. @internal */
+  readonly marks: FlushMark[] = [];
+  /** By volume: its last flush that is remembered. Written with the records that it makes durable. */
+  readonly flushedMarks: FlushMark[];
+  private readonly pending: PendingEntries;
+  private readonly flushes: StoreFlush;
+  private readonly young: YoungBlocks;
+  private readonly earlyWords = new Uint32Array(ENTRY_WORDS);
   private readonly held: StoreOp[] = [];
   private holding = false;
   /** Checkpoints that run or wait, and the last of them. */
@@ -212,18 +214,8 @@ export class SegmentStore {
   private onQuiet: (() => void) | null = null;
   private onIdle: (() => void) | null = null;
   private readonly waitingForArea: StoreOp[] = [];
-  private readonly waitingForTable: StoreOp[] = [];
   private readonly waitingForRoom: StoreOp[] = [];
-  private readonly waitingForAge: StoreOp[] = [];
-  private aging = false;
-  private readonly loading = new Map<number, StoreOp[]>();
-  private flushTokens: number[] = [];
-  private flushCallbacks: ((result: number) => void)[] = [];
-  private flushing = false;
-  /** Flushes come after few writes: then entries go to the journal at once, while the flush is still on its way. */
-  private eager = false;
-  private eagerBlocks = 0;
-  private unjournaled: number[] = [];
+  private readonly afterHold: (() => void)[] = [];
   private roomCallbacks: (() => void)[] = [];
   /** Whether the caller of an operation is still on the stack, so that its end has to wait. */
   private entered = 0;
@@ -256,6 +248,19 @@ export class SegmentStore {
     this.journal = new JournalWriter(completions, memory, device, layout, superblock, journalStart, start.journal);
     this.journal.onRoom = () => this.useRoom();
     this.journal.onFailure = (result) => this.fail(result);
+    this.intents = new Intents(this.log, slots, this.journal, (slot) => this.allocations.has(slot));
+    this.young = new YoungBlocks(this.tables, this.journal, (op, result) => this.endAging(op, result));
+    this.pending = new PendingEntries(this.tables, slots, this.journal);
+    this.flushes = new StoreFlush({
+      completions,
+      journal: this.journal,
+      slots,
+      pending: this.pending,
+      marks: this.marks,
+      flushedMarks: this.flushedMarks,
+      changedVolumes: this.changedVolumes,
+      onDurable: () => this.sweepFreed(),
+    });
     this.areaStart = journalStart + JOURNAL_WRITER_BYTES;
     const { buffer, byteOffset } = memory.bytes;
     this.areaWords = new Uint32Array(buffer, byteOffset + this.areaStart, (AREAS * AREA_BYTES) / 4);
@@ -265,7 +270,19 @@ export class SegmentStore {
     for (let page = 0; page < ACCEPTED_MAX; page += 1) this.freeAccepted.push(acceptedStart + page * BLOCK_BYTES);
     this.busy = new Uint16Array(layout.slots);
     this.dataToken = completions.register({ complete: (tag, result, flags) => this.endData(tag, result, flags) });
-    this.tableToken = completions.register({ complete: (tag, result, flags) => this.endLoad(tag, result, flags) });
+    this.loader = new TableLoader({
+      completions,
+      memory,
+      device,
+      layout,
+      slots,
+      tables: this.tables,
+      onWait: (op) => this.saveSource(op),
+      onReady: (op) => this.haveTable(op),
+      onFailed: (op, result) => this.finish(op, result),
+      onPage: (op) => this.havePage(op),
+      onDamage: (slot) => this.noteDamagedTable(slot),
+    });
   }
 
   /** Memory for control work. */
@@ -346,7 +363,7 @@ export class SegmentStore {
     this.entered += 1;
     op.slot = this.slots.find(volume, stripe);
     if (op.slot < 0) this.endZeroes(op);
-    else this.withTable(op);
+    else this.loader.load(op);
     this.entered -= 1;
   }
 
@@ -358,7 +375,7 @@ export class SegmentStore {
     this.entered += 1;
     op.slot = this.slots.find(volume, stripe);
     if (op.slot < 0) this.finish(op, 0);
-    else this.withTable(op);
+    else this.loader.load(op);
     this.entered -= 1;
   }
 
@@ -479,7 +496,7 @@ export class SegmentStore {
       const slot = this.slots.find(op.volume, op.stripe);
       if (slot < 0 || !this.log.covers(slot)) return true;
     }
-    const records = this.pendingBlocks + this.reservedBlocks + op.blocks;
+    const records = this.pending.blocks + this.reservedBlocks + op.blocks;
     const pages = Math.ceil(records / PAGE_BLOCK_RECORDS) + Math.min(this.modifying, AREAS) + 4;
     // A small journal holds little; one operation at a time it can always take.
     return this.journal.freePages < pages && (this.modifying > 0 || this.journal.freePages < 8);
@@ -501,108 +518,20 @@ export class SegmentStore {
     }
     this.busy[op.slot] += 1;
     this.log.claim(op.slot);
-    this.withTable(op);
+    this.loader.load(op);
   }
 
   // ---------------------------------------------------------------- block tables
 
-  private withTable(op: StoreOp): void {
-    const { tables } = this;
-    const { slot } = op;
-    const waiting = this.loading.get(slot);
-    if (waiting !== undefined) {
-      this.saveSource(op);
-      waiting.push(op);
-      return;
-    }
-    let page = tables.find(slot);
-    if (page < 0) {
-      page = this.loadTable(op);
-      if (page < 0) return;
-    }
-    tables.pin(page);
-    op.page = page;
-    this.haveTable(op);
-  }
-
-  /** Begins to load a slot's table. Returns its page if there is nothing to load. */
-  private loadTable(op: StoreOp): number {
-    const { tables, slots } = this;
-    const { slot } = op;
-    const page = tables.take(slot);
-    if (page < 0) {
-      this.saveSource(op);
-      this.waitingForTable.push(op);
-      return -1;
-    }
-    if ((slots.flags[slot] & SLOT_FLAG_TABLE) === 0) {
-      tables.clear(page);
-      return page;
-    }
-    this.saveSource(op);
-    this.loading.set(slot, [op]);
-    tables.pin(page);
-    const place = (slots.flags[slot] & SLOT_FLAG_PLACE) !== 0 ? 1 : 0;
-    const offset = pageOffset(this.superblock.layout.blockTableOffset, slot, place);
-    this.device.read(tables.memoryOf(page), PAGE_BYTES, offset, this.tableToken + page);
-    return -1;
-  }
-
-  private endLoad(page: number, result: number, flags: number): void {
-    const { tables } = this;
-    const slot = tables.slotAt(page);
-    const waiting = this.loading.get(slot) ?? [];
-    this.loading.delete(slot);
-    if (result < 0) {
-      // The kernel may still write to a page whose reading was given up: it stays pinned for ever.
-      if ((flags & COMPLETION_ABANDONED) === 0) tables.unpin(page);
-      tables.forget(slot);
-      for (const op of waiting) this.finish(op, result);
-      return;
-    }
-    if (this.memory.checksum(tables.memoryOf(page), PAGE_BYTES) !== this.slots.tableChecksums[slot]) {
-      this.losePage(page, slot);
-    }
-    for (const op of waiting) {
-      tables.pin(page);
-      op.page = page;
-      this.haveTable(op);
-    }
-    // Not before: those that end at once would let others have the page while some still have to get it.
-    this.letGo(page);
-    this.retryTables();
-  }
-
-  /** Unpins a page. That of a slot that has been given back goes with the last who looks at it. */
-  private letGo(page: number): void {
-    const { tables, slots } = this;
-    tables.unpin(page);
-    const slot = tables.slotAt(page);
-    if (slot >= 0 && slots.states[slot] === SLOT_FREE && !tables.pinned(page)) tables.forget(slot);
-  }
-
-  /** Nothing tells any more what the slot's blocks are: reading them is an error until they are written again. */
-  private losePage(page: number, slot: number): void {
+  private noteDamagedTable(slot: number): void {
     this.counters.tablesDamaged += 1;
     this.onDamage(`the block table of slot ${slot} is damaged: its blocks are unreadable`);
-    this.tables.clear(page);
-    for (let block = 0; block < this.blocks; block += 1) {
-      this.tables.words[this.tables.wordOf(page, block) + ENTRY_FLAGS] = BLOCK_POISON;
-    }
   }
 
-  private retryTables(): void {
-    while (this.waitingForTable.length > 0) {
-      const count = this.waitingForTable.length;
-      const op = this.waitingForTable.shift() as StoreOp;
-      if (op.kind === OP_ALLOCATE) this.beginAllocation(op);
-      else this.withTable(op);
-      if (this.waitingForTable.length >= count) {
-        // It has come back to the end; it was the first, and stays so.
-        this.waitingForTable.unshift(this.waitingForTable.pop() as StoreOp);
-        return;
-      }
-    }
+  /** There may be a page for an operation that has waited for one. */
+  private havePage(op: StoreOp): void {
+    if (op.kind === OP_ALLOCATE) this.beginAllocation(op);
+    else this.loader.load(op);
   }
 
   private haveTable(op: StoreOp): void {
@@ -617,10 +546,9 @@ export class SegmentStore {
       this.finish(op, 0);
       return;
     }
-    if (this.isYoung(op)) {
+    if (this.young.meets(op)) {
       this.saveSource(op);
-      this.waitingForAge.push(op);
-      if (!this.aging) this.age();
+      this.young.hold(op);
       return;
     }
     if (this.log.has(op.slot)) {
@@ -631,109 +559,35 @@ export class SegmentStore {
     }
   }
 
-  // ---------------------------------------------------------------- young blocks
-
-  /** Whether a write would touch a block whose first write recovery might still not believe. */
-  private isYoung(op: StoreOp): boolean {
-    if (op.kind !== OP_WRITE) return false;
-    const sequence = this.youngSequence.get(op.slot);
-    if (sequence === undefined) return false;
-    if (sequence <= this.journal.notedSequence) {
-      this.youngSequence.delete(op.slot);
-      clearSet(this.tables.young, op.page);
-      return false;
-    }
-    return meetsSet(this.tables.young, op.page, op.block, op.blocks);
-  }
-
-  /** Makes what is young old: a sync, a batch that says so, and a sync of that. */
-  private age(): void {
-    const { journal } = this;
-    this.aging = true;
-    const end = (result: number) => {
-      this.aging = false;
-      const waiting = this.waitingForAge.splice(0);
-      for (const op of waiting) {
-        if (result < 0) this.finish(op, result);
-        else this.haveTable(op);
-      }
-    };
-    const noted = { proceed: end };
-    const synced = {
-      proceed: (result: number) => {
-        if (result < 0) end(result);
-        else journal.whenSynced(journal.note(), noted);
-      },
-    };
-    journal.whenSynced(journal.lastSequence, synced);
-    journal.submit();
+  private endAging(op: StoreOp, result: number): void {
+    if (result < 0) this.finish(op, result);
+    else this.haveTable(op);
   }
 
   // ---------------------------------------------------------------- intents and allocation
 
   private beginIntent(op: StoreOp): void {
     this.saveSource(op);
-    const waiting = this.intents.get(op.slot);
-    if (waiting !== undefined) {
-      waiting.push(op);
-      return;
-    }
-    this.intents.set(op.slot, [op]);
-    this.writeIntent(op);
+    if (this.intents.join(op)) this.writeIntent(op);
   }
 
   private writeIntent(op: StoreOp): void {
     op.waiting = WAIT_INTENT;
-    const { journal } = this;
-    if (!journal.batch.addSlot(RECORD_INTENT, op.slot)) {
-      this.waitForRoom(op);
-      return;
-    }
-    this.addNeighbours(op.slot);
-    journal.whenSynced(journal.batch.sequence, op);
-  }
-
-  /**
-   * Slots beside one that is about to be written to will often be next, and cost nothing in the same batch: otherwise random
-   * writes would pay a sync for each slot once.
-   */
-  private addNeighbours(slot: number): void {
-    const { slots, journal } = this;
-    const first = slot - (slot % INTENT_SLOTS);
-    let room = Math.floor((this.log.max - this.log.inUse) / 2);
-    const added: number[] = [];
-    for (let other = first; other < Math.min(first + INTENT_SLOTS, slots.slots) && room > 0; other += 1) {
-      const idle = slots.states[other] === SLOT_USED && !this.log.covers(other);
-      if (!idle || this.intents.has(other) || this.allocations.has(other)) continue;
-      if (!journal.batch.addSlot(RECORD_INTENT, other)) break;
-      this.intents.set(other, []);
-      added.push(other);
-      room -= 1;
-    }
-    if (added.length === 0) return;
-    this.neighbours.set(slot, added);
-    this.log.expected += added.length;
+    if (!this.intents.write(op)) this.waitForRoom(op);
   }
 
   private endIntent(op: StoreOp, result: number): void {
-    const { slot } = op;
-    const allocated = op.kind === OP_ALLOCATE;
-    const list = allocated ? this.allocations : this.intents;
-    const waiting = list.get(slot) ?? [];
-    list.delete(slot);
-    if (result === 0) this.log.add(slot);
-    const neighbours = this.neighbours.get(slot) ?? [];
-    this.neighbours.delete(slot);
-    this.log.expected -= neighbours.length;
-    for (const neighbour of neighbours) {
-      waiting.push(...(this.intents.get(neighbour) ?? []));
-      this.intents.delete(neighbour);
-      if (result === 0) this.log.add(neighbour);
-    }
-    for (const other of waiting) {
-      if (result < 0 || allocated) this.finish(other, result);
+    for (const other of this.intents.end(op.slot, result)) {
+      if (result < 0) this.finish(other, result);
       else this.haveTable(other);
     }
+  }
+
+  private endAllocation(op: StoreOp, result: number): void {
+    const waiting = this.allocations.get(op.slot) ?? [];
+    this.allocations.delete(op.slot);
+    if (result === 0) this.log.add(op.slot);
+    for (const other of waiting) this.finish(other, result);
   }
 
   private beginAllocation(op: StoreOp): void {
@@ -755,12 +609,12 @@ export class SegmentStore {
     const slot = slots.findFree((free) => !this.freed.has(free) && tables.find(free) < 0);
     if (slot < 0) {
       // Slots that are free, but for a read that still looks at the table of their last owner.
-      this.waitingForTable.push(op);
+      this.loader.awaitPage(op);
       return;
     }
     const page = tables.take(slot);
     if (page < 0) {
-      this.waitingForTable.push(op);
+      this.loader.awaitPage(op);
       return;
     }
     op.waiting = WAIT_INTENT;
@@ -806,9 +660,6 @@ export class SegmentStore {
     const waiting = this.waitingForSweep.splice(0);
     for (const op of waiting) this.beginAllocation(op);
   }
-
-  /** Allocations for which no slot is free before something has been discarded. */
-  private readonly waitingForSweep: StoreOp[] = [];
 
   private haveIntent(op: StoreOp): void {
     switch (op.kind) {
@@ -893,7 +744,7 @@ export class SegmentStore {
       this.device.read(op.memory, bytes, offset, token, checksums);
     } else if (op.source >= 0) {
       const { source } = op;
-      if (this.eager && !this.flushing && op.blocks <= EARLY_BLOCKS_MAX) this.journalEarly(op);
+      if (this.flushes.eager && op.blocks <= EARLY_BLOCKS_MAX) this.journalEarly(op);
       op.source = -1;
       this.device.writeFrom(source, op.memory, bytes, offset, 0, token, checksums);
     } else {
@@ -959,17 +810,10 @@ export class SegmentStore {
       // What was never valid stays so: it reads as zeroes, and the slot's old content stays hidden.
       if ((words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0) continue;
       words[word + ENTRY_FLAGS] |= BLOCK_SUSPECT;
-      this.addPending(op.slot, op.page, block);
+      this.pending.add(op.slot, op.page, block);
     }
     this.tables.setChanged(op.page);
     this.changedSlots.add(op.slot);
-  }
-
-  private addPending(slot: number, page: number, block: number): void {
-    if (inSet(this.tables.pending, page, block)) return;
-    addToSet(this.tables.pending, page, block);
-    this.pendingSlots.add(slot);
-    this.pendingBlocks += 1;
   }
 
   // ---------------------------------------------------------------- entries
@@ -996,14 +840,11 @@ export class SegmentStore {
       const poison = (words[word + ENTRY_FLAGS] & BLOCK_POISON) !== 0 ? RECORD_FLAG_POISON : 0;
       this.setEntry(op, word);
       if (later) {
-        if (!op.early) this.addPending(op.slot, op.page, block);
+        if (!op.early) this.pending.add(op.slot, op.page, block);
         continue;
       }
       journal.batch.addBlock(op.slot, block, words, word, first ? RECORD_FLAG_FIRST | poison : 0);
-      if (first) {
-        addToSet(tables.young, op.page, block);
-        this.youngSequence.set(op.slot, journal.batch.sequence);
-      }
+      if (first) this.young.add(op.slot, op.page, block);
       op.waiting = WAIT_RECORDS;
     }
     this.noteChange(op);
@@ -1011,7 +852,7 @@ export class SegmentStore {
       journal.whenComplete(op);
       return;
     }
-    if (this.eager && !this.flushing && !op.early) this.journalEagerly();
+    if (this.flushes.eager && !op.early) this.flushes.journalEagerly();
     this.endRecords(op);
   }
 
@@ -1021,7 +862,7 @@ export class SegmentStore {
    * caller said, and not in a copy that is still to be made.
    */
   private journalEarly(op: StoreOp): void {
-    const { tables, journal, slots } = this;
+    const { tables, journal } = this;
     for (let block = op.block; block < op.block + op.blocks; block += 1) {
       if (tables.words[tables.wordOf(op.page, block) + ENTRY_FLAGS] !== BLOCK_VALID) return;
       // A flush that comes before the data is written would put the older entry behind this one.
@@ -1037,25 +878,10 @@ export class SegmentStore {
       journal.batch.addBlock(op.slot, op.block + index, earlyWords, 0, 0);
     }
     this.stamp(op.slot, op.volume);
-    if (this.stampPending.delete(op.slot)) {
-      journal.batch.addStamp(op.slot, slots.generations[op.slot], slots.flushNumbers[op.slot]);
-    }
+    this.pending.writeStamp(op.slot);
     op.early = true;
-    this.countEager(op.blocks);
+    this.flushes.countEager(op.blocks);
     journal.makeRoom();
-  }
-
-  private readonly earlyWords = new Uint32Array(ENTRY_WORDS);
-
-  /** A client that has stopped flushing would only pay for this. */
-  private countEager(blocks: number): void {
-    this.eagerBlocks += blocks;
-    this.eager = this.eagerBlocks <= EAGER_BLOCKS_MAX;
-  }
-
-  private journalEagerly(): void {
-    this.countEager(this.pendingBlocks);
-    for (const slot of [...this.pendingSlots]) if (!this.journalSlot(slot)) return;
   }
 
   private setEntry(op: StoreOp, word: number): void {
@@ -1092,7 +918,7 @@ export class SegmentStore {
     if (slots.generations[slot] === generation && slots.flushNumbers[slot] === flushNumber) return;
     slots.generations[slot] = generation;
     slots.flushNumbers[slot] = flushNumber;
-    this.stampPending.add(slot);
+    this.pending.addStamp(slot);
   }
 
   /**
@@ -1105,9 +931,6 @@ export class SegmentStore {
     slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
     this.stamp(slot, slots.volumes[slot]);
   }
-
-  /** Generation and flush number of each volume, under which modifications are recorded. @internal */
-  readonly marks: FlushMark[] = [];
 
   private endZero(op: StoreOp): void {
     if (op.release && this.busy[op.slot] === 1 && this.emptyBut(op)) {
@@ -1136,26 +959,16 @@ export class SegmentStore {
       this.waitForRoom(op);
       return;
     }
-    this.forgetPending(slot, page);
-    this.youngSequence.delete(slot);
+    this.pending.forget(slot, page);
+    this.young.forget(slot);
     this.log.remove(slot);
     slots.free(slot);
     tables.setClean(page);
-    this.letGo(page);
+    this.loader.letGo(page);
     op.page = -1;
     this.changedSlots.add(slot);
     this.freed.add(slot, journal.batch.sequence);
     journal.whenComplete(op);
-  }
-
-  private forgetPending(slot: number, page: number): void {
-    const { pending } = this.tables;
-    for (let word = page * BLOCK_SET_WORDS; word < (page + 1) * BLOCK_SET_WORDS; word += 1) {
-      this.pendingBlocks -= bitCount(pending[word]);
-      pending[word] = 0;
-    }
-    this.pendingSlots.delete(slot);
-    this.stampPending.delete(slot);
   }
 
   private endRecords(op: StoreOp): void {
@@ -1175,7 +988,8 @@ export class SegmentStore {
     op.waiting = 0;
     switch (waiting) {
       case WAIT_INTENT:
-        this.endIntent(op, result);
+        if (op.kind === OP_ALLOCATE) this.endAllocation(op, result);
+        else this.endIntent(op, result);
         break;
       case WAIT_RECORDS:
         if (result < 0) this.finish(op, result);
@@ -1221,7 +1035,7 @@ export class SegmentStore {
       else if (op.kind === OP_ZERO && op.next === 0) this.endZero(op);
       else this.setEntries(op);
     }
-    if (this.flushing && this.unjournaled.length + this.unmarked.length > 0) this.journalPending();
+    this.flushes.useRoom();
     const callbacks = this.roomCallbacks.splice(0);
     for (const callback of callbacks) callback();
   }
@@ -1234,106 +1048,17 @@ export class SegmentStore {
       this.completions.defer(token, this.failure);
       return;
     }
-    this.flushTokens.push(token);
-    if (volume >= 0) this.flushVolumes.add(volume);
-    if (!this.flushing) this.startFlush();
+    this.flushes.flush(token, volume);
   }
 
   private flushWith(callback: (result: number) => void): void {
-    if (this.failure !== 0) {
-      callback(this.failure);
-      return;
-    }
-    this.flushCallbacks.push(callback);
-    if (!this.flushing) this.startFlush();
+    if (this.failure !== 0) callback(this.failure);
+    else this.flushes.flushWith(callback);
   }
 
   /** The same for control work. Resolves with 0 or a negative errno. */
   flushed(): Promise<number> {
     return new Promise((resolve) => this.flushWith(resolve));
-  }
-
-  /** By volume: its last flush that is remembered. Written with the records that it makes durable. */
-  readonly flushedMarks: FlushMark[];
-  private readonly flushVolumes = new Set<number>();
-  /** Marks that the running flush has yet to write. */
-  private unmarked: number[] = [];
-  private runningTokens: number[] = [];
-  private runningCallbacks: ((result: number) => void)[] = [];
-
-  private startFlush(): void {
-    this.flushing = true;
-    this.runningTokens = this.flushTokens;
-    this.runningCallbacks = this.flushCallbacks;
-    this.flushTokens = [];
-    this.flushCallbacks = [];
-    this.unmarked = [...this.flushVolumes];
-    this.flushVolumes.clear();
-    this.eager = this.eagerBlocks + this.pendingBlocks <= EAGER_BLOCKS_MAX;
-    this.eagerBlocks = 0;
-    this.unjournaled = [...this.pendingSlots, ...[...this.stampPending].filter((slot) => !this.pendingSlots.has(slot))];
-    this.journalPending();
-  }
-
-  private journalPending(): void {
-    const { journal, slots } = this;
-    while (this.unjournaled.length > 0) {
-      const slot = this.unjournaled[this.unjournaled.length - 1];
-      if (slots.states[slot] !== SLOT_FREE && !this.journalSlot(slot)) {
-        journal.makeRoom();
-        return;
-      }
-      this.unjournaled.pop();
-    }
-    // Last: what it speaks of stands before it.
-    while (this.unmarked.length > 0) {
-      const volume = this.unmarked[this.unmarked.length - 1];
-      const mark = this.marks[volume];
-      if (!journal.batch.addFlushed(volume, mark)) {
-        journal.makeRoom();
-        return;
-      }
-      this.flushedMarks[volume] = mark;
-      this.changedVolumes.add(volume);
-      this.unmarked.pop();
-    }
-    journal.whenSynced(journal.lastSequence, { proceed: (result) => this.endFlush(result) });
-    journal.submit();
-  }
-
-  /** Writes records of a slot's entries and stamp. Returns false if the batch is full before that is done. */
-  private journalSlot(slot: number): boolean {
-    const { journal, slots, tables } = this;
-    if (this.stampPending.has(slot)) {
-      if (!journal.batch.addStamp(slot, slots.generations[slot], slots.flushNumbers[slot])) return false;
-      this.stampPending.delete(slot);
-    }
-    const page = tables.find(slot);
-    if (page < 0 || !this.pendingSlots.has(slot)) return true;
-    for (let word = 0; word < BLOCK_SET_WORDS; word += 1) {
-      const at = page * BLOCK_SET_WORDS + word;
-      while (tables.pending[at] !== 0) {
-        const bit = 31 - Math.clz32(tables.pending[at] & -tables.pending[at]);
-        const block = word * 32 + bit;
-        if (!journal.batch.addBlock(slot, block, tables.words, tables.wordOf(page, block), 0)) return false;
-        tables.pending[at] &= ~(1 << bit);
-        this.pendingBlocks -= 1;
-      }
-    }
-    this.pendingSlots.delete(slot);
-    return true;
-  }
-
-  private endFlush(result: number): void {
-    this.flushing = false;
-    const tokens = this.runningTokens;
-    const callbacks = this.runningCallbacks;
-    this.runningTokens = [];
-    this.runningCallbacks = [];
-    for (const token of tokens) this.completions.finish(token, result, 0);
-    for (const callback of callbacks) callback(result);
-    if (result === 0) this.sweepFreed();
-    if (!this.flushing && this.flushTokens.length + this.flushCallbacks.length > 0) this.startFlush();
   }
 
   // ---------------------------------------------------------------- volumes
@@ -1382,8 +1107,6 @@ export class SegmentStore {
     this.modifying += 1;
   }
 
-  private readonly afterHold: (() => void)[] = [];
-
   // ---------------------------------------------------------------- checkpoints
 
   private beginCheckpoint(): void {
@@ -1416,7 +1139,7 @@ export class SegmentStore {
     const resolvers = this.afterHold.splice(0);
     for (const resolve of resolvers) resolve();
     this.releaseHeld();
-    this.retryTables();
+    this.loader.retry();
   }
 
   private releaseHeld(): void {
@@ -1431,8 +1154,7 @@ export class SegmentStore {
 
   /** Everything that was young is in the tree, which a sync has covered. @internal */
   forgetYoung(): void {
-    this.youngSequence.clear();
-    this.tables.young.fill(0);
+    this.young.forgetAll();
   }
 
   /** A device that cannot keep its promises takes no more modifications. @internal */
@@ -1440,18 +1162,12 @@ export class SegmentStore {
     if (this.failure !== 0) return;
     this.failure = result < 0 ? result : -EIO;
     this.onDamage('a flush or a write of the journal has failed: the device takes no more writes');
-    const stuck = [this.held, this.waitingForAge, this.waitingForSweep].flatMap((list) => list.splice(0));
+    const stuck = [...this.held.splice(0), ...this.young.takeHeld(), ...this.waitingForSweep.splice(0)];
     for (const op of stuck) this.finish(op, this.failure);
     for (const op of this.waitingForRoom.splice(0)) this.endWithoutRoom(op);
-    for (const token of [...this.flushTokens.splice(0)]) this.completions.defer(token, this.failure);
-    for (const callback of this.flushCallbacks.splice(0)) callback(this.failure);
     // There will be no room any more: who waits for it has to look again.
     for (const callback of this.roomCallbacks.splice(0)) callback();
-    if (this.flushing && this.unjournaled.length + this.unmarked.length > 0) {
-      this.unjournaled = [];
-      this.unmarked = [];
-      this.endFlush(this.failure);
-    }
+    this.flushes.fail(this.failure);
   }
 
   // ---------------------------------------------------------------- ends
@@ -1460,7 +1176,7 @@ export class SegmentStore {
     const { token, resultFlags } = op;
     // Other members write what the first one brings, also if that one fails.
     this.saveSource(op);
-    if (op.page >= 0) this.letGo(op.page);
+    if (op.page >= 0) this.loader.letGo(op.page);
     if (op.area >= 0) {
       this.freeAreas.push(op.area);
       // Memory that the device may still write to is not used again.
@@ -1480,7 +1196,7 @@ export class SegmentStore {
     if (this.waitingForArea.length > 0 && this.freeAreas.length > 0) {
       this.startTransfer(this.waitingForArea.shift() as StoreOp);
     }
-    if (this.waitingForTable.length > 0) this.retryTables();
+    this.loader.retry();
     if (admitted) this.endModification();
     if (this.running === 0 && this.onIdle !== null) this.endIdle();
   }
@@ -1527,8 +1243,8 @@ export class SegmentStore {
     this.holding = true;
     this.journal.close();
     this.io.close();
+    this.loader.close();
     this.completions.unregister(this.dataToken);
-    this.completions.unregister(this.tableToken);
     this.device.close();
   }
 }
@@ -1545,10 +1261,4 @@ function memberOf(volume: StoredVolume, deviceId: string): number {
 /** Whether a block's content is stored, and may be any of several versions. */
 function isDoubtful(flags: number): boolean {
   return (flags & (BLOCK_VALID | BLOCK_SUSPECT | BLOCK_POISON)) === (BLOCK_VALID | BLOCK_SUSPECT);
-}
-
-function bitCount(value: number): number {
-  let bits = value - ((value >>> 1) & 0x55555555);
-  bits = (bits & 0x33333333) + ((bits >>> 2) & 0x33333333);
-  return Math.imul((bits + (bits >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
 }

@@ -65,9 +65,9 @@ const JOURNAL: Mutant[] = [
     edits: [
       {
         file: 'store/segment-store.ts',
-        find: '      journal.whenComplete(op);\n      return;\n    }\n    if (this.eager',
+        find: '      journal.whenComplete(op);\n      return;\n    }\n    if (this.flushes.eager',
         replace:
-          '      op.waiting = 0;\n      journal.makeRoom();\n      this.endRecords(op);\n      return;\n    }\n    if (this.eager',
+          '      op.waiting = 0;\n      journal.makeRoom();\n      this.endRecords(op);\n      return;\n    }\n    if (this.flushes.eager',
       },
     ],
     judges: [sim(['kill']), CRASH],
@@ -153,7 +153,7 @@ const INTENTS: Mutant[] = [
     rule: 'the intent is durable before the write',
     edits: [
       {
-        file: 'store/segment-store.ts',
+        file: 'store/intents.ts',
         find: '    this.addNeighbours(op.slot);\n    journal.whenSynced(journal.batch.sequence, op);',
         replace: '    this.addNeighbours(op.slot);\n    journal.whenComplete(op);',
       },
@@ -238,9 +238,9 @@ const RECOVERY: Mutant[] = [
     rule: 'what is flushed survives a power cut',
     edits: [
       {
-        file: 'store/segment-store.ts',
+        file: 'store/young-blocks.ts',
         find: '    if (op.kind !== OP_WRITE) return false;\n    const sequence',
-        replace: '    if (op.kind !== OP_READ) return false;\n    const sequence',
+        replace: '    if (op.kind === OP_WRITE) return false;\n    const sequence',
       },
     ],
     judges: [sim(['power']), CRASH, IMAGES],

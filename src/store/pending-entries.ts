@@ -1,0 +1,91 @@
+/**
+ * What the journal does not have yet: entries of blocks that were changed in memory only, and stamps of slots. A flush writes
+ * all of it, before its sync.
+ */
+
+import type { JournalWriter } from './journal-writer.js';
+import type { SlotTable } from './slot-table.js';
+import { addToSet, BLOCK_SET_WORDS, inSet, type TableCache } from './table-cache.js';
+
+export class PendingEntries {
+  /** How many entries there are. */
+  blocks = 0;
+  private readonly tables: TableCache;
+  private readonly slots: SlotTable;
+  private readonly journal: JournalWriter;
+  private readonly entries = new Set<number>();
+  private readonly stamps = new Set<number>();
+
+  constructor(tables: TableCache, slots: SlotTable, journal: JournalWriter) {
+    this.tables = tables;
+    this.slots = slots;
+    this.journal = journal;
+  }
+
+  /** Slots with entries. */
+  get withEntries(): number[] {
+    return [...this.entries];
+  }
+
+  /** Slots with anything. */
+  get all(): number[] {
+    return [...this.entries, ...[...this.stamps].filter((slot) => !this.entries.has(slot))];
+  }
+
+  add(slot: number, page: number, block: number): void {
+    if (inSet(this.tables.pending, page, block)) return;
+    addToSet(this.tables.pending, page, block);
+    this.entries.add(slot);
+    this.blocks += 1;
+  }
+
+  addStamp(slot: number): void {
+    this.stamps.add(slot);
+  }
+
+  /** Nothing of a slot that is given back matters any more. */
+  forget(slot: number, page: number): void {
+    const { pending } = this.tables;
+    for (let word = page * BLOCK_SET_WORDS; word < (page + 1) * BLOCK_SET_WORDS; word += 1) {
+      this.blocks -= bitCount(pending[word]);
+      pending[word] = 0;
+    }
+    this.entries.delete(slot);
+    this.stamps.delete(slot);
+  }
+
+  /** Writes the record of a slot's stamp, if one is pending. Returns false if the batch is full. */
+  writeStamp(slot: number): boolean {
+    if (!this.stamps.has(slot)) return true;
+    const { generations, flushNumbers } = this.slots;
+    if (!this.journal.batch.addStamp(slot, generations[slot], flushNumbers[slot])) return false;
+    this.stamps.delete(slot);
+    return true;
+  }
+
+  /** Writes records of a slot's stamp and entries. Returns false if the batch is full before that is done. */
+  write(slot: number): boolean {
+    const { journal, tables } = this;
+    if (!this.writeStamp(slot)) return false;
+    const page = tables.find(slot);
+    if (page < 0 || !this.entries.has(slot)) return true;
+    for (let word = 0; word < BLOCK_SET_WORDS; word += 1) {
+      const at = page * BLOCK_SET_WORDS + word;
+      while (tables.pending[at] !== 0) {
+        const bit = 31 - Math.clz32(tables.pending[at] & -tables.pending[at]);
+        const block = word * 32 + bit;
+        if (!journal.batch.addBlock(slot, block, tables.words, tables.wordOf(page, block), 0)) return false;
+        tables.pending[at] &= ~(1 << bit);
+        this.blocks -= 1;
+      }
+    }
+    this.entries.delete(slot);
+    return true;
+  }
+}
+
+function bitCount(value: number): number {
+  let bits = value - ((value >>> 1) & 0x55555555);
+  bits = (bits & 0x33333333) + ((bits >>> 2) & 0x33333333);
+  return Math.imul((bits + (bits >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
+}

@@ -1,0 +1,85 @@
+/**
+ * Blocks whose first write recovery might still not believe: it does so once a sync has covered the write, and a durable batch
+ * says so. A young block is not written again, or recovery would drop what was durable.
+ */
+
+import type { JournalWriter } from './journal-writer.js';
+import { OP_WRITE, type StoreOp } from './store-op.js';
+import { addToSet, clearSet, meetsSet, type TableCache } from './table-cache.js';
+
+export class YoungBlocks {
+  private readonly tables: TableCache;
+  private readonly journal: JournalWriter;
+  private readonly resume: (op: StoreOp, result: number) => void;
+  /** The last batch with a first write of a slot that has young blocks. */
+  private readonly sequences = new Map<number, number>();
+  private readonly waiting: StoreOp[] = [];
+  private aging = false;
+
+  /** `resume` is called with those who waited, and 0 or a negative errno. */
+  constructor(tables: TableCache, journal: JournalWriter, resume: (op: StoreOp, result: number) => void) {
+    this.tables = tables;
+    this.journal = journal;
+    this.resume = resume;
+  }
+
+  /** A first write of a block has its record in the batch that is being filled. */
+  add(slot: number, page: number, block: number): void {
+    addToSet(this.tables.young, page, block);
+    this.sequences.set(slot, this.journal.batch.sequence);
+  }
+
+  /** Whether an operation would write to a young block. */
+  meets(op: StoreOp): boolean {
+    if (op.kind !== OP_WRITE) return false;
+    const sequence = this.sequences.get(op.slot);
+    if (sequence === undefined) return false;
+    if (sequence <= this.journal.notedSequence) {
+      this.sequences.delete(op.slot);
+      clearSet(this.tables.young, op.page);
+      return false;
+    }
+    return meetsSet(this.tables.young, op.page, op.block, op.blocks);
+  }
+
+  /** Holds an operation until what is young now is old. */
+  hold(op: StoreOp): void {
+    this.waiting.push(op);
+    if (!this.aging) this.age();
+  }
+
+  /** A sync, a batch that says so, and a sync of that. */
+  private age(): void {
+    const { journal } = this;
+    this.aging = true;
+    const end = (result: number) => {
+      this.aging = false;
+      for (const op of this.takeHeld()) this.resume(op, result);
+    };
+    const noted = { proceed: end };
+    const synced = {
+      proceed: (result: number) => {
+        if (result < 0) end(result);
+        else journal.whenSynced(journal.note(), noted);
+      },
+    };
+    journal.whenSynced(journal.lastSequence, synced);
+    journal.submit();
+  }
+
+  /** Operations that are held; they are the caller's now. */
+  takeHeld(): StoreOp[] {
+    return this.waiting.splice(0);
+  }
+
+  /** A slot has been given back. */
+  forget(slot: number): void {
+    this.sequences.delete(slot);
+  }
+
+  /** Everything is in the tree, which a sync has covered. */
+  forgetAll(): void {
+    this.sequences.clear();
+    this.tables.young.fill(0);
+  }
+}
