@@ -5,8 +5,7 @@
  * volume is started when all devices that the newest map calls in-sync are there; a missing one might know a newer map,
  * and have newer data. Then the volume is *unproven*, and is not started unless somebody who knows better says so.
  *
- * A device whose own map is older than the newest, or that has been opened less often than the others remember, is an older
- * copy of itself or missed something: it is not believed to be in-sync, and is compared with the others block by block.
+ * A device that is not believed to be in-sync is compared with the others block by block.
  *
  * Fault model: devices are missing, older copies, clones, or of another cluster; they fail while they are opened and later;
  * the process dies at any instant. Control operations are carried out one after another.
@@ -16,7 +15,7 @@ import { COPY_SCRATCH_BYTES, CopyBuffers } from '../client/copy-buffers.js';
 import type { Job } from '../client/job.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeEvent, VolumeStatus } from '../client/volume-events.js';
-import { checkRecord, memberOffline, START, type VolumeRecord } from '../client/volume-record.js';
+import { checkRecord, START } from '../client/volume-record.js';
 import { deviceError } from '../core/errno.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
@@ -25,13 +24,14 @@ import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_ALL } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import type { Checkpointer } from '../store/checkpoint.js';
 import { SLOT_FREE } from '../store/format.js';
 import { type Expectations, openStore, type RecoveryReport } from '../store/open-store.js';
 import { type StoredVolume, VOLUME_MEMBERS_MAX, VOLUME_NAME_BYTES_MAX } from '../store/pages.js';
-import { type SegmentStore, STORE_MEMORY_BYTES, type StoreCounters } from '../store/segment-store.js';
+import { STORE_MEMORY_BYTES, type StoreCounters } from '../store/segment-store.js';
 import type { Superblock } from '../store/superblock.js';
 import { VolumeMember } from '../store/volume-member.js';
+import { NodeStore } from './node-store.js';
+import { newestMaps, startingMap } from './starting-map.js';
 
 /** Memory in the arena, from a page on, of a node that drives at most so many devices. */
 export function nodeMemoryBytes(storesMax: number): number {
@@ -40,8 +40,6 @@ export function nodeMemoryBytes(storesMax: number): number {
 }
 
 const VOLUME_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
-/** By how much the version of a map grows when a volume is started without devices that may know newer ones. */
-const FORK_VERSIONS = 2 ** 20;
 /** Segments that are given back at the same time when a volume is deleted. */
 const RELEASES = 256;
 
@@ -61,28 +59,6 @@ export interface StorageEvent {
   readonly volume?: string;
   readonly deviceId?: string;
   readonly text: string;
-}
-
-/** A device of the node. */
-export class NodeStore {
-  readonly path: string;
-  readonly store: SegmentStore;
-  readonly checkpointer: Checkpointer;
-  readonly recovery: RecoveryReport;
-  /** Its piece of memory. */
-  readonly place: number;
-
-  constructor(path: string, store: SegmentStore, checkpointer: Checkpointer, recovery: RecoveryReport, place: number) {
-    this.path = path;
-    this.store = store;
-    this.checkpointer = checkpointer;
-    this.recovery = recovery;
-    this.place = place;
-  }
-
-  get superblock(): Superblock {
-    return this.store.superblock;
-  }
 }
 
 /** A volume of the node, started or not. */
@@ -230,7 +206,7 @@ export class StorageNode {
   /** Finds the volumes of all devices that are open, and starts those that can be. `without`: device ids by volume name. */
   assemble(without: Readonly<Record<string, readonly string[]>>): Promise<void> {
     return this.inTurn(async () => {
-      for (const stored of this.newestMaps().values()) {
+      for (const stored of newestMaps(this.stores).values()) {
         if (stored.deleted) {
           await this.cleanUp(stored);
           continue;
@@ -243,18 +219,6 @@ export class StorageNode {
         await this.tryStart(volume, without[stored.name] ?? []);
       }
     });
-  }
-
-  private newestMaps(): Map<string, StoredVolume> {
-    const newest = new Map<string, StoredVolume>();
-    for (const { store } of this.stores.values()) {
-      for (const stored of store.volumes) {
-        if (stored === undefined) continue;
-        const other = newest.get(stored.id);
-        if (other === undefined || stored.mapVersion > other.mapVersion) newest.set(stored.id, stored);
-      }
-    }
-    return newest;
   }
 
   private async tryStart(volume: NodeVolume, without: readonly string[]): Promise<void> {
@@ -276,73 +240,8 @@ export class StorageNode {
     }
   }
 
-  /** The map with which a volume starts: a new generation, and nobody in-sync who may have missed something. */
-  private startingMap({ stored, started }: NodeVolume): StoredVolume {
-    const lost = stored.groups.flat().some(({ deviceId, state }) => state === 'in-sync' && !this.stores.has(deviceId));
-    // What somebody has given up may have gone further than the map that is known, and must not win when it comes back.
-    const mapVersion = stored.mapVersion + (lost ? FORK_VERSIONS : 1);
-    let record: VolumeRecord = { ...stored, generation: this.newestGeneration(stored) + 1, mapVersion };
-    stored.groups.forEach((group, at) => {
-      const version = this.effectiveVersion(stored, group);
-      group.forEach((member, position) => {
-        const entry = this.stores.get(member.deviceId);
-        if (entry === undefined || member.state !== 'in-sync') return;
-        if (!this.isBehind(entry, stored, version, member.incarnation, started)) return;
-        record = memberOffline(record, at, position, START);
-      });
-    });
-    return { ...stored, ...record, groups: this.withIncarnations(record.groups) };
-  }
-
-  /**
-   * The map that a current device of a group has to know. `store` gives a map to the current devices first, and it takes
-   * effect only when each group has one of them with it. So if all of a group are here and nobody in the group has the
-   * newest map, a crash has kept that from taking effect, and nothing was answered under it.
-   */
-  private effectiveVersion({ id, mapVersion }: StoredVolume, group: StoredVolume['groups'][number]): number {
-    const entries = group.map(({ deviceId }) => this.stores.get(deviceId));
-    const complete = group.every(({ state }, at) => state !== 'in-sync' || entries[at]?.store.failed === false);
-    if (!complete) return mapVersion;
-    return Math.max(...entries.map((entry) => (entry === undefined ? -1 : this.versionOn(entry, id))));
-  }
-
-  /** A device whose map does not count may have been started more often. */
-  private newestGeneration({ id, generation }: StoredVolume): number {
-    const maps = [...this.stores.values()].flatMap(({ store }) => store.volumes.filter((one) => one?.id === id));
-    return maps.reduce((newest, map) => Math.max(newest, map?.generation ?? 0), generation);
-  }
-
-  private versionOn({ store }: NodeStore, volumeId: string): number {
-    return store.volumes.find((one) => one?.id === volumeId)?.mapVersion ?? -1;
-  }
-
-  /** Notes the lives of devices that start as current: an image from before this one is older then. */
-  private withIncarnations(groups: StoredVolume['groups']): StoredVolume['groups'] {
-    return groups.map((group) =>
-      group.map((member) => {
-        const entry = this.stores.get(member.deviceId);
-        if (entry === undefined || member.state !== 'in-sync') return member;
-        return { ...member, incarnation: entry.superblock.incarnation };
-      }),
-    );
-  }
-
-  /** Whether a device that should be in-sync has an older map, or an older life, than the others remember. */
-  private isBehind(
-    entry: NodeStore,
-    newest: StoredVolume,
-    version: number,
-    incarnation: number,
-    started: boolean,
-  ): boolean {
-    const own = entry.store.volumes.find((one) => one?.id === newest.id);
-    if (own === undefined) return true;
-    if (own.mapVersion < version && (started || !isCutOffStart(own, newest))) return true;
-    return !started && entry.superblock.incarnation <= incarnation;
-  }
-
   private async start(volume: NodeVolume): Promise<void> {
-    const stored = this.startingMap(volume);
+    const stored = startingMap(this.stores, volume.stored, volume.started);
     checkRecord(stored);
     // Not even told to the devices: with the right ones the volume may start the next time.
     if (stored.groups.some((group) => group.every(({ state }) => state !== 'in-sync'))) {
@@ -563,7 +462,7 @@ export class StorageNode {
     return this.inTurn(async () => {
       const volume = this.volume(name);
       if (volume.engine !== null) throw new StrakeError('VOLUME_BUSY', `volume ${name} is started already`);
-      volume.stored = this.newestMaps().get(volume.stored.id) ?? volume.stored;
+      volume.stored = newestMaps(this.stores).get(volume.stored.id) ?? volume.stored;
       await this.tryStart(volume, without);
       this.engine(name);
     });
@@ -607,7 +506,7 @@ export class StorageNode {
   takeBack(entry: NodeStore): Promise<void> {
     return this.inTurn(async () => {
       const { deviceId } = entry.superblock;
-      const newest = this.newestMaps();
+      const newest = newestMaps(this.stores);
       for (const stored of newest.values()) {
         if (!stored.deleted) continue;
         await this.cleanUp(stored);
@@ -757,32 +656,6 @@ export class StorageNode {
       if (errors.length > 0) throw errors[0];
     });
   }
-}
-
-/**
- * Whether two maps of a volume differ only in what a start changes: generation and incarnations. A start that a crash has cut
- * off leaves the new map on some devices and not on others; nothing has been answered under it, and no copy has missed
- * anything. Whoever misses something later is out of the next map before that is answered. An older image of a device has
- * an older incarnation than the new map tells.
- */
-function isCutOffStart(one: StoredVolume, other: StoredVolume): boolean {
-  const same = one.sizeBytes === other.sizeBytes && one.deleted === other.deleted;
-  return same && membersOf(one) === membersOf(other);
-}
-
-/** What of the members of a map a start does not change. */
-function membersOf({ groups }: StoredVolume): string {
-  return JSON.stringify(
-    groups.map((group) =>
-      group.map(({ deviceId, state, since, flushNumber }) => [
-        deviceId,
-        state,
-        since.generation,
-        since.flushNumber,
-        flushNumber,
-      ]),
-    ),
-  );
 }
 
 /** Whether a volume writes to a device, or is about to. */

@@ -7,9 +7,9 @@
 import { StrakeError } from '../core/errors.js';
 import { NbdExport } from '../nbd/export.js';
 import type { NbdServer } from '../nbd/server.js';
+import type { NodeStore } from '../node/node-store.js';
 import {
   type NodePorts,
-  type NodeStore,
   type StorageEvent,
   StorageNode,
   type StoreStatus,

@@ -260,9 +260,9 @@ const MAP: Mutant[] = [
     rule: 'a member that may have missed an acknowledged write is not in-sync',
     edits: [
       {
-        file: 'node/storage-node.ts',
-        find: '    if (own === undefined) return true;\n',
-        replace: '    if (own === undefined || own.mapVersion < Number.POSITIVE_INFINITY) return false;\n',
+        file: 'node/starting-map.ts',
+        find: '  if (own === undefined) return true;\n',
+        replace: '  if (own === undefined || own.mapVersion < Number.POSITIVE_INFINITY) return false;\n',
       },
     ],
     judges: [RESTART, sim(['death', 'kill', 'power', 'restart'])],

@@ -1,0 +1,124 @@
+/**
+ * With which map a volume starts: the newest that any device has, in which nobody is in-sync who may have missed something.
+ *
+ * A device whose own map is older than the newest, or that has been opened less often than the others remember, is an older
+ * copy of itself or missed something: it is not believed to be in-sync.
+ */
+
+import { memberOffline, START, type VolumeRecord } from '../client/volume-record.js';
+import type { StoredVolume } from '../store/pages.js';
+import type { NodeStore } from './node-store.js';
+
+/** By how much the version of a map grows when a volume is started without devices that may know newer ones. */
+const FORK_VERSIONS = 2 ** 20;
+
+/** The devices that are open, by id. */
+type Stores = ReadonlyMap<string, NodeStore>;
+
+/** The newest map of each volume that any device knows. */
+export function newestMaps(stores: Stores): Map<string, StoredVolume> {
+  const newest = new Map<string, StoredVolume>();
+  for (const { store } of stores.values()) {
+    for (const stored of store.volumes) {
+      if (stored === undefined) continue;
+      const other = newest.get(stored.id);
+      if (other === undefined || stored.mapVersion > other.mapVersion) newest.set(stored.id, stored);
+    }
+  }
+  return newest;
+}
+
+/** The map with which a volume starts: a new generation, and nobody in-sync who may have missed something. */
+export function startingMap(stores: Stores, stored: StoredVolume, started: boolean): StoredVolume {
+  const lost = stored.groups.flat().some(({ deviceId, state }) => state === 'in-sync' && !stores.has(deviceId));
+  // What somebody has given up may have gone further than the map that is known, and must not win when it comes back.
+  const mapVersion = stored.mapVersion + (lost ? FORK_VERSIONS : 1);
+  let record: VolumeRecord = { ...stored, generation: newestGeneration(stores, stored) + 1, mapVersion };
+  stored.groups.forEach((group, at) => {
+    const version = effectiveVersion(stores, stored, group);
+    group.forEach((member, position) => {
+      const entry = stores.get(member.deviceId);
+      if (entry === undefined || member.state !== 'in-sync') return;
+      if (!isBehind(entry, stored, version, member.incarnation, started)) return;
+      record = memberOffline(record, at, position, START);
+    });
+  });
+  return { ...stored, ...record, groups: withIncarnations(stores, record.groups) };
+}
+
+/**
+ * The map that a current device of a group has to know. A map is stored on the current devices first, and it takes
+ * effect only when each group has one of them with it. So if all of a group are here and nobody in the group has the
+ * newest map, a crash has kept that from taking effect, and nothing was answered under it.
+ */
+function effectiveVersion(
+  stores: Stores,
+  { id, mapVersion }: StoredVolume,
+  group: StoredVolume['groups'][number],
+): number {
+  const entries = group.map(({ deviceId }) => stores.get(deviceId));
+  const complete = group.every(({ state }, at) => state !== 'in-sync' || entries[at]?.store.failed === false);
+  if (!complete) return mapVersion;
+  return Math.max(...entries.map((entry) => (entry === undefined ? -1 : versionOn(entry, id))));
+}
+
+/** A device whose map does not count may have been started more often. */
+function newestGeneration(stores: Stores, { id, generation }: StoredVolume): number {
+  const maps = [...stores.values()].flatMap(({ store }) => store.volumes.filter((one) => one?.id === id));
+  return maps.reduce((newest, map) => Math.max(newest, map?.generation ?? 0), generation);
+}
+
+function versionOn({ store }: NodeStore, volumeId: string): number {
+  return store.volumes.find((one) => one?.id === volumeId)?.mapVersion ?? -1;
+}
+
+/** Notes the lives of devices that start as current: an image from before this one is older then. */
+function withIncarnations(stores: Stores, groups: StoredVolume['groups']): StoredVolume['groups'] {
+  return groups.map((group) =>
+    group.map((member) => {
+      const entry = stores.get(member.deviceId);
+      if (entry === undefined || member.state !== 'in-sync') return member;
+      return { ...member, incarnation: entry.superblock.incarnation };
+    }),
+  );
+}
+
+/** Whether a device that should be in-sync has an older map, or an older life, than the others remember. */
+function isBehind(
+  entry: NodeStore,
+  newest: StoredVolume,
+  version: number,
+  incarnation: number,
+  started: boolean,
+): boolean {
+  const own = entry.store.volumes.find((one) => one?.id === newest.id);
+  if (own === undefined) return true;
+  if (own.mapVersion < version && (started || !isCutOffStart(own, newest))) return true;
+  return !started && entry.superblock.incarnation <= incarnation;
+}
+
+/**
+ * Whether two maps of a volume differ only in what a start changes: generation and incarnations. A start that a crash has cut
+ * off leaves the new map on some devices and not on others; nothing has been answered under it, and no copy has missed
+ * anything. Whoever misses something later is out of the next map before that is answered. An older image of a device has
+ * an older incarnation than the new map tells.
+ */
+function isCutOffStart(one: StoredVolume, other: StoredVolume): boolean {
+  const same = one.sizeBytes === other.sizeBytes && one.deleted === other.deleted;
+  return same && membersOf(one) === membersOf(other);
+}
+
+/** What of the members of a map a start does not change. */
+function membersOf({ groups }: StoredVolume): string {
+  return JSON.stringify(
+    groups.map((group) =>
+      group.map(({ deviceId, state, since, flushNumber }) => [
+        deviceId,
+        state,
+        since.generation,
+        since.flushNumber,
+        flushNumber,
+      ]),
+    ),
+  );
+}
