@@ -124,9 +124,11 @@ export class JournalWriter {
     return this.filling;
   }
 
-  /** Pages that can be written before a checkpoint has to make room. */
+  /** Pages that can be written before a checkpoint has to make room, beside those of the batch that is being filled. */
   get freePages(): number {
-    return this.layout.journalPages - this.usedPages - BATCH_PAGES_MAX;
+    const filling = this.filling.records > 0 || this.forced ? this.filling.pages : 0;
+    // At the end of the ring fewer pages than a batch may have are left out.
+    return this.layout.journalPages - this.usedPages - filling - BATCH_PAGES_MAX;
   }
 
   /** Calls back when the batch that is being filled is on the device. It survives the death of the process then. */
@@ -175,6 +177,12 @@ export class JournalWriter {
     return sequence;
   }
 
+  /** As `note`, and calls back when that is on the device. */
+  whenNoted(waiter: JournalWaiter): void {
+    this.forced = true;
+    this.whenComplete(waiter);
+  }
+
   /** Hands the batch over, if there is one and none is on its way. */
   submit(): void {
     if (this.inFlight !== null || this.failure !== 0) return;
@@ -182,6 +190,10 @@ export class JournalWriter {
     this.forced = false;
     const batch = this.filling;
     const { memory } = batch;
+    // Whoever adds records has seen to it that there is room. The process would rather die: nothing is lost by that.
+    if (this.usedPages + batch.pages >= this.layout.journalPages) {
+      throw new Error('the journal is full: a batch would be written over what recovery needs');
+    }
     batch.seal(this.deviceId, this.incarnation, this.page, this.durableSequence, (from, bytes) =>
       this.memory.checksum(memory + from, bytes),
     );

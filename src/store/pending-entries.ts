@@ -3,6 +3,7 @@
  * all of it, before its sync.
  */
 
+import { PAGE_BLOCK_RECORDS } from './journal.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { SlotTable } from './slot-table.js';
 import { addToSet, BLOCK_SET_WORDS, inSet, type TableCache } from './table-cache.js';
@@ -20,6 +21,11 @@ export class PendingEntries {
     this.tables = tables;
     this.slots = slots;
     this.journal = journal;
+  }
+
+  /** Pages of the journal that a flush of all needs. */
+  get pages(): number {
+    return Math.ceil((this.blocks + this.stamps.size) / PAGE_BLOCK_RECORDS);
   }
 
   /** Slots with entries. */

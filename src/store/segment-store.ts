@@ -92,6 +92,14 @@ const ACCEPTED_MAX = 64;
 const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
 /** Blocks of a write up to which their records are sent along with it. */
 const EARLY_BLOCKS_MAX = 4;
+/**
+ * Pages of the journal beyond what is reserved: admitted modifications leave so many for marks of flushes and for notes, and
+ * these leave some for a checkpoint, which makes room.
+ */
+const SPARE_PAGES = 12;
+const SPARE_PAGES_LOW = 8;
+/** Pages of a volume's map in the journal, with what lies in a batch before it. */
+const MAP_PAGES = 4;
 /** Memory for opening, checkpoints and scrubbing. */
 export const CONTROL_PIECES = 4;
 export const CONTROL_PIECE_BYTES = 1 << 20;
@@ -190,7 +198,8 @@ export class SegmentStore {
   /** Modifications in progress, by slot and together. */
   private readonly busy: Uint16Array;
   private modifying = 0;
-  private reservedBlocks = 0;
+  /** Pages of the journal that modifications in progress may still fill. */
+  private reservedPages = 0;
   private running = 0;
   private readonly log: ActivityLog;
   private readonly intents: Intents;
@@ -491,21 +500,27 @@ export class SegmentStore {
     op.source = -1;
   }
 
+  /**
+   * Pages of the journal that nothing under way may need. Whatever is begun has its room: in the middle of an operation it is
+   * too late for a checkpoint, which waits until none is in progress.
+   */
+  private get sparePages(): number {
+    return this.journal.freePages - this.reservedPages - this.pending.pages - this.young.pages;
+  }
+
   private mustCheckpoint(op: StoreOp): boolean {
-    if (this.log.inUse >= this.log.max) {
-      const slot = this.slots.find(op.volume, op.stripe);
-      if (slot < 0 || !this.log.covers(slot)) return true;
-    }
-    const records = this.pending.blocks + this.reservedBlocks + op.blocks;
-    const pages = Math.ceil(records / PAGE_BLOCK_RECORDS) + Math.min(this.modifying, AREAS) + 4;
-    // A small journal holds little; one operation at a time it can always take.
-    return this.journal.freePages < pages && (this.modifying > 0 || this.journal.freePages < 8);
+    const slot = this.slots.find(op.volume, op.stripe);
+    if (this.log.inUse >= this.log.max && (slot < 0 || !this.log.covers(slot))) return true;
+    // Its records, a stamp and the intent of its slot may each go in a batch of their own.
+    const intent = slot >= 0 && this.log.has(slot) ? 0 : 1;
+    op.pages = Math.ceil((op.blocks + 1) / PAGE_BLOCK_RECORDS) + 1 + intent;
+    return this.sparePages < op.pages + SPARE_PAGES;
   }
 
   private admit(op: StoreOp): void {
     op.admitted = true;
     this.modifying += 1;
-    this.reservedBlocks += op.blocks;
+    this.reservedPages += op.pages;
     if (op.kind === OP_ALLOCATE) {
       this.log.expected += 1;
       this.beginAllocation(op);
@@ -548,7 +563,9 @@ export class SegmentStore {
     }
     if (this.young.meets(op)) {
       this.saveSource(op);
-      this.young.hold(op);
+      // A checkpoint makes everything old as well.
+      if (this.sparePages < SPARE_PAGES_LOW) this.putBack(op);
+      else this.young.hold(op);
       return;
     }
     if (this.log.has(op.slot)) {
@@ -557,6 +574,15 @@ export class SegmentStore {
     } else {
       this.beginIntent(op);
     }
+  }
+
+  /** Holds a modification that has changed nothing yet. */
+  private putBack(op: StoreOp): void {
+    this.loader.letGo(op.page);
+    op.page = -1;
+    this.leave(op);
+    this.hold(op);
+    this.endModification();
   }
 
   private endAging(op: StoreOp, result: number): void {
@@ -930,6 +956,7 @@ export class SegmentStore {
     const { slots } = this;
     slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
     this.stamp(slot, slots.volumes[slot]);
+    if (this.sparePages < SPARE_PAGES && !this.holding) this.beginCheckpoint();
   }
 
   private endZero(op: StoreOp): void {
@@ -1048,6 +1075,11 @@ export class SegmentStore {
       this.completions.defer(token, this.failure);
       return;
     }
+    if (volume >= 0 && this.sparePages < SPARE_PAGES_LOW) {
+      // Its mark takes room that no modification has asked for.
+      void this.runCheckpoint('half').then(() => this.flush(token, volume));
+      return;
+    }
     this.flushes.flush(token, volume);
   }
 
@@ -1066,6 +1098,7 @@ export class SegmentStore {
   /** Stores a volume's map durably. Resolves with its index here; rejects if there is no room or the device fails. */
   async putVolume(volume: StoredVolume): Promise<number> {
     await this.admission();
+    this.reservedPages += MAP_PAGES;
     try {
       if (this.failure !== 0) return this.failure;
       let index = this.volumes.findIndex((known) => known?.id === volume.id);
@@ -1091,6 +1124,7 @@ export class SegmentStore {
       });
       return result < 0 ? result : index;
     } finally {
+      this.reservedPages -= MAP_PAGES;
       this.endModification();
     }
   }
@@ -1099,7 +1133,7 @@ export class SegmentStore {
   private async admission(): Promise<void> {
     while (this.holding) await new Promise<void>((resolve) => this.afterHold.push(resolve));
     // A checkpoint that has failed makes no room, and the next one would not either.
-    if (this.journal.freePages < 8 && this.failure === 0) {
+    if (this.sparePages < MAP_PAGES + SPARE_PAGES && this.failure === 0) {
       this.beginCheckpoint();
       await this.admission();
       return;
@@ -1182,13 +1216,8 @@ export class SegmentStore {
       // Memory that the device may still write to is not used again.
       if (op.kind === OP_ACCEPT && resultFlags === 0) this.freeAccepted.push(op.memory);
     }
-    if (op.admitted) {
-      if (op.slot >= 0) this.busy[op.slot] -= 1;
-      if (op.kind === OP_ALLOCATE) this.log.expected -= 1;
-      else this.log.endClaim(op.slot);
-      this.reservedBlocks -= op.blocks;
-    }
     const { admitted } = op;
+    if (admitted) this.leave(op);
     this.running -= 1;
     this.freeOps.push(op);
     if (this.entered > 0 && resultFlags === 0) this.completions.defer(token, result);
@@ -1199,6 +1228,15 @@ export class SegmentStore {
     this.loader.retry();
     if (admitted) this.endModification();
     if (this.running === 0 && this.onIdle !== null) this.endIdle();
+  }
+
+  /** A modification is in progress no more. */
+  private leave(op: StoreOp): void {
+    if (op.slot >= 0) this.busy[op.slot] -= 1;
+    if (op.kind === OP_ALLOCATE) this.log.expected -= 1;
+    else this.log.endClaim(op.slot);
+    this.reservedPages -= op.pages;
+    op.admitted = false;
   }
 
   /** Lets `quiet` go on. */

@@ -58,6 +58,8 @@ export class StoreOp implements JournalWaiter {
   resultFlags = 0;
   /** Next block whose record has not been written. */
   next = 0;
+  /** Pages of the journal that it may fill. */
+  pages = 0;
   /** Whether it counts as a modification in progress. */
   admitted = false;
   private readonly handler: (op: StoreOp, result: number) => void;

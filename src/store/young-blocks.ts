@@ -42,6 +42,11 @@ export class YoungBlocks {
     return meetsSet(this.tables.young, op.page, op.block, op.blocks);
   }
 
+  /** Pages of the journal that what is under way may need. */
+  get pages(): number {
+    return this.aging ? 1 : 0;
+  }
+
   /** Holds an operation until what is young now is old. */
   hold(op: StoreOp): void {
     this.waiting.push(op);

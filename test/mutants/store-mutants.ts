@@ -124,6 +124,24 @@ const JOURNAL: Mutant[] = [
     ],
     judges: [tests('store/journal.test.ts')],
   },
+  {
+    name: 'journal-room-guessed',
+    breaks: 'A modification is admitted though the journal may not have room for all that is in progress',
+    rule: 'what the root still needs of the journal is never written over',
+    edits: [
+      {
+        file: 'store/segment-store.ts',
+        find: 'return this.sparePages < op.pages + SPARE_PAGES;',
+        replace: 'return this.journal.freePages < Math.min(this.modifying, AREAS) + 4 && this.modifying > 0;',
+      },
+      {
+        file: 'store/journal-writer.ts',
+        find: 'if (this.usedPages + batch.pages >= this.layout.journalPages)',
+        replace: 'if (this.usedPages < 0)',
+      },
+    ],
+    judges: [tests('store/journal-room.test.ts')],
+  },
 ];
 
 const INTENTS: Mutant[] = [

@@ -3,16 +3,17 @@
 import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
 import { check, run } from '../support/check.js';
-import { diskOf, SimStore, SLOT_BLOCKS, volumeOf } from '../support/sim-store.js';
+import { diskOf, SimStore, SLOT, SLOT_BLOCKS, volumeOf } from '../support/sim-store.js';
 
-/** As many as are admitted at a time: more than a batch of the journal has room for. */
+/** As many as are admitted at a time: their records are more than a batch of the journal has room for. */
 const WRITES = 230;
+const SLOT_BYTES = 2 * SLOT;
 
 check('everything that is on its way ends when the journal fails', [], async () => {
   for (let seed = 1; seed < 4; seed += 1) {
-    const disk = diskOf(1100);
+    const disk = diskOf(2200);
     const store = new SimStore(disk, seed);
-    await store.format();
+    await store.format(SLOT_BYTES);
     await store.open();
     const { layout } = store.opened.store.superblock;
     for (let stripe = 0; stripe < WRITES; stripe += 1) assert.is(await store.settle(store.allocate(stripe)), 0);
@@ -25,7 +26,7 @@ check('everything that is on its way ends when the journal fails', [], async () 
     const writes: Promise<number>[] = [];
     for (let stripe = 0; stripe < WRITES; stripe += 1) {
       writes.push(
-        store.start((token) => store.member.write(stripe, 0, SLOT_BLOCKS, 0, -1, stripe, 1, stripe % 2, token)),
+        store.start((token) => store.member.write(stripe, 0, 2 * SLOT_BLOCKS, 0, -1, stripe, 1, stripe % 2, token)),
       );
     }
     for (const result of await store.settle(Promise.all(writes))) assert.ok(result < 0);
@@ -40,7 +41,7 @@ check('a map ends that waits for a checkpoint which fails', [], async () => {
   await store.open();
   const { store: opened } = store.opened;
   assert.is(await store.settle(store.allocate(0)), 0);
-  for (let stamp = 1; opened.journal.freePages >= 8; stamp += 1) {
+  for (let stamp = 1; opened.journal.freePages >= 16; stamp += 1) {
     assert.is(await store.settle(store.zero(0, 0, 1, false, stamp)), 0);
   }
   const { blockTableOffset: start, journalOffset: end } = opened.superblock.layout;

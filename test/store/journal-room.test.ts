@@ -1,0 +1,79 @@
+/**
+ * The journal never runs full: a batch that were written over what the root still needs would cost the whole device, so
+ * whatever is admitted has its room, however far apart its steps end.
+ */
+
+import * as assert from 'uvu/assert';
+import { SEGMENT_FUA } from '#strake/ports/segments.js';
+import type { SimDisk } from '#strake/sim/disk.js';
+import { SimRandom } from '#strake/sim/random.js';
+import type { Layout } from '#strake/store/format.js';
+import { check, run } from '../support/check.js';
+import { diskOf, SimStore } from '../support/sim-store.js';
+
+/** Writes at the same time, at most as many as a `SimStore` has payloads for. */
+const WRITES = 32;
+
+/** Each next operation on a range takes longer by `gapUs`, so that nothing shares a batch. */
+function spread(disk: SimDisk, op: 'read' | 'write', start: number, end: number, gapUs: number, count: number): void {
+  for (let number = 1; number <= count; number += 1) {
+    disk.faults.add({ ops: [op], start, end, count: 1, action: { kind: 'slow', byUs: number * gapUs } });
+  }
+}
+
+interface Burst {
+  readonly slots: number;
+  readonly gapUs: number;
+  readonly flags: number;
+  /** Free pages of the journal at its beginning. */
+  readonly free: number;
+}
+
+/** A store whose tables are on the disk only, and whose slots are all clean. */
+async function coldStore(disk: SimDisk, segments: number): Promise<SimStore> {
+  const first = new SimStore(disk, 1);
+  await first.format();
+  await first.open();
+  for (let stripe = 0; stripe < segments; stripe += 1) {
+    assert.is(await first.settle(first.allocate(stripe)), 0);
+    assert.is(await first.settle(first.write(stripe, 0, 1, 2 * stripe + 1)), 4096);
+  }
+  await first.close();
+  const store = new SimStore(disk, 2);
+  await store.open(true);
+  return store;
+}
+
+async function burst({ slots, gapUs, flags, free }: Burst): Promise<void> {
+  const disk = diskOf(slots);
+  const segments = 2 * WRITES;
+  const store = await coldStore(disk, segments);
+  const { journal, superblock } = store.opened.store;
+  const { blockTableOffset, journalOffset, dataOffset, copyOffset }: Layout = superblock.layout;
+  for (let stamp = 1; journal.freePages > free; stamp += 1) {
+    assert.is(await store.settle(store.zero(segments - 1, 0, 1, false, stamp)), 0);
+  }
+  spread(disk, 'read', blockTableOffset, journalOffset, gapUs, WRITES);
+  spread(disk, 'write', dataOffset, copyOffset, gapUs, WRITES);
+  const writes = Array.from({ length: WRITES }, (_, stripe) => store.write(stripe, 1, 1, 2 * stripe + 1001, flags));
+  for (const result of await store.settle(Promise.all(writes))) assert.is(result, 4096);
+  store.opened.store.dispose();
+  disk.kill(new SimRandom(slots + free));
+  const next = new SimStore(disk, 3);
+  await next.open(true);
+  for (let stripe = 0; stripe < WRITES; stripe += 1) {
+    assert.equal(await next.settle(next.read(stripe, 1)), new Array(8).fill(2 * stripe + 1001));
+  }
+}
+
+for (const flags of [0, SEGMENT_FUA]) {
+  for (const gapUs of [100, 300, 1500]) {
+    for (const free of [20, 40, 60]) {
+      check(`writes that end ${gapUs} us apart leave the journal whole, from ${free} pages on, flags ${flags}`, () =>
+        burst({ slots: 128, gapUs, flags, free }),
+      );
+    }
+  }
+}
+
+run();
