@@ -1093,6 +1093,11 @@ export class SegmentStore {
     return new Promise((resolve) => this.flushWith(resolve));
   }
 
+  /** Writes to the journal how far it is durable. Resolves with 0 or a negative errno. @internal */
+  noted(): Promise<number> {
+    return new Promise((proceed) => this.journal.whenNoted({ proceed }));
+  }
+
   // ---------------------------------------------------------------- volumes
 
   /** Stores a volume's map durably. Resolves with its index here; rejects if there is no room or the device fails. */

@@ -125,6 +125,19 @@ const JOURNAL: Mutant[] = [
     judges: [tests('store/journal.test.ts')],
   },
   {
+    name: 'no-note-before-root',
+    breaks: 'A checkpoint that keeps slots in use leaves it to its root alone that their first writes are durable',
+    rule: 'recovery from the root before the newest drops nothing that was flushed',
+    edits: [
+      {
+        file: 'store/checkpoint.ts',
+        find: "evict === 'half' ? store.noted()",
+        replace: 'evict.length < 0 ? store.noted()',
+      },
+    ],
+    judges: [tests('store/corruption.test.ts')],
+  },
+  {
     name: 'journal-room-guessed',
     breaks: 'A modification is admitted though the journal may not have room for all that is in progress',
     rule: 'what the root still needs of the journal is never written over',

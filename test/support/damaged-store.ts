@@ -270,7 +270,8 @@ export function resealTree(disk: SimDisk, layout: Layout): void {
   disk.poke(rootOffset, root);
 }
 
-function newestRoot(disk: SimDisk, layout: Layout): number {
+/** Where the newest root lies. */
+export function newestRoot(disk: SimDisk, layout: Layout): number {
   const offsets = [layout.rootOffset, layout.rootOffset + ROOT_BYTES];
   const sequences = offsets.map((offset) => viewOf(disk.peek(offset, BLOCK)).getUint32(8, true));
   return offsets[sequences[1] > sequences[0] ? 1 : 0];
