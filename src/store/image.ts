@@ -5,6 +5,7 @@
  * looks for damage goes on as far as there is something to go on with.
  */
 
+import { StrakeError } from '../core/errors.js';
 import { BLOCK_POISON, ENTRY_FLAGS, ENTRY_WORDS, type FlushMark, NO_FLUSH } from '../ports/segments.js';
 import {
   DIRECTORY_ENTRIES,
@@ -40,6 +41,9 @@ import {
 import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, SlotTable } from './slot-table.js';
 import { type Checksum, decodeSuperblock, type Superblock, SuperblockProblem } from './superblock.js';
 import { BLOCK_FIRST_NONE, type TableImage } from './table-image.js';
+
+/** Bytes of the journal that are read at a time. */
+const JOURNAL_PIECE_BYTES = 1 << 20;
 
 /** A device to read from. */
 export interface ImageReader {
@@ -122,18 +126,24 @@ export interface StoreImage {
 }
 
 async function tryDecode(reader: ImageReader, offset: number): Promise<Superblock | SuperblockProblem> {
-  const page = await reader.read(offset, PAGE_BYTES);
   try {
-    return decodeSuperblock(page, reader.checksum);
+    return decodeSuperblock(await reader.read(offset, PAGE_BYTES), reader.checksum);
   } catch (error) {
     if (error instanceof SuperblockProblem) return error;
+    if (isReadError(error)) return new SuperblockProblem(error.message, false, error);
     throw error;
   }
 }
 
+/** What exists twice, or may not be needed, may be unreadable as it may be damaged. */
+function isReadError(error: unknown): error is StrakeError {
+  return error instanceof StrakeError && error.code === 'ERR_STRAKE_IO';
+}
+
 /**
  * Finds the superblock. A device that has grown still has the copy where its old size put it; one that has become shorter
- * has only the first. Returns a `SuperblockProblem` if there is none that can be used.
+ * has only the first. Returns a `SuperblockProblem` if there is none that can be used; throws what reading has thrown if that is
+ * why.
  */
 export async function findSuperblock(
   reader: ImageReader,
@@ -149,6 +159,8 @@ export async function findSuperblock(
       ? await tryDecode(reader, copyOffset)
       : new SuperblockProblem('the device ends before it', false);
   if (second instanceof SuperblockProblem) {
+    // Without either, nobody knows whether there is one.
+    if (!usable && (first.cause ?? second.cause) !== undefined) throw first.cause ?? second.cause;
     if (!usable) return first;
     problem({
       kind: 'superblock',
@@ -198,19 +210,22 @@ async function findRoot(
   let best: { root: Root; place: number } | undefined;
   const sequences: number[] = [];
   const failures: Problem[] = [];
+  let unread: StrakeError | undefined;
   for (const place of [0, 1]) {
     const offset = layout.rootOffset + place * ROOT_BYTES;
-    const bytes = await reader.read(offset, ROOT_BYTES);
-    // The second place is empty until the first checkpoint.
-    if (bytes.every((byte) => byte === 0)) continue;
     try {
+      const bytes = await reader.read(offset, ROOT_BYTES);
+      // The second place is empty until the first checkpoint.
+      if (bytes.every((byte) => byte === 0)) continue;
       const root = decodeRoot(bytes, deviceId, layout, reader.checksum);
       sequences.push(root.sequence);
       if (best === undefined || root.sequence > best.root.sequence) best = { root, place };
     } catch (error) {
+      if (isReadError(error)) unread = error;
       failures.push({ kind: 'root', text: `root ${place}: ${(error as Error).message}`, offset, harmless: true });
     }
   }
+  if (best === undefined && unread !== undefined) throw unread;
   if (sequences.length === 2 && Math.abs(sequences[0] - sequences[1]) !== 1) {
     // They are written in turns, so one of them was lost. What it had, the journal may have: it tells.
     const text = `the roots have the numbers ${sequences.join(' and ')}, which do not follow each other`;
@@ -233,6 +248,8 @@ class ImageLoader {
   /** Parts of volume pages that the journal holds. */
   private readonly volumePages = new Map<number, Uint8Array>();
   private lastVolume = -1;
+  /** Why a page of the journal could not be read. */
+  private unread: StrakeError | undefined;
   private readonly idWords = new Uint32Array(VOLUMES_MAX * 4);
 
   constructor(reader: ImageReader, superblock: Superblock, root: Root, rootPlace: number, problem: OnProblem) {
@@ -413,9 +430,8 @@ class ImageLoader {
   private async loadJournal(): Promise<void> {
     const { layout, image } = this;
     const bytes = new Uint8Array(layout.journalPages * PAGE_BYTES);
-    for (let at = 0; at < bytes.length; at += 1 << 20) {
-      const part = await this.reader.read(layout.journalOffset + at, Math.min(1 << 20, bytes.length - at));
-      bytes.set(part, at);
+    for (let at = 0; at < bytes.length; at += JOURNAL_PIECE_BYTES) {
+      await this.readJournal(bytes.subarray(at, at + JOURNAL_PIECE_BYTES), layout.journalOffset + at);
     }
     const { deviceId } = this.superblock;
     const reader = new JournalReader(bytes, layout, deviceId, this.reader.checksum);
@@ -428,6 +444,8 @@ class ImageLoader {
     );
     if (end !== undefined) image.journal = end;
     image.clean = this.superblock.state === 0 && batches.length === 0;
+    // Nobody knows whether it is damaged.
+    if (this.unread !== undefined && image.journal.damage !== '' && !image.clean) throw this.unread;
     this.reportJournal();
     for (const batch of batches) {
       image.durableSequence = Math.max(image.durableSequence, batch.durableSequence);
@@ -435,6 +453,23 @@ class ImageLoader {
     for (const batch of batches) await this.tryApply(batch);
     image.batches = batches.length;
     for (const slot of image.active) if (image.slots.states[slot] === SLOT_FREE) image.active.delete(slot);
+  }
+
+  /** Reads a part of the journal. A page that cannot be read is filled with what no batch holds. */
+  private async readJournal(into: Uint8Array, offset: number): Promise<void> {
+    try {
+      into.set(await this.reader.read(offset, into.length));
+    } catch (error) {
+      if (!isReadError(error)) throw error;
+      if (into.length === PAGE_BYTES) {
+        this.unread ??= error;
+        into.fill(0xff);
+        return;
+      }
+      for (let at = 0; at < into.length; at += PAGE_BYTES) {
+        await this.readJournal(into.subarray(at, at + PAGE_BYTES), offset + at);
+      }
+    }
   }
 
   private reportJournal(): void {

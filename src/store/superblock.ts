@@ -139,8 +139,9 @@ export class SuperblockProblem extends Error {
   /** Whether it may be a superblock of a format that this version does not know. */
   readonly foreign: boolean;
 
-  constructor(message: string, foreign: boolean) {
-    super(message);
+  /** `cause`: why it could not be read. */
+  constructor(message: string, foreign: boolean, cause?: Error) {
+    super(message, { cause });
     this.foreign = foreign;
   }
 }

@@ -429,4 +429,59 @@ check('a flushed block that is being overwritten survives a crash and a flipped 
   assert.equal(await next.settle(next.read(0, 0)), new Array(BLOCK / SECTOR).fill(103));
 });
 
+check('a sector that cannot be read costs nothing where a copy exists, or where it is not needed', async () => {
+  for (const how of ['closed', 'killed'] as const) {
+    const disk = diskOf(16);
+    const store = new SimStore(disk, 1);
+    await store.format();
+    await store.open();
+    const { layout } = store.opened.store.superblock;
+    assert.is(await store.settle(store.allocate(0)), 0);
+    assert.is(await store.settle(store.write(0, 0, 1, 101)), BLOCK);
+    assert.is(await store.settle(store.flush()), 0);
+    if (how === 'closed') await store.close();
+    else store.opened.store.dispose();
+    if (how === 'killed') disk.kill(randomOf(1));
+    const newest = newestRoot(disk, layout);
+    const older = layout.rootOffset + ROOT_BYTES - (newest - layout.rootOffset);
+    // The last page of the journal has never been written to.
+    const unneeded = layout.journalOffset + (layout.journalPages - 1) * PAGE_BYTES;
+    for (const at of [0, layout.copyOffset, older, newest, unneeded]) {
+      const image = disk.clone();
+      image.faults.add({ ops: ['read'], start: at, end: at + SECTOR, action: { kind: 'error', errno: 5 } });
+      const next = new SimStore(image, 2);
+      await next.open(true);
+      assert.equal(await next.settle(next.read(0, 0)), new Array(BLOCK / SECTOR).fill(101), `${how}, ${at}`);
+      await next.close();
+    }
+  }
+});
+
+check('a device of which nothing that exists twice can be read is not called unformatted or damaged', async () => {
+  const disk = diskOf(16);
+  const store = new SimStore(disk, 1);
+  await store.format();
+  await store.open();
+  const { layout } = store.opened.store.superblock;
+  assert.is(await store.settle(store.allocate(0)), 0);
+  store.opened.store.dispose();
+  disk.kill(randomOf(1));
+  const journal = layout.journalOffset + (layout.journalPages - 1) * PAGE_BYTES;
+  const regions = [
+    [0, layout.sizeBytes],
+    [layout.rootOffset, layout.volumesOffset],
+    [layout.journalOffset, journal],
+  ];
+  for (const [start, end] of regions) {
+    const image = disk.clone();
+    image.faults.add({ ops: ['read'], start, end, action: { kind: 'error', errno: 5 } });
+    const next = new SimStore(image, 2);
+    let code = '';
+    await next.open(true).catch((error: { code: string }) => {
+      code = error.code;
+    });
+    assert.is(code, 'ERR_STRAKE_IO', `${start}`);
+  }
+});
+
 run();
