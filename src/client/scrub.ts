@@ -1,10 +1,12 @@
 /** Reads everything that a volume holds, on every member, and mends what is bad. */
 
+import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES } from '../core/limits.js';
 import type { CarefulRead, VolumeParts } from './careful-read.js';
 import type { CopyBuffer } from './copy-buffers.js';
 import type { Job } from './job.js';
 import type { MemberSlot } from './membership.js';
+import type { VolumeFlush } from './volume-flush.js';
 
 const COPY_BLOCKS = COPY_BYTES / BLOCK_BYTES;
 
@@ -17,14 +19,19 @@ export class Scrub {
     this.careful = careful;
   }
 
-  async run(job: Job): Promise<void> {
-    const { membership } = this.parts;
+  /** What it has mended is durable when it ends. */
+  async run(job: Job, flushes: Pick<VolumeFlush, 'flush'>): Promise<void> {
+    const { calls, counters, membership } = this.parts;
+    const { repairedBlocks } = counters;
     const stripes = new Set<number>();
     for (const slot of membership.groups.flat()) {
       if (slot.readable) for (const { stripe } of slot.present.segments()) stripes.add(stripe);
     }
     const sorted = [...stripes].sort((one, other) => one - other);
     await job.each(sorted, membership.record.segmentBytes, (stripe) => this.segment(job, stripe));
+    if (counters.repairedBlocks === repairedBlocks) return;
+    const result = await calls.call((token) => flushes.flush(token));
+    if (result < 0) throw new StrakeError('IO', 'the flush after mending failed');
   }
 
   private async segment(job: Job, stripe: number): Promise<void> {

@@ -248,7 +248,7 @@ export class VolumeEngine implements Volume {
       -1,
       -1,
       options,
-      (job) => scrub.run(job),
+      (job) => scrub.run(job, this.flushes),
       () => {},
     );
   }

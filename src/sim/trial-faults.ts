@@ -38,8 +38,8 @@ export class TrialFaults {
   /** Requests may be answered with EIO: the only copy has been damaged. */
   mayFail = false;
   private readonly trial: Trial;
-  /** Something may be wrong with a copy. */
-  damaged = false;
+  /** Something may be wrong with a copy: these disks'. */
+  private damaged = new Set<TrialDisk>();
   /** Operations of a device may never end, or not before they are given up. */
   private stuck = false;
   /** Damage that only reading everything finds. */
@@ -57,7 +57,7 @@ export class TrialFaults {
     const damages = ['death', 'error', 'rot', 'silent', 'replace', 'lie'].includes(action.kind);
     if (damages && trial.plan.copies > 1) await this.heal();
     trial.log(`action ${action.number}: ${JSON.stringify(action)}`);
-    if (damages) this.damaged = true;
+    if (damages && 'device' in action) this.damaged.add(this.diskOf(action.device));
     if (damages && trial.plan.copies === 1) this.mayFail = true;
     switch (action.kind) {
       case 'kill':
@@ -114,7 +114,7 @@ export class TrialFaults {
     const { trial } = this;
     const closing = trial.host.close();
     // What a damaged device has lost cannot be closed in order.
-    await trial.settle(this.damaged ? closing.catch(() => {}) : closing);
+    await trial.settle(this.damaged.size > 0 ? closing.catch(() => {}) : closing);
     trial.die(false);
     trial.boot(downMs * 1000);
     await trial.openAll();
@@ -324,20 +324,25 @@ export class TrialFaults {
     const { trial } = this;
     for (const { disk } of trial.disks) disk.faults.clear();
     if (trial.plan.copies === 1) {
-      if (this.damaged) await this.restart({ kind: 'restart', number: 0, atMs: 0, downMs: 1 });
-      this.damaged = false;
+      if (this.damaged.size > 0) await this.restart({ kind: 'restart', number: 0, atMs: 0, downMs: 1 });
+      this.damaged.clear();
       return;
     }
     if (this.stuck) await trial.settle(trial.timers.pause(STUCK_US));
     this.stuck = false;
-    if (this.damaged) await this.repair();
+    if (this.damaged.size > 0) await this.repair();
     await this.whole();
     if (this.hidden) {
       await this.scrub();
       await this.whole();
     }
-    this.damaged = false;
+    this.damaged.clear();
     this.hidden = false;
+  }
+
+  /** Whether a device may be found to be damaged. */
+  mayBeRefused(disk: TrialDisk): boolean {
+    return this.damaged.has(disk);
   }
 
   /** What was under way when faults ended may still fail, so one look at what is lost is not enough. */

@@ -181,8 +181,7 @@ export class Trial {
     this.history.checkpoint();
     const current = this.currentDisks();
     await this.settle(this.host.close());
-    for (const { disk, name } of this.disks)
-      if (!this.disks.some(({ retired }) => retired)) await this.fsck(disk, name);
+    for (const { disk, name, retired } of this.disks) if (!retired) await this.fsck(disk, name);
     if (this.plan.copies > 1) for (const disk of current) await this.readAlone(disk);
     this.history.checkpoint();
   }
@@ -244,7 +243,7 @@ export class Trial {
       if (entry.away || entry.retired) continue;
       const opened = await this.settle(this.host.open(entry.disk, entry.name).catch((error: unknown) => error));
       // A device that is damaged by the plan may be found to be that; any other one has to be opened.
-      if (opened instanceof Error && !this.faults.damaged) throw opened;
+      if (opened instanceof Error && !this.faults.mayBeRefused(entry)) throw opened;
       if (opened instanceof Error) this.log(`${entry.name} cannot be opened: ${opened.message}`);
     }
   }

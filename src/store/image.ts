@@ -51,6 +51,8 @@ export interface ImageReader {
   /** Bytes that are valid until the next read. Offset and length are multiples of 4 KiB, the length at most 1 MiB. */
   read(offset: number, length: number): Promise<Uint8Array>;
   readonly checksum: Checksum;
+  /** It will never answer again. */
+  readonly lost?: boolean;
 }
 
 /** Classes of damage. */
@@ -130,14 +132,17 @@ async function tryDecode(reader: ImageReader, offset: number): Promise<Superbloc
     return decodeSuperblock(await reader.read(offset, PAGE_BYTES), reader.checksum);
   } catch (error) {
     if (error instanceof SuperblockProblem) return error;
-    if (isReadError(error)) return new SuperblockProblem(error.message, false, error);
+    if (isReadError(error, reader)) return new SuperblockProblem(error.message, false, error);
     throw error;
   }
 }
 
-/** What exists twice, or may not be needed, may be unreadable as it may be damaged. */
-function isReadError(error: unknown): error is StrakeError {
-  return error instanceof StrakeError && error.code === 'ERR_STRAKE_IO';
+/**
+ * Whether a part of a device cannot be read, which matters as little as damage there where it exists twice or is not needed. A
+ * device that is gone as a whole is another thing, and nothing may be read to the same memory again.
+ */
+function isReadError(error: unknown, reader: ImageReader): error is StrakeError {
+  return error instanceof StrakeError && error.code === 'ERR_STRAKE_IO' && reader.lost !== true;
 }
 
 /**
@@ -221,7 +226,8 @@ async function findRoot(
       sequences.push(root.sequence);
       if (best === undefined || root.sequence > best.root.sequence) best = { root, place };
     } catch (error) {
-      if (isReadError(error)) unread = error;
+      if (error instanceof StrakeError && !isReadError(error, reader)) throw error;
+      if (error instanceof StrakeError) unread = error;
       failures.push({ kind: 'root', text: `root ${place}: ${(error as Error).message}`, offset, harmless: true });
     }
   }
@@ -460,7 +466,7 @@ class ImageLoader {
     try {
       into.set(await this.reader.read(offset, into.length));
     } catch (error) {
-      if (!isReadError(error)) throw error;
+      if (!isReadError(error, this.reader)) throw error;
       if (into.length === PAGE_BYTES) {
         this.unread ??= error;
         into.fill(0xff);

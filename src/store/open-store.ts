@@ -13,6 +13,7 @@
 import { EIO } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, SECTOR_BYTES } from '../core/limits.js';
+import { FENCE_ALL } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import {
   BLOCK_POISON,
@@ -72,6 +73,10 @@ export class DeviceReader implements ImageReader {
     this.at = at;
     this.sizeBytes = io.device.geometry.sizeBytes;
     this.checksum = arenaChecksum({ memory }, at + CONTROL_PIECE_BYTES);
+  }
+
+  get lost(): boolean {
+    return this.io.device.fence() === FENCE_ALL;
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {

@@ -495,9 +495,12 @@ check('scrubbing mends what has rotted on any member, and counts what is lost', 
   await bench.world.drain();
   bench.members[0].rot(0, 1);
   bench.members[1].rot(1, 3);
+  const { flushNumber } = bench.members[0];
   const job = bench.engine.scrub();
   await bench.world.drain();
   await job.ended;
+  // A power cut now must not bring back what was bad.
+  assert.ok(bench.members.every((member) => member.flushNumber === flushNumber + 1));
   assertEqual(bench);
   assert.equal([job.progress.state, job.progress.segmentsDone], ['done', 2]);
   assert.is(bench.engine.status().counters.repairedBlocks, 2);
