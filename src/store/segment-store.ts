@@ -224,7 +224,7 @@ export class SegmentStore {
   private onIdle: (() => void) | null = null;
   private readonly waitingForArea: StoreOp[] = [];
   private readonly waitingForRoom: StoreOp[] = [];
-  private readonly afterHold: (() => void)[] = [];
+  private readonly waitingMaps: (() => void)[] = [];
   private roomCallbacks: (() => void)[] = [];
   /** Whether the caller of an operation is still on the stack, so that its end has to wait. */
   private entered = 0;
@@ -1102,8 +1102,9 @@ export class SegmentStore {
 
   /** Stores a volume's map durably. Resolves with its index here; rejects if there is no room or the device fails. */
   async putVolume(volume: StoredVolume): Promise<number> {
-    await this.admission();
+    // Before it waits, so that those who are admitted after a checkpoint leave it that much.
     this.reservedPages += MAP_PAGES;
+    await this.admission();
     try {
       if (this.failure !== 0) return this.failure;
       let index = this.volumes.findIndex((known) => known?.id === volume.id);
@@ -1135,15 +1136,24 @@ export class SegmentStore {
   }
 
   /** Waits until modifications are admitted, and counts as one. */
-  private async admission(): Promise<void> {
-    while (this.holding) await new Promise<void>((resolve) => this.afterHold.push(resolve));
-    // A checkpoint that has failed makes no room, and the next one would not either.
-    if (this.sparePages < MAP_PAGES + SPARE_PAGES && this.failure === 0) {
-      this.beginCheckpoint();
-      await this.admission();
-      return;
+  private admission(): Promise<void> {
+    return new Promise((resolve) => {
+      this.waitingMaps.push(resolve);
+      if (!this.holding) this.admitMaps();
+    });
+  }
+
+  /** Before any other modification: those may be so many that they begin the next checkpoint at once. */
+  private admitMaps(): void {
+    while (this.waitingMaps.length > 0) {
+      // A checkpoint that has failed makes no room, and the next one would not either.
+      if (this.sparePages < SPARE_PAGES_LOW && this.failure === 0) {
+        this.beginCheckpoint();
+        return;
+      }
+      this.modifying += 1;
+      this.waitingMaps.shift()?.();
     }
-    this.modifying += 1;
   }
 
   // ---------------------------------------------------------------- checkpoints
@@ -1175,8 +1185,7 @@ export class SegmentStore {
     this.checkpointsAsked -= 1;
     if (this.closed || this.checkpointsAsked > 0) return;
     this.holding = false;
-    const resolvers = this.afterHold.splice(0);
-    for (const resolve of resolvers) resolve();
+    this.admitMaps();
     this.releaseHeld();
     this.loader.retry();
   }

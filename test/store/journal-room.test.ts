@@ -9,7 +9,7 @@ import type { SimDisk } from '#strake/sim/disk.js';
 import { SimRandom } from '#strake/sim/random.js';
 import type { Layout } from '#strake/store/format.js';
 import { check, run } from '../support/check.js';
-import { diskOf, SimStore } from '../support/sim-store.js';
+import { diskOf, SimStore, volumeOf } from '../support/sim-store.js';
 
 /** Writes at the same time, at most as many as a `SimStore` has payloads for. */
 const WRITES = 32;
@@ -75,5 +75,27 @@ for (const flags of [0, SEGMENT_FUA]) {
     }
   }
 }
+
+check('a map is stored, and a flush is remembered, while more writes wait than the journal has room for', async () => {
+  const disk = diskOf(128);
+  const store = await coldStore(disk, 2 * WRITES);
+  const { store: opened } = store.opened;
+  let [writing, left] = [true, 20_000];
+  const lane = async (stripe: number) => {
+    for (let value = 1; writing && left > 0; value += 2) {
+      left -= 1;
+      assert.is(await store.write(stripe, value % 16, 1, value), 4096);
+    }
+  };
+  const lanes = Array.from({ length: 2 * WRITES - 2 }, (_, stripe) => lane(stripe));
+  assert.is(await store.settle(store.write(0, 0, 1, 1)), 4096);
+  for (let version = 2; version < 12; version += 1) {
+    assert.is(await store.settle(opened.putVolume({ ...volumeOf(), mapVersion: version })), 0);
+    assert.is(await store.settle(store.flush(true)), 0);
+  }
+  assert.ok(left > 0, 'they came only when nobody was writing any more');
+  writing = false;
+  await store.settle(Promise.all(lanes));
+});
 
 run();
