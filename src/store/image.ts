@@ -101,6 +101,8 @@ export interface StoreImage {
   readonly superblock: Superblock;
   readonly root: Root;
   /** Place of the root that was chosen. */
+  /** Places whose root cannot be believed, or read, this time. */
+  readonly rootsLost: readonly number[];
   readonly rootPlace: number;
   readonly slots: SlotTable;
   readonly directory: Reference[];
@@ -203,18 +205,20 @@ export async function loadImage(
   }
   const found = await findRoot(reader, superblock, problem);
   if (found === undefined) return undefined;
-  return await new ImageLoader(reader, superblock, found.root, found.place, problem).load();
+  const image = await new ImageLoader(reader, superblock, found.root, found.place, problem).load();
+  return { ...image, rootsLost: found.lost };
 }
 
 async function findRoot(
   reader: ImageReader,
   superblock: Superblock,
   problem: OnProblem,
-): Promise<{ root: Root; place: number } | undefined> {
+): Promise<{ root: Root; place: number; lost: readonly number[] } | undefined> {
   const { layout, deviceId } = superblock;
   let best: { root: Root; place: number } | undefined;
   const sequences: number[] = [];
   const failures: Problem[] = [];
+  const lost: number[] = [];
   let unread: StrakeError | undefined;
   for (const place of [0, 1]) {
     const offset = layout.rootOffset + place * ROOT_BYTES;
@@ -228,6 +232,7 @@ async function findRoot(
     } catch (error) {
       if (error instanceof StrakeError && !isReadError(error, reader)) throw error;
       if (error instanceof StrakeError) unread = error;
+      lost.push(place);
       failures.push({ kind: 'root', text: `root ${place}: ${(error as Error).message}`, offset, harmless: true });
     }
   }
@@ -240,7 +245,7 @@ async function findRoot(
   // One that is not whole may be the last thing that a crash interrupted. Whether the other is the newest, the journal tells.
   for (const failure of failures) problem(best === undefined ? { ...failure, harmless: false } : failure);
   if (best === undefined && failures.length === 0) problem({ kind: 'root', text: 'there is no root', harmless: false });
-  return best;
+  return best === undefined ? undefined : { ...best, lost };
 }
 
 class ImageLoader {
@@ -267,6 +272,7 @@ class ImageLoader {
       superblock,
       root,
       rootPlace,
+      rootsLost: [],
       slots: new SlotTable(this.layout.slots),
       directory: root.directory,
       slotPages: [],

@@ -366,7 +366,10 @@ export class JournalReader {
         else if (tag !== SECTOR_OLD) sequenceMax = Math.max(sequenceMax, this.sequenceNear(tag, last));
       }
     }
-    return { page, sequenceMax, torn: sequenceMax >= expected, damage: verdict, strayDamage };
+    const torn = sequenceMax >= expected;
+    // What cannot be read now may be a part of any batch that was not durable.
+    if (strayDamage > 0) sequenceMax += this.layout.journalPages;
+    return { page, sequenceMax, torn, damage: verdict, strayDamage };
   }
 
   /**

@@ -249,6 +249,7 @@ export async function openStore(ports: StorePorts, expected: Expectations): Prom
     const image = await loadImage(reader, found, note);
     if (image === undefined) throw new StrakeError('DAMAGED', `${expected.path} cannot be read`);
     const report = await new Recovery(reader, image, io, memory, memoryStart + 2 * CONTROL_PIECE_BYTES).run(note);
+    await forgetRoots(io, memory, memoryStart, image, expected.path);
     const superblock: Superblock = {
       ...found,
       sequence: found.sequence + 1,
@@ -260,6 +261,25 @@ export async function openStore(ports: StorePorts, expected: Expectations): Prom
     return await assemble(ports, image, superblock, { ...report, problems });
   } finally {
     io.close();
+  }
+}
+
+/**
+ * Empties the places of roots that were not believed. One of them may be the newest, and be whole the next time it is read; by
+ * then what it leads to has been written over.
+ */
+async function forgetRoots(
+  io: ControlIo,
+  memory: Memory,
+  at: number,
+  { rootsLost, superblock }: StoreImage,
+  path: string,
+): Promise<void> {
+  for (const place of rootsLost) {
+    memory.bytes.fill(0, at, at + ROOT_BYTES);
+    const written = await io.write(at, ROOT_BYTES, superblock.layout.rootOffset + place * ROOT_BYTES);
+    const result = written < 0 ? written : await io.sync();
+    if (result < 0) throw new StrakeError('IO', `${path}: emptying a damaged root failed`, { errno: -result });
   }
 }
 

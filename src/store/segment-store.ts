@@ -225,6 +225,7 @@ export class SegmentStore {
   private readonly waitingForArea: StoreOp[] = [];
   private readonly waitingForRoom: StoreOp[] = [];
   private readonly waitingMaps: (() => void)[] = [];
+  private readonly waitingMarks: { readonly token: number; readonly volume: number }[] = [];
   private roomCallbacks: (() => void)[] = [];
   /** Whether the caller of an operation is still on the stack, so that its end has to wait. */
   private entered = 0;
@@ -955,8 +956,13 @@ export class SegmentStore {
   endDoubt(slot: number): void {
     const { slots } = this;
     slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
-    this.stamp(slot, slots.volumes[slot]);
-    if (this.sparePages < SPARE_PAGES && !this.holding) this.beginCheckpoint();
+    const { generation, flushNumber } = this.marks[slots.volumes[slot]];
+    // Without room for its record it comes with the checkpoint, which ends the doubt on the device as well.
+    if (this.sparePages >= SPARE_PAGES) this.stamp(slot, slots.volumes[slot]);
+    else if (!this.holding) this.beginCheckpoint();
+    slots.generations[slot] = generation;
+    slots.flushNumbers[slot] = flushNumber;
+    this.changedSlots.add(slot);
   }
 
   private endZero(op: StoreOp): void {
@@ -1077,10 +1083,15 @@ export class SegmentStore {
     }
     if (volume >= 0 && this.sparePages < SPARE_PAGES_LOW) {
       // Its mark takes room that no modification has asked for.
-      void this.runCheckpoint('half').then(() => this.flush(token, volume));
+      if (this.waitingMarks.push({ token, volume }) === 1)
+        void this.runCheckpoint('half').then(() => this.flushMarked());
       return;
     }
     this.flushes.flush(token, volume);
+  }
+
+  private flushMarked(): void {
+    for (const { token, volume } of this.waitingMarks.splice(0)) this.flush(token, volume);
   }
 
   private flushWith(callback: (result: number) => void): void {
@@ -1102,8 +1113,6 @@ export class SegmentStore {
 
   /** Stores a volume's map durably. Resolves with its index here; rejects if there is no room or the device fails. */
   async putVolume(volume: StoredVolume): Promise<number> {
-    // Before it waits, so that those who are admitted after a checkpoint leave it that much.
-    this.reservedPages += MAP_PAGES;
     await this.admission();
     try {
       if (this.failure !== 0) return this.failure;
@@ -1113,8 +1122,11 @@ export class SegmentStore {
       const sectors = Math.ceil(PAGE_BYTES / VOLUME_CHUNK_BYTES) + 1;
       while (this.journal.batch.sectorsLeft < sectors) {
         if (this.failure !== 0) return this.failure;
-        this.journal.submit();
-        await new Promise<void>((resolve) => this.roomCallbacks.push(resolve));
+        // There may be room at once.
+        await new Promise<void>((resolve) => {
+          this.roomCallbacks.push(resolve);
+          this.journal.submit();
+        });
       }
       const { journal } = this;
       const page = new Uint8Array(PAGE_BYTES);
@@ -1147,11 +1159,12 @@ export class SegmentStore {
   private admitMaps(): void {
     while (this.waitingMaps.length > 0) {
       // A checkpoint that has failed makes no room, and the next one would not either.
-      if (this.sparePages < SPARE_PAGES_LOW && this.failure === 0) {
+      if (this.sparePages < MAP_PAGES + SPARE_PAGES_LOW && this.failure === 0) {
         this.beginCheckpoint();
         return;
       }
       this.modifying += 1;
+      this.reservedPages += MAP_PAGES;
       this.waitingMaps.shift()?.();
     }
   }

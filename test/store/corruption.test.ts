@@ -484,4 +484,41 @@ check('a device of which nothing that exists twice can be read is not called unf
   }
 });
 
+check('a newest root that cannot be read once, and can be later, does not come back', async () => {
+  for (let seed = 1; seed < 9; seed += 1) {
+    const disk = diskOf(16);
+    const store = new SimStore(disk, seed);
+    await store.format();
+    await store.open();
+    const { layout } = store.opened.store.superblock;
+    for (let stripe = 0; stripe < 3; stripe += 1) {
+      assert.is(await store.settle(store.allocate(stripe)), 0);
+      assert.is(await store.settle(store.write(stripe, 0, 1, 101 + 2 * stripe)), BLOCK);
+      assert.is(await store.settle(store.flush()), 0);
+      await store.settle(store.opened.store.runCheckpoint('half'));
+    }
+    store.opened.store.dispose();
+    disk.kill(randomOf(seed));
+    const at = newestRoot(disk, layout);
+    const [start, end] = [layout.rootOffset, layout.volumesOffset];
+    disk.faults.add({ ops: ['read'], start: at, end: at + 1, count: 1, action: { kind: 'error', errno: 5 } });
+    // The first write there empties what was not read; the next one is that of the new root.
+    disk.faults.add({ ops: ['write'], start, end, skip: 1, count: 1, action: { kind: 'error', errno: 5 } });
+    const second = new SimStore(disk, seed);
+    let code = '';
+    await second.open(true).catch((error: { code: string }) => {
+      code = error.code;
+    });
+    assert.is(code, 'ERR_STRAKE_IO');
+    disk.powerCut(randomOf(seed));
+    disk.faults.clear();
+    disk.attached = false;
+    const third = new SimStore(disk, seed);
+    await third.open(true);
+    for (let stripe = 0; stripe < 3; stripe += 1) {
+      assert.equal(await third.settle(third.read(stripe, 0)), new Array(BLOCK / SECTOR).fill(101 + 2 * stripe));
+    }
+  }
+});
+
 run();

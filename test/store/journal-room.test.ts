@@ -5,7 +5,7 @@
 
 import * as assert from 'uvu/assert';
 import { SEGMENT_FUA } from '#strake/ports/segments.js';
-import type { SimDisk } from '#strake/sim/disk.js';
+import { SimDisk } from '#strake/sim/disk.js';
 import { SimRandom } from '#strake/sim/random.js';
 import type { Layout } from '#strake/store/format.js';
 import { check, run } from '../support/check.js';
@@ -96,6 +96,36 @@ check('a map is stored, and a flush is remembered, while more writes wait than t
   assert.ok(left > 0, 'they came only when nobody was writing any more');
   writing = false;
   await store.settle(Promise.all(lanes));
+});
+
+check('more maps than the journal has room for at once are stored, one checkpoint after the other', async () => {
+  const disk = diskOf(128);
+  const store = await coldStore(disk, 2);
+  const { store: opened } = store.opened;
+  const maps = Array.from({ length: 60 }, (_, at) => opened.putVolume({ ...volumeOf(), mapVersion: 2 + at }));
+  const marked = Array.from({ length: 8 }, () => store.flush(true));
+  const write = store.write(0, 1, 1, 7);
+  for (const result of await store.settle(Promise.all(maps))) assert.is(result, 0);
+  for (const result of await store.settle(Promise.all(marked))) assert.is(result, 0);
+  assert.is(await store.settle(write), 4096);
+  assert.ok(opened.counters.checkpoints < 10, `${opened.counters.checkpoints} checkpoints`);
+});
+
+check('a map is stored that finds the batch nearly full when a checkpoint has let others in before it', async () => {
+  const disk = new SimDisk({ sizeBytes: 64 << 20 });
+  const store = new SimStore(disk, 1);
+  await store.format(1 << 20);
+  await store.open();
+  const { store: opened } = store.opened;
+  for (let stripe = 0; stripe < 12; stripe += 1) assert.is(await store.settle(store.allocate(stripe)), 0);
+  for (const segments of [8, 10, 12]) {
+    const checkpoint = opened.runCheckpoint('half');
+    const zeroes = Array.from({ length: segments }, (_, stripe) => store.zero(stripe, 0, 256, false, 1));
+    const map = opened.putVolume({ ...volumeOf(), mapVersion: 1 + segments });
+    await store.settle(checkpoint);
+    for (const result of await store.settle(Promise.all(zeroes))) assert.is(result, 0);
+    assert.is(await store.settle(map), 0);
+  }
 });
 
 run();
