@@ -256,13 +256,20 @@ const COPYING: Mutant[] = [
 const MAP: Mutant[] = [
   {
     name: 'stale-member-believed',
-    breaks: 'At the start a member counts as in-sync whatever the others know of it',
+    breaks:
+      'At the start a member counts as in-sync whatever the others know of it, by their maps and by their flushes',
     rule: 'a member that may have missed an acknowledged write is not in-sync',
     edits: [
       {
         file: 'node/starting-map.ts',
         find: '  if (own === undefined) return true;\n',
         replace: '  if (own === undefined || own.mapVersion < Number.POSITIVE_INFINITY) return false;\n',
+      },
+      // A copy that is believed by its map is still looked through if it lacks a flush that others remember.
+      {
+        file: 'client/reconcile.ts',
+        find: 'return compareFlushes(present.flushed, lastFlush) < 0;',
+        replace: 'return false;',
       },
     ],
     judges: [RESTART, sim(['death', 'kill', 'power', 'restart'])],
