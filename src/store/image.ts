@@ -101,9 +101,9 @@ export interface StoreImage {
   readonly superblock: Superblock;
   readonly root: Root;
   /** Place of the root that was chosen. */
+  readonly rootPlace: number;
   /** Places whose root cannot be believed, or read, this time. */
   readonly rootsLost: readonly number[];
-  readonly rootPlace: number;
   readonly slots: SlotTable;
   readonly directory: Reference[];
   readonly slotPages: Reference[];

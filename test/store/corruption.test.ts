@@ -405,15 +405,20 @@ check('a first write that recovery has dropped does not come back with an older 
   assert.is((await openAndRead(dropped, new Map())).refused, 'ERR_STRAKE_DAMAGED');
 });
 
-check('a flushed block that is being overwritten survives a crash and a flipped bit of the newest root', async () => {
-  const disk = diskOf(16);
-  const store = new SimStore(disk, 1);
+/** Formats a disk, and stores one block durably. */
+async function putOne(store: SimStore): Promise<void> {
   await store.format();
   await store.open();
-  const { layout } = store.opened.store.superblock;
   assert.is(await store.settle(store.allocate(0)), 0);
   assert.is(await store.settle(store.write(0, 0, 1, 101)), BLOCK);
   assert.is(await store.settle(store.flush()), 0);
+}
+
+check('a flushed block that is being overwritten survives a crash and a flipped bit of the newest root', async () => {
+  const disk = diskOf(16);
+  const store = new SimStore(disk, 1);
+  await putOne(store);
+  const { layout } = store.opened.store.superblock;
   // The slot stays in use, so the next write of the block needs nothing of the journal.
   await store.settle(store.opened.store.runCheckpoint('half'));
   assert.is(await store.settle(store.write(0, 0, 1, 103)), BLOCK);
@@ -433,12 +438,8 @@ check('a sector that cannot be read costs nothing where a copy exists, or where 
   for (const how of ['closed', 'killed'] as const) {
     const disk = diskOf(16);
     const store = new SimStore(disk, 1);
-    await store.format();
-    await store.open();
+    await putOne(store);
     const { layout } = store.opened.store.superblock;
-    assert.is(await store.settle(store.allocate(0)), 0);
-    assert.is(await store.settle(store.write(0, 0, 1, 101)), BLOCK);
-    assert.is(await store.settle(store.flush()), 0);
     if (how === 'closed') await store.close();
     else store.opened.store.dispose();
     if (how === 'killed') disk.kill(randomOf(1));

@@ -128,4 +128,22 @@ check('a map is stored that finds the batch nearly full when a checkpoint has le
   }
 });
 
+check('slots whose doubt has ended are stamped by a checkpoint where the journal has no room for that', async () => {
+  const disk = diskOf(128);
+  const store = await coldStore(disk, 2 * WRITES);
+  const { store: opened } = store.opened;
+  // Two pages are left: one for the checkpoint's note, and none for stamps.
+  while (opened.journal.freePages > -14) assert.is(await store.settle(opened.noted()), 0);
+  const { checkpoints } = opened.counters;
+  opened.marks[0] = { generation: 9, flushNumber: 9 };
+  for (let slot = 0; slot < 2 * WRITES; slot += 1) opened.endDoubt(slot);
+  await store.loop.run(() => opened.counters.checkpoints === checkpoints + 1);
+  opened.dispose();
+  disk.kill(new SimRandom(1));
+  const next = new SimStore(disk, 3);
+  await next.open(true);
+  const { generations } = next.opened.store.slots;
+  for (let slot = 0; slot < 2 * WRITES; slot += 1) assert.is(generations[slot], 9);
+});
+
 run();
