@@ -5,7 +5,7 @@
  * replaced: whoever has devices or servers on it is told, and sets them up again on its successor.
  */
 
-import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { StrakeError } from '../core/errors.js';
 import { CLIENT_RING_ENTRIES } from '../core/limits.js';
@@ -69,8 +69,12 @@ export class ShardLink {
     });
   }
 
-  /** The shard has ended: whatever is pending fails. */
+  /** The shard has ended: what it still said counts, and whatever is pending after that fails. */
   abandon(error: StrakeError): void {
+    // A busy main thread may learn of the end first; a fence that was lost here would be open again on the next shard.
+    for (let left = receiveMessageOnPort(this.port); left !== undefined; left = receiveMessageOnPort(this.port)) {
+      this.answer(left.message as AnswerMessage);
+    }
     this.dead = error;
     this.port.close();
     for (const { reject } of this.pending.values()) reject(error);
