@@ -33,6 +33,7 @@ import { NbdService } from './nbd/service.js';
 import { type NodePorts, nodeMemoryBytes } from './node/storage-node.js';
 import { FENCE_OPEN } from './ports/device.js';
 import { type NodeCalls, NodeService } from './serve/node-service.js';
+import { RingService } from './serve/ring-service.js';
 import { formatDevice } from './store/open-store.js';
 import type { Superblock } from './store/superblock.js';
 import { UringDevice } from './uring/device.js';
@@ -55,7 +56,6 @@ import type {
   ShardStart,
   VolumeFacts,
 } from './worker/messages.js';
-import { RingService } from './worker/ring-service.js';
 import type { ShardStats } from './worker/shard-stats.js';
 
 /** Something that is open under a number: a raw device, or a volume of the node. */

@@ -3,8 +3,8 @@
 import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import { DEVICE_FUA, DEVICE_KEEP_ALLOCATED } from '../ports/device.js';
-import type { RingClient } from '../worker/ring-client.js';
-import { REQUEST_DISCARD, REQUEST_FLUSH, REQUEST_ZERO } from '../worker/ring-protocol.js';
+import type { RingClient } from '../serve/ring-client.js';
+import { REQUEST_DISCARD, REQUEST_FLUSH, REQUEST_ZERO } from '../serve/ring-protocol.js';
 
 /** Options of a read. */
 export interface ReadOptions {

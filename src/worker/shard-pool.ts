@@ -11,10 +11,10 @@ import { StrakeError } from '../core/errors.js';
 import { CLIENT_RING_ENTRIES } from '../core/limits.js';
 import type { StorageEvent } from '../node/storage-node.js';
 import { createRing } from '../ring/spsc-ring.js';
+import { RingClient } from '../serve/ring-client.js';
 import { Engine, type EngineKind } from '../uring/engine.js';
 import { native } from '../uring/native.js';
 import type { AnswerMessage, ShardCallName, ShardCalls, ShardReady, ShardStart } from './messages.js';
-import { RingClient } from './ring-client.js';
 
 interface Pending {
   readonly resolve: (response: unknown) => void;
@@ -178,11 +178,13 @@ export class ShardPool {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new StrakeError('WORKER_DIED', `shard ${shard} did not start: ${reason}`, { cause });
     });
+    const { arena } = ready;
     const client = new RingClient({
       requests,
       replies,
-      arena: ready.arena,
       memoryStart: ready.clientMemory,
+      copyIn: (memory, bytes, at, length) => native().copyBytes(arena, memory, bytes, at, length),
+      copyOut: (bytes, at, memory, length) => native().copyBytes(bytes, at, arena, memory, length),
       wakeShard: () => this.engine.wake(ready.engine),
       onBusy: (busy) => this.onBusy(busy),
     });

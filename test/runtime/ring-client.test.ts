@@ -8,9 +8,9 @@ import { Watch } from '#strake/core/watch.js';
 import { COMPLETION_ABANDONED } from '#strake/ports/completion.js';
 import type { Volume } from '#strake/ports/volume.js';
 import { createRing } from '#strake/ring/spsc-ring.js';
+import { RingClient } from '#strake/serve/ring-client.js';
+import { RingService } from '#strake/serve/ring-service.js';
 import { SimLoop } from '#strake/sim/loop.js';
-import { RingClient } from '#strake/worker/ring-client.js';
-import { RingService } from '#strake/worker/ring-service.js';
 import { check, run } from '../support/check.js';
 
 const BLOCK = 4096;
@@ -61,8 +61,9 @@ class Bench {
     this.client = new RingClient({
       requests,
       replies,
-      arena: loop.bytes,
       memoryStart: 0,
+      copyIn: (memory, bytes, at, length) => loop.bytes.set(bytes.subarray(at, at + length), memory),
+      copyOut: (bytes, at, memory, length) => bytes.set(loop.bytes.subarray(memory, memory + length), at),
       wakeShard: () => service.drain(),
       onBusy: () => {},
     });

@@ -10,11 +10,6 @@ import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '#strake/client/raw-volume.j
 import { CLIENT_REQUESTS_MAX } from '#strake/core/limits.js';
 import { Watch } from '#strake/core/watch.js';
 import { createRing, RingConsumer, RingProducer } from '#strake/ring/spsc-ring.js';
-import { SimDevice } from '#strake/sim/device.js';
-import { SimDisk } from '#strake/sim/disk.js';
-import { SimLoop } from '#strake/sim/loop.js';
-import type { SimRandom } from '#strake/sim/random.js';
-import { viewOf } from '#strake/store/format.js';
 import {
   REPLY_DONE,
   REQUEST_DISCARD,
@@ -22,8 +17,13 @@ import {
   REQUEST_READ,
   REQUEST_WRITE,
   REQUEST_ZERO,
-} from '#strake/worker/ring-protocol.js';
-import { RingService } from '#strake/worker/ring-service.js';
+} from '#strake/serve/ring-protocol.js';
+import { RingService } from '#strake/serve/ring-service.js';
+import { SimDevice } from '#strake/sim/device.js';
+import { SimDisk } from '#strake/sim/disk.js';
+import { SimLoop } from '#strake/sim/loop.js';
+import type { SimRandom } from '#strake/sim/random.js';
+import { viewOf } from '#strake/store/format.js';
 import { BLOCK } from '../../support/sim.js';
 import { interesting } from '../mutate.js';
 import { demand, type FuzzTarget } from '../target.js';

@@ -11,16 +11,17 @@ import { BLOCK_BYTES, CLIENT_BUFFER_CLASSES, CLIENT_CHUNK_BYTES, CLIENT_REQUESTS
 import { alignDown } from '../core/units.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
 import { RingConsumer, RingProducer } from '../ring/spsc-ring.js';
-import { native } from '../uring/native.js';
 import { REPLY_LATE, REQUEST_READ, REQUEST_WRITE } from './ring-protocol.js';
 
 /** Where the client's side is tied to a shard. */
 export interface RingClientOptions {
   readonly requests: SharedArrayBuffer;
   readonly replies: SharedArrayBuffer;
-  /** The shard's memory, and where the client's buffers begin. */
-  readonly arena: Uint8Array;
+  /** Where in the shard's memory the client's buffers begin. */
   readonly memoryStart: number;
+  /** Copies to the shard's memory, and from there, at once. */
+  readonly copyIn: (memory: number, bytes: Uint8Array, at: number, lengthBytes: number) => void;
+  readonly copyOut: (bytes: Uint8Array, at: number, memory: number, lengthBytes: number) => void;
   /** Wakes the shard. */
   readonly wakeShard: () => void;
   /** Called when the first request is begun and when the last has ended. */
@@ -132,7 +133,7 @@ export class RingClient {
     const tag = this.freeTags.pop() as number;
     this.flights[tag] = flight;
     if (flight.bytes !== null && flight.op === REQUEST_WRITE) {
-      native().copyBytes(this.options.arena, flight.memory, flight.bytes, flight.at, flight.length);
+      this.options.copyIn(flight.memory, flight.bytes, flight.at, flight.length);
     }
     const { words, floats } = this.requests;
     words[word] = flight.op;
@@ -209,7 +210,7 @@ export class RingClient {
       }
     }
     if (flight.buffer !== null && flight.bytes !== null && result >= 0 && flight.op === REQUEST_READ) {
-      native().copyBytes(flight.bytes, flight.at, this.options.arena, flight.memory, flight.length);
+      this.options.copyOut(flight.bytes, flight.at, flight.memory, flight.length);
     }
     if (flight.buffer !== null) this.pool.release(flight.buffer);
     this.finish(flight, result < 0 ? result : 0);
