@@ -26,8 +26,8 @@ export interface BlockTarget {
 
 export abstract class BlockIo {
   /** Operations in flight, and who waits for the last. */
-  protected running = 0;
-  protected whenIdle: (() => void) | null = null;
+  private running = 0;
+  private whenIdle: (() => void) | null = null;
 
   abstract get sizeBytes(): number;
   /** What errors call it. */
@@ -98,6 +98,14 @@ export abstract class BlockIo {
     return operation.finally(() => {
       this.running -= 1;
       if (this.running === 0) this.whenIdle?.();
+    });
+  }
+
+  /** Resolves when nothing is under way. What is begun meanwhile counts, so whoever closes refuses it first. @internal */
+  async idle(): Promise<void> {
+    if (this.running === 0) return;
+    await new Promise<void>((resolve) => {
+      this.whenIdle = resolve;
     });
   }
 }

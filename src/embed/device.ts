@@ -315,11 +315,7 @@ export class Device extends BlockIo implements DeviceTenant {
   }
 
   private async giveUp(): Promise<void> {
-    if (this.running > 0) {
-      await new Promise<void>((resolve) => {
-        this.whenIdle = resolve;
-      });
-    }
+    await this.idle();
     this.runtime.removeDevice(this);
     try {
       await this.home.call('close', { device: this.deviceNumber });

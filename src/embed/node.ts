@@ -344,13 +344,16 @@ export class Node implements Tenant {
 
   private async end(): Promise<void> {
     const usable = this.state === 'open';
+    this.state = 'closed';
+    const handles = [...this.handles.values()];
     const endings = await Promise.allSettled([...this.servers].map((server) => server.close()));
-    for (const handle of this.handles.values()) handle.forget();
+    // The rings and the calls are two ways to the shard: what was put into the one need not arrive before what follows in the other.
+    await Promise.all(handles.map((handle) => handle.idle()));
+    for (const handle of handles) handle.forget();
     this.runtime.removeServer(this);
     try {
       if (usable) await this.runtime.link(this.shard).call('closeNode', null);
     } finally {
-      this.state = 'closed';
       await this.runtime.close();
     }
     for (const ending of endings) if (ending.status === 'rejected') throw ending.reason;
