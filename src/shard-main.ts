@@ -227,8 +227,8 @@ class Shard implements Watched {
 
   private readonly stores: UringDevice[] = [];
 
-  private findVolume(name: string): VolumeFacts {
-    const engine = this.openNode().node.engine(name);
+  private async findVolume(name: string): Promise<VolumeFacts> {
+    const engine = await this.openNode().node.started(name);
     const { id, sizeBytes } = engine.record;
     let device = this.devices.findIndex((target) => target?.volume === engine);
     if (device < 0) {

@@ -345,6 +345,11 @@ export class VolumeEngine implements Volume {
     return this.membership.record.sizeBytes;
   }
 
+  /** Whether requests are accepted: it has been started, and is not being closed. */
+  get serving(): boolean {
+    return this.phase === 'serving';
+  }
+
   /** Requests in flight. */
   private get requests(): number {
     return this.pieces.whole + this.cut.inFlight;

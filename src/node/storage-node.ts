@@ -373,11 +373,18 @@ export class StorageNode {
     return volume;
   }
 
-  /** Its engine. Throws `ERR_STRAKE_UNPROVEN` or `ERR_STRAKE_UNAVAILABLE` if it is not started. */
+  /** Its engine. Throws `ERR_STRAKE_UNPROVEN` or `ERR_STRAKE_UNAVAILABLE` if it does not serve. */
   engine(name: string): VolumeEngine {
     const volume = this.volume(name);
-    if (volume.engine !== null) return volume.engine;
+    if (volume.engine?.serving) return volume.engine;
+    if (volume.engine !== null) throw new StrakeError('UNAVAILABLE', `volume ${name} is being started or stopped`);
     throw new StrakeError(volume.unproven ? 'UNPROVEN' : 'UNAVAILABLE', `volume ${name}: ${volume.reason}`);
+  }
+
+  /** Its engine, once it is no longer being started. Rejects as `engine` throws. */
+  async started(name: string): Promise<VolumeEngine> {
+    const { engine } = this.volume(name);
+    return engine === null || engine.serving ? this.engine(name) : this.inTurn(async () => this.engine(name));
   }
 
   /** Makes a volume and starts it. */

@@ -110,9 +110,10 @@ export class NodeService {
 
   private offerTo(server: NbdServer): void {
     const { volumes } = this.node;
-    for (const name of [...server.exports.keys()]) if (!volumes.get(name)?.engine) server.withdraw(name);
+    for (const name of [...server.exports.keys()]) if (!volumes.get(name)?.engine?.serving) server.withdraw(name);
     for (const [name, { engine, stored }] of volumes) {
-      if (engine === null || server.exports.get(name)?.volume === engine) continue;
+      // One that is being started would answer with errors, which clients take for lost data.
+      if (!engine?.serving || server.exports.get(name)?.volume === engine) continue;
       const { layout, copies } = stored;
       server.offer(new NbdExport(name, layout === 'single' ? 'single' : `mirror:${copies}`, engine, false));
     }
