@@ -90,3 +90,5 @@ export const NBD_ENOTSUP = 95;
 /** The only metadata context there is, and its number. */
 export const BASE_ALLOCATION = 'base:allocation';
 export const BASE_ALLOCATION_ID = 1;
+/** Of an extent in it: its content reads as zeroes. */
+export const STATE_ZERO = 1 << 1;

@@ -1,25 +1,39 @@
 /**
- * A client of a trial: one NBD connection that is used in bursts, and made again whenever it has been lost.
+ * A client of a trial, which uses the volume in bursts: an NBD connection, which is made again whenever it has been lost, or a
+ * program in the process.
  *
  * Everything that it asks and is answered goes into the history. What no answer came to may have happened or not.
  */
 
-import { SECTOR_BYTES } from '../core/limits.js';
-import { CMD_FLAG_FUA, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES, NBD_EIO } from '../nbd/protocol.js';
+import { BLOCK_BYTES, SECTOR_BYTES } from '../core/limits.js';
+import {
+  CMD_BLOCK_STATUS,
+  CMD_FLAG_FUA,
+  CMD_FLUSH,
+  CMD_READ,
+  CMD_TRIM,
+  CMD_WRITE,
+  CMD_WRITE_ZEROES,
+  NBD_EIO,
+} from '../nbd/protocol.js';
 import type { VolumeHistory } from './history.js';
 import type { SimHost } from './host.js';
 import { NbdSession, type SessionRequest } from './nbd-session.js';
 import type { SimPlan } from './plan.js';
 import type { SimRandom } from './random.js';
+import { RingSession } from './ring-session.js';
 import { SimTimers } from './timers.js';
 import type { SimPeer } from './transport.js';
 
 const BLOCK_SECTORS = 8;
+const ZEROES = new Uint8Array(BLOCK_BYTES);
 /** Between attempts to connect. */
 const RECONNECT_US = 50_000;
 /** A connection that gets no answer for so long is given up. */
 const PATIENCE_US = 120_000_000;
 
+/** Share of reads for which only the status of the blocks is asked. */
+const STATUS = 1 / 16;
 /** Share of trims that are of a whole segment. */
 const WHOLE_SEGMENTS = 0.5;
 
@@ -42,15 +56,27 @@ const TYPES: Readonly<Record<number, string>> = {
   [CMD_FLUSH]: 'flush',
   [CMD_TRIM]: 'trim',
   [CMD_WRITE_ZEROES]: 'write-zeroes',
+  [CMD_BLOCK_STATUS]: 'block status',
 };
+
+/** How a client reaches the volume. */
+interface Session {
+  readonly status: boolean;
+  /** Sends a request. A write's payload is put by `fill` where it is told. */
+  send(request: SessionRequest, flags: number, fill: (bytes: Uint8Array, at: number) => void): void;
+  /** Ends it from this side. */
+  finish(): void;
+}
 
 /** Something that must not happen has. */
 export class SimViolation extends Error {}
 
 interface Asked extends SessionRequest {
   readonly slot: number;
+  /** Of a status request: slots of reads, one for each block. What is said to be zeroes has been read as that. */
+  readonly blocks: readonly number[];
   readonly beganUs: number;
-  readonly session: NbdSession;
+  readonly session: Session;
 }
 
 function nameOf({ type, offset, length, slot }: Asked): string {
@@ -59,13 +85,14 @@ function nameOf({ type, offset, length, slot }: Asked): string {
 }
 
 export class SimClient {
-  readonly number: number;
+  private readonly title: string;
+  readonly program: boolean;
   /** Requests answered. */
   answered = 0;
   peer: SimPeer | null = null;
   private readonly world: ClientWorld;
   private readonly random: SimRandom;
-  private session: NbdSession | null = null;
+  private session: Session | null = null;
   private host: SimHost | null = null;
   private timers: SimTimers | null = null;
   private stopped = false;
@@ -76,9 +103,10 @@ export class SimClient {
   /** What is in flight, the oldest first. */
   private readonly open = new Set<Asked>();
 
-  constructor(world: ClientWorld, number: number, random: SimRandom) {
+  constructor(world: ClientWorld, number: number, program: boolean, random: SimRandom) {
     this.world = world;
-    this.number = number;
+    this.title = `${program ? 'program' : 'connection'} ${number}`;
+    this.program = program;
     this.random = random;
   }
 
@@ -115,6 +143,10 @@ export class SimClient {
   private connect(): void {
     const { host } = this;
     if (host === null || this.stopped) return;
+    if (this.program) {
+      this.join(host);
+      return;
+    }
     const peer = host.transport.connect(host.listener);
     this.peer = peer;
     const session: NbdSession = new NbdSession(peer, VOLUME_NAME, this.random.chance(0.5), (serving) => {
@@ -125,8 +157,19 @@ export class SimClient {
     this.session = session;
   }
 
+  /** A program begins once the volume is there. */
+  private join({ rings, node }: SimHost): void {
+    if (rings === null) throw new Error('the process has no rings');
+    if (!node.volumes.get(VOLUME_NAME)?.engine?.serving) {
+      this.timers?.after(RECONNECT_US, () => this.connect());
+      return;
+    }
+    this.session = new RingSession(rings);
+    this.burst(this.session);
+  }
+
   private lost(): void {
-    this.world.log(() => `connection ${this.number} is lost`);
+    this.world.log(() => `${this.title} is lost`);
     this.session = null;
     this.peer = null;
     this.lose();
@@ -144,14 +187,15 @@ export class SimClient {
     this.left = 0;
   }
 
-  private give(history: VolumeHistory, { slot, type }: Asked): void {
+  private give(history: VolumeHistory, { slot, type, blocks }: Asked): void {
     const nowUs = this.host?.loop.nowUs ?? 0;
-    if (type === CMD_READ) history.failRead(slot, nowUs);
+    if (type === CMD_BLOCK_STATUS) for (const block of blocks) history.failRead(block, nowUs);
+    else if (type === CMD_READ) history.failRead(slot, nowUs);
     else history.end(slot, false, nowUs);
   }
 
   /** A burst of requests, then a pause. */
-  private burst(session: NbdSession): void {
+  private burst(session: Session): void {
     if (this.session !== session || this.stopped) return;
     const { burst, depth } = this.world.plan;
     this.left = this.random.between(1, burst);
@@ -177,19 +221,30 @@ export class SimClient {
     const { world } = this;
     const { history } = world;
     if (error !== 0) {
-      const text = `connection ${this.number}: ${nameOf(asked)} was answered with error ${error}`;
+      const text = `${this.title}: ${nameOf(asked)} was answered with error ${error}`;
       world.log(() => text);
       if (error !== NBD_EIO || !world.mayFail()) throw new SimViolation(text);
       this.give(history, asked);
     } else {
       const nowUs = this.host?.loop.nowUs ?? 0;
-      world.log(() => `connection ${this.number}: ${nameOf(asked)} is done`);
-      if (type === CMD_READ) history.endRead(slot, bytes ?? new Uint8Array(0), at, nowUs);
+      world.log(() => `${this.title}: ${nameOf(asked)} is done`);
+      if (type === CMD_BLOCK_STATUS) this.noteStatus(asked, nowUs);
+      else if (type === CMD_READ) history.endRead(slot, bytes ?? new Uint8Array(0), at, nowUs);
       else history.end(slot, true, nowUs);
     }
   }
 
-  private ask(session: NbdSession): void {
+  private noteStatus({ offset, blocks, zeroes }: Asked, nowUs: number): void {
+    const { history } = this.world;
+    for (const [index, slot] of blocks.entries()) {
+      const start = offset + index * BLOCK_BYTES;
+      const isZero = zeroes?.some(([from, to]) => from <= start && to >= start + BLOCK_BYTES);
+      if (isZero) history.endRead(slot, ZEROES, 0, nowUs);
+      else history.failRead(slot, nowUs);
+    }
+  }
+
+  private ask(session: Session): void {
     const { random, world, host } = this;
     if (host === null) return;
     const { history } = world;
@@ -203,6 +258,14 @@ export class SimClient {
     }
     const type = dice < 40 ? CMD_READ : dice < 88 ? CMD_WRITE : dice < 94 ? CMD_TRIM : CMD_WRITE_ZEROES;
     const [sector, count] = this.range(type);
+    if (type === CMD_READ && session.status && random.chance(STATUS)) {
+      const first = Math.floor(sector / BLOCK_SECTORS);
+      const blocks = Array.from({ length: Math.ceil(count / BLOCK_SECTORS) }, (_, index) =>
+        history.beginRead((first + index) * BLOCK_SECTORS, BLOCK_SECTORS, nowUs),
+      );
+      this.send(session, CMD_BLOCK_STATUS, first * BLOCK_SECTORS, blocks.length * BLOCK_SECTORS, blocks[0], 0, blocks);
+      return;
+    }
     if (type === CMD_READ) {
       this.send(session, type, sector, count, history.beginRead(sector, count, nowUs), 0);
       return;
@@ -220,7 +283,15 @@ export class SimClient {
       : history.beginZero(sector, count, fua, nowUs);
   }
 
-  private send(session: NbdSession, type: number, sector: number, count: number, slot: number, flags: number): void {
+  private send(
+    session: Session,
+    type: number,
+    sector: number,
+    count: number,
+    slot: number,
+    flags: number,
+    blocks: readonly number[] = [],
+  ): void {
     const asked: Asked = {
       type,
       offset: sector * SECTOR_BYTES,
@@ -229,12 +300,13 @@ export class SimClient {
       at: 0,
       error: 0,
       slot,
+      blocks,
       beganUs: this.host?.loop.nowUs ?? 0,
       session,
       ended: (request) => this.ended(request as Asked),
     };
     this.open.add(asked);
-    this.world.log(() => `connection ${this.number}: ${nameOf(asked)}${flags === 0 ? '' : ' with FUA'}`);
+    this.world.log(() => `${this.title}: ${nameOf(asked)}${flags === 0 ? '' : ' with FUA'}`);
     session.send(asked, flags, (message, at) => this.world.history.fill(slot, message, at));
     if (!this.watching) this.watch(PATIENCE_US);
   }
@@ -251,7 +323,8 @@ export class SimClient {
       if (oldest === undefined) return;
       const leftUs = PATIENCE_US - (this.host?.loop.nowUs ?? 0) + oldest.beganUs;
       if (leftUs > 0) this.watch(leftUs);
-      else oldest.session.finish();
+      else if (!this.program) oldest.session.finish();
+      else throw new SimViolation(`${this.title}: ${nameOf(oldest)} is not answered`);
     });
   }
 

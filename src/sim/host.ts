@@ -19,10 +19,12 @@ import { SimDevice, type SimDeviceSettings } from './device.js';
 import type { SimDisk } from './disk.js';
 import type { SimLoop } from './loop.js';
 import { SimMailbox } from './mailbox.js';
+import { RING_MEMORY_BYTES, SimRings } from './ring-session.js';
 import { SimTimers } from './timers.js';
 import { SimTransport, type SimTransportSettings } from './transport.js';
 
-const NODE_START = alignUp(Hub.regionBytes(), BLOCK_BYTES);
+const RINGS_START = alignUp(Hub.regionBytes(), BLOCK_BYTES);
+const NODE_START = RINGS_START + RING_MEMORY_BYTES;
 
 /** Memory of a process that drives at most so many devices. */
 export function hostMemoryBytes(storesMax: number): number {
@@ -54,6 +56,8 @@ export interface SimHostSettings {
   readonly clockRate?: number;
   readonly transport?: SimTransportSettings;
   readonly device?: SimDeviceSettings;
+  /** The volume that programs in the process use. */
+  readonly programVolume?: string | undefined;
   readonly onEvent?: (event: StorageEvent) => void;
 }
 
@@ -67,6 +71,8 @@ export class SimHost implements Watched {
   readonly transport: SimTransport;
   readonly service: NbdService;
   readonly listener: number;
+  /** For programs in the process; null if the settings name no volume for them. */
+  readonly rings: SimRings | null;
   private readonly settings: SimHostSettings;
   private readonly watch: Watch;
   private readonly serving: NodeService;
@@ -89,6 +95,9 @@ export class SimHost implements Watched {
     this.listener = this.transport.listen();
     this.server = new NbdServer(this.service, ports, this.listener, []);
     this.serving.attach(this.server);
+    const { programVolume } = settings;
+    const volume = () => this.node.volumes.get(programVolume ?? '')?.engine ?? undefined;
+    this.rings = programVolume === undefined ? null : new SimRings(loop, this.watch, RINGS_START, volume);
     this.watch.add(this);
   }
 

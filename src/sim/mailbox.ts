@@ -12,8 +12,8 @@ const DELAY_US: readonly [number, number] = [5, 200];
 const LATE_ONE_IN = 16;
 const LATE_FACTOR = 50;
 
-/** One direction, in order. */
-class Lane implements SimSource {
+/** What is posted to one thread, in order. */
+export class Lane implements SimSource {
   private readonly loop: SimLoop;
   private readonly random: SimRandom;
   private readonly posted: (() => void)[] = [];

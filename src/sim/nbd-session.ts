@@ -5,6 +5,9 @@
  */
 
 import {
+  BASE_ALLOCATION,
+  BASE_ALLOCATION_ID,
+  CMD_BLOCK_STATUS,
   CMD_DISC,
   CMD_READ,
   CMD_WRITE,
@@ -12,6 +15,7 @@ import {
   FLAG_NO_ZEROES,
   NBD_MAGIC_HIGH,
   OPT_GO,
+  OPT_SET_META_CONTEXT,
   OPT_STRUCTURED_REPLY,
   OPTION_MAGIC_HIGH,
   OPTION_MAGIC_LOW,
@@ -19,7 +23,9 @@ import {
   OPTION_REPLY_MAGIC_HIGH,
   REP_ACK,
   REP_INFO,
+  REP_META_CONTEXT,
   REPLY_FLAG_DONE,
+  REPLY_TYPE_BLOCK_STATUS,
   REPLY_TYPE_ERROR,
   REPLY_TYPE_ERROR_OFFSET,
   REPLY_TYPE_OFFSET_DATA,
@@ -27,6 +33,7 @@ import {
   REQUEST_MAGIC,
   SIMPLE_REPLY_BYTES,
   SIMPLE_REPLY_MAGIC,
+  STATE_ZERO,
   STRUCTURED_HEADER_BYTES,
   STRUCTURED_REPLY_MAGIC,
 } from '../nbd/protocol.js';
@@ -36,6 +43,7 @@ import type { SimPeer } from './transport.js';
 const MESSAGE_BYTES = 4 << 10;
 const GREETING_BYTES = 18;
 const REPLY_TYPE_NONE = 0;
+const EXTENT_BYTES = 8;
 
 /** A request in flight. What was read is in `bytes` from `at` on, whole when it ends and until `ended` returns. */
 export interface SessionRequest {
@@ -44,12 +52,14 @@ export interface SessionRequest {
   readonly length: number;
   bytes: Uint8Array | null;
   at: number;
+  /** Of the answer to a status request: first byte, and the one behind the last, of what reads as zeroes. */
+  zeroes?: readonly (readonly [from: number, to: number])[];
   /** Positive errno, or 0. */
   error: number;
   ended: (request: SessionRequest) => void;
 }
 
-type State = 'greeting' | 'structured' | 'go' | 'serving' | 'ended';
+type State = 'greeting' | 'structured' | 'context' | 'go' | 'serving' | 'ended';
 
 function check(holds: boolean, what: string): void {
   if (!holds) throw new Error(`the server broke the NBD protocol: ${what}`);
@@ -61,6 +71,12 @@ function putWord(bytes: Uint8Array, at: number, word: number): void {
   bytes[at + 1] = word >>> 16;
   bytes[at + 2] = word >>> 8;
   bytes[at + 3] = word;
+}
+
+/** Puts a text into a message, after its length. */
+function putText(bytes: Uint8Array, at: number, text: string): void {
+  putWord(bytes, at, text.length);
+  for (let index = 0; index < text.length; index += 1) bytes[at + 4 + index] = text.charCodeAt(index);
 }
 
 export class NbdSession {
@@ -87,6 +103,11 @@ export class NbdSession {
     this.changed = changed;
     peer.onData = (bytes) => this.receive(bytes);
     peer.onEnd = () => this.finish();
+  }
+
+  /** Whether the status of blocks can be asked for. */
+  get status(): boolean {
+    return this.structured;
   }
 
   get serving(): boolean {
@@ -181,11 +202,20 @@ export class NbdSession {
     return true;
   }
 
+  private chooseContext(): void {
+    this.state = 'context';
+    const queryAt = 4 + this.name.length + 4;
+    const data = new Uint8Array(queryAt + 4 + BASE_ALLOCATION.length);
+    putText(data, 0, this.name);
+    putWord(data, queryAt - 4, 1);
+    putText(data, queryAt, BASE_ALLOCATION);
+    this.sendOption(OPT_SET_META_CONTEXT, data);
+  }
+
   private go(): void {
     this.state = 'go';
     const data = new Uint8Array(6 + this.name.length);
-    new DataView(data.buffer).setUint32(0, this.name.length);
-    for (let index = 0; index < this.name.length; index += 1) data[4 + index] = this.name.charCodeAt(index);
+    putText(data, 0, this.name);
     this.sendOption(OPT_GO, data);
   }
 
@@ -207,11 +237,12 @@ export class NbdSession {
     const length = this.word(16);
     if (this.held < OPTION_REPLY_HEADER_BYTES + length) return false;
     this.start += OPTION_REPLY_HEADER_BYTES + length;
-    if (type === REP_INFO) return true;
+    if (type === REP_INFO || (type === REP_META_CONTEXT && this.state === 'context')) return true;
     if (type !== REP_ACK) {
       // The volume is not offered at the moment.
       this.finish();
-    } else if (this.state === 'structured') this.go();
+    } else if (this.state === 'structured') this.chooseContext();
+    else if (this.state === 'context') this.go();
     else {
       this.state = 'serving';
       this.changed(true);
@@ -263,16 +294,18 @@ export class NbdSession {
     return true;
   }
 
-  /** After structured replies are agreed on, only reads must be answered by them. */
+  /** After structured replies are agreed on, only reads and status requests must be answered by them. */
   private parseSimple(): boolean {
     if (this.held < SIMPLE_REPLY_BYTES) return false;
-    check(this.request().type !== CMD_READ, 'a simple reply to a read');
+    const { type } = this.request();
+    check(type !== CMD_READ && type !== CMD_BLOCK_STATUS, 'a simple reply to what is answered with chunks');
     return this.parseReply();
   }
 
   private takeChunk(request: SessionRequest, type: number, at: number, length: number, last: boolean): void {
     if (type === REPLY_TYPE_OFFSET_DATA) this.takeData(request, at, length, last);
     else if (type === REPLY_TYPE_ERROR || type === REPLY_TYPE_ERROR_OFFSET) request.error = this.view.getUint32(at);
+    else if (type === REPLY_TYPE_BLOCK_STATUS) this.takeExtents(request, at, length);
     else check(type === REPLY_TYPE_NONE, `a chunk of type ${type}`);
   }
 
@@ -289,6 +322,22 @@ export class NbdSession {
     }
     request.bytes ??= new Uint8Array(request.length);
     request.bytes.set(this.buffer.subarray(from, from + length), offset - request.offset);
+  }
+
+  private takeExtents(request: SessionRequest, at: number, chunkBytes: number): void {
+    check(request.type === CMD_BLOCK_STATUS, 'extents that were not asked for');
+    check(this.view.getUint32(at) === BASE_ALLOCATION_ID, 'a context that was not chosen');
+    check(chunkBytes >= 4 + EXTENT_BYTES && (chunkBytes - 4) % EXTENT_BYTES === 0, 'no whole extents');
+    const zeroes: [number, number][] = [];
+    let from = request.offset;
+    for (let extent = at + 4; extent < at + chunkBytes; extent += EXTENT_BYTES) {
+      const length = this.view.getUint32(extent);
+      const to = from + length;
+      check(length > 0 && to <= request.offset + request.length, 'an extent that is empty or ends outside');
+      if ((this.view.getUint32(extent + 4) & STATE_ZERO) !== 0) zeroes.push([from, to]);
+      from = to;
+    }
+    request.zeroes = zeroes;
   }
 
   private complete(request: SessionRequest, handle: number): void {

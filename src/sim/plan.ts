@@ -84,12 +84,15 @@ export interface SimPlan {
   /** Size of the volume, in segments. */
   readonly segments: number;
   readonly segmentBytes: number;
+  /** How many clients there are. */
   readonly connections: number;
-  /** Requests of each connection in flight, in a burst. */
+  /** So many of them are no connections, but programs in the process that use the rings. */
+  readonly programs: number;
+  /** Requests of each client in flight, in a burst. */
   readonly depth: number;
   /** Requests of a burst. */
   readonly burst: number;
-  /** Between bursts of a connection, on average. */
+  /** Between bursts of a client, on average. */
   readonly thinkMs: number;
   /** Segments that get half of the requests. */
   readonly hotSegments: number;
@@ -199,6 +202,8 @@ export function planOf(seed: number, faults: readonly FaultKind[]): SimPlan {
     segments,
     segmentBytes: 64 << 10,
     connections,
+    // A stream of its own: what else is drawn is older than programs are.
+    programs: Math.min(connections, new SimRandom(seed).fork('programs').pick([0, 0, 1, 2])),
     depth: random.pick([1, 2, 4, 8, 16]),
     burst: random.pick([4, 16, 64]),
     thinkMs: random.between(50, 450),

@@ -13,6 +13,7 @@ export interface PlanEdit {
   readonly keep?: readonly number[];
   readonly endMs?: number;
   readonly connections?: number;
+  readonly programs?: number;
   readonly depth?: number;
   readonly burst?: number;
   readonly ragged?: number;
@@ -45,6 +46,7 @@ function* attempts(plan: SimPlan, edit: PlanEdit, failedMs: number): Generator<P
     }
   }
   if (now.connections > 1) yield { ...edit, connections: now.connections - 1 };
+  if (now.programs > 0) yield { ...edit, programs: now.programs - 1 };
   if (now.depth > 1) yield { ...edit, depth: now.depth / 2 };
   if (now.burst > 1) yield { ...edit, burst: now.burst / 2 };
   if (now.ragged > 0) yield { ...edit, ragged: 0 };

@@ -112,9 +112,7 @@ export class TrialFaults {
 
   private async restart({ downMs }: ActionOf<'restart'>): Promise<void> {
     const { trial } = this;
-    const closing = trial.host.close();
-    // What a damaged device has lost cannot be closed in order.
-    await trial.settle(this.damaged.size > 0 ? closing.catch(() => {}) : closing);
+    await trial.close(this.damaged.size > 0);
     trial.die(false);
     trial.boot(downMs * 1000);
     await trial.openAll();

@@ -1,5 +1,5 @@
 /**
- * One trial: a storage node on simulated disks, served over simulated connections to clients, through the lives of its
+ * One trial: a storage node on simulated disks, used over simulated connections and rings, through the lives of its
  * process and the faults of a plan, with everything that clients see held against what volumes promise.
  *
  * ```text
@@ -110,10 +110,10 @@ export class Trial {
       payload: new Payload({ sealed: plan.sealed }),
     });
     this.faults = new TrialFaults(this);
-    this.clients = Array.from(
-      { length: plan.connections },
-      (_, number) => new SimClient(this, number, new SimRandom(plan.seed, number + 1).fork('client')),
-    );
+    this.clients = Array.from({ length: plan.connections }, (_, number) => {
+      const random = new SimRandom(plan.seed, number + 1).fork('client');
+      return new SimClient(this, number, number < plan.programs, random);
+    });
   }
 
   get loop(): SimLoop {
@@ -180,7 +180,7 @@ export class Trial {
     await this.sweep();
     this.history.checkpoint();
     const current = this.currentDisks();
-    await this.settle(this.host.close());
+    await this.close(false);
     for (const { disk, name, retired } of this.disks) if (!retired) await this.fsck(disk, name);
     if (this.plan.copies > 1) for (const disk of current) await this.readAlone(disk);
     this.history.checkpoint();
@@ -213,10 +213,23 @@ export class Trial {
       clockRate: plan.clockRate,
       transport: { latencyUs: plan.networkLatencyUs, loss: plan.networkLoss },
       device: { latencyUs: plan.deviceLatencyUs },
+      programVolume: plan.programs > 0 ? VOLUME_NAME : undefined,
       onEvent: ({ kind, volume, deviceId, text }) =>
         this.log(`event: ${kind} ${volume ?? ''} ${deviceId?.slice(0, 4) ?? ''} ${text}`),
     });
     this.timers = new SimTimers(loop);
+  }
+
+  /**
+   * Ends the process in order: what its programs have begun ends first, as it does where a node is embedded. `damaged`: what is
+   * lost cannot be closed in order.
+   */
+  async close(damaged: boolean): Promise<void> {
+    const programs = this.clients.filter(({ program }) => program);
+    for (const client of programs) client.stop();
+    await this.loop.run(() => programs.every(({ idle }) => idle), LIMITS);
+    const closing = this.host.close();
+    await this.settle(damaged ? closing.catch(() => {}) : closing);
   }
 
   /** The process dies: nothing that it has begun goes on, but what its disks do with it. */

@@ -129,6 +129,32 @@ const MIRROR: Mutant[] = [
     ],
     judges: [sim(['death']), tests('core/abandoned-memory.test.ts')],
   },
+  {
+    name: 'program-buffer-reused',
+    breaks: 'A program uses the buffer of a request that was given up for the next one',
+    rule: 'memory belongs to an operation until its last completion',
+    edits: [
+      {
+        file: 'serve/ring-client.ts',
+        find: 'this.abandoned.add(flight.buffer);',
+        replace: 'this.pool.release(flight.buffer);',
+      },
+    ],
+    judges: [sim(['death']), tests('runtime/ring-client.test.ts')],
+  },
+  {
+    name: 'hole-before-its-time',
+    breaks: 'A segment of which only one copy is known counts as a hole when its status is asked for',
+    rule: 'what is said to read as zeroes does',
+    edits: [
+      {
+        file: 'client/volume-extents.ts',
+        find: 'exists(membership.groupOf(stripe), stripe) ? DATA : HOLE',
+        replace: 'membership.groupOf(stripe).every((slot) => exists([slot], stripe)) ? DATA : HOLE',
+      },
+    ],
+    judges: [sim(['death', 'replace', 'restart'])],
+  },
 ];
 
 const COPYING: Mutant[] = [

@@ -68,6 +68,20 @@ check('without faults nothing is answered with an error, and no copy is ever out
   }
 });
 
+check('connections and programs of the process ask for everything that a volume does', [], async () => {
+  const done = new Set<string>();
+  for (let seed = 1; seed <= 20; seed += 1) {
+    const { failure } = await makeTrial(seed, [], {}, (_timeUs, text) => {
+      const [, client, request] = /^(connection|program) \d+: #\d+ (\D+?)(?: of .*)? is done$/.exec(text) ?? [];
+      if (client !== undefined) done.add(`${client}: ${request}`);
+    });
+    assert.is(failure, undefined);
+  }
+  const requests = ['flush', 'read', 'trim', 'write', 'write-zeroes'];
+  const all = ['block status', ...requests].map((request) => `connection: ${request}`);
+  assert.equal([...done].sort(), [...all, ...requests.map((request) => `program: ${request}`)].sort());
+});
+
 check('every kind of fault is drawn, and happens', [], () => {
   const drawn = new Set<string>();
   for (let seed = 1; seed <= 300; seed += 1) for (const { kind } of planOf(seed, FAULT_KINDS).actions) drawn.add(kind);
