@@ -22,6 +22,7 @@ export const FAULT_KINDS = [
   'network',
   'replace',
   'lie',
+  'decay',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -73,6 +74,13 @@ export type SimAction = At &
     | { readonly kind: 'replace'; readonly device: number }
     /** A device flushes nothing for a while, and says that it does; then the power fails. */
     | { readonly kind: 'lie'; readonly device: number; readonly forMs: number }
+    /** Bits flip at rest in what a device knows of its data, while the process is down. */
+    | {
+        readonly kind: 'decay';
+        readonly device: number;
+        readonly bits: number;
+        readonly how: 'restart' | 'kill' | 'power';
+      }
     | { readonly kind: 'scrub' }
     | { readonly kind: 'grow' }
   );
@@ -149,6 +157,8 @@ function draftOf(
     }
     case 'replace':
       return { kind, device };
+    case 'decay':
+      return { kind, device, bits: random.between(1, 20), how: random.pick(['restart', 'kill', 'power'] as const) };
     case 'lie':
       return { kind, device, forMs: random.between(1, 3_000) };
     default:
@@ -157,12 +167,12 @@ function draftOf(
 }
 
 /** Faults that a volume of one copy cannot survive without loss, or for which it has no other device. */
-const NEED_COPIES: readonly FaultKind[] = ['death', 'silent', 'replace', 'lie'];
+const NEED_COPIES: readonly FaultKind[] = ['death', 'silent', 'replace', 'lie', 'decay'];
 /** After these a device was not closed in order. */
-const CRASHES: readonly FaultKind[] = ['kill', 'power', 'error', 'lie'];
+const CRASHES: readonly FaultKind[] = ['kill', 'power', 'error', 'lie', 'decay'];
 
 /** Faults after which nothing but a checksum tells what a device has kept of what it was told. */
-const NEED_CHECKSUMS: readonly FaultKind[] = ['power', 'death', 'error', 'silent', 'lie'];
+const NEED_CHECKSUMS: readonly FaultKind[] = ['power', 'death', 'error', 'silent', 'lie', 'decay'];
 
 /**
  * Whether a fault can be part of a plan, beside others. With one copy, a block that differs from its checksum after a crash

@@ -54,7 +54,7 @@ export class TrialFaults {
 
   async perform(action: SimAction): Promise<void> {
     const { trial } = this;
-    const damages = ['death', 'error', 'rot', 'silent', 'replace', 'lie'].includes(action.kind);
+    const damages = ['death', 'error', 'rot', 'silent', 'replace', 'lie', 'decay'].includes(action.kind);
     if (damages && trial.plan.copies > 1) await this.heal();
     trial.log(`action ${action.number}: ${JSON.stringify(action)}`);
     if (damages && 'device' in action) this.damaged.add(this.diskOf(action.device));
@@ -75,6 +75,8 @@ export class TrialFaults {
         return this.replace(action);
       case 'lie':
         return this.lie(action);
+      case 'decay':
+        return this.decay(action);
       case 'scrub':
         return this.scrub();
       case 'grow':
@@ -166,7 +168,15 @@ export class TrialFaults {
         disk.faults.add({ ops: [action.op], count: action.count, action: { kind: 'error', errno: EIO } });
         break;
       case 'slow': {
-        const remove = disk.faults.add({ action: { kind: 'slow', byUs: action.byMs * 1000 } });
+        // What is near what the disk did last is fast, and other places are not: steps that belong together end far apart.
+        const where = random.pick([
+          {},
+          { end: entry.dataStart },
+          { start: entry.dataStart },
+          { ops: ['sync'] },
+          { probability: 0.5 },
+        ] as const);
+        const remove = disk.faults.add({ ...where, action: { kind: 'slow', byUs: action.byMs * 1000 } });
         this.passing.push(remove);
         trial.timers.after(action.forMs * 1000, remove);
         break;
@@ -178,7 +188,7 @@ export class TrialFaults {
       default: {
         this.hidden = true;
         const { count, how } = action;
-        const start = this.dataStart(entry);
+        const start = entry.dataStart;
         const toOffsetBytes = start + 4096 * random.below(64);
         const rule = how === 'misdirect' ? ({ kind: how, toOffsetBytes } as const) : ({ kind: how } as const);
         const remove = disk.faults.add({ ops: ['write'], start, count, action: rule });
@@ -218,15 +228,8 @@ export class TrialFaults {
     await this.trial.settle(this.trial.timers.pause(SLOWEST_US));
   }
 
-  private dataStart({ deviceId }: TrialDisk): number {
-    const { node } = this.trial.host;
-    const known = node.stores.get(deviceId) ?? [...node.stores.values()][0];
-    return known.superblock.layout.dataOffset;
-  }
-
-  private dataOffset(entry: TrialDisk, random: SimRandom): number {
-    const start = this.dataStart(entry);
-    return start + random.below(entry.disk.geometry.sizeBytes - start);
+  private dataOffset({ disk, dataStart }: TrialDisk, random: SimRandom): number {
+    return dataStart + random.below(disk.geometry.sizeBytes - dataStart);
   }
 
   /**
@@ -244,6 +247,34 @@ export class TrialFaults {
     remove();
     this.hidden = true;
     trial.die(true);
+    await this.returnWith(entry);
+  }
+
+  /**
+   * What a device knows of its data is damaged while nobody uses it: superblocks, roots, journal, tables. It may be refused for
+   * that, or have lost what it had flushed, and must not be believed then.
+   */
+  private async decay({ device, bits, how, number }: ActionOf<'decay'>): Promise<void> {
+    const { trial } = this;
+    const random = new SimRandom(trial.plan.seed, number).fork('decay');
+    const entry = this.diskOf(device);
+    const { disk, dataStart } = entry;
+    await trial.rest();
+    await trial.flush();
+    this.hidden = true;
+    entry.decayed = true;
+    if (how === 'restart') await trial.close(false);
+    trial.die(how === 'power');
+    for (let bit = 0; bit < bits; bit += 1) {
+      const offset = random.below(dataStart);
+      if (disk.allocated(offset)) disk.flipBit(offset, random.below(8));
+    }
+    await this.returnWith(entry);
+  }
+
+  /** The process starts again; a device that it refuses is replaced. */
+  private async returnWith(entry: TrialDisk): Promise<void> {
+    const { trial } = this;
     trial.boot(1000);
     await trial.openAll();
     if (trial.host.node.stores.has(entry.deviceId)) {

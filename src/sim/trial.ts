@@ -54,10 +54,14 @@ export interface TrialDisk {
   readonly name: string;
   readonly deviceId: string;
   readonly disk: SimDisk;
+  /** Where what it knows of its data ends, and data begins; in bytes. */
+  readonly dataStart: number;
   /** Not connected: the node does not find it when it starts. */
   away: boolean;
   /** Taken out for good. */
   retired: boolean;
+  /** Bits of what it knows of its data have flipped. */
+  decayed: boolean;
 }
 
 export interface TrialResult {
@@ -181,7 +185,7 @@ export class Trial {
     this.history.checkpoint();
     const current = this.currentDisks();
     await this.close(false);
-    for (const { disk, name, retired } of this.disks) if (!retired) await this.fsck(disk, name);
+    for (const disk of this.disks) if (!disk.retired) await this.fsck(disk);
     if (this.plan.copies > 1) for (const disk of current) await this.readAlone(disk);
     this.history.checkpoint();
   }
@@ -278,9 +282,10 @@ export class Trial {
     const device = new SimDevice(loop, disk);
     const ports = { completions: loop, memory: loop, device, memoryStart: HOST_BYTES };
     const options = { deviceId, clusterId: CLUSTER_ID, slotBytes: plan.segmentBytes, nowMs: 1 };
-    await this.settle(formatDevice(ports, options));
+    const { layout } = await this.settle(formatDevice(ports, options));
     device.close();
-    const entry = { name: `disk${number}`, deviceId, disk, away: false, retired: false };
+    const dataStart = layout.dataOffset;
+    const entry = { name: `disk${number}`, deviceId, disk, dataStart, away: false, retired: false, decayed: false };
     this.disks.push(entry);
     return entry;
   }
@@ -360,7 +365,7 @@ export class Trial {
   }
 
   /** After an orderly end a disk is as it should be. */
-  private async fsck(disk: SimDisk, name: string): Promise<void> {
+  private async fsck({ disk, name, decayed }: TrialDisk): Promise<void> {
     const report = await checkDevice(
       {
         sizeBytes: disk.geometry.sizeBytes,
@@ -371,7 +376,10 @@ export class Trial {
     );
     // Of what a volume of one copy has lost, the damage stays.
     if (report.verdict === 'clean' || this.mayFail()) return;
-    const problems = report.problems.map(({ text }) => text).join('; ');
+    // The journal has not come to the places of what it does not need, so nothing has been written there since.
+    const found = report.problems.filter(({ kind }) => !(decayed && kind === 'journal-stray'));
+    if (found.length === 0) return;
+    const problems = found.map(({ text }) => text).join('; ');
     throw new SimViolation(`${name} is ${report.verdict} after an orderly end: ${problems}`);
   }
 

@@ -138,6 +138,32 @@ const JOURNAL: Mutant[] = [
     judges: [tests('store/corruption.test.ts')],
   },
   {
+    name: 'journal-unchecked',
+    breaks: 'Sectors of the journal are believed whatever their checksum says',
+    rule: 'corruption is never returned',
+    edits: [
+      {
+        file: 'store/journal.ts',
+        find: 'return actual === seal ? tag : SECTOR_DAMAGED;',
+        replace: 'return actual >= 0 ? tag : SECTOR_DAMAGED;',
+      },
+    ],
+    judges: [tests('store/corruption.test.ts')],
+  },
+  {
+    name: 'table-unchecked',
+    breaks: 'A block table is believed whatever its checksum says',
+    rule: 'corruption is never returned',
+    edits: [
+      {
+        file: 'store/image.ts',
+        find: 'if (reader.checksum(bytes) === slots.tableChecksums[slot]) {',
+        replace: 'if (bytes.length === PAGE_BYTES) {',
+      },
+    ],
+    judges: [sim(['decay']), tests('store/corruption.test.ts')],
+  },
+  {
     name: 'journal-room-guessed',
     breaks: 'A modification is admitted though the journal may not have room for all that is in progress',
     rule: 'what the root still needs of the journal is never written over',
@@ -153,7 +179,7 @@ const JOURNAL: Mutant[] = [
         replace: 'if (this.usedPages < 0)',
       },
     ],
-    judges: [tests('store/journal-room.test.ts')],
+    judges: [sim(['slow', 'power', 'kill']), tests('store/journal-room.test.ts')],
   },
 ];
 
