@@ -381,10 +381,10 @@ export class StorageNode {
     throw new StrakeError(volume.unproven ? 'UNPROVEN' : 'UNAVAILABLE', `volume ${name}: ${volume.reason}`);
   }
 
-  /** Its engine, once it is no longer being started. Rejects as `engine` throws. */
+  /** Its engine, after whatever is being started or deleted. Rejects as `engine` throws. */
   async started(name: string): Promise<VolumeEngine> {
-    const { engine } = this.volume(name);
-    return engine === null || engine.serving ? this.engine(name) : this.inTurn(async () => this.engine(name));
+    const engine = this.volumes.get(name)?.engine;
+    return engine?.serving ? engine : this.inTurn(async () => this.engine(name));
   }
 
   /** Makes a volume and starts it. */
@@ -475,12 +475,17 @@ export class StorageNode {
     });
   }
 
-  /** Deletes a volume, and gives its space back. That it is deleted stays on its devices. */
-  delete(name: string): Promise<void> {
+  /**
+   * Deletes a volume, and gives its space back. That it is deleted stays on its devices. `prepare` is called with its engine
+   * before anything is done, if it has one; it may throw. If the devices do not take the deletion, the volume is stopped.
+   */
+  delete(name: string, prepare: (engine: VolumeEngine) => void = () => {}): Promise<void> {
     return this.inTurn(async () => {
       const volume = this.volume(name);
+      if (volume.engine !== null) prepare(volume.engine);
       await this.stop(volume);
       const stored = { ...volume.stored, mapVersion: volume.stored.mapVersion + 1, deleted: true };
+      volume.reason = 'it was to be deleted, which could not be stored';
       await this.store(stored);
       this.volumes.delete(name);
       await this.cleanUp(stored);

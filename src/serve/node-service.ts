@@ -120,14 +120,12 @@ export class NodeService {
   }
 
   private async deleteVolume(name: string): Promise<void> {
-    const { engine } = this.node.volume(name);
-    if (engine !== null) {
+    await this.node.delete(name, (engine) => {
       let users = 0;
       for (const server of this.servers) users += server.usersOf(engine);
       if (users > 0) throw new StrakeError('VOLUME_BUSY', `volume ${name} is used by ${users} NBD connections`);
       for (const server of this.servers) server.withdraw(name);
       this.onDelete(engine);
-    }
-    await this.node.delete(name);
+    });
   }
 }

@@ -12,6 +12,10 @@ import { CLUSTER_ID, diskOf, SLOT } from '../support/sim-store.js';
 
 const STORES = 2;
 
+function specOf(id: string, name: string) {
+  return { id: id.repeat(32), name, layout: 'single', copies: 1, createdMs: 1, sizeBytes: SLOT } as const;
+}
+
 class World {
   readonly arena = new Uint8Array(hostMemoryBytes(STORES));
   readonly disk: SimDisk = diskOf(64);
@@ -40,16 +44,25 @@ class World {
     await this.open();
   }
 
-  /** Whether an NBD client can use the volume of this name. */
-  async isOffered(name: string): Promise<boolean> {
+  async create(id: string, name: string): Promise<void> {
+    await this.loop.settle(this.host.call('createVolume', specOf(id, name)));
+  }
+
+  /** An NBD client of the volume of this name; undefined if it is not offered. */
+  async connect(name: string): Promise<NbdSession | undefined> {
     const { host, loop } = this;
     let offered: boolean | undefined;
     const session = new NbdSession(host.transport.connect(host.listener), name, true, (state) => {
       offered ??= state;
     });
     await loop.run(() => offered !== undefined);
-    session.finish();
-    return offered === true;
+    return offered ? session : undefined;
+  }
+
+  async isOffered(name: string): Promise<boolean> {
+    const session = await this.connect(name);
+    session?.finish();
+    return session !== undefined;
   }
 }
 
@@ -57,13 +70,8 @@ check('a volume that is being started is offered to nobody, and can be waited fo
   const world = new World();
   await world.format();
   await world.open();
-  for (const [id, name] of [
-    ['a', 'first'],
-    ['b', 'second'],
-  ] as const) {
-    const spec = { id: id.repeat(32), name, layout: 'single', copies: 1, createdMs: 1, sizeBytes: SLOT } as const;
-    await world.loop.settle(world.host.call('createVolume', spec));
-  }
+  await world.create('a', 'first');
+  await world.create('b', 'second');
   await world.restart();
   const { host, loop, disk } = world;
   const { node } = host;
@@ -81,6 +89,50 @@ check('a volume that is being started is offered to nobody, and can be waited fo
   assert.ok(engine.serving);
   await loop.settle(assembled);
   assert.ok(await world.isOffered('second'));
+  await loop.settle(host.close());
+});
+
+check('a volume can be waited for before it has an engine', [], async () => {
+  const world = new World();
+  await world.format();
+  await world.open();
+  await world.create('a', 'first');
+  await world.restart();
+  const { host, loop, disk } = world;
+  disk.faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 1_000_000 } });
+  const assembled = host.call('assemble', { without: {} });
+  await loop.run(() => host.node.volumes.has('first'));
+  assert.is(host.node.volumes.get('first')?.engine, null);
+  assert.ok((await loop.settle(host.node.started('first'))).serving);
+  await loop.settle(assembled);
+  await loop.settle(host.close());
+});
+
+check('a volume that somebody uses by the turn of its deletion is not deleted', [], async () => {
+  const world = new World();
+  await world.format();
+  await world.open();
+  for (const [id, name] of [
+    ['a', 'first'],
+    ['b', 'other'],
+  ] as const)
+    await world.create(id, name);
+  const { host, loop, disk } = world;
+  disk.faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 1_000_000 } });
+  const creating = host.call('createVolume', specOf('c', 'third'));
+  const deleting = host.call('deleteVolume', { name: 'first' }).then(
+    () => '',
+    (error: { code: string }) => error.code,
+  );
+  await loop.settle(host.call('scrub', { name: 'other', bytesPerSecond: 0 }));
+  const session = await world.connect('first');
+  assert.ok(session?.serving);
+  await loop.settle(creating);
+  assert.is(await loop.settle(deleting), 'ERR_STRAKE_VOLUME_BUSY');
+  assert.ok(session.serving);
+  session.finish();
+  await loop.settle(host.call('deleteVolume', { name: 'first' }));
+  assert.is(await world.connect('first'), undefined);
   await loop.settle(host.close());
 });
 
