@@ -32,6 +32,7 @@ import { NbdServer } from './nbd/server.js';
 import { NbdService } from './nbd/service.js';
 import { type NodePorts, nodeMemoryBytes } from './node/storage-node.js';
 import { FENCE_OPEN } from './ports/device.js';
+import type { Volume } from './ports/volume.js';
 import { type NodeCalls, NodeService } from './serve/node-service.js';
 import { RingService } from './serve/ring-service.js';
 import { formatDevice } from './store/open-store.js';
@@ -85,9 +86,12 @@ class Shard implements Watched {
   private readonly ports: HubPorts;
   private readonly service: NbdService;
   private readonly rings: RingService;
-  private readonly devices: (Target | undefined)[] = [];
+  /** By number. None is given again: what still waits in the rings for one that is gone must not reach another. */
+  private readonly targets = new Map<number, Target>();
+  private nextTarget = 0;
   private readonly nodePorts: NodePorts;
   private node: NodeService | null = null;
+  private nodeClosed = false;
   private readonly freeScratch: number[] = [];
   private readonly servers: (Serving | undefined)[] = [];
   private loads = 0;
@@ -124,7 +128,7 @@ class Shard implements Watched {
       replies: start.replies,
       memoryStart: clientStart,
       memoryBytes: clientBytes,
-      volume: (device) => this.devices[device]?.volume,
+      volume: (number) => this.targets.get(number)?.volume,
       wake: () => engine.wake(start.clientEngine),
       onBroken: (broken) => this.post({ broken }),
     });
@@ -183,11 +187,13 @@ class Shard implements Watched {
   // ---------------------------------------------------------------- the node
 
   private openNode(): NodeService {
+    // A second one would use the memory, and the devices, of the one that is being closed.
+    if (this.nodeClosed) throw new StrakeError('CLOSED', 'the node is closed');
     if (this.node === null) {
       this.node = new NodeService(this.nodePorts, (event) => this.post({ event }));
       this.node.onDelete = (volume) => {
-        const device = this.devices.findIndex((target) => target?.volume === volume);
-        if (device >= 0) this.devices[device] = undefined;
+        const number = this.numberOf(volume);
+        if (number !== undefined) this.targets.delete(number);
       };
     }
     return this.node;
@@ -195,10 +201,10 @@ class Shard implements Watched {
 
   private async format({ handle, geometry, options }: FormatMessage): Promise<Superblock> {
     const { engine } = this;
-    const device = new UringDevice(engine, engine.native.adoptDevice(handle), geometry);
     // Formatting needs little memory, and what is opened raw has enough of it.
     const scratch = this.freeScratch.pop();
     if (scratch === undefined) throw new StrakeError('BUSY', `a shard drives at most ${SHARD_DEVICES_MAX} devices`);
+    const device = new UringDevice(engine, engine.native.adoptDevice(handle), geometry);
     const { completions, memory } = this.nodePorts;
     try {
       return await formatDevice({ completions, memory, device, memoryStart: scratch }, options);
@@ -230,12 +236,20 @@ class Shard implements Watched {
   private async findVolume(name: string): Promise<VolumeFacts> {
     const engine = await this.openNode().node.started(name);
     const { id, sizeBytes } = engine.record;
-    let device = this.devices.findIndex((target) => target?.volume === engine);
-    if (device < 0) {
-      device = freeIndex(this.devices);
-      this.devices[device] = { volume: engine, name };
-    }
+    const device = this.numberOf(engine) ?? this.addTarget({ volume: engine, name });
     return { device, id, name, sizeBytes };
+  }
+
+  private numberOf(volume: Volume): number | undefined {
+    for (const [number, target] of this.targets) if (target.volume === volume) return number;
+    return undefined;
+  }
+
+  private addTarget(target: Target): number {
+    const number = this.nextTarget;
+    this.nextTarget += 1;
+    this.targets.set(number, target);
+    return number;
   }
 
   private listenNode(message: ListenNodeMessage): ShardCalls['listenNode']['response'] {
@@ -251,11 +265,10 @@ class Shard implements Watched {
   private async closeNode(): Promise<null> {
     const { node } = this;
     this.node = null;
+    this.nodeClosed = true;
     if (node === null) return null;
     await Promise.all(this.servings(({ volume }) => volume === null).map((one) => this.end(one, DRAIN_MS)));
-    this.devices.forEach((target, number) => {
-      if (target !== undefined && 'name' in target) this.devices[number] = undefined;
-    });
+    for (const [number, target] of this.targets) if ('name' in target) this.targets.delete(number);
     const { length } = this.stores;
     try {
       await node.node.close();
@@ -280,9 +293,8 @@ class Shard implements Watched {
       if (message.faults.length > 0) engine.native.injectFaults([...message.faults]);
       const device = new UringDevice(engine, file, geometry);
       const volume = new RawVolume(engine, engine, device, scratch, message.readOnly);
-      const number = freeIndex(this.devices);
       const record = { device, volume, scratch, fence };
-      this.devices[number] = record;
+      const number = this.addTarget(record);
       // At once: whoever opens the device again after the death of this shard has to know.
       volume.onFailure = () => this.noteFence(record, number);
       return { device: number };
@@ -293,14 +305,14 @@ class Shard implements Watched {
   }
 
   private record(device: number): OpenRecord {
-    const record = this.devices[device];
+    const record = this.targets.get(device);
     if (record === undefined || 'name' in record) throw new StrakeError('CLOSED', 'the device is closed');
     return record;
   }
 
   private async close(device: number): Promise<null> {
     const record = this.record(device);
-    this.devices[device] = undefined;
+    this.targets.delete(device);
     // A server that went on would use the file number of the next device.
     await Promise.all(
       this.servings((serving) => serving.volume === record.volume).map((one) => this.end(one, DRAIN_MS)),
@@ -361,8 +373,8 @@ class Shard implements Watched {
 
   private stats(): ShardStats {
     const status = this.engine.native.status();
-    const devices = this.devices.flatMap((record, device) =>
-      record === undefined || 'name' in record ? [] : [{ device, fence: record.device.fence() }],
+    const devices = [...this.targets].flatMap(([device, target]) =>
+      'name' in target ? [] : [{ device, fence: target.device.fence() }],
     );
     return {
       engine: status?.kind ?? 'closed',
@@ -384,9 +396,7 @@ class Shard implements Watched {
 
   tick(): void {
     this.engine.native.giveUpOverdue(IO_TIMEOUT_MS);
-    this.devices.forEach((record, device) => {
-      if (record !== undefined && !('name' in record)) this.noteFence(record, device);
-    });
+    for (const [number, target] of this.targets) if (!('name' in target)) this.noteFence(target, number);
   }
 
   private noteFence(record: OpenRecord, device: number): void {

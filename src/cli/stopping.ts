@@ -41,6 +41,9 @@ export function untilStopped(options: StopOptions): Stopping {
       note(`strake: ${options.fenced(event.path, event.fence > 1 ? 'nothing any more' : 'reads only')}`);
     } else if (event.type === 'shard-replaced') {
       note(`strake: worker ${event.shard} ended and was replaced; clients have to connect again`);
+    } else if (event.type === 'server-lost') {
+      note(`strake: nothing listens at ${event.address} any more: ${event.error.message}`);
+      stop('lost');
     } else {
       note(`strake: worker ${event.shard} ended and could not be replaced: ${event.error.message}`);
       stop('lost');

@@ -1,5 +1,6 @@
 /** Reading and writing by promises: what devices and volumes have in common. */
 
+import { types } from 'node:util';
 import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import { DEVICE_FUA, DEVICE_KEEP_ALLOCATED } from '../ports/device.js';
@@ -37,6 +38,7 @@ export abstract class BlockIo {
   /** The error that a failed operation means; `errno` is positive. */
   protected abstract failure(what: string, errno: number): Promise<StrakeError>;
 
+  /** Throws `ERR_STRAKE_OUT_OF_RANGE`. The size is known once there is a target. */
   private offsetNumber(offset: number | bigint, length: number): number {
     const at = Number(offset);
     if (!Number.isSafeInteger(at) || at < 0 || at + length > this.sizeBytes) {
@@ -48,16 +50,18 @@ export abstract class BlockIo {
 
   /** Fills `buffer` from `offset` (bytes, any alignment). The buffer must not be used until this resolves. */
   async read(buffer: Uint8Array, offset: number | bigint, options: ReadOptions = {}): Promise<void> {
-    const at = this.offsetNumber(offset, buffer.length);
-    const start = ({ client, device }: BlockTarget) => client.transfer(false, device, at, buffer, 0);
+    this.checkBytes(buffer);
+    const start = ({ client, device }: BlockTarget) =>
+      client.transfer(false, device, this.offsetNumber(offset, buffer.length), buffer, 0);
     await this.settle('read', start, options.signal);
   }
 
   /** Writes `buffer` at `offset` (bytes, any alignment). The buffer must not be changed until this resolves. */
   async write(buffer: Uint8Array, offset: number | bigint, options: WriteOptions = {}): Promise<void> {
-    const at = this.offsetNumber(offset, buffer.length);
+    this.checkBytes(buffer);
     const flags = options.fua ? DEVICE_FUA : 0;
-    const start = ({ client, device }: BlockTarget) => client.transfer(true, device, at, buffer, flags);
+    const start = ({ client, device }: BlockTarget) =>
+      client.transfer(true, device, this.offsetNumber(offset, buffer.length), buffer, flags);
     await this.settle('write', start, options.signal);
   }
 
@@ -68,17 +72,29 @@ export abstract class BlockIo {
 
   /** Tells the device that a range is not needed. What is read from it afterwards is undefined. */
   async discard(offset: number | bigint, length: number): Promise<void> {
-    const at = this.offsetNumber(offset, length);
-    if (length === 0) return;
-    await this.settle('discard', ({ client, device }) => client.command(REQUEST_DISCARD, device, at, length, 0));
+    await this.settle('discard', (target) => this.change(target, REQUEST_DISCARD, offset, length, 0));
   }
 
   /** Zeroes a range; with `keepAllocated` its space stays reserved. */
   async writeZeroes(offset: number | bigint, length: number, options: { keepAllocated?: boolean } = {}): Promise<void> {
-    const at = this.offsetNumber(offset, length);
-    if (length === 0) return;
     const flags = options.keepAllocated ? DEVICE_KEEP_ALLOCATED : 0;
-    await this.settle('zero', ({ client, device }) => client.command(REQUEST_ZERO, device, at, length, flags));
+    await this.settle('zero', (target) => this.change(target, REQUEST_ZERO, offset, length, flags));
+  }
+
+  private change(
+    { client, device }: BlockTarget,
+    op: number,
+    offset: number | bigint,
+    length: number,
+    flags: number,
+  ): Promise<number> {
+    const at = this.offsetNumber(offset, length);
+    return length === 0 ? Promise.resolve(0) : client.command(op, device, at, length, flags);
+  }
+
+  private checkBytes(buffer: Uint8Array): void {
+    if (types.isUint8Array(buffer)) return;
+    throw new StrakeError('INVALID_ARGUMENT', `${this.title}: the buffer is not a Uint8Array`);
   }
 
   private async settle(

@@ -104,7 +104,6 @@ export async function openDevice(path: string, options: OpenDeviceOptions = {}):
   checkSignal(options.signal);
   const readOnly = options.readOnly ?? false;
   const opened = await openNative(path, readOnly);
-  let adopted = false;
   try {
     await checkSignatures(opened, path, options);
     checkSignal(options.signal);
@@ -115,7 +114,6 @@ export async function openDevice(path: string, options: OpenDeviceOptions = {}):
       const { handle, geometry } = opened;
       const faults = options.faults ?? [];
       const message = { handle, geometry: plainGeometry(geometry), readOnly, faults, fence: FENCE_OPEN };
-      adopted = true;
       const { device } = await link.call('open', message);
       if (runtime.link(shard) !== link) throw new StrakeError('WORKER_DIED', `open ${path}: its worker has ended`);
       return new Device(INTERNAL, runtime, opened.facts, readOnly, shard, link, device);
@@ -124,9 +122,14 @@ export async function openDevice(path: string, options: OpenDeviceOptions = {}):
       throw error;
     }
   } catch (error) {
-    if (!adopted && opened.handle !== null) native().closeNativeDevice(opened.handle);
+    abandonNative(opened.handle);
     throw error;
   }
+}
+
+/** Closes a device that a worker was to get, unless it has got it. */
+export function abandonNative(handle: number | null): void {
+  if (handle !== null) native().closeNativeDevice(handle);
 }
 
 export function plainGeometry(geometry: DeviceGeometry): DeviceGeometry {
@@ -141,7 +144,7 @@ export async function reopenNative({ path, identity, sizeBytes }: DeviceFacts, r
     try {
       const opened = await openNative(path, readOnly);
       if (opened.facts.identity === identity && opened.facts.sizeBytes === sizeBytes) return opened;
-      if (opened.handle !== null) native().closeNativeDevice(opened.handle);
+      abandonNative(opened.handle);
       throw new StrakeError('NOT_FOUND', `${path} is not the device that it was`);
     } catch (error) {
       // The dead worker's operations hold the lock until they have ended.
@@ -220,6 +223,11 @@ export class Device extends BlockIo implements DeviceTenant {
     return this.home;
   }
 
+  /** Whether it is open in this life of its shard. @internal */
+  isOn(link: ShardLink): boolean {
+    return this.home === link;
+  }
+
   /** @internal */
   get owner(): Runtime {
     return this.runtime;
@@ -284,7 +292,10 @@ export class Device extends BlockIo implements DeviceTenant {
     const { readOnly, fence } = this;
     const { handle, geometry } = await reopenNative(this.facts, readOnly);
     const message = { handle, geometry: plainGeometry(geometry), readOnly, faults: [], fence };
-    const { device } = await link.call('open', message);
+    const { device } = await link.call('open', message).catch((error: unknown) => {
+      abandonNative(handle);
+      throw error;
+    });
     if (this.state === 'open') {
       this.deviceNumber = device;
       this.home = link;

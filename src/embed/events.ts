@@ -12,7 +12,9 @@ export type StrakeEvent =
   /** A worker has ended, and another has taken over its devices and servers. */
   | { readonly type: 'shard-replaced'; readonly shard: number }
   /** A worker has ended and could not be replaced, or a device or server could not be set up again. */
-  | { readonly type: 'shard-lost'; readonly shard: number; readonly error: StrakeError };
+  | { readonly type: 'shard-lost'; readonly shard: number; readonly error: StrakeError }
+  /** A server of a node could not listen again after that, at this path or `HOST:PORT`. */
+  | { readonly type: 'server-lost'; readonly address: string; readonly error: StrakeError };
 
 const events = channel('strake:event');
 

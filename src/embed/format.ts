@@ -6,8 +6,8 @@ import { computeLayout, DEVICE_CLEAN, SLOT_BYTES_DEFAULT } from '../store/format
 import { findSuperblock, type ImageReader } from '../store/image.js';
 import { type Superblock, SuperblockProblem } from '../store/superblock.js';
 import { crc32c } from '../uring/checksum.js';
-import { native } from '../uring/native.js';
-import { checkSignatures, openDevice, openNative, plainGeometry } from './device.js';
+
+import { abandonNative, checkSignatures, openDevice, openNative, plainGeometry } from './device.js';
 import type { DeviceDescription, FormatDeviceOptions } from './node-types.js';
 import { Runtime } from './runtime.js';
 
@@ -47,7 +47,6 @@ export async function formatDevice(path: string, options: FormatDeviceOptions = 
   const opened = await openNative(path, false);
   const { handle, geometry } = opened;
   if (handle === null) throw new StrakeError('NOT_A_DEVICE', `${path} keeps nothing, so it cannot be formatted`);
-  let adopted = false;
   try {
     await checkSignatures(opened, path, confirm === undefined ? {} : { confirm }, 'it was not formatted');
     const deviceId = newId();
@@ -60,14 +59,14 @@ export async function formatDevice(path: string, options: FormatDeviceOptions = 
     try {
       const link = runtime.link(runtime.leastLoaded());
       const request = { deviceId, clusterId, label, slotBytes: layout.slotBytes, nowMs };
-      adopted = true;
       const superblock = await link.call('format', { handle, geometry: plainGeometry(geometry), options: request });
       return describe(path, superblock);
     } finally {
       await Runtime.release();
     }
   } finally {
-    if (!adopted) native().closeNativeDevice(handle);
+    // Unless a worker has got it.
+    abandonNative(handle);
   }
 }
 

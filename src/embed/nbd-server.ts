@@ -124,6 +124,10 @@ export class NbdServerHandle implements Tenant {
 
   /** Listens again on a new shard. @internal */
   async restore(link: ShardLink): Promise<void> {
+    // It was made on this shard already.
+    if (this.link === link) return;
+    // The number of a device that is not there could be that of another.
+    if (!this.device.isOn(link)) throw new StrakeError('WORKER_DIED', `${this.device.path} has not been opened again`);
     const { server } = await link.call('listen', { ...this.message, device: this.device.number });
     if (this.state !== 'open') {
       await link.call('unlisten', { server, drainMs: 0 });

@@ -1,6 +1,6 @@
 /** A storage node as a program that embeds Strake uses it: formatted devices, and volumes on them. */
 
-import { deviceError, ECANCELED } from '../core/errno.js';
+import { deviceError, EBADF, ECANCELED } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DRAIN_MS, NODE_STORES_MAX } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
@@ -9,7 +9,8 @@ import type { FaultRule } from '../uring/native.js';
 import type { ListenNodeMessage, VolumeFacts } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import { BlockIo, type BlockTarget, checkSignal } from './block-io.js';
-import { openNative, plainGeometry, reopenNative } from './device.js';
+import { abandonNative, openNative, plainGeometry, reopenNative } from './device.js';
+import { publish } from './events.js';
 import type { DeviceFacts } from './facts.js';
 import { describe, newId } from './format.js';
 import { addressOf, type CloseServerOptions, type ServeNbdOptions, uriOf } from './nbd-server.js';
@@ -128,7 +129,10 @@ export class Node implements Tenant {
   ): Promise<string> {
     const clusterId = this.cluster === '' ? undefined : this.cluster;
     const message = { handle, geometry, path: facts.path, clusterId };
-    const { deviceId } = await link.call('openStore', message);
+    const { deviceId } = await link.call('openStore', message).catch((error: unknown) => {
+      abandonNative(handle);
+      throw error;
+    });
     this.facts.set(deviceId, facts);
     return deviceId;
   }
@@ -250,8 +254,8 @@ export class Node implements Tenant {
   /** Deletes a volume and its data. Rejects with `ERR_STRAKE_VOLUME_BUSY` while clients are connected to it. */
   async deleteVolume(name: string): Promise<void> {
     await this.link.call('deleteVolume', { name });
+    // It stays known: whoever has it may use it for a new volume of this name.
     this.handles.get(name)?.forget();
-    this.handles.delete(name);
   }
 
   /** Opens a formatted device of this cluster: volumes that know it bring it up to date, new ones may use it. */
@@ -297,9 +301,10 @@ export class Node implements Tenant {
   async serve(options: Omit<ServeNbdOptions, 'name' | 'readOnly' | 'description'>): Promise<NodeServer> {
     const address = addressOf(options);
     const message = { address, connectionsMax: Math.min(options.connectionsMax ?? CONNECTIONS_MAX, CONNECTIONS_MAX) };
-    const { server, port } = await this.link.call('listenNode', message);
+    const { link } = this;
+    const { server, port } = await link.call('listenNode', message);
     const actual = 'path' in address ? address : { host: address.host, port: port ?? address.port };
-    const handle = new NodeServer(INTERNAL, this, { ...message, address: actual }, server);
+    const handle = new NodeServer(INTERNAL, this, { ...message, address: actual }, link, server);
     this.servers.add(handle);
     return handle;
   }
@@ -325,7 +330,13 @@ export class Node implements Tenant {
     }
     await link.call('assemble', { without: {} });
     this.home = link;
-    for (const server of this.servers) await server.restore(link);
+    for (const server of [...this.servers]) {
+      await server.restore(link).catch((error: StrakeError) => {
+        // The volumes are there all the same: for programs, and at other addresses.
+        if (error.code === 'ERR_STRAKE_WORKER_DIED') throw error;
+        publish({ type: 'server-lost', address: server.address, error });
+      });
+    }
   }
 
   /** @internal */
@@ -353,6 +364,9 @@ export class Node implements Tenant {
     this.runtime.removeServer(this);
     try {
       if (usable) await this.runtime.link(this.shard).call('closeNode', null);
+    } catch (error) {
+      // A worker that has ended has closed everything.
+      if (!(error instanceof StrakeError && error.code === 'ERR_STRAKE_WORKER_DIED')) throw error;
     } finally {
       await this.runtime.close();
     }
@@ -428,6 +442,8 @@ export class NodeVolume extends BlockIo {
 
   protected override failure(what: string, errno: number): Promise<StrakeError> {
     const text = `${what} ${this.title}`;
+    // Its number is gone; the next operation asks what has become of it.
+    if (errno === EBADF) this.forget();
     const dead = new StrakeError('WORKER_DIED', `${text}: the worker that serves it has ended`);
     return Promise.resolve(errno === ECANCELED ? dead : deviceError(errno, text));
   }
@@ -442,11 +458,11 @@ export class NodeServer {
   private closed: Promise<void> | null = null;
 
   /** @internal */
-  constructor(key: symbol, node: Node, message: ListenNodeMessage, server: number) {
+  constructor(key: symbol, node: Node, message: ListenNodeMessage, link: ShardLink, server: number) {
     if (key !== INTERNAL) throw new TypeError('servers of a node are made by it');
     this.node = node;
     this.message = message;
-    this.link = node.link;
+    this.link = link;
     this.server = server;
   }
 
@@ -463,7 +479,13 @@ export class NodeServer {
 
   /** Listens again on a new shard. @internal */
   async restore(link: ShardLink): Promise<void> {
+    // It was made on this shard already.
+    if (this.link === link) return;
     const { server } = await link.call('listenNode', this.message);
+    if (this.closed !== null) {
+      await link.call('unlisten', { server, drainMs: 0 });
+      return;
+    }
     this.link = link;
     this.server = server;
   }

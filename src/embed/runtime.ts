@@ -26,6 +26,8 @@ export interface Tenant {
 export interface DeviceTenant extends Tenant {
   readonly path: string;
   readonly number: number;
+  /** Whether its number means something in this life of a shard. */
+  isOn(link: ShardLink): boolean;
   /** Its shard has fenced it. */
   noteFence(fence: number): void;
 }
@@ -87,7 +89,7 @@ export class Runtime {
       onReplaced: (shard, link) => void runtime.restore(shard, link),
       onLost: (shard, error) => runtime.lose(shard, error),
     });
-    for (let shard = 0; shard < runtime.pool.size; shard += 1) runtime.listenToFences(shard, runtime.pool.link(shard));
+    for (let shard = 0; shard < runtime.pool.size; shard += 1) runtime.listenToFences(runtime.pool.link(shard));
     return runtime;
   }
 
@@ -134,10 +136,10 @@ export class Runtime {
     this.servers.delete(tenant);
   }
 
-  private listenToFences(shard: number, link: ShardLink): void {
+  private listenToFences(link: ShardLink): void {
     link.onFenced = (number, fence) => {
       for (const device of this.devices) {
-        if (device.shard === shard && device.number === number) {
+        if (device.isOn(link) && device.number === number) {
           device.noteFence(fence);
           publish({ type: 'device-fenced', path: device.path, fence });
         }
@@ -146,16 +148,19 @@ export class Runtime {
   }
 
   private async restore(shard: number, link: ShardLink): Promise<void> {
-    this.listenToFences(shard, link);
+    this.listenToFences(link);
     let failure: StrakeError | null = null;
     for (const tenants of [this.devices, this.servers]) {
       for (const tenant of [...tenants].filter((one) => one.shard === shard)) {
         await tenant.restore(link).catch((error: StrakeError) => {
-          failure = error;
+          // This shard has died as well: everything is set up again on the next one.
+          if (!this.pool.isCurrent(shard, link)) return;
+          failure ??= error;
           tenant.lose(error);
         });
       }
     }
+    if (!this.pool.isCurrent(shard, link)) return;
     if (failure === null) publish({ type: 'shard-replaced', shard });
     else publish({ type: 'shard-lost', shard, error: failure });
   }

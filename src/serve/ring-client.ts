@@ -6,7 +6,7 @@
  */
 
 import { BufferPool, type PooledBuffer } from '../core/buffer-pool.js';
-import { ECANCELED, EIO } from '../core/errno.js';
+import { ECANCELED, EINVAL, EIO } from '../core/errno.js';
 import { BLOCK_BYTES, CLIENT_BUFFER_CLASSES, CLIENT_CHUNK_BYTES, CLIENT_REQUESTS_MAX } from '../core/limits.js';
 import { alignDown } from '../core/units.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
@@ -17,8 +17,11 @@ import { REPLY_LATE, REQUEST_READ, REQUEST_WRITE } from './ring-protocol.js';
 export interface RingClientOptions {
   readonly requests: SharedArrayBuffer;
   readonly replies: SharedArrayBuffer;
-  /** Where in the shard's memory the client's buffers begin. */
+  /** Where in the shard's memory the client's buffers begin, and which there are; default `CLIENT_BUFFER_CLASSES`. */
   readonly memoryStart: number;
+  readonly buffers?: typeof CLIENT_BUFFER_CLASSES;
+  /** Requests at a time; default and most `CLIENT_REQUESTS_MAX`. */
+  readonly requestsMax?: number;
   /** Copies to the shard's memory, and from there, at once. */
   readonly copyIn: (memory: number, bytes: Uint8Array, at: number, lengthBytes: number) => void;
   readonly copyOut: (bytes: Uint8Array, at: number, memory: number, lengthBytes: number) => void;
@@ -62,13 +65,14 @@ export class RingClient {
     this.options = options;
     this.requests = new RingProducer(options.requests);
     this.replies = new RingConsumer(options.replies);
-    this.pool = new BufferPool(options.memoryStart, CLIENT_BUFFER_CLASSES);
-    for (let tag = CLIENT_REQUESTS_MAX - 1; tag >= 0; tag -= 1) this.freeTags.push(tag);
+    this.pool = new BufferPool(options.memoryStart, options.buffers ?? CLIENT_BUFFER_CLASSES);
+    for (let tag = (options.requestsMax ?? CLIENT_REQUESTS_MAX) - 1; tag >= 0; tag -= 1) this.freeTags.push(tag);
     this.replies.sleep();
   }
 
   /** Reads or writes `bytes` at `offset`. Resolves with 0 or the first negative errno. */
   transfer(write: boolean, device: number, offset: number, bytes: Uint8Array, flags: number): Promise<number> {
+    if (bytes.length === 0) return Promise.resolve(0);
     const op = write ? REQUEST_WRITE : REQUEST_READ;
     const end = offset + bytes.length;
     const pieces = Math.ceil((end - alignDown(offset, CLIENT_CHUNK_BYTES)) / CLIENT_CHUNK_BYTES);
@@ -127,14 +131,12 @@ export class RingClient {
       flight.buffer = this.pool.take(within + flight.length);
       if (flight.buffer === null) return this.failWithoutBuffers(flight);
       flight.memory = flight.buffer.memory + within;
+      if (flight.op === REQUEST_WRITE && !this.copyIn(flight)) return true;
     }
     const word = this.requests.reserve();
     if (word < 0) throw new Error('the request ring has fewer entries than there are tags');
     const tag = this.freeTags.pop() as number;
     this.flights[tag] = flight;
-    if (flight.bytes !== null && flight.op === REQUEST_WRITE) {
-      this.options.copyIn(flight.memory, flight.bytes, flight.at, flight.length);
-    }
     const { words, floats } = this.requests;
     words[word] = flight.op;
     words[word + 1] = tag;
@@ -146,6 +148,27 @@ export class RingClient {
     floats[(word >> 1) + 4] = flight.span;
     if (this.requests.publish()) this.options.wakeShard();
     return true;
+  }
+
+  /** A caller whose bytes cannot be copied, as they were given away, has an error of its own. Returns whether they were. */
+  private copyIn(flight: Flight): boolean {
+    try {
+      this.options.copyIn(flight.memory, flight.bytes as Uint8Array, flight.at, flight.length);
+      return true;
+    } catch {
+      this.pool.release(flight.buffer as PooledBuffer);
+      this.finish(flight, -EINVAL);
+      return false;
+    }
+  }
+
+  private copyOut(flight: Flight): number {
+    try {
+      this.options.copyOut(flight.bytes as Uint8Array, flight.at, flight.memory, flight.length);
+      return 0;
+    } catch {
+      return -EINVAL;
+    }
   }
 
   /** Capacity of the largest buffer that is free, or will be. */
@@ -209,11 +232,10 @@ export class RingClient {
         return;
       }
     }
-    if (flight.buffer !== null && flight.bytes !== null && result >= 0 && flight.op === REQUEST_READ) {
-      this.options.copyOut(flight.bytes, flight.at, flight.memory, flight.length);
-    }
+    const isFilled = flight.buffer !== null && result >= 0 && flight.op === REQUEST_READ;
+    const copied = isFilled ? this.copyOut(flight) : 0;
     if (flight.buffer !== null) this.pool.release(flight.buffer);
-    this.finish(flight, result < 0 ? result : 0);
+    this.finish(flight, result < 0 ? result : copied);
   }
 
   private finish(flight: Flight, result: number): void {

@@ -73,7 +73,14 @@ export class ShardLink {
   abandon(error: StrakeError): void {
     // A busy main thread may learn of the end first; a fence that was lost here would be open again on the next shard.
     for (let left = receiveMessageOnPort(this.port); left !== undefined; left = receiveMessageOnPort(this.port)) {
-      this.answer(left.message as AnswerMessage);
+      try {
+        this.answer(left.message as AnswerMessage);
+      } catch (thrown) {
+        // By whoever listens to events: that is theirs to learn of, and no reason to leave the rest undone.
+        queueMicrotask(() => {
+          throw thrown;
+        });
+      }
     }
     this.dead = error;
     this.port.close();
@@ -159,6 +166,11 @@ export class ShardPool {
     return link;
   }
 
+  /** Whether this life of a shard is the one that goes on. */
+  isCurrent(shard: number, link: ShardLink): boolean {
+    return this.slots[shard].link === link;
+  }
+
   private async startShard(shard: number): Promise<ShardLink> {
     const slot = this.slots[shard];
     const { port1, port2 } = new MessageChannel();
@@ -191,7 +203,7 @@ export class ShardPool {
     const link = new ShardLink(port1, ready, client);
     slot.link = link;
     ended.then(
-      () => {},
+      () => link.abandon(new StrakeError('CLOSED', `shard ${shard} has been stopped`)),
       (cause: unknown) => this.replace(shard, link, cause),
     );
     return link;

@@ -7,7 +7,15 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
-import { type Device, openDevice, type StrakeError, type StrakeEvent, serveNbd } from '#strake/index.js';
+import {
+  type Device,
+  formatDevice,
+  openDevice,
+  openNode,
+  type StrakeError,
+  type StrakeEvent,
+  serveNbd,
+} from '#strake/index.js';
 import { check, loop, run, tool } from '../support/check.js';
 import { failure } from '../support/failure.js';
 import { CMD, NbdClient } from '../support/nbd-client.js';
@@ -193,10 +201,9 @@ check('devices of a dead worker are not mistaken for one another', [tool('flock'
   const [path, otherPath] = [scratchFile(MIB), scratchFile(MIB)];
   const first = await openDevice(path);
   const other = await openDevice(otherPath);
-  // It gets the number that was free, and the other one gets that number from the next worker.
+  // The next worker numbers from the beginning again, so the other one gets a number that the first had.
   await first.close();
   const device = await openDevice(path);
-  assert.is(device.number, 0);
   const lock = lockNext(path);
   await until('the lock to be waited for', () => awaited(path));
   const before = events.length;
@@ -301,6 +308,83 @@ check('a device that is no longer the same is not taken over', async () => {
   assert.is(events[before].type, 'shard-lost');
   await failure('NOT_FOUND', device.write(new Uint8Array(BLOCK), 0));
   await device.close();
+});
+
+check('a server whose device is not taken over serves no other device', [tool('nbdcopy')], async () => {
+  const [path, otherPath] = [scratchFile(MIB), scratchFile(MIB)];
+  const device = await openDevice(path);
+  const other = await openDevice(otherPath);
+  await other.write(new Uint8Array(BLOCK).fill(2), 0);
+  const server = await serveNbd(device, { socket: socketPath() });
+  output('sh', '-c', `cp --sparse=always "${path}" "${path}.copy" && mv "${path}.copy" "${path}"`);
+  const before = events.length;
+  await device.owner.kill(device.shard);
+  await until('the event', () => events.length > before);
+  assert.is(events[before].type, 'shard-lost');
+  const image = scratchFile(new Uint8Array(MIB).fill(1));
+  assert.throws(() => output('nbdcopy', image, server.uri), /refused|No such file/);
+  const bytes = new Uint8Array(BLOCK);
+  await other.read(bytes, 0);
+  assert.ok(bytes.every((byte) => byte === 2));
+  await server.close();
+  await other.close();
+  await device.close();
+});
+
+check("a device that waits to be taken over has no other device's fence", [tool('flock')], async () => {
+  const path = scratchFile(MIB);
+  const first = await openDevice(path);
+  const other = await openDevice(scratchFile(MIB));
+  await first.close();
+  // It has the higher number, but comes first where devices are opened again.
+  const device = await openDevice(path);
+  const lock = lockNext(path);
+  await until('the lock to be waited for', () => awaited(path));
+  const before = events.length;
+  await device.owner.kill(device.shard);
+  await lock.locked;
+  await until('the other device to be taken over', () =>
+    other.read(new Uint8Array(1), 0).then(
+      () => true,
+      () => undefined,
+    ),
+  );
+  await other.link.call('injectFaults', { rules: [{ op: 'sync', count: 1, errno: 5 }] });
+  await failure('FENCED', other.flush());
+  await lock.release();
+  await until('the event', () => events.slice(before).some(({ type }) => type === 'shard-replaced'));
+  await device.write(new Uint8Array(BLOCK), 0);
+  await killWorker(device);
+  await device.write(new Uint8Array(BLOCK), 0);
+  await failure('FENCED', other.write(new Uint8Array(BLOCK), 0));
+  await other.close();
+  await device.close();
+});
+
+check('a device that is opened while its worker dies is free again, and a node closes without its worker', async () => {
+  const [path, added] = [scratchFile(64 * MIB), scratchFile(64 * MIB)];
+  const { clusterId } = await formatDevice(path);
+  await formatDevice(added, { clusterId });
+  const node = await openNode({ devices: [path] });
+  await node.createVolume({ name: 'a', sizeBytes: MIB });
+  const killed = node.owner.kill(0);
+  await failure('WORKER_DIED', node.addDevice(added));
+  await killed;
+  await until('the device to be free', () =>
+    node.addDevice(added).then(
+      () => true,
+      () => undefined,
+    ),
+  );
+  const last = node.owner.kill(0);
+  await node.close();
+  await last;
+  await until('the devices to be free', () =>
+    openNode({ devices: [path, added] }).then(
+      (again) => again.close().then(() => true),
+      () => undefined,
+    ),
+  );
 });
 
 check('closing while a worker is being replaced closes', [tool('flock')], async () => {
