@@ -52,6 +52,8 @@ export interface SessionRequest {
   readonly length: number;
   bytes: Uint8Array | null;
   at: number;
+  /** Bytes of a read that have come over a connection. */
+  received?: number;
   /** Of the answer to a status request: first byte, and the one behind the last, of what reads as zeroes. */
   zeroes?: readonly (readonly [from: number, to: number])[];
   /** Positive errno, or 0. */
@@ -270,6 +272,7 @@ export class NbdSession {
     if (length > 0) {
       request.bytes = this.buffer;
       request.at = at;
+      request.received = length;
     }
     this.start = at + length;
     request.error = error;
@@ -315,6 +318,7 @@ export class NbdSession {
     const length = chunkBytes - 8;
     const inside = offset >= request.offset && offset + length <= request.offset + request.length;
     check(inside && request.type === CMD_READ, 'data that was not asked for');
+    request.received = (request.received ?? 0) + length;
     if (last && length === request.length) {
       request.bytes = this.buffer;
       request.at = from;
@@ -341,6 +345,13 @@ export class NbdSession {
   }
 
   private complete(request: SessionRequest, handle: number): void {
+    if (request.error === 0) {
+      check(
+        request.type !== CMD_BLOCK_STATUS || request.zeroes !== undefined,
+        'no extents in the answer to a status request',
+      );
+      check(request.type !== CMD_READ || request.received === request.length, 'a read that is answered in part');
+    }
     this.requests[handle] = undefined;
     this.free.push(handle);
     this.inFlight -= 1;

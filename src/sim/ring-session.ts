@@ -6,9 +6,9 @@
  */
 
 import { BufferPool } from '../core/buffer-pool.js';
+import { EBADMSG, EIO, ENODATA } from '../core/errno.js';
 import { CLIENT_BUFFER_CLASSES, CLIENT_RING_ENTRIES } from '../core/limits.js';
 import type { Watch } from '../core/watch.js';
-import { nbdError } from '../nbd/operations.js';
 import { CMD_FLAG_FUA, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE } from '../nbd/protocol.js';
 import { DEVICE_FUA } from '../ports/device.js';
 import type { Volume } from '../ports/volume.js';
@@ -25,6 +25,19 @@ export const RING_MEMORY_BYTES = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
 
 /** The number under which a program knows the volume. */
 const VOLUME = 0;
+
+/** Buffers and requests at a time, where they are few: requests wait in the program's thread, and large ones are cut. */
+const FEW = {
+  buffers: [
+    { bytes: 4 << 10, count: 2 },
+    { bytes: 8 << 10, count: 1 },
+    { bytes: 16 << 10, count: 1 },
+  ],
+  requestsMax: 3,
+};
+
+/** What only a device can be the reason of. Everything else is told as it is, so that nothing excuses it. */
+const DEVICE_ERRORS: readonly number[] = [EIO, EBADMSG, ENODATA];
 
 /** The rings of a process, and the thread of its programs. */
 export class SimRings {
@@ -57,6 +70,7 @@ export class SimRings {
       requests,
       replies,
       memoryStart,
+      ...(random.chance(0.5) ? FEW : {}),
       copyIn: (memory, bytes, at, length) => within(memory, length).set(bytes.subarray(at, at + length)),
       copyOut: (bytes, at, memory, length) => bytes.set(within(memory, length), at),
       wakeShard: () => shard.post(() => service.drain()),
@@ -81,7 +95,7 @@ export class RingSession {
     this.ask(request, flags, fill).then(
       (result) =>
         program.post(() => {
-          request.error = result < 0 ? nbdError(result) : 0;
+          request.error = DEVICE_ERRORS.includes(-result) ? EIO : Math.abs(result);
           request.ended(request);
         }),
       (error: unknown) =>
