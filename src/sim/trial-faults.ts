@@ -262,7 +262,6 @@ export class TrialFaults {
     await trial.rest();
     await trial.flush();
     this.hidden = true;
-    entry.decayed = true;
     if (how === 'restart') await trial.close(false);
     trial.die(how === 'power');
     for (let bit = 0; bit < bits; bit += 1) {

@@ -283,7 +283,7 @@ class ImageLoader {
       active: new Set(root.active),
       changedSlots: new Set(),
       changedVolumes: new Set(),
-      journal: { page: root.journalPage, sequenceMax: 0, torn: false, damage: '', strayDamage: 0 },
+      journal: { page: root.journalPage, sequenceMax: 0, torn: false, damage: '', strayDamage: 0, damagedPages: [] },
       batches: 0,
       records: 0,
       durableSequence: root.durableSequence,

@@ -253,6 +253,8 @@ export interface JournalEnd {
   readonly damage: string;
   /** Sectors outside of what is replayed that are not sealed: harmless, and still not as they were written. */
   readonly strayDamage: number;
+  /** Pages outside of what is replayed in which sectors are not sealed. */
+  readonly damagedPages: readonly number[];
 }
 
 const SECTOR_OLD = -1;
@@ -360,8 +362,11 @@ export class JournalReader {
     }
     let sequenceMax = last;
     let strayDamage = 0;
+    const damagedPages: number[] = [];
     for (const at of pages) {
-      for (const tag of this.tags.subarray(at * SECTORS, (at + 1) * SECTORS)) {
+      const tags = this.tags.subarray(at * SECTORS, (at + 1) * SECTORS);
+      if (tags.includes(SECTOR_DAMAGED)) damagedPages.push(at);
+      for (const tag of tags) {
         if (tag === SECTOR_DAMAGED) strayDamage += 1;
         else if (tag !== SECTOR_OLD) sequenceMax = Math.max(sequenceMax, this.sequenceNear(tag, last));
       }
@@ -369,7 +374,7 @@ export class JournalReader {
     const torn = sequenceMax >= expected;
     // What cannot be read now may be a part of any batch that was not durable.
     if (strayDamage > 0) sequenceMax += this.layout.journalPages;
-    return { page, sequenceMax, torn, damage: verdict, strayDamage };
+    return { page, sequenceMax, torn, damage: verdict, strayDamage, damagedPages };
   }
 
   /**

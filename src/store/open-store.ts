@@ -250,6 +250,7 @@ export async function openStore(ports: StorePorts, expected: Expectations): Prom
     if (image === undefined) throw new StrakeError('DAMAGED', `${expected.path} cannot be read`);
     const report = await new Recovery(reader, image, io, memory, memoryStart + 2 * CONTROL_PIECE_BYTES).run(note);
     await forgetRoots(io, memory, memoryStart, image, expected.path);
+    await emptyDamagedPages(io, memory, memoryStart, image);
     const superblock: Superblock = {
       ...found,
       sequence: found.sequence + 1,
@@ -280,6 +281,18 @@ async function forgetRoots(
     const written = await io.write(at, ROOT_BYTES, superblock.layout.rootOffset + place * ROOT_BYTES);
     const result = written < 0 ? written : await io.sync();
     if (result < 0) throw new StrakeError('IO', `${path}: emptying a damaged root failed`, { errno: -result });
+  }
+}
+
+/**
+ * Empties the pages of the journal that are damaged and not needed. When the journal came round to them, and ended there in a
+ * crash, nobody could tell them from a batch that is missing. What cannot be written shows again when it is to hold a batch.
+ */
+async function emptyDamagedPages(io: ControlIo, memory: Memory, at: number, image: StoreImage): Promise<void> {
+  const { journalOffset } = image.superblock.layout;
+  for (const page of image.journal.damagedPages) {
+    memory.bytes.fill(0, at, at + PAGE_BYTES);
+    await io.write(at, PAGE_BYTES, journalOffset + page * PAGE_BYTES);
   }
 }
 

@@ -138,6 +138,19 @@ const JOURNAL: Mutant[] = [
     judges: [tests('store/corruption.test.ts')],
   },
   {
+    name: 'damaged-page-left',
+    breaks: 'Pages of the journal that are damaged and not needed stay as they are when a device is opened',
+    rule: 'one damaged sector costs nothing where it is not needed',
+    edits: [
+      {
+        file: 'store/open-store.ts',
+        find: 'for (const page of image.journal.damagedPages) {',
+        replace: 'for (const page of image.journal.damagedPages.slice(0, 0)) {',
+      },
+    ],
+    judges: [sim(['decay', 'power', 'kill']), tests('store/corruption.test.ts')],
+  },
+  {
     name: 'journal-unchecked',
     breaks: 'Sectors of the journal are believed whatever their checksum says',
     rule: 'corruption is never returned',

@@ -458,6 +458,32 @@ check('a sector that cannot be read costs nothing where a copy exists, or where 
   }
 });
 
+check('damage where the journal is not needed does not cost the device when the journal has come there', async () => {
+  const disk = diskOf(16);
+  const store = new SimStore(disk, 1);
+  await putOne(store);
+  const { layout } = store.opened.store.superblock;
+  await store.close();
+  const ahead = 12;
+  for (let page = ahead; page < layout.journalPages; page += ahead) {
+    disk.flipBit(layout.journalOffset + page * PAGE_BYTES + 70, 3);
+  }
+  const next = new SimStore(disk, 2);
+  await next.open(true);
+  const problems = next.opened.recovery.problems.map(({ kind }) => kind);
+  assert.equal(problems, ['journal-stray']);
+  // Each flush is a page or more, so the journal ends before each of the pages once.
+  for (let turn = 1; turn <= 2 * ahead; turn += 1) {
+    assert.is(await next.settle(next.write(0, 1, 1, turn)), BLOCK);
+    assert.is(await next.settle(next.flush()), 0);
+    const image = disk.clone();
+    image.kill(randomOf(turn));
+    const again = new SimStore(image, 3);
+    await again.open(true);
+    assert.equal(await again.settle(again.read(0, 1)), new Array(BLOCK / SECTOR).fill(turn), `after flush ${turn}`);
+  }
+});
+
 check('a device of which nothing that exists twice can be read is not called unformatted or damaged', async () => {
   const disk = diskOf(16);
   const store = new SimStore(disk, 1);
