@@ -6,7 +6,6 @@ import { computeLayout, DEVICE_CLEAN, SLOT_BYTES_DEFAULT } from '../store/format
 import { findSuperblock, type ImageReader } from '../store/image.js';
 import { type Superblock, SuperblockProblem } from '../store/superblock.js';
 import { crc32c } from '../uring/checksum.js';
-
 import { abandonNative, checkSignatures, openDevice, openNative, plainGeometry } from './device.js';
 import type { DeviceDescription, FormatDeviceOptions } from './node-types.js';
 import { Runtime } from './runtime.js';
