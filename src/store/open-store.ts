@@ -250,7 +250,6 @@ export async function openStore(ports: StorePorts, expected: Expectations): Prom
     if (image === undefined) throw new StrakeError('DAMAGED', `${expected.path} cannot be read`);
     const report = await new Recovery(reader, image, io, memory, memoryStart + 2 * CONTROL_PIECE_BYTES).run(note);
     await forgetRoots(io, memory, memoryStart, image, expected.path);
-    await emptyDamagedPages(io, memory, memoryStart, image);
     const superblock: Superblock = {
       ...found,
       sequence: found.sequence + 1,
@@ -259,7 +258,9 @@ export async function openStore(ports: StorePorts, expected: Expectations): Prom
     };
     const written = await writeSuperblocks({ memory, io }, memoryStart, superblock);
     if (written < 0) throw new StrakeError('IO', `${expected.path}: writing superblocks failed`, { errno: -written });
-    return await assemble(ports, image, superblock, { ...report, problems });
+    const opened = await assemble(ports, image, superblock, { ...report, problems });
+    await emptyDamagedPages(opened.store, memory, image);
+    return opened;
   } finally {
     io.close();
   }
@@ -287,12 +288,16 @@ async function forgetRoots(
 /**
  * Empties the pages of the journal that are damaged and not needed. When the journal came round to them, and ended there in a
  * crash, nobody could tell them from a batch that is missing. What cannot be written shows again when it is to hold a batch.
+ *
+ * Only now: the older of the two roots is the one that was replayed from, which does not need them. The one before may, and an
+ * empty page would be an ordinary end to it. Nothing has been written to the journal since.
  */
-async function emptyDamagedPages(io: ControlIo, memory: Memory, at: number, image: StoreImage): Promise<void> {
+async function emptyDamagedPages(store: SegmentStore, memory: Memory, image: StoreImage): Promise<void> {
   const { journalOffset } = image.superblock.layout;
+  const at = store.controlMemory(0);
   for (const page of image.journal.damagedPages) {
     memory.bytes.fill(0, at, at + PAGE_BYTES);
-    await io.write(at, PAGE_BYTES, journalOffset + page * PAGE_BYTES);
+    await store.io.write(at, PAGE_BYTES, journalOffset + page * PAGE_BYTES);
   }
 }
 

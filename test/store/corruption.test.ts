@@ -484,6 +484,43 @@ check('damage where the journal is not needed does not cost the device when the 
   }
 });
 
+check('a damaged page of the journal counts until no root needs it', async () => {
+  const disk = diskOf(16);
+  const store = new SimStore(disk, 1);
+  await putOne(store);
+  await store.close();
+  const next = new SimStore(disk, 2);
+  await next.open(true);
+  assert.is(await next.settle(next.zero(0, 0, 1, false, 300)), 0);
+  assert.is(await next.settle(next.flush()), 0);
+  const { layout } = next.opened.store.superblock;
+  await next.close();
+  // The last batch that only the older root needs. It says of itself alone that the block holds zeroes.
+  const journal = disk.peek(layout.journalOffset, layout.journalPages * PAGE_BYTES);
+  const view = new DataView(journal.buffer, journal.byteOffset);
+  const sequenceAt = (page: number) => Number(view.getBigUint64(page * PAGE_BYTES + 8, true));
+  const last = Array.from({ length: layout.journalPages }, (_, page) => page).reduce((most, page) =>
+    sequenceAt(page) > sequenceAt(most) ? page : most,
+  );
+  disk.flipBit(layout.journalOffset + last * PAGE_BYTES + 70, 3);
+  // Opened, and killed when the root after it is to be written, which never ends here.
+  const killed = new SimStore(disk, 3);
+  const roots = { start: layout.rootOffset, end: layout.rootOffset + 2 * ROOT_BYTES };
+  disk.faults.add({ ops: ['write'], ...roots, action: { kind: 'stick' } });
+  const end = await killed.open(true).catch((error: Error) => error.message);
+  assert.match(String(end), /stuck|nothing/);
+  assert.is(disk.faults.acted, 1);
+  disk.kill(randomOf(1));
+  disk.faults.clear();
+  disk.flipBit(newestRoot(disk, layout) + 200, 1);
+  const again = new SimStore(disk, 4);
+  const opened = await again.open(true).then(
+    () => 'opened',
+    (error: { code: string }) => error.code,
+  );
+  assert.is(opened, 'ERR_STRAKE_DAMAGED');
+});
+
 check('a device of which nothing that exists twice can be read is not called unformatted or damaged', async () => {
   const disk = diskOf(16);
   const store = new SimStore(disk, 1);
