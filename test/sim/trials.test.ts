@@ -1,7 +1,4 @@
-/**
- * Whole nodes in trials: their own code under seeded faults, with nothing lost, nothing wrong, and everything repaired once
- * faults stop.
- */
+/** Trials of whole nodes: that they repeat, that everything takes part in them, and what they have found. */
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,24 +6,7 @@ import * as assert from 'uvu/assert';
 import { makeTrial, makeTrials } from '#strake/embed/trials.js';
 import { FAULT_KINDS, planOf, type SimPlan } from '#strake/sim/plan.js';
 import { TRIAL_MEMORY_BYTES, Trial, type TrialResult } from '#strake/sim/trial.js';
-import { check, repetitions, run } from '../support/check.js';
-
-const SEEDS = Number(process.env.STRAKE_TRIALS ?? repetitions(1000, 50));
-const FIRST = Number(process.env.STRAKE_SEED ?? 1);
-
-check('F2 nodes keep what they promise under every fault, in a thousand trials', [], async () => {
-  const results: TrialResult[] = [];
-  await makeTrials({ from: FIRST, count: SEEDS, faults: FAULT_KINDS }, (result) => results.push(result));
-  const failures = results.filter(({ failure }) => failure !== undefined);
-  const told = failures.map(({ seed, failure }) => `strake sim --replay ${seed}: ${failure}`);
-  assert.equal(told.slice(0, 5), []);
-  assert.is(results.length, SEEDS);
-  assert.is(new Set(results.map(({ seed }) => seed)).size, SEEDS);
-  // A trial in which nothing happens proves nothing.
-  const sum = (amount: (result: TrialResult) => number) => results.reduce((total, one) => total + amount(one), 0);
-  assert.ok(sum(({ requests }) => requests) / (sum(({ simulatedUs }) => simulatedUs) / 1e6) > 25);
-  assert.ok(sum(({ faults }) => faults) > 5 * SEEDS);
-});
+import { check, run } from '../support/check.js';
 
 check('a seed takes the same course in every thread, after whatever came before, and told or not', [], async () => {
   const seeds = [11, 12, 13, 14];
