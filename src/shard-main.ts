@@ -235,6 +235,8 @@ class Shard implements Watched {
 
   private async findVolume(name: string): Promise<VolumeFacts> {
     const engine = await this.openNode().node.started(name);
+    // Its deletion may have come right behind.
+    if (!engine.serving) return this.findVolume(name);
     const { id, sizeBytes } = engine.record;
     const device = this.numberOf(engine) ?? this.addTarget({ volume: engine, name });
     return { device, id, name, sizeBytes };

@@ -1,6 +1,7 @@
 /** Reading and writing by promises: what devices and volumes have in common. */
 
 import { types } from 'node:util';
+import { EINVAL } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import { DEVICE_FUA, DEVICE_KEEP_ALLOCATED } from '../ports/device.js';
@@ -50,19 +51,13 @@ export abstract class BlockIo {
 
   /** Fills `buffer` from `offset` (bytes, any alignment). The buffer must not be used until this resolves. */
   async read(buffer: Uint8Array, offset: number | bigint, options: ReadOptions = {}): Promise<void> {
-    this.checkBytes(buffer);
-    const start = ({ client, device }: BlockTarget) =>
-      client.transfer(false, device, this.offsetNumber(offset, buffer.length), buffer, 0);
-    await this.settle('read', start, options.signal);
+    await this.settle('read', this.transfer(false, buffer, offset, 0), options.signal);
   }
 
   /** Writes `buffer` at `offset` (bytes, any alignment). The buffer must not be changed until this resolves. */
   async write(buffer: Uint8Array, offset: number | bigint, options: WriteOptions = {}): Promise<void> {
-    this.checkBytes(buffer);
     const flags = options.fua ? DEVICE_FUA : 0;
-    const start = ({ client, device }: BlockTarget) =>
-      client.transfer(true, device, this.offsetNumber(offset, buffer.length), buffer, flags);
-    await this.settle('write', start, options.signal);
+    await this.settle('write', this.transfer(true, buffer, offset, flags), options.signal);
   }
 
   /** Makes everything durable whose write has resolved. */
@@ -92,9 +87,21 @@ export abstract class BlockIo {
     return length === 0 ? Promise.resolve(0) : client.command(op, device, at, length, flags);
   }
 
-  private checkBytes(buffer: Uint8Array): void {
-    if (types.isUint8Array(buffer)) return;
-    throw new StrakeError('INVALID_ARGUMENT', `${this.title}: the buffer is not a Uint8Array`);
+  private transfer(
+    write: boolean,
+    buffer: Uint8Array,
+    offset: number | bigint,
+    flags: number,
+  ): (target: BlockTarget) => Promise<number> {
+    if (!types.isUint8Array(buffer)) {
+      throw new StrakeError('INVALID_ARGUMENT', `${this.title}: the buffer is not a Uint8Array`);
+    }
+    const { length } = buffer;
+    return ({ client, device }) => {
+      const at = this.offsetNumber(offset, length);
+      // Bytes that were given away since are no success, and neither is a part of them.
+      return buffer.length === length ? client.transfer(write, device, at, buffer, flags) : Promise.resolve(-EINVAL);
+    };
   }
 
   private async settle(

@@ -318,13 +318,15 @@ export class Node implements Tenant {
   async restore(link: ShardLink): Promise<void> {
     if (this.state !== 'open') return;
     link.onEvent = (event) => this.noteEvent(event);
-    const known = [...this.facts.values()];
-    this.facts.clear();
-    for (const facts of known) {
+    for (const [deviceId, facts] of [...this.facts]) {
+      if (this.state !== 'open') return;
       try {
         const { handle, geometry, facts: found } = await reopenNative(facts, false);
         if (handle !== null) await this.handOver(link, handle, found, plainGeometry(geometry));
       } catch (error) {
+        // This shard has died as well: the next one opens everything again, this device too.
+        if (!this.runtime.isCurrent(this.shard, link)) throw error;
+        this.facts.delete(deviceId);
         this.noteEvent({ kind: 'device-failed', text: `${facts.path}: ${(error as Error).message}` });
       }
     }

@@ -113,6 +113,11 @@ export class Runtime {
     return this.pool.link(shard);
   }
 
+  /** Whether this life of a shard is the one that goes on. */
+  isCurrent(shard: number, link: ShardLink): boolean {
+    return this.pool.isCurrent(shard, link);
+  }
+
   /** The shard with the fewest devices. */
   leastLoaded(): number {
     const loads = new Array<number>(this.pool.size).fill(0);

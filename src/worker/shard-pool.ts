@@ -227,7 +227,7 @@ export class ShardPool {
       const link = await this.startShard(shard);
       this.options.onReplaced(shard, link);
     } catch (failure) {
-      this.options.onLost(shard, failure as StrakeError);
+      if (!this.closing) this.options.onLost(shard, failure as StrakeError);
     }
   }
 

@@ -124,6 +124,11 @@ check('bytes that are given away while they wait are an error of their write alo
   assert.equal(await Promise.all(ends), [...new Array(7).fill('done'), 'failed']);
   await other.write(new Uint8Array(512), 0);
   await device.write(new Uint8Array(512), 0);
+  // Before they are even looked at: no bytes are no success.
+  const lost = new Uint8Array(BLOCK).fill(9);
+  const write = device.write(lost, 0, { fua: true });
+  structuredClone(lost.buffer, { transfer: [lost.buffer] });
+  await failure('OUT_OF_RANGE', write);
   await other.close();
   await device.close();
 });

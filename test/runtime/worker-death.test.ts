@@ -387,6 +387,33 @@ check('a device that is opened while its worker dies is free again, and a node c
   );
 });
 
+check('a node has all its devices when the worker dies again while they are being opened again', async () => {
+  const paths = [scratchFile(64 * MIB), scratchFile(64 * MIB)];
+  const { clusterId } = await formatDevice(paths[0]);
+  await formatDevice(paths[1], { clusterId });
+  const node = await openNode({ devices: paths });
+  const volume = await node.createVolume({ name: 'a', sizeBytes: MIB, layout: 'mirror' });
+  await volume.write(new Uint8Array(BLOCK).fill(7), 0, { fua: true });
+  const { owner } = node;
+  const before = events.length;
+  const first = owner.link(0);
+  await owner.kill(0);
+  await until('the next worker', () => {
+    try {
+      return owner.link(0) !== first;
+    } catch {
+      return undefined;
+    }
+  });
+  await owner.kill(0);
+  await until('the event', () => events.slice(before).some(({ type }) => type === 'shard-replaced'));
+  assert.is((await node.devices()).length, 2);
+  const bytes = new Uint8Array(BLOCK);
+  await volume.read(bytes, 0);
+  assert.ok(bytes.every((byte) => byte === 7));
+  await node.close();
+});
+
 check('closing while a worker is being replaced closes', [tool('flock')], async () => {
   const path = scratchFile(MIB);
   const keeper = await openDevice('null:1M');
