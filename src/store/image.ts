@@ -205,15 +205,21 @@ export async function loadImage(
   }
   const found = await findRoot(reader, superblock, problem);
   if (found === undefined) return undefined;
-  const image = await new ImageLoader(reader, superblock, found.root, found.place, problem).load();
-  return { ...image, rootsLost: found.lost };
+  return await new ImageLoader(reader, superblock, found, problem).load();
+}
+
+/** The root that counts, where it is, and the places of those that were not believed. */
+interface FoundRoot {
+  readonly root: Root;
+  readonly place: number;
+  readonly lost: readonly number[];
 }
 
 async function findRoot(
   reader: ImageReader,
   superblock: Superblock,
   problem: OnProblem,
-): Promise<{ root: Root; place: number; lost: readonly number[] } | undefined> {
+): Promise<FoundRoot | undefined> {
   const { layout, deviceId } = superblock;
   let best: { root: Root; place: number } | undefined;
   const sequences: number[] = [];
@@ -263,7 +269,8 @@ class ImageLoader {
   private unread: StrakeError | undefined;
   private readonly idWords = new Uint32Array(VOLUMES_MAX * 4);
 
-  constructor(reader: ImageReader, superblock: Superblock, root: Root, rootPlace: number, problem: OnProblem) {
+  constructor(reader: ImageReader, superblock: Superblock, found: FoundRoot, problem: OnProblem) {
+    const { root, place: rootPlace, lost } = found;
     this.reader = reader;
     this.superblock = superblock;
     this.layout = superblock.layout;
@@ -272,7 +279,7 @@ class ImageLoader {
       superblock,
       root,
       rootPlace,
-      rootsLost: [],
+      rootsLost: lost,
       slots: new SlotTable(this.layout.slots),
       directory: root.directory,
       slotPages: [],
@@ -457,7 +464,7 @@ class ImageLoader {
     if (end !== undefined) image.journal = end;
     image.clean = this.superblock.state === 0 && batches.length === 0;
     // Nobody knows whether it is damaged.
-    if (this.unread !== undefined && image.journal.damage !== '' && !image.clean) throw this.unread;
+    if (this.unread !== undefined && image.journal.damage !== '' && !this.isUnneeded) throw this.unread;
     this.reportJournal();
     for (const batch of batches) {
       image.durableSequence = Math.max(image.durableSequence, batch.durableSequence);
@@ -484,11 +491,21 @@ class ImageLoader {
     }
   }
 
+  /** After an orderly end nothing of the journal is needed, unless the root that says so may be the one that is lost. */
+  private get isUnneeded(): boolean {
+    return this.image.clean && this.image.rootsLost.length === 0;
+  }
+
   private reportJournal(): void {
-    const { journal, clean } = this.image;
+    const { journal } = this.image;
     const offset = this.layout.journalOffset + journal.page * PAGE_BYTES;
     if (journal.damage !== '') {
-      this.problem({ kind: 'journal', text: `the journal is damaged: ${journal.damage}`, offset, harmless: clean });
+      this.problem({
+        kind: 'journal',
+        text: `the journal is damaged: ${journal.damage}`,
+        offset,
+        harmless: this.isUnneeded,
+      });
     } else if (journal.strayDamage > 0) {
       const text = `${journal.strayDamage} sectors of the journal that are not needed any more are damaged`;
       this.problem({ kind: 'journal-stray', text, harmless: true });

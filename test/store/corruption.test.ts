@@ -484,6 +484,33 @@ check('damage where the journal is not needed does not cost the device when the 
   }
 });
 
+check('a device that was closed in order and has lost its newest root needs its journal', async () => {
+  const disk = diskOf(16);
+  const store = new SimStore(disk, 1);
+  await putOne(store);
+  await store.close();
+  const next = new SimStore(disk, 2);
+  await next.open(true);
+  assert.is(await next.settle(next.zero(0, 0, 1, false, 300)), 0);
+  assert.is(await next.settle(next.flush()), 0);
+  const { layout } = next.opened.store.superblock;
+  await next.close();
+  for (let page = 0; page < layout.journalPages; page += 1) {
+    const at = layout.journalOffset + page * PAGE_BYTES;
+    if (disk.peek(at, PAGE_BYTES).some((byte) => byte !== 0)) disk.flipBit(at + 70, 3);
+  }
+  const harmless = new SimStore(disk.clone(), 3);
+  await harmless.open(true);
+  assert.equal(await harmless.settle(harmless.read(0, 0)), new Array(BLOCK / SECTOR).fill(0));
+  disk.flipBit(newestRoot(disk, layout) + 200, 1);
+  const again = new SimStore(disk, 4);
+  const opened = await again.open(true).then(
+    () => 'opened',
+    (error: { code: string }) => error.code,
+  );
+  assert.is(opened, 'ERR_STRAKE_DAMAGED');
+});
+
 check('a damaged page of the journal counts until no root needs it', async () => {
   const disk = diskOf(16);
   const store = new SimStore(disk, 1);
