@@ -326,6 +326,12 @@ check('a server whose device is not taken over serves no other device', [tool('n
   const bytes = new Uint8Array(BLOCK);
   await other.read(bytes, 0);
   assert.ok(bytes.every((byte) => byte === 2));
+  // The number that the lost device had is the other one's now; a fence under it is the other one's, too.
+  await other.link.call('injectFaults', { rules: [{ op: 'sync', count: 1, errno: 5 }] });
+  await failure('FENCED', other.flush());
+  const fenced = () => events.slice(before).flatMap((event) => (event.type === 'device-fenced' ? [event.path] : []));
+  await until('the event', () => fenced().length > 0);
+  assert.equal(fenced(), [otherPath]);
   await server.close();
   await other.close();
   await device.close();
@@ -336,7 +342,7 @@ check("a device that waits to be taken over has no other device's fence", [tool(
   const first = await openDevice(path);
   const other = await openDevice(scratchFile(MIB));
   await first.close();
-  // It has the higher number, but comes first where devices are opened again.
+  // It is opened again after the other one, and waits for its lock then.
   const device = await openDevice(path);
   const lock = lockNext(path);
   await until('the lock to be waited for', () => awaited(path));
