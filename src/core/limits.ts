@@ -69,7 +69,7 @@ export const CHUNKS_IN_FLIGHT = 8;
 export const NBD_PAYLOAD_BYTES_MAX = 32 << 20;
 /** Longest export name that is looked for (a limit of the protocol). */
 export const NBD_NAME_BYTES_MAX = 4096;
-/** Longest name and longest description of an export of ours: one listing fits a connection's staging area. */
+/** Longest name and longest description of an export of ours. */
 export const EXPORT_TEXT_BYTES_MAX = 1024;
 /** Longest data of an option that is looked at; longer is skipped and refused. */
 export const NBD_OPTION_BYTES_MAX = 8 << 10;

@@ -2,8 +2,10 @@
  * The handshake of one connection: fixed newstyle option haggling.
  *
  * Pure protocol: it looks at received bytes, writes replies, and says what comes next. It answers one option at a time, so
- * a client that sends many and reads nothing costs no memory. Lengths are checked before anything is done with them: too
- * long to be of interest is skipped and refused, too long to be honest ends the connection.
+ * a client that sends many and reads nothing costs no memory. Replies that do not fit the area that they are written to
+ * leave in parts: the next part is written once the one before has been sent, so a listing is complete however long it is.
+ * Lengths are checked before anything is done with them: too long to be of interest is skipped and refused, too long to be
+ * honest ends the connection.
  *
  * There is no TLS, so `STARTTLS` is refused and nothing can be injected before or downgraded from it.
  */
@@ -39,7 +41,6 @@ import {
   OPTION_HEADER_BYTES,
   OPTION_MAGIC_HIGH,
   OPTION_MAGIC_LOW,
-  OPTION_REPLY_HEADER_BYTES,
   OPTION_REPLY_MAGIC_HIGH,
   OPTION_REPLY_MAGIC_LOW,
   REP_ACK,
@@ -75,6 +76,11 @@ export interface Offer {
   admit(): boolean;
 }
 
+/** A reply to an option: its type and its data. */
+type Reply = readonly [type: number, data: Uint8Array];
+
+const NOTHING = new Uint8Array(0);
+
 export class Handshake {
   /** Set when the outcome is `serve`. */
   chosen: NbdExport | null = null;
@@ -89,6 +95,12 @@ export class Handshake {
   private skipBytes = 0;
   private skippedOption = 0;
   private contextExport: string | null = null;
+  /** Replies to the option being answered that have not been written yet, and what is to be done after the last. */
+  private replies: Iterator<Reply> | null = null;
+  private repliesTo = 0;
+  private afterReplies: Step = 'reply';
+  /** What has not been written yet of a reply that was begun. */
+  private unwritten: Uint8Array = NOTHING;
   /** Bytes of input that the last step used up. */
   used = 0;
 
@@ -106,6 +118,7 @@ export class Handshake {
   /** Looks at the bytes from `start` to `end`, uses up `used` of them, and writes what is to be sent to `out`. */
   step(start: number, end: number, out: Writer): Step {
     this.used = 0;
+    if (this.replies !== null) return this.writeReplies(this.replies, out);
     if (this.skipBytes > 0) return this.skip(end - start, out);
     if (!this.greeted) return this.takeClientFlags(start, end);
     const { view } = this.memory;
@@ -157,8 +170,7 @@ export class Handshake {
       case OPT_EXPORT_NAME:
         return this.exportName(at, length, out);
       case OPT_ABORT:
-        this.reply(out, option, REP_ACK, 0);
-        return 'close';
+        return this.reply(out, option, [[REP_ACK, NOTHING]], 'close');
       case OPT_LIST:
         return length > 0 ? this.refuse(out, option, REP_ERR_INVALID) : this.list(out);
       case OPT_INFO:
@@ -167,8 +179,7 @@ export class Handshake {
       case OPT_STRUCTURED_REPLY:
         if (length > 0) return this.refuse(out, option, REP_ERR_INVALID);
         this.structured = true;
-        this.reply(out, option, REP_ACK, 0);
-        return 'reply';
+        return this.reply(out, option, [[REP_ACK, NOTHING]]);
       case OPT_LIST_META_CONTEXT:
       case OPT_SET_META_CONTEXT:
         return this.metaContext(option, at, length, out);
@@ -177,13 +188,33 @@ export class Handshake {
     }
   }
 
-  private reply(out: Writer, option: number, type: number, length: number): void {
-    out.u32(OPTION_REPLY_MAGIC_HIGH).u32(OPTION_REPLY_MAGIC_LOW).u32(option).u32(type).u32(length);
+  /** Answers an option with these replies, which are asked for as there is room for them; `after` follows the last. */
+  private reply(out: Writer, option: number, replies: Iterable<Reply>, after: Step = 'reply'): Step {
+    this.repliesTo = option;
+    this.afterReplies = after;
+    const iterator = replies[Symbol.iterator]();
+    this.replies = iterator;
+    return this.writeReplies(iterator, out);
+  }
+
+  /** Writes as much as there is room for. A reply that does not fit is broken off, and goes on in the next part. */
+  private writeReplies(replies: Iterator<Reply>, out: Writer): Step {
+    for (;;) {
+      const part = this.unwritten.subarray(0, out.room);
+      out.bytes(part);
+      this.unwritten = this.unwritten.subarray(part.length);
+      if (this.unwritten.length > 0) return 'reply';
+      const next = replies.next();
+      if (next.done) break;
+      const [type, data] = next.value;
+      this.unwritten = Buffer.concat([optionReplyHeader(this.repliesTo, type, data.length), data]);
+    }
+    this.replies = null;
+    return this.afterReplies;
   }
 
   private refuse(out: Writer, option: number, error: number): Step {
-    this.reply(out, option, error, 0);
-    return 'reply';
+    return this.reply(out, option, [[error, NOTHING]]);
   }
 
   private text(at: number, length: number): string {
@@ -210,16 +241,8 @@ export class Handshake {
   }
 
   private list(out: Writer): Step {
-    for (const { name, description } of this.offer.exports.values()) {
-      const nameBytes = Buffer.from(name);
-      const descriptionBytes = Buffer.from(description);
-      const length = 4 + nameBytes.length + descriptionBytes.length;
-      if (out.room < 2 * OPTION_REPLY_HEADER_BYTES + length) break;
-      this.reply(out, OPT_LIST, REP_SERVER, length);
-      out.u32(nameBytes.length).bytes(nameBytes).bytes(descriptionBytes);
-    }
-    this.reply(out, OPT_LIST, REP_ACK, 0);
-    return 'reply';
+    // What is offered may change while the parts leave: the list tells what there was when it was asked for.
+    return this.reply(out, OPT_LIST, listing([...this.offer.exports.values()]));
   }
 
   private info(option: number, at: number, length: number, out: Writer): Step {
@@ -231,30 +254,26 @@ export class Handshake {
     const found = this.offer.exports.get(this.text(at + 4, nameLength));
     if (found === undefined) return this.refuse(out, option, REP_ERR_UNKNOWN);
     if (option === OPT_GO && !this.offer.admit()) return this.refuse(out, option, REP_ERR_POLICY);
-    this.describe(option, found, out);
-    for (let index = 0; index < Math.min(known, 16); index += 1) {
-      this.describeOnRequest(option, view.getUint16(at + 6 + nameLength + index * 2), found, out);
-    }
-    this.reply(out, option, REP_ACK, 0);
-    if (option === OPT_INFO) return 'reply';
-    this.choose(found);
-    return 'serve';
+    // Each once: a client that asks for the same thing many times learns nothing more from it.
+    const wanted = new Set<number>();
+    for (let index = 0; index < known; index += 1) wanted.add(view.getUint16(at + 6 + nameLength + index * 2));
+    if (option === OPT_GO) this.choose(found);
+    return this.reply(out, option, this.description(found, wanted), option === OPT_GO ? 'serve' : 'reply');
   }
 
   /** Block sizes are told unasked too: a client that ignores them does nothing wrong, as any alignment is served. */
-  private describe(option: number, found: NbdExport, out: Writer): void {
-    this.reply(out, option, REP_INFO, 12);
-    out.u16(INFO_EXPORT).u64(found.volume.sizeBytes).u16(this.flagsOf(found));
-    this.reply(out, option, REP_INFO, 14);
-    out.u16(INFO_BLOCK_SIZE).u32(1).u32(found.volume.preferredBlockBytes).u32(NBD_PAYLOAD_BYTES_MAX);
-  }
-
-  private describeOnRequest(option: number, wanted: number, found: NbdExport, out: Writer): void {
-    if (wanted !== INFO_NAME && wanted !== INFO_DESCRIPTION) return;
-    const text = Buffer.from(wanted === INFO_NAME ? found.name : found.description);
-    if (out.room < 2 * OPTION_REPLY_HEADER_BYTES + 2 + text.length) return;
-    this.reply(out, option, REP_INFO, 2 + text.length);
-    out.u16(wanted).bytes(text);
+  private *description(found: NbdExport, wanted: ReadonlySet<number>): Generator<Reply> {
+    const { sizeBytes, preferredBlockBytes } = found.volume;
+    const size = Buffer.alloc(8);
+    size.writeBigUInt64BE(BigInt(sizeBytes));
+    yield [REP_INFO, Buffer.concat([u16(INFO_EXPORT), size, u16(this.flagsOf(found))])];
+    const sizes = u32(1, preferredBlockBytes, NBD_PAYLOAD_BYTES_MAX);
+    yield [REP_INFO, Buffer.concat([u16(INFO_BLOCK_SIZE), sizes])];
+    if (wanted.has(INFO_NAME)) yield [REP_INFO, Buffer.concat([u16(INFO_NAME), Buffer.from(found.name)])];
+    if (wanted.has(INFO_DESCRIPTION)) {
+      yield [REP_INFO, Buffer.concat([u16(INFO_DESCRIPTION), Buffer.from(found.description)])];
+    }
+    yield [REP_ACK, NOTHING];
   }
 
   private metaContext(option: number, at: number, length: number, out: Writer): Step {
@@ -267,14 +286,13 @@ export class Handshake {
     if (!this.offer.exports.has(name)) return this.refuse(out, option, REP_ERR_UNKNOWN);
     const everything = !set && queries.length === 0;
     const asked = (query: string) => query === BASE_ALLOCATION || (!set && query === 'base:');
-    if (everything || queries.some(asked)) {
-      const context = Buffer.from(BASE_ALLOCATION);
-      this.reply(out, option, REP_META_CONTEXT, 4 + context.length);
-      out.u32(set ? BASE_ALLOCATION_ID : 0).bytes(context);
-      if (set) this.contextExport = name;
-    }
-    this.reply(out, option, REP_ACK, 0);
-    return 'reply';
+    if (!everything && !queries.some(asked)) return this.reply(out, option, [[REP_ACK, NOTHING]]);
+    const context = Buffer.concat([u32(set ? BASE_ALLOCATION_ID : 0), Buffer.from(BASE_ALLOCATION)]);
+    if (set) this.contextExport = name;
+    return this.reply(out, option, [
+      [REP_META_CONTEXT, context],
+      [REP_ACK, NOTHING],
+    ]);
   }
 
   private parseQueries(at: number, length: number): { name: string; queries: string[] } | null {
@@ -296,4 +314,28 @@ export class Handshake {
     }
     return next === end ? { name, queries } : null;
   }
+}
+
+function u16(value: number): Buffer {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16BE(value);
+  return bytes;
+}
+
+function u32(...values: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(4 * values.length);
+  for (const [index, value] of values.entries()) bytes.writeUInt32BE(value, 4 * index);
+  return bytes;
+}
+
+function optionReplyHeader(option: number, type: number, length: number): Buffer {
+  return u32(OPTION_REPLY_MAGIC_HIGH, OPTION_REPLY_MAGIC_LOW, option, type, length);
+}
+
+function* listing(exports: readonly NbdExport[]): Generator<Reply> {
+  for (const { name, description } of exports) {
+    const nameBytes = Buffer.from(name);
+    yield [REP_SERVER, Buffer.concat([u32(nameBytes.length), nameBytes, Buffer.from(description)])];
+  }
+  yield [REP_ACK, NOTHING];
 }

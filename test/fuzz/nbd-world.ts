@@ -4,7 +4,7 @@
  */
 
 import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '#strake/client/raw-volume.js';
-import { BLOCK_BYTES } from '#strake/core/limits.js';
+import { BLOCK_BYTES, EXPORT_TEXT_BYTES_MAX } from '#strake/core/limits.js';
 import { alignUp } from '#strake/core/units.js';
 import { Watch } from '#strake/core/watch.js';
 import { NbdExport } from '#strake/nbd/export.js';
@@ -121,6 +121,10 @@ export class NbdWorld {
       const volume = new RawVolume(loop, loop, device, scratchStart + index * RAW_VOLUME_SCRATCH_BYTES, false);
       return new NbdExport([EXPORT, HONEST_EXPORT][index], 'fuzzed', volume, false);
     });
+    // With these, a listing is longer than what is sent at a time.
+    for (const index of [0, 1, 2, 3]) {
+      exports.push(new NbdExport(`long${index}`, 'd'.repeat(EXPORT_TEXT_BYTES_MAX), exports[0].volume, false));
+    }
     this.listener = transport.listen();
     new NbdServer(this.service, ports, this.listener, exports);
   }
