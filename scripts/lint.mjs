@@ -5,6 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { dictionaryErrors } from './dictionaries.mjs';
 import { layerErrors } from './layers.mjs';
 import { root, setup } from './setup.mjs';
 
@@ -45,8 +46,13 @@ export function lint(write = false) {
     const { status, stdout, stderr, error } = spawnSync(program, args, { cwd: root, encoding: 'utf8' });
     return status === 0 ? { name } : { name, error: error?.message ?? `${stdout}${stderr}` };
   });
-  const layers = layerErrors(join(root, 'src'));
-  results.push(layers.length === 0 ? { name: 'layers' } : { name: 'layers', error: layers.join('\n') });
+  for (const [name, errorsIn] of [
+    ['layers', layerErrors],
+    ['dictionaries', dictionaryErrors],
+  ]) {
+    const errors = errorsIn(join(root, 'src'));
+    results.push(errors.length === 0 ? { name } : { name, error: errors.join('\n') });
+  }
   return results;
 }
 

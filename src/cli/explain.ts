@@ -7,7 +7,7 @@ import { fields, type OutputFormat, print, table } from './output.js';
 
 function find(code: string): ErrorName {
   const name = code.toUpperCase().replace(/^ERR_STRAKE_/, '');
-  if (!(name in ERRORS)) {
+  if (!Object.hasOwn(ERRORS, name)) {
     throw new StrakeError('INVALID_ARGUMENT', `there is no error code ${JSON.stringify(code)}`, {
       remedy: '`strake explain` without a code lists all of them.',
     });

@@ -33,7 +33,8 @@ export interface NodeConfig {
   readonly cluster?: string;
   readonly listen?: Listen;
   readonly control?: string;
-  readonly without?: Readonly<Record<string, readonly string[]>>;
+  /** Ids of devices by volume. */
+  readonly without?: ReadonlyMap<string, readonly string[]>;
 }
 
 /** The place that a path names: a folder, or a configuration file. Throws `ERR_STRAKE_NOT_FOUND`. */
@@ -104,37 +105,56 @@ const port: Check = (value, _dir, key) => {
   }
   return value;
 };
+function entriesOf(value: unknown, key: string): [string, unknown][] {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(key || 'it', 'an object');
+  return Object.entries(value);
+}
+
+/** An object whose keys are chosen by the user: a map, as any text may be one of them. */
+const dictionary =
+  (each: Check): Check =>
+  (value, dir, key) =>
+    new Map(entriesOf(value, key).map(([name, part]) => [name, each(part, dir, `${key}.${name}`)]));
+/** An object of known keys. */
 const object =
-  (keys: Readonly<Record<string, Check>> | Check): Check =>
+  (keys: ReadonlyMap<string, Check>): Check =>
   (value, dir, key) => {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(key || 'it', 'an object');
-    const checked = Object.entries(value).map(([name, part]) => {
+    const checked = entriesOf(value, key).map(([name, part]) => {
       const full = key === '' ? name : `${key}.${name}`;
-      const check = typeof keys === 'function' ? keys : Object.hasOwn(keys, name) ? keys[name] : undefined;
+      const check = keys.get(name);
       if (check === undefined) {
         throw new StrakeError('INVALID_ARGUMENT', `unknown key ${JSON.stringify(full)}`, {
-          remedy: `Known keys are ${Object.keys(keys).join(', ')}.`,
+          remedy: `Known keys are ${[...keys.keys()].join(', ')}.`,
         });
       }
       return [name, check(part, dir, full)];
     });
     return Object.fromEntries(checked);
   };
+const LISTEN = object(
+  new Map([
+    ['socket', path],
+    ['host', words],
+    ['port', port],
+  ]),
+);
 const listen: Check = (value, dir, key) => {
-  const checked = object({ socket: path, host: words, port })(value, dir, key) as Record<string, unknown>;
+  const checked = LISTEN(value, dir, key) as Record<string, unknown>;
   if ((checked.socket !== undefined) === (checked.host !== undefined || checked.port !== undefined)) {
     throw wrong(key, 'either a socket, or a host and a port');
   }
   return checked;
 };
 
-const CONFIG = object({
-  devices: list(path),
-  cluster: words,
-  listen,
-  control: path,
-  without: object(list(words)),
-});
+const CONFIG = object(
+  new Map([
+    ['devices', list(path)],
+    ['cluster', words],
+    ['listen', listen],
+    ['control', path],
+    ['without', dictionary(list(words))],
+  ]),
+);
 
 /** The configuration of a node; empty without a file. Throws `ERR_STRAKE_INVALID_ARGUMENT`, naming file and key. */
 export function readConfig({ dir, configFile }: NodePlace): NodeConfig {

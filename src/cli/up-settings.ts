@@ -15,7 +15,8 @@ export interface UpOptions {
   readonly host?: string;
   readonly port?: number;
   readonly control?: string;
-  readonly without?: Readonly<Record<string, readonly string[]>>;
+  /** Ids of devices by volume. */
+  readonly without?: ReadonlyMap<string, readonly string[]>;
   readonly create?: readonly CreateVolumeOptions[];
   readonly connections: number;
   readonly drain: number;
@@ -31,12 +32,12 @@ export interface UpSettings {
   readonly cluster: string | undefined;
   readonly listen: Listen;
   readonly control: string;
-  readonly without: Readonly<Record<string, readonly string[]>>;
+  readonly without: ReadonlyMap<string, readonly string[]>;
 }
 
 const DEFAULT_PORT = 10809;
 
-function environment(name: string): string | undefined {
+function environment(name: `STRAKE_${string}`): string | undefined {
   return process.env[name] || undefined;
 }
 
@@ -75,7 +76,7 @@ export function settingsOf(dir: string | undefined, options: UpOptions): UpSetti
       listenOf(environment('STRAKE_SOCKET'), environment('STRAKE_HOST'), environmentPort()) ??
       fromFile ?? { socket: socketIn(place.dir, 'strake.sock') },
     control: options.control === undefined ? controlSocket(place, config) : resolve(options.control),
-    without: { ...config.without, ...options.without },
+    without: new Map([...(config.without ?? []), ...(options.without ?? [])]),
   };
 }
 
@@ -94,8 +95,8 @@ export function parseCreate(text: string): CreateVolumeOptions {
 /** `VOLUME=ID[,ID]` of `--without`, added to what was given before. */
 export function parseWithout(
   text: string,
-  before: Readonly<Record<string, readonly string[]>> = {},
-): Record<string, readonly string[]> {
+  before: ReadonlyMap<string, readonly string[]> = new Map(),
+): ReadonlyMap<string, readonly string[]> {
   const match = /^([^=]+)=(.+)$/.exec(text);
   if (match === null) {
     throw new StrakeError('INVALID_ARGUMENT', `not a volume and its missing devices: ${JSON.stringify(text)}`, {
@@ -103,5 +104,6 @@ export function parseWithout(
     });
   }
   const [, volume, ids] = match;
-  return { ...before, [volume]: [...(before[volume] ?? []), ...ids.split(',').filter((id) => id !== '')] };
+  const given = [...(before.get(volume) ?? []), ...ids.split(',').filter((id) => id !== '')];
+  return new Map([...before, [volume, given]]);
 }

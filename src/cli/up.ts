@@ -131,7 +131,7 @@ async function run(dir: string | undefined, options: UpOptions, onExit: OnExit):
   const node = await openNode({
     devices: paths,
     ...(cluster === undefined ? {} : { clusterId: cluster }),
-    without,
+    without: Object.fromEntries(without),
     onEvent: (event) => note(eventLine(event)),
   });
   try {
@@ -148,7 +148,7 @@ function several<T>(parse: (text: string) => T): (text: string, before?: readonl
 export function addUp(program: Command, onExit: OnExit): void {
   const create = (text: string, before?: readonly CreateVolumeOptions[]) =>
     several(asUsageError(parseCreate))(text, before);
-  const without = (text: string, before?: Record<string, readonly string[]>) =>
+  const without = (text: string, before?: ReadonlyMap<string, readonly string[]>) =>
     asUsageError((one) => parseWithout(one, before))(text);
   program
     .command('up [dir]')

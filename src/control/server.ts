@@ -242,16 +242,22 @@ async function removeStale(path: string): Promise<void> {
   unlinkSync(path);
 }
 
+const LISTEN_ERRORS = new Map<string, ErrorName>([
+  ['EADDRINUSE', 'ADDRESS_IN_USE'],
+  ['EACCES', 'NO_PERMISSION'],
+]);
+
 function listen(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.on('error', (error: NodeJS.ErrnoException) => {
-      const known: Record<string, ErrorName> = { EADDRINUSE: 'ADDRESS_IN_USE', EACCES: 'NO_PERMISSION' };
       // A folder that is not there comes as a lack of permission.
       if (!existsSync(dirname(path))) {
         reject(new StrakeError('ADDRESS', `cannot listen on ${path}: its folder does not exist`));
         return;
       }
-      reject(new StrakeError(known[error.code ?? ''] ?? 'ADDRESS', `cannot listen on ${path}: ${error.message}`));
+      reject(
+        new StrakeError(LISTEN_ERRORS.get(error.code ?? '') ?? 'ADDRESS', `cannot listen on ${path}: ${error.message}`),
+      );
     });
     // The socket is bound within this call, so there is no moment at which others could connect.
     const mask = process.umask(0o177);

@@ -2,7 +2,7 @@
 
 import { StrakeError } from './errors.js';
 
-const POWERS: Record<string, number> = { '': 0, k: 1, m: 2, g: 3, t: 4, p: 5 };
+const PREFIXES = ['', 'k', 'm', 'g', 't', 'p'];
 const NAMES = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 
 /**
@@ -12,7 +12,7 @@ const NAMES = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
  */
 export function parseBytes(text: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?$/i.exec(text.trim());
-  const bytes = match ? Number(match[1]) * 1024 ** POWERS[match[2].toLowerCase()] : Number.NaN;
+  const bytes = match ? Number(match[1]) * 1024 ** PREFIXES.indexOf(match[2].toLowerCase()) : Number.NaN;
   if (!Number.isSafeInteger(bytes)) {
     throw new StrakeError('INVALID_ARGUMENT', `not a size: ${JSON.stringify(text)} (examples: 4096, 64k, 1.5G)`);
   }

@@ -112,7 +112,7 @@ export class Node implements Tenant {
     }
     const { devices } = await link.call('nodeStatus', null);
     this.cluster = devices[0]?.superblock.clusterId ?? this.cluster;
-    await link.call('assemble', { without: this.options.without ?? {} });
+    await link.call('assemble', { without: new Map(Object.entries(this.options.without ?? {})) });
   }
 
   private async openDevice(link: ShardLink, path: string): Promise<string> {
@@ -330,7 +330,7 @@ export class Node implements Tenant {
         this.noteEvent({ kind: 'device-failed', text: `${facts.path}: ${(error as Error).message}` });
       }
     }
-    await link.call('assemble', { without: {} });
+    await link.call('assemble', { without: new Map() });
     this.home = link;
     for (const server of [...this.servers]) {
       await server.restore(link).catch((error: StrakeError) => {

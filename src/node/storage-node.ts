@@ -204,7 +204,7 @@ export class StorageNode {
   // ---------------------------------------------------------------- assembly
 
   /** Finds the volumes of all devices that are open, and starts those that can be. `without`: device ids by volume name. */
-  assemble(without: Readonly<Record<string, readonly string[]>>): Promise<void> {
+  assemble(without: ReadonlyMap<string, readonly string[]>): Promise<void> {
     return this.inTurn(async () => {
       for (const stored of newestMaps(this.stores).values()) {
         if (stored.deleted) {
@@ -216,7 +216,7 @@ export class StorageNode {
         const volume = known ?? new NodeVolume(stored);
         volume.stored = stored;
         this.volumes.set(stored.name, volume);
-        await this.tryStart(volume, without[stored.name] ?? []);
+        await this.tryStart(volume, without.get(stored.name) ?? []);
       }
     });
   }

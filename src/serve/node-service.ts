@@ -20,7 +20,7 @@ import type { Volume } from '../ports/volume.js';
 
 /** Calls by name: what is asked, and what comes back. */
 export interface NodeCalls {
-  assemble: { request: { without: Readonly<Record<string, readonly string[]>> }; response: null };
+  assemble: { request: { without: ReadonlyMap<string, readonly string[]> }; response: null };
   takeBack: { request: { deviceId: string }; response: null };
   replace: { request: { deviceId: string; by: string }; response: null };
   forget: { request: { deviceId: string }; response: null };

@@ -265,7 +265,7 @@ export class Trial {
 
   async serve(without: readonly string[] = []): Promise<void> {
     const { host } = this;
-    await this.settle(this.host.call('assemble', { without: { [VOLUME_NAME]: without } }));
+    await this.settle(this.host.call('assemble', { without: new Map([[VOLUME_NAME, without]]) }));
     if (this.host !== host) await new Promise(() => {});
     for (const client of this.clients) client.attach(host);
   }
@@ -385,7 +385,7 @@ export class Trial {
     this.boot(1);
     await this.settle(this.host.open(disk.clone(), name));
     const without = this.disks.map((entry) => entry.deviceId).filter((id) => id !== deviceId);
-    await this.settle(this.host.call('assemble', { without: { [VOLUME_NAME]: without } }));
+    await this.settle(this.host.call('assemble', { without: new Map([[VOLUME_NAME, without]]) }));
     await this.sweep();
     await this.settle(this.host.close());
   }

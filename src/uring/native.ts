@@ -30,6 +30,6 @@ export function nativeError(error: unknown, fallback: ErrorName): StrakeError {
   const text = error instanceof Error ? error.message : String(error);
   const [code, errno, ...rest] = text.split('|');
   if (rest.length === 0) return new StrakeError(fallback, text, { cause: error });
-  const name = code in ERRORS ? (code as ErrorName) : fallback;
+  const name = Object.hasOwn(ERRORS, code) ? (code as ErrorName) : fallback;
   return new StrakeError(name, rest.join('|'), { cause: error, errno: Number(errno) });
 }

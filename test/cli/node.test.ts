@@ -1,74 +1,17 @@
 /** `strake up` and what talks to it, end to end: devices in files, data over NBD, stopping and starting again. */
 
-import { closeSync, copyFileSync, existsSync, ftruncateSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { check, loop, run, tool } from '../support/check.js';
 import { greedyClient } from '../support/greedy-client.js';
+import { ask, file, type Json, made, refused } from '../support/node-commands.js';
 import { type Ending, loopDevice, output, scratchFile, startProcess, until } from '../support/scratch.js';
 import { strake } from '../support/strake.js';
 import { nodeFolder, type UpProcess, up } from '../support/up.js';
 
 const MIB = 1 << 20;
-const DEVICE_BYTES = 96 * MIB;
 const VOLUME_BYTES = 32 * MIB;
-
-type Json = Record<string, unknown>;
-
-function file(folder: string, name: string, bytes = DEVICE_BYTES): string {
-  const path = join(folder, name);
-  const opened = openSync(path, 'w');
-  ftruncateSync(opened, bytes);
-  closeSync(opened);
-  return path;
-}
-
-/** Runs a command that has to work, and returns what it printed. */
-async function ask(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Json> {
-  const { code, stdout, stderr } = await strake([...args, '-o', 'json'], env);
-  assert.is(code, 0, `${args.join(' ')}: ${stderr}`);
-  return JSON.parse(stdout) as Json;
-}
-
-/** Runs a command that has to fail. */
-async function refused(
-  args: readonly string[],
-  exitCode: number,
-  name: string,
-  env: NodeJS.ProcessEnv = {},
-): Promise<Json> {
-  const { code, stdout, stderr } = await strake([...args, '-o', 'json'], env);
-  assert.is(code, exitCode, `${args.join(' ')}: ${stderr}`);
-  assert.is(stdout, '');
-  const line = stderr.trim().split('\n').at(-1) ?? '';
-  const error = JSON.parse(line) as Json;
-  assert.is(error.code, `ERR_STRAKE_${name}`, String(error.message));
-  assert.ok(String(error.remedy).length > 10);
-  return error;
-}
-
-interface Made {
-  readonly folder: string;
-  readonly devices: readonly string[];
-  readonly ids: readonly string[];
-  readonly cluster: string;
-}
-
-/** A folder with formatted devices of one cluster. */
-async function made(count: number): Promise<Made> {
-  const folder = nodeFolder();
-  const devices: string[] = [];
-  const ids: string[] = [];
-  let cluster: string[] = [];
-  for (let index = 0; index < count; index += 1) {
-    const path = file(folder, `d${index}.img`);
-    const { deviceId, clusterId } = await ask(['device', 'format', path, '--label', `disk${index}`, ...cluster]);
-    cluster = ['--cluster', String(clusterId)];
-    devices.push(path);
-    ids.push(String(deviceId));
-  }
-  return { folder, devices, ids, cluster: cluster[1] };
-}
 
 /** An image with content that is nowhere the same. */
 function image(): string {

@@ -177,7 +177,7 @@ check('a start that is cut off while its map is stored costs no copy its place',
   second.faults.add({ ops: ['write', 'sync'], action: { kind: 'stick' } });
   const [{ store }] = cut.node.stores.values();
   const before = store.volumes[0]?.mapVersion ?? 0;
-  cut.node.assemble({}).catch(() => {});
+  cut.node.assemble(new Map()).catch(() => {});
   await cut.loop.run(() => (store.volumes[0]?.mapVersion ?? 0) > before);
   assert.is(await cut.settle(store.flushed()), 0);
   second.faults.clear();

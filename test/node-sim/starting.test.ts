@@ -76,7 +76,7 @@ check('a volume that is being started is offered to nobody, and can be waited fo
   const { host, loop, disk } = world;
   const { node } = host;
   disk.faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 1_000_000 } });
-  const assembled = host.call('assemble', { without: {} });
+  const assembled = host.call('assemble', { without: new Map() });
   const engineOf = (name: string) => node.volumes.get(name)?.engine;
   await loop.run(() => engineOf('first')?.serving === true && engineOf('second')?.serving === false);
   // What is offered is looked at again after each call.
@@ -100,7 +100,7 @@ check('a volume can be waited for before it has an engine', [], async () => {
   await world.restart();
   const { host, loop, disk } = world;
   disk.faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 1_000_000 } });
-  const assembled = host.call('assemble', { without: {} });
+  const assembled = host.call('assemble', { without: new Map() });
   await loop.run(() => host.node.volumes.has('first'));
   assert.is(host.node.volumes.get('first')?.engine, null);
   assert.ok((await loop.settle(host.node.started('first'))).serving);

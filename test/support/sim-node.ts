@@ -56,7 +56,7 @@ export class SimNode {
   }
 
   assemble(without: readonly string[] = []): Promise<void> {
-    return this.settle(this.node.assemble({ [VOLUME_NAME]: without }));
+    return this.settle(this.node.assemble(new Map([[VOLUME_NAME, without]])));
   }
 
   createMirror(copies = 2, stripes = 64) {
