@@ -103,7 +103,7 @@ class Shard implements Watched {
     const scratchStart = alignUp(Hub.regionBytes(), BLOCK_BYTES);
     const clientStart = scratchStart + SHARD_DEVICES_MAX * RAW_VOLUME_SCRATCH_BYTES;
     const clientBytes = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
-    const { kind, shards, storesMax } = start;
+    const { kind, shards, storesMax, storesExpected } = start;
     const payloadBytes = clientStart + clientBytes;
     const nodeStart = alignUp(payloadBytes, BLOCK_BYTES);
     const engine = new Engine({
@@ -112,6 +112,8 @@ class Shard implements Watched {
       blocking: true,
       arenaBytes: nodeStart + nodeMemoryBytes(storesMax),
       payloadBytes,
+      // Memory of devices that never come is not touched, so that it costs nothing.
+      registeredBytesMax: nodeStart + nodeMemoryBytes(storesExpected),
       operationsMax: SHARD_OPERATIONS_MAX,
       filesMax: SHARD_FILES_MAX,
     });

@@ -25,8 +25,6 @@ import type {
 } from './node-types.js';
 import { Runtime, type Tenant } from './runtime.js';
 
-/** Devices that can be added while a node is open. */
-const SPARE_DEVICES = 4;
 /** Shares of a device's slots in use from which on it is said to be nearly full, and critically so. */
 const NEARLY_FULL = 0.85;
 const CRITICALLY_FULL = 0.95;
@@ -45,7 +43,7 @@ export async function openNode(options: OpenNodeOptions): Promise<Node> {
     throw new StrakeError('INVALID_ARGUMENT', `a node has at most ${NODE_STORES_MAX} devices`);
   }
   // A node lives on one shard of its own: its volumes and devices call each other directly.
-  const runtime = await Runtime.startForNode(Math.min(NODE_STORES_MAX, options.devices.length + SPARE_DEVICES));
+  const runtime = await Runtime.startForNode(options.devices.length);
   try {
     const shard = 0;
     const node = new Node(INTERNAL, runtime, shard, options);

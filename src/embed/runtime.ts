@@ -8,7 +8,7 @@
 
 import { availableParallelism } from 'node:os';
 import { StrakeError } from '../core/errors.js';
-import { DRAIN_MS } from '../core/limits.js';
+import { DRAIN_MS, NODE_STORES_MAX } from '../core/limits.js';
 import { type ShardLink, ShardPool } from '../worker/shard-pool.js';
 import { chooseEngine, type EngineChoice } from './engine-choice.js';
 import { publish } from './events.js';
@@ -35,6 +35,7 @@ export interface DeviceTenant extends Tenant {
 interface PoolSize {
   readonly shards: number;
   readonly storesMax: number;
+  readonly storesExpected: number;
 }
 
 let current: Promise<Runtime> | null = null;
@@ -63,12 +64,14 @@ export class Runtime {
     }
   }
 
-  /** A runtime of one shard for a node with at most so many devices, which `close` ends. */
-  static startForNode(storesMax: number): Promise<Runtime> {
-    return Runtime.start({ shards: 1, storesMax });
+  /** A runtime of one shard for a node that begins with so many devices, which `close` ends. */
+  static startForNode(storesExpected: number): Promise<Runtime> {
+    return Runtime.start({ shards: 1, storesMax: NODE_STORES_MAX, storesExpected });
   }
 
-  private static async start(size: PoolSize = { shards: shardCount(), storesMax: 0 }): Promise<Runtime> {
+  private static async start(
+    size: PoolSize = { shards: shardCount(), storesMax: 0, storesExpected: 0 },
+  ): Promise<Runtime> {
     const engine = chooseEngine();
     try {
       return await Runtime.startWith(engine, size);

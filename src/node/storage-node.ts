@@ -156,7 +156,9 @@ export class StorageNode {
     return this.inTurn(async () => {
       const place = this.freeStorePlaces.pop();
       if (place === undefined)
-        throw new StrakeError('BUSY', `this node drives at most ${this.ports.storesMax} devices`);
+        throw new StrakeError('BUSY', `this node drives at most ${this.ports.storesMax} devices`, {
+          remedy: 'Take one out of the node first: one that is not used, or that has failed.',
+        });
       try {
         const { completions, memory } = this.ports;
         const ports = { completions, memory, device, memoryStart: this.storeMemory(place) };

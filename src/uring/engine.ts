@@ -65,8 +65,10 @@ export interface EngineSettings {
   /** Whether the thread does nothing but serve, so that the engine may sleep in place of its event loop. */
   readonly blocking: boolean;
   readonly arenaBytes: number;
-  /** Bytes from the start of the arena that are worth registering with the kernel; all if absent. */
+  /** Bytes from the start of the arena that are worth registering where locked memory is limited; all if absent. */
   readonly payloadBytes?: number;
+  /** The most bytes from the start of the arena to register in any case, which makes them resident; all if absent. */
+  readonly registeredBytesMax?: number;
   readonly operationsMax: number;
   readonly filesMax: number;
   /** Engines of this process that share the limit of locked memory. */
@@ -125,6 +127,7 @@ export class Engine implements CompletionPort, Memory, Clock {
         native().memlockLimitBytes() * (LOCKED_SHARE / settings.engines),
         settings.payloadBytes ?? settings.arenaBytes,
       ),
+      registeredBytesMax: settings.registeredBytesMax ?? settings.arenaBytes,
     };
     const views = {
       control: this.control,

@@ -19,6 +19,8 @@ export interface ShardStart {
   readonly shards: number;
   /** The most formatted devices that it will drive; it has memory for them. */
   readonly storesMax: number;
+  /** Of these, how many it is likely to drive: their memory is registered with the kernel. */
+  readonly storesExpected: number;
   /** Where control messages come from; transferred. */
   readonly port: import('node:worker_threads').MessagePort;
   /** Memory of the rings to and from the main thread's client. */

@@ -100,6 +100,8 @@ export interface ShardPoolOptions {
   readonly shards: number;
   /** The most formatted devices of a shard. */
   readonly storesMax: number;
+  /** How many of them are likely. */
+  readonly storesExpected: number;
   /** The program of a shard. */
   readonly program: URL;
   /** Called when a shard has died, after a new one is ready in its place. */
@@ -176,9 +178,10 @@ export class ShardPool {
     const { port1, port2 } = new MessageChannel();
     const requests = createRing(CLIENT_RING_ENTRIES);
     const replies = createRing(CLIENT_RING_ENTRIES);
-    const { shards, storesMax } = this.options;
+    const { shards, storesMax, storesExpected } = this.options;
     const clientEngine = this.engine.id;
-    const start: ShardStart = { kind: this.kind, shards, storesMax, port: port2, requests, replies, clientEngine };
+    const sizes = { shards, storesMax, storesExpected };
+    const start: ShardStart = { kind: this.kind, ...sizes, port: port2, requests, replies, clientEngine };
     const ended = this.piscina.run(start, { transferList: [port2] });
     const ready = await new Promise<ShardReady>((resolve, reject) => {
       port1.once('message', (message: AnswerMessage) => {

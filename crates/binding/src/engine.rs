@@ -48,6 +48,8 @@ pub struct EngineOptions {
     pub wake_token: u32,
     /// The most bytes to register with the kernel where locked memory is limited.
     pub locked_bytes_max: f64,
+    /// The most bytes to register in any case.
+    pub registered_bytes_max: f64,
 }
 
 /// What an engine is doing.
@@ -157,6 +159,7 @@ impl NativeEngine {
             wake_token: options.wake_token,
             threads: options.threads.clamp(1, 256) as usize,
             locked_bytes_max: options.locked_bytes_max as usize,
+            registered_bytes_max: options.registered_bytes_max as usize,
             checksum: crc32c_at,
         };
         let kind = parse_kind(&options.kind)?;

@@ -420,6 +420,7 @@ mod tests {
             wake_token: 0,
             threads: 1,
             locked_bytes_max: 0,
+            registered_bytes_max: 0,
             checksum: |_, _| CHECKSUM,
         })
     }

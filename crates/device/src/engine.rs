@@ -46,6 +46,8 @@ pub struct EngineConfig {
     pub threads: usize,
     /// The most bytes to register where locked memory is limited: what one engine takes, others lack.
     pub locked_bytes_max: usize,
+    /// The most bytes to register in any case: what lies behind is used by plain addresses, and takes no memory before that.
+    pub registered_bytes_max: usize,
     /// The checksum that reads and writes can ask for.
     pub checksum: Checksum,
 }

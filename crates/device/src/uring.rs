@@ -359,7 +359,7 @@ fn is_transient(error: &io::Error) -> bool {
 fn register_arena(ring: &IoUring, config: &EngineConfig) -> usize {
     let base = config.arena.base();
     advise_huge_pages(base as usize, config.arena.length());
-    let mut length = config.arena.length().min(REGISTERED_BYTES_MAX);
+    let mut length = config.arena.length().min(REGISTERED_BYTES_MAX).min(config.registered_bytes_max) & !4095;
     if !may_lock_memory() {
         length = length.min(config.locked_bytes_max) & !4095;
     }

@@ -46,6 +46,7 @@ pub fn config(wait_mode: WaitMode) -> EngineConfig {
         wake_token: WAKE_TOKEN,
         threads: 4,
         locked_bytes_max: usize::MAX,
+        registered_bytes_max: usize::MAX,
         checksum: fnv1a_at,
     }
 }
