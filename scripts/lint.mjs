@@ -8,10 +8,12 @@ import { fileURLToPath } from 'node:url';
 import { dictionaryErrors } from './dictionaries.mjs';
 import { layerErrors } from './layers.mjs';
 import { root, setup } from './setup.mjs';
+import { run } from './tests/process.mjs';
 
 const bin = (name) => join(root, 'node_modules', '.bin', name);
 const CLIPPY = ['clippy', '--release', '--quiet'];
 const DENY = ['--', '-D', 'warnings'];
+const LIMIT_MS = 900_000;
 
 /** Each check: a name, and a program with its arguments. */
 function commands(write) {
@@ -36,16 +38,19 @@ function missingComponent(program, args) {
 }
 
 /**
- * Runs all checks. Returns one entry per check: its name, and what is wrong, or undefined; or why it was skipped.
+ * Runs all checks, one after the other. Returns one entry per check: its name, and what is wrong, or undefined; or why it was
+ * skipped.
  */
-export function lint(write = false) {
-  const results = commands(write).map(([name, program, args]) => {
+export async function lint(write = false) {
+  const results = [];
+  for (const [name, program, args] of commands(write)) {
     if (missingComponent(program, args)) {
-      return { name, skipped: `cargo ${args[0]} is not installed: rustup component add clippy rustfmt` };
+      results.push({ name, skipped: `cargo ${args[0]} is not installed: rustup component add clippy rustfmt` });
+      continue;
     }
-    const { status, stdout, stderr, error } = spawnSync(program, args, { cwd: root, encoding: 'utf8' });
-    return status === 0 ? { name } : { name, error: error?.message ?? `${stdout}${stderr}` };
-  });
+    const { code, output } = await run(program, args, LIMIT_MS);
+    results.push(code === 0 ? { name } : { name, error: output });
+  }
   for (const [name, errorsIn] of [
     ['layers', layerErrors],
     ['dictionaries', dictionaryErrors],
@@ -58,7 +63,7 @@ export function lint(write = false) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   setup();
-  const results = lint(process.argv.includes('--write'));
+  const results = await lint(process.argv.includes('--write'));
   for (const { name, error, skipped } of results) {
     console.log(
       error === undefined ? `ok    ${name}${skipped ? ` (skipped: ${skipped})` : ''}` : `FAIL  ${name}\n${error}`,

@@ -1,137 +1,175 @@
 /**
- * `npm test`: sets the checkout up, checks the code, and runs all tests. The last line is 'N passed, N failed'.
+ * `npm test` and `npm run test:deep`: set the checkout up, check the code, and run all tests. The last line is
+ * 'N passed, N failed'.
  *
- * Each file of tests runs in a process of its own with a time limit, so that a crash or a hang fails one file and is
- * reported. Arguments choose files by a part of their name: `npm test -- nbd` runs only those, and no lint, Rust or bench.
+ * Files of tests run side by side, each in a process of its own with a time limit, so that a crash or a hang fails one file and
+ * is reported. What measures, the bench, runs alone at the end. Other arguments choose files by a part of their path:
+ * `npm test -- nbd` runs only those, and no lint, Rust or bench.
  *
- * With STRAKE_TEST_ALL=1, as in CI, a skipped test counts as a failure. STRAKE_TEST_NODE is the path of another Node.js with
- * which the files are run as well; tests that repeat themselves with many seeds make fewer of them then (STRAKE_TEST_BRIEF=1),
- * as what they look for does not depend on it.
+ * Options: --deep (files that repeat themselves do so in full; otherwise in brief, by STRAKE_TEST_BRIEF=1), --repeating (only
+ * those files), --node PATH (files of tests only, run by another Node.js), --list (prints the names of tests instead).
+ * With STRAKE_TEST_ALL=1, as in CI, a skipped test counts as a failure.
  */
 
-import { spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { lint } from './lint.mjs';
-import { root, setup } from './setup.mjs';
+import { setup } from './setup.mjs';
+import { BUSY_LANES, hasBriefForm, testFiles, waits } from './tests/plan.mjs';
+import { run } from './tests/process.mjs';
+import { Report } from './tests/report.mjs';
 
 const FILE_LIMIT_MS = 360_000;
 const CARGO_LIMIT_MS = 900_000;
-const everything = process.env.STRAKE_TEST_ALL === '1';
-const totals = { passed: 0, failed: 0, skipped: [] };
+const CARGO = ['test', '--release', '--workspace', '--quiet', '--'];
 
-/** Runs a program with a time limit, in a process group of its own, so that nothing of it stays behind. */
-function run(program, args, limitMs, env = {}) {
-  return new Promise((resolve) => {
-    const started = Date.now();
-    const child = spawn(program, args, {
-      cwd: root,
-      env: { ...process.env, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true,
-    });
-    let output = '';
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.setEncoding('utf8');
-      stream.on('data', (text) => {
-        output += text;
-      });
-    }
-    const endGroup = () => {
-      try {
-        process.kill(-child.pid, 'SIGKILL');
-      } catch {
-        // Nothing of the group is left.
-      }
-    };
-    let late = false;
-    const timer = setTimeout(() => {
-      late = true;
-      endGroup();
-    }, limitMs);
-    child.on('error', (error) => {
-      output += error.message;
-    });
-    child.on('exit', endGroup);
-    child.on('close', (code, signal) => {
-      clearTimeout(timer);
-      if (late) output += `\nended after ${limitMs / 1000} s without an end in sight`;
-      resolve({ code, signal, output, seconds: (Date.now() - started) / 1000 });
-    });
-  });
+const { values: options, positionals: parts } = parseArgs({
+  options: {
+    deep: { type: 'boolean', default: false },
+    repeating: { type: 'boolean', default: false },
+    node: { type: 'string' },
+    list: { type: 'boolean', default: false },
+  },
+  allowPositionals: true,
+});
+const report = new Report(process.env.STRAKE_TEST_ALL === '1');
+/** Whether everything is run, and not only files of tests. */
+const whole = parts.length === 0 && !options.repeating && options.node === undefined;
+const node = options.node ?? process.execPath;
+
+/** The environment of one form of the tests. */
+function formOf(deep) {
+  return { STRAKE_TEST_BRIEF: deep ? undefined : '1' };
 }
 
-function report(name, passed, failed, seconds, output) {
-  totals.passed += passed;
-  totals.failed += failed;
-  const verdict = failed === 0 ? 'ok  ' : 'FAIL';
-  console.log(`${verdict}  ${name}  ${passed} passed, ${failed} failed  (${seconds.toFixed(1)} s)`);
-  if (failed > 0) console.log(output.trimEnd().replace(/^/gm, '      '));
-}
-
-function skip(name, reason) {
-  totals.skipped.push(`${name}: ${reason}`);
-  if (everything) totals.failed += 1;
-}
-
-function runLint() {
-  const started = Date.now();
-  const results = lint();
-  for (const { name, skipped } of results) if (skipped !== undefined) skip(name, skipped);
+async function runLint() {
+  const started = performance.now();
+  const results = await lint();
+  for (const { name, skipped } of results) if (skipped !== undefined) report.skip(name, skipped);
   const failures = results.filter(({ error }) => error !== undefined);
   const passed = results.length - failures.length - results.filter(({ skipped }) => skipped !== undefined).length;
   const output = failures.map(({ name, error }) => `${name}:\n${error}`).join('\n');
-  report('lint, format, types, layers', passed, failures.length, (Date.now() - started) / 1000, output);
+  const seconds = (performance.now() - started) / 1000;
+  report.add({ name: 'lint, format, types, layers', passed, failed: failures.length, seconds, output });
 }
 
 async function runCargo() {
-  const args = ['test', '--release', '--workspace', '--quiet', '--', '--test-threads=2'];
-  const { code, output, seconds } = await run('cargo', args, CARGO_LIMIT_MS);
+  const { code, output, seconds } = await run('cargo', [...CARGO, '--test-threads=2'], CARGO_LIMIT_MS);
   const sum = (pattern) => [...output.matchAll(pattern)].reduce((total, match) => total + Number(match[1]), 0);
   const passed = sum(/^test result: .*? (\d+) passed/gm);
   const failed = sum(/^test result: .*? (\d+) failed/gm);
   // A file that crashes or does not compile prints no result.
-  report('crates', passed, code === 0 ? failed : Math.max(1, failed), seconds, output);
-  for (const [, name, reason] of output.matchAll(/^skipped: (.+?): (.+)$/gm)) skip(name, reason);
+  report.add({ name: 'crates', passed, failed: code === 0 ? failed : Math.max(1, failed), seconds, output });
+  for (const [, name, reason] of output.matchAll(/^skipped: (.+?): (.+)$/gm)) report.skip(name, reason);
 }
 
-async function runFile(file, node) {
-  const name = node === process.execPath ? relative(root, file) : `${relative(root, file)} (other Node.js)`;
-  const env = node === process.execPath ? {} : { STRAKE_TEST_BRIEF: '1' };
-  const { code, signal, output, seconds } = await run(node, ['--import', 'tsx', file], FILE_LIMIT_MS, env);
+async function runFile(file) {
+  const name = `${join('test', file)}${options.node === undefined ? '' : ' (other Node.js)'}`;
+  const args = ['--import', 'tsx', join('test', file)];
+  const { code, signal, output, seconds } = await run(node, args, FILE_LIMIT_MS, formOf(options.deep));
   const count = (word) => Number(new RegExp(`^\\s*${word}:\\s+(\\d+)`, 'm').exec(output)?.[1] ?? 0);
   const [total, passed, skipped] = ['Total', 'Passed', 'Skipped'].map(count);
   const failed = total - passed - skipped;
   const crashed = (code !== 0 && failed <= 0) || total === 0;
   const why = crashed ? `\nended with ${signal ?? `exit code ${code}`} before all tests had` : '';
-  report(name, passed, crashed ? failed + 1 : failed, seconds, output + why);
-  for (const [, test, reason] of output.matchAll(/^skipped: (.+?): (.+)$/gm)) skip(test, reason);
+  const used = /^processor time: ([\d.]+) s$/m.exec(output)?.[1];
+  report.addFile({
+    name,
+    passed,
+    failed: crashed ? failed + 1 : failed,
+    seconds,
+    processor: used === undefined ? undefined : Number(used),
+    output: output + why,
+  });
+  for (const [, test, reason] of output.matchAll(/^skipped: (.+?): (.+)$/gm)) report.skip(test, reason);
 }
 
 async function runSmoke() {
   const args = [join('scripts', 'bench.mjs'), '--smoke', '-o', 'json'];
   const { code, output, seconds } = await run(process.execPath, args, FILE_LIMIT_MS);
   const missing = /^bench: (.+ is not installed.*)$/m.exec(output);
-  if (missing !== null) skip('bench --smoke', missing[1]);
-  else report('bench --smoke', code === 0 ? 1 : 0, code === 0 ? 0 : 1, seconds, output);
+  if (missing !== null) report.skip('bench --smoke', missing[1]);
+  else report.add({ name: 'bench --smoke', passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, seconds, output });
 }
 
-const wanted = process.argv.slice(2);
-setup();
-const files = readdirSync(join(root, 'test'), { recursive: true })
-  .filter((name) => name.endsWith('.test.ts'))
-  .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))
-  .sort()
-  .map((name) => join(root, 'test', name));
-if (wanted.length === 0) {
-  runLint();
-  await runCargo();
+/** Does `work` for each of `items` in some lanes, each of which takes the next item when it is done with one. */
+async function inLanes(count, items, work) {
+  const pending = [...items];
+  const lane = async () => {
+    for (let item = pending.shift(); item !== undefined; item = pending.shift()) await work(item);
+  };
+  await Promise.all(Array.from({ length: count }, lane));
 }
-for (const node of [process.execPath, process.env.STRAKE_TEST_NODE]) {
-  if (node) for (const file of files) await runFile(file, node);
-}
-if (wanted.length === 0) await runSmoke();
 
-for (const line of totals.skipped) console.log(`skipped${everything ? ' (counts as failed)' : ''}: ${line}`);
-console.log(`${totals.passed} passed, ${totals.failed} failed`);
-process.exitCode = totals.failed === 0 && totals.passed > 0 ? 0 : 1;
+/** Lint, Rust and files of tests. One lane begins with the former two, one after the other, as both want cargo's lock. */
+async function runSideBySide(files) {
+  const cargo = async () => {
+    await report.part('lint', runLint);
+    await report.part('crates', runCargo);
+  };
+  const busy = files.filter((file) => !waits(file)).map((file) => () => runFile(file));
+  const jobs = whole ? [cargo, ...busy] : busy;
+  await Promise.all([inLanes(BUSY_LANES, jobs, (job) => job()), inLanes(1, files.filter(waits), runFile)]);
+}
+
+/** The names of the tests of a file, each with the file. */
+async function namesOf(file, deep) {
+  const env = { ...formOf(deep), STRAKE_TEST_LIST: '1' };
+  const { code, output } = await run(node, ['--import', 'tsx', join('test', file)], FILE_LIMIT_MS, env);
+  if (code !== 0) throw new Error(`${file} cannot be listed:\n${output}`);
+  return [...output.matchAll(/^test: (.+)$/gm)].map(([, name]) => `${join('test', file)}: ${name}`);
+}
+
+async function listRust() {
+  const { code, output } = await run('cargo', [...CARGO, '--list'], CARGO_LIMIT_MS);
+  if (code !== 0) throw new Error(`cargo cannot list its tests:\n${output}`);
+  return [...output.matchAll(/^(.+): test$/gm)].map(([, name]) => `crates: ${name}`);
+}
+
+/** All names of one form, sorted. */
+async function listed(files, deep) {
+  const names = [];
+  await inLanes(BUSY_LANES, files, async (file) => names.push(...(await namesOf(file, deep))));
+  return names.sort();
+}
+
+async function printNames(files) {
+  const names = await listed(files, options.deep);
+  if (whole) names.push(...(await listRust()).sort());
+  for (const name of names) console.log(name);
+  console.log(`${names.length} tests`);
+}
+
+/** Both forms have the same tests: a brief one repeats less, and leaves nothing out. */
+async function compareForms(files) {
+  const started = performance.now();
+  const [brief, full] = [await listed(files, false), await listed(files, true)];
+  const lost = full.filter((name) => !brief.includes(name));
+  const failed = brief.length === full.length && lost.length === 0 ? 0 : 1;
+  const output = `${full.length} tests in full, ${brief.length} in brief, not in brief:\n${lost.join('\n')}`;
+  const seconds = (performance.now() - started) / 1000;
+  report.add({ name: 'brief forms leave no test out', passed: 1 - failed, failed, seconds, output });
+}
+
+async function main() {
+  await report.part('set-up', setup);
+  const files = testFiles(parts).filter((file) => !options.repeating || hasBriefForm(file));
+  if (options.list) {
+    await printNames(files);
+    return 0;
+  }
+  await report.part(whole ? 'lint, crates and test files' : 'test files', () => runSideBySide(files));
+  if (options.deep && parts.length === 0) {
+    await report.part('forms', () => compareForms(files.filter(hasBriefForm)));
+  }
+  if (whole) await report.part('bench', runSmoke);
+  return report.end();
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  // Whatever reads the last line is told that something failed.
+  report.add({ name: 'the run itself', passed: 0, failed: 1, seconds: performance.now() / 1000, output: error.stack });
+  process.exitCode = report.end();
+}

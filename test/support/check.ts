@@ -6,14 +6,14 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import { findProgram } from '#strake/embed/programs.js';
 import { cleanUp } from './scratch.js';
 
-/** How often a test repeats itself: fewer times where all of them are made elsewhere in the same run. */
-export function repetitions(usual: number, brief: number): number {
-  return process.env.STRAKE_TEST_BRIEF === '1' ? brief : usual;
+/** How often a test repeats itself: in full, as in `npm run test:deep` and by hand, or in brief, as in `npm test`. */
+export function repetitions(full: number, brief: number): number {
+  return process.env.STRAKE_TEST_BRIEF === '1' ? brief : full;
 }
 
 /** What a test needs of the machine: undefined if it is there, otherwise why not. */
@@ -76,8 +76,15 @@ export const uring: Need = () => {
 
 type Body = () => Promise<void> | void;
 
+/** Whether names are to be told instead of running anything. */
+const LISTING = process.env.STRAKE_TEST_LIST === '1';
+
 /** A test: `check(name, body)` or `check(name, needs, body)`. */
 export function check(name: string, ...rest: [Body] | [readonly Need[], Body]): void {
+  if (LISTING) {
+    console.log(`test: ${name}`);
+    return;
+  }
   const [needs, body] = rest.length === 1 ? [[], rest[0]] : rest;
   const reason = needs.map((need) => need()).find((why) => why !== undefined);
   if (reason === undefined) {
@@ -88,11 +95,24 @@ export function check(name: string, ...rest: [Body] | [readonly Need[], Body]): 
   test.skip(name, body);
 }
 
+/** Ticks of the processor's clock in a second, as the kernel counts for programs. */
+const TICKS = 100;
+
+/** Time of the processor that this process has used, with all of its threads and with children that have ended, in seconds. */
+function processorSeconds(): number {
+  const stat = readFileSync('/proc/self/stat', 'utf8');
+  // The name of the program may hold anything; the fields after it are numbers: the twelfth to the fifteenth are times.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) / TICKS;
+}
+
 /** Once everything is closed, the process has to end by itself, in much less than this. */
 const EXIT_MS = 20_000;
 
 /** Runs the file's tests; its last line. */
 export function run(): void {
+  if (LISTING) return;
+  process.on('exit', () => console.log(`processor time: ${processorSeconds().toFixed(1)} s`));
   test.after(() => {
     cleanUp();
     const force = () => {

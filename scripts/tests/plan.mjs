@@ -1,0 +1,74 @@
+/**
+ * Which files of tests there are, in which order and beside what they run, and which of them have a brief and a full form.
+ *
+ * Only the order and the lanes are written down here, and both are about time alone: a file that is not named runs as well.
+ */
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { root } from '../setup.mjs';
+
+const folder = join(root, 'test');
+
+/** Files side by side: one for each core, as most of them compute. */
+export const BUSY_LANES = Math.max(2, Math.min(4, availableParallelism()));
+
+/**
+ * Files that hardly compute but wait, most of them for the time limits of devices. They have a lane of their own beside the
+ * busy ones, which they do not hold up.
+ */
+const WAITING = ['device/faults.test.ts'];
+
+/** Files that take longest, which begin first: one that began last would run while the other lanes have nothing left. */
+const LONGEST_FIRST = [
+  'sim/seeds-first.test.ts',
+  'sim/seeds-second.test.ts',
+  'store/corruption.test.ts',
+  'node/kill.test.ts',
+  'torture/short.test.ts',
+  'store/crash-images.test.ts',
+  'cli/contract.test.ts',
+  'node/power-cut.test.ts',
+  'node/devices.test.ts',
+  'store/crash.test.ts',
+  'cli/node.test.ts',
+  'device/open.test.ts',
+  'nbd/attacks.test.ts',
+];
+
+const place = (name) => (LONGEST_FIRST.includes(name) ? LONGEST_FIRST.indexOf(name) : LONGEST_FIRST.length);
+
+/** Files whose path contains one of `parts`, or all if there are none: paths below `test`, in the order in which they begin. */
+export function testFiles(parts) {
+  return readdirSync(folder, { recursive: true })
+    .filter((name) => name.endsWith('.test.ts'))
+    .filter((name) => parts.length === 0 || parts.some((part) => join('test', name).includes(part)))
+    .sort()
+    .sort((one, other) => place(one) - place(other));
+}
+
+export function waits(name) {
+  return WAITING.includes(name);
+}
+
+/** The files of the project that a file imports. */
+function importsOf(file) {
+  const text = readFileSync(file, 'utf8');
+  return [...text.matchAll(/\bfrom '(\.[^']+)'/g)]
+    .map(([, target]) => join(dirname(file), target.replace(/\.js$/, '.ts')))
+    .filter((target) => target.endsWith('.ts') && existsSync(target));
+}
+
+/** Whether a file has a brief form: it, or what it imports, asks `repetitions` how often something is repeated. */
+export function hasBriefForm(name) {
+  const seen = new Set();
+  const pending = [join(folder, name)];
+  for (let file = pending.pop(); file !== undefined; file = pending.pop()) {
+    if (seen.has(file)) continue;
+    seen.add(file);
+    if (/(?<!function )\brepetitions\(/.test(readFileSync(file, 'utf8'))) return true;
+    pending.push(...importsOf(file));
+  }
+  return false;
+}
