@@ -1,0 +1,101 @@
+/** How well a node is: one check for each of its devices and volumes, with a remedy where something is to be done. */
+
+import { formatBytes } from '../core/units.js';
+import type { NodeCheck, NodeDevice, NodeStatus, NodeVolumeStatus } from './node-types.js';
+
+/** Shares of a device's slots in use from which on it is said to be nearly full, and critically so. */
+const NEARLY_FULL = 0.85;
+const CRITICALLY_FULL = 0.95;
+
+/** Looks at everything; the verdict is the worst of the checks. */
+export function checkNode(
+  devices: readonly NodeDevice[],
+  volumes: readonly NodeVolumeStatus[],
+): Pick<NodeStatus, 'verdict' | 'checks'> {
+  const checks = [...deviceChecks(devices), ...volumeChecks(volumes)];
+  const worst = (state: NodeCheck['state']) => checks.some((check) => check.state === state);
+  return { verdict: worst('critical') ? 'critical' : worst('warning') ? 'degraded' : 'ok', checks };
+}
+
+function deviceChecks(devices: readonly NodeDevice[]): NodeCheck[] {
+  return devices.flatMap((device) => [deviceCheck(device), spaceCheck(device)]);
+}
+
+function deviceCheck({ path, deviceId, state, recovery, counters }: NodeDevice): NodeCheck {
+  const name = `device ${path}`;
+  if (state !== 'ok') {
+    const text = state === 'lost' ? 'it does not answer' : 'a flush has failed, so it takes no more writes';
+    return { name, state: 'critical', text, remedy: `Replace it: strake device replace ${deviceId} NEWPATH` };
+  }
+  const errors = counters.checksumErrors + counters.tablesDamaged;
+  if (errors > 0) {
+    const text = `${errors} reads did not match their checksums`;
+    return {
+      name,
+      state: 'warning',
+      text,
+      remedy: 'Scrub the volumes, and look at the kernel log; it may be failing.',
+    };
+  }
+  const crashed = recovery.crashed ? `, recovered from a crash (${recovery.slotsInDoubt} slots compared)` : '';
+  return { name, state: 'ok', text: `in order${crashed}`, remedy: '' };
+}
+
+function spaceCheck({ path, slots, usedSlots, slotBytes }: NodeDevice): NodeCheck {
+  const share = usedSlots / slots;
+  const text = `${formatBytes(usedSlots * slotBytes)} of ${formatBytes(slots * slotBytes)} in use`;
+  const remedy = 'Discard what is not needed (fstrim), delete volumes, or move data elsewhere.';
+  const state = share >= CRITICALLY_FULL ? 'critical' : share >= NEARLY_FULL ? 'warning' : 'ok';
+  return { name: `space ${path}`, state, text, remedy: state === 'ok' ? '' : remedy };
+}
+
+function volumeChecks(volumes: readonly NodeVolumeStatus[]): NodeCheck[] {
+  return volumes.flatMap((volume) => [volumeCheck(volume), ...dataChecks(volume)]);
+}
+
+function volumeCheck({ name: volume, state, reason, groups, jobs }: NodeVolumeStatus): NodeCheck {
+  const name = `volume ${volume}`;
+  const away = groups.flat().filter((member) => member.state !== 'in-sync');
+  const ids = away.map(({ deviceId }) => deviceId).join(', ');
+  switch (state) {
+    case 'ok':
+      return { name, state: 'ok', text: 'all copies are current', remedy: '' };
+    case 'syncing':
+    case 'degraded': {
+      const job = jobs.find((one) => one.state === 'running');
+      const progress =
+        job === undefined ? '' : `; ${job.kind} ${formatBytes(job.bytesDone)} of ${formatBytes(job.bytesTotal)}`;
+      const remedy =
+        job === undefined
+          ? `Bring the device back, or replace it: strake device replace ${away[0]?.deviceId ?? 'ID'} NEWPATH`
+          : '';
+      return { name, state: 'warning', text: `not current: ${ids}${progress}`, remedy };
+    }
+    case 'unproven': {
+      const remedy = `Bring the device back; if it is lost: strake volume start ${volume} --without ID`;
+      return { name, state: 'critical', text: reason, remedy };
+    }
+    default:
+      return {
+        name,
+        state: 'critical',
+        text: reason || state,
+        remedy: 'Look at the devices, and start the node again.',
+      };
+  }
+}
+
+function dataChecks({ name: volume, counters }: NodeVolumeStatus): NodeCheck[] {
+  const name = `data ${volume}`;
+  const { unrecoverableBlocks, poisonedBlocks, repairedBlocks, acceptedSuspects } = counters;
+  const lost = unrecoverableBlocks + poisonedBlocks;
+  if (lost > 0) {
+    const text = `${lost} reads or blocks have no good copy`;
+    return [{ name, state: 'critical', text, remedy: 'Restore the data from a backup.' }];
+  }
+  const notes = [
+    repairedBlocks > 0 ? `${repairedBlocks} blocks repaired` : '',
+    acceptedSuspects > 0 ? `${acceptedSuspects} blocks taken as they were after a crash` : '',
+  ].filter((text) => text !== '');
+  return notes.length === 0 ? [] : [{ name, state: 'ok', text: notes.join(', '), remedy: '' }];
+}
