@@ -40,19 +40,23 @@ export function entriesOf({ present }: MemberSlot, stripe: number): Promise<Uint
 export class Reconcile {
   private readonly parts: VolumeParts;
   private readonly allocation: Allocation;
+  private readonly ending: () => boolean;
 
-  constructor(parts: VolumeParts, allocation: Allocation) {
+  /** `ending`: whether it is to be given up. */
+  constructor(parts: VolumeParts, allocation: Allocation, ending: () => boolean) {
     this.parts = parts;
     this.allocation = allocation;
+    this.ending = ending;
   }
 
-  /** Rejects with a `StrakeError` if a group is left without a member that works. */
+  /** Rejects with a `StrakeError` if a group is left without a member that works, or if it is given up. */
   async run(): Promise<void> {
     for (const group of this.parts.membership.groups) {
       const doubtful = doubtfulSegments(group.filter(({ readable }) => readable));
       let failed = false;
       const worker = async () => {
         for (let stripe = doubtful.pop(); stripe !== undefined && !failed; stripe = doubtful.pop()) {
+          if (this.ending()) throw new StrakeError('ABORTED', 'the volume is being closed');
           await this.segment(group, stripe).catch((error: unknown) => {
             failed = true;
             throw error;

@@ -90,6 +90,7 @@ export class VolumeEngine implements Volume {
   private readonly segmentBytes: number;
   private jobs: Job[] = [];
   private phase: Phase = 'starting';
+  private ending = false;
 
   /** Throws `ERR_STRAKE_INVALID_ARGUMENT` if the map contradicts itself or the members. */
   constructor(options: VolumeEngineOptions) {
@@ -149,7 +150,7 @@ export class VolumeEngine implements Volume {
       flushes.startAt(stamps.flushNumber);
       if (!this.readOnly) {
         flushes.markAll();
-        await new Reconcile(this.parts, this.allocation).run();
+        await new Reconcile(this.parts, this.allocation, () => this.ending).run();
         stamps.flushNumber += 1;
         flushes.startAt(stamps.flushNumber);
         flushes.markAll();
@@ -160,7 +161,7 @@ export class VolumeEngine implements Volume {
     }
     if (membership.stopped !== null) throw new StrakeError('UNAVAILABLE', membership.stopped);
     this.phase = 'serving';
-    if (this.readOnly) return;
+    if (this.readOnly || this.ending) return;
     for (const slot of slots) if (slot.member !== null && slot.state === 'offline') this.startResync(slot, 'resync');
   }
 
@@ -225,7 +226,7 @@ export class VolumeEngine implements Volume {
   }
 
   private checkServing(): void {
-    if (this.phase !== 'serving') throw new StrakeError('CLOSED', `the volume is ${this.phase}`);
+    if (this.phase !== 'serving' || this.ending) throw new StrakeError('CLOSED', `the volume is ${this.phase}`);
     if (this.membership.stopped !== null) throw new StrakeError('UNAVAILABLE', this.membership.stopped);
     if (this.readOnly) throw new StrakeError('READ_ONLY', 'the volume is open read-only');
   }
@@ -325,11 +326,17 @@ export class VolumeEngine implements Volume {
     return slots.some(({ state }) => state === 'syncing') ? 'syncing' : 'ok';
   }
 
+  /** Cancels jobs, and a start that is under way; no others begin. Requests go on. */
+  endWork(): void {
+    this.ending = true;
+    for (const job of this.jobs) job.cancel();
+  }
+
   /** Waits for what is in flight, stops jobs, and gives the handlers up. The members stay open. */
   async close(): Promise<void> {
     if (this.phase === 'closed' || this.phase === 'closing') return;
     this.phase = 'closing';
-    for (const job of this.jobs) job.cancel();
+    this.endWork();
     await Promise.all(this.jobs.map(({ ended }) => ended));
     while (this.requests > 0 || this.flushes.busy || this.calls.running > 0) {
       await this.calls.call((token) => this.options.clock.after(CLOSE_POLL_MS, token));

@@ -3,7 +3,8 @@
 import { deviceError, EBADF, ECANCELED } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DRAIN_MS, NODE_STORES_MAX } from '../core/limits.js';
-import type { StorageEvent, StoreStatus, VolumeReport } from '../node/storage-node.js';
+import type { StoreStatus, VolumeReport } from '../node/node-status.js';
+import type { StorageEvent } from '../node/storage-node.js';
 import type { FaultRule } from '../uring/native.js';
 import type { ListenNodeMessage, VolumeFacts } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';

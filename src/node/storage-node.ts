@@ -8,30 +8,38 @@
  * A device that is not believed to be in-sync is compared with the others block by block.
  *
  * Fault model: devices are missing, older copies, clones, or of another cluster; they fail while they are opened and later;
- * the process dies at any instant. Control operations are carried out one after another.
+ * the process dies at any instant.
+ *
+ * Control operations of one volume are carried out one after another, those of different volumes side by side, so that none
+ * waits for work on another volume (`Turns`). Turns of devices, which come, go or stand in for each other, are taken before
+ * those of volumes. An operation that starts a volume sees the devices that were there when it began.
  */
 
 import { COPY_SCRATCH_BYTES, CopyBuffers } from '../client/copy-buffers.js';
 import type { Job } from '../client/job.js';
+import { allEnded } from '../client/reconcile.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engine.js';
-import type { VolumeEvent, VolumeStatus } from '../client/volume-events.js';
-import { checkRecord, START } from '../client/volume-record.js';
+import type { VolumeEvent } from '../client/volume-events.js';
+import { checkRecord } from '../client/volume-record.js';
 import { deviceError } from '../core/errno.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
-import { type Device, FENCE_ALL } from '../ports/device.js';
+import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import { SLOT_FREE } from '../store/format.js';
-import { type Expectations, openStore, type RecoveryReport } from '../store/open-store.js';
-import { type StoredVolume, VOLUME_MEMBERS_MAX, VOLUME_NAME_BYTES_MAX } from '../store/pages.js';
-import { STORE_MEMORY_BYTES, type StoreCounters } from '../store/segment-store.js';
+import { type Expectations, openStore } from '../store/open-store.js';
+import { type StoredVolume, VOLUME_NAME_BYTES_MAX } from '../store/pages.js';
+import { STORE_MEMORY_BYTES } from '../store/segment-store.js';
 import type { Superblock } from '../store/superblock.js';
 import { VolumeMember } from '../store/volume-member.js';
+import { isUsed, type StoreStatus, storeStatuses, type VolumeReport, volumeReports } from './node-status.js';
 import { NodeStore } from './node-store.js';
+import { NodeVolume } from './node-volume.js';
+import { placeVolume } from './placement.js';
 import { newestMaps, startingMap } from './starting-map.js';
+import { Turns } from './turns.js';
 
 /** Memory in the arena, from a page on, of a node that drives at most so many devices. */
 export function nodeMemoryBytes(storesMax: number): number {
@@ -61,44 +69,6 @@ export interface StorageEvent {
   readonly text: string;
 }
 
-/** A volume of the node, started or not. */
-export class NodeVolume {
-  stored: StoredVolume;
-  engine: VolumeEngine | null = null;
-  members: VolumeMember[] = [];
-  /** Its piece of memory, while it is started. */
-  place = -1;
-  /** Why it is not started. */
-  reason = '';
-  unproven = false;
-  /** It has been started since the devices were opened, so their incarnations are the ones that the map knows. */
-  started = false;
-
-  constructor(stored: StoredVolume) {
-    this.stored = stored;
-  }
-}
-
-/** A device, as plain data. */
-export interface StoreStatus {
-  readonly path: string;
-  readonly superblock: Superblock;
-  readonly state: 'ok' | 'failed' | 'lost';
-  readonly usedSlots: number;
-  readonly recovery: RecoveryReport;
-  readonly counters: StoreCounters;
-}
-
-/** A volume, as plain data. */
-export interface VolumeReport {
-  readonly stored: StoredVolume;
-  readonly unproven: boolean;
-  readonly reason: string;
-  readonly usedSlots: number;
-  /** Null while it is not started. */
-  readonly status: VolumeStatus | null;
-}
-
 /** What a new volume is to be. */
 export interface VolumeSpec {
   readonly id: string;
@@ -118,7 +88,13 @@ export class StorageNode {
   private readonly freeStorePlaces: number[] = [];
   private readonly freeVolumePlaces: number[] = [];
   private readonly buffers: CopyBuffers;
-  private turn: Promise<unknown> = Promise.resolve();
+  /** By device id. */
+  private readonly deviceTurns = new Turns();
+  /** By volume id. */
+  private readonly volumeTurns = new Turns();
+  private closing = false;
+  /** What is known of devices that are being opened, by place. */
+  private readonly opening = new Map<number, { readonly superblock: Superblock; readonly path: string }>();
 
   constructor(ports: NodePorts) {
     this.ports = ports;
@@ -127,11 +103,35 @@ export class StorageNode {
     for (let place = NODE_VOLUMES_MAX - 1; place >= 0; place -= 1) this.freeVolumePlaces.push(place);
   }
 
-  /** Lets one control operation go on at a time. */
-  private inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.turn.then(work);
-    this.turn = result.catch(() => {});
-    return result;
+  /** Works on the volume of this name, in its turn. Rejects with `ERR_STRAKE_NO_VOLUME` if it has been deleted by then. */
+  private async inVolume<T>(name: string, work: (volume: NodeVolume) => Promise<T>): Promise<T> {
+    const { id } = this.volume(name).stored;
+    return this.volumeTurns.take([id], () => {
+      const volume = this.volume(name);
+      // Another one of the same name is not the one that was meant.
+      if (volume.stored.id !== id) throw new StrakeError('NO_VOLUME', `volume ${name} has been deleted`);
+      return work(volume);
+    });
+  }
+
+  /** Works on all volumes that have to do with a device, in their turns. `work` must not wait for another turn. */
+  private async inVolumesOf<T>(deviceId: string, work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      const ids = this.volumesOf(deviceId);
+      const done = await this.volumeTurns.take(ids, async () => {
+        // While it waited, the device may have become a part of others.
+        const same = this.volumesOf(deviceId).every((id) => ids.includes(id));
+        return same ? { result: await work() } : null;
+      });
+      if (done !== null) return done.result;
+    }
+  }
+
+  /** Ids of volumes that have a place on a device, or of which it knows. */
+  private volumesOf(deviceId: string): string[] {
+    const known = this.stores.get(deviceId)?.store.volumes ?? [];
+    const using = [...this.volumes.values()].filter(({ stored }) => hasMember(stored, deviceId));
+    return [...new Set([...known.flatMap((stored) => stored?.id ?? []), ...using.map(({ stored }) => stored.id)])];
   }
 
   private storeMemory(place: number): number {
@@ -151,38 +151,50 @@ export class StorageNode {
 
   // ---------------------------------------------------------------- devices
 
-  /** Opens a device. Rejects with `ERR_STRAKE_WRONG_DEVICE` for a clone and others of `openStore`. */
-  open(device: Device, expected: Expectations): Promise<NodeStore> {
-    return this.inTurn(async () => {
-      const place = this.freeStorePlaces.pop();
-      if (place === undefined)
-        throw new StrakeError('BUSY', `this node drives at most ${this.ports.storesMax} devices`, {
-          remedy: 'Take one out of the node first: one that is not used, or that has failed.',
-        });
-      try {
-        const { completions, memory } = this.ports;
-        const ports = { completions, memory, device, memoryStart: this.storeMemory(place) };
-        const opened = await openStore(ports, { ...expected, refuse: (found) => this.checkNew(found, expected.path) });
-        const entry = new NodeStore(expected.path, opened.store, opened.checkpointer, opened.recovery, place);
-        const { deviceId } = entry.superblock;
-        opened.store.onDamage = (text) => this.onEvent({ kind: 'device-damage', deviceId, text });
-        this.stores.set(deviceId, entry);
-        return entry;
-      } catch (error) {
-        this.returnStorePlace(place);
-        throw error;
+  /**
+   * Opens a device, beside whatever else goes on. Rejects with `ERR_STRAKE_WRONG_DEVICE` for a clone and others of
+   * `openStore`.
+   */
+  async open(device: Device, expected: Expectations): Promise<NodeStore> {
+    const place = this.freeStorePlaces.pop();
+    if (place === undefined)
+      throw new StrakeError('BUSY', `this node drives at most ${this.ports.storesMax} devices`, {
+        remedy: 'Take one out of the node first: one that is not used, or that has failed.',
+      });
+    const { path } = expected;
+    try {
+      const { completions, memory } = this.ports;
+      const ports = { completions, memory, device, memoryStart: this.storeMemory(place) };
+      const refuse = (found: Superblock) => {
+        this.checkNew(found, path);
+        this.opening.set(place, { superblock: found, path });
+      };
+      const opened = await openStore(ports, { ...expected, refuse });
+      const entry = new NodeStore(path, opened.store, opened.checkpointer, opened.recovery, place);
+      const { deviceId } = entry.superblock;
+      if (this.closing) {
+        await opened.store.quiet();
+        opened.store.dispose();
+        throw closedError();
       }
-    });
+      opened.store.onDamage = (text) => this.onEvent({ kind: 'device-damage', deviceId, text });
+      this.stores.set(deviceId, entry);
+      return entry;
+    } catch (error) {
+      this.returnStorePlace(place);
+      throw error;
+    } finally {
+      this.opening.delete(place);
+    }
   }
 
   /** Before anything is written to a device: whether it may be a part of this node. */
   private checkNew(found: Superblock, path: string): void {
-    const twin = this.stores.get(found.deviceId);
-    if (twin !== undefined) {
-      const what = `${path} is the same device as ${twin.path} (${found.deviceId}): one of them is a copy`;
-      throw new StrakeError('WRONG_DEVICE', what);
-    }
-    for (const { superblock, path: other } of this.stores.values()) {
+    for (const { superblock, path: other } of [...this.stores.values(), ...this.opening.values()]) {
+      if (superblock.deviceId === found.deviceId) {
+        const what = `${path} is the same device as ${other} (${found.deviceId}): one of them is a copy`;
+        throw new StrakeError('WRONG_DEVICE', what);
+      }
       if (superblock.clusterId === found.clusterId) continue;
       const what = `${path} belongs to cluster ${found.clusterId}, ${other} to ${superblock.clusterId}`;
       throw new StrakeError('WRONG_DEVICE', what);
@@ -194,7 +206,8 @@ export class StorageNode {
     const { store, checkpointer, superblock } = entry;
     this.stores.delete(superblock.deviceId);
     // A map that takes the device out may be on its way, perhaps to itself. Later ones pass it by.
-    for (const { engine } of this.volumes.values()) await engine?.changesEnded();
+    const users = [...this.volumes.values()].filter(({ stored }) => hasMember(stored, superblock.deviceId));
+    await Promise.all(users.map(({ engine }) => engine?.changesEnded()));
     const result = store.failed ? 0 : await checkpointer.close();
     // What ended later would go to whoever registers under the same number next.
     await store.quiet();
@@ -205,21 +218,34 @@ export class StorageNode {
 
   // ---------------------------------------------------------------- assembly
 
-  /** Finds the volumes of all devices that are open, and starts those that can be. `without`: device ids by volume name. */
-  assemble(without: ReadonlyMap<string, readonly string[]>): Promise<void> {
-    return this.inTurn(async () => {
-      for (const stored of newestMaps(this.stores).values()) {
-        if (stored.deleted) {
-          await this.cleanUp(stored);
-          continue;
-        }
-        const known = this.volumes.get(stored.name);
-        if (known?.engine) continue;
-        const volume = known ?? new NodeVolume(stored);
-        volume.stored = stored;
-        this.volumes.set(stored.name, volume);
-        await this.tryStart(volume, without.get(stored.name) ?? []);
+  /**
+   * Finds the volumes of all devices that are open, and starts those that can be, side by side. `without`: device ids by
+   * volume name.
+   */
+  async assemble(without: ReadonlyMap<string, readonly string[]>): Promise<void> {
+    const newest = [...newestMaps(this.stores).values()];
+    for (const stored of newest) {
+      if (!stored.deleted && !this.volumes.has(stored.name)) this.volumes.set(stored.name, new NodeVolume(stored));
+    }
+    await allEnded(newest.map((stored) => this.settleVolume(stored.id, without.get(stored.name) ?? [])));
+  }
+
+  /** Brings a volume to what the newest map says, unless it is started: starts it, or gives back what is left of it. */
+  private settleVolume(id: string, without: readonly string[]): Promise<void> {
+    return this.volumeTurns.take([id], async () => {
+      const stored = newestMaps(this.stores).get(id);
+      if (stored === undefined) return;
+      const known = this.volumes.get(stored.name);
+      if (known !== undefined && (known.stored.id !== id || known.engine !== null)) return;
+      if (stored.deleted) {
+        this.volumes.delete(stored.name);
+        await this.cleanUp(stored);
+        return;
       }
+      const volume = known ?? new NodeVolume(stored);
+      volume.stored = stored;
+      this.volumes.set(stored.name, volume);
+      await this.tryStart(volume, without);
     });
   }
 
@@ -243,7 +269,9 @@ export class StorageNode {
   }
 
   private async start(volume: NodeVolume): Promise<void> {
-    const stored = startingMap(this.stores, volume.stored, volume.started);
+    // A device that comes while this goes on has not been judged: it is taken back afterwards.
+    const stores = new Map(this.stores);
+    const stored = startingMap(stores, volume.stored, volume.started);
     checkRecord(stored);
     // Not even told to the devices: with the right ones the volume may start the next time.
     if (stored.groups.some((group) => group.every(({ state }) => state !== 'in-sync'))) {
@@ -254,8 +282,10 @@ export class StorageNode {
     volume.place = place;
     const { completions, memory, clock } = this.ports;
     try {
-      await this.store(stored);
-      const members = stored.groups.map((group) => group.map(({ deviceId }) => this.memberOn(deviceId, stored.id)));
+      await this.store(stored, stores);
+      const members = stored.groups.map((group) =>
+        group.map(({ deviceId }) => this.memberOn(stores.get(deviceId), stored.id)),
+      );
       volume.members = members.flat().filter((member) => member !== null);
       const engine = new VolumeEngine({
         completions,
@@ -286,8 +316,7 @@ export class StorageNode {
     }
   }
 
-  private memberOn(deviceId: string, volumeId: string): VolumeMember | null {
-    const entry = this.stores.get(deviceId);
+  private memberOn(entry: NodeStore | undefined, volumeId: string): VolumeMember | null {
     if (entry === undefined || entry.store.failed) return null;
     const index = entry.store.volumes.findIndex((stored) => stored?.id === volumeId);
     return index < 0 ? null : new VolumeMember(this.ports.completions, entry.store, index);
@@ -304,13 +333,13 @@ export class StorageNode {
    * Those that the map calls current have it before any other: a device that is taken out must not be the only one to
    * know, as nobody would be current then after a crash.
    */
-  private async store(stored: StoredVolume): Promise<void> {
+  private async store(stored: StoredVolume, stores: ReadonlyMap<string, NodeStore> = this.stores): Promise<void> {
     const put = (current: boolean) =>
       Promise.all(
         stored.groups.map((group) =>
           Promise.all(
             group.map(async ({ deviceId, state }) => {
-              const entry = this.stores.get(deviceId);
+              const entry = stores.get(deviceId);
               if (entry === undefined || entry.store.failed || (state === 'in-sync') !== current) return false;
               return (await entry.store.putVolume(stored)) >= 0;
             }),
@@ -385,40 +414,53 @@ export class StorageNode {
 
   /** Its engine, after whatever is being started or deleted. Rejects as `engine` throws. */
   async started(name: string): Promise<VolumeEngine> {
-    const engine = this.volumes.get(name)?.engine;
-    return engine?.serving ? engine : this.inTurn(async () => this.engine(name));
+    const { engine } = this.volume(name);
+    return engine?.serving ? engine : this.inVolume(name, async () => this.engine(name));
   }
 
   /** Makes a volume and starts it. */
-  create(spec: VolumeSpec): Promise<NodeVolume> {
-    return this.inTurn(async () => {
-      this.checkSpec(spec);
-      const stored: StoredVolume = {
-        id: spec.id,
-        name: spec.name,
-        createdMs: spec.createdMs,
-        sizeBytes: spec.sizeBytes,
-        layout: spec.layout,
-        copies: spec.copies,
-        ...this.place(spec),
-        mapVersion: 1,
-        generation: 0,
-        deleted: false,
-      };
-      checkRecord(stored);
-      await this.store(stored);
-      const volume = new NodeVolume(stored);
-      try {
-        await this.start(volume);
-      } catch (error) {
-        // Nobody has heard of it: a second one of this name must not meet it.
-        const gone = { ...volume.stored, mapVersion: volume.stored.mapVersion + 1, deleted: true };
-        await this.store(gone).catch(() => {});
-        throw error;
-      }
-      this.volumes.set(spec.name, volume);
-      return volume;
-    });
+  async create(spec: VolumeSpec): Promise<NodeVolume> {
+    const holder = this.volumes.get(spec.name);
+    // It may be about to be deleted.
+    if (holder !== undefined) await this.volumeTurns.take([holder.stored.id], () => Promise.resolve());
+    this.checkSpec(spec);
+    const stored: StoredVolume = {
+      id: spec.id,
+      name: spec.name,
+      createdMs: spec.createdMs,
+      sizeBytes: spec.sizeBytes,
+      layout: spec.layout,
+      copies: spec.copies,
+      ...placeVolume(this.stores, spec),
+      mapVersion: 1,
+      generation: 0,
+      deleted: false,
+    };
+    checkRecord(stored);
+    const volume = new NodeVolume(stored);
+    volume.coming = true;
+    // From now on it has the name, and its devices are not let go of.
+    this.volumes.set(spec.name, volume);
+    try {
+      await this.volumeTurns.take([spec.id], () => this.makeVolume(volume));
+    } catch (error) {
+      if (this.volumes.get(spec.name) === volume) this.volumes.delete(spec.name);
+      throw error;
+    }
+    volume.coming = false;
+    return volume;
+  }
+
+  private async makeVolume(volume: NodeVolume): Promise<void> {
+    await this.store(volume.stored);
+    try {
+      await this.start(volume);
+    } catch (error) {
+      // Nobody has heard of it: a second one of this name must not meet it.
+      const gone = { ...volume.stored, mapVersion: volume.stored.mapVersion + 1, deleted: true };
+      await this.store(gone).catch(() => {});
+      throw error;
+    }
   }
 
   private checkSpec({ name, copies, layout, sizeBytes }: VolumeSpec): void {
@@ -435,41 +477,14 @@ export class StorageNode {
     }
   }
 
-  /** Devices for a volume: those with most room. A mirror is spread over as many groups as there are devices for. */
-  private place({ copies, layout, name }: VolumeSpec): Pick<StoredVolume, 'groups' | 'segmentBytes'> {
-    const usable = [...this.stores.values()].filter(({ store }) => !store.failed);
-    const sizes = new Map<number, NodeStore[]>();
-    for (const entry of usable) {
-      const { slotBytes } = entry.superblock.layout;
-      sizes.set(slotBytes, [...(sizes.get(slotBytes) ?? []), entry]);
-    }
-    const alike = [...sizes.values()].sort((one, other) => other.length - one.length)[0] ?? [];
-    if (alike.length < copies) {
-      const what = `volume ${name} needs ${copies} devices with slots of one size, and there are ${alike.length}`;
-      throw new StrakeError('NO_SPACE', what, { remedy: 'Add formatted devices.' });
-    }
-    const sorted = alike.sort((one, other) => other.store.freeSlots - one.store.freeSlots);
-    const groupsMax = Math.floor(VOLUME_MEMBERS_MAX / copies);
-    const count = layout === 'single' ? 1 : Math.min(groupsMax, Math.floor(sorted.length / copies));
-    const groups = Array.from({ length: count }, (_, group) =>
-      Array.from({ length: copies }, (_, position) => {
-        const { superblock } = sorted[group * copies + position];
-        const { deviceId, incarnation } = superblock;
-        return { deviceId, state: 'in-sync' as const, since: START, incarnation: incarnation - 1, flushNumber: 0 };
-      }),
-    );
-    return { groups, segmentBytes: sorted[0].superblock.layout.slotBytes };
-  }
-
   /** Makes a volume larger. */
   grow(name: string, sizeBytes: number): Promise<void> {
-    return this.inTurn(() => this.engine(name).grow(sizeBytes));
+    return this.inVolume(name, () => this.engine(name).grow(sizeBytes));
   }
 
   /** Starts an unproven volume without the devices that are named. */
   startWithout(name: string, without: readonly string[]): Promise<void> {
-    return this.inTurn(async () => {
-      const volume = this.volume(name);
+    return this.inVolume(name, async (volume) => {
       if (volume.engine !== null) throw new StrakeError('VOLUME_BUSY', `volume ${name} is started already`);
       volume.stored = newestMaps(this.stores).get(volume.stored.id) ?? volume.stored;
       await this.tryStart(volume, without);
@@ -482,8 +497,7 @@ export class StorageNode {
    * before anything is done, if it has one; it may throw. If the devices do not take the deletion, the volume is stopped.
    */
   delete(name: string, prepare: (engine: VolumeEngine) => void = () => {}): Promise<void> {
-    return this.inTurn(async () => {
-      const volume = this.volume(name);
+    return this.inVolume(name, async (volume) => {
       if (volume.engine !== null) prepare(volume.engine);
       await this.stop(volume);
       const stored = { ...volume.stored, mapVersion: volume.stored.mapVersion + 1, deleted: true };
@@ -503,7 +517,8 @@ export class StorageNode {
       if (store.volumes[index]?.deleted !== true) await store.putVolume(stored);
       const member = new VolumeMember(this.ports.completions, store, index);
       const stripes = [...member.segments()].map(({ stripe }) => stripe);
-      for (let at = 0; at < stripes.length; at += RELEASES) {
+      // What is left is given back when the device is opened the next time.
+      for (let at = 0; at < stripes.length && !this.closing; at += RELEASES) {
         await Promise.all(stripes.slice(at, at + RELEASES).map((stripe) => member.release(stripe)));
       }
       await store.flushed();
@@ -518,34 +533,26 @@ export class StorageNode {
 
   /** A device that was away is open again: volumes that know it take it back, and those that waited for it start. */
   takeBack(entry: NodeStore): Promise<void> {
-    return this.inTurn(async () => {
-      const { deviceId } = entry.superblock;
-      const newest = newestMaps(this.stores);
-      for (const stored of newest.values()) {
-        if (!stored.deleted) continue;
-        await this.cleanUp(stored);
-        const known = this.volumes.get(stored.name);
-        if (known?.stored.id === stored.id && known.engine === null) this.volumes.delete(stored.name);
-      }
-      for (const volume of this.volumes.values()) {
-        if (volume.engine === null) {
-          // What the device brings may be newer than what the others knew.
-          volume.stored = newest.get(volume.stored.id) ?? volume.stored;
-          await this.tryStart(volume, []);
-          continue;
-        }
-        await this.eachMember(volume, deviceId, async (group, position) => {
-          const member = await this.newMember(volume, entry);
-          volume.engine?.attach(group, position, member);
-        });
-      }
-      for (const stored of newest.values()) {
-        if (stored.deleted || this.volumes.has(stored.name)) continue;
-        const volume = new NodeVolume(stored);
-        this.volumes.set(stored.name, volume);
-        await this.tryStart(volume, []);
-      }
+    const { deviceId } = entry.superblock;
+    return this.deviceTurns.take([deviceId], async () => {
+      if (this.stores.get(deviceId) !== entry) throw new StrakeError('NOT_FOUND', `device ${deviceId} is not open`);
+      await allEnded(this.volumesOf(deviceId).map((id) => this.takeBackIn(id, entry)));
     });
+  }
+
+  private async takeBackIn(id: string, entry: NodeStore): Promise<void> {
+    const { deviceId } = entry.superblock;
+    const started = await this.volumeTurns.take([id], async () => {
+      const volume = [...this.volumes.values()].find(({ stored }) => stored.id === id);
+      if (!volume?.engine) return false;
+      await this.eachMember(volume, deviceId, async (group, position) => {
+        const member = await this.newMember(volume, entry);
+        volume.engine?.attach(group, position, member);
+      });
+      return true;
+    });
+    // What the device brings may be newer than what the others knew.
+    if (!started) await this.settleVolume(id, []);
   }
 
   /** A member on a device that may not know the volume yet. */
@@ -570,34 +577,36 @@ export class StorageNode {
 
   /** Puts a new device in the place of one that is lost, in all volumes. Rebuilding begins at once. */
   replace(deviceId: string, entry: NodeStore): Promise<void> {
-    return this.inTurn(async () => {
-      const users = [...this.volumes.values()].filter(({ stored }) =>
-        stored.groups.flat().some((member) => member.deviceId === deviceId),
-      );
-      if (users.length === 0) throw new StrakeError('NOT_FOUND', `no volume has a member on device ${deviceId}`);
-      for (const volume of users) {
-        const { name } = volume.stored;
-        const states = volume.stored.groups.flat().filter((member) => member.deviceId === deviceId);
-        if (volume.engine === null) throw new StrakeError('UNAVAILABLE', `volume ${name} is not started`);
-        if (states.some(({ state }) => state !== 'offline')) {
-          throw new StrakeError('VOLUME_BUSY', `device ${deviceId} is still in use by volume ${name}`);
+    const by = entry.superblock.deviceId;
+    return this.deviceTurns.take([deviceId, by], () =>
+      this.inVolumesOf(deviceId, async () => {
+        if (this.stores.get(by) !== entry) throw new StrakeError('NOT_FOUND', `device ${by} is not open`);
+        const users = [...this.volumes.values()].filter(({ stored }) => hasMember(stored, deviceId));
+        if (users.length === 0) throw new StrakeError('NOT_FOUND', `no volume has a member on device ${deviceId}`);
+        for (const volume of users) {
+          const { name } = volume.stored;
+          const states = volume.stored.groups.flat().filter((member) => member.deviceId === deviceId);
+          if (volume.engine === null) throw new StrakeError('UNAVAILABLE', `volume ${name} is not started`);
+          if (states.some(({ state }) => state !== 'offline')) {
+            throw new StrakeError('VOLUME_BUSY', `device ${deviceId} is still in use by volume ${name}`);
+          }
+          const { slotBytes } = entry.superblock.layout;
+          if (slotBytes !== volume.stored.segmentBytes) {
+            const what = `slots of ${formatBytes(slotBytes)}, and volume ${name} has segments of`;
+            throw new StrakeError(
+              'INVALID_ARGUMENT',
+              `${entry.path} has ${what} ${formatBytes(volume.stored.segmentBytes)}`,
+            );
+          }
         }
-        const { slotBytes } = entry.superblock.layout;
-        if (slotBytes !== volume.stored.segmentBytes) {
-          const what = `slots of ${formatBytes(slotBytes)}, and volume ${name} has segments of`;
-          throw new StrakeError(
-            'INVALID_ARGUMENT',
-            `${entry.path} has ${what} ${formatBytes(volume.stored.segmentBytes)}`,
-          );
+        for (const volume of users) {
+          await this.eachMember(volume, deviceId, async (group, position) => {
+            const member = await this.newMember(volume, entry);
+            await volume.engine?.replace(group, position, by, member);
+          });
         }
-      }
-      for (const volume of users) {
-        await this.eachMember(volume, deviceId, async (group, position) => {
-          const member = await this.newMember(volume, entry);
-          await volume.engine?.replace(group, position, entry.superblock.deviceId, member);
-        });
-      }
-    });
+      }),
+    );
   }
 
   /**
@@ -606,12 +615,17 @@ export class StorageNode {
    * as dead as whoever takes it out says.
    */
   forget(deviceId: string): Promise<void> {
-    return this.inTurn(async () => {
-      for (const { engine, stored } of this.volumes.values()) {
-        if (engine === null || !isUsed(engine.status(), deviceId)) continue;
-        throw new StrakeError('VOLUME_BUSY', `device ${deviceId} is in use by volume ${stored.name}`);
-      }
-      const entry = this.stores.get(deviceId);
+    return this.deviceTurns.take([deviceId], async () => {
+      const entry = await this.inVolumesOf(deviceId, async () => {
+        for (const { engine, stored } of this.volumes.values()) {
+          if (engine === null || !isUsed(engine.status(), deviceId)) continue;
+          throw new StrakeError('VOLUME_BUSY', `device ${deviceId} is in use by volume ${stored.name}`);
+        }
+        const found = this.stores.get(deviceId);
+        // What begins from now on does not see it.
+        this.stores.delete(deviceId);
+        return found;
+      });
       if (entry === undefined) return;
       await this.closeStore(entry).catch((error: unknown) => {
         this.onEvent({ kind: 'device-failed', deviceId, text: toStrakeError(error).message });
@@ -619,66 +633,46 @@ export class StorageNode {
     });
   }
 
-  // ---------------------------------------------------------------- status
+  // ---------------------------------------------------------------- status and end
 
   deviceStatus(): StoreStatus[] {
-    return [...this.stores.values()].map(({ path, store, superblock, recovery }) => ({
-      path,
-      superblock,
-      state: store.device.fence() === FENCE_ALL ? 'lost' : store.failed ? 'failed' : 'ok',
-      usedSlots: store.slots.usedSlots,
-      recovery,
-      counters: { ...store.counters },
-    }));
+    return storeStatuses(this.stores);
   }
 
   volumeReports(): VolumeReport[] {
-    return [...this.volumes.values()].map(({ stored, unproven, reason, engine }) => ({
-      stored,
-      unproven,
-      reason,
-      usedSlots: this.usedSlots(stored.id),
-      status: engine?.status() ?? null,
-    }));
+    return volumeReports(this.volumes.values(), this.stores);
   }
 
-  private usedSlots(volumeId: string): number {
-    let used = 0;
-    for (const { store } of this.stores.values()) {
-      const index = store.volumes.findIndex((one) => one?.id === volumeId);
-      if (index < 0) continue;
-      const { states, volumes } = store.slots;
-      for (let slot = 0; slot < states.length; slot += 1) {
-        if (states[slot] !== SLOT_FREE && volumes[slot] === index) used += 1;
-      }
-    }
-    return used;
+  /** What may take long comes to an end, or is left to the next start: the node is about to be closed. Requests go on. */
+  endWork(): void {
+    this.closing = true;
+    this.deviceTurns.close(closedError());
+    this.volumeTurns.close(closedError());
+    for (const { engine } of this.volumes.values()) engine?.endWork();
   }
 
   /** Stops all volumes and closes all devices in order. Rejects with the first error; everything is closed all the same. */
-  close(): Promise<void> {
-    return this.inTurn(async () => {
-      const errors: unknown[] = [];
-      for (const volume of this.volumes.values()) {
-        if (volume.engine !== null) await volume.engine.noteProgress().catch((error: unknown) => errors.push(error));
-        await this.stop(volume).catch((error: unknown) => errors.push(error));
-      }
-      this.volumes.clear();
-      for (const entry of [...this.stores.values()]) {
-        await this.closeStore(entry).catch((error: unknown) => errors.push(error));
-      }
-      if (errors.length > 0) throw errors[0];
-    });
+  async close(): Promise<void> {
+    this.endWork();
+    await Promise.all([this.deviceTurns.ended(), this.volumeTurns.ended()]);
+    const errors: unknown[] = [];
+    const note = (error: unknown) => errors.push(error);
+    await Promise.all(
+      [...this.volumes.values()].map(async (volume) => {
+        if (volume.engine !== null) await volume.engine.noteProgress().catch(note);
+        await this.stop(volume).catch(note);
+      }),
+    );
+    this.volumes.clear();
+    await Promise.all([...this.stores.values()].map((entry) => this.closeStore(entry).catch(note)));
+    if (errors.length > 0) throw errors[0];
   }
 }
 
-/** Whether a volume writes to a device, or is about to. */
-function isUsed({ groups, jobs }: VolumeStatus, deviceId: string): boolean {
-  return groups.some((group, at) =>
-    group.some((member, position) => {
-      if (member.deviceId !== deviceId || !member.present) return false;
-      const brought = jobs.some((job) => job.state === 'running' && job.group === at && job.position === position);
-      return member.state !== 'offline' || brought;
-    }),
-  );
+function closedError(): StrakeError {
+  return new StrakeError('CLOSED', 'the node is being closed');
+}
+
+function hasMember({ groups }: StoredVolume, deviceId: string): boolean {
+  return groups.some((group) => group.some((member) => member.deviceId === deviceId));
 }

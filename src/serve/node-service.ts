@@ -7,15 +7,9 @@
 import { StrakeError } from '../core/errors.js';
 import { NbdExport } from '../nbd/export.js';
 import type { NbdServer } from '../nbd/server.js';
+import type { StoreStatus, VolumeReport } from '../node/node-status.js';
 import type { NodeStore } from '../node/node-store.js';
-import {
-  type NodePorts,
-  type StorageEvent,
-  StorageNode,
-  type StoreStatus,
-  type VolumeReport,
-  type VolumeSpec,
-} from '../node/storage-node.js';
+import { type NodePorts, type StorageEvent, StorageNode, type VolumeSpec } from '../node/storage-node.js';
 import type { Volume } from '../ports/volume.js';
 
 /** Calls by name: what is asked, and what comes back. */
@@ -60,9 +54,13 @@ export class NodeService {
     name: Name,
     request: NodeCalls[Name]['request'],
   ): Promise<NodeCalls[Name]['response']> {
-    const response = await this.carryOut(name, request);
-    if (name !== 'nodeStatus') for (const server of this.servers) this.offerTo(server);
-    return (response ?? null) as NodeCalls[Name]['response'];
+    try {
+      const response = await this.carryOut(name, request);
+      return (response ?? null) as NodeCalls[Name]['response'];
+    } finally {
+      // One that fails may have changed some volumes before.
+      if (name !== 'nodeStatus') for (const server of this.servers) this.offerTo(server);
+    }
   }
 
   private carryOut(name: NodeCallName, request: unknown): unknown {

@@ -1116,9 +1116,6 @@ export class SegmentStore {
     await this.admission();
     try {
       if (this.failure !== 0) return this.failure;
-      let index = this.volumes.findIndex((known) => known?.id === volume.id);
-      if (index < 0) index = this.volumes.indexOf(undefined);
-      if (index < 0) return -ENOSPC;
       const sectors = Math.ceil(PAGE_BYTES / VOLUME_CHUNK_BYTES) + 1;
       while (this.journal.batch.sectorsLeft < sectors) {
         if (this.failure !== 0) return this.failure;
@@ -1128,14 +1125,20 @@ export class SegmentStore {
           this.journal.submit();
         });
       }
+      // While this waited for room, others may have taken a place, or stored a newer map of this volume.
+      let index = this.volumes.findIndex((known) => known?.id === volume.id);
+      if (index < 0) index = this.volumes.indexOf(undefined);
+      if (index < 0) return -ENOSPC;
       const { journal } = this;
       const page = new Uint8Array(PAGE_BYTES);
       // Not before: a flush that was remembered while this waited for room comes before the page.
       encodeVolume(page, index, this.superblock.deviceId, this.journal.lastSequence, volume, this.flushedMarks[index]);
-      for (let at = 0; at < PAGE_BYTES; at += VOLUME_CHUNK_BYTES) journal.batch.addVolume(index, page, at);
-      this.volumes[index] = volume;
-      this.marks[index] ??= { generation: volume.generation, flushNumber: 0 };
-      this.changedVolumes.add(index);
+      if ((this.volumes[index]?.mapVersion ?? 0) <= volume.mapVersion) {
+        for (let at = 0; at < PAGE_BYTES; at += VOLUME_CHUNK_BYTES) journal.batch.addVolume(index, page, at);
+        this.volumes[index] = volume;
+        this.marks[index] ??= { generation: volume.generation, flushNumber: 0 };
+        this.changedVolumes.add(index);
+      }
       const result = await new Promise<number>((proceed) => {
         journal.whenSynced(journal.batch.sequence, { proceed });
         journal.submit();

@@ -119,7 +119,7 @@ check('a volume that somebody uses by the turn of its deletion is not deleted', 
     await world.create(id, name);
   const { host, loop, disk } = world;
   disk.faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 1_000_000 } });
-  const creating = host.call('createVolume', specOf('c', 'third'));
+  const growing = host.call('growVolume', { name: 'first', sizeBytes: 2 * SLOT });
   const deleting = host.call('deleteVolume', { name: 'first' }).then(
     () => '',
     (error: { code: string }) => error.code,
@@ -127,10 +127,11 @@ check('a volume that somebody uses by the turn of its deletion is not deleted', 
   await loop.settle(host.call('scrub', { name: 'other', bytesPerSecond: 0 }));
   const session = await world.connect('first');
   assert.ok(session?.serving);
-  await loop.settle(creating);
+  await loop.settle(growing);
   assert.is(await loop.settle(deleting), 'ERR_STRAKE_VOLUME_BUSY');
   assert.ok(session.serving);
   session.finish();
+  await loop.run(() => host.service.stats().connections === 0);
   await loop.settle(host.call('deleteVolume', { name: 'first' }));
   assert.is(await world.connect('first'), undefined);
   await loop.settle(host.close());

@@ -1,0 +1,80 @@
+/** What a node tells of its devices and volumes, as plain data. */
+
+import type { VolumeStatus } from '../client/volume-events.js';
+import { FENCE_ALL } from '../ports/device.js';
+import { SLOT_FREE } from '../store/format.js';
+import type { RecoveryReport } from '../store/open-store.js';
+import type { StoredVolume } from '../store/pages.js';
+import type { StoreCounters } from '../store/segment-store.js';
+import type { Superblock } from '../store/superblock.js';
+import type { NodeStore } from './node-store.js';
+import type { NodeVolume } from './node-volume.js';
+
+/** A device, as plain data. */
+export interface StoreStatus {
+  readonly path: string;
+  readonly superblock: Superblock;
+  readonly state: 'ok' | 'failed' | 'lost';
+  readonly usedSlots: number;
+  readonly recovery: RecoveryReport;
+  readonly counters: StoreCounters;
+}
+
+/** A volume, as plain data. */
+export interface VolumeReport {
+  readonly stored: StoredVolume;
+  readonly unproven: boolean;
+  readonly reason: string;
+  readonly usedSlots: number;
+  /** Null while it is not started. */
+  readonly status: VolumeStatus | null;
+}
+
+type Stores = ReadonlyMap<string, NodeStore>;
+
+export function storeStatuses(stores: Stores): StoreStatus[] {
+  return [...stores.values()].map(({ path, store, superblock, recovery }) => ({
+    path,
+    superblock,
+    state: store.device.fence() === FENCE_ALL ? 'lost' : store.failed ? 'failed' : 'ok',
+    usedSlots: store.slots.usedSlots,
+    recovery,
+    counters: { ...store.counters },
+  }));
+}
+
+/** Of all volumes but those that are being made. */
+export function volumeReports(volumes: Iterable<NodeVolume>, stores: Stores): VolumeReport[] {
+  const known = [...volumes].filter(({ coming }) => !coming);
+  return known.map(({ stored, unproven, reason, engine }) => ({
+    stored,
+    unproven,
+    reason,
+    usedSlots: usedSlots(stores, stored.id),
+    status: engine?.status() ?? null,
+  }));
+}
+
+function usedSlots(stores: Stores, volumeId: string): number {
+  let used = 0;
+  for (const { store } of stores.values()) {
+    const index = store.volumes.findIndex((one) => one?.id === volumeId);
+    if (index < 0) continue;
+    const { states, volumes } = store.slots;
+    for (let slot = 0; slot < states.length; slot += 1) {
+      if (states[slot] !== SLOT_FREE && volumes[slot] === index) used += 1;
+    }
+  }
+  return used;
+}
+
+/** Whether a volume writes to a device, or is about to. */
+export function isUsed({ groups, jobs }: VolumeStatus, deviceId: string): boolean {
+  return groups.some((group, at) =>
+    group.some((member, position) => {
+      if (member.deviceId !== deviceId || !member.present) return false;
+      const brought = jobs.some((job) => job.state === 'running' && job.group === at && job.position === position);
+      return member.state !== 'offline' || brought;
+    }),
+  );
+}
