@@ -2,6 +2,7 @@
 
 import { type Command, InvalidArgumentError } from 'commander';
 import { StrakeError } from '../core/errors.js';
+import { TraceHash } from '../embed/trace-hash.js';
 import { makeTrial, makeTrials, shrinkTrial } from '../embed/trials.js';
 import { FAULT_KINDS, type FaultKind } from '../sim/plan.js';
 import type { PlanEdit } from '../sim/shrink.js';
@@ -26,6 +27,7 @@ interface SimOptions {
   readonly edit?: PlanEdit;
   readonly faults: readonly FaultKind[];
   readonly jobs?: number;
+  readonly traceHash?: boolean;
   readonly quiet?: boolean;
   readonly output: OutputFormat;
 }
@@ -93,20 +95,22 @@ class Totals {
 async function runSeeds(options: SimOptions): Promise<number> {
   const { from, seeds, faults, jobs } = options;
   const totals = new Totals();
+  const traces = new TraceHash(from);
   const progress = new Progress('simulating', options.quiet, (amount) => `${amount} seeds`);
   const startedMs = performance.now();
   const onResult = (result: TrialResult) => {
     totals.add(result);
+    traces.add(result);
     progress.update(totals.seeds, seeds);
   };
   await makeTrials({ from, count: seeds, faults }, onResult, jobs);
   progress.end();
   const realSeconds = (performance.now() - startedMs) / 1000;
-  report(totals, realSeconds, options);
+  report(totals, realSeconds, traces.digest(), options);
   return totals.failed === 0 ? 0 : EXIT_FAILED;
 }
 
-function report(totals: Totals, realSeconds: number, { faults, output }: SimOptions): void {
+function report(totals: Totals, realSeconds: number, hash: string, { faults, output, traceHash }: SimOptions): void {
   const { seeds, events, requests, failed } = totals;
   const simulatedSeconds = totals.simulatedUs / 1e6;
   const failures = totals.failures
@@ -117,19 +121,24 @@ function report(totals: Totals, realSeconds: number, { faults, output }: SimOpti
       failure,
       replay: `strake sim --replay ${seed}${faultWords(faults)}`,
     }));
+  const count: [string, string][] = [
+    ['seeds', String(seeds)],
+    ['failed', String(failed)],
+  ];
+  const course: [string, string][] = [
+    ['simulated time', `${simulatedSeconds.toFixed(0)} s`],
+    ['real time', `${realSeconds.toFixed(1)} s (1 : ${(simulatedSeconds / realSeconds).toFixed(0)})`],
+    ['requests answered', `${requests} (${(requests / simulatedSeconds).toFixed(0)} in a simulated second)`],
+    ['faults and crashes', String(totals.faults)],
+    ['events', String(events)],
+  ];
   const text = [
-    fields([
-      ['seeds', String(seeds)],
-      ['failed', String(failed)],
-      ['simulated time', `${simulatedSeconds.toFixed(0)} s`],
-      ['real time', `${realSeconds.toFixed(1)} s (1 : ${(simulatedSeconds / realSeconds).toFixed(0)})`],
-      ['requests answered', `${requests} (${(requests / simulatedSeconds).toFixed(0)} in a simulated second)`],
-      ['faults and crashes', String(totals.faults)],
-      ['events', String(events)],
-    ]),
+    // With the hash there is nothing that differs from run to run, so that outputs can be compared.
+    fields([...count, ...(traceHash ? [['trace hash', hash] as [string, string]] : course)]),
     ...failures.map(({ seed, failure, replay }) => `\nseed ${seed}: ${shortened(failure ?? '')}\n  ${replay}`),
   ].join('\n');
-  const data = { seeds, simulatedSeconds, realSeconds, events, requests, faults: totals.faults, failed, failures };
+  const sums = { seeds, simulatedSeconds, realSeconds, events, requests, faults: totals.faults, failed, failures };
+  const data = traceHash ? { ...sums, traceHash: hash } : sums;
   print({ schema: 'strake.sim', version: 1, data, text }, output);
 }
 
@@ -179,6 +188,7 @@ export function addSim(program: Command, onExit: OnExit): void {
     .option('--edit <json>', 'with --replay: changes of the plan, as --shrink prints them', parseEdit)
     .option('--faults <kinds>', `all, none, or some of ${FAULT_KINDS.join(',')}`, parseFaults, FAULT_KINDS)
     .option('--jobs <n>', 'workers; by default as many as there are cores', wholeNumber(1, 1024))
+    .option('--trace-hash', 'print one hash of all that happened in the trials: code that was only moved keeps it')
     .option('--quiet', 'no progress; with --replay, only the result')
     .addOption(outputOption())
     .action(async (options: SimOptions) => {

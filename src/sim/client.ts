@@ -76,6 +76,8 @@ interface Asked extends SessionRequest {
   /** Of a status request: slots of reads, one for each block. What is said to be zeroes has been read as that. */
   readonly blocks: readonly number[];
   readonly beganUs: number;
+  /** Number of the question in the trace. */
+  origin: number;
   readonly session: Session;
 }
 
@@ -220,6 +222,7 @@ export class SimClient {
     const { slot, type, error, bytes, at } = asked;
     const { world } = this;
     const { history } = world;
+    this.traceAnswer(asked);
     if (error !== 0) {
       const text = `${this.title}: ${nameOf(asked)} was answered with error ${error}`;
       world.log(() => text);
@@ -232,6 +235,14 @@ export class SimClient {
       else if (type === CMD_READ) history.endRead(slot, bytes ?? new Uint8Array(0), at, nowUs);
       else history.end(slot, true, nowUs);
     }
+  }
+
+  /** What a connection reads is in the trace when it arrives; a program's has come by memory. */
+  private traceAnswer({ slot, type, error, bytes, at, length, origin }: Asked): void {
+    if (this.host === null) return;
+    const { loop } = this.host;
+    loop.trace.add('answer', loop.nowUs, slot, error, origin);
+    if (this.program && type === CMD_READ && error === 0 && bytes !== null) loop.traceBytes(bytes, at, length);
   }
 
   private noteStatus({ offset, blocks, zeroes }: Asked, nowUs: number): void {
@@ -302,13 +313,23 @@ export class SimClient {
       slot,
       blocks,
       beganUs: this.host?.loop.nowUs ?? 0,
+      origin: 0,
       session,
       ended: (request) => this.ended(request as Asked),
     };
     this.open.add(asked);
+    this.traceQuestion(asked, flags);
     this.world.log(() => `${this.title}: ${nameOf(asked)}${flags === 0 ? '' : ' with FUA'}`);
     session.send(asked, flags, (message, at) => this.world.history.fill(slot, message, at));
     if (!this.watching) this.watch(PATIENCE_US);
+  }
+
+  private traceQuestion(asked: Asked, flags: number): void {
+    if (this.host === null) return;
+    const { loop } = this.host;
+    asked.origin = loop.trace.add('ask', loop.nowUs, asked.slot, asked.offset, asked.length);
+    loop.trace.note(asked.type);
+    loop.trace.note(flags);
   }
 
   /** Looks at the oldest request after a while, and gives its connection up if it has waited for too long. */

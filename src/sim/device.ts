@@ -73,6 +73,8 @@ class Operation {
   /** Of a sync: what it covers. */
   mark = 0;
   startedUs = 0;
+  /** Number of its start in the trace. */
+  origin = 0;
   /** Handed over and not ended. */
   active = false;
   abandoned = false;
@@ -97,6 +99,7 @@ export class SimDevice implements Device, SimSource {
   private readonly latencyUs: SimLatency;
   private readonly syncLatencyUs: SimLatency;
   private readonly generation: number;
+  private readonly party: number;
   private readonly operations: Operation[] = [];
   private readonly free: number[] = [];
   private fenced = FENCE_OPEN;
@@ -111,6 +114,7 @@ export class SimDevice implements Device, SimSource {
     this.disk = disk;
     this.geometry = disk.geometry;
     this.generation = disk.generation;
+    this.party = loop.nextParty();
     this.random = loop.random.fork('device');
     this.latencyUs = settings.latencyUs ?? [20, 200];
     this.syncLatencyUs = settings.syncLatencyUs ?? [100, 1000];
@@ -186,7 +190,7 @@ export class SimDevice implements Device, SimSource {
     for (const operation of waiting) {
       operation.abandoned = true;
       if (operation.usesMemory) loop.abandon(operation.memory, operation.memoryBytes, operation.kind !== 'write');
-      loop.complete(operation.token, -EIO, COMPLETION_ABANDONED);
+      loop.complete(operation.token, -EIO, COMPLETION_ABANDONED, operation.origin);
     }
     return waiting.length;
   }
@@ -254,10 +258,10 @@ export class SimDevice implements Device, SimSource {
     const operation = this.operations[slot];
     const { kind, length, offset, memory, source } = operation;
     if (disk.generation !== this.generation) return;
-    loop.trace.add(kind, loop.nowUs, operation.token, offset, length);
     operation.active = true;
     operation.startedUs = loop.nowUs;
     if (source >= 0) loop.bytes.copyWithin(memory, source, source + length);
+    this.traceStart(operation);
     if (operation.checksums !== 0 && kind === 'write') this.storeChecksums(operation);
     const refusal = this.refusal(operation);
     if (refusal !== 0) {
@@ -269,6 +273,15 @@ export class SimDevice implements Device, SimSource {
     if (action?.kind === 'vanish') disk.vanished = true;
     this.begin(operation);
     if (action?.kind !== 'stick') loop.schedule(this, slot, this.latencyOf(operation));
+  }
+
+  private traceStart(operation: Operation): void {
+    const { loop } = this;
+    const { kind, token, offset, length, flags, memory } = operation;
+    operation.origin = loop.trace.add(kind, loop.nowUs, token, offset, length);
+    loop.trace.note(this.party);
+    loop.trace.note(flags);
+    if (kind === 'write') loop.traceBytes(loop.bytes, memory, length);
   }
 
   /** A negative errno if the operation is not even tried. */
@@ -403,7 +416,7 @@ export class SimDevice implements Device, SimSource {
   private end(slot: number, result: number): void {
     const { loop } = this;
     const operation = this.operations[slot];
-    const { kind, token, flags } = operation;
+    const { kind, token, flags, origin } = operation;
     const promised = kind !== 'read' && kind !== 'extents' && (flags & DEVICE_FUA) !== 0;
     const broken = kind === 'sync' || (promised && !REFUSALS.includes(-result));
     if (result < 0 && broken && !this.closing) this.tightenFence(FENCE_WRITES);
@@ -413,7 +426,7 @@ export class SimDevice implements Device, SimSource {
     operation.early = null;
     this.inFlight -= 1;
     this.free.push(slot);
-    if (!operation.abandoned) loop.complete(token, result, 0);
+    if (!operation.abandoned) loop.complete(token, result, 0, origin);
     else this.freeMemory(operation);
     this.detachWhenIdle();
   }

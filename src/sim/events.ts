@@ -17,6 +17,8 @@ export class SimEvent {
   target = 0;
   result = 0;
   flags = 0;
+  /** Number in the trace of what began it; 0 if nothing did. */
+  origin = 0;
 }
 
 function isBefore(one: SimEvent, other: SimEvent): boolean {
@@ -43,7 +45,7 @@ export class SimEvents {
     return this.heap[0].timeUs;
   }
 
-  push(timeUs: number, source: SimSource | null, target: number, result: number, flags: number): void {
+  push(timeUs: number, source: SimSource | null, target: number, result: number, flags: number, origin = 0): void {
     const event = this.spare.pop() ?? new SimEvent();
     event.timeUs = timeUs;
     event.tie = this.random.next();
@@ -52,6 +54,7 @@ export class SimEvents {
     event.target = target;
     event.result = result;
     event.flags = flags;
+    event.origin = origin;
     this.pushed += 1;
     const { heap } = this;
     let at = heap.push(event) - 1;

@@ -110,6 +110,8 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   nowUs: number;
   /** Batches delivered. */
   batches = 0;
+  /** Devices, connections and lanes that have been made on this loop; each has its number in the trace. */
+  private parties = 0;
   private readonly order: SimRandom;
   private readonly settings: SimLoopSettings;
   private readonly handlers: (CompletionHandler | undefined)[] = [];
@@ -124,6 +126,7 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   private readonly tokens = new Int32Array(BATCH_MAX);
   private readonly results = new Float64Array(BATCH_MAX);
   private readonly flags = new Int32Array(BATCH_MAX);
+  private readonly origins = new Int32Array(BATCH_MAX);
   private ready = 0;
   private stalledUntilUs = 0;
   private halted = false;
@@ -234,10 +237,13 @@ export class SimLoop implements CompletionPort, Memory, Clock {
     this.events.push(this.nowUs + delayUs, source, slot, 0, 0);
   }
 
-  /** Adds a completion to the batch that is being put together; for sources, from `fire` and `start`. */
-  complete(token: number, result: number, flags: number): void {
+  /**
+   * Adds a completion to the batch that is being put together; for sources, from `fire` and `start`. `origin` is the number in the
+   * trace of what it completes; 0 if that is not traced.
+   */
+  complete(token: number, result: number, flags: number, origin = 0): void {
     if (this.ready === BATCH_MAX) {
-      this.events.push(this.nowUs, null, token, result, flags);
+      this.events.push(this.nowUs, null, token, result, flags, origin);
       return;
     }
     const at = this.ready;
@@ -245,6 +251,18 @@ export class SimLoop implements CompletionPort, Memory, Clock {
     this.tokens[at] = token;
     this.results[at] = result;
     this.flags[at] = flags;
+    this.origins[at] = origin;
+  }
+
+  /** The number in the trace of a device, connection or lane that is being made. */
+  nextParty(): number {
+    this.parties += 1;
+    return this.parties;
+  }
+
+  /** Lets the trace cover these bytes, if it covers contents. */
+  traceBytes(bytes: Uint8Array, at: number, lengthBytes: number): void {
+    if (this.trace.contents && lengthBytes > 0) this.trace.note(this.crc32c(bytes, at, lengthBytes));
   }
 
   /** Throws unless the range is in the memory. */
@@ -295,7 +313,7 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   }
 
   private handOverOne(entry: Submission): void {
-    const { bytes, events, nowUs } = this;
+    const { bytes, events, nowUs, trace } = this;
     switch (entry.op) {
       case OP_COPY:
         bytes.copyWithin(entry.target, entry.from, entry.from + entry.length);
@@ -304,14 +322,19 @@ export class SimLoop implements CompletionPort, Memory, Clock {
         bytes.fill(entry.target, entry.from, entry.from + entry.length);
         break;
       case OP_DEFER:
-        events.push(nowUs, null, entry.token, entry.target, 0);
+        events.push(nowUs, null, entry.token, entry.target, 0, trace.add('defer', nowUs, entry.token, entry.target, 0));
         break;
       case OP_AFTER:
-        events.push(nowUs + entry.delayUs, null, entry.token, 0, 0);
+        this.startTimer(entry);
         break;
       default:
         entry.source?.start(entry.target);
     }
+  }
+
+  private startTimer({ token, delayUs }: Submission): void {
+    const { events, nowUs, trace } = this;
+    events.push(nowUs + delayUs, null, token, 0, 0, trace.add('after', nowUs, token, delayUs, 0));
   }
 
   /**
@@ -335,25 +358,26 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   }
 
   private fire(event: SimEvent): void {
-    const { source, target, result, flags } = event;
+    const { source, target, result, flags, origin } = event;
     this.nowUs = Math.max(this.nowUs, event.timeUs);
     this.events.release(event);
-    if (source === null) this.complete(target, result, flags);
+    if (source === null) this.complete(target, result, flags, origin);
     else source.fire(target);
   }
 
   private deliver(): void {
-    const { tokens, results, flags, handlers, trace, nowUs } = this;
+    const { tokens, results, flags, origins, handlers, trace, nowUs } = this;
     const count = this.ready;
     for (let index = 0; index < count; index += 1) {
       const token = tokens[index];
       trace.add('complete', nowUs, token, results[index], flags[index]);
+      trace.note(origins[index]);
       const handler = handlers[token >>> TAG_BITS];
       if (handler !== undefined) handler.complete(token & TAG_MASK, results[index], flags[index]);
     }
     // A full queue may have been handed over meanwhile, and what ended at once then belongs to the next batch.
     const left = this.ready - count;
-    for (const column of [tokens, results, flags]) if (left > 0) column.copyWithin(0, count, this.ready);
+    for (const column of [tokens, results, flags, origins]) if (left > 0) column.copyWithin(0, count, this.ready);
     this.ready = left;
     for (const callback of this.batchEnds) callback();
   }

@@ -17,10 +17,12 @@ export class Lane implements SimSource {
   private readonly loop: SimLoop;
   private readonly random: SimRandom;
   private readonly posted: (() => void)[] = [];
+  private readonly party: number;
   private lastUs = 0;
 
   constructor(loop: SimLoop, random: SimRandom) {
     this.loop = loop;
+    this.party = loop.nextParty();
     this.random = random;
   }
 
@@ -37,6 +39,7 @@ export class Lane implements SimSource {
 
   /** Messages due at the same time may be told in any order; they arrive in theirs. */
   fire(): void {
+    this.loop.trace.add('message', this.loop.nowUs, 0, this.party, 0);
     this.posted.shift()?.();
   }
 }

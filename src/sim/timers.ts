@@ -29,6 +29,7 @@ export class SimTimers implements SimSource {
     const work = this.waiting[slot];
     this.waiting[slot] = undefined;
     this.free.push(slot);
+    this.loop.trace.add('timer', this.loop.nowUs, 0, 0, 0);
     work?.();
   }
 }

@@ -129,6 +129,7 @@ class Line implements SimSource {
   private readonly loop: SimLoop;
   private readonly random: SimRandom;
   private readonly settings: Required<SimTransportSettings>;
+  private readonly party: number;
   private readonly toServer = new Way();
   private readonly toPeer = new Way();
   private receiving: Receive | null = null;
@@ -141,6 +142,7 @@ class Line implements SimSource {
     this.loop = loop;
     this.random = random;
     this.settings = settings;
+    this.party = loop.nextParty();
     this.peer = new SimPeer(this);
   }
 
@@ -236,8 +238,11 @@ class Line implements SimSource {
     const { loop, receiving } = this;
     if (receiving === null) return;
     this.receiving = null;
-    loop.trace.add('receive', loop.nowUs, receiving.token, result, receiving.length);
-    loop.complete(receiving.token, result, this.toServer.arrivedBytes > 0 ? COMPLETION_MORE : 0);
+    const { memory, token, length } = receiving;
+    const origin = loop.trace.add('receive', loop.nowUs, token, result, length);
+    loop.trace.note(this.party);
+    loop.traceBytes(loop.bytes, memory, result);
+    loop.complete(token, result, this.toServer.arrivedBytes > 0 ? COMPLETION_MORE : 0, origin);
   }
 
   /** Moves bytes that have arrived to the arena. Returns how many. */
@@ -275,8 +280,9 @@ class Line implements SimSource {
     const { loop, sending } = this;
     if (sending === null) return;
     this.sending = null;
-    loop.trace.add('send', loop.nowUs, sending.token, result, 0);
-    loop.complete(sending.token, result, 0);
+    const origin = loop.trace.add('send', loop.nowUs, sending.token, result, 0);
+    loop.trace.note(this.party);
+    loop.complete(sending.token, result, 0, origin);
   }
 
   // ---------------------------------------------------------------- bytes under way
@@ -333,7 +339,7 @@ class Line implements SimSource {
   }
 
   private arriveAtPeer(): void {
-    const { toPeer } = this;
+    const { toPeer, loop } = this;
     if (this.broken) {
       this.tellPeer();
       return;
@@ -343,8 +349,11 @@ class Line implements SimSource {
       const length = toPeer.arrived.shift() as number;
       toPeer.arrivedBytes -= length;
       toPeer.outstanding -= length;
-      this.loop.trace.add('deliver', this.loop.nowUs, 0, length, 0);
-      this.peer.onData(toPeer.bytes.take(length));
+      const bytes = toPeer.bytes.take(length);
+      loop.trace.add('deliver', loop.nowUs, 0, length, 0);
+      loop.trace.note(this.party);
+      loop.traceBytes(bytes, 0, length);
+      this.peer.onData(bytes);
     }
     this.trySend();
     if (!toPeer.ended || toPeer.arrivedBytes > 0 || toPeer.underWay.length > 0 || toPeer.blocked) return;
@@ -398,15 +407,19 @@ export class SimTransport implements Transport, SimSource {
     const waiting = this.files[listener];
     if (!Array.isArray(waiting)) {
       this.accepting.delete(listener);
-      this.loop.complete(token, -ECANCELED, 0);
+      this.endAccept(token, -ECANCELED);
       return;
     }
     const line = waiting.shift();
     if (line === undefined) return;
     this.accepting.delete(listener);
     const file = this.files.push(line) - 1;
-    this.loop.trace.add('accept', this.loop.nowUs, token, file, 0);
-    this.loop.complete(token, file, 0);
+    this.endAccept(token, file);
+  }
+
+  private endAccept(token: number, result: number): void {
+    const { loop } = this;
+    loop.complete(token, result, 0, loop.trace.add('accept', loop.nowUs, token, result, 0));
   }
 
   private line(file: number): Line {

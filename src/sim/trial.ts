@@ -89,7 +89,7 @@ export interface TrialOptions {
 export class Trial {
   readonly plan: SimPlan;
   readonly history: VolumeHistory;
-  readonly trace = new SimTrace();
+  readonly trace = new SimTrace({ contents: true });
   readonly disks: TrialDisk[] = [];
   readonly clients: SimClient[];
   readonly random: SimRandom;
@@ -173,6 +173,7 @@ export class Trial {
   private async perform(action: SimAction): Promise<void> {
     await this.faults.perform(action);
     this.acted += 1;
+    this.trace.add('fault', this.loop.nowUs, 0, this.acted, 0);
   }
 
   private async end(): Promise<void> {
@@ -201,6 +202,7 @@ export class Trial {
     const { plan } = this;
     const nowUs = this.host === undefined ? 0 : this.loop.nowUs + afterUs;
     this.lives += 1;
+    this.trace.add('boot', nowUs, 0, this.lives, 0);
     const { memory: arena, checksum } = this.options;
     const { trace } = this;
     const loop = new SimLoop({

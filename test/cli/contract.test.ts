@@ -502,6 +502,10 @@ check('sim: trials for machines and for people, one again by its seed, and what 
   for (const name of ['simulatedSeconds', 'realSeconds', 'events', 'requests']) assert.ok((sums[name] as number) > 0);
   const text = await strake(['sim', '--seeds', '1', '--faults', 'none']);
   assert.match(text.stdout, /^seeds +1\nfailed +0\nsimulated time +\d+ s\n/);
+  const hashed = await strake(['sim', '--seeds', '3', '--from', '7', '--trace-hash']);
+  assert.match(hashed.stdout, /^seeds +3\nfailed +0\ntrace hash +[0-9a-f]{32}\n$/);
+  const again = await strake(['sim', '--seeds', '3', '--from', '7', '--trace-hash', '--jobs', '1', '-o', 'json']);
+  assert.ok(hashed.stdout.includes(String(checkRecord(again.stdout, 'strake.sim').traceHash)));
   const replay = () => strake(['sim', '--replay', '7', '--faults', 'kill,rot', '-o', 'jsonl']);
   const lines = (await replay()).stdout.trim().split('\n');
   assert.ok(lines.length > 100);
