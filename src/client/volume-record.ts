@@ -2,11 +2,13 @@
  * The map of a volume: where its segments are, and which copies are current. Plain data, and pure functions that return a
  * changed map with the next version.
  *
- * Invariant: a member that may have missed an acknowledged write is not `in-sync` in any map that took effect after that
- * write was acknowledged, and its `since` is not later than the first write that it may have missed.
+ * Invariants: a member that may have missed an acknowledged write is not `in-sync` in any map that took effect after that
+ * write was acknowledged, and its `since` is not later than the first write that it may have missed. The members of a group
+ * lie on different devices: two copies on one device would be lost together. A device may be a member of several groups.
  */
 
 import { StrakeError } from '../core/errors.js';
+import { doubledDevice } from '../core/groups.js';
 import { BLOCK_BYTES, COPIES_MAX } from '../core/limits.js';
 
 /** A point in the history of a volume. */
@@ -78,6 +80,8 @@ export function checkRecord(record: VolumeRecord): void {
   if ((layout === 'single') !== (copies === 1)) throw wrong(`layout ${layout} with ${copies} copies`);
   if (groups.length === 0) throw wrong('no placement group');
   if (groups.some((group) => group.length !== copies)) throw wrong('a placement group of another size than its copies');
+  const doubled = doubledDevice(groups);
+  if (doubled !== null) throw wrong(`its map names device ${doubled} twice in a group, and a device holds one copy`);
   if (!(segmentBytes >= BLOCK_BYTES && segmentBytes % BLOCK_BYTES === 0))
     throw wrong(`segments of ${segmentBytes} bytes`);
   if (!(sizeBytes > 0 && sizeBytes % BLOCK_BYTES === 0)) throw wrong(`a size of ${sizeBytes} bytes`);
@@ -128,8 +132,17 @@ export function memberInSync(
   return withMember(record, group, position, { state: 'in-sync', since: START, ...progress });
 }
 
-/** Another device takes the place of a member; it holds nothing. */
+/**
+ * Another device takes the place of a member; it holds nothing. Throws `ERR_STRAKE_WRONG_DEVICE` if it is a member of the
+ * group already, in whatever state.
+ */
 export function replaceMember(record: VolumeRecord, group: number, position: number, deviceId: string): VolumeRecord {
+  if (record.groups[group].some((member) => member.deviceId === deviceId)) {
+    const what = `device ${deviceId} cannot take another place in volume ${record.name}: it holds a copy of the same data`;
+    throw new StrakeError('WRONG_DEVICE', what, {
+      remedy: 'Name a device that holds no copy of it: format a new one. A device that was away comes back with `add`.',
+    });
+  }
   const fresh = { deviceId, state: 'offline', since: START, incarnation: 0, flushNumber: 0 } as const;
   return withMember(record, group, position, fresh);
 }

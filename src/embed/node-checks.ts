@@ -1,5 +1,6 @@
 /** How well a node is: one check for each of its devices and volumes, with a remedy where something is to be done. */
 
+import { doubledDevice } from '../core/groups.js';
 import { formatBytes } from '../core/units.js';
 import type { NodeCheck, NodeDevice, NodeStatus, NodeVolumeStatus } from './node-types.js';
 
@@ -75,13 +76,14 @@ function volumeCheck({ name: volume, state, reason, groups, jobs }: NodeVolumeSt
       const remedy = `Bring the device back; if it is lost: strake volume start ${volume} --without ID`;
       return { name, state: 'critical', text: reason, remedy };
     }
-    default:
-      return {
-        name,
-        state: 'critical',
-        text: reason || state,
-        remedy: 'Look at the devices, and start the node again.',
-      };
+    default: {
+      const doubled = doubledDevice(groups);
+      const remedy =
+        doubled === null
+          ? 'Look at the devices, and start the node again.'
+          : `To go on with the one copy: strake volume start ${volume} --without ${doubled}`;
+      return { name, state: 'critical', text: reason || state, remedy };
+    }
   }
 }
 

@@ -6,6 +6,7 @@
  */
 
 import { memberOffline, START, type VolumeRecord } from '../client/volume-record.js';
+import { doubledDevice, NO_DEVICE } from '../core/groups.js';
 import type { StoredVolume } from '../store/pages.js';
 import type { NodeStore } from './node-store.js';
 
@@ -27,6 +28,24 @@ export function newestMaps(stores: Stores): Map<string, StoredVolume> {
   }
   return newest;
 }
+
+/**
+ * A map in which no group names a device twice: of the places of such a device the first that is in-sync keeps it, and nobody
+ * has the others. What they were to hold is rebuilt when they are given to other devices.
+ */
+export function withoutDoubles(stored: StoredVolume): StoredVolume {
+  if (doubledDevice(stored.groups) === null) return stored;
+  const groups = stored.groups.map((group) =>
+    group.map((member, position) => {
+      const places = group.flatMap(({ deviceId }, at) => (deviceId === member.deviceId ? [at] : []));
+      const kept = places.find((at) => group[at].state === 'in-sync') ?? places[0];
+      return kept === position ? member : NOBODY;
+    }),
+  );
+  return { ...stored, groups };
+}
+
+const NOBODY = { deviceId: NO_DEVICE, state: 'offline', since: START, incarnation: 0, flushNumber: 0 } as const;
 
 /** The map with which a volume starts: a new generation, and nobody in-sync who may have missed something. */
 export function startingMap(stores: Stores, stored: StoredVolume, started: boolean): StoredVolume {

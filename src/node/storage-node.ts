@@ -23,8 +23,8 @@ import type { VolumeEvent } from '../client/volume-events.js';
 import { checkRecord } from '../client/volume-record.js';
 import { deviceError } from '../core/errno.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
+import { doubledDevice } from '../core/groups.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
-import { formatBytes } from '../core/units.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
@@ -38,7 +38,8 @@ import { isUsed, type StoreStatus, storeStatuses, type VolumeReport, volumeRepor
 import { NodeStore } from './node-store.js';
 import { NodeVolume } from './node-volume.js';
 import { placeVolume } from './placement.js';
-import { newestMaps, startingMap } from './starting-map.js';
+import { checkReplacement, placesOf } from './replacement.js';
+import { newestMaps, startingMap, withoutDoubles } from './starting-map.js';
 import { Turns } from './turns.js';
 
 /** Memory in the arena, from a page on, of a node that drives at most so many devices. */
@@ -250,7 +251,14 @@ export class StorageNode {
   }
 
   private async tryStart(volume: NodeVolume, without: readonly string[]): Promise<void> {
-    const { stored } = volume;
+    const doubled = doubledDevice(volume.stored.groups);
+    if (doubled !== null && !without.includes(doubled)) {
+      volume.unproven = false;
+      volume.reason = `its map names device ${doubled} twice in a group, and a device holds one copy, not two`;
+      return;
+    }
+    const stored = withoutDoubles(volume.stored);
+    volume.stored = stored;
     const missing = stored.groups
       .flat()
       .filter(({ deviceId, state }) => state === 'in-sync' && !this.stores.has(deviceId))
@@ -283,8 +291,8 @@ export class StorageNode {
     const { completions, memory, clock } = this.ports;
     try {
       await this.store(stored, stores);
-      const members = stored.groups.map((group) =>
-        group.map(({ deviceId }) => this.memberOn(stores.get(deviceId), stored.id)),
+      const members = stored.groups.map((group, at) =>
+        group.map(({ deviceId }) => this.memberOn(stores.get(deviceId), stored, at)),
       );
       volume.members = members.flat().filter((member) => member !== null);
       const engine = new VolumeEngine({
@@ -316,15 +324,16 @@ export class StorageNode {
     }
   }
 
-  private memberOn(entry: NodeStore | undefined, volumeId: string): VolumeMember | null {
+  private memberOn(entry: NodeStore | undefined, { id, groups }: StoredVolume, group: number): VolumeMember | null {
     if (entry === undefined || entry.store.failed) return null;
-    const index = entry.store.volumes.findIndex((stored) => stored?.id === volumeId);
-    return index < 0 ? null : new VolumeMember(this.ports.completions, entry.store, index);
+    const index = entry.store.volumes.findIndex((stored) => stored?.id === id);
+    const share = { group, groups: groups.length };
+    return index < 0 ? null : new VolumeMember(this.ports.completions, entry.store, index, share);
   }
 
   private isCurrent(volume: NodeVolume, member: VolumeMember): boolean {
-    const all = volume.stored.groups.flat();
-    return all.some(({ deviceId, state }) => deviceId === member.deviceId && state === 'in-sync');
+    const group = volume.stored.groups[member.share.group];
+    return group.some(({ deviceId, state }) => deviceId === member.deviceId && state === 'in-sync');
   }
 
   /**
@@ -358,7 +367,9 @@ export class StorageNode {
     switch (event.kind) {
       case 'member-in-sync':
         // The last one: earlier ones belong to earlier openings of the device.
-        volume.members.findLast(({ deviceId }) => deviceId === event.deviceId)?.reconciled();
+        volume.members
+          .findLast(({ deviceId, share }) => deviceId === event.deviceId && share.group === event.group)
+          ?.reconciled();
         this.onEvent({ kind: event.kind, volume: name, deviceId: event.deviceId, text: 'is in sync' });
         break;
       case 'member-offline':
@@ -546,7 +557,7 @@ export class StorageNode {
       const volume = [...this.volumes.values()].find(({ stored }) => stored.id === id);
       if (!volume?.engine) return false;
       await this.eachMember(volume, deviceId, async (group, position) => {
-        const member = await this.newMember(volume, entry);
+        const member = await this.newMember(volume, entry, group);
         volume.engine?.attach(group, position, member);
       });
       return true;
@@ -556,10 +567,11 @@ export class StorageNode {
   }
 
   /** A member on a device that may not know the volume yet. */
-  private async newMember(volume: NodeVolume, { store, path }: NodeStore): Promise<VolumeMember> {
+  private async newMember(volume: NodeVolume, { store, path }: NodeStore, group: number): Promise<VolumeMember> {
     const index = await store.putVolume(volume.stored);
     if (index < 0) throw deviceError(-index, `store the map of ${volume.stored.name} on ${path}`);
-    const member = new VolumeMember(this.ports.completions, store, index);
+    const share = { group, groups: volume.stored.groups.length };
+    const member = new VolumeMember(this.ports.completions, store, index, share);
     volume.members.push(member);
     return member;
   }
@@ -569,10 +581,7 @@ export class StorageNode {
     deviceId: string,
     work: (group: number, position: number) => Promise<void>,
   ): Promise<void> {
-    const places = volume.stored.groups.flatMap((members, group) =>
-      members.flatMap((member, position) => (member.deviceId === deviceId ? [{ group, position }] : [])),
-    );
-    for (const { group, position } of places) await work(group, position);
+    for (const { group, position } of placesOf(volume.stored, deviceId)) await work(group, position);
   }
 
   /** Puts a new device in the place of one that is lost, in all volumes. Rebuilding begins at once. */
@@ -582,26 +591,10 @@ export class StorageNode {
       this.inVolumesOf(deviceId, async () => {
         if (this.stores.get(by) !== entry) throw new StrakeError('NOT_FOUND', `device ${by} is not open`);
         const users = [...this.volumes.values()].filter(({ stored }) => hasMember(stored, deviceId));
-        if (users.length === 0) throw new StrakeError('NOT_FOUND', `no volume has a member on device ${deviceId}`);
-        for (const volume of users) {
-          const { name } = volume.stored;
-          const states = volume.stored.groups.flat().filter((member) => member.deviceId === deviceId);
-          if (volume.engine === null) throw new StrakeError('UNAVAILABLE', `volume ${name} is not started`);
-          if (states.some(({ state }) => state !== 'offline')) {
-            throw new StrakeError('VOLUME_BUSY', `device ${deviceId} is still in use by volume ${name}`);
-          }
-          const { slotBytes } = entry.superblock.layout;
-          if (slotBytes !== volume.stored.segmentBytes) {
-            const what = `slots of ${formatBytes(slotBytes)}, and volume ${name} has segments of`;
-            throw new StrakeError(
-              'INVALID_ARGUMENT',
-              `${entry.path} has ${what} ${formatBytes(volume.stored.segmentBytes)}`,
-            );
-          }
-        }
+        checkReplacement(this.stores, deviceId, entry, users);
         for (const volume of users) {
           await this.eachMember(volume, deviceId, async (group, position) => {
-            const member = await this.newMember(volume, entry);
+            const member = await this.newMember(volume, entry, group);
             await volume.engine?.replace(group, position, by, member);
           });
         }

@@ -15,6 +15,7 @@
  */
 
 import { StrakeError } from '../core/errors.js';
+import { doubledDevice } from '../core/groups.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import {
   BLOCK_POISON,
@@ -216,9 +217,11 @@ class Checker {
       this.note({ kind: 'volume', text: `volume ${volume.id}: ${what}`, offset, harmless: false });
     };
     if (image.volumeIds.indexOf(volume.id) !== index) wrong('the device has two records of it');
-    const own = volume.groups.flat().filter((member) => member.deviceId === deviceId).length;
-    if (own > 1) wrong(`it names this device ${own} times`);
-    if (own === 0 && !volume.deleted) wrong('none of its members is this device');
+    const doubled = doubledDevice(volume.groups);
+    if (doubled !== null && !volume.deleted)
+      wrong(`a group of it names device ${doubled} twice, and has one copy there`);
+    const own = volume.groups.flat().some((member) => member.deviceId === deviceId);
+    if (!own && !volume.deleted) wrong('none of its members is this device');
     if (volume.segmentBytes !== layout.slotBytes) {
       wrong(`its segments have ${volume.segmentBytes} bytes, and slots have ${layout.slotBytes}`);
     }

@@ -8,6 +8,12 @@ import type { SegmentStore } from './segment-store.js';
 import { SLOT_FLAG_DOUBT } from './slot-table.js';
 import { OP_ACCEPT, OP_POISON } from './store-op.js';
 
+/** Which segments of a volume belong to a member: those of one of its groups. */
+export interface MemberShare {
+  readonly group: number;
+  readonly groups: number;
+}
+
 export class VolumeMember implements SegmentMember {
   readonly deviceId: string;
   readonly segmentBytes: number;
@@ -15,6 +21,7 @@ export class VolumeMember implements SegmentMember {
   readonly flushed: FlushMark;
   /** Stamps begin with a generation that no member has seen, so none is ever met again. */
   readonly stampMax = { low: 0, high: 0 };
+  readonly share: MemberShare;
   private readonly store: SegmentStore;
   private readonly volume: number;
   private readonly completions: CompletionPort;
@@ -22,9 +29,18 @@ export class VolumeMember implements SegmentMember {
   private readonly pending: ((result: number) => void)[] = [];
   private readonly freeTags: number[] = [];
 
-  /** `volume`: index of the volume in the store. */
-  constructor(completions: CompletionPort, store: SegmentStore, volume: number) {
+  /**
+   * `volume`: index of the volume in the store. A device may be a member of several groups; what it has of others is not
+   * this member's, and may be in another state.
+   */
+  constructor(
+    completions: CompletionPort,
+    store: SegmentStore,
+    volume: number,
+    share: MemberShare = { group: 0, groups: 1 },
+  ) {
     const { superblock } = store;
+    this.share = share;
     this.completions = completions;
     this.store = store;
     this.volume = volume;
@@ -129,7 +145,8 @@ export class VolumeMember implements SegmentMember {
 
   private owns(slot: number): boolean {
     const { slots } = this.store;
-    return slots.states[slot] !== SLOT_FREE && slots.volumes[slot] === this.volume;
+    if (slots.states[slot] === SLOT_FREE || slots.volumes[slot] !== this.volume) return false;
+    return slots.stripes[slot] % this.share.groups === this.share.group;
   }
 
   private slotState(slot: number): SegmentState {

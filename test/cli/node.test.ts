@@ -1,6 +1,6 @@
 /** `strake up` and what talks to it, end to end: devices in files, data over NBD, stopping and starting again. */
 
-import { copyFileSync, existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, linkSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { check, loop, run, tool } from '../support/check.js';
@@ -126,6 +126,13 @@ check('a lost device is told of, and replaced', [tool('nbdcopy'), tool('qemu-img
   const fresh = file(folder, 'new.img');
   await refused(['device', 'replace', ids[1], fresh], 1, 'NOT_FORMATTED', env);
   await refused(['device', 'replace', 'ffff', fresh], 1, 'NO_DEVICE', env);
+  // The device of the other copy is no other device, by whatever name.
+  const linked = join(folder, 'linked.img');
+  linkSync(devices[0], linked);
+  const { message } = await refused(['device', 'replace', ids[1], devices[0]], 5, 'WRONG_DEVICE', env);
+  for (const part of ['main', ids[0], ids[1]]) assert.ok(String(message).includes(part), String(message));
+  await refused(['device', 'replace', ids[1], linked], 5, 'IN_USE', env);
+  rmSync(linked);
   await ask(['device', 'format', fresh, '--cluster', cluster]);
   // Somebody may have added it already, or it was there at the start: it is no worse for that.
   await ask(['device', 'add', fresh], env);

@@ -1,0 +1,118 @@
+/**
+ * Whether a device can take the place of one that is lost. Everything is looked at before anything is changed, so that a
+ * device that is refused has taken no place in any volume.
+ */
+
+import { StrakeError } from '../core/errors.js';
+import { NO_DEVICE } from '../core/groups.js';
+import { formatBytes } from '../core/units.js';
+import { SLOT_FREE } from '../store/format.js';
+import type { StoredVolume } from '../store/pages.js';
+import type { NodeStore } from './node-store.js';
+
+/** A volume that has a member on the device that is lost. */
+interface User {
+  readonly stored: StoredVolume;
+  readonly engine: object | null;
+  readonly reason: string;
+}
+
+/** A place in a map. */
+export interface MemberPlace {
+  readonly group: number;
+  readonly position: number;
+}
+
+/** The place that a device has in each group of a volume; where nobody has several, the first of them. */
+export function placesOf({ groups }: StoredVolume, deviceId: string): MemberPlace[] {
+  return groups.flatMap((members, group) => {
+    const position = members.findIndex((member) => member.deviceId === deviceId);
+    return position < 0 ? [] : [{ group, position }];
+  });
+}
+
+/** Throws a `StrakeError` unless `entry` can take the place of device `deviceId` in all of these volumes. */
+export function checkReplacement(
+  stores: ReadonlyMap<string, NodeStore>,
+  deviceId: string,
+  entry: NodeStore,
+  users: readonly User[],
+): void {
+  if (entry.superblock.deviceId === deviceId) {
+    const what = `${entry.path} is device ${deviceId} itself, which cannot stand in for itself`;
+    throw new StrakeError('WRONG_DEVICE', what, {
+      remedy: `Take it back with what it holds: strake device add ${entry.path}. Or format it, which makes it a new device.`,
+    });
+  }
+  if (users.length === 0) throw new StrakeError('NOT_FOUND', `no volume has a member on device ${deviceId}`);
+  for (const user of users) checkUser(deviceId, entry, user);
+  checkRoom(stores, deviceId, entry, users);
+}
+
+function checkUser(deviceId: string, entry: NodeStore, { stored, engine, reason }: User): void {
+  const { name, groups, segmentBytes } = stored;
+  if (engine === null) throw new StrakeError('UNAVAILABLE', `volume ${name} is not started: ${reason}`);
+  for (const { group, position } of placesOf(stored, deviceId)) {
+    if (groups[group][position].state !== 'offline') {
+      throw new StrakeError('VOLUME_BUSY', `device ${deviceId} is still in use by volume ${name}`);
+    }
+    const by = entry.superblock.deviceId;
+    const member = groups[group].find((one) => one.deviceId === by);
+    if (member === undefined) continue;
+    const what = `device ${by} (${entry.path}) cannot take the place of ${nameOf(deviceId)} in volume ${name}`;
+    throw new StrakeError(
+      'WRONG_DEVICE',
+      `${what}: it has a copy of the same data (${member.state}), and holds one copy`,
+      {
+        remedy: 'Name another device, which holds no copy of this volume: a freshly formatted one, for example.',
+      },
+    );
+  }
+  const { slotBytes } = entry.superblock.layout;
+  if (slotBytes === segmentBytes) return;
+  const what = `slots of ${formatBytes(slotBytes)}, and volume ${name} has segments of ${formatBytes(segmentBytes)}`;
+  throw new StrakeError('INVALID_ARGUMENT', `${entry.path} has ${what}`);
+}
+
+function nameOf(deviceId: string): string {
+  return deviceId === NO_DEVICE ? 'a device that is not named' : `device ${deviceId}`;
+}
+
+/** What is written meanwhile may still be too much; this is what is known to be. */
+function checkRoom(
+  stores: ReadonlyMap<string, NodeStore>,
+  deviceId: string,
+  entry: NodeStore,
+  users: readonly User[],
+): void {
+  let needed = 0;
+  for (const { stored } of users) {
+    needed -= segmentsOn(entry, stored, null);
+    for (const { group } of placesOf(stored, deviceId)) {
+      const sources = stored.groups[group].filter(({ state }) => state === 'in-sync');
+      const counts = sources.map((member) => {
+        const source = stores.get(member.deviceId);
+        return source === undefined ? 0 : segmentsOn(source, stored, group);
+      });
+      needed += Math.max(0, ...counts);
+    }
+  }
+  const { freeSlots } = entry.store;
+  if (needed <= freeSlots) return;
+  const { slotBytes } = entry.superblock.layout;
+  const what = `${entry.path} has room for ${formatBytes(freeSlots * slotBytes)}, and what is to be rebuilt there takes`;
+  throw new StrakeError('NO_SPACE', `${what} ${formatBytes(needed * slotBytes)}`, { remedy: 'Name a larger device.' });
+}
+
+/** Segments of a volume on a device: of one group, or all. */
+function segmentsOn({ store }: NodeStore, { id, groups }: StoredVolume, group: number | null): number {
+  const index = store.volumes.findIndex((one) => one?.id === id);
+  if (index < 0) return 0;
+  const { slots } = store;
+  let count = 0;
+  for (let slot = 0; slot < slots.slots; slot += 1) {
+    if (slots.states[slot] === SLOT_FREE || slots.volumes[slot] !== index) continue;
+    if (group === null || slots.stripes[slot] % groups.length === group) count += 1;
+  }
+  return count;
+}
