@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { figuresOf } from '../dist/bench/figures.js';
 import { idleFigures } from '../dist/bench/idle.js';
+import { BOUND, matches, PAIRS_MIN } from '../dist/bench/paired.js';
 import { PROBES } from '../dist/bench/probes.js';
 import { run, tool } from '../dist/bench/processes.js';
 import { htmlReport, markdownReport, terminalTables } from '../dist/bench/report.js';
@@ -18,6 +19,7 @@ import { ROWS, SMOKE_ROWS, VOLUME_ROWS } from '../dist/bench/rows.js';
 import { runBench } from '../dist/bench/run.js';
 import { table } from '../dist/cli/output.js';
 import { parseBytes } from '../dist/core/units.js';
+import { runAgainst } from './against.mjs';
 
 const out = join(dirname(fileURLToPath(import.meta.url)), 'out');
 const TOOLS = ['fio', 'qemu-nbd', 'nbdkit'];
@@ -54,18 +56,22 @@ async function makeFiles(folder, count, sizeBytes) {
   return files;
 }
 
-/** Rows and probes that begin with one of the prefixes; some only if a prefix names them. */
-function choose({ smoke, rows: list, only }) {
+/** Rows and probes that begin with one of the prefixes, or match a pattern with `*`; some only if a prefix names them. */
+function choose({ smoke, rows: list, only, against }) {
   const prefixes = (list ?? only).split(',').map((prefix) => prefix.trim());
-  const rows = (smoke ? SMOKE_ROWS : [...ROWS, ...VOLUME_ROWS]).filter(({ id }) =>
-    prefixes.some((prefix) => id.startsWith(prefix)),
-  );
+  const all = smoke && against === undefined ? SMOKE_ROWS : [...ROWS, ...VOLUME_ROWS];
+  const meant = prefixes.flatMap((prefix) => {
+    // The whole name of a row means that row, though others may begin with it.
+    const named = all.filter(({ id }) => id === prefix);
+    return named.length > 0 ? named : all.filter(({ id }) => matches(id, prefix));
+  });
+  const rows = all.filter((row) => meant.includes(row));
   const probes = PROBES.filter(({ group, optIn }) => {
-    if (smoke && !SMOKE_PROBES.includes(group)) return false;
+    if (against !== undefined || (smoke && !SMOKE_PROBES.includes(group))) return false;
     // A prefix may also be longer than a probe's name: it measures all its rows at once.
     return prefixes.some((prefix) => (!optIn && group.startsWith(prefix)) || `${prefix}.`.startsWith(`${group}.`));
   });
-  if (rows.length + probes.length === 0) throw new Error(`no row begins with ${prefixes.join(' or ')}`);
+  if (rows.length + probes.length === 0) throw new Error(`no row is called ${prefixes.join(' or ')}`);
   return { rows, probes };
 }
 
@@ -76,6 +82,9 @@ function options(args) {
       output: { type: 'string', short: 'o', default: 'table' },
       only: { type: 'string', default: '' },
       rows: { type: 'string' },
+      against: { type: 'string' },
+      pairs: { type: 'string' },
+      bound: { type: 'string' },
       seconds: { type: 'string' },
       rounds: { type: 'string' },
       size: { type: 'string' },
@@ -88,18 +97,35 @@ function options(args) {
   if (!(seconds > 0) || !Number.isInteger(rounds) || rounds < 1)
     throw new Error('--seconds and --rounds are above zero');
   if (!['table', 'json'].includes(values.output)) throw new Error('-o is table or json');
+  const pairs = Number(values.pairs ?? (smoke ? 1 : PAIRS_MIN));
+  const bound = Number(values.bound ?? BOUND);
+  if (!Number.isInteger(pairs) || pairs < (smoke ? 1 : PAIRS_MIN)) throw new Error(`--pairs is at least ${PAIRS_MIN}`);
+  if (!(bound > 0)) throw new Error('--bound is above zero');
   const sizeBytes = parseBytes(values.size ?? (smoke ? '64M' : '1G'));
-  return { ...values, smoke, seconds, rounds, sizeBytes, slots: smoke ? SMOKE_SLOTS : SLOTS, ...choose(values) };
+  const slots = smoke ? SMOKE_SLOTS : SLOTS;
+  return { ...values, smoke, seconds, rounds, pairs, bound, sizeBytes, slots, ...choose(values) };
 }
 
-/** Runs the suite. Returns the exit code. */
+function fail(error) {
+  process.stderr.write(`bench: ${error.message}${error.remedy ? `\n  ${error.remedy}` : ''}\n`);
+  return 1;
+}
+
+/** Runs the suite, or compares with another commit. Returns the exit code. */
 export async function runSuite(args) {
-  const { rows, probes, seconds, rounds, sizeBytes, slots, smoke, output } = options(args);
-  mkdirSync(out, { recursive: true });
+  try {
+    const chosen = { ...options(args), onProgress: (text) => process.stderr.write(`${text}\n`) };
+    mkdirSync(out, { recursive: true });
+    return await (chosen.against === undefined ? runAll(chosen) : runAgainst(chosen, { out, makeFiles }));
+  } catch (error) {
+    return fail(error);
+  }
+}
+
+async function runAll({ rows, probes, seconds, rounds, sizeBytes, slots, smoke, output, onProgress }) {
   const folder = mkdtempSync(join(out, 'scratch-'));
   try {
     for (const name of TOOLS) tool(name);
-    const onProgress = (text) => process.stderr.write(`${text}\n`);
     onProgress(`${rows.length} rows and ${probes.length} probes, ${rounds} rounds, ${seconds} s each`);
     const files = await makeFiles(folder, FILES, sizeBytes);
     const schedule = { rows, probes, rounds, seconds, parties: PARTIES };
@@ -124,9 +150,6 @@ export async function runSuite(args) {
       process.stdout.write(`\nreport: ${join('bench', 'out', smoke ? 'smoke.html' : 'report.html')}\n`);
     }
     return 0;
-  } catch (error) {
-    process.stderr.write(`bench: ${error.message}${error.remedy ? `\n  ${error.remedy}` : ''}\n`);
-    return 1;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -149,6 +149,18 @@ async function runProbe(probe: Probe, options: BenchOptions): Promise<RowResult[
   return summariseSamples(samples);
 }
 
+/** What figures are of. */
+export function describeMachine(): Machine {
+  return {
+    processor: cpus()[0]?.model ?? 'not known',
+    cores: cpus().length,
+    memoryBytes: totalmem(),
+    kernel: release(),
+    node: process.versions.node,
+    strake: VERSION,
+  };
+}
+
 /** Measures all rows. */
 export async function runBench(options: BenchOptions): Promise<BenchResult> {
   const rows: RowResult[] = [];
@@ -156,14 +168,7 @@ export async function runBench(options: BenchOptions): Promise<BenchResult> {
   for (const probe of options.probes ?? []) rows.push(...(await runProbe(probe, options)));
   return {
     time: new Date().toISOString(),
-    machine: {
-      processor: cpus()[0]?.model ?? 'not known',
-      cores: cpus().length,
-      memoryBytes: totalmem(),
-      kernel: release(),
-      node: process.versions.node,
-      strake: VERSION,
-    },
+    machine: describeMachine(),
     rounds: options.rounds,
     seconds: options.seconds,
     sizeBytes: options.sizeBytes,
