@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 const LAYERS = {
   ports: [],
   core: ['ports'],
-  ring: [],
+  ring: ['core'],
   uring: ['core', 'ports'],
   store: ['core', 'ports'],
   client: ['core', 'ports'],

@@ -9,11 +9,28 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
+import {
+  dictionary,
+  fields,
+  id,
+  list,
+  optional,
+  path,
+  port,
+  text,
+  volumeName,
+  wrongArgument,
+} from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
+import { LOST_DEVICES_MAX } from '../core/limits.js';
 
 export const CONFIG_NAME = 'strake.json';
 const CONFIG_BYTES_MAX = 1 << 20;
 const SOCKET_PATH_MAX = 107;
+/** More than a node has, as patterns and paths of devices that are away count too. */
+const CONFIG_DEVICES_MAX = 1024;
+const CLUSTER_BYTES_MAX = 255;
+const HOST_BYTES_MAX = 255;
 /** Folders in which commands look for a running node. */
 const USUAL_FOLDERS = ['data', '.'];
 
@@ -35,6 +52,11 @@ export interface NodeConfig {
   readonly control?: string;
   /** Ids of devices by volume. */
   readonly without?: ReadonlyMap<string, readonly string[]>;
+}
+
+/** What `strake.json` says, as it stands there. */
+interface ConfigFile extends Omit<NodeConfig, 'listen'> {
+  readonly listen?: { readonly socket?: string; readonly host?: string; readonly port?: number };
 }
 
 /** The place that a path names: a folder, or a configuration file. Throws `ERR_STRAKE_NOT_FOUND`. */
@@ -80,81 +102,38 @@ export function findControl(option: string | undefined): string {
   throw new StrakeError('NO_NODE', `no node runs in ${folders.join(' or in ') || USUAL_FOLDERS.join(' or in ')}`);
 }
 
-type Check = (value: unknown, dir: string, key: string) => unknown;
+const FILE = fields<ConfigFile>({
+  devices: optional(list(path, 0, CONFIG_DEVICES_MAX)),
+  cluster: optional(text(1, CLUSTER_BYTES_MAX)),
+  listen: optional(
+    fields<NonNullable<ConfigFile['listen']>>({
+      socket: optional(path),
+      host: optional(text(1, HOST_BYTES_MAX)),
+      port: optional(port),
+    }),
+  ),
+  control: optional(path),
+  without: optional(dictionary(volumeName, list(id, 0, LOST_DEVICES_MAX))),
+});
 
-function wrong(key: string, expected: string): StrakeError {
-  return new StrakeError('INVALID_ARGUMENT', `${key} has to be ${expected}`, {
-    remedy: 'Correct the configuration file.',
-  });
+function checked(value: unknown, dir: string): NodeConfig {
+  const { devices, listen, control, ...rest } = FILE.take(value, '');
+  const { socket, ...tcp } = listen ?? {};
+  if (listen !== undefined && (socket === undefined) === (Object.keys(tcp).length === 0)) {
+    throw wrongArgument('listen', 'either a socket, or a host and a port', listen);
+  }
+  return {
+    ...rest,
+    ...(devices === undefined ? {} : { devices: devices.map((one) => resolve(dir, one)) }),
+    ...(control === undefined ? {} : { control: resolve(dir, control) }),
+    ...(listen === undefined ? {} : { listen: socket === undefined ? tcp : { socket: resolve(dir, socket) } }),
+  };
 }
 
-const words: Check = (value, _dir, key) => {
-  if (typeof value !== 'string' || value === '') throw wrong(key, 'text');
-  return value;
-};
-const path: Check = (value, dir, key) => resolve(dir, words(value, dir, key) as string);
-const list =
-  (each: Check): Check =>
-  (value, dir, key) => {
-    if (!Array.isArray(value)) throw wrong(key, 'a list');
-    return value.map((one, index) => each(one, dir, `${key}[${index}]`));
-  };
-const port: Check = (value, _dir, key) => {
-  if (!Number.isInteger(value) || (value as number) < 0 || (value as number) > 65535) {
-    throw wrong(key, 'a whole number from 0 to 65535');
-  }
-  return value;
-};
-function entriesOf(value: unknown, key: string): [string, unknown][] {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(key || 'it', 'an object');
-  return Object.entries(value);
+/** What an error says to do beyond what any wrong argument does. */
+function ownRemedy({ remedy, entry }: StrakeError): string | undefined {
+  return remedy === entry.remedy ? undefined : remedy;
 }
-
-/** An object whose keys are chosen by the user: a map, as any text may be one of them. */
-const dictionary =
-  (each: Check): Check =>
-  (value, dir, key) =>
-    new Map(entriesOf(value, key).map(([name, part]) => [name, each(part, dir, `${key}.${name}`)]));
-/** An object of known keys. */
-const object =
-  (keys: ReadonlyMap<string, Check>): Check =>
-  (value, dir, key) => {
-    const checked = entriesOf(value, key).map(([name, part]) => {
-      const full = key === '' ? name : `${key}.${name}`;
-      const check = keys.get(name);
-      if (check === undefined) {
-        throw new StrakeError('INVALID_ARGUMENT', `unknown key ${JSON.stringify(full)}`, {
-          remedy: `Known keys are ${[...keys.keys()].join(', ')}.`,
-        });
-      }
-      return [name, check(part, dir, full)];
-    });
-    return Object.fromEntries(checked);
-  };
-const LISTEN = object(
-  new Map([
-    ['socket', path],
-    ['host', words],
-    ['port', port],
-  ]),
-);
-const listen: Check = (value, dir, key) => {
-  const checked = LISTEN(value, dir, key) as Record<string, unknown>;
-  if ((checked.socket !== undefined) === (checked.host !== undefined || checked.port !== undefined)) {
-    throw wrong(key, 'either a socket, or a host and a port');
-  }
-  return checked;
-};
-
-const CONFIG = object(
-  new Map([
-    ['devices', list(path)],
-    ['cluster', words],
-    ['listen', listen],
-    ['control', path],
-    ['without', dictionary(list(words))],
-  ]),
-);
 
 /** The configuration of a node; empty without a file. Throws `ERR_STRAKE_INVALID_ARGUMENT`, naming file and key. */
 export function readConfig({ dir, configFile }: NodePlace): NodeConfig {
@@ -171,9 +150,9 @@ export function readConfig({ dir, configFile }: NodePlace): NodeConfig {
     throw fail(`it cannot be read as JSON: ${(error as Error).message}`);
   }
   try {
-    return CONFIG(value, dir, '') as NodeConfig;
+    return checked(value, dir);
   } catch (error) {
-    if (error instanceof StrakeError) throw fail(error.message, error.remedy);
+    if (error instanceof StrakeError) throw fail(error.message, ownRemedy(error));
     throw error;
   }
 }

@@ -1,6 +1,7 @@
 /** Options that several commands share. */
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { parseWhole } from '../core/arguments.js';
 import { type StrakeError, toStrakeError } from '../core/errors.js';
 import { type OutputFormat, parseFormat } from './output.js';
 
@@ -34,8 +35,8 @@ export function asUsageError<T>(parse: (text: string) => T): (text: string) => T
 /** A whole number within bounds. */
 export function wholeNumber(min: number, max: number): (text: string) => number {
   return (text) => {
-    const value = Number(text);
-    if (!Number.isInteger(value) || value < min || value > max || text.trim() === '') {
+    const value = parseWhole(text, min, max);
+    if (value === undefined) {
       throw new InvalidArgumentError(`a whole number from ${min} to ${max} is expected.`);
     }
     return value;

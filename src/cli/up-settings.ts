@@ -1,6 +1,7 @@
 /** What `strake up` runs with: options, then variables STRAKE_*, then the configuration file, then defaults. */
 
 import { resolve } from 'node:path';
+import { parseWhole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import type { CreateVolumeOptions } from '../embed/node-types.js';
 import { parseLayout, parseSize } from './describe.js';
@@ -44,8 +45,8 @@ function environment(name: `STRAKE_${string}`): string | undefined {
 function environmentPort(): number | undefined {
   const text = environment('STRAKE_PORT');
   if (text === undefined) return undefined;
-  const port = Number(text);
-  if (!Number.isInteger(port) || port < 0 || port > 65535) {
+  const port = parseWhole(text, 0, 65535);
+  if (port === undefined) {
     throw new StrakeError('INVALID_ARGUMENT', `STRAKE_PORT is ${JSON.stringify(text)}, which is no port`);
   }
   return port;

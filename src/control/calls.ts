@@ -6,7 +6,9 @@
  * Sizes are whole bytes.
  */
 
-import { StrakeError } from '../core/errors.js';
+import { fields, id, list, optional, path, type Rule, sizeBytes, volumeName } from '../core/arguments.js';
+import { LOST_DEVICES_MAX } from '../core/limits.js';
+import { CREATE_VOLUME_FIELDS } from '../embed/node-rules.js';
 import type { CreateVolumeOptions, NodeDevice, NodeStatus, NodeVolumeStatus } from '../embed/node-types.js';
 
 /** Bytes of a request's body. */
@@ -54,52 +56,21 @@ export interface ControlCalls {
 
 export type ControlCall = keyof ControlCalls;
 
-/** What a field has to be; `found` says whether it is. */
-interface Field {
-  readonly expected: string;
-  readonly found: (value: unknown) => boolean;
-  readonly optional?: boolean;
-}
-
-const text = (max: number): Field => ({
-  expected: `text of 1 to ${max} characters`,
-  found: (value) => typeof value === 'string' && value.length >= 1 && value.length <= max && !value.includes('\0'),
-});
-const oneOf = (...choices: readonly (string | number)[]): Field => ({
-  expected: `one of ${choices.join(', ')}`,
-  found: (value) => choices.some((choice) => choice === value),
-});
-const DEVICE_ID = /^[0-9a-f]{32}$/;
-
-const name = text(255);
-const path = text(4095);
-const bytes: Field = {
-  expected: 'a whole number of bytes above 0',
-  found: (value) => Number.isSafeInteger(value) && (value as number) > 0,
-};
-const deviceId: Field = {
-  expected: '32 hexadecimal digits',
-  found: (value) => typeof value === 'string' && DEVICE_ID.test(value),
-};
-const deviceIds: Field = {
-  expected: 'a list of 1 to 64 device ids of 32 hexadecimal digits',
-  found: (value) => Array.isArray(value) && value.length >= 1 && value.length <= 64 && value.every(deviceId.found),
-};
-const optional = (field: Field): Field => ({ ...field, optional: true });
+const name = volumeName;
+const bytes = sizeBytes;
+const deviceId = id;
+const deviceIds = list(id, 1, LOST_DEVICES_MAX);
 
 /** How each call is made. */
-export const CONTROL: Readonly<Record<ControlCall, { changes: boolean; fields: Readonly<Record<string, Field>> }>> = {
+export const CONTROL: Readonly<
+  Record<ControlCall, { changes: boolean; fields: Readonly<Record<string, Rule<unknown>>> }>
+> = {
   status: { changes: false, fields: {} },
   volumes: { changes: false, fields: {} },
   devices: { changes: false, fields: {} },
   create: {
     changes: true,
-    fields: {
-      name,
-      sizeBytes: bytes,
-      layout: optional(oneOf('single', 'mirror')),
-      copies: optional(oneOf(1, 2, 3)),
-    },
+    fields: CREATE_VOLUME_FIELDS,
   },
   grow: { changes: true, fields: { name, sizeBytes: bytes } },
   delete: { changes: true, fields: { name, confirm: optional(name) } },
@@ -110,17 +81,7 @@ export const CONTROL: Readonly<Record<ControlCall, { changes: boolean; fields: R
   stop: { changes: true, fields: {} },
 };
 
-/** The parameters of a call out of what somebody sent. Throws `ERR_STRAKE_INVALID_ARGUMENT`, naming the field. */
+/** The parameters of a call out of what somebody sent. Throws `ERR_STRAKE_INVALID_ARGUMENT`, naming call and field. */
 export function checkParams<C extends ControlCall>(call: C, sent: unknown): ControlCalls[C]['params'] {
-  const wrong = (what: string) => new StrakeError('INVALID_ARGUMENT', `${call}: ${what}`);
-  if (typeof sent !== 'object' || sent === null || Array.isArray(sent)) throw wrong('a JSON object is expected');
-  const { fields } = CONTROL[call];
-  for (const key of Object.keys(sent)) {
-    if (!Object.hasOwn(fields, key)) throw wrong(`unknown field ${JSON.stringify(key)}`);
-  }
-  for (const [key, { expected, found, optional: mayMiss }] of Object.entries(fields)) {
-    const value: unknown = Object.hasOwn(sent, key) ? (sent as Record<string, unknown>)[key] : undefined;
-    if (value === undefined ? !mayMiss : !found(value)) throw wrong(`${key} has to be ${expected}`);
-  }
-  return sent as ControlCalls[C]['params'];
+  return fields<ControlCalls[C]['params']>(CONTROL[call].fields as never).take(sent, call);
 }

@@ -125,6 +125,17 @@ export const DRAIN_MS = 10_000;
 /** Devices of one shard. */
 export const SHARD_DEVICES_MAX = 32;
 
+/** Longest name of a volume, in bytes of UTF-8. */
+export const VOLUME_NAME_BYTES_MAX = 255;
+/** Longest path that the system takes. */
+export const PATH_BYTES_MAX = 4095;
+/** The longest time that closing a server may be told to wait for requests in flight. */
+export const DRAIN_MS_MAX = 3_600_000;
+/** The most devices that can be named as lost in one call: more than any volume has. */
+export const LOST_DEVICES_MAX = 64;
+/** Faults that can be injected into one shard. */
+export const FAULT_RULES_MAX = 1024;
+
 /** Formatted devices of one node, and volumes that it serves at a time. */
 export const NODE_STORES_MAX = 16;
 export const NODE_VOLUMES_MAX = 32;

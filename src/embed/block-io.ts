@@ -1,6 +1,14 @@
 /** Reading and writing by promises: what devices and volumes have in common. */
 
-import { types } from 'node:util';
+import {
+  signal as abortSignal,
+  boolean,
+  bytes,
+  lengthBytes,
+  offsetBytes,
+  optional,
+  options as optionsOf,
+} from '../core/arguments.js';
 import { EINVAL } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
@@ -19,6 +27,10 @@ export interface WriteOptions {
   readonly fua?: boolean;
   readonly signal?: AbortSignal;
 }
+
+const READ = optionsOf<ReadOptions>({ signal: optional(abortSignal) });
+const WRITE = optionsOf<WriteOptions>({ fua: optional(boolean), signal: optional(abortSignal) });
+const WRITE_ZEROES = optionsOf<{ keepAllocated?: boolean }>({ keepAllocated: optional(boolean) });
 
 /** Where operations go: a shard's rings, and a number there. */
 export interface BlockTarget {
@@ -40,24 +52,26 @@ export abstract class BlockIo {
   protected abstract failure(what: string, errno: number): Promise<StrakeError>;
 
   /** Throws `ERR_STRAKE_OUT_OF_RANGE`. The size is known once there is a target. */
-  private offsetNumber(offset: number | bigint, length: number): number {
-    const at = Number(offset);
-    if (!Number.isSafeInteger(at) || at < 0 || at + length > this.sizeBytes) {
-      const where = `${length} bytes at ${offset}`;
-      throw new StrakeError('OUT_OF_RANGE', `${this.title}: ${where} is outside of ${formatBytes(this.sizeBytes)}`);
-    }
-    return at;
+  private checkRange(at: number, length: number): void {
+    if (at + length <= this.sizeBytes) return;
+    const where = `${length} bytes at ${at}`;
+    throw new StrakeError('OUT_OF_RANGE', `${this.title}: ${where} is outside of ${formatBytes(this.sizeBytes)}`);
   }
 
   /** Fills `buffer` from `offset` (bytes, any alignment). The buffer must not be used until this resolves. */
   async read(buffer: Uint8Array, offset: number | bigint, options: ReadOptions = {}): Promise<void> {
-    await this.settle('read', this.transfer(false, buffer, offset, 0), options.signal);
+    bytes.take(buffer, 'read: buffer');
+    const at = offsetBytes.take(offset, 'read: offset');
+    const { signal } = READ.take(options, 'read: options');
+    await this.settle('read', this.transfer(false, buffer, at, 0), signal);
   }
 
   /** Writes `buffer` at `offset` (bytes, any alignment). The buffer must not be changed until this resolves. */
   async write(buffer: Uint8Array, offset: number | bigint, options: WriteOptions = {}): Promise<void> {
-    const flags = options.fua ? DEVICE_FUA : 0;
-    await this.settle('write', this.transfer(true, buffer, offset, flags), options.signal);
+    bytes.take(buffer, 'write: buffer');
+    const at = offsetBytes.take(offset, 'write: offset');
+    const { fua, signal } = WRITE.take(options, 'write: options');
+    await this.settle('write', this.transfer(true, buffer, at, fua ? DEVICE_FUA : 0), signal);
   }
 
   /** Makes everything durable whose write has resolved. */
@@ -67,38 +81,40 @@ export abstract class BlockIo {
 
   /** Tells the device that a range is not needed. What is read from it afterwards is undefined. */
   async discard(offset: number | bigint, length: number): Promise<void> {
-    await this.settle('discard', (target) => this.change(target, REQUEST_DISCARD, offset, length, 0));
+    const at = offsetBytes.take(offset, 'discard: offset');
+    lengthBytes.take(length, 'discard: length');
+    await this.settle('discard', (target) => this.change(target, REQUEST_DISCARD, at, length, 0));
   }
 
   /** Zeroes a range; with `keepAllocated` its space stays reserved. */
   async writeZeroes(offset: number | bigint, length: number, options: { keepAllocated?: boolean } = {}): Promise<void> {
-    const flags = options.keepAllocated ? DEVICE_KEEP_ALLOCATED : 0;
-    await this.settle('zero', (target) => this.change(target, REQUEST_ZERO, offset, length, flags));
+    const at = offsetBytes.take(offset, 'writeZeroes: offset');
+    lengthBytes.take(length, 'writeZeroes: length');
+    const { keepAllocated } = WRITE_ZEROES.take(options, 'writeZeroes: options');
+    const flags = keepAllocated ? DEVICE_KEEP_ALLOCATED : 0;
+    await this.settle('zero', (target) => this.change(target, REQUEST_ZERO, at, length, flags));
   }
 
   private change(
     { client, device }: BlockTarget,
     op: number,
-    offset: number | bigint,
+    at: number,
     length: number,
     flags: number,
   ): Promise<number> {
-    const at = this.offsetNumber(offset, length);
+    this.checkRange(at, length);
     return length === 0 ? Promise.resolve(0) : client.command(op, device, at, length, flags);
   }
 
   private transfer(
     write: boolean,
     buffer: Uint8Array,
-    offset: number | bigint,
+    at: number,
     flags: number,
   ): (target: BlockTarget) => Promise<number> {
-    if (!types.isUint8Array(buffer)) {
-      throw new StrakeError('INVALID_ARGUMENT', `${this.title}: the buffer is not a Uint8Array`);
-    }
     const { length } = buffer;
     return ({ client, device }) => {
-      const at = this.offsetNumber(offset, length);
+      this.checkRange(at, length);
       // Bytes that were given away since are no success, and neither is a part of them.
       return buffer.length === length ? client.transfer(write, device, at, buffer, flags) : Promise.resolve(-EINVAL);
     };

@@ -1,8 +1,19 @@
 /** Devices as a program that embeds Strake uses them. */
 
+import {
+  amount,
+  boolean,
+  fields,
+  oneOf,
+  optional,
+  options as optionsOf,
+  path as pathRule,
+  signal,
+  whole,
+} from '../core/arguments.js';
 import { deviceError, ECANCELED, EIO } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import { SECTOR_BYTES, TAKEOVER_MS } from '../core/limits.js';
+import { CHUNK_BYTES, SECTOR_BYTES, SHARD_REQUESTS_MAX, TAKEOVER_MS } from '../core/limits.js';
 import { parseBytes } from '../core/units.js';
 import { type DeviceGeometry, FENCE_ALL, FENCE_OPEN, FENCE_WRITES } from '../ports/device.js';
 import { REQUEST_FLUSH } from '../serve/ring-protocol.js';
@@ -13,6 +24,7 @@ import type { ShardLink } from '../worker/shard-pool.js';
 import type { ShardStats } from '../worker/shard-stats.js';
 import { BlockIo, type BlockTarget, checkSignal } from './block-io.js';
 import { blkidSignatures, type DeviceFacts } from './facts.js';
+import { faultRules } from './rules.js';
 import { type DeviceTenant, Runtime } from './runtime.js';
 
 /** How to open a device. */
@@ -26,6 +38,21 @@ export interface OpenDeviceOptions {
   /** Faults to inject, for tests of what is above. They apply to all devices of the same shard. */
   readonly faults?: readonly FaultRule[];
 }
+
+const OPEN_DEVICE = optionsOf<OpenDeviceOptions>({
+  readOnly: optional(boolean),
+  confirm: optional(pathRule),
+  signal: optional(signal),
+  faults: optional(faultRules),
+});
+const LOAD_MS_MAX = 3_600_000;
+const LOAD = fields<Omit<LoadMessage, 'device'>>({
+  pattern: oneOf('read', 'write', 'randread', 'randwrite', 'mixed', 'sync'),
+  blockBytes: whole(1, CHUNK_BYTES),
+  depth: whole(1, SHARD_REQUESTS_MAX),
+  milliseconds: amount(0, LOAD_MS_MAX),
+  seed: whole(0, 2 ** 32 - 1),
+});
 
 const NULL_DEVICE = /^null:(.+)$/;
 /** Between attempts to open a device that its dead worker has not yet let go of. */
@@ -101,6 +128,11 @@ export async function checkSignatures(
  * `docs/reference.md` lists them. Everything that is opened must be closed.
  */
 export async function openDevice(path: string, options: OpenDeviceOptions = {}): Promise<Device> {
+  pathRule.take(path, 'openDevice: path');
+  return await openChecked(path, OPEN_DEVICE.take(options, 'openDevice: options'));
+}
+
+async function openChecked(path: string, options: OpenDeviceOptions): Promise<Device> {
   checkSignal(options.signal);
   const readOnly = options.readOnly ?? false;
   const opened = await openNative(path, readOnly);
@@ -283,8 +315,9 @@ export class Device extends BlockIo implements DeviceTenant {
   }
 
   /** Puts a load on the device from within its shard, for benches. */
-  load(message: Omit<LoadMessage, 'device'>): Promise<LoadResult> {
-    return this.track(this.link.call('load', { ...message, device: this.deviceNumber }));
+  async load(message: Omit<LoadMessage, 'device'>): Promise<LoadResult> {
+    const checked = LOAD.take(message, 'load: message');
+    return await this.track(this.link.call('load', { ...checked, device: this.deviceNumber }));
   }
 
   /** Opens the device again on a new shard, with the fence that it had. @internal */

@@ -2,6 +2,7 @@
 
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { path as pathRule } from '../core/arguments.js';
 import type { NativeDeviceFacts } from '../uring/native.js';
 import { native, nativeError } from '../uring/native.js';
 
@@ -30,6 +31,7 @@ export async function blkidSignatures(path: string): Promise<string[]> {
 
 /** Looks at a device without locking it. Throws as `openDevice` does. */
 export async function inspectDevice(path: string): Promise<DeviceFacts> {
+  pathRule.take(path, 'inspectDevice: path');
   try {
     const facts = await native().inspectNativeDevice(path);
     const signatures = facts.signatures.length > 0 ? facts.signatures : await blkidSignatures(facts.path);

@@ -1,8 +1,9 @@
 /** Formatting devices, and looking at formatted ones without driving them. */
 
 import { randomBytes } from 'node:crypto';
+import { boolean, id, optional, options as optionsOf, path as pathRule, powerOfTwo, text } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
-import { computeLayout, DEVICE_CLEAN, SLOT_BYTES_DEFAULT } from '../store/format.js';
+import { computeLayout, DEVICE_CLEAN, SLOT_BYTES_DEFAULT, SLOT_BYTES_MAX, SLOT_BYTES_MIN } from '../store/format.js';
 import { findSuperblock, type ImageReader } from '../store/image.js';
 import { type Superblock, SuperblockProblem } from '../store/superblock.js';
 import { crc32c } from '../uring/checksum.js';
@@ -10,8 +11,14 @@ import { abandonNative, checkSignatures, openDevice, openNative, plainGeometry }
 import type { DeviceDescription, FormatDeviceOptions } from './node-types.js';
 import { Runtime } from './runtime.js';
 
-const ID = /^[0-9a-f]{32}$/;
 const LABEL_BYTES_MAX = 63;
+const FORMAT_DEVICE = optionsOf<FormatDeviceOptions>({
+  confirm: optional(pathRule),
+  clusterId: optional(id),
+  label: optional(text(0, LABEL_BYTES_MAX)),
+  slotBytes: optional(powerOfTwo(SLOT_BYTES_MIN, SLOT_BYTES_MAX)),
+  dryRun: optional(boolean),
+});
 
 /** A new identifier: 32 hexadecimal digits. */
 export function newId(): string {
@@ -27,21 +34,16 @@ export function describe(path: string, superblock: Superblock): DeviceDescriptio
   return { path, deviceId, clusterId, label, sizeBytes, slotBytes, slots, incarnation, clean, formattedAt };
 }
 
-function checkOptions({ clusterId, label }: FormatDeviceOptions): void {
-  if (clusterId !== undefined && !ID.test(clusterId)) {
-    throw new StrakeError('INVALID_ARGUMENT', `a cluster is named by 32 hexadecimal digits, not ${clusterId}`);
-  }
-  if (label !== undefined && (Buffer.byteLength(label) > LABEL_BYTES_MAX || label.includes('\0'))) {
-    throw new StrakeError('INVALID_ARGUMENT', `a label has at most ${LABEL_BYTES_MAX} bytes, none of them zero`);
-  }
-}
-
 /**
  * Formats a device or file; what it holds is lost. Throws `ERR_STRAKE_SIGNATURE` if it holds known data, a Strake device among
  * them, and `confirm` is not its path; `ERR_STRAKE_IN_USE` if it is mounted or used; `ERR_STRAKE_TOO_SMALL` and others.
  */
 export async function formatDevice(path: string, options: FormatDeviceOptions = {}): Promise<DeviceDescription> {
-  checkOptions(options);
+  pathRule.take(path, 'formatDevice: path');
+  return await format(path, FORMAT_DEVICE.take(options, 'formatDevice: options'));
+}
+
+async function format(path: string, options: FormatDeviceOptions): Promise<DeviceDescription> {
   const { confirm } = options;
   const opened = await openNative(path, false);
   const { handle, geometry } = opened;
@@ -102,6 +104,7 @@ export async function readOnlyImage(path: string): Promise<OpenImage> {
 
 /** What a formatted device is. Throws `ERR_STRAKE_NOT_FORMATTED`, `ERR_STRAKE_UNKNOWN_FEATURE`, and as `openDevice` does. */
 export async function describeDevice(path: string): Promise<DeviceDescription> {
+  pathRule.take(path, 'describeDevice: path');
   const { reader, close } = await readOnlyImage(path);
   try {
     const found = await findSuperblock(reader, () => {});

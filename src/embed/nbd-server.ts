@@ -1,13 +1,14 @@
 /** NBD servers as a program that embeds Strake uses them. */
 
 import { isIP } from 'node:net';
+import { boolean, fields, made, optional, options as optionsOf, path, port, text, whole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
-import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
+import { CONNECTIONS_MAX, DRAIN_MS, DRAIN_MS_MAX, EXPORT_TEXT_BYTES_MAX } from '../core/limits.js';
 import type { ListenAddress } from '../uring/transport.js';
 import type { ListenMessage } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import type { ShardStats } from '../worker/shard-stats.js';
-import type { Device } from './device.js';
+import { Device } from './device.js';
 import type { Tenant } from './runtime.js';
 
 /** How to serve a device. Either `socket` or `host` and `port`. */
@@ -34,16 +35,33 @@ export interface CloseServerOptions {
   readonly drainMs?: number;
 }
 
-export function addressOf(options: ServeNbdOptions): ListenAddress {
-  if ((options.socket === undefined) === (options.port === undefined)) {
+const HOST_BYTES_MAX = 255;
+const ADDRESS = {
+  socket: optional(path),
+  host: optional(text(1, HOST_BYTES_MAX)),
+  port: optional(port),
+  connectionsMax: optional(whole(1, CONNECTIONS_MAX)),
+};
+const SERVE_NBD = fields<ServeNbdOptions>({
+  ...ADDRESS,
+  name: optional(text(0, EXPORT_TEXT_BYTES_MAX)),
+  description: optional(text(0, EXPORT_TEXT_BYTES_MAX)),
+  readOnly: optional(boolean),
+});
+/** How to serve a node: its volumes have names of their own. */
+export type ServeNodeOptions = Omit<ServeNbdOptions, 'name' | 'readOnly' | 'description'>;
+export const SERVE_NODE = fields<ServeNodeOptions>(ADDRESS);
+export const CLOSE_SERVER = optionsOf<CloseServerOptions>({ drainMs: optional(whole(0, DRAIN_MS_MAX)) });
+const servedDevice = made<Device>('a Device that openDevice has opened', (value) => value instanceof Device);
+
+export function addressOf(options: ServeNodeOptions): ListenAddress {
+  const tcp = options.port !== undefined || options.host !== undefined;
+  if ((options.socket !== undefined) === tcp || (tcp && options.port === undefined)) {
     throw new StrakeError('INVALID_ARGUMENT', 'a server listens either on a socket or on a port: give one of them');
   }
   if (options.socket !== undefined) return { path: options.socket };
   const host = options.host === undefined || options.host === 'localhost' ? '127.0.0.1' : options.host;
-  const port = options.port ?? 0;
-  if (!Number.isInteger(port) || port < 0 || port > 65535) {
-    throw new StrakeError('INVALID_ARGUMENT', `not a port: ${port}`);
-  }
+  const { port = 0 } = options;
   if (isIP(host) === 0) throw new StrakeError('INVALID_ARGUMENT', `not an IP address: ${JSON.stringify(host)}`);
   if (host !== '::1' && !host.startsWith('127.')) {
     throw new StrakeError('ADDRESS', `${host} can be reached from elsewhere, and the connection is not encrypted`, {
@@ -69,14 +87,11 @@ function encodeSocket(path: string): string {
  * cannot listen, `ERR_STRAKE_INVALID_ARGUMENT` for bad options.
  */
 export async function serveNbd(device: Device, options: ServeNbdOptions): Promise<NbdServerHandle> {
-  const address = addressOf(options);
-  const message = {
-    address,
-    name: options.name ?? '',
-    description: options.description ?? '',
-    readOnly: options.readOnly ?? false,
-    connectionsMax: Math.min(options.connectionsMax ?? CONNECTIONS_MAX, CONNECTIONS_MAX),
-  };
+  servedDevice.take(device, 'serveNbd: device');
+  const checked = SERVE_NBD.take(options, 'serveNbd: options');
+  const { name = '', description = '', readOnly = false, connectionsMax = CONNECTIONS_MAX } = checked;
+  const address = addressOf(checked);
+  const message = { address, name, description, readOnly, connectionsMax };
   const { link } = device;
   const { server, port } = await link.call('listen', { ...message, device: device.number });
   const actual = 'path' in address ? address : { host: address.host, port: port ?? address.port };
@@ -146,9 +161,10 @@ export class NbdServerHandle implements Tenant {
    * Stops accepting, finishes and answers what is in flight, makes it durable, and closes; a unix socket is removed.
    * Idempotent: later calls wait for the first. The device stays open.
    */
-  close(options: CloseServerOptions = {}): Promise<void> {
-    this.closed ??= this.end(options.drainMs ?? DRAIN_MS);
-    return this.closed;
+  async close(options: CloseServerOptions = {}): Promise<void> {
+    const { drainMs = DRAIN_MS } = CLOSE_SERVER.take(options, 'close: options');
+    this.closed ??= this.end(drainMs);
+    await this.closed;
   }
 
   private async end(drainMs: number): Promise<void> {

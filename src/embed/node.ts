@@ -1,8 +1,9 @@
 /** A storage node as a program that embeds Strake uses it: formatted devices, and volumes on them. */
 
+import { sizeBytes as bytesOfSome, id, path as pathRule, volumeName } from '../core/arguments.js';
 import { deviceError, EBADF, ECANCELED } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import { CONNECTIONS_MAX, DRAIN_MS, NODE_STORES_MAX } from '../core/limits.js';
+import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
 import type { StoreStatus, VolumeReport } from '../node/node-status.js';
 import type { StorageEvent } from '../node/storage-node.js';
 import type { FaultRule } from '../uring/native.js';
@@ -13,8 +14,16 @@ import { abandonNative, openNative, plainGeometry, reopenNative } from './device
 import { publish } from './events.js';
 import type { DeviceFacts } from './facts.js';
 import { describe, newId } from './format.js';
-import { addressOf, type CloseServerOptions, type ServeNbdOptions, uriOf } from './nbd-server.js';
+import {
+  addressOf,
+  CLOSE_SERVER,
+  type CloseServerOptions,
+  SERVE_NODE,
+  type ServeNodeOptions,
+  uriOf,
+} from './nbd-server.js';
 import { checkNode } from './node-checks.js';
+import { CREATE_VOLUME, OPEN_NODE, SCRUB, START_VOLUME } from './node-rules.js';
 import type {
   CreateVolumeOptions,
   NodeDevice,
@@ -33,11 +42,11 @@ import { Runtime, type Tenant } from './runtime.js';
  * state says why. The node keeps the process alive until it is closed.
  */
 export async function openNode(options: OpenNodeOptions): Promise<Node> {
+  return await openChecked(OPEN_NODE.take(options, 'openNode: options'));
+}
+
+async function openChecked(options: OpenNodeOptions): Promise<Node> {
   checkSignal(options.signal);
-  if (options.devices.length === 0) throw new StrakeError('INVALID_ARGUMENT', 'a node needs at least one device');
-  if (options.devices.length > NODE_STORES_MAX) {
-    throw new StrakeError('INVALID_ARGUMENT', `a node has at most ${NODE_STORES_MAX} devices`);
-  }
   // A node lives on one shard of its own: its volumes and devices call each other directly.
   const runtime = await Runtime.startForNode(options.devices.length);
   try {
@@ -207,9 +216,12 @@ export class Node implements Tenant {
 
   /** Makes a volume, which takes space only for what is written to it. */
   async createVolume(options: CreateVolumeOptions): Promise<NodeVolume> {
-    const { name, sizeBytes } = options;
-    const layout = options.layout ?? 'single';
-    const copies = options.copies ?? (layout === 'mirror' ? 2 : 1);
+    const {
+      name,
+      sizeBytes,
+      layout = 'single',
+      copies = layout === 'mirror' ? 2 : 1,
+    } = CREATE_VOLUME.take(options, 'createVolume: options');
     const spec = { id: newId(), name, sizeBytes, layout, copies, createdMs: Date.now() };
     await this.link.call('createVolume', spec);
     const facts = await this.link.call('findVolume', { name });
@@ -218,7 +230,7 @@ export class Node implements Tenant {
 
   /** A volume to read and write. Its operations reject with `ERR_STRAKE_NO_VOLUME` if there is none of this name. */
   volume(name: string): NodeVolume {
-    return this.handleOf(name, null);
+    return this.handleOf(volumeName.take(name, 'volume: name'), null);
   }
 
   private handleOf(name: string, facts: VolumeFacts | null): NodeVolume {
@@ -233,17 +245,22 @@ export class Node implements Tenant {
 
   /** Starts a volume although devices are missing that may hold newer data: they are named, and count as lost. */
   async startVolume(name: string, options: { readonly without: readonly string[] }): Promise<void> {
-    await this.link.call('startVolume', { name, without: options.without });
+    volumeName.take(name, 'startVolume: name');
+    const { without } = START_VOLUME.take(options, 'startVolume: options');
+    await this.link.call('startVolume', { name, without });
   }
 
   /** Makes a volume larger. Clients see it when they connect again. */
   async growVolume(name: string, sizeBytes: number): Promise<void> {
+    volumeName.take(name, 'growVolume: name');
+    bytesOfSome.take(sizeBytes, 'growVolume: sizeBytes');
     await this.link.call('growVolume', { name, sizeBytes });
     await this.handles.get(name)?.refresh();
   }
 
   /** Deletes a volume and its data. Rejects with `ERR_STRAKE_VOLUME_BUSY` while clients are connected to it. */
   async deleteVolume(name: string): Promise<void> {
+    volumeName.take(name, 'deleteVolume: name');
     await this.link.call('deleteVolume', { name });
     // It stays known: whoever has it may use it for a new volume of this name.
     this.handles.get(name)?.forget();
@@ -251,6 +268,7 @@ export class Node implements Tenant {
 
   /** Opens a formatted device of this cluster: volumes that know it bring it up to date, new ones may use it. */
   async addDevice(path: string): Promise<NodeDevice> {
+    pathRule.take(path, 'addDevice: path');
     const { link } = this;
     const deviceId = await this.openDevice(link, path);
     await link.call('takeBack', { deviceId });
@@ -260,6 +278,8 @@ export class Node implements Tenant {
 
   /** Puts a newly formatted device in the place of one that is lost; rebuilding begins at once. */
   async replaceDevice(deviceId: string, path: string): Promise<void> {
+    id.take(deviceId, 'replaceDevice: deviceId');
+    pathRule.take(path, 'replaceDevice: path');
     const { link } = this;
     const spare = [...this.facts].find(([, facts]) => facts.path === path)?.[0];
     const by = spare ?? (await this.openDevice(link, path));
@@ -279,19 +299,23 @@ export class Node implements Tenant {
 
   /** Lets go of a device. Rejects with `ERR_STRAKE_VOLUME_BUSY` while a volume writes to it. */
   async removeDevice(deviceId: string): Promise<void> {
+    id.take(deviceId, 'removeDevice: deviceId');
     await this.link.call('forget', { deviceId });
     this.facts.delete(deviceId);
   }
 
   /** Begins to read everything in a volume, and to repair what does not match its checksum. */
   async scrub(name: string, options: { readonly bytesPerSecond?: number } = {}): Promise<void> {
-    await this.link.call('scrub', { name, bytesPerSecond: options.bytesPerSecond ?? 0 });
+    volumeName.take(name, 'scrub: name');
+    const { bytesPerSecond = 0 } = SCRUB.take(options, 'scrub: options');
+    await this.link.call('scrub', { name, bytesPerSecond });
   }
 
   /** Serves all volumes over NBD, each under its name, also those that are made later. */
-  async serve(options: Omit<ServeNbdOptions, 'name' | 'readOnly' | 'description'>): Promise<NodeServer> {
-    const address = addressOf(options);
-    const message = { address, connectionsMax: Math.min(options.connectionsMax ?? CONNECTIONS_MAX, CONNECTIONS_MAX) };
+  async serve(options: ServeNodeOptions): Promise<NodeServer> {
+    const checked = SERVE_NODE.take(options, 'serve: options');
+    const address = addressOf(checked);
+    const message = { address, connectionsMax: checked.connectionsMax ?? CONNECTIONS_MAX };
     const { link } = this;
     const { server, port } = await link.call('listenNode', message);
     const actual = 'path' in address ? address : { host: address.host, port: port ?? address.port };
@@ -467,7 +491,7 @@ export class NodeServer {
 
   /** Address of a volume for clients, such as `nbd+unix:///main?socket=/run/strake.sock`. */
   uriOf(volume: string): string {
-    return uriOf(this.message.address, volume);
+    return uriOf(this.message.address, volumeName.take(volume, 'uriOf: volume'));
   }
 
   /** Listens again on a new shard. @internal */
@@ -484,9 +508,10 @@ export class NodeServer {
   }
 
   /** Stops accepting, finishes and answers what is in flight, and closes; a unix socket is removed. Idempotent. */
-  close(options: CloseServerOptions = {}): Promise<void> {
-    this.closed ??= this.end(options.drainMs ?? DRAIN_MS);
-    return this.closed;
+  async close(options: CloseServerOptions = {}): Promise<void> {
+    const { drainMs = DRAIN_MS } = CLOSE_SERVER.take(options, 'close: options');
+    this.closed ??= this.end(drainMs);
+    await this.closed;
   }
 
   private async end(drainMs: number): Promise<void> {

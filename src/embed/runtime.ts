@@ -7,6 +7,7 @@
  */
 
 import { availableParallelism } from 'node:os';
+import { parseWhole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { DRAIN_MS, NODE_STORES_MAX } from '../core/limits.js';
 import { type ShardLink, ShardPool } from '../worker/shard-pool.js';
@@ -31,6 +32,9 @@ export interface DeviceTenant extends Tenant {
   /** Its shard has fenced it. */
   noteFence(fence: number): void;
 }
+
+/** Shards of a process. */
+const SHARDS_MAX = 64;
 
 interface PoolSize {
   readonly shards: number;
@@ -187,9 +191,13 @@ export class Runtime {
 /** Half of the processors: the other half belongs to clients, or to the program that embeds Strake. */
 function shardCount(): number {
   const text = process.env.STRAKE_SHARDS;
-  const count = text === undefined || text === '' ? Math.max(1, Math.floor(availableParallelism() / 2)) : Number(text);
-  if (!Number.isInteger(count) || count < 1 || count > 64) {
-    throw new StrakeError('INVALID_ARGUMENT', `STRAKE_SHARDS is a number from 1 to 64, not ${JSON.stringify(text)}`);
+  if (text === undefined || text === '') return Math.max(1, Math.floor(availableParallelism() / 2));
+  const count = parseWhole(text, 1, SHARDS_MAX);
+  if (count === undefined) {
+    throw new StrakeError(
+      'INVALID_ARGUMENT',
+      `STRAKE_SHARDS is a whole number from 1 to ${SHARDS_MAX}, not ${JSON.stringify(text)}`,
+    );
   }
   return count;
 }

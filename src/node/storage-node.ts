@@ -21,6 +21,7 @@ import { allEnded } from '../client/reconcile.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeEvent } from '../client/volume-events.js';
 import { checkRecord } from '../client/volume-record.js';
+import { newVolumeName } from '../core/arguments.js';
 import { deviceError } from '../core/errno.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { doubledDevice } from '../core/groups.js';
@@ -30,7 +31,7 @@ import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import { type Expectations, openStore } from '../store/open-store.js';
-import { type StoredVolume, VOLUME_NAME_BYTES_MAX } from '../store/pages.js';
+import type { StoredVolume } from '../store/pages.js';
 import { STORE_MEMORY_BYTES } from '../store/segment-store.js';
 import type { Superblock } from '../store/superblock.js';
 import { VolumeMember } from '../store/volume-member.js';
@@ -48,7 +49,6 @@ export function nodeMemoryBytes(storesMax: number): number {
   return COPY_SCRATCH_BYTES + NODE_VOLUMES_MAX * VOLUME_ENGINE_SCRATCH_BYTES + storesMax * STORE_MEMORY_BYTES;
 }
 
-const VOLUME_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
 /** Segments that are given back at the same time when a volume is deleted. */
 const RELEASES = 256;
 
@@ -475,10 +475,7 @@ export class StorageNode {
   }
 
   private checkSpec({ name, copies, layout, sizeBytes }: VolumeSpec): void {
-    if (!VOLUME_NAME.test(name) || name.length > VOLUME_NAME_BYTES_MAX) {
-      const rule = 'letters, digits, ".", "_" and "-", beginning with a letter or digit, at most 255';
-      throw new StrakeError('INVALID_ARGUMENT', `${JSON.stringify(name)} is no name for a volume: ${rule}`);
-    }
+    newVolumeName.take(name, 'the name of a volume');
     if (this.volumes.has(name)) throw new StrakeError('EXISTS', `there is a volume ${name} already`);
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes % 4096 !== 0) {
       throw new StrakeError('INVALID_ARGUMENT', `the size of a volume is a multiple of 4096 bytes, not ${sizeBytes}`);

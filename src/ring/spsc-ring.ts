@@ -22,6 +22,8 @@
  * that a peer gone wrong causes an error instead of reads outside of the ring.
  */
 
+import { made, powerOfTwo } from '../core/arguments.js';
+
 /** Bytes of an entry. */
 export const RING_ENTRY_BYTES = 64;
 /** Words (int32) of an entry. */
@@ -36,13 +38,22 @@ const WORD_SLEEPING = 48;
 const WORDS_BEFORE_ENTRIES = 64;
 const ENTRIES_MAX = 1 << 20;
 
+const ringEntries = powerOfTwo(2, ENTRIES_MAX);
+/** Throws unless it is called on such memory, whatever the memory says of itself. */
+const sharedLength = Object.getOwnPropertyDescriptor(SharedArrayBuffer.prototype, 'byteLength')?.get as () => number;
+const sharedMemory = made<SharedArrayBuffer>('a SharedArrayBuffer', (value) => {
+  try {
+    return sharedLength.call(value) >= 0;
+  } catch {
+    return false;
+  }
+});
+
 /**
- * Memory for a ring of `entries` entries: a power of two from 2 to 2^20. Throws `RangeError` otherwise.
+ * Memory for a ring of `entries` entries: a power of two from 2 to 2^20. Throws `ERR_STRAKE_INVALID_ARGUMENT` otherwise.
  */
 export function createRing(entries: number): SharedArrayBuffer {
-  if (!Number.isInteger(entries) || entries < 2 || entries > ENTRIES_MAX || (entries & (entries - 1)) !== 0) {
-    throw new RangeError(`a ring has a power of two from 2 to ${ENTRIES_MAX} entries, not ${entries}`);
-  }
+  ringEntries.take(entries, 'createRing: entries');
   const memory = new SharedArrayBuffer(WORDS_BEFORE_ENTRIES * 4 + entries * RING_ENTRY_BYTES);
   const words = new Int32Array(memory);
   words[WORD_MAGIC] = MAGIC;
@@ -67,6 +78,10 @@ abstract class RingEnd {
   readonly entries: number;
 
   constructor(memory: SharedArrayBuffer) {
+    sharedMemory.take(memory, 'memory');
+    if (memory.byteLength < WORDS_BEFORE_ENTRIES * 4 || memory.byteLength % 8 !== 0) {
+      throw new RingCorruptError('this memory was not made by createRing');
+    }
     this.words = new Int32Array(memory);
     this.floats = new Float64Array(memory);
     this.entries = this.words[WORD_ENTRIES];

@@ -5,6 +5,7 @@
  * it. Checksums of pages are checked by whoever follows the reference.
  */
 
+import { VOLUME_NAME_BYTES_MAX } from '../core/limits.js';
 import type { FlushMark } from '../ports/segments.js';
 import {
   ACTIVE_SLOTS_MAX,
@@ -322,8 +323,6 @@ export const VOLUME_MEMBERS_MAX = (PAGE_BYTES - MEMBERS_AT) / MEMBER_BYTES;
 /** How far this device has come: the volume's last flush that it remembers. */
 const FLUSHED_AT = 104;
 const NAME_AT = 162;
-/** Longest name of a volume, in bytes of UTF-8. */
-export const VOLUME_NAME_BYTES_MAX = 255;
 
 export function encodeVolume(
   page: Uint8Array,

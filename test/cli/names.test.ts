@@ -22,7 +22,7 @@ check('names that objects inherit are names like others', [tool('qemu-io')], asy
   rmSync(devices[1]);
   // One by the configuration, one by an option, one by a command; one is left as it is.
   writeFileSync(join(folder, 'strake.json'), JSON.stringify({ without: { toString: [ids[1]] } }));
-  node = await up([folder, '--without', `constructor=${ids[1].slice(0, 16)},${ids[1]}`]);
+  node = await up([folder, '--without', `constructor=${ids[1]}`]);
   await ask(['volume', 'start', 'valueOf', '--without', ids[1], '--node', folder]);
   const { volumes } = await ask(['volume', 'list', '--node', folder]);
   assert.equal((volumes as Json[]).map(({ name, state }) => `${name} ${state}`).sort(), [

@@ -145,8 +145,8 @@ check('bad requests are refused, and name what is wrong', async () => {
     ['POST', '/v1/create', '{"name":"a","sizeBytes":"1"}', /sizeBytes/],
     ['POST', '/v1/create', '{"name":"a\\u0000","sizeBytes":1}', /name/],
     ['POST', '/v1/create', '{"name":"a","sizeBytes":4096,"layout":"raid"}', /layout/],
-    ['POST', '/v1/create', '{"name":"a","sizeBytes":4096,"nonsense":1}', /unknown field "nonsense"/],
-    ['POST', '/v1/create', '{"name":"a","sizeBytes":4096,"__proto__":{}}', /unknown field "__proto__"/],
+    ['POST', '/v1/create', '{"name":"a","sizeBytes":4096,"nonsense":1}', /unknown key "create.nonsense"/],
+    ['POST', '/v1/create', '{"name":"a","sizeBytes":4096,"__proto__":{}}', /unknown key "create.__proto__"/],
     ['POST', '/v1/start', '{"name":"a","without":["x"]}', /without/],
     ['POST', '/v1/create', `"${'x'.repeat(CONTROL_BODY_MAX)}"`, /more than/],
   ];

@@ -166,7 +166,7 @@ check('what does not exist is not found, by any call', async () => {
   assert.match((await failure('NOT_FOUND', tryOpen(path))).message, path);
   await failure('NOT_FOUND', tryOpen(join(path, 'below')));
   await failure('NOT_FOUND', inspectDevice(path));
-  await failure('NOT_FOUND', tryOpen(''));
+  await failure('INVALID_ARGUMENT', tryOpen(''));
 });
 
 check('a file is refused for its size: too small, or not whole blocks', async () => {

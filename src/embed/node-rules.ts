@@ -1,0 +1,48 @@
+/** What the arguments of a node's methods have to be. */
+
+import {
+  callback,
+  dictionary,
+  fields,
+  id,
+  list,
+  newVolumeName,
+  oneOf,
+  optional,
+  options as optionsOf,
+  path,
+  type Rule,
+  signal,
+  sizeBytes,
+  volumeName,
+} from '../core/arguments.js';
+import { LOST_DEVICES_MAX, NODE_STORES_MAX } from '../core/limits.js';
+import type { CreateVolumeOptions, OpenNodeOptions } from './node-types.js';
+import { faultRules } from './rules.js';
+
+const lostDevices = list(id, 1, LOST_DEVICES_MAX);
+const lostByVolume = dictionary(volumeName, list(id, 0, LOST_DEVICES_MAX));
+const without: Rule<NonNullable<OpenNodeOptions['without']>> = {
+  expected: lostByVolume.expected,
+  take: (value, name) => Object.fromEntries(lostByVolume.take(value, name)),
+};
+
+export const OPEN_NODE = fields<OpenNodeOptions>({
+  devices: list(path, 1, NODE_STORES_MAX),
+  clusterId: optional(id),
+  without: optional(without),
+  onEvent: optional(callback()),
+  signal: optional(signal),
+  faults: optional(faultRules),
+});
+
+/** Also of the control call. */
+export const CREATE_VOLUME_FIELDS = {
+  name: newVolumeName,
+  sizeBytes,
+  layout: optional(oneOf('single', 'mirror')),
+  copies: optional(oneOf<number>(1, 2, 3)),
+};
+export const CREATE_VOLUME = fields<CreateVolumeOptions>(CREATE_VOLUME_FIELDS);
+export const START_VOLUME = fields<{ readonly without: readonly string[] }>({ without: lostDevices });
+export const SCRUB = optionsOf<{ readonly bytesPerSecond?: number }>({ bytesPerSecond: optional(sizeBytes) });

@@ -1,0 +1,43 @@
+/** What the arguments of this folder have to be, where several files need to know. */
+
+import { fields, list, made, oneOf, optional, type Rule, whole, wrongArgument } from '../core/arguments.js';
+import { FAULT_RULES_MAX } from '../core/limits.js';
+import type { FaultRule } from '../uring/native.js';
+
+const COUNT_MAX = 2 ** 32 - 1;
+/** The largest error number that the system gives. */
+const ERRNO_MAX = 4095;
+const place = whole(0);
+const count = whole(0, COUNT_MAX);
+
+/** What a fault does: the addon takes exactly one of these. */
+const faultRule: Rule<FaultRule> = fields<FaultRule>({
+  op: optional(oneOf('read', 'write', 'sync', 'discard', 'zero', 'extents')),
+  start: optional(place),
+  end: optional(place),
+  skip: optional(count),
+  count: optional(count),
+  oneIn: optional(whole(1, COUNT_MAX)),
+  seed: optional(whole(0, 2 ** 31 - 1)),
+  errno: optional(whole(1, ERRNO_MAX)),
+  delayMs: optional(count),
+  corrupt: optional(made<boolean>('true', (value) => value === true)),
+  kill: optional(oneOf('before', 'done')),
+});
+
+const ACTIONS = ['errno', 'delayMs', 'corrupt', 'kill'] as const;
+
+/** Faults to inject. */
+export const faultRules: Rule<readonly FaultRule[]> = list(
+  {
+    expected: faultRule.expected,
+    take: (value, name) => {
+      const taken = faultRule.take(value, name);
+      const actions = ACTIONS.filter((action) => taken[action] !== undefined);
+      if (actions.length !== 1) throw wrongArgument(name, `an object with one of ${ACTIONS.join(', ')}`, value);
+      return taken;
+    },
+  },
+  0,
+  FAULT_RULES_MAX,
+);
