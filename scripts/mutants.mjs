@@ -2,7 +2,8 @@
  * `npm run mutants`: puts deliberate faults into copies of the compiled code, one at a time, and sees whether the simulator
  * or the tests notice (`test/mutants`). The tree itself is not touched.
  *
- * Options: --only NAME[,NAME], --minutes-each N (default 4: time for the judges of one mutant).
+ * Options: --only NAME[,NAME], --minutes-each N (default 4: time for the judges of one mutant), --tests brief|full (the judges
+ * are the files of `npm test`, or of `npm run test:deep`).
  *
  * The last line is 'N of N mutants caught'. The exit code is 1 if one was not caught, and 2 if the hunt itself failed.
  */

@@ -8,7 +8,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
-import type { Judge } from './mutant.js';
+import type { Form, Judge } from './mutant.js';
 
 /** What a judge says. */
 export interface Verdict {
@@ -30,8 +30,10 @@ const REASON_CHARACTERS = 160;
 const WATCH_MS = 250;
 /** One seed takes a second or two. */
 const HANG_MS = 60_000;
-/** Seeds of tests that draw them from the clock otherwise. */
-const ENV = { STRAKE_TEST_SEED: '1' };
+/** Seeds of tests that draw them from the clock otherwise, and the form of files that have two. */
+function environment(form: Form): NodeJS.ProcessEnv {
+  return { ...process.env, STRAKE_TEST_SEED: '1', STRAKE_TEST_BRIEF: form === 'brief' ? '1' : undefined };
+}
 
 interface Ending {
   readonly output: string;
@@ -47,13 +49,13 @@ function runFile(
   checkout: string,
   args: readonly string[],
   limitMs: number,
-  silenceMs = Number.POSITIVE_INFINITY,
+  { silenceMs = Number.POSITIVE_INFINITY, form = 'full' as Form } = {},
 ): Promise<Ending> {
   const startedMs = performance.now();
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--import', 'tsx', ...args], {
       cwd: checkout,
-      env: { ...process.env, ...ENV },
+      env: environment(form),
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let output = '';
@@ -102,7 +104,9 @@ async function simulate(
 ): Promise<Verdict> {
   const words = judge.faults === 'all' ? 'all' : judge.faults.join(',');
   const program = join(checkout, 'test', 'mutants', 'simulate.ts');
-  const ending = await runFile(checkout, [program, words, String(from), String(judge.seeds)], limitMs, HANG_MS);
+  const ending = await runFile(checkout, [program, words, String(from), String(judge.seeds)], limitMs, {
+    silenceMs: HANG_MS,
+  });
   const { output, late, seconds } = ending;
   const lines = output
     .split('\n')
@@ -125,8 +129,12 @@ async function simulate(
   };
 }
 
-async function runTests(checkout: string, file: string, limitMs: number): Promise<Verdict> {
-  const ending = await runFile(checkout, [join(checkout, 'test', file)], limitMs);
+async function runTests(
+  checkout: string,
+  { file, form }: Extract<Judge, { kind: 'test' }>,
+  limitMs: number,
+): Promise<Verdict> {
+  const ending = await runFile(checkout, [join(checkout, 'test', file)], limitMs, { form });
   const { output, late, seconds } = ending;
   const failed = /^\s*FAIL\s+(.+)\n\s*(.*)/m.exec(stripVTControlCharacters(output));
   const total = /^\s*Total:\s+(\d+)/m.test(output);
@@ -143,12 +151,12 @@ async function runTests(checkout: string, file: string, limitMs: number): Promis
 
 /** Asks a judge about a checkout. `after`: what it said last, from which it goes on; a file of tests is asked only once. */
 export function ask(checkout: string, judge: Judge, limitMs: number, after?: Verdict): Promise<Verdict> {
-  if (judge.kind === 'test') return runTests(checkout, judge.file, limitMs);
+  if (judge.kind === 'test') return runTests(checkout, judge, limitMs);
   return simulate(checkout, judge, after === undefined ? 1 : after.seeds + 1, limitMs);
 }
 
 /** Asks for the same once more, of a checkout that should be sound: a whole file of tests, or the one seed that failed. */
 export function askAgain(checkout: string, judge: Judge, { seeds }: Verdict, limitMs: number): Promise<Verdict> {
-  if (judge.kind === 'test') return runTests(checkout, judge.file, limitMs);
+  if (judge.kind === 'test') return runTests(checkout, judge, limitMs);
   return simulate(checkout, { ...judge, seeds }, seeds, limitMs);
 }

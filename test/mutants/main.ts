@@ -6,19 +6,29 @@
 import { setPriority } from 'node:os';
 import { parseArgs } from 'node:util';
 import { Hunt, type Hunted } from './hunt.js';
+import type { Form } from './mutant.js';
 import { MUTANTS } from './mutants.js';
+import { beforeTier } from './tiers.js';
 import { mutatedFiles } from './workshop.js';
 
 const MINUTES_EACH = 4;
 
-function optionsOf(args: string[]): { only?: string; limitMs: number } {
+function optionsOf(args: string[]): { only?: string; limitMs: number; tests?: Form } {
   const { values } = parseArgs({
     args,
-    options: { only: { type: 'string' }, 'minutes-each': { type: 'string', default: String(MINUTES_EACH) } },
+    options: {
+      only: { type: 'string' },
+      'minutes-each': { type: 'string', default: String(MINUTES_EACH) },
+      tests: { type: 'string' },
+    },
   });
+  const { tests } = values;
+  if (tests !== undefined && tests !== 'brief' && tests !== 'full') {
+    throw new Error(`--tests takes 'brief' or 'full', not '${tests}'`);
+  }
   const minutes = Number(values['minutes-each']);
   if (!(minutes > 0)) throw new Error(`--minutes-each takes a number above 0, not '${values['minutes-each']}'`);
-  return { only: values.only, limitMs: minutes * 60_000 };
+  return { only: values.only, limitMs: minutes * 60_000, tests };
 }
 
 function effort({ seeds, seconds }: { seeds: number; seconds: number }): string {
@@ -43,7 +53,7 @@ function tell({ mutant, caught, verdicts }: Hunted): void {
 
 /** Returns the exit code. */
 export async function main(args: string[]): Promise<number> {
-  const { only, limitMs } = optionsOf(args);
+  const { only, limitMs, tests } = optionsOf(args);
   const mutants = MUTANTS.filter(({ name }) => only === undefined || only.split(',').includes(name));
   if (mutants.length === 0) throw new Error(`there is no mutant '${only}'; there are:\n${names()}`);
   // One that has rotted is told at once, and not after an hour.
@@ -54,7 +64,7 @@ export async function main(args: string[]): Promise<number> {
   const hunted: Hunted[] = [];
   try {
     for (const mutant of mutants) {
-      const result = await hunt.hunt(mutant);
+      const result = await hunt.hunt(tests === undefined ? mutant : beforeTier(mutant, tests));
       tell(result);
       hunted.push(result);
     }

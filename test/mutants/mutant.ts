@@ -16,12 +16,15 @@ export interface Edit {
   readonly replace: string;
 }
 
+/** Which form a file of tests has, if it has two: that of `npm test`, or that of `npm run test:deep`. */
+export type Form = 'brief' | 'full';
+
 /** Who is asked whether something is wrong. */
 export type Judge =
   /** Seeds of the simulator, one after the other, until one fails. */
   | { readonly kind: 'sim'; readonly faults: readonly FaultKind[] | 'all'; readonly seeds: number }
-  /** A file of tests, below `test`. */
-  | { readonly kind: 'test'; readonly file: string };
+  /** A file of tests, below `test`; in full, if nothing else is said. */
+  | { readonly kind: 'test'; readonly file: string; readonly form?: Form };
 
 export interface Mutant {
   readonly name: string;

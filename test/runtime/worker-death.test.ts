@@ -16,7 +16,7 @@ import {
   type StrakeEvent,
   serveNbd,
 } from '#strake/index.js';
-import { check, loop, run, tool } from '../support/check.js';
+import { check, loop, repetitions, run, tool } from '../support/check.js';
 import { failure } from '../support/failure.js';
 import { CMD, NbdClient } from '../support/nbd-client.js';
 import {
@@ -527,7 +527,8 @@ for (const alone of [true, false]) {
     };
     await round(false);
     const before = descriptors();
-    for (let count = 0; count < 50; count += 1) await round(count % 10 === 9);
+    const rounds = repetitions(50, 10);
+    for (let count = 0; count < rounds; count += 1) await round(count % 10 === 9);
     const additional = () => {
       const known = [...before];
       return descriptors().filter((link) => {

@@ -7,7 +7,7 @@ import * as assert from 'uvu/assert';
 import { SimDisk } from '#strake/sim/disk.js';
 import { dumpDevice } from '#strake/store/dump.js';
 import { deviceBytesMin, PAGE_BYTES, ROOT_BYTES } from '#strake/store/format.js';
-import { check, run } from '../support/check.js';
+import { check, repetitions, run } from '../support/check.js';
 import {
   type Expected,
   type FlipCounts,
@@ -26,7 +26,7 @@ import { BLOCK, diskOf, randomOf, SECTOR, SimStore, SLOT, SLOT_BLOCKS, volumeOf 
 
 /** STRAKE_FLIPS=all flips every bit, for half an hour; otherwise so many bits are chosen for each device. */
 const ALL_FLIPS = process.env.STRAKE_FLIPS === 'all';
-const FLIPS = 3500;
+const FLIPS = repetitions(3500, 500);
 
 for (const how of ['killed', 'closed'] as const) {
   check(`a flipped bit of the metadata of a device that was ${how} never gives wrong data`, async () => {

@@ -4,14 +4,16 @@
  */
 
 import * as assert from 'uvu/assert';
-import { check, run } from '../support/check.js';
+import { check, repetitions, run } from '../support/check.js';
 import { CrashEnumeration } from '../support/crash-images.js';
 import { WORKLOADS, type Workload } from '../support/crash-workloads.js';
 
 const SEED = Number(process.env.STRAKE_SEED ?? 1);
 /** Images of one instant that are recovered, so that all workloads together have some more than are demanded. */
-const PER_INSTANT = 35;
-const DISTINCT = 10_000;
+const PER_INSTANT = repetitions(35, 8);
+/** Few images have to be cut again more often, so that there are some of each workload. */
+const AGAIN_ONE_IN = repetitions(64, 24);
+const DISTINCT = repetitions(10_000, 2_500);
 
 const digests = new Set<number>();
 const sums = { images: 0, instants: 0, exhaustive: 0, sampled: 0 };
@@ -19,7 +21,13 @@ const sums = { images: 0, instants: 0, exhaustive: 0, sampled: 0 };
 for (const workload of WORKLOADS) {
   check(`C5 F2 all that power cuts may leave can be recovered: ${workload.name}`, async () => {
     const onImage = (digest: number) => digests.add(digest);
-    const counts = await new CrashEnumeration({ seed: SEED, workload, perInstant: PER_INSTANT, onImage }).run();
+    const counts = await new CrashEnumeration({
+      seed: SEED,
+      workload,
+      perInstant: PER_INSTANT,
+      againOneIn: AGAIN_ONE_IN,
+      onImage,
+    }).run();
     assert.equal(counts.failures, []);
     assert.ok(counts.exhaustive > 0 && counts.ofRecovery > 0, JSON.stringify(counts));
     sums.images += counts.images;

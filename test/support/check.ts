@@ -79,6 +79,17 @@ type Body = () => Promise<void> | void;
 /** Whether names are to be told instead of running anything. */
 const LISTING = process.env.STRAKE_TEST_LIST === '1';
 
+/** Tells after each test how long it took. */
+const TIMING = process.env.STRAKE_TEST_TIMES === '1';
+
+function timed(name: string, body: Body): Body {
+  return async () => {
+    const startedMs = performance.now();
+    await body();
+    console.log(`${((performance.now() - startedMs) / 1000).toFixed(1)} s: ${name}`);
+  };
+}
+
 /** A test: `check(name, body)` or `check(name, needs, body)`. */
 export function check(name: string, ...rest: [Body] | [readonly Need[], Body]): void {
   if (LISTING) {
@@ -88,7 +99,7 @@ export function check(name: string, ...rest: [Body] | [readonly Need[], Body]): 
   const [needs, body] = rest.length === 1 ? [[], rest[0]] : rest;
   const reason = needs.map((need) => need()).find((why) => why !== undefined);
   if (reason === undefined) {
-    test(name, body);
+    test(name, TIMING ? timed(name, body) : body);
     return;
   }
   console.log(`skipped: ${name}: ${reason}`);

@@ -24,7 +24,7 @@ import { CLOSED, CRASHED } from './fsck.js';
 const EXHAUSTIVE_MAX = 12;
 /** Crashes that are chosen of an instant with more. */
 const CHOSEN = 400;
-/** One image in so many is recovered with further cuts, one in so many of these with all that are possible. */
+/** One image in so many is recovered with further cuts unless it is told otherwise, one in so many of these with all that are possible. */
 const AGAIN_ONE_IN = 64;
 const AGAIN_FULLY_ONE_IN = 256;
 /** One image in so many is used afterwards. */
@@ -50,6 +50,8 @@ export interface CrashOptions {
   readonly workload: Workload;
   /** Images of one instant that are recovered; more are sampled. Default: all. */
   readonly perInstant?: number;
+  /** One image in so many is recovered with further cuts; default: 64. */
+  readonly againOneIn?: number;
   /** Only this one: 'INSTANT/ORIGIN', as a failure names it. */
   readonly only?: string;
   /** Told the digest of each image to recover, some of which may be equal to those of other workloads; may be waited for. */
@@ -96,6 +98,10 @@ export class CrashEnumeration {
       await this.enumerate(instant, number);
     }
     return this.counts;
+  }
+
+  private get againOneIn(): number {
+    return this.options.againOneIn ?? AGAIN_ONE_IN;
   }
 
   private get done(): boolean {
@@ -148,7 +154,7 @@ export class CrashEnumeration {
     let content: Found | null = null;
     try {
       content = await this.recover(disk, this.seedOf(number));
-      if (digest % AGAIN_ONE_IN === 0) await this.cutAgain(crash, content, number, name, digest);
+      if (digest % this.againOneIn === 0) await this.cutAgain(crash, content, number, name, digest);
       if (digest % USED_ONE_IN === 1) await this.use(crash, content, number);
     } catch (error) {
       this.fail(name, error as Error);
@@ -193,7 +199,7 @@ export class CrashEnumeration {
     disk.onDurable = record;
     await openOn(disk, this.seedOf(number) + 1, bounds, record);
     record();
-    const fully = digest % (AGAIN_ONE_IN * AGAIN_FULLY_ONE_IN) === 0;
+    const fully = digest % (this.againOneIn * AGAIN_FULLY_ONE_IN) === 0;
     for (const [place, instant] of instants.entries()) {
       const images = fully && instant.undurable <= EXHAUSTIVE_MAX ? instant.crashes() : [sampleOf(instant, place)];
       for (const image of images) {
