@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { lint } from './lint.mjs';
 import { setup } from './setup.mjs';
-import { BUSY_LANES, hasBriefForm, testFiles, waits } from './tests/plan.mjs';
+import { hasBriefForm, LANES, testFiles } from './tests/plan.mjs';
 import { run } from './tests/process.mjs';
 import { Report } from './tests/report.mjs';
 
@@ -107,9 +107,8 @@ async function runSideBySide(files) {
     await report.part('lint', runLint);
     await report.part('crates', runCargo);
   };
-  const busy = files.filter((file) => !waits(file)).map((file) => () => runFile(file));
-  const jobs = whole ? [cargo, ...busy] : busy;
-  await Promise.all([inLanes(BUSY_LANES, jobs, (job) => job()), inLanes(1, files.filter(waits), runFile)]);
+  const jobs = files.map((file) => () => runFile(file));
+  await inLanes(LANES, whole ? [cargo, ...jobs] : jobs, (job) => job());
 }
 
 /** The names of the tests of a file, each with the file. */
@@ -129,7 +128,7 @@ async function listRust() {
 /** All names of one form, sorted. */
 async function listed(files, deep) {
   const names = [];
-  await inLanes(BUSY_LANES, files, async (file) => names.push(...(await namesOf(file, deep))));
+  await inLanes(LANES, files, async (file) => names.push(...(await namesOf(file, deep))));
   return names.sort();
 }
 

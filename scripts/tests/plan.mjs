@@ -1,7 +1,8 @@
 /**
- * Which files of tests there are, in which order and beside what they run, and which of them have a brief and a full form.
+ * Which files of tests there are, in which order and how many side by side they run, and which of them have a
+ * brief and a full form.
  *
- * Only the order and the lanes are written down here, and both are about time alone: a file that is not named runs as well.
+ * Only the order is written down, which is about time alone: a file that is not named runs as well.
  */
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -11,17 +12,13 @@ import { root } from '../setup.mjs';
 
 const folder = join(root, 'test');
 
-/** Files side by side: one for each core, as most of them compute. */
-export const BUSY_LANES = Math.max(2, Math.min(4, availableParallelism()));
-
-/**
- * Files that hardly compute but wait, most of them for the time limits of devices. They have a lane of their own beside the
- * busy ones, which they do not hold up.
- */
-const WAITING = ['device/faults.test.ts'];
+/** Files side by side: one for each core, and one more, as all of them wait for processes, devices and timers now and then. */
+export const LANES = Math.max(2, Math.min(4, availableParallelism())) + 1;
 
 /** Files that take longest, which begin first: one that began last would run while the other lanes have nothing left. */
 const LONGEST_FIRST = [
+  // It hardly computes, but waits for the time limits of devices.
+  'device/faults.test.ts',
   'sim/seeds-first.test.ts',
   'store/corruption.test.ts',
   'node/kill.test.ts',
@@ -47,10 +44,6 @@ export function testFiles(parts) {
     .filter((name) => parts.length === 0 || parts.some((part) => join('test', name).includes(part)))
     .sort()
     .sort((one, other) => place(one) - place(other));
-}
-
-export function waits(name) {
-  return WAITING.includes(name);
 }
 
 /** The files of the project that a file imports. */

@@ -322,9 +322,7 @@ check('every code is explained, however it is written', async () => {
     explained.map(({ code }) => code),
     codes,
   );
-  // One by one each costs a process.
-  const oneIn = repetitions(1, 5);
-  const asked = explained.filter((_, index) => index % oneIn === 0);
+  const asked = explained.filter((_, index) => index % repetitions(1, 5) === 0);
   await inPairs(asked, async ({ code, summary, remedy, exitCode }) => {
     const { stdout } = await strake(['explain', String(code)]);
     for (const part of [code, summary, remedy, exitCode]) assert.match(stdout, String(part));
