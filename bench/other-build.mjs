@@ -1,12 +1,13 @@
 /**
  * Another commit, checked out and built in a work tree of its own below `target/against`, by its own set-up.
  *
- * What that commit shares with this tree is not made again: its packages begin as links to ours, and its addon as a copy of ours; its
- * set-up compares its inputs with what they were made from, and makes what differs. Builds of the addon share a folder of cargo's.
+ * What that commit shares with this tree is not made again: its packages begin as links to ours, and its addon as a copy of
+ * ours; its set-up compares its inputs with what they were made from, and makes what differs. Builds of the addon share a folder
+ * of cargo's.
  */
 
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../scripts/setup.mjs';
 
@@ -76,17 +77,25 @@ function setUp(tree, rev) {
   throw refusal(`${rev} cannot be built (${error?.message ?? `exit code ${status}`}):\n  ${told}`, how);
 }
 
+function removeTree(tree) {
+  git('worktree', 'remove', '--force', tree);
+  rmSync(tree, { recursive: true, force: true });
+  git('worktree', 'prune');
+}
+
+/** Removes what runs have left that were killed; a tree is named after its process. */
+function removeOrphans() {
+  const orphans = readdirSync(PLACE).filter((name) => /^\d+$/.test(name) && !existsSync(join('/proc', name)));
+  for (const name of orphans) removeTree(join(PLACE, name));
+}
+
 /** Checks a commit out and builds it. Returns its compiled code, and what removes all of it again. */
 export function makeBuild(rev, onProgress) {
   const commit = commitOf(rev);
   const tree = join(PLACE, String(process.pid));
-  const remove = () => {
-    git('worktree', 'remove', '--force', tree);
-    rmSync(tree, { recursive: true, force: true });
-    git('worktree', 'prune');
-  };
+  const remove = () => removeTree(tree);
   mkdirSync(PLACE, { recursive: true });
-  remove();
+  removeOrphans();
   onProgress(`building ${rev} (${commit.slice(0, 12)})`);
   try {
     const added = git('worktree', 'add', '--quiet', '--detach', tree, commit);
