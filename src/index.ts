@@ -12,7 +12,8 @@ export type { StrakeEvent } from './embed/events.js';
 export { type DeviceFacts, inspectDevice } from './embed/facts.js';
 export { describeDevice, formatDevice } from './embed/format.js';
 export { type CloseServerOptions, NbdServerHandle, type ServeNbdOptions, serveNbd } from './embed/nbd-server.js';
-export { Node, NodeServer, NodeVolume, openNode } from './embed/node.js';
+export { Node, NodeVolume, openNode } from './embed/node.js';
+export { NodeServer } from './embed/node-server.js';
 export type {
   CreateVolumeOptions,
   DeviceDescription,
@@ -20,6 +21,7 @@ export type {
   NodeCheck,
   NodeDevice,
   NodeEvent,
+  NodeJob,
   NodeStatus,
   NodeVolumeStatus,
   OpenNodeOptions,

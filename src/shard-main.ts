@@ -271,6 +271,7 @@ class Shard implements Watched {
     this.node = null;
     this.nodeClosed = true;
     if (node === null) return null;
+    node.node.endWork();
     await Promise.all(this.servings(({ volume }) => volume === null).map((one) => this.end(one, DRAIN_MS)));
     for (const [number, target] of this.targets) if ('name' in target) this.targets.delete(number);
     const { length } = this.stores;

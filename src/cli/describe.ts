@@ -33,7 +33,11 @@ export function parseSize(text: string): number {
 }
 
 /** What a job has done, at most 99.9% while it runs. */
-export function percent({ bytesDone, bytesTotal, state }: NodeVolumeStatus['jobs'][number]): string {
+export function percent({
+  bytesDone,
+  bytesTotal,
+  state,
+}: Pick<NodeVolumeStatus['jobs'][number], 'bytesDone' | 'bytesTotal' | 'state'>): string {
   if (state === 'done') return '100%';
   return `${Math.min(99.9, bytesTotal > 0 ? (100 * bytesDone) / bytesTotal : 0).toFixed(1)}%`;
 }
@@ -92,8 +96,15 @@ export function volumeText(volume: ControlVolume): string {
       present ? state : `${state}, missing`,
     ]),
   );
-  const jobs = volume.jobs.map((job) => [job.kind, job.state, percent(job), formatBytes(job.bytesCopied), job.reason]);
+  const jobs = volume.jobs.map((job) => [
+    String(job.id),
+    job.kind,
+    job.state,
+    percent(job),
+    formatBytes(job.bytesCopied),
+    job.reason,
+  ]);
   const parts = [about, table(['group', 'device', 'path', 'copy'], members)];
-  if (jobs.length > 0) parts.push(table(['job', 'state', 'done', 'copied', 'reason'], jobs));
+  if (jobs.length > 0) parts.push(table(['job', 'kind', 'state', 'done', 'copied', 'reason'], jobs));
   return parts.join('\n\n');
 }

@@ -5,12 +5,12 @@ import type { Command } from 'commander';
 import type { ControlVolume } from '../control/calls.js';
 import { callNode } from '../control/client.js';
 import { StrakeError } from '../core/errors.js';
-import type { NodeDevice } from '../embed/node-types.js';
+import type { NodeDevice, NodeJob } from '../embed/node-types.js';
 import { deviceTable, parseSize, shortId } from './describe.js';
 import { waitForJobs } from './jobs.js';
 import { findControl } from './node-config.js';
 import { asUsageError, nodeOption, outputOption, wholeNumber } from './options.js';
-import { type OutputFormat, print } from './output.js';
+import { note, type OutputFormat, print } from './output.js';
 
 interface Common {
   readonly node?: string;
@@ -21,6 +21,9 @@ interface Waiting extends Common {
   readonly wait?: number | true;
   readonly quiet?: boolean;
 }
+
+/** The rate that was asked for, if one was. */
+type Rate = { readonly bytesPerSecond?: number };
 
 /** Fewer digits of an id could be a slip of the finger. */
 const PREFIX_MIN = 4;
@@ -53,6 +56,20 @@ export async function matchDevice(socket: string, text: string): Promise<string>
   throw new StrakeError('NO_DEVICE', `${why}; devices are ${known}`);
 }
 
+/** Begins to scrub a volume. One that is being scrubbed already goes on as it does. */
+async function beginOrJoin(socket: string, { id, name }: ControlVolume, rate: Rate): Promise<NodeJob> {
+  try {
+    return (await callNode(socket, 'scrub', { name, ...rate })).job;
+  } catch (error) {
+    if (!(error instanceof StrakeError) || error.code !== 'ERR_STRAKE_VOLUME_BUSY') throw error;
+    const { jobs } = await callNode(socket, 'jobs', {});
+    const going = jobs.find(({ kind, volumeId, state }) => kind === 'scrub' && volumeId === id && state === 'running');
+    if (going === undefined) throw error;
+    note(`strake: ${name} is being scrubbed already, by job ${going.id}`);
+    return going;
+  }
+}
+
 async function scrub(device: string | undefined, options: Waiting & { rate?: number }): Promise<void> {
   const socket = findControl(options.node);
   const id = device === undefined ? undefined : await matchDevice(socket, device);
@@ -61,12 +78,14 @@ async function scrub(device: string | undefined, options: Waiting & { rate?: num
     ({ groups }) => id === undefined || groups.flat().some(({ deviceId }) => deviceId === id),
   );
   const rate = options.rate === undefined ? {} : { bytesPerSecond: options.rate };
-  for (const { name } of chosen) await callNode(socket, 'scrub', { name, ...rate });
+  const jobs: NodeJob[] = [];
+  for (const volume of chosen) jobs.push(await beginOrJoin(socket, volume, rate));
   const names = chosen.map(({ name }) => name);
-  if (options.wait !== undefined) await waitForJobs(socket, { volumes: names, kinds: ['scrub'] }, options);
+  if (options.wait !== undefined) await waitForJobs(socket, jobs, options);
   const verb = options.wait === undefined ? 'scrubbing' : 'scrubbed';
-  const data = { deviceId: id ?? null, volumes: names };
-  const text = names.length === 0 ? 'no volume to scrub' : `${verb} ${names.join(', ')}`;
+  const data = { deviceId: id ?? null, volumes: names, jobs };
+  const list = jobs.map((job) => `${job.volume} (job ${job.id})`).join(', ');
+  const text = jobs.length === 0 ? 'no volume to scrub' : `${verb} ${list}`;
   print({ schema: 'strake.device.scrub', version: 1, data, text }, options.output);
 }
 
@@ -80,14 +99,14 @@ async function replace(old: string, path: string, options: Waiting): Promise<voi
   const socket = findControl(options.node);
   const deviceId = await matchDevice(socket, old);
   const full = resolve(path);
-  let { devices } = await callNode(socket, 'replace-device', { deviceId, path: full });
+  const begun = await callNode(socket, 'replace-device', { deviceId, path: full });
+  const { jobs } = begun;
+  let { devices } = begun;
   if (options.wait !== undefined) {
-    const { volumes } = await callNode(socket, 'volumes', {});
-    const names = volumes.map(({ name }) => name);
-    await waitForJobs(socket, { volumes: names, kinds: ['rebuild', 'resync'] }, options);
+    await waitForJobs(socket, jobs, options);
     ({ devices } = await callNode(socket, 'devices', {}));
   }
-  const data = { replaced: deviceId, path: full, devices };
+  const data = { replaced: deviceId, path: full, devices, jobs };
   const progress = options.wait === undefined ? 'is taking' : 'has taken';
   const text = `${full} ${progress} the place of ${shortId(deviceId)}\n${deviceTable(devices)}`;
   print({ schema: 'strake.device.replace', version: 1, data, text }, options.output);
@@ -103,7 +122,10 @@ export function addNodeDevice(device: Command): void {
     .option('--wait [seconds]', 'wait until it is done', wait)
     .option('--quiet', 'no progress')
     .action(scrub);
-  verb('add <path>', 'give a running node a formatted device of its cluster').action(add);
+  verb(
+    'add <path>',
+    'give a running node a formatted device of its cluster, or bring one that it has up to date again',
+  ).action(add);
   verb('replace <old> <path>', 'put a freshly formatted device in the place of another, and rebuild what was there')
     .option('--wait [seconds]', 'wait until it is done', wait)
     .option('--quiet', 'no progress')

@@ -9,6 +9,7 @@ import { addDevice } from './device.js';
 import { addDoctor } from './doctor.js';
 import { addExplain } from './explain.js';
 import { addExport } from './export.js';
+import { addJob } from './job.js';
 import { EXIT_FAILED, EXIT_USAGE, FORMATS, type OutputFormat, printError } from './output.js';
 import { addSim } from './sim.js';
 import { addStatus } from './status.js';
@@ -48,6 +49,7 @@ async function main(args: readonly string[]): Promise<number> {
   addStatus(program, onExit);
   addVolume(program, onExit);
   addDevice(program, onExit);
+  addJob(program, onExit);
   addExport(program, onExit);
   addDoctor(program, onExit);
   addBench(program, onExit);

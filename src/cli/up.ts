@@ -4,7 +4,8 @@ import type { Command } from 'commander';
 import { type ControlServer, serveControl } from '../control/server.js';
 import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
-import { type Node, type NodeServer, openNode } from '../embed/node.js';
+import { type Node, openNode } from '../embed/node.js';
+import type { NodeServer } from '../embed/node-server.js';
 import type { CreateVolumeOptions, NodeEvent, NodeStatus } from '../embed/node-types.js';
 import { layoutText, parseLayout, shortId } from './describe.js';
 import { findDevices } from './node-devices.js';
@@ -114,6 +115,8 @@ async function serve(node: Node, settings: UpSettings, options: UpOptions, onExi
       return;
     }
     await drain(async () => {
+      // First, so that neither a job nor a call that waits for a device keeps what follows.
+      await node.endWork();
       await control.close();
       await server.close({ drainMs: options.drain * 1000 });
       await node.close();

@@ -90,16 +90,20 @@ interface ScrubOptions extends Common {
 async function scrub(name: string, options: ScrubOptions): Promise<void> {
   const socket = findControl(options.node);
   const rate = options.rate === undefined ? {} : { bytesPerSecond: options.rate };
-  let { volume } = await callNode(socket, 'scrub', { name, ...rate });
+  const begun = await callNode(socket, 'scrub', { name, ...rate });
+  let { volume } = begun;
   if (options.wait !== undefined) {
-    await waitForJobs(socket, { volumes: [name], kinds: ['scrub'] }, options);
+    await waitForJobs(socket, [begun.job], options);
     volume = await find(socket, name);
   }
   const { repairedBlocks, unrecoverableBlocks } = volume.counters;
   const counts = `${repairedBlocks} blocks repaired and ${unrecoverableBlocks} lost since the node started`;
   const text =
-    options.wait === undefined ? `scrubbing ${name}; \`strake status\` shows how far` : `scrubbed ${name}: ${counts}`;
-  printVolume('scrub', volume, text, options.output);
+    options.wait === undefined
+      ? `scrubbing ${name} as job ${begun.job.id}; \`strake job list\` shows how far`
+      : `scrubbed ${name}: ${counts}`;
+  const data = { ...volume, job: begun.job };
+  print({ schema: 'strake.volume.scrub', version: 1, data, text }, options.output);
 }
 
 /** Gathers the device ids of `--without ID[,ID]`, which may be given several times. */

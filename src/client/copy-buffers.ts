@@ -37,6 +37,11 @@ export class BufferPage implements CopyBuffer {
   }
 }
 
+/** Somebody who may lose interest. */
+export interface BufferWaiter {
+  onCancel(callback: () => void): () => void;
+}
+
 interface BufferWait {
   resolve(buffer: CopyBuffer): void;
   reject(error: Error): void;
@@ -56,9 +61,12 @@ export class CopyBuffers {
     }
   }
 
-  /** Runs `work` with a buffer of `COPY_BYTES`, when one is free. Rejects if all are set aside. */
-  async withBuffer<T>(work: (buffer: CopyBuffer) => Promise<T>): Promise<T> {
-    const buffer = await this.takeBuffer();
+  /**
+   * Runs `work` with a buffer of `COPY_BYTES`, when one is free. Rejects if all are set aside, or `waiter` is cancelled before
+   * there is one.
+   */
+  async withBuffer<T>(work: (buffer: CopyBuffer) => Promise<T>, waiter?: BufferWaiter): Promise<T> {
+    const buffer = await this.takeBuffer(waiter);
     try {
       return await work(buffer);
     } finally {
@@ -66,11 +74,28 @@ export class CopyBuffers {
     }
   }
 
-  private takeBuffer(): Promise<CopyBuffer> {
+  private async takeBuffer(waiter: BufferWaiter | undefined): Promise<CopyBuffer> {
     const buffer = this.buffers.pop();
-    if (buffer !== undefined) return Promise.resolve(buffer);
-    if (this.aside === COPY_BUFFERS) return Promise.reject(noBuffers());
-    return new Promise((resolve, reject) => this.waiting.push({ resolve, reject }));
+    if (buffer !== undefined) return buffer;
+    if (this.aside === COPY_BUFFERS) throw noBuffers();
+    let callOff = () => {};
+    try {
+      return await new Promise<CopyBuffer>((resolve, reject) => {
+        const wait = { resolve, reject };
+        this.waiting.push(wait);
+        callOff = waiter?.onCancel(() => this.giveUp(wait)) ?? callOff;
+      });
+    } finally {
+      callOff();
+    }
+  }
+
+  private giveUp(wait: BufferWait): void {
+    const at = this.waiting.indexOf(wait);
+    // It may have been given a buffer, and does not know yet.
+    if (at < 0) return;
+    this.waiting.splice(at, 1);
+    wait.reject(new StrakeError('ABORTED', 'the job was cancelled'));
   }
 
   private giveBack(buffer: CopyBuffer): void {

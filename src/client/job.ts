@@ -1,7 +1,18 @@
-/** Background work on a volume that can be watched, slowed down and cancelled. */
+/**
+ * Background work on a volume that can be watched, slowed down and cancelled.
+ *
+ * ```text
+ *   running ─┬─ done, failed ──────────── over
+ *            └─ cancelled ── unwinding ── over
+ * ```
+ *
+ * A job that is cancelled has ended at once for whoever looks at it: it begins nothing more, and what it waits for by itself
+ * (its rate, a buffer) is given up within `JOB_STEP_MS`. It is *over* when the device operations that it had begun have ended
+ * as well; on a device that hangs these are given up after `IO_TIMEOUT_MS`, as any other. Until then its place is taken.
+ */
 
 import { StrakeError, toStrakeError } from '../core/errors.js';
-import { RESYNC_DEPTH, RESYNC_DEPTH_BUSY, RESYNC_YIELD_MS } from '../core/limits.js';
+import { JOB_STEP_MS, RESYNC_DEPTH, RESYNC_DEPTH_BUSY, RESYNC_YIELD_MS } from '../core/limits.js';
 import type { Clock } from '../ports/clock.js';
 import type { MemberCalls } from './member-calls.js';
 import type { JobKind, JobProgress } from './volume-events.js';
@@ -9,6 +20,14 @@ import type { JobKind, JobProgress } from './volume-events.js';
 export interface JobOptions {
   /** The most bytes that are compared or copied in a second; no limit by default. */
   readonly bytesPerSecond?: number;
+}
+
+/** Which job it is, and where it works; -1 for all groups or positions. */
+export interface JobPlace {
+  readonly id: number;
+  readonly kind: JobKind;
+  readonly group: number;
+  readonly position: number;
 }
 
 /** What a job needs of its surroundings. */
@@ -19,12 +38,17 @@ export interface JobHost {
   busy(): boolean;
 }
 
-export class Job {
+export class Job implements JobPlace {
+  readonly id: number;
   readonly kind: JobKind;
   readonly group: number;
   readonly position: number;
   /** Resolves when the job has ended, however; `progress` tells how. */
   readonly ended: Promise<void>;
+  /** Resolves when nothing of it goes on any more. */
+  readonly unwound: Promise<void>;
+  /** Whether nothing of it goes on any more. */
+  over = false;
   bytesDone = 0;
   bytesTotal = 0;
   bytesCopied = 0;
@@ -32,44 +56,66 @@ export class Job {
   segmentsTotal = 0;
   private state: JobProgress['state'] = 'running';
   private reason = '';
-  private cancelled = false;
   private readonly host: JobHost;
   private readonly bytesPerSecond: number;
+  private readonly startedMs: number;
+  private endedMs = 0;
   /** When the next bytes may be moved. */
   private dueMs = 0;
+  private noteEnd: () => void = () => {};
+  private readonly cancelCallbacks = new Set<() => void>();
 
   /** Starts `work`, which calls `check` often, and `undo` if that fails. */
   constructor(
-    kind: JobKind,
-    group: number,
-    position: number,
+    { id, kind, group, position }: JobPlace,
     host: JobHost,
     options: JobOptions,
     work: (job: Job) => Promise<void>,
     undo: (reason: string) => void,
   ) {
+    this.id = id;
     this.kind = kind;
     this.group = group;
     this.position = position;
     this.host = host;
     this.bytesPerSecond = options.bytesPerSecond ?? 0;
-    this.ended = this.run(work, undo);
+    this.startedMs = host.clock.nowMs();
+    this.ended = new Promise((resolve) => {
+      this.noteEnd = resolve;
+    });
+    this.unwound = this.run(work, undo);
   }
 
   private async run(work: (job: Job) => Promise<void>, undo: (reason: string) => void): Promise<void> {
     try {
       await work(this);
-      this.state = 'done';
+      this.end('done', '');
     } catch (error) {
-      this.state = this.cancelled ? 'cancelled' : 'failed';
-      this.reason = toStrakeError(error).message;
+      this.end('failed', toStrakeError(error).message);
       undo(this.reason);
     }
+    this.over = true;
   }
 
-  /** Makes the job end soon. What it did stays; what is left will be found by the next one. */
-  cancel(): void {
-    this.cancelled = true;
+  private end(state: JobProgress['state'], reason: string): void {
+    if (this.state !== 'running') return;
+    this.state = state;
+    this.reason = reason;
+    this.endedMs = this.host.clock.nowMs();
+    this.noteEnd();
+  }
+
+  /** Ends the job. What it did stays; what is left will be found by the next one. */
+  cancel(reason = 'it was cancelled'): void {
+    this.end('cancelled', reason);
+    for (const callback of this.cancelCallbacks) callback();
+    this.cancelCallbacks.clear();
+  }
+
+  /** Calls back should the job be cancelled. Returns what calls that off. */
+  onCancel(callback: () => void): () => void {
+    this.cancelCallbacks.add(callback);
+    return () => this.cancelCallbacks.delete(callback);
   }
 
   get running(): boolean {
@@ -77,14 +123,17 @@ export class Job {
   }
 
   get progress(): JobProgress {
-    const { kind, group, position, state, bytesDone, bytesTotal, bytesCopied, segmentsDone, segmentsTotal, reason } =
-      this;
-    return { kind, group, position, state, bytesDone, bytesTotal, bytesCopied, segmentsDone, segmentsTotal, reason };
+    const { id, kind, group, position, state, reason, bytesPerSecond } = this;
+    const { bytesDone, bytesTotal, bytesCopied, segmentsDone, segmentsTotal } = this;
+    const untilMs = this.running ? this.host.clock.nowMs() : this.endedMs;
+    const elapsedMs = Math.round(untilMs - this.startedMs);
+    const counts = { bytesDone, bytesTotal, bytesCopied, segmentsDone, segmentsTotal };
+    return { id, kind, group, position, state, ...counts, bytesPerSecond, elapsedMs, reason };
   }
 
   /** Throws once the job has been cancelled. */
   check(): void {
-    if (this.cancelled) throw new StrakeError('ABORTED', 'the job was cancelled');
+    if (!this.running) throw new StrakeError('ABORTED', 'the job was cancelled');
   }
 
   /** Goes through segments, several at a time, fewer while clients are busy. */
@@ -97,7 +146,7 @@ export class Job {
       while (left.length > 0 && !failed) {
         this.check();
         if (number >= RESYNC_DEPTH_BUSY && this.host.busy()) {
-          await this.pause(RESYNC_YIELD_MS);
+          await this.pauseUntil(this.host.clock.nowMs() + RESYNC_YIELD_MS);
           continue;
         }
         const stripe = left.pop();
@@ -118,14 +167,19 @@ export class Job {
   async pace(bytes: number): Promise<void> {
     this.check();
     if (this.bytesPerSecond === 0) return;
-    const nowMs = this.host.clock.nowMs();
-    const startMs = Math.max(this.dueMs, nowMs);
+    const startMs = Math.max(this.dueMs, this.host.clock.nowMs());
     this.dueMs = startMs + (bytes * 1000) / this.bytesPerSecond;
-    if (startMs > nowMs) await this.pause(startMs - nowMs);
-    this.check();
+    await this.pauseUntil(startMs);
   }
 
-  private pause(delayMs: number): Promise<number> {
-    return this.host.calls.call((token) => this.host.clock.after(delayMs, token));
+  /** In steps: a timer cannot be called off, and whoever closes the volume has to wait for it. */
+  private async pauseUntil(endMs: number): Promise<void> {
+    const { calls, clock } = this.host;
+    for (let nowMs = clock.nowMs(); nowMs < endMs; nowMs = clock.nowMs()) {
+      const stepMs = Math.max(1, Math.min(endMs - nowMs, JOB_STEP_MS));
+      const result = await calls.call((token) => clock.after(stepMs, token));
+      this.check();
+      if (result < 0) throw new StrakeError('ABORTED', 'the engine is being closed');
+    }
   }
 }

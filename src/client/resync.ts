@@ -39,6 +39,7 @@ export class Resync {
   private readonly slot: MemberSlot;
   /** Whether equal entries do not prove equal content. */
   private contents = false;
+  private job: Job | null = null;
 
   constructor(parts: VolumeParts, allocation: Allocation, slot: MemberSlot) {
     this.parts = parts;
@@ -57,7 +58,13 @@ export class Resync {
     const { incarnation } = present;
     this.slot.incarnation = incarnation;
     await Promise.all([pieces.drained(group), flushes.ended()]);
-    await membership.change((record) => memberSyncing(record, group, position, incarnation, everything));
+    // Whoever saw that it was cancelled may have let go of the device.
+    job.check();
+    this.job = job;
+    await membership.change((record) => {
+      job.check();
+      return memberSyncing(record, group, position, incarnation, everything);
+    });
     flushes.markAll();
     this.parts.onEvent({ kind: 'member-syncing', group, position, deviceId: present.deviceId, reason: job.kind });
     await pieces.drained(group);
@@ -115,9 +122,9 @@ export class Resync {
       if (end > block) {
         const [first, count] = [block, end - block];
         await job.pace(count * BLOCK_BYTES);
-        await buffers.withBuffer((buffer) =>
-          pieces.locked(stripe, first, count, () => this.copyRun(job, stripe, first, count, buffer)),
-        );
+        const work = (buffer: CopyBuffer) =>
+          pieces.locked(stripe, first, count, () => this.copyRun(job, stripe, first, count, buffer));
+        await buffers.withBuffer(work, job);
       }
       block = Math.max(end, block + 1);
     }
@@ -205,6 +212,7 @@ export class Resync {
   }
 
   private async call(start: (token: number) => void, buffer: CopyBuffer): Promise<number> {
+    this.job?.check();
     const result = await this.parts.calls.call(start, buffer);
     if (buffer.lost) throw new StrakeError('IO', 'a device did not answer');
     return result;

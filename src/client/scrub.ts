@@ -42,25 +42,22 @@ export class Scrub {
       for (const slot of membership.groupOf(stripe)) {
         if (!slot.readable || !slot.present.has(stripe)) continue;
         await job.pace(count * BLOCK_BYTES);
-        await buffers.withBuffer((buffer) =>
-          pieces.locked(stripe, first, count, () => this.checkRun(slot, stripe, first, count, buffer)),
-        );
+        const work = (buffer: CopyBuffer) =>
+          pieces.locked(stripe, first, count, () => this.checkRun(job, slot, stripe, first, buffer));
+        await buffers.withBuffer(work, job);
       }
     }
   }
 
-  private async checkRun(
-    slot: MemberSlot,
-    stripe: number,
-    first: number,
-    count: number,
-    buffer: CopyBuffer,
-  ): Promise<void> {
+  private async checkRun(job: Job, slot: MemberSlot, stripe: number, first: number, buffer: CopyBuffer): Promise<void> {
+    job.check();
     if (!slot.readable) return;
+    const count = Math.min(COPY_BLOCKS, this.parts.membership.record.segmentBytes / BLOCK_BYTES - first);
     const { present, group, position } = slot;
     const { memory } = buffer;
     const result = await this.parts.calls.call((token) => present.read(stripe, first, count, memory, token), buffer);
     for (let block = first; result < 0 && block < first + count && !buffer.lost; block += 1) {
+      job.check();
       await this.careful.recover(group, stripe, block, memory, position, buffer);
     }
   }

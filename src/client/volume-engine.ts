@@ -29,7 +29,7 @@ import { Allocation } from './allocation.js';
 import { CarefulRead, type VolumeParts } from './careful-read.js';
 import type { CopyBuffers } from './copy-buffers.js';
 import { CutRequests } from './cut-requests.js';
-import { Job, type JobOptions } from './job.js';
+import type { Job, JobOptions } from './job.js';
 import { MemberCalls } from './member-calls.js';
 import { type MemberSlot, Membership } from './membership.js';
 import { PIECE_READ, PIECE_WRITE, PIECE_ZERO } from './piece.js';
@@ -37,9 +37,10 @@ import { PATCH_SCRATCH_BYTES, Pieces } from './pieces.js';
 import { Reconcile } from './reconcile.js';
 import { Resync } from './resync.js';
 import { Scrub } from './scrub.js';
-import { VolumeCounters, type VolumeEvent, type VolumeState, type VolumeStatus } from './volume-events.js';
+import { VolumeCounters, type VolumeState, type VolumeStatus } from './volume-events.js';
 import { volumeExtents } from './volume-extents.js';
 import { VolumeFlush } from './volume-flush.js';
+import { VolumeJobs, type VolumeJobsOptions } from './volume-jobs.js';
 import { checkRecord, grow, replaceMember, type VolumeRecord } from './volume-record.js';
 import { WriteStamps } from './write-stamps.js';
 
@@ -49,7 +50,7 @@ export const VOLUME_ENGINE_SCRATCH_BYTES = PATCH_SCRATCH_BYTES;
 /** How often `close` looks whether everything has ended. */
 const CLOSE_POLL_MS = 1;
 
-export interface VolumeEngineOptions {
+export interface VolumeEngineOptions extends VolumeJobsOptions {
   readonly completions: CompletionPort;
   readonly memory: Memory;
   readonly clock: Clock;
@@ -63,7 +64,6 @@ export interface VolumeEngineOptions {
   readonly readOnly: boolean;
   /** Makes a map durable on all members that can be reached; rejects if it cannot. */
   readonly commit: (record: VolumeRecord) => Promise<void>;
-  readonly onEvent: (event: VolumeEvent) => void;
   readonly resync?: JobOptions;
 }
 
@@ -88,7 +88,7 @@ export class VolumeEngine implements Volume {
   private readonly parts: VolumeParts;
   private readonly counters = new VolumeCounters();
   private readonly segmentBytes: number;
-  private jobs: Job[] = [];
+  private readonly jobs: VolumeJobs;
   private phase: Phase = 'starting';
   private ending = false;
 
@@ -119,6 +119,7 @@ export class VolumeEngine implements Volume {
     const { buffers } = options;
     this.parts = { membership, memory, pieces: this.pieces, calls: this.calls, buffers, counters, onEvent };
     this.careful = new CarefulRead(this.parts);
+    this.jobs = new VolumeJobs({ clock: options.clock, calls: this.calls, busy: () => this.requests > 0 }, options);
   }
 
   private checkMember(slot: MemberSlot, member: SegmentMember): void {
@@ -220,13 +221,28 @@ export class VolumeEngine implements Volume {
     this.checkServing();
     const slot = this.membership.groups[group]?.[position];
     if (slot === undefined) throw new StrakeError('INVALID_ARGUMENT', `no member ${position} in group ${group}`);
-    const synced = this.jobs.some((job) => job.running && job.group === group && job.position === position);
-    if (slot.state !== 'offline' || synced) throw new StrakeError('BUSY', `member ${position} is ${slot.state}`);
+    if (slot.state !== 'offline' || this.jobs.isSynced(slot)) {
+      throw new StrakeError('BUSY', `member ${position} is ${slot.state}`);
+    }
     return slot;
   }
 
+  /**
+   * Begins to bring a member up to date again that is there and offline, as after its job was cancelled. Returns whether
+   * nothing else has to be done for the place: false if it needs a member of this incarnation.
+   */
+  resume(group: number, position: number, incarnation: number): boolean {
+    this.checkServing();
+    const slot = this.membership.groups[group][position];
+    if (slot.state !== 'offline' || this.jobs.isSynced(slot)) return true;
+    if (slot.member?.incarnation !== incarnation) return false;
+    this.startResync(slot, 'resync');
+    return true;
+  }
+
   private checkServing(): void {
-    if (this.phase !== 'serving' || this.ending) throw new StrakeError('CLOSED', `the volume is ${this.phase}`);
+    if (this.phase !== 'serving') throw new StrakeError('CLOSED', `the volume is ${this.phase}`);
+    if (this.ending) throw new StrakeError('CLOSED', 'the volume is being stopped');
     if (this.membership.stopped !== null) throw new StrakeError('UNAVAILABLE', this.membership.stopped);
     if (this.readOnly) throw new StrakeError('READ_ONLY', 'the volume is open read-only');
   }
@@ -237,40 +253,18 @@ export class VolumeEngine implements Volume {
     const undo = (reason: string) => {
       this.membership.expel(slot, reason);
     };
-    return this.startJob(kind, slot.group, slot.position, this.options.resync ?? {}, work, undo);
+    const { group, position } = slot;
+    return this.jobs.start({ kind, group, position }, this.options.resync ?? {}, work, undo);
   }
 
-  /** Reads everything on every member and mends what is bad. */
+  /** Reads everything on every member and mends what is bad. Throws `ERR_STRAKE_VOLUME_BUSY` if another scrub does so. */
   scrub(options: JobOptions = {}): Job {
     this.checkServing();
+    const other = this.jobs.unfinished('scrub');
+    if (other !== undefined) throw scrubbed(other);
     const scrub = new Scrub(this.parts, this.careful);
-    return this.startJob(
-      'scrub',
-      -1,
-      -1,
-      options,
-      (job) => scrub.run(job, this.flushes),
-      () => {},
-    );
-  }
-
-  private startJob(
-    kind: Job['kind'],
-    group: number,
-    position: number,
-    options: JobOptions,
-    work: (job: Job) => Promise<void>,
-    undo: (reason: string) => void,
-  ): Job {
-    const host = { clock: this.options.clock, calls: this.calls, busy: () => this.requests > 0 };
-    const job = new Job(kind, group, position, host, options, work, undo);
-    // Of jobs that have ended, the last of each kind and place is kept.
-    this.jobs = this.jobs.filter(
-      (other) => other.running || other.kind !== kind || other.group !== group || other.position !== position,
-    );
-    this.jobs.push(job);
-    job.ended.then(() => this.options.onEvent({ kind: 'job-ended', job: job.progress }));
-    return job;
+    const work = (job: Job) => scrub.run(job, this.flushes);
+    return this.jobs.start({ kind: 'scrub', group: -1, position: -1 }, options, work, () => {});
   }
 
   /** Makes the volume larger. Rejects with `ERR_STRAKE_INVALID_ARGUMENT` if it would be smaller. */
@@ -289,6 +283,11 @@ export class VolumeEngine implements Volume {
   /** Resolves when the changes of the map that have been asked for are in effect, or have failed. */
   changesEnded(): Promise<void> {
     return this.membership.idle();
+  }
+
+  /** Whether a member is being brought up to date, or that is being given up. */
+  isSynced(group: number, position: number): boolean {
+    return this.jobs.isSynced({ group, position });
   }
 
   /** The map that is in effect. */
@@ -312,7 +311,7 @@ export class VolumeEngine implements Volume {
       flushNumber: stamps.flushNumber,
       groups,
       counters: { ...counters },
-      jobs: this.jobs.map(({ progress }) => progress),
+      jobs: this.jobs.progress,
     };
   }
 
@@ -329,7 +328,7 @@ export class VolumeEngine implements Volume {
   /** Cancels jobs, and a start that is under way; no others begin. Requests go on. */
   endWork(): void {
     this.ending = true;
-    for (const job of this.jobs) job.cancel();
+    this.jobs.cancel('the volume is being stopped');
   }
 
   /** Waits for what is in flight, stops jobs, and gives the handlers up. The members stay open. */
@@ -337,7 +336,7 @@ export class VolumeEngine implements Volume {
     if (this.phase === 'closed' || this.phase === 'closing') return;
     this.phase = 'closing';
     this.endWork();
-    await Promise.all(this.jobs.map(({ ended }) => ended));
+    await this.jobs.unwound();
     while (this.requests > 0 || this.flushes.busy || this.calls.running > 0) {
       await this.calls.call((token) => this.options.clock.after(CLOSE_POLL_MS, token));
     }
@@ -478,4 +477,15 @@ export class VolumeEngine implements Volume {
     const count = volumeExtents(this.membership, offsetBytes, spanBytes, this.memory.view, memory, roomBytes);
     this.completions.defer(token, count);
   }
+}
+
+function scrubbed({ id, running }: Job): StrakeError {
+  if (running) {
+    return new StrakeError('VOLUME_BUSY', `job ${id} is scrubbing the volume already`, {
+      remedy: `Wait for it (\`strake job list\` shows how far it is), or end it: strake job cancel ${id}`,
+    });
+  }
+  return new StrakeError('VOLUME_BUSY', `scrub ${id}, which was cancelled, still waits for a device to answer`, {
+    remedy: 'Try again; a device that hangs is given up after 30 seconds.',
+  });
 }

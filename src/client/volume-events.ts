@@ -24,6 +24,8 @@ export type JobKind = 'resync' | 'rebuild' | 'scrub';
 
 /** How far a job is. Sizes are in bytes of the volume's segments. */
 export interface JobProgress {
+  /** Unique in the life of the node. */
+  readonly id: number;
   readonly kind: JobKind;
   /** Where it works; -1 for all groups or positions. */
   readonly group: number;
@@ -34,6 +36,11 @@ export interface JobProgress {
   readonly segmentsDone: number;
   readonly segmentsTotal: number;
   readonly bytesCopied: number;
+  /** The most that it was asked to read or copy in a second; 0 for no limit. */
+  readonly bytesPerSecond: number;
+  /** For how long it has run. */
+  readonly elapsedMs: number;
+  /** Why it has failed, or was cancelled; empty otherwise. */
   readonly reason: string;
 }
 

@@ -6,10 +6,10 @@
  * Sizes are whole bytes.
  */
 
-import { fields, id, list, optional, path, type Rule, sizeBytes, volumeName } from '../core/arguments.js';
+import { fields, id, list, optional, path, type Rule, sizeBytes, volumeName, whole } from '../core/arguments.js';
 import { LOST_DEVICES_MAX } from '../core/limits.js';
 import { CREATE_VOLUME_FIELDS } from '../embed/node-rules.js';
-import type { CreateVolumeOptions, NodeDevice, NodeStatus, NodeVolumeStatus } from '../embed/node-types.js';
+import type { CreateVolumeOptions, NodeDevice, NodeJob, NodeStatus, NodeVolumeStatus } from '../embed/node-types.js';
 
 /** Bytes of a request's body. */
 export const CONTROL_BODY_MAX = 64 << 10;
@@ -36,6 +36,18 @@ export interface ControlStatus extends Omit<NodeStatus, 'volumes'> {
   readonly process: ControlProcess;
 }
 
+/** Jobs, and since when the process has run that knows them: ids begin anew with the next one. */
+export interface ControlJobs {
+  readonly jobs: readonly NodeJob[];
+  readonly startedAt: string;
+}
+
+/** The devices after one took the place of another, and the jobs that rebuild what was on that. */
+export interface ControlReplaced {
+  readonly devices: readonly NodeDevice[];
+  readonly jobs: readonly NodeJob[];
+}
+
 type Nothing = Record<string, never>;
 
 /** Parameters and answers by name. */
@@ -48,9 +60,11 @@ export interface ControlCalls {
   /** `confirm`: the name once more, without which a volume that holds data is not deleted. */
   delete: { params: { name: string; confirm?: string }; answer: { name: string } };
   start: { params: { name: string; without: readonly string[] }; answer: { volume: ControlVolume } };
-  scrub: { params: { name: string; bytesPerSecond?: number }; answer: { volume: ControlVolume } };
+  scrub: { params: { name: string; bytesPerSecond?: number }; answer: { volume: ControlVolume; job: NodeJob } };
+  jobs: { params: Nothing; answer: ControlJobs };
+  'cancel-job': { params: { id: number }; answer: { job: NodeJob } };
   'add-device': { params: { path: string }; answer: { device: NodeDevice } };
-  'replace-device': { params: { deviceId: string; path: string }; answer: { devices: readonly NodeDevice[] } };
+  'replace-device': { params: { deviceId: string; path: string }; answer: ControlReplaced };
   stop: { params: Nothing; answer: { pid: number } };
 }
 
@@ -60,6 +74,7 @@ const name = volumeName;
 const bytes = sizeBytes;
 const deviceId = id;
 const deviceIds = list(id, 1, LOST_DEVICES_MAX);
+const jobId = whole(1);
 
 /** How each call is made. */
 export const CONTROL: Readonly<
@@ -76,6 +91,8 @@ export const CONTROL: Readonly<
   delete: { changes: true, fields: { name, confirm: optional(name) } },
   start: { changes: true, fields: { name, without: deviceIds } },
   scrub: { changes: true, fields: { name, bytesPerSecond: optional(bytes) } },
+  jobs: { changes: false, fields: {} },
+  'cancel-job': { changes: true, fields: { id: jobId } },
   'add-device': { changes: true, fields: { path } },
   'replace-device': { changes: true, fields: { deviceId, path } },
   stop: { changes: true, fields: {} },

@@ -34,6 +34,8 @@ export type ControlledNode = Pick<
   | 'deleteVolume'
   | 'startVolume'
   | 'scrub'
+  | 'jobs'
+  | 'cancelJob'
   | 'addDevice'
   | 'replaceDevice'
 >;
@@ -100,13 +102,15 @@ function handlersOf(options: ControlServerOptions): Handlers {
       return { volume: await find(name) };
     },
     scrub: async ({ name, bytesPerSecond }) => {
-      await node.scrub(name, bytesPerSecond === undefined ? {} : { bytesPerSecond });
-      return { volume: await find(name) };
+      const job = await node.scrub(name, bytesPerSecond === undefined ? {} : { bytesPerSecond });
+      return { volume: await find(name), job };
     },
+    jobs: async () => ({ jobs: await node.jobs(), startedAt: self.startedAt }),
+    'cancel-job': async ({ id }) => ({ job: await node.cancelJob(id) }),
     'add-device': async ({ path }) => ({ device: await node.addDevice(path) }),
     'replace-device': async ({ deviceId, path }) => {
-      await node.replaceDevice(deviceId, path);
-      return { devices: await node.devices() };
+      const jobs = await node.replaceDevice(deviceId, path);
+      return { devices: await node.devices(), jobs };
     },
     stop: async () => ({ pid: self.pid }),
   };

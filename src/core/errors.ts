@@ -148,6 +148,12 @@ export const ERRORS = {
   ),
   EXISTS: entry(1, false, 'Something of this name or address exists already.', 'Choose another name.'),
   NO_VOLUME: entry(1, false, 'There is no such volume.', '`strake volume list` shows those there are.'),
+  NO_JOB: entry(
+    1,
+    false,
+    'There is no such job.',
+    '`strake job list` shows those that go on, and the last ones that have ended.',
+  ),
   UNPROVEN: entry(
     5,
     false,

@@ -107,6 +107,12 @@ export const RESYNC_DEPTH_BUSY = 1;
 /** Segments that are reconciled at the same time, each in a buffer, and blocks of each, each in a page of that. */
 export const RECONCILE_SEGMENTS = 8;
 export const RECONCILE_BLOCKS = 32;
+/** How long a job waits at a time: one that is cancelled, or its volume, is not kept longer by its rate. */
+export const JOB_STEP_MS = 100;
+/** Ids of jobs that one worker gives; those of the worker that replaces it come after. */
+export const JOB_IDS_PER_WORKER = 1_000_000;
+/** Jobs of a node that have ended and are still listed. */
+export const JOBS_KEPT_MAX = 64;
 /** How long a job that yields to clients waits before it looks again. */
 export const RESYNC_YIELD_MS = 5;
 /** Operations in flight of one volume's control work: more than if every piece waited for slots on all its members. */

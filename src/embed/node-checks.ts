@@ -63,13 +63,13 @@ function volumeCheck({ name: volume, state, reason, groups, jobs }: NodeVolumeSt
       return { name, state: 'ok', text: 'all copies are current', remedy: '' };
     case 'syncing':
     case 'degraded': {
-      const job = jobs.find((one) => one.state === 'running');
+      const job = jobs.find((one) => one.state === 'running' && one.kind !== 'scrub');
       const progress =
         job === undefined ? '' : `; ${job.kind} ${formatBytes(job.bytesDone)} of ${formatBytes(job.bytesTotal)}`;
-      const remedy =
-        job === undefined
-          ? `Bring the device back, or replace it: strake device replace ${away[0]?.deviceId ?? 'ID'} NEWPATH`
-          : '';
+      const [first] = away;
+      const back = first?.present ? `Bring it up to date: strake device add ${first.path}` : 'Bring the device back';
+      const replace = `replace it: strake device replace ${first?.deviceId ?? 'ID'} NEWPATH`;
+      const remedy = job === undefined ? `${back}; or ${replace}` : '';
       return { name, state: 'warning', text: `not current: ${ids}${progress}`, remedy };
     }
     case 'unproven': {

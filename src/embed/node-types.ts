@@ -2,6 +2,7 @@
 
 import type { JobProgress, VolumeCounters, VolumeState } from '../client/volume-events.js';
 import type { MemberState } from '../client/volume-record.js';
+import type { JobReport } from '../node/job-book.js';
 import type { FaultRule } from '../uring/native.js';
 import type { DeviceFacts } from './facts.js';
 
@@ -108,6 +109,9 @@ export interface NodeVolumeStatus {
   readonly counters: Readonly<VolumeCounters>;
   readonly jobs: readonly JobProgress[];
 }
+
+/** Something that a node does in the background for a volume. */
+export type NodeJob = JobReport;
 
 /** One aspect of a node's health. */
 export interface NodeCheck {

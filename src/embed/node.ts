@@ -1,33 +1,28 @@
 /** A storage node as a program that embeds Strake uses it: formatted devices, and volumes on them. */
 
-import { sizeBytes as bytesOfSome, id, path as pathRule, volumeName } from '../core/arguments.js';
+import { sizeBytes as bytesOfSome, id, path as pathRule, volumeName, whole } from '../core/arguments.js';
 import { deviceError, EBADF, ECANCELED } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
+import { CONNECTIONS_MAX, JOB_IDS_PER_WORKER } from '../core/limits.js';
 import type { StoreStatus, VolumeReport } from '../node/node-status.js';
-import type { StorageEvent } from '../node/storage-node.js';
+import type { StorageEvent } from '../node/storage-events.js';
 import type { FaultRule } from '../uring/native.js';
-import type { ListenNodeMessage, VolumeFacts } from '../worker/messages.js';
+import type { VolumeFacts } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import { BlockIo, type BlockTarget, checkSignal } from './block-io.js';
 import { abandonNative, openNative, plainGeometry, reopenNative } from './device.js';
 import { publish } from './events.js';
 import type { DeviceFacts } from './facts.js';
 import { describe, newId } from './format.js';
-import {
-  addressOf,
-  CLOSE_SERVER,
-  type CloseServerOptions,
-  SERVE_NODE,
-  type ServeNodeOptions,
-  uriOf,
-} from './nbd-server.js';
+import { addressOf, SERVE_NODE, type ServeNodeOptions } from './nbd-server.js';
 import { checkNode } from './node-checks.js';
 import { CREATE_VOLUME, OPEN_NODE, SCRUB, START_VOLUME } from './node-rules.js';
+import { INTERNAL, NodeServer } from './node-server.js';
 import type {
   CreateVolumeOptions,
   NodeDevice,
   NodeEvent,
+  NodeJob,
   NodeStatus,
   NodeVolumeStatus,
   OpenNodeOptions,
@@ -69,8 +64,6 @@ async function openChecked(options: OpenNodeOptions): Promise<Node> {
   }
 }
 
-const INTERNAL = Symbol('strake.internal');
-
 /** An open node. Made by `openNode`. */
 export class Node implements Tenant {
   readonly shard: number;
@@ -81,6 +74,8 @@ export class Node implements Tenant {
   private readonly servers = new Set<NodeServer>();
   private readonly handles = new Map<string, NodeVolume>();
   private cluster: string;
+  /** Workers that have ended. */
+  private lives = 0;
   private home: ShardLink | null = null;
   private state: 'open' | 'closed' | StrakeError = 'open';
   private closed: Promise<void> | null = null;
@@ -266,25 +261,28 @@ export class Node implements Tenant {
     this.handles.get(name)?.forget();
   }
 
-  /** Opens a formatted device of this cluster: volumes that know it bring it up to date, new ones may use it. */
+  /**
+   * Opens a formatted device of this cluster: volumes that know it bring it up to date, new ones may use it. If it is open,
+   * volumes in which it is not current begin to bring it up to date again.
+   */
   async addDevice(path: string): Promise<NodeDevice> {
     pathRule.take(path, 'addDevice: path');
     const { link } = this;
-    const deviceId = await this.openDevice(link, path);
+    const deviceId = (await this.keep(link, path)) ?? (await this.openDevice(link, path));
     await link.call('takeBack', { deviceId });
     const devices = await this.devices();
     return devices.find((device) => device.deviceId === deviceId) as NodeDevice;
   }
 
-  /** Puts a newly formatted device in the place of one that is lost; rebuilding begins at once. */
-  async replaceDevice(deviceId: string, path: string): Promise<void> {
+  /** Puts a newly formatted device in the place of one that is lost. Rebuilding begins at once; resolves to its jobs. */
+  async replaceDevice(deviceId: string, path: string): Promise<NodeJob[]> {
     id.take(deviceId, 'replaceDevice: deviceId');
     pathRule.take(path, 'replaceDevice: path');
     const { link } = this;
-    const spare = [...this.facts].find(([, facts]) => facts.path === path)?.[0];
+    const spare = this.idOf(path);
     const by = spare ?? (await this.openDevice(link, path));
     try {
-      await link.call('replace', { deviceId, by });
+      return await link.call('replace', { deviceId, by });
     } catch (error) {
       // Where some volumes have it already, it stays.
       if (spare === undefined) {
@@ -297,6 +295,22 @@ export class Node implements Tenant {
     }
   }
 
+  /** The device that is open by this path. One that has failed is let go of: it may be another one by now, or work again. */
+  private async keep(link: ShardLink, path: string): Promise<string | undefined> {
+    const deviceId = this.idOf(path);
+    if (deviceId === undefined) return undefined;
+    const { devices } = await link.call('nodeStatus', null);
+    if (devices.some(({ superblock, state }) => superblock.deviceId === deviceId && state === 'ok')) return deviceId;
+    await link.call('forget', { deviceId });
+    this.facts.delete(deviceId);
+    return undefined;
+  }
+
+  /** The device that is open by this path. */
+  private idOf(path: string): string | undefined {
+    return [...this.facts].find(([, facts]) => facts.path === path)?.[0];
+  }
+
   /** Lets go of a device. Rejects with `ERR_STRAKE_VOLUME_BUSY` while a volume writes to it. */
   async removeDevice(deviceId: string): Promise<void> {
     id.take(deviceId, 'removeDevice: deviceId');
@@ -304,11 +318,37 @@ export class Node implements Tenant {
     this.facts.delete(deviceId);
   }
 
-  /** Begins to read everything in a volume, and to repair what does not match its checksum. */
-  async scrub(name: string, options: { readonly bytesPerSecond?: number } = {}): Promise<void> {
+  /**
+   * Begins to read everything in a volume, and to repair what does not match its checksum. Resolves to the job when it has
+   * begun. Rejects with `ERR_STRAKE_VOLUME_BUSY` if another one does so.
+   */
+  async scrub(name: string, options: { readonly bytesPerSecond?: number } = {}): Promise<NodeJob> {
     volumeName.take(name, 'scrub: name');
     const { bytesPerSecond = 0 } = SCRUB.take(options, 'scrub: options');
-    await this.link.call('scrub', { name, bytesPerSecond });
+    return this.link.call('scrub', { name, bytesPerSecond });
+  }
+
+  /** What goes on in the background, and the last 64 jobs that have ended, in the order of their beginnings. */
+  async jobs(): Promise<NodeJob[]> {
+    return this.link.call('jobs', null);
+  }
+
+  /**
+   * Ends a job, and resolves to what it was like then; one that has ended stays as it is. A member that was brought up to
+   * date is offline afterwards, until `addDevice` is called for it. Rejects with `ERR_STRAKE_NO_JOB`.
+   */
+  async cancelJob(jobId: number): Promise<NodeJob> {
+    return this.link.call('cancelJob', { id: whole(1).take(jobId, 'cancelJob: id') });
+  }
+
+  /** Ends jobs and other work that may take long, and refuses more: the node is about to be closed. @internal */
+  async endWork(): Promise<void> {
+    if (this.state !== 'open' || this.closed !== null) return;
+    // A worker that has ended works no more.
+    await this.runtime
+      .link(this.shard)
+      .call('endWork', null)
+      .catch(() => {});
   }
 
   /** Serves all volumes over NBD, each under its name, also those that are made later. */
@@ -345,7 +385,8 @@ export class Node implements Tenant {
         this.noteEvent({ kind: 'device-failed', text: `${facts.path}: ${(error as Error).message}` });
       }
     }
-    await link.call('assemble', { without: new Map() });
+    this.lives += 1;
+    await link.call('assemble', { without: new Map(), jobsAbove: this.lives * JOB_IDS_PER_WORKER });
     this.home = link;
     for (const server of [...this.servers]) {
       await server.restore(link).catch((error: StrakeError) => {
@@ -371,8 +412,10 @@ export class Node implements Tenant {
   }
 
   private async end(): Promise<void> {
+    const ended = this.endWork();
     const usable = this.state === 'open';
     this.state = 'closed';
+    await ended;
     const handles = [...this.handles.values()];
     const endings = await Promise.allSettled([...this.servers].map((server) => server.close()));
     // The rings and the calls are two ways to the shard: what was put into the one need not arrive before what follows in the other.
@@ -463,67 +506,5 @@ export class NodeVolume extends BlockIo {
     if (errno === EBADF) this.forget();
     const dead = new StrakeError('WORKER_DIED', `${text}: the worker that serves it has ended`);
     return Promise.resolve(errno === ECANCELED ? dead : deviceError(errno, text));
-  }
-}
-
-/** A running server of a node. Made by `Node.serve`. */
-export class NodeServer {
-  private readonly node: Node;
-  private readonly message: ListenNodeMessage;
-  private link: ShardLink;
-  private server: number;
-  private closed: Promise<void> | null = null;
-
-  /** @internal */
-  constructor(key: symbol, node: Node, message: ListenNodeMessage, link: ShardLink, server: number) {
-    if (key !== INTERNAL) throw new TypeError('servers of a node are made by it');
-    this.node = node;
-    this.message = message;
-    this.link = link;
-    this.server = server;
-  }
-
-  /** Path of the socket, or host and port. */
-  get address(): string {
-    const { address } = this.message;
-    return 'path' in address ? address.path : `${address.host}:${address.port}`;
-  }
-
-  /** Address of a volume for clients, such as `nbd+unix:///main?socket=/run/strake.sock`. */
-  uriOf(volume: string): string {
-    return uriOf(this.message.address, volumeName.take(volume, 'uriOf: volume'));
-  }
-
-  /** Listens again on a new shard. @internal */
-  async restore(link: ShardLink): Promise<void> {
-    // It was made on this shard already.
-    if (this.link === link) return;
-    const { server } = await link.call('listenNode', this.message);
-    if (this.closed !== null) {
-      await link.call('unlisten', { server, drainMs: 0 });
-      return;
-    }
-    this.link = link;
-    this.server = server;
-  }
-
-  /** Stops accepting, finishes and answers what is in flight, and closes; a unix socket is removed. Idempotent. */
-  async close(options: CloseServerOptions = {}): Promise<void> {
-    const { drainMs = DRAIN_MS } = CLOSE_SERVER.take(options, 'close: options');
-    this.closed ??= this.end(drainMs);
-    await this.closed;
-  }
-
-  private async end(drainMs: number): Promise<void> {
-    this.node.dropServer(this);
-    try {
-      await this.link.call('unlisten', { server: this.server, drainMs });
-    } catch (error) {
-      if (!(error instanceof StrakeError && error.code === 'ERR_STRAKE_WORKER_DIED')) throw error;
-    }
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 }

@@ -1,5 +1,6 @@
 /** What a node tells of its devices and volumes, as plain data. */
 
+import type { VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeStatus } from '../client/volume-events.js';
 import { FENCE_ALL } from '../ports/device.js';
 import { SLOT_FREE } from '../store/format.js';
@@ -69,12 +70,11 @@ function usedSlots(stores: Stores, volumeId: string): number {
 }
 
 /** Whether a volume writes to a device, or is about to. */
-export function isUsed({ groups, jobs }: VolumeStatus, deviceId: string): boolean {
-  return groups.some((group, at) =>
+export function isUsed(engine: VolumeEngine, deviceId: string): boolean {
+  return engine.status().groups.some((group, at) =>
     group.some((member, position) => {
       if (member.deviceId !== deviceId || !member.present) return false;
-      const brought = jobs.some((job) => job.state === 'running' && job.group === at && job.position === position);
-      return member.state !== 'offline' || brought;
+      return member.state !== 'offline' || engine.isSynced(at, position);
     }),
   );
 }

@@ -35,12 +35,14 @@ import type { StoredVolume } from '../store/pages.js';
 import { STORE_MEMORY_BYTES } from '../store/segment-store.js';
 import type { Superblock } from '../store/superblock.js';
 import { VolumeMember } from '../store/volume-member.js';
+import { JobBook } from './job-book.js';
 import { isUsed, type StoreStatus, storeStatuses, type VolumeReport, volumeReports } from './node-status.js';
 import { NodeStore } from './node-store.js';
 import { NodeVolume } from './node-volume.js';
 import { placeVolume } from './placement.js';
 import { checkReplacement, placesOf } from './replacement.js';
 import { newestMaps, startingMap, withoutDoubles } from './starting-map.js';
+import { type StorageEvent, storageEvent } from './storage-events.js';
 import { Turns } from './turns.js';
 
 /** Memory in the arena, from a page on, of a node that drives at most so many devices. */
@@ -62,14 +64,6 @@ export interface NodePorts {
   readonly storesMax: number;
 }
 
-/** What is told of what happens to volumes and devices. */
-export interface StorageEvent {
-  readonly kind: VolumeEvent['kind'] | 'device-failed' | 'device-damage';
-  readonly volume?: string;
-  readonly deviceId?: string;
-  readonly text: string;
-}
-
 /** What a new volume is to be. */
 export interface VolumeSpec {
   readonly id: string;
@@ -84,6 +78,7 @@ export class StorageNode {
   readonly stores = new Map<string, NodeStore>();
   /** By name. */
   readonly volumes = new Map<string, NodeVolume>();
+  readonly jobs = new JobBook();
   onEvent: (event: StorageEvent) => void = () => {};
   private readonly ports: NodePorts;
   private readonly freeStorePlaces: number[] = [];
@@ -310,6 +305,8 @@ export class StorageNode {
           volume.stored = next;
         },
         onEvent: (event) => this.noteEvent(volume, event),
+        nextJobId: () => this.jobs.nextId(),
+        onJob: (job) => this.noteJob(volume, job),
       });
       volume.stored = stored;
       volume.engine = engine;
@@ -363,35 +360,20 @@ export class StorageNode {
   }
 
   private noteEvent(volume: NodeVolume, event: VolumeEvent): void {
-    const { name } = volume.stored;
-    switch (event.kind) {
-      case 'member-in-sync':
-        // The last one: earlier ones belong to earlier openings of the device.
-        volume.members
-          .findLast(({ deviceId, share }) => deviceId === event.deviceId && share.group === event.group)
-          ?.reconciled();
-        this.onEvent({ kind: event.kind, volume: name, deviceId: event.deviceId, text: 'is in sync' });
-        break;
-      case 'member-offline':
-      case 'member-syncing':
-        this.onEvent({ kind: event.kind, volume: name, deviceId: event.deviceId, text: event.reason });
-        break;
-      case 'stopped':
-        this.onEvent({ kind: event.kind, volume: name, text: event.reason });
-        break;
-      case 'job-ended': {
-        const { job } = event;
-        this.onEvent({ kind: event.kind, volume: name, text: `${job.kind} ${job.state} ${job.reason}`.trim() });
-        break;
-      }
-      case 'accepted':
-        // After a crash under load there are thousands; the status counts them.
-        break;
-      default: {
-        const text = `block ${event.block} of segment ${event.stripe} ${event.kind}`;
-        this.onEvent({ kind: event.kind, volume: name, deviceId: event.deviceId, text });
-      }
+    if (event.kind === 'member-in-sync') {
+      // The last one: earlier ones belong to earlier openings of the device.
+      volume.members
+        .findLast(({ deviceId, share }) => deviceId === event.deviceId && share.group === event.group)
+        ?.reconciled();
     }
+    const told = storageEvent(volume.stored.name, event);
+    if (told !== null) this.onEvent(told);
+  }
+
+  private noteJob(volume: NodeVolume, job: Job): void {
+    const { group, position } = job;
+    const deviceId = volume.engine?.record.groups[group]?.[position].deviceId ?? null;
+    this.jobs.add(job, () => ({ volumeId: volume.stored.id, volume: volume.stored.name, deviceId }));
   }
 
   private async stop(volume: NodeVolume): Promise<void> {
@@ -544,23 +526,31 @@ export class StorageNode {
     const { deviceId } = entry.superblock;
     return this.deviceTurns.take([deviceId], async () => {
       if (this.stores.get(deviceId) !== entry) throw new StrakeError('NOT_FOUND', `device ${deviceId} is not open`);
+      if (entry.store.failed) throw new StrakeError('FENCED', `${entry.path} takes no more writes`);
       await allEnded(this.volumesOf(deviceId).map((id) => this.takeBackIn(id, entry)));
     });
   }
 
   private async takeBackIn(id: string, entry: NodeStore): Promise<void> {
-    const { deviceId } = entry.superblock;
     const started = await this.volumeTurns.take([id], async () => {
       const volume = [...this.volumes.values()].find(({ stored }) => stored.id === id);
       if (!volume?.engine) return false;
-      await this.eachMember(volume, deviceId, async (group, position) => {
-        const member = await this.newMember(volume, entry, group);
-        volume.engine?.attach(group, position, member);
-      });
+      await this.resumeOn(volume, volume.engine, entry);
       return true;
     });
     // What the device brings may be newer than what the others knew.
     if (!started) await this.settleVolume(id, []);
+  }
+
+  /** Begins to bring the places of a device up to date, unless they are, or that goes on already. */
+  private async resumeOn(volume: NodeVolume, engine: VolumeEngine, entry: NodeStore): Promise<void> {
+    const { deviceId, incarnation } = entry.superblock;
+    // It may just be on its way out.
+    await engine.changesEnded();
+    await this.eachMember(volume, deviceId, async (group, position) => {
+      if (engine.resume(group, position, incarnation)) return;
+      engine.attach(group, position, await this.newMember(volume, entry, group));
+    });
   }
 
   /** A member on a device that may not know the volume yet. */
@@ -581,20 +571,26 @@ export class StorageNode {
     for (const { group, position } of placesOf(volume.stored, deviceId)) await work(group, position);
   }
 
-  /** Puts a new device in the place of one that is lost, in all volumes. Rebuilding begins at once. */
-  replace(deviceId: string, entry: NodeStore): Promise<void> {
+  /**
+   * Puts a new device in the place of one that is lost, in all volumes. Rebuilding begins at once; resolves to the ids of
+   * its jobs.
+   */
+  replace(deviceId: string, entry: NodeStore): Promise<number[]> {
     const by = entry.superblock.deviceId;
     return this.deviceTurns.take([deviceId, by], () =>
       this.inVolumesOf(deviceId, async () => {
         if (this.stores.get(by) !== entry) throw new StrakeError('NOT_FOUND', `device ${by} is not open`);
         const users = [...this.volumes.values()].filter(({ stored }) => hasMember(stored, deviceId));
         checkReplacement(this.stores, deviceId, entry, users);
+        const jobs: number[] = [];
         for (const volume of users) {
           await this.eachMember(volume, deviceId, async (group, position) => {
             const member = await this.newMember(volume, entry, group);
-            await volume.engine?.replace(group, position, by, member);
+            const job = await volume.engine?.replace(group, position, by, member);
+            if (job !== undefined) jobs.push(job.id);
           });
         }
+        return jobs;
       }),
     );
   }
@@ -608,7 +604,7 @@ export class StorageNode {
     return this.deviceTurns.take([deviceId], async () => {
       const entry = await this.inVolumesOf(deviceId, async () => {
         for (const { engine, stored } of this.volumes.values()) {
-          if (engine === null || !isUsed(engine.status(), deviceId)) continue;
+          if (engine === null || !isUsed(engine, deviceId)) continue;
           throw new StrakeError('VOLUME_BUSY', `device ${deviceId} is in use by volume ${stored.name}`);
         }
         const found = this.stores.get(deviceId);

@@ -7,26 +7,36 @@
 import { StrakeError } from '../core/errors.js';
 import { NbdExport } from '../nbd/export.js';
 import type { NbdServer } from '../nbd/server.js';
+import type { JobReport } from '../node/job-book.js';
 import type { StoreStatus, VolumeReport } from '../node/node-status.js';
 import type { NodeStore } from '../node/node-store.js';
-import { type NodePorts, type StorageEvent, StorageNode, type VolumeSpec } from '../node/storage-node.js';
+import type { StorageEvent } from '../node/storage-events.js';
+import { type NodePorts, StorageNode, type VolumeSpec } from '../node/storage-node.js';
 import type { Volume } from '../ports/volume.js';
 
 /** Calls by name: what is asked, and what comes back. */
 export interface NodeCalls {
-  assemble: { request: { without: ReadonlyMap<string, readonly string[]> }; response: null };
+  /** `jobsAbove`: ids that jobs of an earlier worker may have had. */
+  assemble: { request: { without: ReadonlyMap<string, readonly string[]>; jobsAbove?: number }; response: null };
   takeBack: { request: { deviceId: string }; response: null };
-  replace: { request: { deviceId: string; by: string }; response: null };
+  replace: { request: { deviceId: string; by: string }; response: JobReport[] };
   forget: { request: { deviceId: string }; response: null };
   createVolume: { request: VolumeSpec; response: null };
   growVolume: { request: { name: string; sizeBytes: number }; response: null };
   deleteVolume: { request: { name: string }; response: null };
   startVolume: { request: { name: string; without: readonly string[] }; response: null };
-  scrub: { request: { name: string; bytesPerSecond: number }; response: null };
+  scrub: { request: { name: string; bytesPerSecond: number }; response: JobReport };
+  jobs: { request: null; response: JobReport[] };
+  cancelJob: { request: { id: number }; response: JobReport };
+  /** Ends what may take long: the node is about to be closed. */
+  endWork: { request: null; response: null };
   nodeStatus: { request: null; response: { devices: StoreStatus[]; volumes: VolumeReport[] } };
 }
 
 export type NodeCallName = keyof NodeCalls;
+
+/** Calls that change no volume. */
+const LOOKS: ReadonlySet<NodeCallName> = new Set(['nodeStatus', 'jobs']);
 
 export class NodeService {
   readonly node: StorageNode;
@@ -59,20 +69,23 @@ export class NodeService {
       return (response ?? null) as NodeCalls[Name]['response'];
     } finally {
       // One that fails may have changed some volumes before.
-      if (name !== 'nodeStatus') for (const server of this.servers) this.offerTo(server);
+      if (!LOOKS.has(name)) for (const server of this.servers) this.offerTo(server);
     }
   }
 
   private carryOut(name: NodeCallName, request: unknown): unknown {
     const { node } = this;
     switch (name) {
-      case 'assemble':
-        return node.assemble((request as NodeCalls['assemble']['request']).without);
+      case 'assemble': {
+        const { without, jobsAbove } = request as NodeCalls['assemble']['request'];
+        node.jobs.beginAbove(jobsAbove ?? 0);
+        return node.assemble(without);
+      }
       case 'takeBack':
         return node.takeBack(this.store((request as NodeCalls['takeBack']['request']).deviceId));
       case 'replace': {
         const { deviceId, by } = request as NodeCalls['replace']['request'];
-        return node.replace(deviceId, this.store(by));
+        return node.replace(deviceId, this.store(by)).then((ids) => this.jobsOf(ids));
       }
       case 'forget':
         return node.forget((request as NodeCalls['forget']['request']).deviceId);
@@ -90,14 +103,24 @@ export class NodeService {
       }
       case 'scrub': {
         const { name: volume, bytesPerSecond } = request as NodeCalls['scrub']['request'];
-        node.scrub(volume, bytesPerSecond);
-        return null;
+        return this.jobsOf([node.scrub(volume, bytesPerSecond).id])[0];
       }
+      case 'jobs':
+        return node.jobs.list();
+      case 'cancelJob':
+        return node.jobs.cancel((request as NodeCalls['cancelJob']['request']).id);
+      case 'endWork':
+        node.endWork();
+        return null;
       case 'nodeStatus':
         return { devices: node.deviceStatus(), volumes: node.volumeReports() };
       default:
         throw new Error(`unknown call ${String(name)}`);
     }
+  }
+
+  private jobsOf(ids: readonly number[]): JobReport[] {
+    return this.node.jobs.list().filter(({ id }) => ids.includes(id));
   }
 
   private store(deviceId: string): NodeStore {

@@ -12,7 +12,8 @@ import { Hub } from '../nbd/hub.js';
 import { NbdServer } from '../nbd/server.js';
 import { NbdService } from '../nbd/service.js';
 import type { NodeStore } from '../node/node-store.js';
-import { nodeMemoryBytes, type StorageEvent, type StorageNode } from '../node/storage-node.js';
+import type { StorageEvent } from '../node/storage-events.js';
+import { nodeMemoryBytes, type StorageNode } from '../node/storage-node.js';
 import type { Clock } from '../ports/clock.js';
 import { type NodeCallName, type NodeCalls, NodeService } from '../serve/node-service.js';
 import { SimDevice, type SimDeviceSettings } from './device.js';
@@ -130,6 +131,7 @@ export class SimHost implements Watched {
 
   /** Ends in order: connections, for which there is a time limit, then volumes and devices. */
   async close(): Promise<void> {
+    this.node.endWork();
     await new Promise<void>((resolve) => {
       new SimTimers(this.loop).after(1000 * DRAIN_MS, () => this.server.abort());
       this.server.drain(resolve);

@@ -3,7 +3,7 @@
  */
 
 import type { WireError } from '../core/errors.js';
-import type { StorageEvent } from '../node/storage-node.js';
+import type { StorageEvent } from '../node/storage-events.js';
 import type { DeviceGeometry } from '../ports/device.js';
 import type { NodeCalls } from '../serve/node-service.js';
 import type { FormatOptions } from '../store/open-store.js';

@@ -9,7 +9,7 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:wor
 import { Piscina } from 'piscina';
 import { StrakeError } from '../core/errors.js';
 import { CLIENT_RING_ENTRIES } from '../core/limits.js';
-import type { StorageEvent } from '../node/storage-node.js';
+import type { StorageEvent } from '../node/storage-events.js';
 import { createRing } from '../ring/spsc-ring.js';
 import { RingClient } from '../serve/ring-client.js';
 import { Engine, type EngineKind } from '../uring/engine.js';

@@ -147,6 +147,8 @@ const NODE_COMMANDS: readonly (readonly [string, readonly string[]])[] = [
   ['strake.volume.grow', ['volume', 'grow', 'FORMAT', '--size', '2M']],
   ['strake.volume.scrub', ['volume', 'scrub', 'FORMAT', '--wait']],
   ['strake.device.scrub', ['device', 'scrub', '--wait']],
+  ['strake.job.list', ['job', 'list']],
+  ['strake.job.cancel', ['job', 'cancel', '1']],
   ['strake.volume.delete', ['volume', 'delete', 'FORMAT']],
 ];
 

@@ -10,7 +10,7 @@ import { callNode } from '#strake/control/client.js';
 import { type ControlServer, serveControl } from '#strake/control/server.js';
 import { StrakeError } from '#strake/core/errors.js';
 import { check, run } from '../support/check.js';
-import { FakeNode, MIB, volumeStatus } from '../support/fake-node.js';
+import { FAKE_JOB, FakeNode, MIB, volumeStatus } from '../support/fake-node.js';
 import { scratchFolder, socketPath, until } from '../support/scratch.js';
 
 interface Controlled {
@@ -70,7 +70,10 @@ check('every call reaches the node, and comes back with what it did', async () =
   assert.is((await callNode(socket, 'grow', { name: 'main', sizeBytes: 32 * MIB })).volume.sizeBytes, 32 * MIB);
   const id = 'a'.repeat(32);
   await callNode(socket, 'start', { name: 'main', without: [id] });
-  await callNode(socket, 'scrub', { name: 'main', bytesPerSecond: 7 });
+  assert.equal((await callNode(socket, 'scrub', { name: 'main', bytesPerSecond: 7 })).job, FAKE_JOB);
+  const { jobs, startedAt } = await callNode(socket, 'jobs', {});
+  assert.equal([jobs, Number.isNaN(Date.parse(startedAt))], [[FAKE_JOB], false]);
+  assert.is((await callNode(socket, 'cancel-job', { id: 3 })).job.state, 'cancelled');
   await callNode(socket, 'replace-device', { deviceId: id, path: '/dev/new' });
   assert.equal(
     (await callNode(socket, 'volumes', {})).volumes.map(({ name }) => name),
@@ -88,6 +91,7 @@ check('every call reaches the node, and comes back with what it did', async () =
     ['grow', 'main', 32 * MIB],
     ['start', 'main', { without: [id] }],
     ['scrub', 'main', { bytesPerSecond: 7 }],
+    ['cancel', 3],
     ['replace', id, '/dev/new'],
     ['add', '/dev/x'],
     ['delete', 'main'],
@@ -211,7 +215,7 @@ check('calls that change something say so', () => {
   const reading = Object.entries(CONTROL).filter(([, { changes }]) => !changes);
   assert.equal(
     reading.map(([name]) => name),
-    ['status', 'volumes', 'devices'],
+    ['status', 'volumes', 'devices', 'jobs'],
   );
 });
 

@@ -255,6 +255,8 @@ const TABLE: Readonly<
       replaceDevice: [deviceId, path(blank)],
       removeDevice: [deviceId],
       scrub: [volumeName(), options(mayMiss(size('bytesPerSecond')))],
+      jobs: [],
+      cancelJob: [argument('id', 1, ['one'])],
       serve: [served],
       close: [],
       [Symbol.asyncDispose.toString()]: [],
@@ -450,6 +452,7 @@ check('every parameter of every control call is refused when it is wrong', () =>
     path: ['digits', 'word'],
     sizeBytes: ['one'],
     bytesPerSecond: ['undefined', 'one'],
+    id: ['one'],
     layout: ['undefined'],
     copies: ['undefined', 'one'],
   };
@@ -459,6 +462,7 @@ check('every parameter of every control call is refused when it is wrong', () =>
     sizeBytes: 4096,
     deviceId: ID,
     without: [ID],
+    id: 1,
   };
   for (const call of Object.keys(CONTROL) as ControlCall[]) {
     const keys = Object.keys(CONTROL[call].fields);

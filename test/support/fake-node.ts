@@ -36,6 +36,25 @@ export function volumeStatus(name: string, changes: Partial<NodeVolumeStatus> = 
   };
 }
 
+export const FAKE_JOB: Awaited<ReturnType<ControlledNode['scrub']>> = {
+  id: 1,
+  kind: 'scrub',
+  group: -1,
+  position: -1,
+  state: 'running',
+  bytesDone: 0,
+  bytesTotal: 1,
+  segmentsDone: 0,
+  segmentsTotal: 1,
+  bytesCopied: 0,
+  bytesPerSecond: 7,
+  elapsedMs: 0,
+  reason: '',
+  volume: 'main',
+  volumeId: 'a'.repeat(32),
+  deviceId: null,
+};
+
 export class FakeNode implements ControlledNode {
   /** Each call and its arguments. */
   readonly asked: unknown[][] = [];
@@ -85,8 +104,18 @@ export class FakeNode implements ControlledNode {
     this.note('start', name, options);
   }
 
-  async scrub(name: string, options?: { readonly bytesPerSecond?: number }): Promise<void> {
+  async scrub(name: string, options?: { readonly bytesPerSecond?: number }): ReturnType<ControlledNode['scrub']> {
     this.note('scrub', name, options);
+    return FAKE_JOB;
+  }
+
+  async jobs(): ReturnType<ControlledNode['jobs']> {
+    return [FAKE_JOB];
+  }
+
+  async cancelJob(id: number): ReturnType<ControlledNode['cancelJob']> {
+    this.note('cancel', id);
+    return { ...FAKE_JOB, id, state: 'cancelled' };
   }
 
   async addDevice(path: string): ReturnType<ControlledNode['addDevice']> {
@@ -98,7 +127,8 @@ export class FakeNode implements ControlledNode {
     this.note('remove', deviceId);
   }
 
-  async replaceDevice(deviceId: string, path: string): Promise<void> {
+  async replaceDevice(deviceId: string, path: string): ReturnType<ControlledNode['replaceDevice']> {
     this.note('replace', deviceId, path);
+    return [];
   }
 }

@@ -43,6 +43,7 @@ export class VolumeBench {
   readonly world: SegmentWorld;
   readonly members: ScriptedMember[];
   readonly engine: VolumeEngine;
+  readonly buffers: CopyBuffers;
   readonly results: (number | undefined)[] = [];
   readonly flags: number[] = [];
   readonly events: VolumeEvent[] = [];
@@ -61,6 +62,7 @@ export class VolumeBench {
     this.world = new SegmentWorld(SCRATCH_BYTES + SOURCE_AREAS * AREA);
     this.members = states.map((_state, position) => new ScriptedMember(this.world, deviceId(position), SEGMENT));
     prepare(this.members);
+    this.buffers = new CopyBuffers(this.world, VOLUME_ENGINE_SCRATCH_BYTES);
     this.engine = new VolumeEngine({
       completions: this.world,
       memory: this.world,
@@ -68,7 +70,7 @@ export class VolumeBench {
       record: makeRecord(states),
       members: [this.members.map((member, position) => (missing.includes(position) ? null : member))],
       scratch: 0,
-      buffers: new CopyBuffers(this.world, VOLUME_ENGINE_SCRATCH_BYTES),
+      buffers: this.buffers,
       readOnly: false,
       commit: async (record) => {
         await this.commit();

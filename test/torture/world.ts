@@ -323,6 +323,10 @@ export class World {
   }
 
   private async scrub(): Promise<void> {
+    await until('an earlier scrub', async () => {
+      const { jobs } = await this.node.volume(VOLUME);
+      return jobs.every(({ kind, state }) => kind !== 'scrub' || state !== 'running');
+    });
     await this.node.call('scrub', VOLUME);
     const job = await until('the scrub', async () => {
       const { jobs } = await this.node.volume(VOLUME);

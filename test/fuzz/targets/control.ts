@@ -31,6 +31,7 @@ const EXAMPLES: readonly (readonly [ControlCall, object])[] = [
   ['delete', { name: 'main', confirm: 'main' }],
   ['start', { name: 'main', without: ['a'.repeat(32)] }],
   ['scrub', { name: 'main', bytesPerSecond: 7 }],
+  ['cancel-job', { id: 1 }],
   ['add-device', { path: '/dev/sdz' }],
   ['replace-device', { deviceId: 'b'.repeat(32), path: '/dev/sdz' }],
 ];
