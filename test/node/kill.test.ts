@@ -11,7 +11,7 @@ import { SectorHistory } from '../support/sector-history.js';
 const MIB = 1 << 20;
 const SIZE = 6 * MIB;
 /** Kills in all; more by STRAKE_TEST_CYCLES. */
-const CYCLES = Number(process.env.STRAKE_TEST_CYCLES ?? repetitions(100, 20));
+const CYCLES = Number(process.env.STRAKE_TEST_CYCLES ?? repetitions(100, 10));
 const SEED = Number(process.env.STRAKE_TEST_SEED ?? Date.now() % 1e6);
 
 /** A node with one volume on new devices, and what its sectors may hold. */
