@@ -1,11 +1,11 @@
-/** `strake device scrub|add|replace`: devices of a running node. */
+/** `strake device scrub|add|replace|forget`: devices of a running node. */
 
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { ControlVolume } from '../control/calls.js';
+import type { ControlStatus, ControlVolume } from '../control/calls.js';
 import { callNode } from '../control/client.js';
 import { StrakeError } from '../core/errors.js';
-import type { NodeDevice, NodeJob } from '../embed/node-types.js';
+import type { NodeJob } from '../embed/node-types.js';
 import { deviceTable, parseSize, shortId } from './describe.js';
 import { waitForJobs } from './jobs.js';
 import { findControl } from './node-config.js';
@@ -28,10 +28,10 @@ type Rate = { readonly bytesPerSecond?: number };
 /** Fewer digits of an id could be a slip of the finger. */
 const PREFIX_MIN = 4;
 
-/** Ids by which devices are known: those of the node, and those that volumes miss. */
-function knownIds(devices: readonly NodeDevice[], volumes: readonly ControlVolume[]): Set<string> {
-  const members = volumes.flatMap(({ groups }) => groups.flat().map(({ deviceId }) => deviceId));
-  return new Set([...devices.map(({ deviceId }) => deviceId), ...members]);
+/** Ids by which devices are known: those of the node, those that volumes miss, and those that deleted volumes wait for. */
+function knownIds({ devices, volumes, awaited }: ControlStatus): Set<string> {
+  const members = volumes.flatMap(({ groups }) => groups.flat());
+  return new Set([...devices, ...members, ...awaited].map(({ deviceId }) => deviceId));
 }
 
 /**
@@ -39,8 +39,9 @@ function knownIds(devices: readonly NodeDevice[], volumes: readonly ControlVolum
  * or by its path. Throws `ERR_STRAKE_NO_DEVICE`.
  */
 export async function matchDevice(socket: string, text: string): Promise<string> {
-  const { devices, volumes } = await callNode(socket, 'status', {});
-  const ids = knownIds(devices, volumes);
+  const status = await callNode(socket, 'status', {});
+  const { devices } = status;
+  const ids = knownIds(status);
   const named = devices.filter(({ path, label }) => path === text || path === resolve(text) || label === text);
   const digits = text.toLowerCase();
   const matching = /^[0-9a-f]+$/.test(digits) && digits.length >= PREFIX_MIN;
@@ -112,6 +113,14 @@ async function replace(old: string, path: string, options: Waiting): Promise<voi
   print({ schema: 'strake.device.replace', version: 1, data, text }, options.output);
 }
 
+async function forget(device: string, options: Common): Promise<void> {
+  const socket = findControl(options.node);
+  const data = await callNode(socket, 'forget-device', { deviceId: await matchDevice(socket, device) });
+  const { deviceId, volumes } = data;
+  const text = `${shortId(deviceId)} is given up: ${volumes} deleted volumes no longer wait for it`;
+  print({ schema: 'strake.device.forget', version: 1, data: { deviceId, volumes }, text }, options.output);
+}
+
 /** Adds the verbs of devices that need a running node. */
 export function addNodeDevice(device: Command): void {
   const verb = (usage: string, description: string) =>
@@ -126,6 +135,9 @@ export function addNodeDevice(device: Command): void {
     'add <path>',
     'give a running node a formatted device of its cluster, or bring one that it has up to date again',
   ).action(add);
+  verb('forget <device>', 'give up a device that is lost for good, so that no deleted volume waits for it').action(
+    forget,
+  );
   verb('replace <old> <path>', 'put a freshly formatted device in the place of another, and rebuild what was there')
     .option('--wait [seconds]', 'wait until it is done', wait)
     .option('--quiet', 'no progress')

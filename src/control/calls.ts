@@ -65,6 +65,7 @@ export interface ControlCalls {
   'cancel-job': { params: { id: number }; answer: { job: NodeJob } };
   'add-device': { params: { path: string }; answer: { device: NodeDevice } };
   'replace-device': { params: { deviceId: string; path: string }; answer: ControlReplaced };
+  'forget-device': { params: { deviceId: string }; answer: { deviceId: string; volumes: number } };
   stop: { params: Nothing; answer: { pid: number } };
 }
 
@@ -95,6 +96,7 @@ export const CONTROL: Readonly<
   'cancel-job': { changes: true, fields: { id: jobId } },
   'add-device': { changes: true, fields: { path } },
   'replace-device': { changes: true, fields: { deviceId, path } },
+  'forget-device': { changes: true, fields: { deviceId } },
   stop: { changes: true, fields: {} },
 };
 

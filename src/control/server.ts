@@ -38,6 +38,7 @@ export type ControlledNode = Pick<
   | 'cancelJob'
   | 'addDevice'
   | 'replaceDevice'
+  | 'forgetDevice'
 >;
 
 export interface ControlServerOptions {
@@ -112,6 +113,7 @@ function handlersOf(options: ControlServerOptions): Handlers {
       const jobs = await node.replaceDevice(deviceId, path);
       return { devices: await node.devices(), jobs };
     },
+    'forget-device': async ({ deviceId }) => ({ deviceId, volumes: await node.forgetDevice(deviceId) }),
     stop: async () => ({ pid: self.pid }),
   };
 }

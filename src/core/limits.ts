@@ -145,6 +145,8 @@ export const FAULT_RULES_MAX = 1024;
 /** Formatted devices of one node, and volumes that it serves at a time. */
 export const NODE_STORES_MAX = 16;
 export const NODE_VOLUMES_MAX = 32;
+/** Deleted volumes that wait for one device from which on the status warns; devices have room for 256 volumes. */
+export const DELETED_VOLUMES_MANY = 128;
 
 /** Requests of an in-process client in flight on one shard. */
 export const CLIENT_REQUESTS_MAX = 256;

@@ -1,7 +1,9 @@
 /** How well a node is: one check for each of its devices and volumes, with a remedy where something is to be done. */
 
 import { doubledDevice } from '../core/groups.js';
+import { DELETED_VOLUMES_MANY } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
+import { VOLUMES_MAX } from '../store/format.js';
 import type { NodeCheck, NodeDevice, NodeStatus, NodeVolumeStatus } from './node-types.js';
 
 /** Shares of a device's slots in use from which on it is said to be nearly full, and critically so. */
@@ -12,10 +14,23 @@ const CRITICALLY_FULL = 0.95;
 export function checkNode(
   devices: readonly NodeDevice[],
   volumes: readonly NodeVolumeStatus[],
+  awaited: NodeStatus['awaited'],
 ): Pick<NodeStatus, 'verdict' | 'checks'> {
-  const checks = [...deviceChecks(devices), ...volumeChecks(volumes)];
+  const checks = [...deviceChecks(devices), ...volumeChecks(volumes), ...deletionChecks(awaited)];
   const worst = (state: NodeCheck['state']) => checks.some((check) => check.state === state);
   return { verdict: worst('critical') ? 'critical' : worst('warning') ? 'degraded' : 'ok', checks };
+}
+
+/** Each takes the place of a volume on every device that has it. */
+function deletionChecks(awaited: NodeStatus['awaited']): NodeCheck[] {
+  return awaited
+    .filter(({ volumes }) => volumes >= DELETED_VOLUMES_MANY)
+    .map(({ deviceId, volumes }) => ({
+      name: `deleted volumes ${deviceId}`,
+      state: 'warning' as const,
+      text: `${volumes} deleted volumes wait for the device, and a device has room for ${VOLUMES_MAX} volumes in all`,
+      remedy: `Bring the device back; if it is lost for good: strake device forget ${deviceId}`,
+    }));
 }
 
 function deviceChecks(devices: readonly NodeDevice[]): NodeCheck[] {

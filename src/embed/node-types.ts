@@ -129,4 +129,6 @@ export interface NodeStatus {
   readonly checks: readonly NodeCheck[];
   readonly devices: readonly NodeDevice[];
   readonly volumes: readonly NodeVolumeStatus[];
+  /** Devices that are not here, for which notes of so many deleted volumes are kept: they could bring these back. */
+  readonly awaited: readonly { readonly deviceId: string; readonly volumes: number }[];
 }

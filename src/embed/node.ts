@@ -155,10 +155,11 @@ export class Node implements Tenant {
 
   /** Everything at once: one verdict, and the checks that led to it. */
   async status(): Promise<NodeStatus> {
-    const { devices, volumes } = await this.link.call('nodeStatus', null);
+    const { devices, volumes, awaited } = await this.link.call('nodeStatus', null);
     const listed = devices.map((device) => this.deviceOf(device));
     const reported = volumes.map((volume) => this.volumeOf(volume));
-    return { ...checkNode(listed, reported), clusterId: this.clusterId, devices: listed, volumes: reported };
+    const checked = checkNode(listed, reported, awaited);
+    return { ...checked, clusterId: this.clusterId, devices: listed, volumes: reported, awaited };
   }
 
   async devices(): Promise<NodeDevice[]> {
@@ -316,6 +317,16 @@ export class Node implements Tenant {
     id.take(deviceId, 'removeDevice: deviceId');
     await this.link.call('forget', { deviceId });
     this.facts.delete(deviceId);
+  }
+
+  /**
+   * Gives up a device that is lost for good: volumes that were deleted while it was away no longer wait for it. Returns how
+   * many did. Rejects with `ERR_STRAKE_VOLUME_BUSY` if it is open. A volume that has a copy on it keeps its place:
+   * `replaceDevice` gives that to another.
+   */
+  async forgetDevice(deviceId: string): Promise<number> {
+    id.take(deviceId, 'forgetDevice: deviceId');
+    return (await this.link.call('giveUp', { deviceId })).volumes;
   }
 
   /**

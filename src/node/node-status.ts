@@ -3,7 +3,6 @@
 import type { VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeStatus } from '../client/volume-events.js';
 import { FENCE_ALL } from '../ports/device.js';
-import { SLOT_FREE } from '../store/format.js';
 import type { RecoveryReport } from '../store/open-store.js';
 import type { StoredVolume } from '../store/pages.js';
 import type { StoreCounters } from '../store/segment-store.js';
@@ -59,12 +58,8 @@ export function volumeReports(volumes: Iterable<NodeVolume>, stores: Stores): Vo
 function usedSlots(stores: Stores, volumeId: string): number {
   let used = 0;
   for (const { store } of stores.values()) {
-    const index = store.volumes.findIndex((one) => one?.id === volumeId);
-    if (index < 0) continue;
-    const { states, volumes } = store.slots;
-    for (let slot = 0; slot < states.length; slot += 1) {
-      if (states[slot] !== SLOT_FREE && volumes[slot] === index) used += 1;
-    }
+    const index = store.volumeTable.indexOf(volumeId);
+    if (index >= 0) used += store.volumeTable.segmentsOf(index);
   }
   return used;
 }

@@ -1,15 +1,32 @@
-/** On which devices a new volume lies. */
+/** What a new volume may be, and on which devices it lies. */
 
 import { START } from '../client/volume-record.js';
+import { newVolumeName } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
+import { VOLUMES_MAX } from '../store/format.js';
 import { type StoredVolume, VOLUME_MEMBERS_MAX } from '../store/pages.js';
+import { awaitedBy } from './deleted-volumes.js';
 import type { NodeStore } from './node-store.js';
 
-/** What is to be placed. */
-export interface Placed {
+/** What a new volume is to be. */
+export interface VolumeSpec {
+  readonly id: string;
   readonly name: string;
+  readonly sizeBytes: number;
   readonly layout: 'single' | 'mirror';
   readonly copies: number;
+  readonly createdMs: number;
+}
+
+/** Throws `ERR_STRAKE_INVALID_ARGUMENT` if there can be no such volume. */
+export function checkSpec({ name, copies, layout, sizeBytes }: VolumeSpec): void {
+  newVolumeName.take(name, 'the name of a volume');
+  if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes % 4096 !== 0) {
+    throw new StrakeError('INVALID_ARGUMENT', `the size of a volume is a multiple of 4096 bytes, not ${sizeBytes}`);
+  }
+  if (layout === 'single' ? copies !== 1 : copies < 2 || copies > 3) {
+    throw new StrakeError('INVALID_ARGUMENT', `${layout} with ${copies} copies: a mirror has 2 or 3, single has 1`);
+  }
 }
 
 /**
@@ -18,9 +35,10 @@ export interface Placed {
  */
 export function placeVolume(
   stores: ReadonlyMap<string, NodeStore>,
-  { copies, layout, name }: Placed,
+  { copies, layout, name }: VolumeSpec,
 ): Pick<StoredVolume, 'groups' | 'segmentBytes'> {
-  const usable = [...stores.values()].filter(({ store }) => !store.failed);
+  const working = [...stores.values()].filter(({ store }) => !store.failed);
+  const usable = working.filter(({ store }) => store.volumeTable.hasRoom);
   const sizes = new Map<number, NodeStore[]>();
   for (const entry of usable) {
     const { slotBytes } = entry.superblock.layout;
@@ -28,6 +46,8 @@ export function placeVolume(
   }
   const alike = [...sizes.values()].sort((one, other) => other.length - one.length)[0] ?? [];
   if (alike.length < copies) {
+    const full = working.filter((entry) => !usable.includes(entry));
+    if (full.length > 0) throw noPage(stores, full, name);
     const what = `volume ${name} needs ${copies} devices with slots of one size, and there are ${alike.length}`;
     throw new StrakeError('NO_SPACE', what, { remedy: 'Add formatted devices.' });
   }
@@ -42,4 +62,19 @@ export function placeVolume(
     }),
   );
   return { groups, segmentBytes: sorted[0].superblock.layout.slotBytes };
+}
+
+/** Why devices take no other volume, and what to do about it. */
+export function noPage(stores: ReadonlyMap<string, NodeStore>, full: readonly NodeStore[], name: string): StrakeError {
+  const [{ path, store }] = full;
+  const waiting = store.volumes.map((volume) => (volume?.deleted ? awaitedBy(stores, volume) : []));
+  const notes = waiting.filter((devices) => devices.length > 0);
+  const awaited = new Set(notes.flat());
+  const what = `volume ${name} finds no place: device ${path} knows ${VOLUMES_MAX} volumes, as many as it can`;
+  if (awaited.size === 0) return new StrakeError('NO_SPACE', what, { remedy: 'Delete volumes, or add devices.' });
+  const ids = [...awaited];
+  const why = `${notes.length} of them are deleted, and wait for device ${ids.join(', ')}, which may bring them back`;
+  return new StrakeError('NO_SPACE', `${what}; ${why}`, {
+    remedy: `Bring it back; if it is lost for good: strake device forget ${ids[0]}`,
+  });
 }

@@ -9,6 +9,7 @@ import { formatBytes } from '../core/units.js';
 import { SLOT_FREE } from '../store/format.js';
 import type { StoredVolume } from '../store/pages.js';
 import type { NodeStore } from './node-store.js';
+import { noPage } from './placement.js';
 
 /** A volume that has a member on the device that is lost. */
 interface User {
@@ -46,6 +47,9 @@ export function checkReplacement(
   }
   if (users.length === 0) throw new StrakeError('NOT_FOUND', `no volume has a member on device ${deviceId}`);
   for (const user of users) checkUser(deviceId, entry, user);
+  const { volumeTable } = entry.store;
+  const unknown = users.find(({ stored }) => volumeTable.indexOf(stored.id) < 0);
+  if (unknown !== undefined && !volumeTable.hasRoom) throw noPage(stores, [entry], unknown.stored.name);
   checkRoom(stores, deviceId, entry, users);
 }
 
@@ -106,13 +110,14 @@ function checkRoom(
 
 /** Segments of a volume on a device: of one group, or all. */
 function segmentsOn({ store }: NodeStore, { id, groups }: StoredVolume, group: number | null): number {
-  const index = store.volumes.findIndex((one) => one?.id === id);
+  const index = store.volumeTable.indexOf(id);
   if (index < 0) return 0;
+  if (group === null || groups.length === 1) return store.volumeTable.segmentsOf(index);
   const { slots } = store;
   let count = 0;
   for (let slot = 0; slot < slots.slots; slot += 1) {
     if (slots.states[slot] === SLOT_FREE || slots.volumes[slot] !== index) continue;
-    if (group === null || slots.stripes[slot] % groups.length === group) count += 1;
+    if (slots.stripes[slot] % groups.length === group) count += 1;
   }
   return count;
 }

@@ -21,8 +21,7 @@ import { allEnded } from '../client/reconcile.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeEvent } from '../client/volume-events.js';
 import { checkRecord } from '../client/volume-record.js';
-import { newVolumeName } from '../core/arguments.js';
-import { deviceError } from '../core/errno.js';
+import { deviceError, ENOSPC } from '../core/errno.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { doubledDevice } from '../core/groups.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
@@ -35,11 +34,20 @@ import type { StoredVolume } from '../store/pages.js';
 import { STORE_MEMORY_BYTES } from '../store/segment-store.js';
 import type { Superblock } from '../store/superblock.js';
 import { VolumeMember } from '../store/volume-member.js';
+import {
+  type AwaitedDevice,
+  awaitedDevices,
+  cleanUp,
+  deletionOf,
+  mayForget,
+  unknownTo,
+  withoutDevice,
+} from './deleted-volumes.js';
 import { JobBook } from './job-book.js';
 import { isUsed, type StoreStatus, storeStatuses, type VolumeReport, volumeReports } from './node-status.js';
 import { NodeStore } from './node-store.js';
 import { NodeVolume } from './node-volume.js';
-import { placeVolume } from './placement.js';
+import { checkSpec, noPage, placeVolume, type VolumeSpec } from './placement.js';
 import { checkReplacement, placesOf } from './replacement.js';
 import { newestMaps, startingMap, withoutDoubles } from './starting-map.js';
 import { type StorageEvent, storageEvent } from './storage-events.js';
@@ -51,9 +59,6 @@ export function nodeMemoryBytes(storesMax: number): number {
   return COPY_SCRATCH_BYTES + NODE_VOLUMES_MAX * VOLUME_ENGINE_SCRATCH_BYTES + storesMax * STORE_MEMORY_BYTES;
 }
 
-/** Segments that are given back at the same time when a volume is deleted. */
-const RELEASES = 256;
-
 export interface NodePorts {
   readonly completions: CompletionPort;
   readonly memory: Memory;
@@ -62,16 +67,6 @@ export interface NodePorts {
   readonly memoryStart: number;
   /** The most devices, at most `NODE_STORES_MAX`. */
   readonly storesMax: number;
-}
-
-/** What a new volume is to be. */
-export interface VolumeSpec {
-  readonly id: string;
-  readonly name: string;
-  readonly sizeBytes: number;
-  readonly layout: 'single' | 'mirror';
-  readonly copies: number;
-  readonly createdMs: number;
 }
 
 export class StorageNode {
@@ -174,6 +169,7 @@ export class StorageNode {
         throw closedError();
       }
       opened.store.onDamage = (text) => this.onEvent({ kind: 'device-damage', deviceId, text });
+      opened.store.volumeTable.mayForget = (note) => mayForget(this.stores, note);
       this.stores.set(deviceId, entry);
       return entry;
     } catch (error) {
@@ -232,12 +228,15 @@ export class StorageNode {
       const stored = newestMaps(this.stores).get(id);
       if (stored === undefined) return;
       const known = this.volumes.get(stored.name);
-      if (known !== undefined && (known.stored.id !== id || known.engine !== null)) return;
+      const same = known?.stored.id === id;
+      if (same && known.engine !== null) return;
       if (stored.deleted) {
-        this.volumes.delete(stored.name);
+        // Another volume may have the name by now.
+        if (same) this.volumes.delete(stored.name);
         await this.cleanUp(stored);
         return;
       }
+      if (known !== undefined && !same) return;
       const volume = known ?? new NodeVolume(stored);
       volume.stored = stored;
       this.volumes.set(stored.name, volume);
@@ -258,7 +257,12 @@ export class StorageNode {
       .flat()
       .filter(({ deviceId, state }) => state === 'in-sync' && !this.stores.has(deviceId))
       .filter(({ deviceId }) => !without.includes(deviceId));
-    volume.unproven = missing.length > 0;
+    const unknown = unknownTo(this.stores, stored).filter((deviceId) => !without.includes(deviceId));
+    volume.unproven = missing.length + unknown.length > 0;
+    if (missing.length === 0 && unknown.length > 0) {
+      volume.reason = `device ${unknown.join(', ')}, which its map calls current, does not know it: it was deleted there`;
+      return;
+    }
     if (volume.unproven) {
       const ids = missing.map(({ deviceId }) => deviceId).join(', ');
       volume.reason = `device ${ids} is missing, which may hold newer data`;
@@ -281,7 +285,7 @@ export class StorageNode {
       throw new StrakeError('UNAVAILABLE', `a group of volume ${stored.name} has no current copy`);
     }
     const place = this.freeVolumePlaces.pop();
-    if (place === undefined) throw new StrakeError('BUSY', `a node serves at most ${NODE_VOLUMES_MAX} volumes`);
+    if (place === undefined) throw tooManyVolumes();
     volume.place = place;
     const { completions, memory, clock } = this.ports;
     try {
@@ -340,6 +344,7 @@ export class StorageNode {
    * know, as nobody would be current then after a crash.
    */
   private async store(stored: StoredVolume, stores: ReadonlyMap<string, NodeStore> = this.stores): Promise<void> {
+    const full: NodeStore[] = [];
     const put = (current: boolean) =>
       Promise.all(
         stored.groups.map((group) =>
@@ -347,12 +352,15 @@ export class StorageNode {
             group.map(async ({ deviceId, state }) => {
               const entry = stores.get(deviceId);
               if (entry === undefined || entry.store.failed || (state === 'in-sync') !== current) return false;
-              return (await entry.store.putVolume(stored)) >= 0;
+              const result = await entry.store.putVolume(stored);
+              if (result === -ENOSPC && current) full.push(entry);
+              return result >= 0;
             }),
           ),
         ),
       );
     const results = await put(true);
+    if (full.length > 0) throw noPage(this.stores, full, stored.name);
     if (!results.every((group) => group.includes(true))) {
       throw new StrakeError('UNAVAILABLE', `the map of volume ${stored.name} could not be stored on a current device`);
     }
@@ -416,7 +424,8 @@ export class StorageNode {
     const holder = this.volumes.get(spec.name);
     // It may be about to be deleted.
     if (holder !== undefined) await this.volumeTurns.take([holder.stored.id], () => Promise.resolve());
-    this.checkSpec(spec);
+    checkSpec(spec);
+    if (this.volumes.has(spec.name)) throw new StrakeError('EXISTS', `there is a volume ${spec.name} already`);
     const stored: StoredVolume = {
       id: spec.id,
       name: spec.name,
@@ -445,25 +454,14 @@ export class StorageNode {
   }
 
   private async makeVolume(volume: NodeVolume): Promise<void> {
-    await this.store(volume.stored);
+    if (this.freeVolumePlaces.length === 0) throw tooManyVolumes();
     try {
+      await this.store(volume.stored);
       await this.start(volume);
     } catch (error) {
       // Nobody has heard of it: a second one of this name must not meet it.
-      const gone = { ...volume.stored, mapVersion: volume.stored.mapVersion + 1, deleted: true };
-      await this.store(gone).catch(() => {});
+      await this.cleanUp(deletionOf(volume.stored));
       throw error;
-    }
-  }
-
-  private checkSpec({ name, copies, layout, sizeBytes }: VolumeSpec): void {
-    newVolumeName.take(name, 'the name of a volume');
-    if (this.volumes.has(name)) throw new StrakeError('EXISTS', `there is a volume ${name} already`);
-    if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes % 4096 !== 0) {
-      throw new StrakeError('INVALID_ARGUMENT', `the size of a volume is a multiple of 4096 bytes, not ${sizeBytes}`);
-    }
-    if (layout === 'single' ? copies !== 1 : copies < 2 || copies > 3) {
-      throw new StrakeError('INVALID_ARGUMENT', `${layout} with ${copies} copies: a mirror has 2 or 3, single has 1`);
     }
   }
 
@@ -490,7 +488,7 @@ export class StorageNode {
     return this.inVolume(name, async (volume) => {
       if (volume.engine !== null) prepare(volume.engine);
       await this.stop(volume);
-      const stored = { ...volume.stored, mapVersion: volume.stored.mapVersion + 1, deleted: true };
+      const stored = deletionOf(volume.stored);
       volume.reason = 'it was to be deleted, which could not be stored';
       await this.store(stored);
       this.volumes.delete(name);
@@ -499,21 +497,38 @@ export class StorageNode {
   }
 
   /** Gives back what a deleted volume still has on the devices that are here. */
-  private async cleanUp(stored: StoredVolume): Promise<void> {
-    for (const { store } of this.stores.values()) {
-      if (store.failed) continue;
-      const index = store.volumes.findIndex((one) => one?.id === stored.id);
-      if (index < 0) continue;
-      if (store.volumes[index]?.deleted !== true) await store.putVolume(stored);
-      const member = new VolumeMember(this.ports.completions, store, index);
-      const stripes = [...member.segments()].map(({ stripe }) => stripe);
-      // What is left is given back when the device is opened the next time.
-      for (let at = 0; at < stripes.length && !this.closing; at += RELEASES) {
-        await Promise.all(stripes.slice(at, at + RELEASES).map((stripe) => member.release(stripe)));
+  private cleanUp(note: StoredVolume): Promise<void> {
+    return cleanUp(this.stores, note, {
+      completions: this.ports.completions,
+      ending: () => this.closing,
+      onFailure: (deviceId, { message }) => this.onEvent({ kind: 'device-failed', deviceId, text: message }),
+    });
+  }
+
+  /**
+   * Deleted volumes no longer wait for a device that is lost for good; returns how many did. Rejects with
+   * `ERR_STRAKE_VOLUME_BUSY` if the device is here.
+   */
+  giveUp(deviceId: string): Promise<number> {
+    return this.deviceTurns.take([deviceId], async () => {
+      const entry = this.stores.get(deviceId);
+      if (entry !== undefined) {
+        const what = `device ${deviceId} (${entry.path}) is here, so nothing waits for its return`;
+        throw new StrakeError('VOLUME_BUSY', what, {
+          remedy: 'Forget only what is lost for good, and not a part of the node.',
+        });
       }
-      await store.flushed();
-      member.close();
-    }
+      const notes = [...newestMaps(this.stores).values()].filter((one) => one.deleted && hasMember(one, deviceId));
+      await allEnded(
+        notes.map(({ id }) =>
+          this.volumeTurns.take([id], async () => {
+            const note = newestMaps(this.stores).get(id);
+            if (note?.deleted && hasMember(note, deviceId)) await this.cleanUp(withoutDevice(note, deviceId));
+          }),
+        ),
+      );
+      return notes.length;
+    });
   }
 
   /** Begins to read and repair everything in a volume. */
@@ -625,6 +640,11 @@ export class StorageNode {
     return storeStatuses(this.stores);
   }
 
+  /** Devices that are not here, and for which notes of deleted volumes are kept. */
+  awaitedDevices(): AwaitedDevice[] {
+    return awaitedDevices(this.stores);
+  }
+
   volumeReports(): VolumeReport[] {
     return volumeReports(this.volumes.values(), this.stores);
   }
@@ -653,6 +673,12 @@ export class StorageNode {
     await Promise.all([...this.stores.values()].map((entry) => this.closeStore(entry).catch(note)));
     if (errors.length > 0) throw errors[0];
   }
+}
+
+function tooManyVolumes(): StrakeError {
+  return new StrakeError('BUSY', `a node serves at most ${NODE_VOLUMES_MAX} volumes`, {
+    remedy: 'Delete volumes that are not needed.',
+  });
 }
 
 function closedError(): StrakeError {

@@ -7,11 +7,13 @@
 import { StrakeError } from '../core/errors.js';
 import { NbdExport } from '../nbd/export.js';
 import type { NbdServer } from '../nbd/server.js';
+import type { AwaitedDevice } from '../node/deleted-volumes.js';
 import type { JobReport } from '../node/job-book.js';
 import type { StoreStatus, VolumeReport } from '../node/node-status.js';
 import type { NodeStore } from '../node/node-store.js';
+import type { VolumeSpec } from '../node/placement.js';
 import type { StorageEvent } from '../node/storage-events.js';
-import { type NodePorts, StorageNode, type VolumeSpec } from '../node/storage-node.js';
+import { type NodePorts, StorageNode } from '../node/storage-node.js';
 import type { Volume } from '../ports/volume.js';
 
 /** Calls by name: what is asked, and what comes back. */
@@ -21,6 +23,7 @@ export interface NodeCalls {
   takeBack: { request: { deviceId: string }; response: null };
   replace: { request: { deviceId: string; by: string }; response: JobReport[] };
   forget: { request: { deviceId: string }; response: null };
+  giveUp: { request: { deviceId: string }; response: { volumes: number } };
   createVolume: { request: VolumeSpec; response: null };
   growVolume: { request: { name: string; sizeBytes: number }; response: null };
   deleteVolume: { request: { name: string }; response: null };
@@ -30,7 +33,10 @@ export interface NodeCalls {
   cancelJob: { request: { id: number }; response: JobReport };
   /** Ends what may take long: the node is about to be closed. */
   endWork: { request: null; response: null };
-  nodeStatus: { request: null; response: { devices: StoreStatus[]; volumes: VolumeReport[] } };
+  nodeStatus: {
+    request: null;
+    response: { devices: StoreStatus[]; volumes: VolumeReport[]; awaited: AwaitedDevice[] };
+  };
 }
 
 export type NodeCallName = keyof NodeCalls;
@@ -89,6 +95,8 @@ export class NodeService {
       }
       case 'forget':
         return node.forget((request as NodeCalls['forget']['request']).deviceId);
+      case 'giveUp':
+        return node.giveUp((request as NodeCalls['giveUp']['request']).deviceId).then((volumes) => ({ volumes }));
       case 'createVolume':
         return node.create(request as NodeCalls['createVolume']['request']).then(() => null);
       case 'growVolume': {
@@ -113,7 +121,7 @@ export class NodeService {
         node.endWork();
         return null;
       case 'nodeStatus':
-        return { devices: node.deviceStatus(), volumes: node.volumeReports() };
+        return { devices: node.deviceStatus(), volumes: node.volumeReports(), awaited: node.awaitedDevices() };
       default:
         throw new Error(`unknown call ${String(name)}`);
     }

@@ -188,16 +188,17 @@ export class Checkpointer {
   private async writeVolumes(sequence: number): Promise<void> {
     const { store } = this;
     const { layout, deviceId } = store.superblock;
-    const changed = [...store.changedVolumes];
+    const { volumeTable } = store;
+    const changed = [...volumeTable.changed];
     // What changes from now on is for the next checkpoint, too.
-    store.changedVolumes.clear();
+    volumeTable.changed.clear();
     for (const index of changed) {
       const volume = store.volumes[index];
       if (volume === undefined) continue;
       const reference = this.volumePages[index];
       reference.place ^= 1;
       const page = await this.stage(pageOffset(layout.volumesOffset, index, reference.place));
-      encodeVolume(page, index, deviceId, sequence, volume, store.flushedMarks[index]);
+      encodeVolume(page, index, deviceId, sequence, volume, volumeTable.flushedMarks[index]);
       this.refer(reference, page);
     }
     await this.writeStaged();

@@ -326,7 +326,7 @@ async function assemble(
   const store = new SegmentStore(ports, start);
   const checkpointer = new Checkpointer(store);
   store.volumes.forEach((volume, index) => {
-    if (volume !== undefined) store.marks[index] = { generation: volume.generation, flushNumber: 0 };
+    if (volume !== undefined) store.volumeTable.marks[index] = { generation: volume.generation, flushNumber: 0 };
   });
   store.counters.suspects = recovery.suspectBlocks;
   store.counters.dropped = recovery.droppedBlocks;
@@ -346,7 +346,7 @@ async function assemble(
  */
 async function takeOver(store: SegmentStore, checkpointer: Checkpointer, image: StoreImage): Promise<void> {
   for (const slot of image.changedSlots) store.changedSlots.add(slot);
-  for (const index of image.changedVolumes) store.changedVolumes.add(index);
+  for (const index of image.changedVolumes) store.volumeTable.changed.add(index);
   for (const [slot, table] of image.tables) {
     if (image.slots.states[slot] === SLOT_FREE) continue;
     let page = store.tables.take(slot);

@@ -79,6 +79,7 @@ import {
 import type { Superblock } from './superblock.js';
 import { inSet, TableCache } from './table-cache.js';
 import { TableLoader } from './table-loader.js';
+import { VolumeTable } from './volume-table.js';
 import { YoungBlocks } from './young-blocks.js';
 
 /** Operations of one store in flight. */
@@ -145,10 +146,11 @@ export interface StorePorts {
   readonly bounds?: StoreBounds;
 }
 
-/** Slots in the activity log, and block tables in memory, which have to be more. */
+/** Slots in the activity log, block tables in memory, which have to be more, and volumes. */
 export interface StoreBounds {
   readonly activeSlots: number;
   readonly tablePages: number;
+  readonly volumes?: number;
 }
 
 export class SegmentStore {
@@ -163,12 +165,10 @@ export class SegmentStore {
   readonly tables: TableCache;
   /** @internal */
   readonly journal: JournalWriter;
-  /** Volumes by index. @internal */
-  readonly volumes: (StoredVolume | undefined)[];
+  /** @internal */
+  readonly volumeTable: VolumeTable;
   /** Slots whose entries in the tree are not up to date. @internal */
   readonly changedSlots = new Set<number>();
-  /** @internal */
-  readonly changedVolumes = new Set<number>();
   readonly counters: StoreCounters = {
     checkpoints: 0,
     batches: 0,
@@ -207,10 +207,6 @@ export class SegmentStore {
   private readonly freed: FreedSlots;
   /** Allocations for which no slot is free before something has been discarded. */
   private readonly waitingForSweep: StoreOp[] = [];
-  /** Generation and flush number of each volume, under which modifications are recorded. @internal */
-  readonly marks: FlushMark[] = [];
-  /** By volume: its last flush that is remembered. Written with the records that it makes durable. */
-  readonly flushedMarks: FlushMark[];
   private readonly pending: PendingEntries;
   private readonly flushes: StoreFlush;
   private readonly young: YoungBlocks;
@@ -242,8 +238,7 @@ export class SegmentStore {
     this.memory = memory;
     this.device = device;
     this.slots = slots;
-    this.volumes = start.volumes;
-    this.flushedMarks = start.flushed;
+    this.volumeTable = new VolumeTable(start.volumes, start.flushed, slots, ports.bounds?.volumes);
     this.blocks = slotBlocks(layout);
     this.io = new ControlIo(completions, device);
     this.freed = new FreedSlots({
@@ -266,9 +261,7 @@ export class SegmentStore {
       journal: this.journal,
       slots,
       pending: this.pending,
-      marks: this.marks,
-      flushedMarks: this.flushedMarks,
-      changedVolumes: this.changedVolumes,
+      volumes: this.volumeTable,
       onDurable: () => this.sweepFreed(),
     });
     this.areaStart = journalStart + JOURNAL_WRITER_BYTES;
@@ -298,6 +291,11 @@ export class SegmentStore {
   /** Memory for control work. */
   controlMemory(piece: number): number {
     return this.controlStart + piece * CONTROL_PIECE_BYTES;
+  }
+
+  /** Volumes by index. @internal */
+  get volumes(): readonly (StoredVolume | undefined)[] {
+    return this.volumeTable.volumes;
   }
 
   /** Operations in flight. */
@@ -941,7 +939,7 @@ export class SegmentStore {
   private stamp(slot: number, volume: number): void {
     const { slots } = this;
     this.changedSlots.add(slot);
-    const { generation, flushNumber } = this.marks[volume];
+    const { generation, flushNumber } = this.volumeTable.marks[volume];
     if (slots.generations[slot] === generation && slots.flushNumbers[slot] === flushNumber) return;
     slots.generations[slot] = generation;
     slots.flushNumbers[slot] = flushNumber;
@@ -956,7 +954,7 @@ export class SegmentStore {
   endDoubt(slot: number): void {
     const { slots } = this;
     slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
-    const { generation, flushNumber } = this.marks[slots.volumes[slot]];
+    const { generation, flushNumber } = this.volumeTable.marks[slots.volumes[slot]];
     // Without room for its record it comes with the checkpoint, which ends the doubt on the device as well.
     if (this.sparePages >= SPARE_PAGES) this.stamp(slot, slots.volumes[slot]);
     else if (!this.holding) this.beginCheckpoint();
@@ -1111,7 +1109,7 @@ export class SegmentStore {
 
   // ---------------------------------------------------------------- volumes
 
-  /** Stores a volume's map durably. Resolves with its index here; rejects if there is no room or the device fails. */
+  /** Stores a volume's map durably. Resolves with its index here, `-ENOSPC` if there is no page for it, or another errno. */
   async putVolume(volume: StoredVolume): Promise<number> {
     await this.admission();
     try {
@@ -1125,25 +1123,22 @@ export class SegmentStore {
           this.journal.submit();
         });
       }
-      // While this waited for room, others may have taken a place, or stored a newer map of this volume.
-      let index = this.volumes.findIndex((known) => known?.id === volume.id);
-      if (index < 0) index = this.volumes.indexOf(undefined);
-      if (index < 0) return -ENOSPC;
-      const { journal } = this;
+      const { journal, volumeTable } = this;
       const page = new Uint8Array(PAGE_BYTES);
-      // Not before: a flush that was remembered while this waited for room comes before the page.
-      encodeVolume(page, index, this.superblock.deviceId, this.journal.lastSequence, volume, this.flushedMarks[index]);
-      if ((this.volumes[index]?.mapVersion ?? 0) <= volume.mapVersion) {
-        for (let at = 0; at < PAGE_BYTES; at += VOLUME_CHUNK_BYTES) journal.batch.addVolume(index, page, at);
-        this.volumes[index] = volume;
-        this.marks[index] ??= { generation: volume.generation, flushNumber: 0 };
-        this.changedVolumes.add(index);
-      }
+      // Not before: a flush that was remembered while this waited for room comes before the page, and others may have put
+      // volumes meanwhile.
+      const index = volumeTable.put(volume);
+      if (index < 0) return -ENOSPC;
+      const mark = volumeTable.flushedMarks[index];
+      encodeVolume(page, index, this.superblock.deviceId, journal.lastSequence, volume, mark);
+      for (let at = 0; at < PAGE_BYTES; at += VOLUME_CHUNK_BYTES) journal.batch.addVolume(index, page, at);
       const result = await new Promise<number>((proceed) => {
         journal.whenSynced(journal.batch.sequence, { proceed });
         journal.submit();
       });
-      return result < 0 ? result : index;
+      if (result < 0) return result;
+      volumeTable.settle(index, volume);
+      return index;
     } finally {
       this.reservedPages -= MAP_PAGES;
       this.endModification();

@@ -5,7 +5,7 @@
  * for a slot, the fields that are reserved are zero and not kept.
  */
 
-import { SLOT_FREE, SLOT_USED } from './format.js';
+import { SLOT_FREE, SLOT_USED, VOLUMES_MAX } from './format.js';
 
 /** The segment is in the activity log, or was when the device was last open: content and entries may differ. */
 export const SLOT_FLAG_DOUBT = 1;
@@ -32,6 +32,7 @@ export class SlotTable {
   readonly tableChecksums: Uint32Array;
   readonly slots: number;
   private used = 0;
+  private readonly usedByVolume = new Uint32Array(VOLUMES_MAX);
   /** Slots by hash of volume and stripe, with open addressing. */
   private readonly buckets: Int32Array;
   private readonly mask: number;
@@ -60,6 +61,11 @@ export class SlotTable {
 
   get freeSlots(): number {
     return this.slots - this.used;
+  }
+
+  /** Slots of the volume with this index. */
+  usedBy(volume: number): number {
+    return this.usedByVolume[volume];
   }
 
   private bucketOf(volume: number, stripe: number): number {
@@ -103,6 +109,7 @@ export class SlotTable {
     this.flushNumbers[slot] = 0;
     this.tableChecksums[slot] = 0;
     this.used += 1;
+    this.usedByVolume[volume] += 1;
     let bucket = this.bucketOf(volume, stripe);
     while (this.buckets[bucket] !== EMPTY) bucket = (bucket + 1) & this.mask;
     this.buckets[bucket] = slot;
@@ -126,5 +133,6 @@ export class SlotTable {
     this.states[slot] = SLOT_FREE;
     this.flags[slot] &= SLOT_FLAG_PLACE;
     this.used -= 1;
+    this.usedByVolume[this.volumes[slot]] -= 1;
   }
 }

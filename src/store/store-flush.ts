@@ -7,11 +7,11 @@
  */
 
 import type { CompletionPort } from '../ports/completion.js';
-import type { FlushMark } from '../ports/segments.js';
 import { SLOT_FREE } from './format.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { PendingEntries } from './pending-entries.js';
 import type { SlotTable } from './slot-table.js';
+import type { VolumeTable } from './volume-table.js';
 
 /** Blocks written between two flushes up to which their entries are journaled before the second is asked for. */
 const EAGER_BLOCKS_MAX = 16;
@@ -22,11 +22,7 @@ export interface StoreFlushParts {
   readonly journal: JournalWriter;
   readonly slots: SlotTable;
   readonly pending: PendingEntries;
-  /** By volume: the flush that is current, and the last that is remembered. */
-  readonly marks: FlushMark[];
-  readonly flushedMarks: FlushMark[];
-  /** Volumes whose pages in the tree are not up to date. */
-  readonly changedVolumes: Set<number>;
+  readonly volumes: VolumeTable;
   /** A flush has succeeded, and everybody has been told. */
   readonly onDurable: () => void;
 }
@@ -105,7 +101,7 @@ export class StoreFlush {
   }
 
   private journalPending(): void {
-    const { journal, slots, pending, marks, flushedMarks, changedVolumes } = this.parts;
+    const { journal, slots, pending, volumes } = this.parts;
     while (this.unjournaled.length > 0) {
       const slot = this.unjournaled[this.unjournaled.length - 1];
       if (slots.states[slot] !== SLOT_FREE && !pending.write(slot)) {
@@ -117,13 +113,13 @@ export class StoreFlush {
     // Last: what it speaks of stands before it.
     while (this.unmarked.length > 0) {
       const volume = this.unmarked[this.unmarked.length - 1];
-      const mark = marks[volume];
+      const mark = volumes.marks[volume];
       if (!journal.batch.addFlushed(volume, mark)) {
         journal.makeRoom();
         return;
       }
-      flushedMarks[volume] = mark;
-      changedVolumes.add(volume);
+      volumes.flushedMarks[volume] = mark;
+      volumes.changed.add(volume);
       this.unmarked.pop();
     }
     journal.whenSynced(journal.lastSequence, { proceed: (result) => this.end(result) });

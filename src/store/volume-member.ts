@@ -47,7 +47,7 @@ export class VolumeMember implements SegmentMember {
     this.deviceId = superblock.deviceId;
     this.segmentBytes = superblock.layout.slotBytes;
     this.incarnation = superblock.incarnation;
-    this.flushed = store.flushedMarks[volume];
+    this.flushed = store.volumeTable.flushedMarks[volume];
     this.token = completions.register({ complete: (tag, result) => this.end(tag, result) });
   }
 
@@ -121,7 +121,7 @@ export class VolumeMember implements SegmentMember {
   }
 
   mark(generation: number, flushNumber: number): void {
-    this.store.marks[this.volume] = { generation, flushNumber };
+    this.store.volumeTable.marks[this.volume] = { generation, flushNumber };
   }
 
   *segments(): Iterable<SegmentState> {

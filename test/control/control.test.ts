@@ -75,6 +75,8 @@ check('every call reaches the node, and comes back with what it did', async () =
   assert.equal([jobs, Number.isNaN(Date.parse(startedAt))], [[FAKE_JOB], false]);
   assert.is((await callNode(socket, 'cancel-job', { id: 3 })).job.state, 'cancelled');
   await callNode(socket, 'replace-device', { deviceId: id, path: '/dev/new' });
+  const { volumes } = await callNode(socket, 'forget-device', { deviceId: id });
+  assert.is(volumes, 3);
   assert.equal(
     (await callNode(socket, 'volumes', {})).volumes.map(({ name }) => name),
     ['main'],
@@ -93,6 +95,7 @@ check('every call reaches the node, and comes back with what it did', async () =
     ['scrub', 'main', { bytesPerSecond: 7 }],
     ['cancel', 3],
     ['replace', id, '/dev/new'],
+    ['forgetDevice', id],
     ['add', '/dev/x'],
     ['delete', 'main'],
   ]);

@@ -1,7 +1,8 @@
 /** All mutants. */
 
+import { DELETION_MUTANTS } from './deletion-mutants.js';
 import type { Mutant } from './mutant.js';
 import { STORE_MUTANTS } from './store-mutants.js';
 import { VOLUME_MUTANTS } from './volume-mutants.js';
 
-export const MUTANTS: readonly Mutant[] = [...STORE_MUTANTS, ...VOLUME_MUTANTS];
+export const MUTANTS: readonly Mutant[] = [...STORE_MUTANTS, ...VOLUME_MUTANTS, ...DELETION_MUTANTS];

@@ -254,6 +254,7 @@ const TABLE: Readonly<
       addDevice: [path(blank)],
       replaceDevice: [deviceId, path(blank)],
       removeDevice: [deviceId],
+      forgetDevice: [deviceId],
       scrub: [volumeName(), options(mayMiss(size('bytesPerSecond')))],
       jobs: [],
       cancelJob: [argument('id', 1, ['one'])],

@@ -18,7 +18,7 @@ export const STRIPES = 6;
 /** Blocks of each stripe that are used, beside those that are zeroed. */
 const BLOCKS_USED = 5;
 /** Further volumes may be put there. */
-export const VOLUME_IDS: readonly string[] = [VOLUME_ID, 'b'.repeat(32)];
+export const VOLUME_IDS: readonly string[] = [VOLUME_ID, 'b'.repeat(32), 'c'.repeat(32)];
 /** Shorter than usual: what the store waits for hangs on few promises. */
 const TURNS = 10;
 
@@ -37,6 +37,7 @@ export interface Found {
   /** The values of the sectors, by block. */
   readonly blocks: ReadonlyMap<number, readonly number[]>;
   readonly segments: ReadonlyMap<number, readonly number[]>;
+  /** Versions of maps; negative if the volume is deleted. */
   readonly volumes: ReadonlyMap<number, readonly number[]>;
   /** Blocks that were suspect after recovery. */
   readonly suspects: readonly number[];
@@ -91,7 +92,7 @@ function valuesOf(words: Uint32Array, key: number): number[] {
 
 /** Slots that are used: each by another segment, as many as are counted, each found by its segment. */
 function checkSlots(store: SimStore): void {
-  const { slots } = store.opened.store;
+  const { slots, volumes, volumeTable } = store.opened.store;
   const owners = new Set<string>();
   let used = 0;
   for (let slot = 0; slot < slots.slots; slot += 1) {
@@ -102,7 +103,7 @@ function checkSlots(store: SimStore): void {
     if (owners.has(`${volume} ${stripe}`)) throw new Error(`segment ${stripe} of volume ${volume} has two slots`);
     owners.add(`${volume} ${stripe}`);
   }
-  const segments = [...store.member.segments()].length;
+  const segments = volumes.reduce((sum, _, index) => sum + volumeTable.segmentsOf(index), 0);
   const counts = [used, slots.usedSlots, slots.slots - slots.freeSlots, segments];
   if (new Set(counts).size > 1) throw new Error(`used slots: ${counts.join(', ')} by state, count, free and segments`);
 }
@@ -124,7 +125,8 @@ export async function contentOf(store: SimStore): Promise<Found> {
   });
   const volumes = new Map<number, number[]>();
   for (const volume of store.opened.store.volumes) {
-    if (volume !== undefined) volumes.set(VOLUME_IDS.indexOf(volume.id), [volume.mapVersion]);
+    if (volume !== undefined)
+      volumes.set(VOLUME_IDS.indexOf(volume.id), [volume.deleted ? -volume.mapVersion : volume.mapVersion]);
   }
   const segments = new Map(stripes.map((stripe) => [stripe, [1]]));
   return {

@@ -3,8 +3,9 @@
  * Each leaves few writes undecided at a time, so that all subsets of them can be tried.
  */
 
-import { BATCH_PAGES_MAX } from '#strake/store/format.js';
+import { ACTIVE_SLOTS_MAX, BATCH_PAGES_MAX } from '#strake/store/format.js';
 import type { StoreBounds } from '#strake/store/segment-store.js';
+import { VolumeMember } from '#strake/store/volume-member.js';
 import { type Life, type LifeSettings, SLOTS, STRIPES } from './crash-life.js';
 import { SLOT_BLOCKS } from './sim-store.js';
 
@@ -38,6 +39,17 @@ async function journalUntil(life: Life, until: (page: number, pages: number, fre
     await life.all(worker.flush());
   }
   throw new Error('the journal does not come that far');
+}
+
+/** The second volume of the device. */
+function memberOf({ store }: Life): VolumeMember {
+  return new VolumeMember(store.loop, store.opened.store, 1);
+}
+
+/** Gives it slots for these of its segments. */
+async function allocateIn(life: Life, ...stripes: number[]): Promise<void> {
+  const member = memberOf(life);
+  await life.all(...stripes.map((stripe) => life.store.start((token) => member.allocate(stripe, token))));
 }
 
 const DIRECTED: readonly Workload[] = [
@@ -191,6 +203,30 @@ const DIRECTED: readonly Workload[] = [
       await life.all(worker.flush(), worker.write(0, 1));
       await life.all(life.store.opened.store.runCheckpoint('half'));
       await life.all(worker.putVolume(0, 3));
+    },
+  },
+  {
+    name: 'volume-page-again',
+    bounds: { activeSlots: ACTIVE_SLOTS_MAX, tablePages: ACTIVE_SLOTS_MAX + 256, volumes: 2 },
+    prepare: async (life) => {
+      await fill(life, 1);
+      await life.all(life.worker.putVolume(1, 7));
+      await allocateIn(life, 0, 1);
+      await life.all(life.worker.flush());
+    },
+    work: async (life) => {
+      const { worker, store } = life;
+      store.opened.store.volumeTable.mayForget = () => true;
+      const old = memberOf(life);
+      await life.all(worker.putVolume(1, -8), worker.write(0, 0));
+      await life.all(old.release(0), old.release(1));
+      // Its slots are free in memory, and nothing of that need be durable.
+      await life.all(worker.putVolume(2, 5, 1), worker.write(0, 1));
+      await allocateIn(life, 0);
+      await life.all(worker.putVolume(2, 6), worker.flush());
+      await life.all(store.opened.store.runCheckpoint('half'));
+      await life.all(memberOf(life).release(0), worker.putVolume(2, -7));
+      await life.all(worker.putVolume(1, 9, 2), worker.flush());
     },
   },
   {

@@ -71,7 +71,7 @@ export class FakeNode implements ControlledNode {
   }
 
   async status(): ReturnType<ControlledNode['status']> {
-    return { verdict: 'ok', clusterId: '1'.repeat(32), checks: [], devices: [], volumes: this.list };
+    return { verdict: 'ok', clusterId: '1'.repeat(32), checks: [], devices: [], volumes: this.list, awaited: [] };
   }
 
   async volumes(): ReturnType<ControlledNode['volumes']> {
@@ -125,6 +125,11 @@ export class FakeNode implements ControlledNode {
 
   async removeDevice(deviceId: string): Promise<void> {
     this.note('remove', deviceId);
+  }
+
+  async forgetDevice(deviceId: string): Promise<number> {
+    this.note('forgetDevice', deviceId);
+    return 3;
   }
 
   async replaceDevice(deviceId: string, path: string): ReturnType<ControlledNode['replaceDevice']> {

@@ -153,13 +153,21 @@ export class StoreWorker {
     for (const { model, snapshot, base } of models) model.flushed(snapshot, base);
   }
 
-  /** Stores the map of a volume, by its place in `volumeIds`. */
-  async putVolume(place: number, mapVersion: number): Promise<void> {
-    this.volumes.begin(place, mapVersion);
-    const index = await this.store.opened.store.putVolume({ ...volumeOf(this.volumeIds[place]), mapVersion });
+  /**
+   * Stores the map of a volume, by its place in `volumeIds`; the version is negative if it is deleted. `over`: the deleted
+   * volume whose page it takes.
+   */
+  async putVolume(place: number, version: number, over = -1): Promise<void> {
+    const changes: (readonly [number, number])[] = [[place, version]];
+    if (over >= 0) changes.push([over, 0]);
+    for (const [at, value] of changes) this.volumes.begin(at, value);
+    const map = { ...volumeOf(this.volumeIds[place]), mapVersion: Math.abs(version), deleted: version < 0 };
+    const index = await this.store.opened.store.putVolume(map);
     assert.ok(index >= 0, `putting the map ended with ${index}`);
-    this.volumes.acknowledge(place, mapVersion);
-    this.volumes.durable(place, mapVersion);
+    for (const [at, value] of changes) {
+      this.volumes.acknowledge(at, value);
+      this.volumes.durable(at, value);
+    }
   }
 }
 

@@ -34,6 +34,7 @@ const EXAMPLES: readonly (readonly [ControlCall, object])[] = [
   ['cancel-job', { id: 1 }],
   ['add-device', { path: '/dev/sdz' }],
   ['replace-device', { deviceId: 'b'.repeat(32), path: '/dev/sdz' }],
+  ['forget-device', { deviceId: 'c'.repeat(32) }],
 ];
 
 function requestOf(call: ControlCall, body: string): string {

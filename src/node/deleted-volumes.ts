@@ -1,0 +1,135 @@
+/**
+ * Deleted volumes: their space is given back, and a note stays on their devices until no device can bring them back.
+ *
+ * A device that was away during a deletion has the volume as it was. The note, which is the volume's last map with the mark that
+ * it is deleted, is newer, and so it wins when the device returns. It is needed as long as a device that its map names has
+ * not *answered*: it is not here, has failed, or does not have the deletion durably. A device that has been replaced is in no
+ * newer map, and is not awaited; one that is lost for good is given up by id, which takes it out of the notes that name it.
+ *
+ * A note that is not needed stays until its page is (`VolumeTable`). What a device brings of which nobody else knows any more is
+ * not started by itself: see `unknownTo`.
+ */
+
+import { START } from '../client/volume-record.js';
+import type { StrakeError } from '../core/errors.js';
+import { toStrakeError } from '../core/errors.js';
+import { NO_DEVICE } from '../core/groups.js';
+import type { CompletionPort } from '../ports/completion.js';
+import type { StoredVolume } from '../store/pages.js';
+import { VolumeMember } from '../store/volume-member.js';
+import type { NodeStore } from './node-store.js';
+import { newestMaps } from './starting-map.js';
+
+/** Segments that are given back at the same time. */
+const RELEASES = 256;
+/**
+ * By how much the version of a deletion is higher than that of the map before: a change of the map that could not be stored
+ * everywhere may have left the next one on a device.
+ */
+const DELETION_VERSIONS = 2;
+
+type Stores = ReadonlyMap<string, NodeStore>;
+
+/** The note that a volume is deleted. */
+export function deletionOf(stored: StoredVolume): StoredVolume {
+  return { ...stored, mapVersion: stored.mapVersion + DELETION_VERSIONS, deleted: true };
+}
+
+/** Devices that a note waits for. */
+export function awaitedBy(stores: Stores, { id, groups }: StoredVolume): string[] {
+  const named = new Set(groups.flat().map(({ deviceId }) => deviceId));
+  named.delete(NO_DEVICE);
+  return [...named].filter((deviceId) => {
+    const entry = stores.get(deviceId);
+    return entry === undefined || entry.store.failed || !entry.store.volumeTable.isGone(id);
+  });
+}
+
+/** Whether no device that is here, and none that is away, can bring a deleted volume back. */
+export function mayForget(stores: Stores, note: StoredVolume): boolean {
+  if (awaitedBy(stores, note).length > 0) return false;
+  return [...stores.values()].every(({ store }) => store.volumeTable.isGone(note.id));
+}
+
+/** A device that deleted volumes wait for, and how many. */
+export interface AwaitedDevice {
+  readonly deviceId: string;
+  readonly volumes: number;
+}
+
+/** Devices that are not here, and for which notes of deleted volumes are kept. */
+export function awaitedDevices(stores: Stores): AwaitedDevice[] {
+  const counts = new Map<string, number>();
+  for (const stored of newestMaps(stores).values()) {
+    if (!stored.deleted) continue;
+    for (const deviceId of awaitedBy(stores, stored)) counts.set(deviceId, (counts.get(deviceId) ?? 0) + 1);
+  }
+  return [...counts].map(([deviceId, volumes]) => ({ deviceId, volumes }));
+}
+
+/**
+ * Devices that a map calls current, and that do not know the volume though they are here: they have had it, and have forgotten
+ * that it was deleted. A map that was never started may have been kept from them by a crash.
+ */
+export function unknownTo(stores: Stores, { id, groups, mapVersion }: StoredVolume): string[] {
+  if (mapVersion <= 1) return [];
+  return groups.flat().flatMap(({ deviceId, state }) => {
+    const entry = stores.get(deviceId);
+    const unknown = state === 'in-sync' && entry !== undefined && entry.store.volumeTable.indexOf(id) < 0;
+    return unknown ? [deviceId] : [];
+  });
+}
+
+/** The note without a device that is lost for good. */
+export function withoutDevice(stored: StoredVolume, deviceId: string): StoredVolume {
+  const nobody = { deviceId: NO_DEVICE, state: 'offline', since: START, incarnation: 0, flushNumber: 0 } as const;
+  const groups = stored.groups.map((group) => group.map((member) => (member.deviceId === deviceId ? nobody : member)));
+  return { ...stored, mapVersion: stored.mapVersion + 1, groups };
+}
+
+export interface CleanUp {
+  readonly completions: CompletionPort;
+  /** What is left is given back when the device is opened the next time. */
+  readonly ending: () => boolean;
+  readonly onFailure: (deviceId: string, error: StrakeError) => void;
+}
+
+/**
+ * Puts a note on all devices that are here and know the volume, and gives back what it has there. A device that fails keeps
+ * nothing from the others, and is awaited.
+ */
+export async function cleanUp(stores: Stores, note: StoredVolume, options: CleanUp): Promise<void> {
+  await Promise.all(
+    [...stores].map(async ([deviceId, { store }]) => {
+      if (store.failed || store.volumeTable.indexOf(note.id) < 0) return;
+      try {
+        await cleanUpOn(store, note, options);
+      } catch (error) {
+        options.onFailure(deviceId, toStrakeError(error));
+      }
+    }),
+  );
+}
+
+async function cleanUpOn(
+  store: NodeStore['store'],
+  note: StoredVolume,
+  { completions, ending }: CleanUp,
+): Promise<void> {
+  const { volumeTable } = store;
+  const known = store.volumes[volumeTable.indexOf(note.id)];
+  if (known !== undefined && known.mapVersion !== note.mapVersion) await store.putVolume(note);
+  // By now the page may be another volume's.
+  const index = volumeTable.indexOf(note.id);
+  if (index < 0 || store.volumes[index]?.deleted !== true || volumeTable.segmentsOf(index) === 0) return;
+  const member = new VolumeMember(completions, store, index);
+  try {
+    const stripes = [...member.segments()].map(({ stripe }) => stripe);
+    for (let at = 0; at < stripes.length && !ending(); at += RELEASES) {
+      await Promise.all(stripes.slice(at, at + RELEASES).map((stripe) => member.release(stripe)));
+    }
+    await store.flushed();
+  } finally {
+    member.close();
+  }
+}
