@@ -26,8 +26,8 @@ function pinning(onProgress) {
 }
 
 /**
- * A folder whose `fio` is the real one, on processors of its own. So clients are pinned whichever build starts them, and the server is
- * where the process is that starts it.
+ * A folder whose `fio` is the real one, on processors of its own. So clients are pinned whichever build starts them, and the
+ * server is where the process is that starts it.
  */
 function pinnedClient(folder, { client }) {
   const shims = join(folder, 'bin');
@@ -99,7 +99,8 @@ function tell({ rows, against, pairs, bound }) {
 }
 
 /**
- * Compares `rows`. Returns the exit code: 1 if a row is lower. `makeFiles` makes scratch files in a folder; `out` is where results go.
+ * Compares `rows`. Returns the exit code: 1 if a row is lower. `makeFiles` makes scratch files in a folder; `out` is where
+ * results go.
  */
 export async function runAgainst(options, { out, makeFiles }) {
   const { against: rev, rows, pairs, bound, seconds, sizeBytes, output, smoke, onProgress } = options;

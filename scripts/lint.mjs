@@ -1,5 +1,5 @@
 /**
- * Formatting, lint, types and layers, of TypeScript and of Rust. With `--write`, mends what can be mended.
+ * Formatting, lint, types, layers and ratchets, of TypeScript and of Rust. With `--write`, mends what can be mended.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { dictionaryErrors } from './dictionaries.mjs';
 import { layerErrors } from './layers.mjs';
+import { ratchets } from './ratchet.mjs';
 import { root, setup } from './setup.mjs';
 import { run } from './tests/process.mjs';
 
@@ -58,6 +59,7 @@ export async function lint(write = false) {
     const errors = errorsIn(join(root, 'src'));
     results.push(errors.length === 0 ? { name } : { name, error: errors.join('\n') });
   }
+  results.push(...ratchets(root, write));
   return results;
 }
 

@@ -1,8 +1,8 @@
 /**
  * Two builds against each other: who is measured when, where, and what is concluded.
  *
- * The builds take turns, A B B A and so on, so that a machine that becomes slower or faster meanwhile favours neither. A pair is a
- * measurement of each, one right after the other, on the same file. What counts is the ratio within pairs.
+ * The builds take turns, A B B A and so on, so that a machine that becomes slower or faster meanwhile favours neither. A pair is
+ * a measurement of each, one right after the other, on the same file. What counts is the ratio within pairs.
  */
 
 import { type MedianInterval, median, medianInterval } from './statistics.js';
@@ -62,8 +62,8 @@ export interface Pinning {
 }
 
 /**
- * Divides processors so that server and client share none, and no core if there are two: half of the cores for each. `cores`: the
- * processors of each core. Null if there is one processor only.
+ * Divides processors so that server and client share none, and no core if there are two: half of the cores for each. `cores`:
+ * the processors of each core. Null if there is one processor only.
  */
 export function divide(cores: readonly (readonly number[])[]): Pinning | null {
   if (cores.length === 1) {

@@ -27,10 +27,11 @@ export interface MedianInterval {
 }
 
 /**
- * The interval of a median from order statistics, without any assumption on how values are distributed but that they are independent:
- * each is below the true median with probability 1/2, so the k-th smallest of n is above it with the probability that fewer than k of n
- * fair coins show heads. Takes the narrowest interval from the k-th smallest to the k-th largest with at least `coverage`; from the
- * smallest to the largest where the values are too few for it (below six for 95%). See e.g. Conover, Practical Nonparametric Statistics.
+ * The interval of a median from order statistics, without any assumption on how values are distributed but that they are
+ * independent: each is below the true median with probability 1/2, so the k-th smallest of n is above it with the probability
+ * that fewer than k of n fair coins show heads. Takes the narrowest interval from the k-th smallest to the k-th largest with at
+ * least `coverage`; from the smallest to the largest where the values are too few for it (below six for 95%). See e.g. Conover,
+ * Practical Nonparametric Statistics.
  */
 export function medianInterval(values: readonly number[], coverage = 0.95): MedianInterval {
   const sorted = values.slice().sort((one, other) => one - other);

@@ -1,8 +1,8 @@
 /**
  * One hash over the traces of many trials, whatever the order in which they end.
  *
- * It is that of code that behaves in one way: changes that only move code keep it, anything that changes what a simulated node does, or
- * when, does not. Trials are taken in the order of their seeds; those that end early are held until it is their turn.
+ * It is that of code that behaves in one way: changes that only move code keep it, anything that changes what a simulated node
+ * does, or when, does not. Trials are taken in the order of their seeds; those that end early are held until it is their turn.
  */
 
 import { createHash } from 'node:crypto';

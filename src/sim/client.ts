@@ -350,8 +350,8 @@ export class SimClient {
   }
 
   /**
-   * Mostly a block, sometimes a few or many, half of them in a few segments that are used again and again. Many trims are of whole
-   * segments, so that slots come and go.
+   * Mostly a block, sometimes a few or many, half of them in a few segments that are used again and again. Many trims are of
+   * whole segments, so that slots come and go.
    */
   private range(type: number): readonly [sector: number, count: number] {
     const { random, world } = this;

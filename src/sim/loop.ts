@@ -208,7 +208,9 @@ export class SimLoop implements CompletionPort, Memory, Clock {
     this.entry(OP_AFTER, token, 0).delayUs = Math.max(1, Math.ceil(delayMs)) * 1000;
   }
 
-  /** Nothing is delivered for so long, while disks and connections go on: the process has been stopped, or its host stood still. */
+  /**
+   * Nothing is delivered for so long, while disks and connections go on: the process has been stopped, or its host stood still.
+   */
   stall(forUs: number): void {
     this.stalledUntilUs = this.nowUs + forUs;
   }
@@ -238,8 +240,8 @@ export class SimLoop implements CompletionPort, Memory, Clock {
   }
 
   /**
-   * Adds a completion to the batch that is being put together; for sources, from `fire` and `start`. `origin` is the number in the
-   * trace of what it completes; 0 if that is not traced.
+   * Adds a completion to the batch that is being put together; for sources, from `fire` and `start`. `origin` is the number in
+   * the trace of what it completes; 0 if that is not traced.
    */
   complete(token: number, result: number, flags: number, origin = 0): void {
     if (this.ready === BATCH_MAX) {

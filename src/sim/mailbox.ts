@@ -1,6 +1,7 @@
 /**
- * Calls between threads in a simulation: what is posted is copied, as it is between threads, and arrives in the order in which it was
- * posted, after a delay that the seed decides. The other thread goes on meanwhile, so control calls race with the data path.
+ * Calls between threads in a simulation: what is posted is copied, as it is between threads, and arrives in the order in which
+ * it was posted, after a delay that the seed decides. The other thread goes on meanwhile, so control calls race with the data
+ * path.
  */
 
 import type { SimLoop, SimSource } from './loop.js';

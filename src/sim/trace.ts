@@ -1,13 +1,13 @@
 /**
  * What happened in a simulation, as one number and, if asked for, as a list.
  *
- * Two runs with the same hash took the same course. The hash covers what crosses the ports, each with its time: device operations, timers,
- * messages between threads, arrivals of bytes, and completions with their results. A trace with contents covers also the bytes that are
- * written to devices and sent over connections.
+ * Two runs with the same hash took the same course. The hash covers what crosses the ports, each with its time: device
+ * operations, timers, messages between threads, arrivals of bytes, and completions with their results. A trace with contents
+ * covers also the bytes that are written to devices and sent over connections.
  *
- * It covers nothing that only the code's own structure decides, so that moving code keeps it: no names, no places in memory, and no
- * tokens. A completion is told by the number of the event that began what it completes. For the same reason `finish`, with which parts of
- * the product answer one another, is listed and not hashed: what comes of it at the ports is.
+ * It covers nothing that only the code's own structure decides, so that moving code keeps it: no names, no places in memory, and
+ * no tokens. A completion is told by the number of the event that began what it completes. For the same reason `finish`, with
+ * which parts of the product answer one another, is listed and not hashed: what comes of it at the ports is.
  *
  * The hash is MurmurHash3_x86_32 (Austin Appleby, https://github.com/aappleby/smhasher) over 32-bit words.
  */

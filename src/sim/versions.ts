@@ -132,7 +132,9 @@ export class Versions {
     this.listedCount = kept;
   }
 
-  /** Removes versions whose mask has become empty; where one value is left for each sector, and no failure changes it, settles. */
+  /**
+   * Removes versions whose mask has become empty; where one value is left for each sector, and no failure changes it, settles.
+   */
   sweep(block: number, isFinal: (version: number) => boolean): void {
     let [version, kept] = [this.head[block], NONE];
     let [covered, final, same] = [0, true, true];
