@@ -24,6 +24,11 @@ export interface MemberPlace {
   readonly position: number;
 }
 
+/** Whether a device is named by a map. */
+export function hasMember({ groups }: StoredVolume, deviceId: string): boolean {
+  return groups.some((group) => group.some((member) => member.deviceId === deviceId));
+}
+
 /** The place that a device has in each group of a volume; where nobody has several, the first of them. */
 export function placesOf({ groups }: StoredVolume, deviceId: string): MemberPlace[] {
   return groups.flatMap((members, group) => {

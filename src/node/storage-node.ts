@@ -44,11 +44,12 @@ import {
   withoutDevice,
 } from './deleted-volumes.js';
 import { JobBook } from './job-book.js';
+import { closedError, deviceIsHere, tooManyVolumes } from './node-errors.js';
 import { isUsed, type StoreStatus, storeStatuses, type VolumeReport, volumeReports } from './node-status.js';
 import { NodeStore } from './node-store.js';
 import { NodeVolume } from './node-volume.js';
 import { checkSpec, noPage, placeVolume, type VolumeSpec } from './placement.js';
-import { checkReplacement, placesOf } from './replacement.js';
+import { checkReplacement, hasMember, placesOf } from './replacement.js';
 import { newestMaps, startingMap, withoutDoubles } from './starting-map.js';
 import { type StorageEvent, storageEvent } from './storage-events.js';
 import { Turns } from './turns.js';
@@ -512,12 +513,7 @@ export class StorageNode {
   giveUp(deviceId: string): Promise<number> {
     return this.deviceTurns.take([deviceId], async () => {
       const entry = this.stores.get(deviceId);
-      if (entry !== undefined) {
-        const what = `device ${deviceId} (${entry.path}) is here, so nothing waits for its return`;
-        throw new StrakeError('VOLUME_BUSY', what, {
-          remedy: 'Forget only what is lost for good, and not a part of the node.',
-        });
-      }
+      if (entry !== undefined) throw deviceIsHere(deviceId, entry.path);
       const notes = [...newestMaps(this.stores).values()].filter((one) => one.deleted && hasMember(one, deviceId));
       await allEnded(
         notes.map(({ id }) =>
@@ -673,18 +669,4 @@ export class StorageNode {
     await Promise.all([...this.stores.values()].map((entry) => this.closeStore(entry).catch(note)));
     if (errors.length > 0) throw errors[0];
   }
-}
-
-function tooManyVolumes(): StrakeError {
-  return new StrakeError('BUSY', `a node serves at most ${NODE_VOLUMES_MAX} volumes`, {
-    remedy: 'Delete volumes that are not needed.',
-  });
-}
-
-function closedError(): StrakeError {
-  return new StrakeError('CLOSED', 'the node is being closed');
-}
-
-function hasMember({ groups }: StoredVolume, deviceId: string): boolean {
-  return groups.some((group) => group.some((member) => member.deviceId === deviceId));
 }
