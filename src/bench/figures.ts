@@ -108,6 +108,7 @@ function nodeFigures(rows: Rows): Figure[] {
       figure(`${name}.memory, bytes per used slot`, rows.own(`${name}.memory`), 'max', 128),
     ]),
     figure('recovery.time, seconds', rows.own('recovery.time'), 'max', 2),
+    figure('jobs.stop, seconds', rows.own('jobs.stop'), 'max', 1),
     ...['scrub', 'rebuild'].flatMap((name) => [
       figure(`${name}.rate : device`, rows.ratio(`${name}.rate`, 'device'), 'min', 0.8),
       figure(`${name}.p99 of clients : alone`, rows.ratio(`${name}.p99`, 'alone'), 'max', 3),

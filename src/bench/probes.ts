@@ -191,6 +191,31 @@ async function sampleScrub(context: ProbeContext): Promise<Sample[]> {
   }
 }
 
+/** Ends a node while a scrub of a low rate goes on, and one without. */
+async function sampleJobsStop({ files, sizeBytes }: ProbeContext): Promise<Sample[]> {
+  const [file] = files;
+  const bytes = volumeBytes(sizeBytes);
+  await prepareDevices({ files: [file], volumeBytes: bytes, warmUpBytes: 0, fill: 'all' });
+  const alone = await secondsToStop(file, async () => {});
+  const beside = await secondsToStop(file, async (node) => {
+    await node.job({ kind: 'slow-scrub' });
+    // Until it waits for its rate.
+    await pause(CLIENT_START_MS);
+  });
+  return [{ id: 'jobs.stop', unit: 's', strake: beside, rivals: { alone } }];
+}
+
+async function secondsToStop(file: string, begin: (node: NodeProcess) => Promise<void>): Promise<number> {
+  const node = await NodeProcess.start({ files: [file] });
+  await begin(node).catch(async (error: unknown) => {
+    await node.stop();
+    throw error;
+  });
+  const before = performance.now();
+  await node.stop();
+  return (performance.now() - before) / 1000;
+}
+
 /**
  * Rebuilds a mirror twice: alone, and beside clients. The device's own rate is that of copying: one file is read while the
  * other is written, as all are of the same disk.
@@ -240,5 +265,6 @@ export const PROBES: readonly Probe[] = [
   { group: 'open-million', optIn: true, sample: (context) => sampleOpen('open-million', context, MANY_SLOTS) },
   { group: 'recovery', sample: sampleRecovery },
   { group: 'scrub', sample: sampleScrub },
+  { group: 'jobs', sample: sampleJobsStop },
   { group: 'rebuild', sample: sampleRebuild },
 ];
