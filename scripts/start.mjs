@@ -4,7 +4,8 @@
  * `data`; arguments go to `strake up`.
  *
  * Only what is missing is made, and nothing that exists is formatted anew. It ends by becoming `strake up`, in this process,
- * so that signals reach the node directly.
+ * so that signals reach the node directly: npm passes SIGINT and SIGTERM on to what its shell has become by `exec`. Whatever
+ * else ends npm, the node notices, and stops as well.
  */
 
 import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync } from 'node:fs';
@@ -48,7 +49,21 @@ async function makeDevices(folder) {
   }
 }
 
+const NPM_LOOK_MS = 1_000;
+
+/** Stops the node when npm, which nobody told the node of, is gone: its devices would stay taken. */
+function endWithNpm() {
+  const npm = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === npm) return;
+    clearInterval(timer);
+    process.kill(process.pid, 'SIGTERM');
+  }, NPM_LOOK_MS);
+  timer.unref();
+}
+
 setup();
+if (process.env.npm_lifecycle_event === 'start') endWithNpm();
 const folder = resolve(process.env.STRAKE_DATA ?? join(root, 'data'));
 mkdirSync(folder, { recursive: true });
 let ready = true;

@@ -4,19 +4,9 @@
  * --sealed (content whose checksums are all the same).
  */
 
-import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { handOver } from './hand-over.mjs';
 import { root, setup } from './setup.mjs';
 
 setup();
-const program = join(root, 'test', 'torture', 'run.ts');
-const child = spawn(process.execPath, ['--import', 'tsx', program, ...process.argv.slice(2)], {
-  cwd: root,
-  stdio: 'inherit',
-});
-// Ctrl-C reaches both: this one waits until the other has cleaned up.
-process.on('SIGINT', () => {});
-process.on('SIGTERM', () => child.kill('SIGTERM'));
-child.on('close', (code) => {
-  process.exitCode = code ?? 1;
-});
+handOver(join(root, 'test', 'torture', 'run.ts'), process.argv.slice(2));

@@ -40,6 +40,13 @@ export async function settle(file: string): Promise<void> {
   await run('dd', [`if=${file}`, 'iflag=nocache', 'count=0', 'status=none']);
 }
 
+const servers = new Set<ChildProcess>();
+
+/** Ends what still serves, at once: this process ends, and nobody else knows of it. */
+function endAll(): void {
+  for (const child of servers) child.kill('SIGKILL');
+}
+
 /** A process that serves until it is stopped. */
 export class ServerProcess {
   readonly child: ChildProcess;
@@ -50,6 +57,12 @@ export class ServerProcess {
   constructor(name: string, program: string, args: readonly string[], ipc = false) {
     this.name = name;
     this.child = spawn(program, [...args], { stdio: ['ignore', 'ignore', 'pipe', ...(ipc ? ['ipc' as const] : [])] });
+    if (servers.size === 0) process.on('exit', endAll);
+    servers.add(this.child);
+    this.child.once('exit', () => {
+      servers.delete(this.child);
+      if (servers.size === 0) process.off('exit', endAll);
+    });
     this.child.stderr?.on('data', (chunk: Buffer) => {
       this.output = (this.output + chunk.toString()).slice(-2000);
     });

@@ -1,6 +1,7 @@
 /** `strake bench DEVICE|FILE`: measures a device of the user's own, next to other servers if they are installed. */
 
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
@@ -13,6 +14,7 @@ import { inspectDevice } from '../embed/facts.js';
 import { findProgram } from '../embed/programs.js';
 import { type OnExit, outputOption, wholeNumber } from './options.js';
 import { note, type OutputFormat, print, table } from './output.js';
+import { endOnSignals } from './stopping.js';
 
 interface BenchCommandOptions {
   readonly write?: string;
@@ -71,6 +73,8 @@ async function run(path: string, options: BenchCommandOptions): Promise<void> {
     throw new StrakeError('INVALID_ARGUMENT', `nothing is left to measure: ${left.join('; ')}`);
   }
   const folder = await mkdtemp(join(tmpdir(), 'strake-bench-'));
+  const cleanUp = () => rmSync(folder, { recursive: true, force: true });
+  endOnSignals(cleanUp);
   try {
     const result = await runBench({
       rows,
@@ -85,7 +89,7 @@ async function run(path: string, options: BenchCommandOptions): Promise<void> {
     const data = { ...result, figures: figuresOf(result.rows).filter(({ value }) => value !== null), leftOut: left };
     print({ schema: 'strake.bench', version: 1, data, text: text(result, left) }, options.output);
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    cleanUp();
   }
 }
 

@@ -9,7 +9,7 @@ import { type Device, openDevice } from '../embed/device.js';
 import { type NbdServerHandle, serveNbd } from '../embed/nbd-server.js';
 import { type OnExit, outputOption, wholeNumber } from './options.js';
 import { EXIT_FAILED, fields, type OutputFormat, print } from './output.js';
-import { drain, untilStopped } from './stopping.js';
+import { drain, howToStop, untilStopped } from './stopping.js';
 
 interface ExportOptions {
   readonly socket?: string;
@@ -50,7 +50,7 @@ function announce(device: Device, server: NbdServerHandle, options: ExportOption
         ['exporting', `${device.path} (${formatBytes(device.sizeBytes)}, ${access})`],
         ['uri', server.uri],
         ['engine', engine.reason === '' ? engine.kind : `${engine.kind} (${engine.reason})`],
-        ['stop', 'Ctrl-C, or SIGTERM'],
+        ['stop', howToStop()],
       ]);
   print({ schema: 'strake.export', version: 1, data, text }, options.output);
 }
@@ -59,15 +59,15 @@ async function run(path: string, options: ExportOptions, onExit: OnExit): Promis
   const tcp = options.port !== undefined || options.host !== undefined;
   // One device is driven by one shard; more would only take memory.
   process.env.STRAKE_SHARDS ??= '1';
+  // The device is locked from here on, so a signal has to be a wish to stop already.
+  const { stopped } = untilStopped({
+    fenced: (fenced, accepts) => `${fenced} is fenced and accepts ${accepts}; replace the device and export it again`,
+  });
   const device = await openDevice(path, { readOnly: options.readOnly, confirm: options.confirm });
   try {
     const address = tcp
       ? { socket: options.socket, host: options.host, port: options.port ?? 10809 }
       : { socket: options.socket ?? defaultSocket(path) };
-    // Whoever sees the socket, or reads of it, may send a signal at once.
-    const { stopped } = untilStopped({
-      fenced: (fenced, accepts) => `${fenced} is fenced and accepts ${accepts}; replace the device and export it again`,
-    });
     const server = await serveNbd(device, {
       ...address,
       name: options.name,

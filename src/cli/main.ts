@@ -10,9 +10,10 @@ import { addDoctor } from './doctor.js';
 import { addExplain } from './explain.js';
 import { addExport } from './export.js';
 import { addJob } from './job.js';
-import { EXIT_FAILED, EXIT_USAGE, FORMATS, type OutputFormat, printError } from './output.js';
+import { EXIT_FAILED, EXIT_USAGE, FORMATS, isGone, type OutputFormat, printError } from './output.js';
 import { addSim } from './sim.js';
 import { addStatus } from './status.js';
+import { isServing } from './stopping.js';
 import { addUp } from './up.js';
 import { addVolume } from './volume.js';
 
@@ -78,9 +79,9 @@ function usage(error: CommanderError, format: OutputFormat): number {
   return EXIT_USAGE;
 }
 
-// Whoever read the output has gone, like `head`: what is left of it is not wanted, and that is no failure.
+// Whoever read the output has gone, like `head`, or a terminal: what is left of it is not wanted, and that is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') return;
+  if (isGone(error) || isServing()) return;
   process.stderr.write(`strake: the output could not be written: ${error.message}\n`);
   process.exit(EXIT_FAILED);
 });

@@ -89,6 +89,11 @@ export function printError(thrown: unknown, format: OutputFormat): number {
   return ERRORS[name].exitCode;
 }
 
+/** Whether whoever read the output is gone: a pipe without a reader, or a terminal that was closed. */
+export function isGone(error: NodeJS.ErrnoException): boolean {
+  return error.code === 'EPIPE' || error.code === 'EIO';
+}
+
 /** Prints to standard error unless told to be quiet. */
 export function note(text: string, quiet = false): void {
   if (!quiet) process.stderr.write(`${text}\n`);

@@ -1,8 +1,18 @@
-/** How a server in the foreground is told to stop: by signals, by what happens to it, or by a call. */
+/**
+ * How a server in the foreground is told to stop: by signals, by what happens to it, or by a call.
+ *
+ * Whatever signal would end a process and can be caught is either a wish to stop in order or does nothing, so that none of them
+ * is a crash. A terminal that goes away sends SIGHUP, and what is printed from then on fails, which is no reason to end.
+ */
 
 import { subscribe } from 'node:diagnostics_channel';
+import { readFileSync } from 'node:fs';
 import type { StrakeEvent } from '../embed/events.js';
-import { EXIT_INTERRUPTED, note } from './output.js';
+import { EXIT_INTERRUPTED, isGone, note } from './output.js';
+
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGXCPU'] as const;
+/** The first would open a port for debuggers, through which every local user could run code in this process. */
+const IDLE_SIGNALS = ['SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGVTALRM', 'SIGIO', 'SIGPWR'] as const;
 
 /** Signals this close to the first are the same wish to stop. */
 const SAME_SIGNAL_MS = 1_000;
@@ -34,7 +44,14 @@ export function untilStopped(options: StopOptions): Stopping {
     if (performance.now() - first > SAME_SIGNAL_MS) process.exit(EXIT_INTERRUPTED);
     stop(signal);
   };
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, onSignal);
+  for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
+  for (const signal of IDLE_SIGNALS) process.on(signal, () => note(`strake: ${signal} does nothing here`));
+  serving = true;
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (isGone(error)) return;
+    note(`strake: the output could not be written: ${error.message}`);
+    stop('lost');
+  });
   subscribe('strake:event', (message) => {
     const event = message as StrakeEvent;
     if (event.type === 'device-fenced') {
@@ -50,6 +67,44 @@ export function untilStopped(options: StopOptions): Stopping {
     }
   });
   return { stopped, stop };
+}
+
+/** For commands that leave something behind if a signal ends them: `cleanUp` takes it away, and the exit code is 130. */
+export function endOnSignals(cleanUp: () => void): void {
+  for (const signal of STOP_SIGNALS) {
+    process.once(signal, () => {
+      cleanUp();
+      process.exit(EXIT_INTERRUPTED);
+    });
+  }
+}
+
+let serving = false;
+
+/** Whether this process has something to close in order before it ends. */
+export function isServing(): boolean {
+  return serving;
+}
+
+/**
+ * Whether Ctrl-C reaches this process: it has a terminal, and is what runs there in the foreground. A shell ignores SIGINT for
+ * what it starts in the background, and Node.js stops ignoring it, so the disposition tells nothing.
+ */
+function hasCtrlC(): boolean {
+  try {
+    const stat = readFileSync('/proc/self/stat', 'utf8');
+    // After the name: state, parent, group, session, terminal, and the group that is in its foreground.
+    const [, , group, , terminal, foreground] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return terminal !== '0' && group === foreground;
+  } catch {
+    return false;
+  }
+}
+
+/** How whoever has started this process can stop it; `others` are ways beside signals. */
+export function howToStop(...others: readonly string[]): string {
+  const first = hasCtrlC() ? ['Ctrl-C', 'SIGTERM'] : [`kill ${process.pid} (SIGTERM)`];
+  return [...first, ...others].join(', or ');
 }
 
 /** Tells that the drain begins, lets `close` do it, and tells that it is over. */

@@ -11,7 +11,7 @@ import { layoutText, parseLayout, shortId } from './describe.js';
 import { findDevices } from './node-devices.js';
 import { asUsageError, type OnExit, outputOption, wholeNumber } from './options.js';
 import { EXIT_FAILED, fields, note, print, table } from './output.js';
-import { drain, type Stopping, untilStopped } from './stopping.js';
+import { drain, howToStop, type Stopping, untilStopped } from './stopping.js';
 import { parseCreate, parseWithout, settingsOf, type UpOptions, type UpSettings } from './up-settings.js';
 
 /** A node that is up. */
@@ -68,7 +68,7 @@ function announce(running: Running, settings: UpSettings, status: NodeStatus, op
     ['cluster', data.clusterId],
     ['verdict', data.verdict === 'ok' ? 'ok' : `${data.verdict}; \`strake status\` says why`],
     ['control', control.socket],
-    ['stop', 'Ctrl-C, or SIGTERM, or `strake down`'],
+    ['stop', howToStop('`strake down`')],
   ]);
   const rows = volumes.map((one) => [one.name, formatBytes(one.sizeBytes), layoutText(one), one.state, one.uri]);
   const none = 'no volumes yet; `strake volume create NAME --size S` makes one';
@@ -99,21 +99,19 @@ function listenControl(
 }
 
 /** Serves until it is to stop. The node is open, and is closed by the caller if this throws. */
-async function serve(node: Node, settings: UpSettings, options: UpOptions, onExit: OnExit): Promise<void> {
+async function serve(
+  node: Node,
+  settings: UpSettings,
+  options: UpOptions,
+  { stopped, stop }: Stopping,
+): Promise<number | undefined> {
   await createMissing(node, options.create ?? []);
-  // Whoever sees a socket, or reads of it, may send a signal at once.
-  const { stopped, stop } = untilStopped({
-    fenced: (path, accepts) => `${path} is fenced and accepts ${accepts}; \`strake status\` says what to do`,
-  });
   const server = await node.serve({ ...settings.listen, connectionsMax: options.connections });
   const control = await listenControl(node, server, settings, stop);
   try {
     announce({ node, server, control }, settings, await node.status(), options);
     const reason = await stopped;
-    if (reason === 'lost') {
-      onExit(EXIT_FAILED);
-      return;
-    }
+    if (reason === 'lost') return EXIT_FAILED;
     await drain(async () => {
       // First, so that neither a job nor a call that waits for a device keeps what follows.
       await node.endWork();
@@ -121,6 +119,7 @@ async function serve(node: Node, settings: UpSettings, options: UpOptions, onExi
       await server.close({ drainMs: options.drain * 1000 });
       await node.close();
     }, options.quiet);
+    return undefined;
   } finally {
     await control.close();
   }
@@ -128,6 +127,10 @@ async function serve(node: Node, settings: UpSettings, options: UpOptions, onExi
 
 async function run(dir: string | undefined, options: UpOptions, onExit: OnExit): Promise<void> {
   const settings = settingsOf(dir, options);
+  // Devices are locked, and soon written to, from here on, so a signal has to be a wish to stop already.
+  const stopping = untilStopped({
+    fenced: (path, accepts) => `${path} is fenced and accepts ${accepts}; \`strake status\` says what to do`,
+  });
   const { paths, notes } = await findDevices(settings.place.dir, settings.devices);
   for (const text of notes) note(`strake: ${text}`, options.quiet);
   const { cluster, without } = settings;
@@ -138,7 +141,8 @@ async function run(dir: string | undefined, options: UpOptions, onExit: OnExit):
     onEvent: (event) => note(eventLine(event)),
   });
   try {
-    await serve(node, settings, options, onExit);
+    const code = await serve(node, settings, options, stopping);
+    if (code !== undefined) onExit(code);
   } finally {
     await node.close();
   }

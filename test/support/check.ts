@@ -54,6 +54,8 @@ const PACKAGES: Readonly<Record<string, string>> = {
   flock: 'util-linux',
   prlimit: 'util-linux',
   setpriv: 'util-linux',
+  script: 'bsdutils',
+  npm: 'npm',
   cc: 'gcc',
 };
 

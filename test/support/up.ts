@@ -22,13 +22,17 @@ export interface UpProcess {
   stop(): Promise<Ending>;
 }
 
-/** Starts `strake up DIR`, or another program that becomes it, and waits until it serves. Throws if it ends before. */
+/**
+ * Starts `strake up DIR`, or another program that becomes it (with `bare` not one of Node.js), and waits until it serves. Throws
+ * if it ends before.
+ */
 export async function up(
   args: readonly string[],
-  options: { program?: readonly string[]; env?: NodeJS.ProcessEnv } = {},
+  options: { program?: readonly string[]; env?: NodeJS.ProcessEnv; bare?: boolean } = {},
 ): Promise<UpProcess> {
   const program = options.program ?? [command, 'up'];
-  const child = startProcess(process.execPath, [...program, ...args, '-o', 'jsonl'], {
+  const line = [...(options.bare ? [] : [process.execPath]), ...program, ...args, '-o', 'jsonl'];
+  const child = startProcess(line[0], line.slice(1), {
     env: { ...process.env, ...options.env },
   });
   const ended = ending(child);

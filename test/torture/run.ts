@@ -110,7 +110,7 @@ async function runAll(settings: Settings): Promise<boolean> {
   return sum > 0 && violations.length === 0;
 }
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const) {
   // What was made is undone at the process's exit, whatever is under way.
   process.on(signal, () => process.exit(130));
 }
