@@ -10,6 +10,9 @@ import {
   ENTRY_STAMP_HIGH,
   ENTRY_STAMP_LOW,
   ENTRY_WORDS,
+  isVacant,
+  SEGMENT_KEEP,
+  ZERO_KEPT,
 } from '../ports/segments.js';
 import { compareStamps, type Stamp } from './write-stamps.js';
 
@@ -65,4 +68,17 @@ export function allZero(entries: Uint32Array): boolean {
     if (!isZero(entries, block) || isSuspect(entries, block)) return false;
   }
   return true;
+}
+
+/** Whether no block needs the segment's slot. */
+export function allVacant(entries: Uint32Array): boolean {
+  for (let word = 0; word < entries.length; word += ENTRY_WORDS) if (!isVacant(entries, word)) return false;
+  return true;
+}
+
+/** The flags with which a zero is copied: its space is kept where it was asked to be. */
+export function zeroFlags(entries: Uint32Array, block: number): number {
+  const kept =
+    (flagsOf(entries, block) & BLOCK_ZERO) !== 0 && entries[block * ENTRY_WORDS + ENTRY_CHECKSUM] === ZERO_KEPT;
+  return kept ? SEGMENT_KEEP : 0;
 }

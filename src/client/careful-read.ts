@@ -11,7 +11,7 @@ import { BLOCK_BYTES } from '../core/limits.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
 import { FENCE_ALL } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import { isZero, stampOf } from './block-entries.js';
+import { isZero, stampOf, zeroFlags } from './block-entries.js';
 import type { CopyBuffers } from './copy-buffers.js';
 import type { MemberCalls } from './member-calls.js';
 import type { MemberSlot, Membership } from './membership.js';
@@ -108,7 +108,7 @@ export class CarefulRead {
     const { low, high } = stampOf(entries, block);
     const member = bad.present;
     const result = await calls.call((token) => {
-      if (isZero(entries, block)) member.zero(stripe, block, 1, false, low, high, 0, token);
+      if (isZero(entries, block)) member.zero(stripe, block, 1, false, low, high, zeroFlags(entries, block), token);
       else member.write(stripe, block, 1, memory, -1, low, high, 0, token);
     }, holder);
     if (result < 0) {

@@ -153,6 +153,7 @@ export class CutRequests {
       piece.kind = kind;
       piece.blocks = (stop - next) / BLOCK_BYTES;
       piece.memory = request.memory + (next - request.origin);
+      piece.discards = request.release;
       piece.release = request.release && this.membership.complete(this.membership.groupOf(stripe));
       request.next = stop;
     }

@@ -19,6 +19,7 @@ import {
   memberOffline,
   type VolumeRecord,
   withProgress,
+  withReleased,
 } from './volume-record.js';
 
 /** One place in a group, and who has it. */
@@ -78,6 +79,8 @@ export class Membership {
   record: VolumeRecord;
   /** Why the volume has stopped; null while it goes on. */
   stopped: string | null = null;
+  /** How often a member has begun to leave. */
+  departures = 0;
   private readonly hooks: MembershipHooks;
   private changes: Promise<void> = Promise.resolve();
   private turn = 0;
@@ -159,8 +162,11 @@ export class Membership {
     if (slot.leaving || slot.state === 'offline') return true;
     if (!this.dispensable(slot)) return false;
     slot.leaving = true;
+    this.departures += 1;
     const { group, position } = slot;
-    this.change((record) => memberOffline(record, group, position, this.hooks.missedSince())).then(
+    // From now on discards keep their slots, so the point is that of now, and not that of the commit.
+    const since = this.hooks.missedSince();
+    this.change((record) => memberOffline(record, group, position, since)).then(
       () => this.hooks.onEvent({ kind: 'member-offline', group, position, deviceId: this.deviceId(slot), reason }),
       () => {},
     );
@@ -190,6 +196,14 @@ export class Membership {
     });
     this.changes = result.catch(() => {});
     return result;
+  }
+
+  /**
+   * Segments of a group that were discarded while a member was away have been given back. The next change of the map makes that
+   * durable; before, it would only be looked for again.
+   */
+  released(group: number): void {
+    if (this.complete(this.groups[group])) this.record = withReleased(this.record, group);
   }
 
   /** Resolves when no change is under way. */

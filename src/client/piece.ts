@@ -48,8 +48,9 @@ export class Piece {
   careful = false;
   /** Position of the member on which it failed. */
   reader = 0;
-  /** Zeroing may give the slot back. */
+  /** Zeroing may give the slot back; whether that was asked for, also where a member is away. */
   release = false;
+  discards = false;
   /** Members, a bit for each position: those it was sent to, those that have done it, failed, or had no space. */
   targets = 0;
   done = 0;

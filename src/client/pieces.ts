@@ -20,8 +20,9 @@ import { BLOCK_BYTES, COPIES_MAX, PATCHES_MAX, VOLUME_PARTS_MAX, VOLUME_REQUESTS
 import { COMPLETION_ABANDONED, type CompletionPort } from '../ports/completion.js';
 import { FENCE_ALL } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import { SEGMENT_FUA } from '../ports/segments.js';
+import { SEGMENT_FUA, SEGMENT_KEEP } from '../ports/segments.js';
 import { type Allocation, allocated, exists } from './allocation.js';
+import { Barriers } from './barriers.js';
 import { BlockOrder } from './block-order.js';
 import { type Membership, SETTLED_LATER, SETTLED_OK } from './membership.js';
 import { PIECE_LOCK, PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, Piece } from './piece.js';
@@ -38,12 +39,6 @@ const PATCH_BLOCKS = COPIES_MAX * PATCHES_MAX;
 /** Memory for patches, starting at a page. */
 export const PATCH_SCRATCH_BYTES = PATCH_BLOCKS * BLOCK_BYTES;
 
-/** Waits until the pieces that were in flight at some moment have ended. */
-interface Barrier {
-  readonly pieces: Set<Piece>;
-  resolve(): void;
-}
-
 export class Pieces {
   /** Repeats a read that failed on a member, alone with its blocks; ends with `endCareful`. */
   readCarefully: (piece: Piece) => void = () => {};
@@ -51,6 +46,8 @@ export class Pieces {
   onPartFree: () => void = () => {};
   /** A segment may have been given back. */
   onRelease: () => void = () => {};
+  /** A segment may have been discarded whose slot is to be given back, which its discard could not do. */
+  onUnreleased: (group: number, stripe: number) => void = () => {};
   inFlight = 0;
   private parts = 0;
   private locks = 0;
@@ -72,7 +69,7 @@ export class Pieces {
   /** Patches that have a scratch block, and scratch blocks that are set aside. */
   private patching = 0;
   private asideScratch = 0;
-  private barriers: Barrier[] = [];
+  private readonly barriers = new Barriers();
 
   constructor(
     completions: CompletionPort,
@@ -114,6 +111,7 @@ export class Pieces {
     piece.careful = false;
     piece.changed = false;
     piece.release = false;
+    piece.discards = false;
     piece.source = -1;
     return piece;
   }
@@ -330,12 +328,13 @@ export class Pieces {
     // A member that comes back learns from the entries what was zeroed; a freed slot would tell it nothing.
     const release = piece.release && this.membership.complete(group);
     const { stripe, block, blocks } = piece;
+    const flags = piece.flags & SEGMENT_KEEP;
     const { low, high } = this.stamps.next();
     for (let position = 0; position < group.length; position += 1) {
       const slot = group[position];
       if ((piece.targets & ~piece.done & slot.bit) === 0) continue;
       const token = this.token + (piece.index << TAG_SHIFT) + position;
-      slot.present.zero(stripe, block, blocks, release, low, high, 0, token);
+      slot.present.zero(stripe, block, blocks, release, low, high, flags, token);
     }
   }
 
@@ -401,6 +400,8 @@ export class Pieces {
   private finish(piece: Piece, error: number): void {
     const { token, part, answer } = piece;
     if (piece.release && this.lacking(piece)) this.onRelease();
+    // It was cut while a member was away, which has become current before it ended.
+    if (piece.discards && !piece.release && !this.degraded(piece)) this.onUnreleased(piece.group, piece.stripe);
     if (piece.scratch >= 0) this.returnScratch(piece);
     if (error === 0 && piece.exclusive && piece.kind !== PIECE_READ && this.degraded(piece)) {
       this.counters.degradedWrites += 1;
@@ -429,7 +430,7 @@ export class Pieces {
     piece.onStart = null;
     this.free.push(piece);
     this.inFlight -= 1;
-    if (this.barriers.length > 0) this.passBarriers(piece);
+    this.barriers.pass(piece);
   }
 
   private beginReady(): void {
@@ -474,21 +475,11 @@ export class Pieces {
 
   /** Resolves when all modifications of a group that are being carried out now have ended. */
   drained(group: number): Promise<void> {
-    const pieces = new Set(
+    return this.barriers.wait(
       this.all.filter(
         (piece) => piece.started && piece.exclusive && piece.group === group && piece.kind !== PIECE_LOCK,
       ),
     );
-    if (pieces.size === 0) return Promise.resolve();
-    return new Promise((resolve) => this.barriers.push({ pieces, resolve }));
-  }
-
-  private passBarriers(piece: Piece): void {
-    for (const barrier of this.barriers) {
-      barrier.pieces.delete(piece);
-      if (barrier.pieces.size === 0) barrier.resolve();
-    }
-    this.barriers = this.barriers.filter(({ pieces }) => pieces.size > 0);
   }
 
   /** The lowest flush number of a modification that is being carried out, or `otherwise`. */

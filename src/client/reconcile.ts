@@ -18,7 +18,18 @@ import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES, RECONCILE_BLOCKS, RECONCILE_SEGMENTS } from '../core/limits.js';
 import { compareFlushes, ENTRY_WORDS, type FlushMark, NO_FLUSH } from '../ports/segments.js';
 import type { Allocation } from './allocation.js';
-import { allZero, isPoison, isStored, isSuspect, isZero, noEntries, sameBlock, stampOf } from './block-entries.js';
+import {
+  allVacant,
+  allZero,
+  isPoison,
+  isStored,
+  isSuspect,
+  isZero,
+  noEntries,
+  sameBlock,
+  stampOf,
+  zeroFlags,
+} from './block-entries.js';
 import type { VolumeParts } from './careful-read.js';
 import { BufferPage, type CopyBuffer } from './copy-buffers.js';
 import type { MemberSlot } from './membership.js';
@@ -99,6 +110,16 @@ export class Reconcile {
       await this.differing(copies, stripe, buffer);
       if (copies.length > 1) await this.contents(copies, stripe, buffer);
     });
+    await this.giveBack(group, stripe);
+  }
+
+  /** A crash may have left a slot without anything in it: one that was to be written to, or whose content was cut off. */
+  private async giveBack(group: readonly MemberSlot[], stripe: number): Promise<void> {
+    const { membership } = this.parts;
+    if (!membership.complete(group)) return;
+    const entries = await allEnded(group.map((slot) => entriesOf(slot, stripe)));
+    if (!entries.every(allVacant) || !membership.complete(group)) return;
+    await allEnded(group.map(async ({ present }) => (present.has(stripe) ? present.release(stripe) : undefined)));
   }
 
   /** Deals with all blocks whose entries are not the same everywhere, several at a time. */
@@ -225,7 +246,8 @@ export class Reconcile {
     const { low, high } = stampOf(from.entries, block);
     const member = to.present;
     const result = await this.parts.calls.call((token) => {
-      if (isZero(from.entries, block)) member.zero(stripe, block, 1, false, low, high, 0, token);
+      if (isZero(from.entries, block))
+        member.zero(stripe, block, 1, false, low, high, zeroFlags(from.entries, block), token);
       else member.write(stripe, block, 1, memory, -1, low, high, 0, token);
     }, buffer);
     if (result < 0) await this.lose(to, 'a block could not be made equal');

@@ -21,7 +21,7 @@ import { BLOCK_BYTES, COPY_BYTES } from '../core/limits.js';
 import { FENCE_ALL } from '../ports/device.js';
 import { ENTRY_WORDS } from '../ports/segments.js';
 import type { Allocation } from './allocation.js';
-import { isPoison, isStored, sameBlock, stampOf } from './block-entries.js';
+import { allVacant, isPoison, isStored, sameBlock, stampOf, zeroFlags } from './block-entries.js';
 import type { VolumeParts } from './careful-read.js';
 import type { CopyBuffer } from './copy-buffers.js';
 import type { Job } from './job.js';
@@ -108,6 +108,8 @@ export class Resync {
       });
       if (!this.source().present.has(stripe)) return;
     }
+    // What is written from now on gets its slot there too.
+    if (!present.has(stripe) && allVacant(await entriesOf(this.source(), stripe))) return;
     const allocated = present.has(stripe) ? 0 : await this.allocation.ensure(stripe);
     if (allocated < 0) throw new StrakeError('NO_SPACE', `device ${present.deviceId} has no space for a segment`);
     if (!present.has(stripe)) throw new StrakeError('IO', `device ${present.deviceId}: no slot could be allocated`);
@@ -240,7 +242,7 @@ export class Resync {
     const result = await this.call((token) => {
       const entries = from.subarray(block * ENTRY_WORDS, (block + count) * ENTRY_WORDS);
       if (isStored(from, block)) present.write(stripe, block, count, memory, -1, low, high, 0, token, entries);
-      else present.zero(stripe, block, count, false, low, high, 0, token);
+      else present.zero(stripe, block, count, false, low, high, zeroFlags(from, block), token);
     }, buffer);
     if (result < 0) throw new StrakeError('IO', `device ${present.deviceId}: a copied block could not be written`);
   }
@@ -276,6 +278,7 @@ function alike(from: Uint32Array, one: number, other: number, lost: ReadonlySet<
   if (isStored(from, one) !== isStored(from, other)) return false;
   // What is stored keeps the stamp of each block; zeroes take one for all.
   if (isStored(from, one)) return true;
+  if (zeroFlags(from, one) !== zeroFlags(from, other)) return false;
   return compareStamps(stampOf(from, one), stampOf(from, other)) === 0;
 }
 

@@ -1,4 +1,4 @@
-/** Reads everything that a volume holds, on every member, and mends what is bad. */
+/** Reads everything that a volume holds, on every member, mends what is bad, and gives back slots that hold nothing. */
 
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES } from '../core/limits.js';
@@ -6,7 +6,9 @@ import type { CarefulRead, VolumeParts } from './careful-read.js';
 import type { CopyBuffer } from './copy-buffers.js';
 import type { Job } from './job.js';
 import type { MemberSlot } from './membership.js';
+import type { Reclaim } from './reclaim.js';
 import type { VolumeFlush } from './volume-flush.js';
+import { groupOf } from './volume-record.js';
 
 const COPY_BLOCKS = COPY_BYTES / BLOCK_BYTES;
 
@@ -14,9 +16,14 @@ export class Scrub {
   private readonly parts: VolumeParts;
   private readonly careful: CarefulRead;
 
-  constructor(parts: VolumeParts, careful: CarefulRead) {
+  private readonly reclaims: readonly Reclaim[];
+  private released = false;
+
+  /** `reclaims`: by group. */
+  constructor(parts: VolumeParts, careful: CarefulRead, reclaims: readonly Reclaim[]) {
     this.parts = parts;
     this.careful = careful;
+    this.reclaims = reclaims;
   }
 
   /** What it has mended is durable when it ends. */
@@ -29,7 +36,7 @@ export class Scrub {
     }
     const sorted = [...stripes].sort((one, other) => one - other);
     await job.each(sorted, membership.record.segmentBytes, (stripe) => this.segment(job, stripe));
-    if (counters.repairedBlocks === repairedBlocks) return;
+    if (counters.repairedBlocks === repairedBlocks && !this.released) return;
     const result = await calls.call((token) => flushes.flush(token));
     if (result < 0) throw new StrakeError('IO', 'the flush after mending failed');
   }
@@ -37,6 +44,8 @@ export class Scrub {
   private async segment(job: Job, stripe: number): Promise<void> {
     const { buffers, membership, pieces } = this.parts;
     const blocks = membership.record.segmentBytes / BLOCK_BYTES;
+    // Slots without content, which nothing else looks for any more.
+    if (await this.reclaims[groupOf(membership.record, stripe)].giveBack(stripe)) this.released = true;
     for (let first = 0; first < blocks; first += COPY_BLOCKS) {
       const count = Math.min(COPY_BLOCKS, blocks - first);
       for (const slot of membership.groupOf(stripe)) {

@@ -34,12 +34,13 @@ import { MemberCalls } from './member-calls.js';
 import { type MemberSlot, Membership } from './membership.js';
 import { PIECE_READ, PIECE_WRITE, PIECE_ZERO } from './piece.js';
 import { PATCH_SCRATCH_BYTES, Pieces } from './pieces.js';
+import { Reclaim } from './reclaim.js';
 import { Reconcile } from './reconcile.js';
 import { Resync } from './resync.js';
 import { Scrub } from './scrub.js';
 import { VolumeCounters, type VolumeState, type VolumeStatus } from './volume-events.js';
 import { volumeExtents } from './volume-extents.js';
-import { VolumeFlush } from './volume-flush.js';
+import { highestFlushNumber, VolumeFlush } from './volume-flush.js';
 import { VolumeJobs, type VolumeJobsOptions } from './volume-jobs.js';
 import { checkRecord, grow, replaceMember, type VolumeRecord } from './volume-record.js';
 import { WriteStamps } from './write-stamps.js';
@@ -86,6 +87,8 @@ export class VolumeEngine implements Volume {
   private readonly stamps: WriteStamps;
   private readonly careful: CarefulRead;
   private readonly parts: VolumeParts;
+  /** By group. */
+  private readonly reclaims: Reclaim[];
   private readonly counters = new VolumeCounters();
   private readonly segmentBytes: number;
   private readonly jobs: VolumeJobs;
@@ -120,6 +123,11 @@ export class VolumeEngine implements Volume {
     this.parts = { membership, memory, pieces: this.pieces, calls: this.calls, buffers, counters, onEvent };
     this.careful = new CarefulRead(this.parts);
     this.jobs = new VolumeJobs({ clock: options.clock, calls: this.calls, busy: () => this.requests > 0 }, options);
+    this.reclaims = membership.groups.map((_, group) => new Reclaim(this.parts, group, this.flushes));
+    this.pieces.onUnreleased = (group, stripe) => {
+      this.reclaims[group].note(stripe);
+      this.startReclaim(group);
+    };
   }
 
   private checkMember(slot: MemberSlot, member: SegmentMember): void {
@@ -147,7 +155,7 @@ export class VolumeEngine implements Volume {
     try {
       await this.partFromMissing();
       for (const { member } of slots) if (member !== null) stamps.startAbove(member.stampMax);
-      stamps.flushNumber = 1 + this.highestFlushNumber(slots);
+      stamps.flushNumber = 1 + highestFlushNumber(slots);
       flushes.startAt(stamps.flushNumber);
       if (!this.readOnly) {
         flushes.markAll();
@@ -164,17 +172,9 @@ export class VolumeEngine implements Volume {
     this.phase = 'serving';
     if (this.readOnly || this.ending) return;
     for (const slot of slots) if (slot.member !== null && slot.state === 'offline') this.startResync(slot, 'resync');
-  }
-
-  private highestFlushNumber(slots: readonly MemberSlot[]): number {
-    let highest = 0;
-    for (const { member, covered } of slots) {
-      highest = Math.max(highest, covered);
-      member?.visit((_stripe, _generation, flushNumber) => {
-        highest = Math.max(highest, flushNumber);
-      });
-    }
-    return highest;
+    this.reclaims.forEach((_, group) => {
+      this.startReclaim(group);
+    });
   }
 
   /** Members that are missing, and those whose sync was interrupted, are offline from the start. */
@@ -254,7 +254,15 @@ export class VolumeEngine implements Volume {
       this.membership.expel(slot, reason);
     };
     const { group, position } = slot;
-    return this.jobs.start({ kind, group, position }, this.options.resync ?? {}, work, undo);
+    const job = this.jobs.start({ kind, group, position }, this.options.resync ?? {}, work, undo);
+    job.ended.then(() => this.startReclaim(group));
+    return job;
+  }
+
+  /** Begins to give back what was discarded while a member of a group was away, if all are current now. */
+  private startReclaim(group: number): void {
+    if (!this.serving || this.ending || this.membership.stopped !== null) return;
+    this.reclaims[group].begin(this.jobs, this.options.resync ?? {}, () => this.startReclaim(group));
   }
 
   /** Reads everything on every member and mends what is bad. Throws `ERR_STRAKE_VOLUME_BUSY` if another scrub does so. */
@@ -262,7 +270,7 @@ export class VolumeEngine implements Volume {
     this.checkServing();
     const other = this.jobs.unfinished('scrub');
     if (other !== undefined) throw scrubbed(other);
-    const scrub = new Scrub(this.parts, this.careful);
+    const scrub = new Scrub(this.parts, this.careful, this.reclaims);
     const work = (job: Job) => scrub.run(job, this.flushes);
     return this.jobs.start({ kind: 'scrub', group: -1, position: -1 }, options, work, () => {});
   }

@@ -20,7 +20,7 @@ export type VolumeEvent =
   | { readonly kind: 'stopped'; readonly reason: string }
   | { readonly kind: 'job-ended'; readonly job: JobProgress };
 
-export type JobKind = 'resync' | 'rebuild' | 'scrub';
+export type JobKind = 'resync' | 'rebuild' | 'scrub' | 'reclaim';
 
 /** How far a job is. Sizes are in bytes of the volume's segments. */
 export interface JobProgress {

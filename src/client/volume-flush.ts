@@ -166,3 +166,15 @@ export class VolumeFlush {
     this.completions.unregister(this.token);
   }
 }
+
+/** The highest flush number that any member has recorded something under. */
+export function highestFlushNumber(slots: readonly MemberSlot[]): number {
+  let highest = 0;
+  for (const { member, covered } of slots) {
+    highest = Math.max(highest, covered);
+    member?.visit((_stripe, _generation, flushNumber) => {
+      highest = Math.max(highest, flushNumber);
+    });
+  }
+  return highest;
+}

@@ -47,7 +47,7 @@ export class VolumeJobs {
     return this.jobs.find(({ kind, over }) => kind === wanted && !over);
   }
 
-  /** Whether a member is being brought up to date, or that is being given up. */
+  /** Whether a job goes on at just this place, or is being given up. */
   isSynced({ group, position }: Pick<JobPlace, 'group' | 'position'>): boolean {
     return this.jobs.some((job) => !job.over && job.group === group && job.position === position);
   }

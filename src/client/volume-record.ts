@@ -23,7 +23,10 @@ export interface MemberRecord {
   /** 32 hexadecimal digits. */
   readonly deviceId: string;
   readonly state: MemberState;
-  /** From here on it may have missed writes; means nothing while it is in-sync. Zero: it may have missed all. */
+  /**
+   * From here on it may have missed writes; zero: it may have missed all. While it is in-sync: what was discarded from here on
+   * may still have its slots; zero: nothing has.
+   */
   readonly since: FlushPoint;
   /** The highest incarnation of its device that is known. */
   readonly incarnation: number;
@@ -55,6 +58,8 @@ export interface MemberProgress {
 }
 
 export const START: FlushPoint = { generation: 0, flushNumber: 0 };
+/** Of a member in-sync: anything that is all zeroes may still have its slots. */
+const ANYTHING: FlushPoint = { generation: 0, flushNumber: 1 };
 
 /** Whether `one` lies before `other`. */
 export function isBefore(one: FlushPoint, other: FlushPoint): boolean {
@@ -100,10 +105,14 @@ function withMember(
   return { ...record, mapVersion: record.mapVersion + 1, groups };
 }
 
-/** The member misses writes from `since` on. One that was not current before keeps its earlier point. */
+/**
+ * The member misses writes from `since` on. One that was not current before, or from whose absence slots are still to be given
+ * back, keeps its earlier point.
+ */
 export function memberOffline(record: VolumeRecord, group: number, position: number, since: FlushPoint): VolumeRecord {
   const member = record.groups[group][position];
-  const kept = member.state === 'in-sync' || isBefore(since, member.since) ? since : member.since;
+  const fresh = member.state === 'in-sync' && !isBefore(START, member.since);
+  const kept = fresh || isBefore(since, member.since) ? since : member.since;
   return withMember(record, group, position, { state: 'offline', since: kept });
 }
 
@@ -122,14 +131,33 @@ export function memberSyncing(
   return withMember(record, group, position, { state: 'syncing', since: everything ? START : since, incarnation });
 }
 
-/** The member holds what the others hold. */
+/** The member holds what the others hold. What was discarded while it was away has its slots still. */
 export function memberInSync(
   record: VolumeRecord,
   group: number,
   position: number,
   progress: MemberProgress,
 ): VolumeRecord {
-  return withMember(record, group, position, { state: 'in-sync', since: START, ...progress });
+  const { since } = record.groups[group][position];
+  const unreleased = isBefore(ANYTHING, since) ? since : ANYTHING;
+  return withMember(record, group, position, { state: 'in-sync', since: unreleased, ...progress });
+}
+
+/** From where on segments of a group whose members are all in-sync may have slots that were discarded; null if none has. */
+export function unreleasedSince(record: VolumeRecord, group: number): FlushPoint | null {
+  let earliest: FlushPoint | null = null;
+  for (const { since } of record.groups[group]) {
+    if (isBefore(START, since) && (earliest === null || isBefore(since, earliest))) earliest = since;
+  }
+  return earliest;
+}
+
+/** Nothing discarded has slots any more in a group whose members are all in-sync. That alone is no new version. */
+export function withReleased(record: VolumeRecord, group: number): VolumeRecord {
+  const groups = record.groups.map((members, index) =>
+    index === group ? members.map((member) => ({ ...member, since: START })) : members,
+  );
+  return { ...record, groups };
 }
 
 /**

@@ -381,7 +381,7 @@ export class StorageNode {
 
   private noteJob(volume: NodeVolume, job: Job): void {
     const { group, position } = job;
-    const deviceId = volume.engine?.record.groups[group]?.[position].deviceId ?? null;
+    const deviceId = volume.engine?.record.groups[group]?.[position]?.deviceId ?? null;
     this.jobs.add(job, () => ({ volumeId: volume.stored.id, volume: volume.stored.name, deviceId }));
   }
 

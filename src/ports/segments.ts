@@ -34,8 +34,19 @@ export const BLOCK_POISON = 4;
 /** Its content may be any of several versions; it has to be reconciled before it is read. */
 export const BLOCK_SUSPECT = 8;
 
-/** Flags of writes and zeroing, besides `DEVICE_FUA` (1). */
+/** In place of a checksum, of a block that is zero: its space was asked to be kept, so that its slot is not given back. */
+export const ZERO_KEPT = 1;
+
+/** Flags of writes and zeroing: the same as `DEVICE_FUA` and, of zeroing, `DEVICE_KEEP_ALLOCATED`. */
 export const SEGMENT_FUA = 1;
+export const SEGMENT_KEEP = 2;
+
+/** Whether the block whose entry begins at a word needs no slot: it was never written, or is zero and not kept. */
+export function isVacant(words: Uint32Array, word: number): boolean {
+  const flags = words[word + ENTRY_FLAGS];
+  const zero = flags === 0 || ((flags & BLOCK_ZERO) !== 0 && (flags & (BLOCK_POISON | BLOCK_SUSPECT)) === 0);
+  return zero && words[word + ENTRY_CHECKSUM] !== ZERO_KEPT;
+}
 
 /** What a member knows of one segment. */
 export interface SegmentState {
@@ -97,9 +108,10 @@ export interface SegmentMember {
     entries?: Uint32Array,
   ): void;
   /**
-   * Makes blocks of an allocated segment zero without storing them. If that leaves nothing else in the segment and
-   * `release` is set, its slot becomes free; with `release`, the caller starts no other modification in the segment
-   * until this has ended. Result: 0.
+   * Makes blocks of an allocated segment zero without storing them; with `SEGMENT_KEEP` their space is kept. If nothing else
+   * in the segment is stored or kept and `release` is set, its slot becomes free; with `release`, the caller starts no
+   * other modification in the segment until this has ended. With no blocks nothing becomes zero, and the slot becomes
+   * free all the same if nothing is stored or kept. Result: 0.
    */
   zero(
     stripe: number,

@@ -432,7 +432,7 @@ export class TrialFaults {
     }
   }
 
-  private jobsEnded(): Promise<void> {
+  jobsEnded(): Promise<void> {
     return this.reach('has ended its jobs', (status) => !status?.jobs.some(({ state }) => state === 'running'));
   }
 

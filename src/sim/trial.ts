@@ -28,6 +28,7 @@ import { NbdSession, type SessionRequest } from './nbd-session.js';
 import { Payload } from './payload.js';
 import type { SimAction, SimPlan } from './plan.js';
 import { SimRandom } from './random.js';
+import { discardedWithSlots } from './space-check.js';
 import { SimTimers } from './timers.js';
 import { SimTrace } from './trace.js';
 import { TrialFaults } from './trial-faults.js';
@@ -182,6 +183,7 @@ export class Trial {
     await this.rest();
     await this.sweep();
     this.history.checkpoint();
+    await this.checkSpace();
     const current = this.currentDisks();
     await this.close(false);
     for (const disk of this.disks) if (!disk.retired) await this.fsck(disk);
@@ -362,6 +364,14 @@ export class Trial {
     };
     session.send({ type: CMD_READ, offset, length, bytes: null, at: 0, error: 0, ended }, 0);
     return loop.run(() => done, LIMITS);
+  }
+
+  /** What was discarded has no slot, unless its space was asked to be kept. */
+  private async checkSpace(): Promise<void> {
+    await this.faults.jobsEnded();
+    if (this.mayFail()) return;
+    const taken = await this.settle(discardedWithSlots(this.host.node, VOLUME_NAME));
+    if (taken.length > 0) throw new SimViolation(`slots are taken by what was discarded: ${taken.join(', ')}`);
   }
 
   /** After an orderly end a disk is as it should be. */

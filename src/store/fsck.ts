@@ -25,6 +25,7 @@ import {
   ENTRY_CHECKSUM,
   ENTRY_FLAGS,
   ENTRY_WORDS,
+  ZERO_KEPT,
 } from '../ports/segments.js';
 import { PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from './format.js';
 import {
@@ -312,7 +313,8 @@ function entryProblem(entry: Uint32Array): string {
   if (!ENTRY_FLAGS_KNOWN.includes(flags)) return `its entry has the impossible flags ${flags}`;
   if (flags === 0 && entry.some((word) => word !== 0)) return 'it was never written, and its entry is not empty';
   const content = (flags & BLOCK_VALID) !== 0;
-  return content || entry[ENTRY_CHECKSUM] === 0 ? '' : 'it has a checksum, and no content';
+  const kept = flags === BLOCK_ZERO && entry[ENTRY_CHECKSUM] === ZERO_KEPT;
+  return content || kept || entry[ENTRY_CHECKSUM] === 0 ? '' : 'it has a checksum, and no content';
 }
 
 function beyondProblem(entry: Uint32Array): string {

@@ -433,3 +433,12 @@ export function decodeVolume(page: Uint8Array, index: number, deviceId: string):
     ),
   };
 }
+
+/** Position of a device among the members of its group. */
+export function memberOf(volume: StoredVolume, deviceId: string): number {
+  for (const group of volume.groups) {
+    const position = group.findIndex((member) => member.deviceId === deviceId);
+    if (position >= 0) return position;
+  }
+  return 0;
+}

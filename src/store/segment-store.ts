@@ -41,7 +41,10 @@ import {
   ENTRY_STAMP_LOW,
   ENTRY_WORDS,
   type FlushMark,
+  isVacant,
   SEGMENT_FUA,
+  SEGMENT_KEEP,
+  ZERO_KEPT,
 } from '../ports/segments.js';
 import { ActivityLog } from './activity-log.js';
 import { ControlIo } from './control-io.js';
@@ -56,7 +59,7 @@ import {
   VOLUME_CHUNK_BYTES,
 } from './journal.js';
 import { JOURNAL_WRITER_BYTES, type JournalPosition, JournalWriter } from './journal-writer.js';
-import { encodeVolume, type Reference, type StoredVolume } from './pages.js';
+import { encodeVolume, memberOf, type Reference, type StoredVolume } from './pages.js';
 import { PendingEntries } from './pending-entries.js';
 import { SLOT_FLAG_DOUBT, type SlotTable } from './slot-table.js';
 import { StoreFlush } from './store-flush.js';
@@ -913,7 +916,7 @@ export class SegmentStore {
     const { words } = this.tables;
     switch (op.kind) {
       case OP_ZERO:
-        words[word + ENTRY_CHECKSUM] = 0;
+        words[word + ENTRY_CHECKSUM] = (op.flags & SEGMENT_KEEP) !== 0 ? ZERO_KEPT : 0;
         words[word + ENTRY_FLAGS] = BLOCK_ZERO;
         break;
       case OP_POISON:
@@ -966,18 +969,16 @@ export class SegmentStore {
   private endZero(op: StoreOp): void {
     if (op.release && this.busy[op.slot] === 1 && this.emptyBut(op)) {
       this.freeSlot(op);
-      return;
-    }
-    this.setEntries(op);
+    } else if (op.blocks === 0) this.finish(op, 0);
+    else this.setEntries(op);
   }
 
-  /** Whether nothing but what is about to be zeroed is stored in the slot. */
+  /** Whether nothing but what is about to be zeroed is stored or kept in the slot. */
   private emptyBut(op: StoreOp): boolean {
-    const { words } = this.tables;
+    if ((op.flags & SEGMENT_KEEP) !== 0) return false;
     for (let block = 0; block < this.blocks; block += 1) {
       if (block >= op.block && block < op.block + op.blocks) continue;
-      const flags = words[this.tables.wordOf(op.page, block) + ENTRY_FLAGS];
-      if ((flags & ~BLOCK_ZERO) !== 0) return false;
+      if (!isVacant(this.tables.words, this.tables.wordOf(op.page, block))) return false;
     }
     return true;
   }
@@ -1310,15 +1311,6 @@ export class SegmentStore {
     this.completions.unregister(this.dataToken);
     this.device.close();
   }
-}
-
-/** Position of a device among the members of its group. */
-function memberOf(volume: StoredVolume, deviceId: string): number {
-  for (const group of volume.groups) {
-    const position = group.findIndex((member) => member.deviceId === deviceId);
-    if (position >= 0) return position;
-  }
-  return 0;
 }
 
 /** Whether a block's content is stored, and may be any of several versions. */

@@ -157,6 +157,94 @@ const MIRROR: Mutant[] = [
   },
 ];
 
+const SPACE = tests('node-sim/space.test.ts');
+const RECLAIM = tests('client/reclaim.test.ts');
+
+const RECLAIMING: Mutant[] = [
+  {
+    name: 'reclaim-never',
+    breaks: 'What was discarded while a copy was away keeps its slots for ever',
+    rule: 'space is given back once all copies are current',
+    edits: [
+      {
+        file: 'client/volume-engine.ts',
+        find: '    job.ended.then(() => this.startReclaim(slot.group));\n',
+        replace: '',
+      },
+    ],
+    judges: [sim(['death'], 100), SPACE],
+  },
+  {
+    name: 'reclaim-not-remembered',
+    breaks: 'A member that becomes current does not note from where on slots are to be given back',
+    rule: 'space is given back once all copies are current, also after a restart',
+    edits: [
+      {
+        file: 'client/volume-record.ts',
+        find: "{ state: 'in-sync', since: unreleased, ...progress }",
+        replace: "{ state: 'in-sync', since: START, ...progress }",
+      },
+    ],
+    judges: [SPACE],
+  },
+  {
+    name: 'release-without-lock',
+    breaks: 'A slot is given back while the segment may be written to',
+    rule: 'nothing else happens in a segment whose slot may become free',
+    edits: [
+      {
+        file: 'client/reclaim.ts',
+        find: 'pieces.locked(stripe, 0, membership.record.segmentBytes / BLOCK_BYTES, () => this.giveBackHeld(stripe))',
+        replace: 'pieces.locked(stripe, 0, 0, () => this.giveBackHeld(stripe))',
+      },
+    ],
+    judges: [RECLAIM],
+  },
+  {
+    name: 'release-by-one-copy',
+    breaks: 'Slots are given back on all copies because one of them needs its own no more',
+    rule: 'a slot is given back only if no member needs it',
+    edits: [{ file: 'client/reclaim.ts', find: 'entries.every(allVacant)', replace: 'allVacant(entries[0])' }],
+    judges: [RECLAIM],
+  },
+  {
+    name: 'release-while-a-copy-is-away',
+    breaks: 'Slots are given back although a copy is away that has to learn of it from the entries',
+    rule: 'no slot is given back before all copies are current',
+    edits: [
+      {
+        file: 'client/reclaim.ts',
+        find: '    if (!membership.complete(this.slots)) return false;\n    // Most have content',
+        replace: '    // Most have content',
+      },
+      {
+        file: 'client/reclaim.ts',
+        find: '    if (!membership.complete(this.slots)) return false;\n    const entries',
+        replace: '    const entries',
+      },
+      {
+        file: 'client/reclaim.ts',
+        find: ' || !membership.complete(this.slots)) return false;',
+        replace: ') return false;',
+      },
+    ],
+    judges: [RECLAIM],
+  },
+  {
+    name: 'kept-zeroes-given-back',
+    breaks: 'Zeroes whose space was asked to be kept count as nothing',
+    rule: 'what is to be kept stays allocated',
+    edits: [
+      {
+        file: 'ports/segments.ts',
+        find: 'return zero && words[word + ENTRY_CHECKSUM] !== ZERO_KEPT;',
+        replace: 'return zero;',
+      },
+    ],
+    judges: [SPACE],
+  },
+];
+
 const COPYING: Mutant[] = [
   {
     name: 'resync-skips-candidates',
@@ -370,4 +458,4 @@ const NBD: Mutant[] = [
   },
 ];
 
-export const VOLUME_MUTANTS: readonly Mutant[] = [...MIRROR, ...COPYING, ...MAP, ...NBD];
+export const VOLUME_MUTANTS: readonly Mutant[] = [...MIRROR, ...RECLAIMING, ...COPYING, ...MAP, ...NBD];

@@ -3,9 +3,9 @@
 import * as assert from 'uvu/assert';
 import { check, run } from '../support/check.js';
 import { CLOSED, CRASHED, fsckAll } from '../support/fsck.js';
-import { CMD, ENOSPC, type NbdClient } from '../support/nbd-client.js';
+import { CMD, ENOSPC, FLAG, type NbdClient } from '../support/nbd-client.js';
 import { codeOf, formatAll, NodeProcess } from '../support/node-process.js';
-import { scratchFile } from '../support/scratch.js';
+import { scratchFile, until } from '../support/scratch.js';
 
 const MIB = 1 << 20;
 const SLOT = 64 << 10;
@@ -93,6 +93,38 @@ for (const layout of ['single', 'mirror'] as const) {
     await last.close();
   });
 }
+
+check(
+  'what is trimmed while a copy is away is given back when it is current, and what is to be kept stays',
+  async () => {
+    const files = [scratchFile(24 * MIB), scratchFile(24 * MIB)];
+    const ids = await formatAll(files);
+    let node = await NodeProcess.start({ devices: files });
+    await node.call('createVolume', { name: 'main', sizeBytes: MIB, layout: 'mirror' });
+    let client = await node.connect('main');
+    for (let slot = 0; slot < MIB / SLOT; slot += 1) await client.write(slot * SLOT, content(1, slot));
+    await client.disconnect();
+    await node.close();
+    node = await NodeProcess.start({ devices: [files[0]], without: { main: [ids[1]] } });
+    client = await node.connect('main');
+    const keep = { type: CMD.writeZeroes, flags: FLAG.noHole, offset: 0, length: SLOT };
+    assert.is(await client.errorOf(keep), 0);
+    for (let at = SLOT; at < MIB; at += 3 * 4096) {
+      assert.is(await client.errorOf({ type: CMD.trim, offset: at, length: Math.min(3 * 4096, MIB - at) }), 0);
+    }
+    assert.is((await node.volume('main')).allocatedBytes, MIB, 'the copy that is away has to learn of it first');
+    await node.call('addDevice', files[1]);
+    await node.reach('main', 'ok');
+    const space = () => node.volume('main').then(({ allocatedBytes }) => allocatedBytes === 2 * SLOT);
+    await until('the space to be given back', space);
+    assert.ok((await client.read(0, MIB)).equals(Buffer.alloc(MIB)));
+    assert.is(await client.errorOf({ type: CMD.trim, offset: 0, length: SLOT }), 0);
+    assert.is((await node.volume('main')).allocatedBytes, 0);
+    await client.destroy();
+    await node.close();
+    await fsckAll(files, CLOSED, 'after trimming');
+  },
+);
 
 check('a new volume shows nothing of a deleted one that had its slots', async () => {
   const file = scratchFile(24 * MIB);

@@ -1,0 +1,32 @@
+/** Whether the slots that volumes take are those that they need. */
+
+import type { StorageNode } from '../node/storage-node.js';
+import { ENTRY_FLAGS, ENTRY_WORDS, isVacant } from '../ports/segments.js';
+
+/**
+ * Segments of a volume that have been discarded and still have a slot on a current member, as text for each. The volume is idle,
+ * and each of its groups complete. Slots that were never written to do not count: a write that failed may leave such.
+ */
+export async function discardedWithSlots(node: StorageNode, name: string): Promise<string[]> {
+  const found: string[] = [];
+  const { engine, members } = node.volume(name);
+  if (engine === null) throw new Error(`volume ${name} is not started`);
+  const current = engine.record.groups.flat().map(({ deviceId }) => {
+    const member = members.findLast((one) => one.deviceId === deviceId);
+    if (member === undefined) throw new Error(`device ${deviceId} is not there`);
+    return member;
+  });
+  for (const member of current) {
+    for (const { stripe } of [...member.segments()]) {
+      const entries = await member.entries(stripe);
+      let vacant = true;
+      let discarded = false;
+      for (let word = 0; word < entries.length; word += ENTRY_WORDS) {
+        if (!isVacant(entries, word)) vacant = false;
+        else if (entries[word + ENTRY_FLAGS] !== 0) discarded = true;
+      }
+      if (vacant && discarded) found.push(`segment ${stripe} on ${member.deviceId.slice(0, 4)}`);
+    }
+  }
+  return found;
+}

@@ -1,0 +1,137 @@
+/** Giving back slots that were discarded while a copy was away: when, how, and what must not come between. */
+
+import * as assert from 'uvu/assert';
+import type { MemberState } from '#strake/client/volume-record.js';
+import { BLOCK_VALID, BLOCK_ZERO } from '#strake/ports/segments.js';
+import { check, run } from '../support/check.js';
+import { BLOCK, type ScriptedMember } from '../support/scripted-member.js';
+import { makeRecord, SEGMENT, SEGMENT_BLOCKS, SIZE, VolumeBench } from '../support/volume-bench.js';
+
+const PAIR: readonly MemberState[] = ['in-sync', 'in-sync'];
+const ZERO = BLOCK_VALID | BLOCK_ZERO;
+const HIGH = 2 << 8;
+
+/** A mirror that was written to while one copy was away, and then discarded. */
+async function discarded(): Promise<VolumeBench> {
+  const bench = await new VolumeBench(PAIR).start();
+  bench.members[1].fail = () => -5;
+  bench.write(0, 0, SIZE, 1);
+  await bench.world.drain();
+  assert.equal(bench.states(), ['in-sync', 'offline']);
+  bench.members[1].fail = () => undefined;
+  bench.discard(1, 0, SIZE);
+  await bench.world.drain();
+  assert.is(bench.results[1], 0);
+  return bench;
+}
+
+const slotsOf = ({ members }: VolumeBench) => members.map(({ slots }) => slots.size);
+const releases = ({ world }: VolumeBench) =>
+  world.pending.filter(({ kind, blocks }) => kind === 'zero' && blocks === 0);
+
+/** A mirror whose map says that slots may have to be given back. */
+function pending(prepare: (members: ScriptedMember[]) => void): VolumeBench {
+  const record = makeRecord(PAIR);
+  const groups = record.groups.map((group) =>
+    group.map((member) => ({ ...member, since: { generation: 0, flushNumber: 1 } })),
+  );
+  const put = (members: ScriptedMember[]) => {
+    for (const member of members) member.mark(2, 5);
+    prepare(members);
+  };
+  return new VolumeBench(PAIR, put, { record: { ...record, groups } });
+}
+
+check('slots are given back once the copy is current, and the next map says that they were', async () => {
+  const bench = await discarded();
+  assert.is(slotsOf(bench)[0], SIZE / SEGMENT);
+  bench.engine.attach(0, 1, bench.members[1]);
+  await bench.world.drain();
+  assert.equal(bench.states(), PAIR);
+  assert.equal(slotsOf(bench), [0, 0]);
+  const job = bench.engine.status().jobs.find(({ kind }) => kind === 'reclaim');
+  assert.equal([job?.state, job?.group, job?.bytesDone], ['done', 0, job?.bytesTotal]);
+  assert.ok(bench.committed.at(-1)?.groups[0].some(({ since }) => since.flushNumber > 0));
+  await bench.engine.noteProgress();
+  assert.ok(bench.committed.at(-1)?.groups[0].every(({ since }) => since.flushNumber === 0));
+});
+
+check('a write waits while the slots of its segment are being given back, and gets new ones', async () => {
+  const bench = await discarded();
+  bench.engine.attach(0, 1, bench.members[1]);
+  await bench.world.drain(undefined, () => releases(bench).length > 0);
+  const [{ stripe }] = releases(bench);
+  bench.write(2, stripe * SEGMENT, BLOCK, 7);
+  bench.read(3, stripe * SEGMENT, BLOCK);
+  const held = bench.world.pending.filter((one) => one.stripe === stripe && one.member !== null);
+  assert.ok(held.every(({ kind }) => kind === 'zero'));
+  await bench.world.drain();
+  assert.is(bench.results[2], BLOCK);
+  assert.equal(slotsOf(bench), [1, 1]);
+  for (const member of bench.members) assert.is(bench.image(member)[stripe * SEGMENT], 7);
+  assert.is(bench.payload(3, 0, 1)[0], 7);
+});
+
+check('nothing is given back while a copy is away', async () => {
+  const bench = await discarded();
+  const job = bench.engine.scrub();
+  await bench.world.drain();
+  assert.is(job.progress.state, 'done');
+  assert.is(slotsOf(bench)[0], SIZE / SEGMENT);
+});
+
+check('what one copy still holds is given back on none', async () => {
+  for (const holder of [0, 1]) {
+    const bench = await pending((members) =>
+      members.forEach((member, position) => {
+        member.put(0, 0, position === holder ? new Uint8Array(BLOCK).fill(3) : null, BLOCK_VALID, 5, HIGH);
+        if (position !== holder) member.put(0, 0, null, ZERO, 5, HIGH);
+        for (let block = 0; block < SEGMENT_BLOCKS; block += 1) member.put(1, block, null, ZERO, 6, HIGH);
+      }),
+    ).start();
+    await bench.world.drain();
+    assert.equal(
+      bench.members.map((member) => [member.has(0), member.has(1)]),
+      [
+        [true, false],
+        [true, false],
+      ],
+    );
+  }
+});
+
+check('a copy on which a slot cannot be given back leaves, and it goes on when that is back', async () => {
+  const bench = await discarded();
+  const [one, other] = bench.members;
+  one.fail = (kind, stripe) => (kind === 'zero' && stripe === 2 ? -5 : undefined);
+  bench.engine.attach(0, 1, other);
+  await bench.world.drain();
+  assert.equal(bench.states(), ['offline', 'in-sync']);
+  one.fail = () => undefined;
+  bench.engine.attach(0, 0, one);
+  await bench.world.drain();
+  assert.equal(bench.states(), PAIR);
+  assert.equal(slotsOf(bench), [0, 0]);
+});
+
+check('closing ends it, and the next start goes on', async () => {
+  const bench = await discarded();
+  bench.engine.attach(0, 1, bench.members[1]);
+  await bench.world.drain(undefined, () => releases(bench).length > 0);
+  const closed = bench.engine.close();
+  await bench.world.drain();
+  await closed;
+  const record = { ...bench.engine.record, generation: 4 };
+  const again = await new VolumeBench(
+    PAIR,
+    (members) =>
+      members.forEach((member, position) => {
+        for (const [stripe, segment] of bench.members[position].slots) member.slots.set(stripe, segment);
+      }),
+    { record },
+  ).start();
+  await again.world.drain();
+  assert.equal(slotsOf(again), [0, 0]);
+});
+
+run();
