@@ -99,6 +99,16 @@ function volumeFigures(rows: Rows): Figure[] {
   ];
 }
 
+/** Of starts beside a device that is not as it should be, which are measured only when that is asked for. */
+function startFigures(rows: Rows): Figure[] {
+  if (rows.own('start.hangs') === null) return [];
+  return [
+    figure('start.fails, seconds', rows.own('start.fails'), 'max', 3),
+    figure('start.read-only, seconds', rows.own('start.read-only'), 'max', 3),
+    figure('start.hangs, seconds', rows.own('start.hangs'), 'max', 35),
+  ];
+}
+
 /** Of opening, recovery and jobs. A device with a million slots is opened only when that is asked for. */
 function nodeFigures(rows: Rows): Figure[] {
   const opened = rows.own('open-million.time') === null ? ['open'] : ['open', 'open-million'];
@@ -109,6 +119,7 @@ function nodeFigures(rows: Rows): Figure[] {
     ]),
     figure('recovery.time, seconds', rows.own('recovery.time'), 'max', 2),
     figure('jobs.stop, seconds', rows.own('jobs.stop'), 'max', 1),
+    ...startFigures(rows),
     ...['scrub', 'rebuild'].flatMap((name) => [
       figure(`${name}.rate : device`, rows.ratio(`${name}.rate`, 'device'), 'min', 0.8),
       figure(`${name}.p99 of clients : alone`, rows.ratio(`${name}.p99`, 'alone'), 'max', 3),

@@ -12,24 +12,9 @@ import { type NodeRequest, VOLUME } from './node-main.js';
 import { ensureWritten, formatFor, NodeProcess, prepareDevices, sparseDevice } from './node-process.js';
 import { memoryBytes, settle, tool } from './processes.js';
 import { ROWS, type Row } from './rows.js';
+import type { ProbeContext, Sample } from './samples.js';
+import { sampleStart } from './start-probes.js';
 import { volumeBytes } from './volumes.js';
-
-export interface ProbeContext {
-  /** In the order of this round. */
-  readonly files: readonly string[];
-  readonly sizeBytes: number;
-  readonly seconds: number;
-  readonly folder: string;
-  readonly slots: number;
-}
-
-/** One row's values of one round. */
-export interface Sample {
-  readonly id: string;
-  readonly unit: string;
-  readonly strake: number;
-  readonly rivals?: Readonly<Record<string, number>>;
-}
 
 export interface Probe {
   /** What its rows begin with. */
@@ -267,4 +252,5 @@ export const PROBES: readonly Probe[] = [
   { group: 'scrub', sample: sampleScrub },
   { group: 'jobs', sample: sampleJobsStop },
   { group: 'rebuild', sample: sampleRebuild },
+  { group: 'start', optIn: true, sample: sampleStart },
 ];

@@ -49,7 +49,10 @@ interface Section {
 const SECTIONS: readonly { readonly title: string; readonly targets: readonly string[] }[] = [
   { title: 'Raw and null devices', targets: ['device', 'nbd', 'null'] },
   { title: 'Volumes over NBD', targets: ['volume', 'mirror2'] },
-  { title: 'Opening, recovery and jobs', targets: ['open', 'open-million', 'recovery', 'scrub', 'rebuild', 'jobs'] },
+  {
+    title: 'Opening, recovery and jobs',
+    targets: ['open', 'open-million', 'recovery', 'scrub', 'rebuild', 'jobs', 'start'],
+  },
 ];
 
 /** The parts of a result that have rows. */

@@ -12,9 +12,10 @@ import { cpus, release, totalmem } from 'node:os';
 import { VERSION } from '../embed/version.js';
 import type { Measurement } from './fio.js';
 import { measure } from './parties.js';
-import type { Probe, ProbeContext, Sample } from './probes.js';
+import type { Probe } from './probes.js';
 import { settle } from './processes.js';
 import type { Party, Row } from './rows.js';
+import type { ProbeContext, Sample } from './samples.js';
 import { median, type Spread, spread } from './statistics.js';
 
 export interface BenchOptions {

@@ -2,7 +2,7 @@
 
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { ControlStatus, ControlVolume } from '../control/calls.js';
+import type { ControlVolume } from '../control/calls.js';
 import { callNode } from '../control/client.js';
 import { StrakeError } from '../core/errors.js';
 import type { NodeJob } from '../embed/node-types.js';
@@ -25,36 +25,9 @@ interface Waiting extends Common {
 /** The rate that was asked for, if one was. */
 type Rate = { readonly bytesPerSecond?: number };
 
-/** Fewer digits of an id could be a slip of the finger. */
-const PREFIX_MIN = 4;
-
-/** Ids by which devices are known: those of the node, those that volumes miss, and those that deleted volumes wait for. */
-function knownIds({ devices, volumes, awaited }: ControlStatus): Set<string> {
-  const members = volumes.flatMap(({ groups }) => groups.flat());
-  return new Set([...devices, ...members, ...awaited].map(({ deviceId }) => deviceId));
-}
-
-/**
- * The id of the device that somebody named: by its id, by at least four digits that no other id begins with, by its label
- * or by its path. Throws `ERR_STRAKE_NO_DEVICE`.
- */
+/** The id of the device that somebody named, as the node knows it. Throws `ERR_STRAKE_NO_DEVICE`. */
 export async function matchDevice(socket: string, text: string): Promise<string> {
-  const status = await callNode(socket, 'status', {});
-  const { devices } = status;
-  const ids = knownIds(status);
-  const named = devices.filter(({ path, label }) => path === text || path === resolve(text) || label === text);
-  const digits = text.toLowerCase();
-  const matching = /^[0-9a-f]+$/.test(digits) && digits.length >= PREFIX_MIN;
-  const found = new Set([
-    ...named.map(({ deviceId }) => deviceId),
-    ...(matching ? [...ids].filter((id) => id.startsWith(digits)) : []),
-  ]);
-  const [only] = found;
-  if (found.size === 1) return only;
-  const known = [...ids].map(shortId).join(', ');
-  const why =
-    found.size > 1 ? `${JSON.stringify(text)} names ${found.size} devices` : `no device ${JSON.stringify(text)}`;
-  throw new StrakeError('NO_DEVICE', `${why}; devices are ${known}`);
+  return (await callNode(socket, 'find-device', { name: text, path: resolve(text) })).deviceId;
 }
 
 /** Begins to scrub a volume. One that is being scrubbed already goes on as it does. */

@@ -38,42 +38,20 @@ export function candidatesIn(dir: string): string[] {
     .sort();
 }
 
-/** What a node opens, and what people should know of the rest. */
+/** Paths that may be a node's devices. */
 export interface Found {
   readonly paths: readonly string[];
-  readonly notes: readonly string[];
+  /** Whether somebody has named them; else they are what a folder holds, of which some may be no devices. */
+  readonly named: boolean;
 }
 
-/**
- * The devices to open: those that `entries` name, else all that `dir` holds.
- *
- * One that was named and is not there or cannot be read is left out, with a note: a node has to start when a disk has died,
- * and never starts a volume whose missing disk might hold newer data. One that was named and is not formatted is an error.
- */
-export async function findDevices(dir: string, entries: readonly string[] | undefined): Promise<Found> {
+/** The devices to open: those that `entries` name, else all that `dir` holds. Throws `ERR_STRAKE_NO_DEVICE` if there are none. */
+export function findDevices(dir: string, entries: readonly string[] | undefined): Found {
   const named = entries !== undefined;
-  const found = await Promise.all((named ? entries.flatMap(expand) : candidatesIn(dir)).map(examine));
-  const notes: string[] = [];
-  const paths: string[] = [];
-  for (const candidate of found) {
-    const { path, error } = candidate;
-    if (error === undefined) paths.push(path);
-    else if (isForeign(candidate) && named) throw error;
-    else if (isForeign(candidate)) notes.push(`${path} is left alone: it holds no Strake superblock`);
-    else if (isGone(error)) notes.push(`going on without ${path}: ${error.message}`);
-    else throw error;
-  }
-  if (paths.length === 0) throw nothingFound(dir, named, notes);
-  return { paths: [...new Set(paths)], notes };
-}
-
-function isGone({ code }: StrakeError): boolean {
-  return code === 'ERR_STRAKE_NOT_FOUND' || code === 'ERR_STRAKE_IO' || code === 'ERR_STRAKE_FENCED';
-}
-
-function nothingFound(dir: string, named: boolean, notes: readonly string[]): StrakeError {
+  const paths = named ? entries.flatMap(expand) : candidatesIn(dir);
+  if (paths.length > 0) return { paths, named };
   const where = named ? 'none of the devices that were named is there' : `${dir} holds no formatted device`;
-  return new StrakeError('NO_DEVICE', [where, ...notes].join('; '), {
+  throw new StrakeError('NO_DEVICE', where, {
     remedy: `Format one with \`strake device format ${join(dir, 'NAME.img')}\`, or name devices in strake.json or with --device.`,
   });
 }

@@ -20,6 +20,7 @@ export interface UpOptions {
   readonly without?: ReadonlyMap<string, readonly string[]>;
   readonly create?: readonly CreateVolumeOptions[];
   readonly connections: number;
+  readonly deviceWait?: number;
   readonly drain: number;
   readonly quiet?: boolean;
   readonly output: OutputFormat;

@@ -32,11 +32,18 @@ function eventLine({ kind, text, volume, deviceId }: NodeEvent): string {
 
 /** Makes the volumes that are asked for and do not exist. */
 async function createMissing(node: Node, wanted: readonly CreateVolumeOptions[]): Promise<void> {
-  const existing = new Set((await node.volumes()).map(({ name }) => name));
-  const layout = parseLayout((await node.devices()).length > 1 ? 'mirror:2' : 'single');
-  for (const options of wanted) {
-    if (!existing.has(options.name)) await node.createVolume({ ...layout, ...options });
+  const { volumes, unavailable } = await node.status();
+  const existing = new Set(volumes.map(({ name }) => name));
+  const missing = wanted.filter(({ name }) => !existing.has(name));
+  const away = unavailable.filter(({ code }) => code !== 'ERR_STRAKE_NOT_FORMATTED');
+  if (away.length > 0) {
+    // Made anew, it would be another volume of that name.
+    const paths = away.map(({ path }) => path).join(', ');
+    for (const { name } of missing) note(`strake: volume ${name} is not made: it may be on ${paths}, not open`);
+    return;
   }
+  const layout = parseLayout((await node.devices()).length > 1 ? 'mirror:2' : 'single');
+  for (const options of missing) await node.createVolume({ ...layout, ...options });
 }
 
 function announce(running: Running, settings: UpSettings, status: NodeStatus, options: UpOptions): void {
@@ -131,14 +138,15 @@ async function run(dir: string | undefined, options: UpOptions, onExit: OnExit):
   const stopping = untilStopped({
     fenced: (path, accepts) => `${path} is fenced and accepts ${accepts}; \`strake status\` says what to do`,
   });
-  const { paths, notes } = await findDevices(settings.place.dir, settings.devices);
-  for (const text of notes) note(`strake: ${text}`, options.quiet);
+  const { paths, named } = findDevices(settings.place.dir, settings.devices);
   const { cluster, without } = settings;
   const node = await openNode({
     devices: paths,
     ...(cluster === undefined ? {} : { clusterId: cluster }),
     without: Object.fromEntries(without),
-    onEvent: (event) => note(eventLine(event)),
+    skipUnformatted: !named,
+    ...(options.deviceWait === undefined ? {} : { deviceWaitMs: options.deviceWait * 1000 }),
+    onEvent: (event) => note(eventLine(event), event.kind === 'device-skipped' && options.quiet),
   });
   try {
     const code = await serve(node, settings, options, stopping);
@@ -168,6 +176,7 @@ export function addUp(program: Command, onExit: OnExit): void {
     .option('--control <path>', 'control socket (DIR/control.sock)')
     .option('--create <volume>', 'NAME=SIZE[,LAYOUT]: make this volume unless it exists', create)
     .option('--without <ids>', 'VOLUME=ID[,ID]: start this volume although these devices are lost', without)
+    .option('--device-wait <seconds>', 'how long devices that do not answer are waited for (15)', wholeNumber(0, 3600))
     .option('--connections <count>', 'the most connections at once', wholeNumber(1, CONNECTIONS_MAX), CONNECTIONS_MAX)
     .option('--drain <seconds>', 'time for requests in flight when stopping', wholeNumber(0, 3600), DRAIN_MS / 1000)
     .option('--quiet', 'print only the URIs')

@@ -63,6 +63,8 @@ export interface ControlCalls {
   scrub: { params: { name: string; bytesPerSecond?: number }; answer: { volume: ControlVolume; job: NodeJob } };
   jobs: { params: Nothing; answer: ControlJobs };
   'cancel-job': { params: { id: number }; answer: { job: NodeJob } };
+  /** The device that somebody names: by id, first digits, label, or a path that leads to it, which is absolute. */
+  'find-device': { params: { name: string; path: string }; answer: { deviceId: string } };
   'add-device': { params: { path: string }; answer: { device: NodeDevice } };
   'replace-device': { params: { deviceId: string; path: string }; answer: ControlReplaced };
   'forget-device': { params: { deviceId: string }; answer: { deviceId: string; volumes: number } };
@@ -94,6 +96,7 @@ export const CONTROL: Readonly<
   scrub: { changes: true, fields: { name, bytesPerSecond: optional(bytes) } },
   jobs: { changes: false, fields: {} },
   'cancel-job': { changes: true, fields: { id: jobId } },
+  'find-device': { changes: true, fields: { name: path, path } },
   'add-device': { changes: true, fields: { path } },
   'replace-device': { changes: true, fields: { deviceId, path } },
   'forget-device': { changes: true, fields: { deviceId } },

@@ -36,6 +36,7 @@ export type ControlledNode = Pick<
   | 'scrub'
   | 'jobs'
   | 'cancelJob'
+  | 'findDevice'
   | 'addDevice'
   | 'replaceDevice'
   | 'forgetDevice'
@@ -108,6 +109,7 @@ function handlersOf(options: ControlServerOptions): Handlers {
     },
     jobs: async () => ({ jobs: await node.jobs(), startedAt: self.startedAt }),
     'cancel-job': async ({ id }) => ({ job: await node.cancelJob(id) }),
+    'find-device': async ({ name, path }) => ({ deviceId: await node.findDevice(name, path) }),
     'add-device': async ({ path }) => ({ device: await node.addDevice(path) }),
     'replace-device': async ({ deviceId, path }) => {
       const jobs = await node.replaceDevice(deviceId, path);

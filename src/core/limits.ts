@@ -141,6 +141,15 @@ export const DRAIN_MS_MAX = 3_600_000;
 export const LOST_DEVICES_MAX = 64;
 /** Faults that can be injected into one shard. */
 export const FAULT_RULES_MAX = 1024;
+/** Digits of an id by which a device may be named: fewer could be a slip of the finger. */
+export const ID_DIGITS_MIN = 4;
+/** Paths that may be named as a node's devices. */
+export const NODE_PATHS_MAX = 256;
+/** How long a start waits for devices that do not answer: first until they say who they are, then until they are open. */
+export const DEVICE_WAIT_MS = 15_000;
+export const DEVICE_WAIT_MS_MAX = 3_600_000;
+/** Time in which the name of a device is looked up; where that takes longer, its aliases are not recognised. */
+export const IDENTIFY_MS = 2_000;
 
 /** Formatted devices of one node, and volumes that it serves at a time. */
 export const NODE_STORES_MAX = 16;

@@ -18,7 +18,8 @@ import { parseBytes } from '../core/units.js';
 import { type DeviceGeometry, FENCE_ALL, FENCE_OPEN, FENCE_WRITES } from '../ports/device.js';
 import { REQUEST_FLUSH } from '../serve/ring-protocol.js';
 import type { FaultRule } from '../uring/native.js';
-import { native, nativeError } from '../uring/native.js';
+import { native } from '../uring/native.js';
+import { openDeviceFile, within } from '../uring/native-devices.js';
 import type { LoadMessage, LoadResult } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import type { ShardStats } from '../worker/shard-stats.js';
@@ -88,18 +89,15 @@ function nullFacts(path: string, sizeText: string): DeviceFacts {
   };
 }
 
+/** Opens a device that no engine has yet. Rejects with `ERR_STRAKE_TIMED_OUT` if it does not answer. */
 export async function openNative(path: string, readOnly: boolean): Promise<Opened> {
   const match = NULL_DEVICE.exec(path);
   if (match !== null) {
     const facts = nullFacts(path, match[1]);
     return { handle: null, facts, geometry: facts };
   }
-  try {
-    const { handle, facts } = await native().openNativeDevice(path, readOnly);
-    return { handle, facts, geometry: facts };
-  } catch (error) {
-    throw nativeError(error, 'IO');
-  }
+  const { handle, facts } = await within(openDeviceFile(path, readOnly), path, (late) => abandonNative(late.handle));
+  return { handle, facts, geometry: facts };
 }
 
 /** Refuses to write on what may be somebody's data, unless its name was given twice. */

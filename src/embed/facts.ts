@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { path as pathRule } from '../core/arguments.js';
 import type { NativeDeviceFacts } from '../uring/native.js';
-import { native, nativeError } from '../uring/native.js';
+import { inspectDeviceFile, within } from '../uring/native-devices.js';
 
 /** Facts about a device or file; sizes are in bytes, and what the kernel does not tell is absent. */
 export type DeviceFacts = NativeDeviceFacts;
@@ -32,11 +32,7 @@ export async function blkidSignatures(path: string): Promise<string[]> {
 /** Looks at a device without locking it. Throws as `openDevice` does. */
 export async function inspectDevice(path: string): Promise<DeviceFacts> {
   pathRule.take(path, 'inspectDevice: path');
-  try {
-    const facts = await native().inspectNativeDevice(path);
-    const signatures = facts.signatures.length > 0 ? facts.signatures : await blkidSignatures(facts.path);
-    return { ...facts, signatures };
-  } catch (error) {
-    throw nativeError(error, 'IO');
-  }
+  const facts = await within(inspectDeviceFile(path), path);
+  const signatures = facts.signatures.length > 0 ? facts.signatures : await blkidSignatures(facts.path);
+  return { ...facts, signatures };
 }

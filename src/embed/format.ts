@@ -7,6 +7,7 @@ import { computeLayout, DEVICE_CLEAN, SLOT_BYTES_DEFAULT, SLOT_BYTES_MAX, SLOT_B
 import { findSuperblock, type ImageReader } from '../store/image.js';
 import { type Superblock, SuperblockProblem } from '../store/superblock.js';
 import { crc32c } from '../uring/checksum.js';
+import { readDeviceFile, within } from '../uring/native-devices.js';
 import { abandonNative, checkSignatures, openDevice, openNative, plainGeometry } from './device.js';
 import type { DeviceDescription, FormatDeviceOptions } from './node-types.js';
 import { Runtime } from './runtime.js';
@@ -105,14 +106,22 @@ export async function readOnlyImage(path: string): Promise<OpenImage> {
 /** What a formatted device is. Throws `ERR_STRAKE_NOT_FORMATTED`, `ERR_STRAKE_UNKNOWN_FEATURE`, and as `openDevice` does. */
 export async function describeDevice(path: string): Promise<DeviceDescription> {
   pathRule.take(path, 'describeDevice: path');
-  const { reader, close } = await readOnlyImage(path);
+  const { handle, facts } = await openNative(path, true);
+  if (handle === null) throw new StrakeError('NOT_FORMATTED', `${path} keeps nothing`);
   try {
-    const found = await findSuperblock(reader, () => {});
-    if (found instanceof SuperblockProblem) {
-      throw new StrakeError(found.foreign ? 'UNKNOWN_FEATURE' : 'NOT_FORMATTED', `${path}: ${found.message}`);
-    }
-    return describe(path, found.superblock);
+    return describe(path, await within(readSuperblock(path, handle, facts.sizeBytes), path));
   } finally {
-    await close();
+    abandonNative(handle);
   }
+}
+
+/**
+ * The superblock of a device that no engine has adopted. Takes for as long as the device does. Throws
+ * `ERR_STRAKE_NOT_FORMATTED`, `ERR_STRAKE_UNKNOWN_FEATURE`, `ERR_STRAKE_IO`.
+ */
+export async function readSuperblock(path: string, handle: number, sizeBytes: number): Promise<Superblock> {
+  const read = (offset: number, length: number) => readDeviceFile(handle, offset, length);
+  const found = await findSuperblock({ sizeBytes, checksum: crc32c, read }, () => {});
+  if (!(found instanceof SuperblockProblem)) return found.superblock;
+  throw new StrakeError(found.foreign ? 'UNKNOWN_FEATURE' : 'NOT_FORMATTED', `${path}: ${found.message}`);
 }

@@ -4,7 +4,14 @@ import { doubledDevice } from '../core/groups.js';
 import { DELETED_VOLUMES_MANY } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
 import { VOLUMES_MAX } from '../store/format.js';
-import type { NodeCheck, NodeDevice, NodeStatus, NodeVolumeStatus } from './node-types.js';
+import type {
+  DoubledName,
+  NodeCheck,
+  NodeDevice,
+  NodeStatus,
+  NodeVolumeStatus,
+  UnavailableDevice,
+} from './node-types.js';
 
 /** Shares of a device's slots in use from which on it is said to be nearly full, and critically so. */
 const NEARLY_FULL = 0.85;
@@ -14,9 +21,15 @@ const CRITICALLY_FULL = 0.95;
 export function checkNode(
   devices: readonly NodeDevice[],
   volumes: readonly NodeVolumeStatus[],
-  awaited: NodeStatus['awaited'],
+  { unavailable, doubled, awaited }: Pick<NodeStatus, 'unavailable' | 'doubled' | 'awaited'>,
 ): Pick<NodeStatus, 'verdict' | 'checks'> {
-  const checks = [...deviceChecks(devices), ...volumeChecks(volumes), ...deletionChecks(awaited)];
+  const checks = [
+    ...deviceChecks(devices),
+    ...unavailable.map(unavailableCheck),
+    ...doubled.map(doubledCheck),
+    ...volumeChecks(volumes, unavailable),
+    ...deletionChecks(awaited),
+  ];
   const worst = (state: NodeCheck['state']) => checks.some((check) => check.state === state);
   return { verdict: worst('critical') ? 'critical' : worst('warning') ? 'degraded' : 'ok', checks };
 }
@@ -35,6 +48,15 @@ function deletionChecks(awaited: NodeStatus['awaited']): NodeCheck[] {
 
 function deviceChecks(devices: readonly NodeDevice[]): NodeCheck[] {
   return devices.flatMap((device) => [deviceCheck(device), spaceCheck(device)]);
+}
+
+function unavailableCheck({ path, reason, remedy }: UnavailableDevice): NodeCheck {
+  return { name: `device ${path}`, state: 'critical', text: `not open: ${reason}`, remedy };
+}
+
+function doubledCheck({ path, same }: DoubledName): NodeCheck {
+  const remedy = path === same ? '' : `Name it once, by ${same}.`;
+  return { name: `device ${path}`, state: 'ok', text: `is ${same} once more; it is taken once`, remedy };
 }
 
 function deviceCheck({ path, deviceId, state, recovery, counters }: NodeDevice): NodeCheck {
@@ -65,11 +87,22 @@ function spaceCheck({ path, slots, usedSlots, slotBytes }: NodeDevice): NodeChec
   return { name: `space ${path}`, state, text, remedy: state === 'ok' ? '' : remedy };
 }
 
-function volumeChecks(volumes: readonly NodeVolumeStatus[]): NodeCheck[] {
-  return volumes.flatMap((volume) => [volumeCheck(volume), ...dataChecks(volume)]);
+function volumeChecks(volumes: readonly NodeVolumeStatus[], unavailable: readonly UnavailableDevice[]): NodeCheck[] {
+  return volumes.flatMap((volume) => [volumeCheck(volume, unavailable), ...dataChecks(volume)]);
 }
 
-function volumeCheck({ name: volume, state, reason, groups, jobs }: NodeVolumeStatus): NodeCheck {
+/** Why the devices are missing that a volume waits for: of those that could not be opened, each may be one of them. */
+function whyMissing({ groups }: NodeVolumeStatus, unavailable: readonly UnavailableDevice[]): string {
+  const missing = groups.flat().filter(({ present }) => !present);
+  const ids = missing.map(({ deviceId }) => deviceId);
+  const known = unavailable.filter(({ deviceId }) => deviceId !== null && ids.includes(deviceId));
+  const may = known.length < ids.length ? unavailable.filter(({ deviceId }) => deviceId === null) : [];
+  const texts = [...known, ...may].map(({ path, reason }) => (reason.includes(path) ? reason : `${path}: ${reason}`));
+  return texts.length === 0 ? '' : `; not open: ${texts.join('; ')}`;
+}
+
+function volumeCheck(status: NodeVolumeStatus, unavailable: readonly UnavailableDevice[]): NodeCheck {
+  const { name: volume, state, reason, groups, jobs } = status;
   const name = `volume ${volume}`;
   const away = groups.flat().filter((member) => member.state !== 'in-sync');
   const ids = away.map(({ deviceId }) => deviceId).join(', ');
@@ -89,7 +122,7 @@ function volumeCheck({ name: volume, state, reason, groups, jobs }: NodeVolumeSt
     }
     case 'unproven': {
       const remedy = `Bring the device back; if it is lost: strake volume start ${volume} --without ID`;
-      return { name, state: 'critical', text: reason, remedy };
+      return { name, state: 'critical', text: `${reason}${whyMissing(status, unavailable)}`, remedy };
     }
     default: {
       const doubled = doubledDevice(groups);

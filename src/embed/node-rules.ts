@@ -1,6 +1,7 @@
 /** What the arguments of a node's methods have to be. */
 
 import {
+  boolean,
   callback,
   dictionary,
   fields,
@@ -15,8 +16,9 @@ import {
   signal,
   sizeBytes,
   volumeName,
+  whole,
 } from '../core/arguments.js';
-import { LOST_DEVICES_MAX, NODE_STORES_MAX } from '../core/limits.js';
+import { DEVICE_WAIT_MS_MAX, LOST_DEVICES_MAX, NODE_PATHS_MAX } from '../core/limits.js';
 import type { CreateVolumeOptions, OpenNodeOptions } from './node-types.js';
 import { faultRules } from './rules.js';
 
@@ -28,7 +30,10 @@ const without: Rule<NonNullable<OpenNodeOptions['without']>> = {
 };
 
 export const OPEN_NODE = fields<OpenNodeOptions>({
-  devices: list(path, 1, NODE_STORES_MAX),
+  devices: list(path, 1, NODE_PATHS_MAX),
+  strict: optional(boolean),
+  skipUnformatted: optional(boolean),
+  deviceWaitMs: optional(whole(0, DEVICE_WAIT_MS_MAX)),
   clusterId: optional(id),
   without: optional(without),
   onEvent: optional(callback()),

@@ -8,9 +8,18 @@ import type { DeviceFacts } from './facts.js';
 
 /** How to open a node. */
 export interface OpenNodeOptions {
-  /** Paths of formatted devices. */
+  /** Paths of formatted devices, at most 256, of which 16 are driven. */
   readonly devices: readonly string[];
-  /** Refuses devices of other clusters; absent, all have to be of the same. */
+  /** Refuses to open unless all of them can be opened; absent, the others are in `status().unavailable`. */
+  readonly strict?: boolean;
+  /** Leaves devices alone that hold no Strake superblock, as a folder's files may; absent, they are unavailable. */
+  readonly skipUnformatted?: boolean;
+  /**
+   * Milliseconds for which devices that do not answer are waited for, 15000 if absent: until they have said who they are, and
+   * once more until they are open. They become a part of the node when they answer later.
+   */
+  readonly deviceWaitMs?: number;
+  /** Refuses devices of other clusters; absent, the cluster of most of them counts, or of the one named first. */
   readonly clusterId?: string;
   /** Volumes that may start although these devices, which may hold newer data, are missing: device ids by volume name. */
   readonly without?: Readonly<Record<string, readonly string[]>>;
@@ -122,12 +131,35 @@ export interface NodeCheck {
   readonly remedy: string;
 }
 
+/** A device that was named, or was open, and is not open. */
+export interface UnavailableDevice {
+  readonly path: string;
+  /** Null if it is not known. */
+  readonly deviceId: string | null;
+  /** Code of the error, as `ERR_STRAKE_READ_ONLY`; `ERR_STRAKE_TIMED_OUT` as long as it has not answered. */
+  readonly code: string;
+  readonly reason: string;
+  /** What to do. */
+  readonly remedy: string;
+}
+
+/** A name of a device that was named before. */
+export interface DoubledName {
+  readonly path: string;
+  /** The name by which it is taken. */
+  readonly same: string;
+}
+
 export interface NodeStatus {
   /** The worst of the checks: `ok`, `degraded` or `critical`. */
   readonly verdict: 'ok' | 'degraded' | 'critical';
   readonly clusterId: string;
   readonly checks: readonly NodeCheck[];
   readonly devices: readonly NodeDevice[];
+  /** Devices that were named, or were open, and are not open. */
+  readonly unavailable: readonly UnavailableDevice[];
+  /** Names of devices that were named before: each is taken once. */
+  readonly doubled: readonly DoubledName[];
   readonly volumes: readonly NodeVolumeStatus[];
   /** Devices that are not here, for which notes of so many deleted volumes are kept: they could bring these back. */
   readonly awaited: readonly { readonly deviceId: string; readonly volumes: number }[];

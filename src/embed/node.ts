@@ -3,19 +3,19 @@
 import { sizeBytes as bytesOfSome, id, path as pathRule, volumeName, whole } from '../core/arguments.js';
 import { deviceError, EBADF, ECANCELED } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import { CONNECTIONS_MAX, JOB_IDS_PER_WORKER } from '../core/limits.js';
+import { CONNECTIONS_MAX, DEVICE_WAIT_MS, JOB_IDS_PER_WORKER, NODE_STORES_MAX } from '../core/limits.js';
 import type { StoreStatus, VolumeReport } from '../node/node-status.js';
-import type { StorageEvent } from '../node/storage-events.js';
 import type { FaultRule } from '../uring/native.js';
 import type { VolumeFacts } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import { BlockIo, type BlockTarget, checkSignal } from './block-io.js';
-import { abandonNative, openNative, plainGeometry, reopenNative } from './device.js';
+import { matchDevice } from './device-names.js';
 import { publish } from './events.js';
 import type { DeviceFacts } from './facts.js';
 import { describe, newId } from './format.js';
 import { addressOf, SERVE_NODE, type ServeNodeOptions } from './nbd-server.js';
 import { checkNode } from './node-checks.js';
+import { NodeDevices } from './node-devices.js';
 import { CREATE_VOLUME, OPEN_NODE, SCRUB, START_VOLUME } from './node-rules.js';
 import { INTERNAL, NodeServer } from './node-server.js';
 import type {
@@ -28,13 +28,16 @@ import type {
   OpenNodeOptions,
 } from './node-types.js';
 import { Runtime, type Tenant } from './runtime.js';
+import { unavailableError } from './unavailable.js';
 
 /**
  * Opens formatted devices as a node, and starts their volumes.
  *
- * Throws `ERR_STRAKE_NOT_FORMATTED`, `ERR_STRAKE_WRONG_DEVICE` for clones and devices of other clusters, `ERR_STRAKE_DAMAGED`,
- * and as `openDevice` does; nothing stays open then. A volume that cannot be started does not keep the others from it: its
- * state says why. The node keeps the process alive until it is closed.
+ * A device that cannot be opened, or does not answer, does not keep the others from service: `status().unavailable` tells why,
+ * and what to do. If none can be opened, or one cannot with `strict`, the error is its: `ERR_STRAKE_NOT_FORMATTED`,
+ * `ERR_STRAKE_WRONG_DEVICE` for clones and devices of other clusters, `ERR_STRAKE_DAMAGED`, as of `openDevice`, or
+ * `ERR_STRAKE_NO_DEVICE` if each has another; nothing stays open then. A volume that cannot be started does not keep the
+ * others from it: its state says why. The node keeps the process alive until it is closed.
  */
 export async function openNode(options: OpenNodeOptions): Promise<Node> {
   return await openChecked(OPEN_NODE.take(options, 'openNode: options'));
@@ -43,13 +46,14 @@ export async function openNode(options: OpenNodeOptions): Promise<Node> {
 async function openChecked(options: OpenNodeOptions): Promise<Node> {
   checkSignal(options.signal);
   // A node lives on one shard of its own: its volumes and devices call each other directly.
-  const runtime = await Runtime.startForNode(options.devices.length);
+  const runtime = await Runtime.startForNode(Math.min(NODE_STORES_MAX, options.devices.length));
   try {
     const shard = 0;
     const node = new Node(INTERNAL, runtime, shard, options);
     try {
       await node.start(runtime.link(shard), options.signal);
     } catch (error) {
+      node.parts.close();
       await runtime
         .link(shard)
         .call('closeNode', null)
@@ -69,11 +73,10 @@ export class Node implements Tenant {
   readonly shard: number;
   private readonly runtime: Runtime;
   private readonly options: OpenNodeOptions;
-  /** Facts of open devices, by device id. */
-  private readonly facts = new Map<string, DeviceFacts>();
+  /** Its devices. @internal */
+  readonly parts: NodeDevices;
   private readonly servers = new Set<NodeServer>();
   private readonly handles = new Map<string, NodeVolume>();
-  private cluster: string;
   /** Workers that have ended. */
   private lives = 0;
   private home: ShardLink | null = null;
@@ -86,7 +89,7 @@ export class Node implements Tenant {
     this.runtime = runtime;
     this.shard = shard;
     this.options = options;
-    this.cluster = options.clusterId ?? '';
+    this.parts = new NodeDevices(options.clusterId ?? '', (event) => this.noteEvent(event));
   }
 
   /** @internal */
@@ -96,7 +99,7 @@ export class Node implements Tenant {
 
   /** Of all its devices; 32 hexadecimal digits. */
   get clusterId(): string {
-    return this.cluster;
+    return this.parts.cluster;
   }
 
   /** @internal */
@@ -104,35 +107,12 @@ export class Node implements Tenant {
     link.onEvent = (event) => this.noteEvent(event);
     this.home = link;
     await this.injectFaults(this.options.faults ?? []);
-    for (const path of this.options.devices) {
-      checkSignal(signal);
-      await this.openDevice(link, path);
-    }
-    const { devices } = await link.call('nodeStatus', null);
-    this.cluster = devices[0]?.superblock.clusterId ?? this.cluster;
+    const { devices: paths, skipUnformatted = false, deviceWaitMs: waitMs = DEVICE_WAIT_MS } = this.options;
+    await this.parts.start(link, paths, { waitMs, skipUnformatted, signal });
+    const [missing] = this.parts.unavailable();
+    if (this.options.strict && missing !== undefined) throw unavailableError(missing);
     await link.call('assemble', { without: new Map(Object.entries(this.options.without ?? {})) });
-  }
-
-  private async openDevice(link: ShardLink, path: string): Promise<string> {
-    const { handle, facts, geometry } = await openNative(path, false);
-    if (handle === null) throw new StrakeError('NOT_A_DEVICE', `${path} keeps nothing, so no node can use it`);
-    return await this.handOver(link, handle, facts, plainGeometry(geometry));
-  }
-
-  private async handOver(
-    link: ShardLink,
-    handle: number,
-    facts: DeviceFacts,
-    geometry: ReturnType<typeof plainGeometry>,
-  ): Promise<string> {
-    const clusterId = this.cluster === '' ? undefined : this.cluster;
-    const message = { handle, geometry, path: facts.path, clusterId };
-    const { deviceId } = await link.call('openStore', message).catch((error: unknown) => {
-      abandonNative(handle);
-      throw error;
-    });
-    this.facts.set(deviceId, facts);
-    return deviceId;
+    this.parts.use(link);
   }
 
   /** Lets operations of its devices fail from now on, for tests, until its worker is replaced. @internal */
@@ -140,8 +120,8 @@ export class Node implements Tenant {
     if (rules.length > 0) await this.link.call('injectFaults', { rules });
   }
 
-  private noteEvent(event: StorageEvent): void {
-    this.options.onEvent?.(event satisfies NodeEvent);
+  private noteEvent(event: NodeEvent): void {
+    this.options.onEvent?.(event);
   }
 
   /** @internal */
@@ -158,8 +138,10 @@ export class Node implements Tenant {
     const { devices, volumes, awaited } = await this.link.call('nodeStatus', null);
     const listed = devices.map((device) => this.deviceOf(device));
     const reported = volumes.map((volume) => this.volumeOf(volume));
-    const checked = checkNode(listed, reported, awaited);
-    return { ...checked, clusterId: this.clusterId, devices: listed, volumes: reported, awaited };
+    const { doubled } = this.parts;
+    const others = { unavailable: this.parts.unavailable(), doubled: [...doubled], awaited };
+    const found = checkNode(listed, reported, others);
+    return { ...found, clusterId: this.clusterId, devices: listed, ...others, volumes: reported };
   }
 
   async devices(): Promise<NodeDevice[]> {
@@ -174,7 +156,7 @@ export class Node implements Tenant {
     const { checksumErrors, tablesDamaged, checkpoints } = counters;
     return {
       ...describe(path, superblock),
-      facts: this.facts.get(superblock.deviceId) as DeviceFacts,
+      facts: this.parts.facts.get(superblock.deviceId) as DeviceFacts,
       state,
       usedSlots,
       recovery: { ...recovery, problems: recovery.problems.map(({ text }) => text) },
@@ -187,9 +169,9 @@ export class Node implements Tenant {
     const groups = stored.groups.map((group, at) =>
       group.map(({ deviceId, state }, position) => ({
         deviceId,
-        path: this.facts.get(deviceId)?.path ?? null,
+        path: this.parts.facts.get(deviceId)?.path ?? null,
         state: status?.groups[at][position].state ?? state,
-        present: status?.groups[at][position].present ?? this.facts.has(deviceId),
+        present: status?.groups[at][position].present ?? this.parts.facts.has(deviceId),
       })),
     );
     return {
@@ -269,10 +251,36 @@ export class Node implements Tenant {
   async addDevice(path: string): Promise<NodeDevice> {
     pathRule.take(path, 'addDevice: path');
     const { link } = this;
-    const deviceId = (await this.keep(link, path)) ?? (await this.openDevice(link, path));
+    const deviceId =
+      (await this.spareAt(path)) ?? (await this.parts.open(link, path, { joins: true, letGo: (id) => this.letGo(id) }));
     await link.call('takeBack', { deviceId });
     const devices = await this.devices();
     return devices.find((device) => device.deviceId === deviceId) as NodeDevice;
+  }
+
+  /** Takes out a device that has failed, and so may have come back. Returns whether it has failed. */
+  private async letGo(deviceId: string): Promise<boolean> {
+    const device = (await this.devices()).find((one) => one.deviceId === deviceId);
+    if (device?.state === 'ok') return false;
+    await this.removeDevice(deviceId);
+    return true;
+  }
+
+  /** The id of a device of the node that works, if the path leads to one. */
+  private async spareAt(path: string): Promise<string | undefined> {
+    const deviceId = await this.parts.idAt(path);
+    return (await this.devices()).find((one) => one.deviceId === deviceId && one.state === 'ok')?.deviceId;
+  }
+
+  /**
+   * The id of the device that somebody names: by its id, by at least four digits with which no other id begins, by its label, or
+   * by any path that leads to it, which is absolute. Throws `ERR_STRAKE_NO_DEVICE`.
+   */
+  async findDevice(name: string, path = name): Promise<string> {
+    pathRule.take(name, 'findDevice: name');
+    pathRule.take(path, 'findDevice: path');
+    const [status, led] = await Promise.all([this.status(), this.parts.idAt(path)]);
+    return matchDevice(name, { ...status, led });
   }
 
   /** Puts a newly formatted device in the place of one that is lost. Rebuilding begins at once; resolves to its jobs. */
@@ -280,15 +288,15 @@ export class Node implements Tenant {
     id.take(deviceId, 'replaceDevice: deviceId');
     pathRule.take(path, 'replaceDevice: path');
     const { link } = this;
-    const spare = this.idOf(path);
-    const by = spare ?? (await this.openDevice(link, path));
+    const spare = await this.spareAt(path);
+    const by = spare ?? (await this.parts.open(link, path, { joins: false, letGo: (id) => this.letGo(id) }));
     try {
       return await link.call('replace', { deviceId, by });
     } catch (error) {
       // Where some volumes have it already, it stays.
       if (spare === undefined) {
         await link.call('forget', { deviceId: by }).then(
-          () => this.facts.delete(by),
+          () => this.parts.facts.delete(by),
           () => {},
         );
       }
@@ -296,27 +304,11 @@ export class Node implements Tenant {
     }
   }
 
-  /** The device that is open by this path. One that has failed is let go of: it may be another one by now, or work again. */
-  private async keep(link: ShardLink, path: string): Promise<string | undefined> {
-    const deviceId = this.idOf(path);
-    if (deviceId === undefined) return undefined;
-    const { devices } = await link.call('nodeStatus', null);
-    if (devices.some(({ superblock, state }) => superblock.deviceId === deviceId && state === 'ok')) return deviceId;
-    await link.call('forget', { deviceId });
-    this.facts.delete(deviceId);
-    return undefined;
-  }
-
-  /** The device that is open by this path. */
-  private idOf(path: string): string | undefined {
-    return [...this.facts].find(([, facts]) => facts.path === path)?.[0];
-  }
-
   /** Lets go of a device. Rejects with `ERR_STRAKE_VOLUME_BUSY` while a volume writes to it. */
   async removeDevice(deviceId: string): Promise<void> {
     id.take(deviceId, 'removeDevice: deviceId');
     await this.link.call('forget', { deviceId });
-    this.facts.delete(deviceId);
+    this.parts.facts.delete(deviceId);
   }
 
   /**
@@ -384,21 +376,12 @@ export class Node implements Tenant {
   async restore(link: ShardLink): Promise<void> {
     if (this.state !== 'open') return;
     link.onEvent = (event) => this.noteEvent(event);
-    for (const [deviceId, facts] of [...this.facts]) {
-      if (this.state !== 'open') return;
-      try {
-        const { handle, geometry, facts: found } = await reopenNative(facts, false);
-        if (handle !== null) await this.handOver(link, handle, found, plainGeometry(geometry));
-      } catch (error) {
-        // This shard has died as well: the next one opens everything again, this device too.
-        if (!this.runtime.isCurrent(this.shard, link)) throw error;
-        this.facts.delete(deviceId);
-        this.noteEvent({ kind: 'device-failed', text: `${facts.path}: ${(error as Error).message}` });
-      }
-    }
+    await this.parts.restore(link);
+    if (this.state !== 'open') return;
     this.lives += 1;
     await link.call('assemble', { without: new Map(), jobsAbove: this.lives * JOB_IDS_PER_WORKER });
     this.home = link;
+    this.parts.use(link);
     for (const server of [...this.servers]) {
       await server.restore(link).catch((error: StrakeError) => {
         // The volumes are there all the same: for programs, and at other addresses.
@@ -426,6 +409,7 @@ export class Node implements Tenant {
     const ended = this.endWork();
     const usable = this.state === 'open';
     this.state = 'closed';
+    this.parts.close();
     await ended;
     const handles = [...this.handles.values()];
     const endings = await Promise.allSettled([...this.servers].map((server) => server.close()));

@@ -7,7 +7,7 @@ import { ERRORS, type ErrorName, StrakeError } from '../core/errors.js';
 
 type Binding = typeof import('../../native/index.js');
 export type NativeEngine = InstanceType<Binding['NativeEngine']>;
-export type NativeDeviceFacts = Awaited<ReturnType<Binding['inspectNativeDevice']>>;
+export type NativeDeviceFacts = Parameters<Parameters<Binding['inspectNativeDevice']>[1]>[1];
 export type FaultRule = Parameters<NativeEngine['injectFaults']>[0][number];
 
 let binding: Binding | undefined;

@@ -131,7 +131,7 @@ check('a lost device is told of, and replaced', [tool('nbdcopy'), tool('qemu-img
   linkSync(devices[0], linked);
   const { message } = await refused(['device', 'replace', ids[1], devices[0]], 5, 'WRONG_DEVICE', env);
   for (const part of ['main', ids[0], ids[1]]) assert.ok(String(message).includes(part), String(message));
-  await refused(['device', 'replace', ids[1], linked], 5, 'IN_USE', env);
+  await refused(['device', 'replace', ids[1], linked], 5, 'WRONG_DEVICE', env);
   rmSync(linked);
   await ask(['device', 'format', fresh, '--cluster', cluster]);
   // Somebody may have added it already, or it was there at the start: it is no worse for that.
@@ -202,7 +202,7 @@ check('what cannot be a node is refused, and says why', async () => {
   await refused(['up', nothing], 1, 'NO_DEVICE');
   await refused(['up', join(nothing, 'none')], 1, 'NOT_FOUND');
   await refused(['up', folder, '--device', blank], 1, 'NOT_FORMATTED');
-  await refused(['up', folder, '--device', devices[0], '--device', stranger.devices[0]], 5, 'WRONG_DEVICE');
+  await refused(['up', folder, '--cluster', cluster, '--device', stranger.devices[0]], 5, 'WRONG_DEVICE');
   await refused(['up', folder, '--cluster', 'f'.repeat(32)], 5, 'WRONG_DEVICE');
   await refused(['up', folder, '--cluster', cluster, '--host', '0.0.0.0'], 2, 'ADDRESS');
   await refused(['up', folder, '--socket', 'a', '--port', '1'], 2, 'INVALID_ARGUMENT');
@@ -248,7 +248,8 @@ check('a configuration is checked key by key', async () => {
     devices,
   );
   await refused(['up', folder], 5, 'IN_USE');
-  assert.is((await ask(['status', '--node', config])).verdict, 'ok');
+  const { verdict, unavailable } = await ask(['status', '--node', config]);
+  assert.equal([verdict, (unavailable as Json[])[0].code], ['critical', 'ERR_STRAKE_NOT_FOUND']);
   const { stderr } = await node.stop();
   assert.match(stderr, 'gone.img', 'what is missing is told of');
 });

@@ -6,7 +6,7 @@ import type { Device } from '#strake/ports/device.js';
 import { crc32c } from '#strake/uring/checksum.js';
 import { UringDevice } from '#strake/uring/device.js';
 import { Engine, type EngineKind } from '#strake/uring/engine.js';
-import { native } from '#strake/uring/native.js';
+import { openDeviceFile, within } from '#strake/uring/native-devices.js';
 import { check, run, uring } from '../support/check.js';
 import { scratchFile } from '../support/scratch.js';
 
@@ -77,7 +77,7 @@ class Bench {
 }
 
 async function benchOn(kind: EngineKind): Promise<Bench> {
-  const { handle } = await native().openNativeDevice(scratchFile(1 << 20), false);
+  const { handle } = await within(openDeviceFile(scratchFile(1 << 20), false), 'a file');
   return new Bench(kind, handle);
 }
 

@@ -71,7 +71,16 @@ export class FakeNode implements ControlledNode {
   }
 
   async status(): ReturnType<ControlledNode['status']> {
-    return { verdict: 'ok', clusterId: '1'.repeat(32), checks: [], devices: [], volumes: this.list, awaited: [] };
+    return {
+      verdict: 'ok',
+      clusterId: '1'.repeat(32),
+      checks: [],
+      devices: [],
+      unavailable: [],
+      doubled: [],
+      volumes: this.list,
+      awaited: [],
+    };
   }
 
   async volumes(): ReturnType<ControlledNode['volumes']> {
@@ -116,6 +125,11 @@ export class FakeNode implements ControlledNode {
   async cancelJob(id: number): ReturnType<ControlledNode['cancelJob']> {
     this.note('cancel', id);
     return { ...FAKE_JOB, id, state: 'cancelled' };
+  }
+
+  async findDevice(name: string, path?: string): Promise<string> {
+    this.note('find', name, path);
+    return '0'.repeat(32);
   }
 
   async addDevice(path: string): ReturnType<ControlledNode['addDevice']> {

@@ -7,7 +7,7 @@
 import { createInterface } from 'node:readline';
 import { openNode } from '#strake/index.js';
 
-const { devices, without, faults, socket } = JSON.parse(process.argv[2]);
+const { devices, without, faults, socket, strict } = JSON.parse(process.argv[2]);
 
 function tell(message) {
   process.stdout.write(`${JSON.stringify(message)}\n`);
@@ -39,7 +39,7 @@ async function answer(node, { id, method, args }) {
 }
 
 try {
-  const node = await openNode({ devices, without, faults, onEvent: (event) => tell({ event }) });
+  const node = await openNode({ devices, without, faults, strict, onEvent: (event) => tell({ event }) });
   await node.serve({ socket });
   tell({ ready: true });
   const lines = createInterface({ input: process.stdin });

@@ -33,6 +33,8 @@ export interface NodeProcessOptions {
   readonly without?: Readonly<Record<string, readonly string[]>>;
   /** Faults of all devices, from their opening on. */
   readonly faults?: readonly FaultRule[];
+  /** Whether each of the devices has to open; true unless it is said. */
+  readonly strict?: boolean;
 }
 
 export class NodeProcess {
@@ -53,10 +55,10 @@ export class NodeProcess {
   }
 
   /** Opens a node and serves its volumes. Rejects with what the child could not do. */
-  static async start({ devices, without = {}, faults = [] }: NodeProcessOptions): Promise<NodeProcess> {
+  static async start({ devices, without = {}, faults = [], strict = true }: NodeProcessOptions): Promise<NodeProcess> {
     const socket = socketPath();
     const program = join(project, 'test', 'support', 'node-child.mjs');
-    const options = JSON.stringify({ devices, without, faults, socket });
+    const options = JSON.stringify({ devices, without, faults, socket, strict });
     const node = new NodeProcess(startProcess(process.execPath, [program, options], { stdin: 'pipe' }), socket);
     await node.listen();
     return node;

@@ -14,6 +14,11 @@ pub fn system_error(call: &str, error: &std::io::Error) -> Error {
     encode("SYSTEM", errno, &format!("{call}: {error}"))
 }
 
+/// Nothing more can be begun at the moment.
+pub fn busy_error(message: &str) -> Error {
+    encode("BUSY", libc::EBUSY, message)
+}
+
 /// Why a device was not opened.
 pub fn open_error(error: &OpenError) -> Error {
     encode(error.code, error.errno, &error.message)

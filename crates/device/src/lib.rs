@@ -17,6 +17,7 @@ pub mod event;
 pub mod faults;
 pub mod files;
 pub mod geometry;
+pub mod identity;
 pub mod inflight;
 pub mod open;
 pub mod request;

@@ -47,7 +47,7 @@ impl OpenError {
         OpenError { code, message: message.into(), errno: 0 }
     }
 
-    fn system(path: &Path, doing: &str, error: &io::Error) -> OpenError {
+    pub(crate) fn system(path: &Path, doing: &str, error: &io::Error) -> OpenError {
         let errno = error.raw_os_error().unwrap_or(0);
         let code = match errno {
             libc::ENOENT | libc::ENXIO | libc::ENODEV => "NOT_FOUND",
@@ -150,7 +150,7 @@ fn follow(link: &Path) -> Result<(PathBuf, Metadata), OpenError> {
 }
 
 /// Whether a name lies below /dev in a folder that only root can change; anybody can in /dev/shm.
-fn made_by_system(link: &Path) -> bool {
+pub(crate) fn made_by_system(link: &Path) -> bool {
     const OTHERS_WRITE: u32 = 0o022;
     let Some(folder) = link.parent().and_then(|parent| fs::canonicalize(parent).ok()) else { return false };
     let Ok(metadata) = fs::metadata(&folder) else { return false };
@@ -198,6 +198,10 @@ pub fn open_device(path: &Path, read_only: bool) -> Result<OpenDevice, OpenError
     if status.st_ino != located.metadata.ino() || status.st_dev != located.metadata.dev() {
         let message = format!("{} was replaced while it was being opened", located.path.display());
         return Err(OpenError::new("NOT_FOUND", message));
+    }
+    if !block && !read_only {
+        // Before it is locked: a loop device over it needs that lock, and whoever opens both must not depend on chance.
+        refuse_users(&located.path, &users(&located))?;
     }
     lock(&fd, &located, status.st_ino, status.st_dev, read_only)?;
     let facts = facts(&located, &fd)?;
@@ -340,10 +344,14 @@ fn check_usable(facts: &DeviceFacts, read_only: bool) -> Result<(), OpenError> {
     if facts.geometry.read_only && !read_only {
         return Err(OpenError::new("READ_ONLY", format!("{path} is a read-only device")));
     }
-    if !read_only && !facts.users.is_empty() {
-        return Err(OpenError::new("IN_USE", format!("{path} is in use: {}", facts.users.join(", "))));
+    if read_only { Ok(()) } else { refuse_users(&facts.path, &facts.users) }
+}
+
+fn refuse_users(path: &Path, users: &[String]) -> Result<(), OpenError> {
+    if users.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    Err(OpenError::new("IN_USE", format!("{} is in use: {}", path.display(), users.join(", "))))
 }
 
 /// Who uses the device or file, as far as the kernel tells: mounts, swap, device-mapper and md holders, loop devices.
@@ -440,6 +448,11 @@ fn lock_backing_file(facts: &DeviceFacts, read_only: bool) -> Result<Option<Owne
     Ok(Some(fd))
 }
 
+/// Fills `bytes` from `offset` of an open device of this size.
+pub fn read_device(fd: &OwnedFd, size_bytes: u64, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+    AlignedReader { fd: fd.as_raw_fd(), size_bytes }.read_at(offset, bytes)
+}
+
 /// Reads at any offset through aligned direct reads.
 struct AlignedReader {
     fd: RawFd,
@@ -456,7 +469,7 @@ impl ReadAt for AlignedReader {
         while done < bytes.len() {
             let at = offset + done as u64;
             let start = at / READ_ALIGN_BYTES * READ_ALIGN_BYTES;
-            let wanted = (self.size_bytes - start).min(READ_ALIGN_BYTES) as usize;
+            let wanted = self.size_bytes.saturating_sub(start).min(READ_ALIGN_BYTES) as usize;
             // A device may end within a block of this size, but never within one of its own.
             // SAFETY: `block` has room for `wanted` bytes and is aligned.
             let count = unsafe { libc::pread(self.fd, block.0.as_mut_ptr().cast(), wanted, start as libc::off_t) };

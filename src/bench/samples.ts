@@ -1,0 +1,18 @@
+/** What a probe is given, and what it measures. */
+
+export interface ProbeContext {
+  /** In the order of this round. */
+  readonly files: readonly string[];
+  readonly sizeBytes: number;
+  readonly seconds: number;
+  readonly folder: string;
+  readonly slots: number;
+}
+
+/** One row's values of one round. */
+export interface Sample {
+  readonly id: string;
+  readonly unit: string;
+  readonly strake: number;
+  readonly rivals?: Readonly<Record<string, number>>;
+}
