@@ -12,7 +12,7 @@ export type { StrakeEvent } from './embed/events.js';
 export { type DeviceFacts, inspectDevice } from './embed/facts.js';
 export { describeDevice, formatDevice } from './embed/format.js';
 export { type CloseServerOptions, NbdServerHandle, type ServeNbdOptions, serveNbd } from './embed/nbd-server.js';
-export { Node, NodeVolume, openNode } from './embed/node.js';
+export { Node, openNode } from './embed/node.js';
 export { NodeServer } from './embed/node-server.js';
 export type {
   CreateVolumeOptions,
@@ -26,5 +26,6 @@ export type {
   NodeVolumeStatus,
   OpenNodeOptions,
 } from './embed/node-types.js';
+export { NodeVolume } from './embed/node-volume.js';
 export { type Support, support } from './embed/support.js';
 export type { ShardStats } from './worker/shard-stats.js';

@@ -239,9 +239,9 @@ class Shard implements Watched {
     const engine = await this.openNode().node.started(name);
     // Its deletion may have come right behind.
     if (!engine.serving) return this.findVolume(name);
-    const { id, sizeBytes } = engine.record;
-    const device = this.numberOf(engine) ?? this.addTarget({ volume: engine, name });
-    return { device, id, name, sizeBytes };
+    const { id, name: current, sizeBytes } = engine.record;
+    const device = this.numberOf(engine) ?? this.addTarget({ volume: engine, name: current });
+    return { device, id, name: current, sizeBytes };
   }
 
   private numberOf(volume: Volume): number | undefined {

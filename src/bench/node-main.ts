@@ -5,8 +5,9 @@
 
 import { randomBytes } from 'node:crypto';
 import { formatDevice } from '../embed/format.js';
-import { type Node, type NodeVolume, openNode } from '../embed/node.js';
+import { type Node, openNode } from '../embed/node.js';
 import type { NodeEvent } from '../embed/node-types.js';
+import type { NodeVolume } from '../embed/node-volume.js';
 
 /** The volume that is measured, and one beside it on which a program can warm up. */
 export const VOLUME = 'bench';

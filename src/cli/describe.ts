@@ -48,17 +48,26 @@ function stateText({ state, jobs }: NodeVolumeStatus): string {
   return [state, ...running].join(', ');
 }
 
+/** As many digits of an id, and at least eight, as no other volume's id begins with. */
+function shortIdAmong(id: string, volumes: readonly ControlVolume[]): string {
+  let digits = shortId(id).length;
+  const taken = () => volumes.some((other) => other.id !== id && other.id.startsWith(id.slice(0, digits)));
+  while (taken()) digits += 1;
+  return id.slice(0, digits);
+}
+
 export function volumeTable(volumes: readonly ControlVolume[]): string {
   if (volumes.length === 0) return 'no volumes; `strake volume create NAME --size S` makes one';
   const rows = volumes.map((volume) => [
     volume.name,
+    shortIdAmong(volume.id, volumes),
     formatBytes(volume.sizeBytes),
     layoutText(volume),
     stateText(volume),
     formatBytes(volume.allocatedBytes),
     volume.uri,
   ]);
-  return table(['volume', 'size', 'layout', 'state', 'on disk', 'uri'], rows);
+  return table(['volume', 'id', 'size', 'layout', 'state', 'on disk', 'uri'], rows);
 }
 
 export function deviceTable(devices: readonly NodeDevice[]): string {

@@ -50,7 +50,9 @@ function announce(running: Running, settings: UpSettings, status: NodeStatus, op
   const { server, control } = running;
   const { devices } = status;
   const volumes = status.volumes.map(({ id, name, sizeBytes, layout, copies, state }) => {
-    return { id, name, sizeBytes, layout, copies, state, uri: server.uriOf(name) };
+    // Under this address there is another volume, or none.
+    const uri = state === 'conflict' ? '' : server.uriOf(name);
+    return { id, name, sizeBytes, layout, copies, state, uri };
   });
   const data = {
     dir: settings.place.dir,
@@ -80,7 +82,9 @@ function announce(running: Running, settings: UpSettings, status: NodeStatus, op
   const rows = volumes.map((one) => [one.name, formatBytes(one.sizeBytes), layoutText(one), one.state, one.uri]);
   const none = 'no volumes yet; `strake volume create NAME --size S` makes one';
   const list = rows.length > 0 ? table(['volume', 'size', 'layout', 'state', 'uri'], rows) : none;
-  const text = options.quiet ? volumes.map(({ uri }) => uri).join('\n') || server.address : `${head}\n\n${list}`;
+  const text = options.quiet
+    ? volumes.flatMap(({ uri }) => (uri === '' ? [] : [uri])).join('\n') || server.address
+    : `${head}\n\n${list}`;
   print({ schema: 'strake.up', version: 1, data, text }, options.output);
 }
 

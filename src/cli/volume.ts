@@ -1,10 +1,10 @@
-/** `strake volume create|list|show|grow|delete|start|scrub`: volumes of a running node. */
+/** `strake volume create|list|show|grow|rename|delete|start|scrub`: volumes of a running node. */
 
 import { type Command, InvalidArgumentError } from 'commander';
 import type { ControlVolume } from '../control/calls.js';
 import { callNode } from '../control/client.js';
-import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
+import { volumeMeant } from '../core/volume-names.js';
 import { layoutText, parseLayout, parseSize, volumeTable, volumeText } from './describe.js';
 import { matchDevice } from './device-node.js';
 import { waitForJobs } from './jobs.js';
@@ -49,11 +49,10 @@ async function list(options: Common): Promise<void> {
   print({ schema: 'strake.volume.list', version: 1, data, items, text: volumeTable(volumes) }, options.output);
 }
 
-async function find(socket: string, name: string): Promise<ControlVolume> {
+/** The volume of this name or id. */
+async function find(socket: string, text: string): Promise<ControlVolume> {
   const { volumes } = await callNode(socket, 'volumes', {});
-  const volume = volumes.find((one) => one.name === name);
-  if (volume === undefined) throw new StrakeError('NO_VOLUME', `there is no volume ${JSON.stringify(name)}`);
-  return volume;
+  return volumeMeant(volumes, text);
 }
 
 async function show(name: string, options: Common): Promise<void> {
@@ -63,22 +62,32 @@ async function show(name: string, options: Common): Promise<void> {
 
 async function grow(name: string, options: Common & { size: number }): Promise<void> {
   const { volume } = await callNode(findControl(options.node), 'grow', { name, sizeBytes: options.size });
-  const text = `${name} has ${formatBytes(volume.sizeBytes)} now; clients that connect from now on see it`;
+  const text = `${volume.name} has ${formatBytes(volume.sizeBytes)} now; clients that connect from now on see it`;
   printVolume('grow', volume, text, options.output);
+}
+
+async function rename(name: string, newName: string, options: Common): Promise<void> {
+  const { volume } = await callNode(findControl(options.node), 'rename', { name, newName });
+  const clients = volume.uri === '' ? 'it is not served' : `clients find it at\n${volume.uri}`;
+  const text = `volume ${volume.id} is named ${volume.name}; ${clients}`;
+  printVolume('rename', volume, text, options.output);
 }
 
 async function remove(name: string, options: Common & { confirm?: string }): Promise<void> {
   const { confirm } = options;
   const params = confirm === undefined ? { name } : { name, confirm };
   const data = await callNode(findControl(options.node), 'delete', params);
-  print({ schema: 'strake.volume.delete', version: 1, data, text: `deleted ${name}` }, options.output);
+  print(
+    { schema: 'strake.volume.delete', version: 1, data, text: `deleted ${data.name} (${data.id})` },
+    options.output,
+  );
 }
 
 async function start(name: string, options: Common & { without: string[] }): Promise<void> {
   const socket = findControl(options.node);
   const without = await Promise.all(options.without.map((text) => matchDevice(socket, text)));
   const { volume } = await callNode(socket, 'start', { name, without });
-  printVolume('start', volume, `started ${name}: ${volume.state}\n${volume.uri}`, options.output);
+  printVolume('start', volume, `started ${volume.name}: ${volume.state}\n${volume.uri}`, options.output);
 }
 
 interface ScrubOptions extends Common {
@@ -94,14 +103,14 @@ async function scrub(name: string, options: ScrubOptions): Promise<void> {
   let { volume } = begun;
   if (options.wait !== undefined) {
     await waitForJobs(socket, [begun.job], options);
-    volume = await find(socket, name);
+    volume = await find(socket, volume.id);
   }
   const { repairedBlocks, unrecoverableBlocks } = volume.counters;
   const counts = `${repairedBlocks} blocks repaired and ${unrecoverableBlocks} lost since the node started`;
   const text =
     options.wait === undefined
-      ? `scrubbing ${name} as job ${begun.job.id}; \`strake job list\` shows how far`
-      : `scrubbed ${name}: ${counts}`;
+      ? `scrubbing ${volume.name} as job ${begun.job.id}; \`strake job list\` shows how far`
+      : `scrubbed ${volume.name}: ${counts}`;
   const data = { ...volume, job: begun.job };
   print({ schema: 'strake.volume.scrub', version: 1, data, text }, options.output);
 }
@@ -127,15 +136,16 @@ export function addVolume(program: Command, _onExit: OnExit): void {
     )
     .action(create);
   verb('list', 'list the volumes').action(list);
-  verb('show <name>', 'show a volume: its copies, counters and jobs').action(show);
-  verb('grow <name>', 'make a volume larger').requiredOption('--size <size>', 'its new size', size).action(grow);
-  verb('delete <name>', 'delete a volume and what it holds')
-    .option('--confirm <name>', 'the name again: delete it although it holds data')
+  verb('show <volume>', 'show a volume: its copies, counters and jobs').action(show);
+  verb('grow <volume>', 'make a volume larger').requiredOption('--size <size>', 'its new size', size).action(grow);
+  verb('rename <volume> <new-name>', 'give a volume another name; clients that are connected go on').action(rename);
+  verb('delete <volume>', 'delete a volume and what it holds')
+    .option('--confirm <name>', 'the name or the whole id again: delete it although it holds data')
     .action(remove);
-  verb('start <name>', 'start a volume that cannot be proven to be current, without the devices that are lost')
+  verb('start <volume>', 'start a volume that cannot be proven to be current, without the devices that are lost')
     .requiredOption('--without <id>', 'a device that is lost for good; may be given several times', gather)
     .action(start);
-  verb('scrub <name>', 'read and compare all copies, and repair what differs')
+  verb('scrub <volume>', 'read and compare all copies, and repair what differs')
     .option('--rate <bytes>', 'the most to read in a second', size)
     .option('--wait [seconds]', 'wait until it is done', wholeNumber(1, 10 ** 7))
     .option('--quiet', 'no progress')

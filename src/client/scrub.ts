@@ -71,3 +71,15 @@ export class Scrub {
     }
   }
 }
+
+/** The error of a second scrub of a volume. */
+export function scrubbed({ id, running }: Job): StrakeError {
+  if (running) {
+    return new StrakeError('VOLUME_BUSY', `job ${id} is scrubbing the volume already`, {
+      remedy: `Wait for it (\`strake job list\` shows how far it is), or end it: strake job cancel ${id}`,
+    });
+  }
+  return new StrakeError('VOLUME_BUSY', `scrub ${id}, which was cancelled, still waits for a device to answer`, {
+    remedy: 'Try again; a device that hangs is given up after 30 seconds.',
+  });
+}

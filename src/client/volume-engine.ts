@@ -37,12 +37,12 @@ import { PATCH_SCRATCH_BYTES, Pieces } from './pieces.js';
 import { Reclaim } from './reclaim.js';
 import { Reconcile } from './reconcile.js';
 import { Resync } from './resync.js';
-import { Scrub } from './scrub.js';
+import { Scrub, scrubbed } from './scrub.js';
 import { VolumeCounters, type VolumeState, type VolumeStatus } from './volume-events.js';
 import { volumeExtents } from './volume-extents.js';
 import { highestFlushNumber, VolumeFlush } from './volume-flush.js';
 import { VolumeJobs, type VolumeJobsOptions } from './volume-jobs.js';
-import { checkRecord, grow, replaceMember, type VolumeRecord } from './volume-record.js';
+import { checkRecord, grow, rename, replaceMember, type VolumeRecord } from './volume-record.js';
 import { WriteStamps } from './write-stamps.js';
 
 /** Memory that an engine needs for itself, starting at a page. */
@@ -281,6 +281,12 @@ export class VolumeEngine implements Volume {
     await this.membership.change((record) => grow(record, sizeBytes));
   }
 
+  /** Gives the volume another name. Requests go on meanwhile. */
+  async rename(name: string): Promise<void> {
+    this.checkServing();
+    await this.membership.change((record) => rename(record, name));
+  }
+
   /** Puts into the map how far members have come, so that an older copy of one is told from it the next time. */
   async noteProgress(): Promise<void> {
     if (this.phase === 'serving' && !this.readOnly && this.membership.stopped === null) {
@@ -485,15 +491,4 @@ export class VolumeEngine implements Volume {
     const count = volumeExtents(this.membership, offsetBytes, spanBytes, this.memory.view, memory, roomBytes);
     this.completions.defer(token, count);
   }
-}
-
-function scrubbed({ id, running }: Job): StrakeError {
-  if (running) {
-    return new StrakeError('VOLUME_BUSY', `job ${id} is scrubbing the volume already`, {
-      remedy: `Wait for it (\`strake job list\` shows how far it is), or end it: strake job cancel ${id}`,
-    });
-  }
-  return new StrakeError('VOLUME_BUSY', `scrub ${id}, which was cancelled, still waits for a device to answer`, {
-    remedy: 'Try again; a device that hangs is given up after 30 seconds.',
-  });
 }

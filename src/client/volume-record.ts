@@ -38,6 +38,8 @@ export interface VolumeRecord {
   /** 32 hexadecimal digits. */
   readonly id: string;
   readonly name: string;
+  /** Counts the times that it was renamed. */
+  readonly nameVersion: number;
   readonly sizeBytes: number;
   readonly layout: 'single' | 'mirror';
   /** Members of each group, 1 to `COPIES_MAX`. */
@@ -184,6 +186,11 @@ export function grow(record: VolumeRecord, sizeBytes: number): VolumeRecord {
   const grown = { ...record, sizeBytes, mapVersion: record.mapVersion + 1 };
   checkRecord(grown);
   return grown;
+}
+
+/** The volume under another name. */
+export function rename(record: VolumeRecord, name: string): VolumeRecord {
+  return { ...record, name, nameVersion: record.nameVersion + 1, mapVersion: record.mapVersion + 1 };
 }
 
 /** Notes how far members have come; such notes alone are no new version. */

@@ -6,7 +6,18 @@
  * Sizes are whole bytes.
  */
 
-import { fields, id, list, optional, path, type Rule, sizeBytes, volumeName, whole } from '../core/arguments.js';
+import {
+  fields,
+  id,
+  list,
+  newVolumeName,
+  optional,
+  path,
+  type Rule,
+  sizeBytes,
+  volumeName,
+  whole,
+} from '../core/arguments.js';
 import { LOST_DEVICES_MAX } from '../core/limits.js';
 import { CREATE_VOLUME_FIELDS } from '../embed/node-rules.js';
 import type { CreateVolumeOptions, NodeDevice, NodeJob, NodeStatus, NodeVolumeStatus } from '../embed/node-types.js';
@@ -56,9 +67,11 @@ export interface ControlCalls {
   volumes: { params: Nothing; answer: { volumes: readonly ControlVolume[] } };
   devices: { params: Nothing; answer: { devices: readonly NodeDevice[] } };
   create: { params: CreateVolumeOptions; answer: { volume: ControlVolume } };
+  /** In this and the calls below, `name` is the name of a volume, its id, or at least eight digits that begin no other id. */
   grow: { params: { name: string; sizeBytes: number }; answer: { volume: ControlVolume } };
-  /** `confirm`: the name once more, without which a volume that holds data is not deleted. */
-  delete: { params: { name: string; confirm?: string }; answer: { name: string } };
+  rename: { params: { name: string; newName: string }; answer: { volume: ControlVolume } };
+  /** `confirm`: the name or the whole id once more, without which a volume that holds data is not deleted. */
+  delete: { params: { name: string; confirm?: string }; answer: { id: string; name: string } };
   start: { params: { name: string; without: readonly string[] }; answer: { volume: ControlVolume } };
   scrub: { params: { name: string; bytesPerSecond?: number }; answer: { volume: ControlVolume; job: NodeJob } };
   jobs: { params: Nothing; answer: ControlJobs };
@@ -91,6 +104,7 @@ export const CONTROL: Readonly<
     fields: CREATE_VOLUME_FIELDS,
   },
   grow: { changes: true, fields: { name, sizeBytes: bytes } },
+  rename: { changes: true, fields: { name, newName: newVolumeName } },
   delete: { changes: true, fields: { name, confirm: optional(name) } },
   start: { changes: true, fields: { name, without: deviceIds } },
   scrub: { changes: true, fields: { name, bytesPerSecond: optional(bytes) } },

@@ -10,6 +10,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { ERRORS, type ErrorName, StrakeError, toStrakeError } from '../core/errors.js';
+import { volumeMeant } from '../core/volume-names.js';
 import type { Node } from '../embed/node.js';
 import type { NodeVolumeStatus } from '../embed/node-types.js';
 import {
@@ -31,6 +32,7 @@ export type ControlledNode = Pick<
   | 'volumes'
   | 'createVolume'
   | 'growVolume'
+  | 'renameVolume'
   | 'deleteVolume'
   | 'startVolume'
   | 'scrub'
@@ -73,12 +75,8 @@ export interface ControlServer {
 
 function handlersOf(options: ControlServerOptions): Handlers {
   const { node, process: self } = options;
-  const withUri = (volume: NodeVolumeStatus): ControlVolume => ({ ...volume, uri: uriOrEmpty(options, volume.name) });
-  const find = async (name: string) => {
-    const volume = (await node.volumes()).find((one) => one.name === name);
-    if (volume === undefined) throw new StrakeError('NO_VOLUME', `there is no volume ${JSON.stringify(name)}`);
-    return withUri(volume);
-  };
+  const withUri = (volume: NodeVolumeStatus): ControlVolume => ({ ...volume, uri: uriOrEmpty(options, volume) });
+  const find = async (text: string) => withUri(volumeMeant(await node.volumes(), text));
   return {
     status: async () => {
       const status = await node.status();
@@ -90,22 +88,33 @@ function handlersOf(options: ControlServerOptions): Handlers {
       await node.createVolume(params);
       return { volume: await find(params.name) };
     },
+    // What is done to a volume is done by its id: the name may be another one's by then.
     grow: async ({ name, sizeBytes }) => {
-      await node.growVolume(name, sizeBytes);
-      return { volume: await find(name) };
+      const { id } = await find(name);
+      await node.growVolume(id, sizeBytes);
+      return { volume: await find(id) };
     },
-    delete: async ({ name, confirm }) => {
-      checkConfirmed(await find(name), confirm);
-      await node.deleteVolume(name);
-      return { name };
+    rename: async ({ name, newName }) => {
+      const { id } = await find(name);
+      await node.renameVolume(id, newName);
+      return { volume: await find(id) };
+    },
+    delete: async ({ name: text, confirm }) => {
+      const volume = await find(text);
+      checkConfirmed(volume, confirm);
+      const { id, name } = volume;
+      await node.deleteVolume(id);
+      return { id, name };
     },
     start: async ({ name, without }) => {
-      await node.startVolume(name, { without });
-      return { volume: await find(name) };
+      const { id } = await find(name);
+      await node.startVolume(id, { without });
+      return { volume: await find(id) };
     },
     scrub: async ({ name, bytesPerSecond }) => {
-      const job = await node.scrub(name, bytesPerSecond === undefined ? {} : { bytesPerSecond });
-      return { volume: await find(name), job };
+      const { id } = await find(name);
+      const job = await node.scrub(id, bytesPerSecond === undefined ? {} : { bytesPerSecond });
+      return { volume: await find(id), job };
     },
     jobs: async () => ({ jobs: await node.jobs(), startedAt: self.startedAt }),
     'cancel-job': async ({ id }) => ({ job: await node.cancelJob(id) }),
@@ -120,7 +129,9 @@ function handlersOf(options: ControlServerOptions): Handlers {
   };
 }
 
-function uriOrEmpty({ uriOf }: ControlServerOptions, name: string): string {
+function uriOrEmpty({ uriOf }: ControlServerOptions, { name, state }: NodeVolumeStatus): string {
+  // Under this address there is another volume, or none.
+  if (state === 'conflict') return '';
   try {
     return uriOf(name);
   } catch (error) {
@@ -130,9 +141,9 @@ function uriOrEmpty({ uriOf }: ControlServerOptions, name: string): string {
 }
 
 /** A volume that holds data is deleted only if it was named twice. */
-function checkConfirmed({ name, allocatedBytes }: ControlVolume, confirm: string | undefined): void {
-  if (confirm !== undefined && confirm !== name) {
-    const words = `it is ${JSON.stringify(name)}, not ${JSON.stringify(confirm)}`;
+function checkConfirmed({ id, name, allocatedBytes }: ControlVolume, confirm: string | undefined): void {
+  if (confirm !== undefined && confirm !== name && confirm.toLowerCase() !== id) {
+    const words = `it is ${JSON.stringify(name)}, with the id ${id}, not ${JSON.stringify(confirm)}`;
     throw new StrakeError('INVALID_ARGUMENT', `the confirmation names another volume: ${words}`);
   }
   if (confirm === undefined && allocatedBytes > 0) {

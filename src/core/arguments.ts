@@ -233,11 +233,11 @@ const VOLUME_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
 
 /** The name of a volume to be. */
 export const newVolumeName: Rule<string> = rule(
-  `letters, digits, ".", "_" and "-", beginning with a letter or digit, at most ${VOLUME_NAME_BYTES_MAX}`,
-  (value) => isText(value, 1, VOLUME_NAME_BYTES_MAX) && VOLUME_NAME.test(value),
+  `letters, digits, ".", "_" and "-", beginning with a letter or digit, at most ${VOLUME_NAME_BYTES_MAX}, and no id (32 hexadecimal digits)`,
+  (value) => isText(value, 1, VOLUME_NAME_BYTES_MAX) && VOLUME_NAME.test(value) && !ID.test(value.toLowerCase()),
 );
 
-/** The name of a volume that may exist. */
+/** The name or id of a volume that may exist. */
 export const volumeName: Rule<string> = text(1, VOLUME_NAME_BYTES_MAX);
 
 export const port: Rule<number> = whole(0, 65535);

@@ -154,6 +154,12 @@ export const ERRORS = {
     'There is no such job.',
     '`strake job list` shows those that go on, and the last ones that have ended.',
   ),
+  NAME_CONFLICT: entry(
+    5,
+    false,
+    'Several volumes have this name, so it is not known which is meant; none is served until one has another name.',
+    '`strake volume list` shows their ids. Rename one by its id: `strake volume rename ID NEWNAME`; or delete one by its id.',
+  ),
   UNPROVEN: entry(
     5,
     false,

@@ -3,6 +3,7 @@
 import { doubledDevice } from '../core/groups.js';
 import { DELETED_VOLUMES_MANY } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
+import { conflictRemedy } from '../core/volume-names.js';
 import { VOLUMES_MAX } from '../store/format.js';
 import type {
   DoubledName,
@@ -27,6 +28,7 @@ export function checkNode(
     ...deviceChecks(devices),
     ...unavailable.map(unavailableCheck),
     ...doubled.map(doubledCheck),
+    ...nameChecks(volumes),
     ...volumeChecks(volumes, unavailable),
     ...deletionChecks(awaited),
   ];
@@ -87,8 +89,27 @@ function spaceCheck({ path, slots, usedSlots, slotBytes }: NodeDevice): NodeChec
   return { name: `space ${path}`, state, text, remedy: state === 'ok' ? '' : remedy };
 }
 
+/** One for each name that several volumes have. */
+function nameChecks(volumes: readonly NodeVolumeStatus[]): NodeCheck[] {
+  const names = new Set(volumes.filter(({ state }) => state === 'conflict').map(({ name }) => name));
+  return [...names].map((name) => {
+    const waiting = volumes.filter((volume) => volume.name === name && volume.state === 'conflict');
+    const served = volumes.find((volume) => volume.name === name && volume.state !== 'conflict');
+    const ids = waiting.map(({ id }) => id);
+    const text =
+      served === undefined
+        ? `${ids.length} volumes have this name, and none of them is served: ${ids.join(', ')}`
+        : `${served.id} is served under this name; not served, as they have it too: ${ids.join(', ')}`;
+    return { name: `name ${name}`, state: 'critical', text, remedy: conflictRemedy(ids) };
+  });
+}
+
+/** Volumes that only their names keep from service have one check together, by `nameChecks`. */
 function volumeChecks(volumes: readonly NodeVolumeStatus[], unavailable: readonly UnavailableDevice[]): NodeCheck[] {
-  return volumes.flatMap((volume) => [volumeCheck(volume, unavailable), ...dataChecks(volume)]);
+  return volumes.flatMap((volume) => [
+    ...(volume.state === 'conflict' ? [] : [volumeCheck(volume, unavailable)]),
+    ...dataChecks(volume),
+  ]);
 }
 
 /** Why the devices are missing that a volume waits for: of those that could not be opened, each may be one of them. */

@@ -21,7 +21,10 @@ export interface OpenNodeOptions {
   readonly deviceWaitMs?: number;
   /** Refuses devices of other clusters; absent, the cluster of most of them counts, or of the one named first. */
   readonly clusterId?: string;
-  /** Volumes that may start although these devices, which may hold newer data, are missing: device ids by volume name. */
+  /**
+   * Volumes that may start although these devices, which may hold newer data, are missing: device ids by name or id of the
+   * volume.
+   */
   readonly without?: Readonly<Record<string, readonly string[]>>;
   /** Told of what happens. */
   readonly onEvent?: (event: NodeEvent) => void;
@@ -85,7 +88,7 @@ export interface NodeDevice extends DeviceDescription {
 
 /** What a new volume is to be. */
 export interface CreateVolumeOptions {
-  /** Letters, digits, `.`, `_` and `-`; at most 255 bytes. */
+  /** Letters, digits, `.`, `_` and `-`, beginning with a letter or digit; at most 255, and not 32 hexadecimal digits. */
   readonly name: string;
   /** A multiple of 4096. Space is taken only by what is written. */
   readonly sizeBytes: number;
@@ -104,8 +107,11 @@ export interface NodeVolumeStatus {
   readonly createdAt: string;
   readonly mapVersion: number;
   readonly generation: number;
-  /** `unproven`: a device that may hold newer data is missing, so it was not started. */
-  readonly state: VolumeState | 'unproven';
+  /**
+   * `unproven`: a device that may hold newer data is missing, so it was not started. `conflict`: another volume has its name,
+   * so it was not started.
+   */
+  readonly state: VolumeState | 'unproven' | 'conflict';
   readonly reason: string;
   /** Bytes of slots that it takes, on all copies together. */
   readonly allocatedBytes: number;

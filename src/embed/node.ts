@@ -1,14 +1,12 @@
 /** A storage node as a program that embeds Strake uses it: formatted devices, and volumes on them. */
 
-import { sizeBytes as bytesOfSome, id, path as pathRule, volumeName, whole } from '../core/arguments.js';
-import { deviceError, EBADF, ECANCELED } from '../core/errno.js';
+import { sizeBytes as bytesOfSome, id, newVolumeName, path as pathRule, volumeName, whole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DEVICE_WAIT_MS, JOB_IDS_PER_WORKER, NODE_STORES_MAX } from '../core/limits.js';
 import type { StoreStatus, VolumeReport } from '../node/node-status.js';
 import type { FaultRule } from '../uring/native.js';
-import type { VolumeFacts } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
-import { BlockIo, type BlockTarget, checkSignal } from './block-io.js';
+import { checkSignal } from './block-io.js';
 import { matchDevice } from './device-names.js';
 import { publish } from './events.js';
 import type { DeviceFacts } from './facts.js';
@@ -27,6 +25,7 @@ import type {
   NodeVolumeStatus,
   OpenNodeOptions,
 } from './node-types.js';
+import { type NodeVolume, VolumeHandles } from './node-volume.js';
 import { Runtime, type Tenant } from './runtime.js';
 import { unavailableError } from './unavailable.js';
 
@@ -76,7 +75,7 @@ export class Node implements Tenant {
   /** Its devices. @internal */
   readonly parts: NodeDevices;
   private readonly servers = new Set<NodeServer>();
-  private readonly handles = new Map<string, NodeVolume>();
+  private readonly handles = new VolumeHandles(this);
   /** Workers that have ended. */
   private lives = 0;
   private home: ShardLink | null = null;
@@ -164,7 +163,7 @@ export class Node implements Tenant {
     };
   }
 
-  private volumeOf({ stored, unproven, reason, usedSlots, status }: VolumeReport): NodeVolumeStatus {
+  private volumeOf({ stored, unproven, conflict, reason, usedSlots, status }: VolumeReport): NodeVolumeStatus {
     const { id, name, sizeBytes, layout, copies, mapVersion, generation, createdMs, segmentBytes } = stored;
     const groups = stored.groups.map((group, at) =>
       group.map(({ deviceId, state }, position) => ({
@@ -183,7 +182,7 @@ export class Node implements Tenant {
       createdAt: new Date(createdMs).toISOString(),
       mapVersion,
       generation,
-      state: status?.state ?? (unproven ? 'unproven' : 'failed'),
+      state: status?.state ?? (conflict ? 'conflict' : unproven ? 'unproven' : 'failed'),
       reason: status === null ? reason : status.reason,
       allocatedBytes: usedSlots * segmentBytes,
       groups,
@@ -202,46 +201,52 @@ export class Node implements Tenant {
     } = CREATE_VOLUME.take(options, 'createVolume: options');
     const spec = { id: newId(), name, sizeBytes, layout, copies, createdMs: Date.now() };
     await this.link.call('createVolume', spec);
-    const facts = await this.link.call('findVolume', { name });
-    return this.handleOf(facts.name, facts);
-  }
-
-  /** A volume to read and write. Its operations reject with `ERR_STRAKE_NO_VOLUME` if there is none of this name. */
-  volume(name: string): NodeVolume {
-    return this.handleOf(volumeName.take(name, 'volume: name'), null);
-  }
-
-  private handleOf(name: string, facts: VolumeFacts | null): NodeVolume {
-    let handle = this.handles.get(name);
-    if (handle === undefined) {
-      handle = new NodeVolume(INTERNAL, this, name);
-      this.handles.set(name, handle);
-    }
-    if (facts !== null) handle.adopt(this.link, facts);
+    const { link } = this;
+    const facts = await link.call('findVolume', { name: spec.id });
+    const handle = this.handles.of(name);
+    handle.adopt(link, facts);
     return handle;
   }
 
+  /**
+   * A volume to read and write, by its name or id. Its operations reject with `ERR_STRAKE_NO_VOLUME` if there is none, and
+   * with `ERR_STRAKE_NAME_CONFLICT` if several have this name and none is served.
+   */
+  volume(nameOrId: string): NodeVolume {
+    return this.handles.of(volumeName.take(nameOrId, 'volume: nameOrId'));
+  }
+
   /** Starts a volume although devices are missing that may hold newer data: they are named, and count as lost. */
-  async startVolume(name: string, options: { readonly without: readonly string[] }): Promise<void> {
-    volumeName.take(name, 'startVolume: name');
+  async startVolume(nameOrId: string, options: { readonly without: readonly string[] }): Promise<void> {
+    volumeName.take(nameOrId, 'startVolume: nameOrId');
     const { without } = START_VOLUME.take(options, 'startVolume: options');
-    await this.link.call('startVolume', { name, without });
+    await this.link.call('startVolume', { name: nameOrId, without });
   }
 
   /** Makes a volume larger. Clients see it when they connect again. */
-  async growVolume(name: string, sizeBytes: number): Promise<void> {
-    volumeName.take(name, 'growVolume: name');
+  async growVolume(nameOrId: string, sizeBytes: number): Promise<void> {
+    volumeName.take(nameOrId, 'growVolume: nameOrId');
     bytesOfSome.take(sizeBytes, 'growVolume: sizeBytes');
-    await this.link.call('growVolume', { name, sizeBytes });
-    await this.handles.get(name)?.refresh();
+    const grown = await this.link.call('growVolume', { name: nameOrId, sizeBytes });
+    await this.handles.refresh(grown.id);
+  }
+
+  /**
+   * Gives a volume another name, whether it is started or not. Clients that are connected, and programs that have used it, go
+   * on with it; others find it under its new name. Rejects with `ERR_STRAKE_EXISTS` if another volume has that name.
+   */
+  async renameVolume(nameOrId: string, newName: string): Promise<void> {
+    volumeName.take(nameOrId, 'renameVolume: nameOrId');
+    newVolumeName.take(newName, 'renameVolume: newName');
+    const renamed = await this.link.call('renameVolume', { name: nameOrId, newName });
+    this.handles.onRenamed(renamed.id, newName);
   }
 
   /** Deletes a volume and its data. Rejects with `ERR_STRAKE_VOLUME_BUSY` while clients are connected to it. */
-  async deleteVolume(name: string): Promise<void> {
-    volumeName.take(name, 'deleteVolume: name');
-    await this.link.call('deleteVolume', { name });
-    // It stays known: whoever has it may use it for a new volume of this name.
-    this.handles.get(name)?.forget();
+  async deleteVolume(nameOrId: string): Promise<void> {
+    volumeName.take(nameOrId, 'deleteVolume: nameOrId');
+    const deleted = await this.link.call('deleteVolume', { name: nameOrId });
+    this.handles.onDeleted(deleted.id);
   }
 
   /**
@@ -325,10 +330,10 @@ export class Node implements Tenant {
    * Begins to read everything in a volume, and to repair what does not match its checksum. Resolves to the job when it has
    * begun. Rejects with `ERR_STRAKE_VOLUME_BUSY` if another one does so.
    */
-  async scrub(name: string, options: { readonly bytesPerSecond?: number } = {}): Promise<NodeJob> {
-    volumeName.take(name, 'scrub: name');
+  async scrub(nameOrId: string, options: { readonly bytesPerSecond?: number } = {}): Promise<NodeJob> {
+    volumeName.take(nameOrId, 'scrub: nameOrId');
     const { bytesPerSecond = 0 } = SCRUB.take(options, 'scrub: options');
-    return this.link.call('scrub', { name, bytesPerSecond });
+    return this.link.call('scrub', { name: nameOrId, bytesPerSecond });
   }
 
   /** What goes on in the background, and the last 64 jobs that have ended, in the order of their beginnings. */
@@ -411,7 +416,7 @@ export class Node implements Tenant {
     this.state = 'closed';
     this.parts.close();
     await ended;
-    const handles = [...this.handles.values()];
+    const handles = this.handles.all();
     const endings = await Promise.allSettled([...this.servers].map((server) => server.close()));
     // The rings and the calls are two ways to the shard: what was put into the one need not arrive before what follows in the other.
     await Promise.all(handles.map((handle) => handle.idle()));
@@ -443,63 +448,3 @@ const NO_COUNTERS = {
   reconciledBlocks: 0,
   refused: 0,
 } as const;
-
-/** A volume of a node, to read and write. */
-export class NodeVolume extends BlockIo {
-  readonly name: string;
-  private readonly node: Node;
-  private facts: VolumeFacts | null = null;
-  /** The life of the shard in which its number means something. */
-  private home: ShardLink | null = null;
-
-  /** @internal */
-  constructor(key: symbol, node: Node, name: string) {
-    super();
-    if (key !== INTERNAL) throw new TypeError('volumes belong to their nodes');
-    this.node = node;
-    this.name = name;
-  }
-
-  /** Size in bytes; known once the volume has been used, or made. */
-  get sizeBytes(): number {
-    return this.facts?.sizeBytes ?? Number.MAX_SAFE_INTEGER;
-  }
-
-  protected override get title(): string {
-    return `volume ${this.name}`;
-  }
-
-  /** @internal */
-  adopt(link: ShardLink, facts: VolumeFacts): void {
-    this.home = link;
-    this.facts = facts;
-  }
-
-  /** @internal */
-  async refresh(): Promise<void> {
-    const { link } = this.node;
-    this.adopt(link, await link.call('findVolume', { name: this.name }));
-  }
-
-  /** @internal */
-  forget(): void {
-    this.facts = null;
-    this.home = null;
-  }
-
-  protected override async target(): Promise<BlockTarget> {
-    const { link } = this.node;
-    if (this.facts === null || this.home !== link) await this.refresh();
-    const facts = this.facts as VolumeFacts | null;
-    if (facts === null) throw new StrakeError('CLOSED', `${this.title} has been closed`);
-    return { client: link.client, device: facts.device };
-  }
-
-  protected override failure(what: string, errno: number): Promise<StrakeError> {
-    const text = `${what} ${this.title}`;
-    // Its number is gone; the next operation asks what has become of it.
-    if (errno === EBADF) this.forget();
-    const dead = new StrakeError('WORKER_DIED', `${text}: the worker that serves it has ended`);
-    return Promise.resolve(errno === ECANCELED ? dead : deviceError(errno, text));
-  }
-}

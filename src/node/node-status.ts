@@ -8,7 +8,7 @@ import type { StoredVolume } from '../store/pages.js';
 import type { StoreCounters } from '../store/segment-store.js';
 import type { Superblock } from '../store/superblock.js';
 import type { NodeStore } from './node-store.js';
-import type { NodeVolume } from './node-volume.js';
+import type { VolumeDirectory } from './volume-directory.js';
 
 /** A device, as plain data. */
 export interface StoreStatus {
@@ -24,6 +24,8 @@ export interface StoreStatus {
 export interface VolumeReport {
   readonly stored: StoredVolume;
   readonly unproven: boolean;
+  /** It is not started, and another volume has its name. */
+  readonly conflict: boolean;
   readonly reason: string;
   readonly usedSlots: number;
   /** Null while it is not started. */
@@ -44,14 +46,15 @@ export function storeStatuses(stores: Stores): StoreStatus[] {
 }
 
 /** Of all volumes but those that are being made. */
-export function volumeReports(volumes: Iterable<NodeVolume>, stores: Stores): VolumeReport[] {
-  const known = [...volumes].filter(({ coming }) => !coming);
-  return known.map(({ stored, unproven, reason, engine }) => ({
-    stored,
-    unproven,
-    reason,
-    usedSlots: usedSlots(stores, stored.id),
-    status: engine?.status() ?? null,
+export function volumeReports(volumes: VolumeDirectory, stores: Stores): VolumeReport[] {
+  const known = [...volumes.values()].filter(({ coming }) => !coming);
+  return known.map((volume) => ({
+    stored: volume.stored,
+    unproven: volume.unproven,
+    conflict: volumes.inConflict(volume),
+    reason: volume.reason,
+    usedSlots: usedSlots(stores, volume.id),
+    status: volume.engine?.status() ?? null,
   }));
 }
 

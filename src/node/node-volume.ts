@@ -6,6 +6,7 @@ import type { VolumeMember } from '../store/volume-member.js';
 
 /** A volume of the node, started or not. */
 export class NodeVolume {
+  readonly id: string;
   stored: StoredVolume;
   engine: VolumeEngine | null = null;
   members: VolumeMember[] = [];
@@ -14,12 +15,21 @@ export class NodeVolume {
   /** Why it is not started. */
   reason = '';
   unproven = false;
+  /** When it was to be started last, another volume had its name. */
+  conflict = false;
   /** It has been started since the devices were opened, so their incarnations are the ones that the map knows. */
   started = false;
   /** It is being made: others hear of it when it is there. */
   coming = false;
+  /** The name that it is being given; it has both until that is done. */
+  nextName: string | null = null;
 
   constructor(stored: StoredVolume) {
+    this.id = stored.id;
     this.stored = stored;
+  }
+
+  get name(): string {
+    return this.stored.name;
   }
 }

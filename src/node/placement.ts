@@ -1,6 +1,6 @@
 /** What a new volume may be, and on which devices it lies. */
 
-import { START } from '../client/volume-record.js';
+import { checkRecord, START } from '../client/volume-record.js';
 import { newVolumeName } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { VOLUMES_MAX } from '../store/format.js';
@@ -19,7 +19,7 @@ export interface VolumeSpec {
 }
 
 /** Throws `ERR_STRAKE_INVALID_ARGUMENT` if there can be no such volume. */
-export function checkSpec({ name, copies, layout, sizeBytes }: VolumeSpec): void {
+function checkSpec({ name, copies, layout, sizeBytes }: VolumeSpec): void {
   newVolumeName.take(name, 'the name of a volume');
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes % 4096 !== 0) {
     throw new StrakeError('INVALID_ARGUMENT', `the size of a volume is a multiple of 4096 bytes, not ${sizeBytes}`);
@@ -29,11 +29,21 @@ export function checkSpec({ name, copies, layout, sizeBytes }: VolumeSpec): void
   }
 }
 
+/** The first map of a volume. Throws `ERR_STRAKE_INVALID_ARGUMENT`, and `ERR_STRAKE_NO_SPACE` if there are too few devices. */
+export function newVolume(stores: ReadonlyMap<string, NodeStore>, spec: VolumeSpec): StoredVolume {
+  checkSpec(spec);
+  const { id, name, createdMs, sizeBytes, layout, copies } = spec;
+  const about = { id, name, nameVersion: 0, createdMs, sizeBytes, layout, copies };
+  const stored = { ...about, ...placeVolume(stores, spec), mapVersion: 1, generation: 0, deleted: false };
+  checkRecord(stored);
+  return stored;
+}
+
 /**
  * Devices for a volume: those with most room. A mirror is spread over as many groups as there are devices for. Throws
  * `ERR_STRAKE_NO_SPACE` if there are too few devices.
  */
-export function placeVolume(
+function placeVolume(
   stores: ReadonlyMap<string, NodeStore>,
   { copies, layout, name }: VolumeSpec,
 ): Pick<StoredVolume, 'groups' | 'segmentBytes'> {

@@ -16,17 +16,24 @@ const FORK_VERSIONS = 2 ** 20;
 /** The devices that are open, by id. */
 type Stores = ReadonlyMap<string, NodeStore>;
 
-/** The newest map of each volume that any device knows. */
+/** The newest map of each volume that any device knows, under the newest name that any knows. */
 export function newestMaps(stores: Stores): Map<string, StoredVolume> {
   const newest = new Map<string, StoredVolume>();
   for (const { store } of stores.values()) {
     for (const stored of store.volumes) {
       if (stored === undefined) continue;
       const other = newest.get(stored.id);
-      if (other === undefined || stored.mapVersion > other.mapVersion) newest.set(stored.id, stored);
+      newest.set(stored.id, other === undefined ? stored : newerOf(stored, other));
     }
   }
   return newest;
+}
+
+function newerOf(one: StoredVolume, other: StoredVolume): StoredVolume {
+  const [newer, older] = one.mapVersion > other.mapVersion ? [one, other] : [other, one];
+  if (older.nameVersion <= newer.nameVersion) return newer;
+  // A rename while the newest map was missing has left that as it was.
+  return { ...newer, name: older.name, nameVersion: older.nameVersion };
 }
 
 /**

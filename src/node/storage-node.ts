@@ -13,6 +13,9 @@
  * Control operations of one volume are carried out one after another, those of different volumes side by side, so that none
  * waits for work on another volume (`Turns`). Turns of devices, which come, go or stand in for each other, are taken before
  * those of volumes. An operation that starts a volume sees the devices that were there when it began.
+ *
+ * A volume is its id. At most one volume of a name is started, and none if several of that name were found at once. A name
+ * is taken, in the directory, at the instant at which a volume is to be made or renamed.
  */
 
 import { COPY_SCRATCH_BYTES, CopyBuffers } from '../client/copy-buffers.js';
@@ -21,9 +24,9 @@ import { allEnded } from '../client/reconcile.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeEvent } from '../client/volume-events.js';
 import { checkRecord } from '../client/volume-record.js';
-import { deviceError, ENOSPC } from '../core/errno.js';
+import { newVolumeName } from '../core/arguments.js';
+import { deviceError } from '../core/errno.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
-import { doubledDevice } from '../core/groups.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
@@ -40,7 +43,6 @@ import {
   cleanUp,
   deletionOf,
   mayForget,
-  unknownTo,
   withoutDevice,
 } from './deleted-volumes.js';
 import { JobBook } from './job-book.js';
@@ -48,11 +50,15 @@ import { closedError, deviceIsHere, tooManyVolumes } from './node-errors.js';
 import { isUsed, type StoreStatus, storeStatuses, type VolumeReport, volumeReports } from './node-status.js';
 import { NodeStore } from './node-store.js';
 import { NodeVolume } from './node-volume.js';
-import { checkSpec, noPage, placeVolume, type VolumeSpec } from './placement.js';
+import { newVolume, type VolumeSpec } from './placement.js';
+import { renameVolume } from './renaming.js';
 import { checkReplacement, hasMember, placesOf } from './replacement.js';
 import { newestMaps, startingMap, withoutDoubles } from './starting-map.js';
+import { refusalOf } from './starting-refusal.js';
 import { type StorageEvent, storageEvent } from './storage-events.js';
+import { storeMap } from './store-map.js';
 import { Turns } from './turns.js';
+import { VolumeDirectory } from './volume-directory.js';
 
 /** Memory in the arena, from a page on, of a node that drives at most so many devices. */
 export function nodeMemoryBytes(storesMax: number): number {
@@ -72,9 +78,10 @@ export interface NodePorts {
 
 export class StorageNode {
   readonly stores = new Map<string, NodeStore>();
-  /** By name. */
-  readonly volumes = new Map<string, NodeVolume>();
+  readonly volumes = new VolumeDirectory();
   readonly jobs = new JobBook();
+  /** Volumes serve that another one's name had kept from it. */
+  onResolved: () => void = () => {};
   onEvent: (event: StorageEvent) => void = () => {};
   private readonly ports: NodePorts;
   private readonly freeStorePlaces: number[] = [];
@@ -95,13 +102,15 @@ export class StorageNode {
     for (let place = NODE_VOLUMES_MAX - 1; place >= 0; place -= 1) this.freeVolumePlaces.push(place);
   }
 
-  /** Works on the volume of this name, in its turn. Rejects with `ERR_STRAKE_NO_VOLUME` if it has been deleted by then. */
-  private async inVolume<T>(name: string, work: (volume: NodeVolume) => Promise<T>): Promise<T> {
-    const { id } = this.volume(name).stored;
+  /**
+   * Works on the volume of this name or id, in its turn. Rejects with `ERR_STRAKE_NO_VOLUME` if it has been deleted by then:
+   * another one of the same name is not the one that was meant.
+   */
+  private async inVolume<T>(text: string, work: (volume: NodeVolume) => Promise<T>): Promise<T> {
+    const { id, name } = this.volume(text);
     return this.volumeTurns.take([id], () => {
-      const volume = this.volume(name);
-      // Another one of the same name is not the one that was meant.
-      if (volume.stored.id !== id) throw new StrakeError('NO_VOLUME', `volume ${name} has been deleted`);
+      const volume = this.volumes.get(id);
+      if (volume === undefined) throw new StrakeError('NO_VOLUME', `volume ${name} has been deleted`);
       return work(volume);
     });
   }
@@ -109,21 +118,14 @@ export class StorageNode {
   /** Works on all volumes that have to do with a device, in their turns. `work` must not wait for another turn. */
   private async inVolumesOf<T>(deviceId: string, work: () => Promise<T>): Promise<T> {
     for (;;) {
-      const ids = this.volumesOf(deviceId);
+      const ids = this.volumes.idsOn(this.stores, deviceId);
       const done = await this.volumeTurns.take(ids, async () => {
         // While it waited, the device may have become a part of others.
-        const same = this.volumesOf(deviceId).every((id) => ids.includes(id));
+        const same = this.volumes.idsOn(this.stores, deviceId).every((id) => ids.includes(id));
         return same ? { result: await work() } : null;
       });
       if (done !== null) return done.result;
     }
-  }
-
-  /** Ids of volumes that have a place on a device, or of which it knows. */
-  private volumesOf(deviceId: string): string[] {
-    const known = this.stores.get(deviceId)?.store.volumes ?? [];
-    const using = [...this.volumes.values()].filter(({ stored }) => hasMember(stored, deviceId));
-    return [...new Set([...known.flatMap((stored) => stored?.id ?? []), ...using.map(({ stored }) => stored.id)])];
   }
 
   private storeMemory(place: number): number {
@@ -212,63 +214,54 @@ export class StorageNode {
   // ---------------------------------------------------------------- assembly
 
   /**
-   * Finds the volumes of all devices that are open, and starts those that can be, side by side. `without`: device ids by
-   * volume name.
+   * Finds the volumes of all devices that are open, and starts those that can be, side by side. `without`: device ids by name
+   * or id of a volume; a name that several volumes have says nothing.
    */
   async assemble(without: ReadonlyMap<string, readonly string[]>): Promise<void> {
-    const newest = [...newestMaps(this.stores).values()];
-    for (const stored of newest) {
-      if (!stored.deleted && !this.volumes.has(stored.name)) this.volumes.set(stored.name, new NodeVolume(stored));
-    }
-    await allEnded(newest.map((stored) => this.settleVolume(stored.id, without.get(stored.name) ?? [])));
+    const ids = [...newestMaps(this.stores).keys()];
+    this.volumes.list(this.stores, ids);
+    const given = this.volumes.meantBy(without);
+    await allEnded(ids.map((id) => this.settleVolume(id, given.get(id) ?? [])));
+    await this.startResolved();
   }
 
   /** Brings a volume to what the newest map says, unless it is started: starts it, or gives back what is left of it. */
   private settleVolume(id: string, without: readonly string[]): Promise<void> {
     return this.volumeTurns.take([id], async () => {
       const stored = newestMaps(this.stores).get(id);
-      if (stored === undefined) return;
-      const known = this.volumes.get(stored.name);
-      const same = known?.stored.id === id;
-      if (same && known.engine !== null) return;
+      const known = this.volumes.get(id);
+      if (stored === undefined || (known !== undefined && known.engine !== null)) return;
       if (stored.deleted) {
-        // Another volume may have the name by now.
-        if (same) this.volumes.delete(stored.name);
+        if (known !== undefined) this.volumes.remove(known);
         await this.cleanUp(stored);
         return;
       }
-      if (known !== undefined && !same) return;
       const volume = known ?? new NodeVolume(stored);
       volume.stored = stored;
-      this.volumes.set(stored.name, volume);
+      this.volumes.add(volume);
       await this.tryStart(volume, without);
     });
   }
 
+  /** Starts the volumes that another one's name has kept from it, where that is no longer so. Why one does not start, it says. */
+  private async startResolved(): Promise<void> {
+    const resolved = [...this.volumes.values()].filter(
+      (volume) => volume.conflict && volume.engine === null && !this.volumes.inConflict(volume),
+    );
+    if (resolved.length === 0) return;
+    await Promise.allSettled(resolved.map(({ id }) => this.settleVolume(id, [])));
+    this.onResolved();
+  }
+
   private async tryStart(volume: NodeVolume, without: readonly string[]): Promise<void> {
-    const doubled = doubledDevice(volume.stored.groups);
-    if (doubled !== null && !without.includes(doubled)) {
-      volume.unproven = false;
-      volume.reason = `its map names device ${doubled} twice in a group, and a device holds one copy, not two`;
+    const refusal = refusalOf(this.stores, volume.stored, this.volumes.twinsOf(volume), without);
+    volume.conflict = refusal?.kind === 'conflict';
+    volume.unproven = refusal?.kind === 'unproven';
+    if (refusal !== null) {
+      volume.reason = refusal.reason;
       return;
     }
-    const stored = withoutDoubles(volume.stored);
-    volume.stored = stored;
-    const missing = stored.groups
-      .flat()
-      .filter(({ deviceId, state }) => state === 'in-sync' && !this.stores.has(deviceId))
-      .filter(({ deviceId }) => !without.includes(deviceId));
-    const unknown = unknownTo(this.stores, stored).filter((deviceId) => !without.includes(deviceId));
-    volume.unproven = missing.length + unknown.length > 0;
-    if (missing.length === 0 && unknown.length > 0) {
-      volume.reason = `device ${unknown.join(', ')}, which its map calls current, does not know it: it was deleted there`;
-      return;
-    }
-    if (volume.unproven) {
-      const ids = missing.map(({ deviceId }) => deviceId).join(', ');
-      volume.reason = `device ${ids} is missing, which may hold newer data`;
-      return;
-    }
+    volume.stored = withoutDoubles(volume.stored);
     try {
       await this.start(volume);
     } catch (error) {
@@ -290,7 +283,7 @@ export class StorageNode {
     volume.place = place;
     const { completions, memory, clock } = this.ports;
     try {
-      await this.store(stored, stores);
+      await storeMap(stores, stored);
       const members = stored.groups.map((group, at) =>
         group.map(({ deviceId }) => this.memberOn(stores.get(deviceId), stored, at)),
       );
@@ -306,7 +299,7 @@ export class StorageNode {
         readOnly: false,
         commit: async (record) => {
           const next = { ...volume.stored, ...record };
-          await this.store(next);
+          await storeMap(this.stores, next);
           volume.stored = next;
         },
         onEvent: (event) => this.noteEvent(volume, event),
@@ -338,36 +331,6 @@ export class StorageNode {
     return group.some(({ deviceId, state }) => deviceId === member.deviceId && state === 'in-sync');
   }
 
-  /**
-   * Makes a map durable on all devices that it names and that take writes. Each group must keep a current member that has
-   * it. One that does not take it has failed for good, takes no later write either, and so is noticed by the first.
-   * Those that the map calls current have it before any other: a device that is taken out must not be the only one to
-   * know, as nobody would be current then after a crash.
-   */
-  private async store(stored: StoredVolume, stores: ReadonlyMap<string, NodeStore> = this.stores): Promise<void> {
-    const full: NodeStore[] = [];
-    const put = (current: boolean) =>
-      Promise.all(
-        stored.groups.map((group) =>
-          Promise.all(
-            group.map(async ({ deviceId, state }) => {
-              const entry = stores.get(deviceId);
-              if (entry === undefined || entry.store.failed || (state === 'in-sync') !== current) return false;
-              const result = await entry.store.putVolume(stored);
-              if (result === -ENOSPC && current) full.push(entry);
-              return result >= 0;
-            }),
-          ),
-        ),
-      );
-    const results = await put(true);
-    if (full.length > 0) throw noPage(this.stores, full, stored.name);
-    if (!results.every((group) => group.includes(true))) {
-      throw new StrakeError('UNAVAILABLE', `the map of volume ${stored.name} could not be stored on a current device`);
-    }
-    await put(false);
-  }
-
   private noteEvent(volume: NodeVolume, event: VolumeEvent): void {
     if (event.kind === 'member-in-sync') {
       // The last one: earlier ones belong to earlier openings of the device.
@@ -375,14 +338,14 @@ export class StorageNode {
         .findLast(({ deviceId, share }) => deviceId === event.deviceId && share.group === event.group)
         ?.reconciled();
     }
-    const told = storageEvent(volume.stored.name, event);
+    const told = storageEvent(volume.name, event);
     if (told !== null) this.onEvent(told);
   }
 
   private noteJob(volume: NodeVolume, job: Job): void {
     const { group, position } = job;
     const deviceId = volume.engine?.record.groups[group]?.[position]?.deviceId ?? null;
-    this.jobs.add(job, () => ({ volumeId: volume.stored.id, volume: volume.stored.name, deviceId }));
+    this.jobs.add(job, () => ({ volumeId: volume.id, volume: volume.name, deviceId }));
   }
 
   private async stop(volume: NodeVolume): Promise<void> {
@@ -399,65 +362,82 @@ export class StorageNode {
 
   // ---------------------------------------------------------------- volumes
 
-  /** The volume of this name. Throws `ERR_STRAKE_NO_VOLUME`. */
-  volume(name: string): NodeVolume {
-    const volume = this.volumes.get(name);
-    if (volume === undefined) throw new StrakeError('NO_VOLUME', `there is no volume ${JSON.stringify(name)}`);
-    return volume;
+  /** The volume that a name or an id means. Throws `ERR_STRAKE_NO_VOLUME` or `ERR_STRAKE_NAME_CONFLICT`. */
+  volume(text: string): NodeVolume {
+    return this.volumes.find(text);
   }
 
-  /** Its engine. Throws `ERR_STRAKE_UNPROVEN` or `ERR_STRAKE_UNAVAILABLE` if it does not serve. */
-  engine(name: string): VolumeEngine {
-    const volume = this.volume(name);
-    if (volume.engine?.serving) return volume.engine;
-    if (volume.engine !== null) throw new StrakeError('UNAVAILABLE', `volume ${name} is being started or stopped`);
+  /** Its engine. Throws also `ERR_STRAKE_UNPROVEN` or `ERR_STRAKE_UNAVAILABLE` if it does not serve. */
+  engine(text: string): VolumeEngine {
+    const volume = this.volume(text);
+    const { engine, name } = volume;
+    if (engine?.serving) return engine;
+    if (engine !== null) throw new StrakeError('UNAVAILABLE', `volume ${name} is being started or stopped`);
+    if (this.volumes.inConflict(volume)) throw this.volumes.conflictOf(volume);
     throw new StrakeError(volume.unproven ? 'UNPROVEN' : 'UNAVAILABLE', `volume ${name}: ${volume.reason}`);
   }
 
-  /** Its engine, after whatever is being started or deleted. Rejects as `engine` throws. */
-  async started(name: string): Promise<VolumeEngine> {
-    const { engine } = this.volume(name);
-    return engine?.serving ? engine : this.inVolume(name, async () => this.engine(name));
+  /**
+   * Its engine, after whatever is being started or deleted. Rejects as `engine` throws; of several volumes of a name, the one
+   * that is started is meant.
+   */
+  async started(text: string): Promise<VolumeEngine> {
+    const { id, engine } = this.volumes.findStarted(text);
+    return engine?.serving ? engine : this.inVolume(id, async () => this.engine(id));
   }
 
   /** Makes a volume and starts it. */
   async create(spec: VolumeSpec): Promise<NodeVolume> {
-    const holder = this.volumes.get(spec.name);
-    // It may be about to be deleted.
-    if (holder !== undefined) await this.volumeTurns.take([holder.stored.id], () => Promise.resolve());
-    checkSpec(spec);
-    if (this.volumes.has(spec.name)) throw new StrakeError('EXISTS', `there is a volume ${spec.name} already`);
-    const stored: StoredVolume = {
-      id: spec.id,
-      name: spec.name,
-      createdMs: spec.createdMs,
-      sizeBytes: spec.sizeBytes,
-      layout: spec.layout,
-      copies: spec.copies,
-      ...placeVolume(this.stores, spec),
-      mapVersion: 1,
-      generation: 0,
-      deleted: false,
-    };
-    checkRecord(stored);
+    await this.holderSettled(spec.name);
+    const stored = newVolume(this.stores, spec);
+    this.checkFree(spec.name);
     const volume = new NodeVolume(stored);
     volume.coming = true;
     // From now on it has the name, and its devices are not let go of.
-    this.volumes.set(spec.name, volume);
+    this.volumes.add(volume);
     try {
       await this.volumeTurns.take([spec.id], () => this.makeVolume(volume));
     } catch (error) {
-      if (this.volumes.get(spec.name) === volume) this.volumes.delete(spec.name);
+      this.volumes.remove(volume);
+      await this.startResolved();
       throw error;
     }
     volume.coming = false;
     return volume;
   }
 
+  /** Whoever has a name may be about to be deleted, or to be renamed. */
+  private async holderSettled(name: string): Promise<void> {
+    const ids = this.volumes.named(name).map(({ id }) => id);
+    if (ids.length > 0) await this.volumeTurns.take(ids, () => Promise.resolve());
+  }
+
+  private checkFree(name: string): void {
+    const [holder] = this.volumes.named(name);
+    if (holder !== undefined) throw new StrakeError('EXISTS', `there is a volume ${name} already: ${holder.id}`);
+  }
+
+  /**
+   * Gives a volume another name, whether it is started or not; who uses it goes on. Volumes that only a name has kept from
+   * service are started. Rejects with `ERR_STRAKE_EXISTS` if another volume has the name, and with `ERR_STRAKE_UNAVAILABLE` if
+   * it could not be stored; then the volume has the one name or the other when its devices are opened the next time.
+   */
+  async rename(text: string, name: string): Promise<NodeVolume> {
+    await this.holderSettled(name);
+    const renamed = this.inVolume(text, async (volume) => {
+      if (volume.name === name) return volume;
+      newVolumeName.take(name, 'the name of a volume');
+      this.checkFree(name);
+      await renameVolume(this.stores, volume, name);
+      return volume;
+    });
+    return renamed.finally(() => this.startResolved());
+  }
+
   private async makeVolume(volume: NodeVolume): Promise<void> {
     if (this.freeVolumePlaces.length === 0) throw tooManyVolumes();
     try {
-      await this.store(volume.stored);
+      await storeMap(this.stores, volume.stored);
       await this.start(volume);
     } catch (error) {
       // Nobody has heard of it: a second one of this name must not meet it.
@@ -467,17 +447,21 @@ export class StorageNode {
   }
 
   /** Makes a volume larger. */
-  grow(name: string, sizeBytes: number): Promise<void> {
-    return this.inVolume(name, () => this.engine(name).grow(sizeBytes));
+  grow(text: string, sizeBytes: number): Promise<NodeVolume> {
+    return this.inVolume(text, async (volume) => {
+      await this.engine(volume.id).grow(sizeBytes);
+      return volume;
+    });
   }
 
   /** Starts an unproven volume without the devices that are named. */
-  startWithout(name: string, without: readonly string[]): Promise<void> {
-    return this.inVolume(name, async (volume) => {
+  startWithout(text: string, without: readonly string[]): Promise<void> {
+    return this.inVolume(text, async (volume) => {
+      const { id, name } = volume;
       if (volume.engine !== null) throw new StrakeError('VOLUME_BUSY', `volume ${name} is started already`);
-      volume.stored = newestMaps(this.stores).get(volume.stored.id) ?? volume.stored;
+      volume.stored = newestMaps(this.stores).get(id) ?? volume.stored;
       await this.tryStart(volume, without);
-      this.engine(name);
+      this.engine(id);
     });
   }
 
@@ -485,16 +469,22 @@ export class StorageNode {
    * Deletes a volume, and gives its space back. That it is deleted stays on its devices. `prepare` is called with its engine
    * before anything is done, if it has one; it may throw. If the devices do not take the deletion, the volume is stopped.
    */
-  delete(name: string, prepare: (engine: VolumeEngine) => void = () => {}): Promise<void> {
-    return this.inVolume(name, async (volume) => {
+  async delete(text: string, prepare: (engine: VolumeEngine) => void = () => {}): Promise<NodeVolume> {
+    let resolved = Promise.resolve();
+    const deleted = await this.inVolume(text, async (volume) => {
       if (volume.engine !== null) prepare(volume.engine);
       await this.stop(volume);
       const stored = deletionOf(volume.stored);
       volume.reason = 'it was to be deleted, which could not be stored';
-      await this.store(stored);
-      this.volumes.delete(name);
+      await storeMap(this.stores, stored);
+      this.volumes.remove(volume);
+      // Not waited for in this turn: it takes those of other volumes.
+      resolved = this.startResolved();
       await this.cleanUp(stored);
+      return volume;
     });
+    await resolved;
+    return deleted;
   }
 
   /** Gives back what a deleted volume still has on the devices that are here. */
@@ -528,8 +518,8 @@ export class StorageNode {
   }
 
   /** Begins to read and repair everything in a volume. */
-  scrub(name: string, bytesPerSecond: number): Job {
-    return this.engine(name).scrub(bytesPerSecond > 0 ? { bytesPerSecond } : {});
+  scrub(text: string, bytesPerSecond: number): Job {
+    return this.engine(text).scrub(bytesPerSecond > 0 ? { bytesPerSecond } : {});
   }
 
   /** A device that was away is open again: volumes that know it take it back, and those that waited for it start. */
@@ -538,13 +528,16 @@ export class StorageNode {
     return this.deviceTurns.take([deviceId], async () => {
       if (this.stores.get(deviceId) !== entry) throw new StrakeError('NOT_FOUND', `device ${deviceId} is not open`);
       if (entry.store.failed) throw new StrakeError('FENCED', `${entry.path} takes no more writes`);
-      await allEnded(this.volumesOf(deviceId).map((id) => this.takeBackIn(id, entry)));
+      const ids = this.volumes.idsOn(this.stores, deviceId);
+      this.volumes.list(this.stores, ids);
+      await allEnded(ids.map((id) => this.takeBackIn(id, entry)));
+      await this.startResolved();
     });
   }
 
   private async takeBackIn(id: string, entry: NodeStore): Promise<void> {
     const started = await this.volumeTurns.take([id], async () => {
-      const volume = [...this.volumes.values()].find(({ stored }) => stored.id === id);
+      const volume = this.volumes.get(id);
       if (!volume?.engine) return false;
       await this.resumeOn(volume, volume.engine, entry);
       return true;
@@ -621,8 +614,10 @@ export class StorageNode {
         const found = this.stores.get(deviceId);
         // What begins from now on does not see it.
         this.stores.delete(deviceId);
+        if (found !== undefined) this.volumes.dropUnknown(this.stores, found);
         return found;
       });
+      await this.startResolved();
       if (entry === undefined) return;
       await this.closeStore(entry).catch((error: unknown) => {
         this.onEvent({ kind: 'device-failed', deviceId, text: toStrakeError(error).message });
@@ -642,7 +637,7 @@ export class StorageNode {
   }
 
   volumeReports(): VolumeReport[] {
-    return volumeReports(this.volumes.values(), this.stores);
+    return volumeReports(this.volumes, this.stores);
   }
 
   /** What may take long comes to an end, or is left to the next start: the node is about to be closed. Requests go on. */

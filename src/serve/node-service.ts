@@ -11,6 +11,7 @@ import type { AwaitedDevice } from '../node/deleted-volumes.js';
 import type { JobReport } from '../node/job-book.js';
 import type { StoreStatus, VolumeReport } from '../node/node-status.js';
 import type { NodeStore } from '../node/node-store.js';
+import type { NodeVolume } from '../node/node-volume.js';
 import type { VolumeSpec } from '../node/placement.js';
 import type { StorageEvent } from '../node/storage-events.js';
 import { type NodePorts, StorageNode } from '../node/storage-node.js';
@@ -25,8 +26,10 @@ export interface NodeCalls {
   forget: { request: { deviceId: string }; response: null };
   giveUp: { request: { deviceId: string }; response: { volumes: number } };
   createVolume: { request: VolumeSpec; response: null };
-  growVolume: { request: { name: string; sizeBytes: number }; response: null };
-  deleteVolume: { request: { name: string }; response: null };
+  /** In this and the calls below, `name` is the name of a volume or its id. */
+  renameVolume: { request: { name: string; newName: string }; response: { id: string } };
+  growVolume: { request: { name: string; sizeBytes: number }; response: { id: string } };
+  deleteVolume: { request: { name: string }; response: { id: string } };
   startVolume: { request: { name: string; without: readonly string[] }; response: null };
   scrub: { request: { name: string; bytesPerSecond: number }; response: JobReport };
   jobs: { request: null; response: JobReport[] };
@@ -44,6 +47,8 @@ export type NodeCallName = keyof NodeCalls;
 /** Calls that change no volume. */
 const LOOKS: ReadonlySet<NodeCallName> = new Set(['nodeStatus', 'jobs']);
 
+const idOf = ({ id }: NodeVolume): { id: string } => ({ id });
+
 export class NodeService {
   readonly node: StorageNode;
   /** A volume is about to be deleted. */
@@ -53,6 +58,7 @@ export class NodeService {
   constructor(ports: NodePorts, onEvent: (event: StorageEvent) => void) {
     this.node = new StorageNode(ports);
     this.node.onEvent = onEvent;
+    this.node.onResolved = () => this.offer();
   }
 
   /** From now on this server offers the node's volumes. */
@@ -75,7 +81,7 @@ export class NodeService {
       return (response ?? null) as NodeCalls[Name]['response'];
     } finally {
       // One that fails may have changed some volumes before.
-      if (!LOOKS.has(name)) for (const server of this.servers) this.offerTo(server);
+      if (!LOOKS.has(name)) this.offer();
     }
   }
 
@@ -99,12 +105,16 @@ export class NodeService {
         return node.giveUp((request as NodeCalls['giveUp']['request']).deviceId).then((volumes) => ({ volumes }));
       case 'createVolume':
         return node.create(request as NodeCalls['createVolume']['request']).then(() => null);
+      case 'renameVolume': {
+        const { name: volume, newName } = request as NodeCalls['renameVolume']['request'];
+        return node.rename(volume, newName).then(idOf);
+      }
       case 'growVolume': {
         const { name: volume, sizeBytes } = request as NodeCalls['growVolume']['request'];
-        return node.grow(volume, sizeBytes);
+        return node.grow(volume, sizeBytes).then(idOf);
       }
       case 'deleteVolume':
-        return this.deleteVolume((request as NodeCalls['deleteVolume']['request']).name);
+        return this.deleteVolume((request as NodeCalls['deleteVolume']['request']).name).then(idOf);
       case 'startVolume': {
         const { name: volume, without } = request as NodeCalls['startVolume']['request'];
         return node.startWithout(volume, without);
@@ -137,21 +147,27 @@ export class NodeService {
     return entry;
   }
 
+  private offer(): void {
+    for (const server of this.servers) this.offerTo(server);
+  }
+
   private offerTo(server: NbdServer): void {
-    const { volumes } = this.node;
-    for (const name of [...server.exports.keys()]) if (!volumes.get(name)?.engine?.serving) server.withdraw(name);
-    for (const [name, { engine, stored }] of volumes) {
-      // One that is being started would answer with errors, which clients take for lost data.
-      if (!engine?.serving || server.exports.get(name)?.volume === engine) continue;
+    // One that is being started would answer with errors, which clients take for lost data.
+    const serving = [...this.node.volumes.values()].filter(({ engine }) => engine?.serving);
+    const offered = new Map(serving.map((volume) => [volume.name, volume]));
+    for (const name of [...server.exports.keys()]) if (!offered.has(name)) server.withdraw(name);
+    for (const [name, { engine, stored }] of offered) {
+      if (engine === null || server.exports.get(name)?.volume === engine) continue;
       const { layout, copies } = stored;
       server.offer(new NbdExport(name, layout === 'single' ? 'single' : `mirror:${copies}`, engine, false));
     }
   }
 
-  private async deleteVolume(name: string): Promise<void> {
-    await this.node.delete(name, (engine) => {
+  private deleteVolume(text: string): Promise<NodeVolume> {
+    return this.node.delete(text, (engine) => {
       let users = 0;
       for (const server of this.servers) users += server.usersOf(engine);
+      const { name } = engine.record;
       if (users > 0) throw new StrakeError('VOLUME_BUSY', `volume ${name} is used by ${users} NBD connections`);
       for (const server of this.servers) server.withdraw(name);
       this.onDelete(engine);

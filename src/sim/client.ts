@@ -162,7 +162,7 @@ export class SimClient {
   /** A program begins once the volume is there. */
   private join({ rings, node }: SimHost): void {
     if (rings === null) throw new Error('the process has no rings');
-    if (!node.volumes.get(VOLUME_NAME)?.engine?.serving) {
+    if (!node.volumes.named(VOLUME_NAME).at(0)?.engine?.serving) {
       this.timers?.after(RECONNECT_US, () => this.connect());
       return;
     }

@@ -97,7 +97,7 @@ export class SimHost implements Watched {
     this.server = new NbdServer(this.service, ports, this.listener, []);
     this.serving.attach(this.server);
     const { programVolume } = settings;
-    const volume = () => this.node.volumes.get(programVolume ?? '')?.engine ?? undefined;
+    const volume = () => this.node.volumes.named(programVolume ?? '').at(0)?.engine ?? undefined;
     this.rings = programVolume === undefined ? null : new SimRings(loop, this.watch, RINGS_START, volume);
     this.watch.add(this);
   }

@@ -329,7 +329,7 @@ export class TrialFaults {
   }
 
   private isOffered(): boolean {
-    return this.trial.host.node.volumes.get(VOLUME_NAME)?.engine != null;
+    return this.trial.host.node.volumes.named(VOLUME_NAME).at(0)?.engine != null;
   }
 
   private async scrub(): Promise<void> {
@@ -341,7 +341,7 @@ export class TrialFaults {
   /** Makes the volume larger than its clients know, so that their part of it stays as it is. */
   private async grow(): Promise<void> {
     const { trial } = this;
-    const engine = trial.host.node.volumes.get(VOLUME_NAME)?.engine;
+    const engine = trial.host.node.volumes.named(VOLUME_NAME).at(0)?.engine;
     if (engine == null) return;
     const sizeBytes = engine.sizeBytes + 4096;
     await trial.settle(trial.host.call('growVolume', { name: VOLUME_NAME, sizeBytes }).catch(() => {}));
@@ -405,7 +405,7 @@ export class TrialFaults {
     const { node } = this.trial.host;
     const entry = node.stores.get(deviceId);
     if (away || disk.vanished || entry === undefined || entry.store.failed) return true;
-    const members = node.volumes.get(VOLUME_NAME)?.stored.groups.flat() ?? [];
+    const members = node.volumes.named(VOLUME_NAME).at(0)?.stored.groups.flat() ?? [];
     return members.some((member) => member.deviceId === deviceId && member.state === 'offline');
   }
 
@@ -445,7 +445,7 @@ export class TrialFaults {
   private async reach(what: string, reached: (status: VolumeStatus | undefined) => boolean): Promise<void> {
     const { trial } = this;
     for (let look = 0; look < LOOKS_MAX; look += 1) {
-      if (reached(trial.host.node.volumes.get(VOLUME_NAME)?.engine?.status())) return;
+      if (reached(trial.host.node.volumes.named(VOLUME_NAME).at(0)?.engine?.status())) return;
       await trial.settle(trial.timers.pause(LOOK_US));
     }
     const { volumes } = await trial.settle(trial.host.call('nodeStatus', null));

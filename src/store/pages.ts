@@ -293,6 +293,8 @@ export type StoredMemberState = 'in-sync' | 'syncing' | 'offline';
 export interface StoredVolume {
   readonly id: string;
   readonly name: string;
+  /** Counts the times that it was renamed. */
+  readonly nameVersion: number;
   readonly createdMs: number;
   readonly sizeBytes: number;
   readonly layout: 'single' | 'mirror';
@@ -323,6 +325,11 @@ export const VOLUME_MEMBERS_MAX = (PAGE_BYTES - MEMBERS_AT) / MEMBER_BYTES;
 /** How far this device has come: the volume's last flush that it remembers. */
 const FLUSHED_AT = 104;
 const NAME_AT = 162;
+/**
+ * How often the volume has been renamed, where version 1 does not look. Maps of a volume are compared by their versions, names
+ * by this: a volume of which the newest map may be missing can be renamed without its map becoming newer.
+ */
+const NAME_VERSION_AT = 424;
 
 export function encodeVolume(
   page: Uint8Array,
@@ -354,6 +361,7 @@ export function encodeVolume(
   putUint64(view, FLUSHED_AT + 8, flushed.flushNumber);
   view.setUint16(160, name.length, true);
   page.set(name, NAME_AT);
+  putUint64(view, NAME_VERSION_AT, volume.nameVersion);
   volume.groups.flat().forEach((member, at) => {
     const start = MEMBERS_AT + at * MEMBER_BYTES;
     putId(view, start, member.deviceId);
@@ -420,6 +428,7 @@ export function decodeVolume(page: Uint8Array, index: number, deviceId: string):
   return {
     id,
     name: decodeName(page.slice(NAME_AT, NAME_AT + nameBytes)),
+    nameVersion: getCounter(view, NAME_VERSION_AT),
     createdMs: getUint64(view, 48),
     sizeBytes: getUint64(view, 56),
     mapVersion: getCounter(view, 64),

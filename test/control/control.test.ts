@@ -10,7 +10,7 @@ import { callNode } from '#strake/control/client.js';
 import { type ControlServer, serveControl } from '#strake/control/server.js';
 import { StrakeError } from '#strake/core/errors.js';
 import { check, run } from '../support/check.js';
-import { FAKE_JOB, FakeNode, MIB, volumeStatus } from '../support/fake-node.js';
+import { FAKE_JOB, FakeNode, idOf, MIB, volumeStatus } from '../support/fake-node.js';
 import { scratchFolder, socketPath, until } from '../support/scratch.js';
 
 interface Controlled {
@@ -85,19 +85,25 @@ check('every call reaches the node, and comes back with what it did', async () =
   const status = await callNode(socket, 'status', {});
   assert.equal([status.verdict, status.process.pid, status.volumes.length], ['ok', process.pid, 1]);
   assert.is((await failure(callNode(socket, 'add-device', { path: '/dev/x' }))).code, 'ERR_STRAKE_WRONG_DEVICE');
-  assert.equal(await callNode(socket, 'delete', { name: 'main' }), { name: 'main' });
+  const main = idOf('main');
+  assert.is((await callNode(socket, 'rename', { name: 'main', newName: 'other' })).volume.name, 'other');
+  // By digits of its id.
+  assert.is((await callNode(socket, 'rename', { name: main.slice(0, 8), newName: 'main' })).volume.name, 'main');
+  assert.equal(await callNode(socket, 'delete', { name: 'main' }), { id: main, name: 'main' });
   assert.equal(await callNode(socket, 'stop', {}), { pid: process.pid });
   await until('the wish to stop', () => stops.length === 1);
   assert.equal(node.asked, [
     ['create', { name: 'main', sizeBytes: 16 * MIB, layout: 'mirror', copies: 2 }],
-    ['grow', 'main', 32 * MIB],
-    ['start', 'main', { without: [id] }],
-    ['scrub', 'main', { bytesPerSecond: 7 }],
+    ['grow', main, 32 * MIB],
+    ['start', main, { without: [id] }],
+    ['scrub', main, { bytesPerSecond: 7 }],
     ['cancel', 3],
     ['replace', id, '/dev/new'],
     ['forgetDevice', id],
     ['add', '/dev/x'],
-    ['delete', 'main'],
+    ['rename', main, 'other'],
+    ['rename', main, 'main'],
+    ['delete', main],
   ]);
   await control.close();
   assert.is(existsSync(socket), false);
@@ -114,7 +120,9 @@ check('a volume that holds data is deleted only if it is named twice', async () 
   assert.is((await failure(callNode(socket, 'delete', { name: 'none' }))).code, 'ERR_STRAKE_NO_VOLUME');
   assert.equal(node.asked, []);
   await callNode(socket, 'delete', { name: 'main', confirm: 'main' });
-  assert.equal(node.asked, [['delete', 'main']]);
+  assert.equal(node.asked, [['delete', idOf('main')]]);
+  node.list = [volumeStatus('main', { allocatedBytes: MIB })];
+  await callNode(socket, 'delete', { name: idOf('main'), confirm: idOf('main') });
   await control.close();
 });
 

@@ -394,9 +394,9 @@ const MAP: Mutant[] = [
     rule: 'a map is stored on the current members first',
     edits: [
       {
-        file: 'node/storage-node.ts',
-        find: '    const results = await put(true);',
-        replace: '    await put(false);\n    const results = await put(true);',
+        file: 'node/store-map.ts',
+        find: '  const results = await put(true);',
+        replace: '  await put(false);\n  const results = await put(true);',
       },
     ],
     judges: [RESTART, sim(['death', 'error', 'kill', 'restart'])],
@@ -408,7 +408,7 @@ const MAP: Mutant[] = [
     edits: [
       {
         file: 'node/storage-node.ts',
-        find: '          const next = { ...volume.stored, ...record };\n          await this.store(next);',
+        find: '          const next = { ...volume.stored, ...record };\n          await storeMap(this.stores, next);',
         replace: '          const next = { ...volume.stored, ...record };',
       },
     ],

@@ -63,8 +63,8 @@ class World {
     return this.sim.settle(this.node.create(spec));
   }
 
-  delete(name = VOLUME_NAME): Promise<void> {
-    return this.sim.settle(this.node.delete(name));
+  async delete(name = VOLUME_NAME): Promise<void> {
+    await this.sim.settle(this.node.delete(name));
   }
 
   async fill(value: number): Promise<void> {
@@ -119,7 +119,7 @@ check('volumes are made and deleted any number of times', async () => {
   await world.create();
   await world.fill(7);
   await world.again([0, 1]);
-  assert.equal([...world.node.volumes.keys()].toSorted(), ['kept', VOLUME_NAME].toSorted());
+  assert.equal([...world.node.volumes.values()].map(({ name }) => name).toSorted(), ['kept', VOLUME_NAME].toSorted());
   for (let stripe = 0; stripe < STRIPES; stripe += 1) assert.is(await world.sim.read(stripe, 0), 7);
   assert.equal(world.usedSlots(), [STRIPES, STRIPES]);
   assert.equal(world.node.awaitedDevices(), []);
@@ -163,7 +163,15 @@ async function putNotes(world: World, number: number, count: number, other = dev
     flushNumber: 0,
   } as const;
   const groups = [[deviceIdOf(number), other].map((deviceId) => ({ ...member, deviceId }))];
-  const map = { name: 'gone', createdMs: 1, sizeBytes: SLOT, layout: 'mirror', copies: 2, segmentBytes: SLOT } as const;
+  const map = {
+    name: 'gone',
+    nameVersion: 0,
+    createdMs: 1,
+    sizeBytes: SLOT,
+    layout: 'mirror',
+    copies: 2,
+    segmentBytes: SLOT,
+  } as const;
   for (let put = 0; put < count; put += 1) {
     const note = { ...map, id: newId(), mapVersion: 9, generation: 1, deleted: true, groups };
     assert.ok((await world.sim.settle(world.store(number).putVolume(note))) >= 0);

@@ -77,7 +77,7 @@ check('a volume that is being started is offered to nobody, and can be waited fo
   const { node } = host;
   disk.faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 1_000_000 } });
   const assembled = host.call('assemble', { without: new Map() });
-  const engineOf = (name: string) => node.volumes.get(name)?.engine;
+  const engineOf = (name: string) => node.volumes.named(name).at(0)?.engine;
   await loop.run(() => engineOf('first')?.serving === true && engineOf('second')?.serving === false);
   // What is offered is looked at again after each call.
   await loop.settle(host.call('scrub', { name: 'first', bytesPerSecond: 0 }));
@@ -101,8 +101,8 @@ check('a volume can be waited for before it has an engine', [], async () => {
   const { host, loop, disk } = world;
   disk.faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 1_000_000 } });
   const assembled = host.call('assemble', { without: new Map() });
-  await loop.run(() => host.node.volumes.has('first'));
-  assert.is(host.node.volumes.get('first')?.engine, null);
+  await loop.run(() => host.node.volumes.size === 1);
+  assert.is(host.node.volumes.named('first').at(0)?.engine, null);
   assert.ok((await loop.settle(host.node.started('first'))).serving);
   await loop.settle(assembled);
   await loop.settle(host.close());

@@ -162,7 +162,10 @@ check('operations of a volume do not wait for those of another whose device does
   assert.is(deleted, false);
   await sim.settle(deletion);
   await sim.loop.run(() => made);
-  assert.equal([...sim.node.volumes.keys()], ['third']);
+  assert.equal(
+    [...sim.node.volumes.values()].map(({ name }) => name),
+    ['third'],
+  );
   await sim.settle(sim.node.close());
 });
 
@@ -208,12 +211,15 @@ check(
   async () => {
     const { sim, disks } = await twoVolumes();
     disks[1].faults.add({ action: { kind: 'slow', byUs: 1_000_000 } });
-    const deletion = sim.node.delete('large').then(String, ({ code }) => code);
+    const deletion = sim.node.delete('large').then(
+      () => 'deleted',
+      ({ code }) => code,
+    );
     const waiting = sim.node.grow('large', 200 * SLOT).then(String, ({ code }) => code);
     const closed = sim.node.close();
     assert.is(await sim.settle(waiting), 'ERR_STRAKE_CLOSED');
     await sim.settle(closed);
-    assert.is(await sim.settle(deletion), 'undefined');
+    assert.is(await sim.settle(deletion), 'deleted');
     assert.is(
       await sim.settle(sim.node.grow('small', 200 * SLOT).then(String, ({ code }) => code)),
       'ERR_STRAKE_NO_VOLUME',

@@ -124,8 +124,9 @@ const buffer = argument(
 const offset = argument('offset', 0, ['zero', 'one', 'bigint'], [2 ** 53 + 2, -(2 ** 53), 2n ** 64n, Number.MIN_VALUE]);
 const length = argument('length', 4096, ['zero', 'one']);
 const size = (name: string) => argument(name, MIB, ['one']);
-const volumeName = (name = 'name') => argument(name, 'main', ['digits', 'word']);
-const newName = argument('name', 'new', ['digits', 'word'], ['a/b', '.a', '-a', 'a b', 'ä', 'x'.repeat(256)]);
+const volumeName = (name = 'nameOrId') => argument(name, 'main', ['digits', 'word']);
+const newName = (name: string) =>
+  argument(name, 'new', ['digits', 'word'], ['a/b', '.a', '-a', 'a b', 'ä', 'x'.repeat(256), 'F'.repeat(32)]);
 const deviceId = argument('deviceId', ID, [], [ID.slice(1), `${ID}0`, ID.toUpperCase(), 'g'.repeat(32)]);
 const ids = argument('without', [ID], [], [[ID, 'x'], [ID.slice(1)], { 0: ID, length: 1 }, new Set([ID])]);
 const close = options(mayMiss(argument('drainMs', 0, ['zero', 'one'], [3_600_001])));
@@ -244,7 +245,7 @@ const TABLE: Readonly<
       volumes: [],
       createVolume: [
         object('options', [
-          newName,
+          newName('name'),
           size('sizeBytes'),
           mayMiss(argument('layout', 'mirror', [], ['raid', 'Mirror'])),
           mayMiss(argument('copies', 2, ['one'], [4, '2'])),
@@ -253,6 +254,7 @@ const TABLE: Readonly<
       volume: [volumeName()],
       startVolume: [volumeName(), object('options', [ids])],
       growVolume: [volumeName(), size('sizeBytes')],
+      renameVolume: [volumeName(), newName('newName')],
       deleteVolume: [volumeName()],
       addDevice: [path(blank)],
       replaceDevice: [deviceId, path(blank)],
@@ -453,6 +455,7 @@ check('every parameter of every control call is refused when it is wrong', () =>
   let count = 0;
   const fine: Readonly<Record<string, readonly Odd[]>> = {
     name: ['digits', 'word'],
+    newName: ['digits', 'word'],
     confirm: ['undefined', 'digits', 'word'],
     path: ['digits', 'word'],
     sizeBytes: ['one'],
@@ -463,6 +466,7 @@ check('every parameter of every control call is refused when it is wrong', () =>
   };
   const good: Readonly<Record<string, unknown>> = {
     name: 'a',
+    newName: 'b',
     path: '/a',
     sizeBytes: 4096,
     deviceId: ID,

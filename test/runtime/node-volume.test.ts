@@ -77,6 +77,36 @@ check('a volume that is made anew under an old name has the old handle, and no o
   await node.close();
 });
 
+check('whoever has a volume keeps it when it is renamed, and its name then means another', async () => {
+  const path = scratchFile(64 * MIB);
+  await formatDevice(path);
+  const node = await openNode({ devices: [path] });
+  const made = await node.createVolume({ name: 'a', sizeBytes: MIB });
+  const handle = node.volume('a');
+  assert.is(handle, made);
+  await handle.write(new Uint8Array(BLOCK).fill(1), 0);
+  const { id } = handle;
+  assert.match(String(id), /^[0-9a-f]{32}$/);
+  await node.renameVolume('a', 'b');
+  assert.is(handle.name, 'b');
+  await node.createVolume({ name: 'a', sizeBytes: MIB });
+  await node.volume('a').write(new Uint8Array(BLOCK).fill(2), 0);
+  const content = new Uint8Array(BLOCK);
+  for (const [volume, byte] of [
+    [handle, 1],
+    [node.volume('b'), 1],
+    [node.volume(String(id)), 1],
+    [node.volume('a'), 2],
+  ] as const) {
+    await volume.read(content, 0);
+    assert.is(content[0], byte);
+  }
+  // Of what was renamed and deleted, nobody gets another volume by the old name.
+  await node.deleteVolume(String(id));
+  await failure('NO_VOLUME', handle.read(content, 0));
+  await node.close();
+});
+
 check('what does not fit into a volume is not done in part, though its size is not known yet', async () => {
   const path = scratchFile(64 * MIB);
   await formatDevice(path);

@@ -222,6 +222,7 @@ const VOLUME_FIELDS: readonly (readonly [number, string])[] = [
   [92, '00001000'], // bytes of a segment
   [104, '0600000000000000 0504030201000000'], // the flush that is remembered
   [160, '0200 6462'], // name
+  [424, '0302'], // version of the name
   [512, DEVICE],
   [512 + 16, '01'], // in sync
   [512 + 40, '0900000000000000 0a00000000000000'], // incarnation, flush number
@@ -232,6 +233,7 @@ const VOLUME_FIELDS: readonly (readonly [number, string])[] = [
 const VOLUME_RECORD = {
   ...volumeOf(VOLUME, DEVICE),
   name: 'db',
+  nameVersion: 0x0203,
   layout: 'mirror' as const,
   copies: 2,
   segmentBytes: MIB,

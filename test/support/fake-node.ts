@@ -6,10 +6,15 @@ import type { NodeVolumeStatus } from '#strake/embed/node-types.js';
 
 export const MIB = 1 << 20;
 
+/** An id for each name. */
+export function idOf(name: string): string {
+  return Buffer.from(name).toString('hex').slice(0, 31).padEnd(32, '0');
+}
+
 /** A volume as a node would describe it. */
 export function volumeStatus(name: string, changes: Partial<NodeVolumeStatus> = {}): NodeVolumeStatus {
   return {
-    id: '0'.repeat(32),
+    id: idOf(name),
     name,
     sizeBytes: 16 * MIB,
     layout: 'mirror',
@@ -99,14 +104,23 @@ export class FakeNode implements ControlledNode {
     return {} as Awaited<ReturnType<ControlledNode['createVolume']>>;
   }
 
-  async growVolume(name: string, sizeBytes: number): Promise<void> {
-    this.note('grow', name, sizeBytes);
-    this.list = this.list.map((volume) => (volume.name === name ? { ...volume, sizeBytes } : volume));
+  private change(id: string, changes: Partial<NodeVolumeStatus>): void {
+    this.list = this.list.map((volume) => (volume.id === id ? { ...volume, ...changes } : volume));
   }
 
-  async deleteVolume(name: string): Promise<void> {
-    this.note('delete', name);
-    this.list = this.list.filter((volume) => volume.name !== name);
+  async growVolume(id: string, sizeBytes: number): Promise<void> {
+    this.note('grow', id, sizeBytes);
+    this.change(id, { sizeBytes });
+  }
+
+  async renameVolume(id: string, name: string): Promise<void> {
+    this.note('rename', id, name);
+    this.change(id, { name });
+  }
+
+  async deleteVolume(id: string): Promise<void> {
+    this.note('delete', id);
+    this.list = this.list.filter((volume) => volume.id !== id);
   }
 
   async startVolume(name: string, options: { readonly without: readonly string[] }): Promise<void> {

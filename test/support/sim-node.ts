@@ -28,6 +28,8 @@ export function numberOf(deviceId: string): number {
 export class SimNode {
   readonly loop: SimLoop;
   readonly node: StorageNode;
+  /** The volume that is used, by its name or id. */
+  volume = VOLUME_NAME;
   private readonly base: number;
   private readonly waiting: ((result: number) => void)[] = [];
 
@@ -65,7 +67,7 @@ export class SimNode {
   }
 
   get engine() {
-    return this.node.engine(VOLUME_NAME);
+    return this.node.engine(this.volume);
   }
 
   /** States of the members of the first group. */

@@ -34,6 +34,7 @@ export function volumeOf(id = VOLUME_ID, deviceId = DEVICE_ID): StoredVolume {
     segmentBytes: SLOT,
     mapVersion: 1,
     generation: 1,
+    nameVersion: 0,
     deleted: false,
     groups: [
       [{ deviceId, state: 'in-sync', since: { generation: 0, flushNumber: 0 }, incarnation: 0, flushNumber: 0 }],

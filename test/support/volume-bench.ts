@@ -33,6 +33,7 @@ export function makeRecord(states: readonly MemberState[]): VolumeRecord {
     layout: states.length === 1 ? 'single' : 'mirror',
     copies: states.length,
     segmentBytes: SEGMENT,
+    nameVersion: 0,
     mapVersion: 1,
     generation: 3,
     groups: [group],

@@ -28,6 +28,7 @@ const EXAMPLES: readonly (readonly [ControlCall, object])[] = [
   ['status', {}],
   ['create', { name: 'main', sizeBytes: 1 << 20, layout: 'mirror', copies: 2 }],
   ['grow', { name: 'main', sizeBytes: 1 << 21 }],
+  ['rename', { name: 'main', newName: 'other' }],
   ['delete', { name: 'main', confirm: 'main' }],
   ['start', { name: 'main', without: ['a'.repeat(32)] }],
   ['scrub', { name: 'main', bytesPerSecond: 7 }],

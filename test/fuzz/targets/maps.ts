@@ -107,7 +107,7 @@ async function open(sim: SimNode, disks: readonly SimDisk[]): Promise<string[]> 
 }
 
 async function use(sim: SimNode): Promise<void> {
-  for (const [name, { engine, reason }] of sim.node.volumes) {
+  for (const { name, engine, reason } of sim.node.volumes.values()) {
     demand(engine !== null || reason !== '', `volume ${JSON.stringify(name)} is not started, and nobody says why`);
     demand(!BUG.test(reason), `volume ${JSON.stringify(name)}: ${reason}`);
     if (engine !== null) demand(doubledDevice(engine.record.groups) === null, 'two copies are on one device');

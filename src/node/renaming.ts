@@ -1,0 +1,59 @@
+/**
+ * Renaming a volume. One that is started has a change of its map, like any other.
+ *
+ * Of one that is not, each device keeps its own map, with another name in it: it may be an older map, or the newest may be on
+ * a device that is missing, and none of them may become newer by a rename, as the newest says whose data counts. Names have
+ * a version of their own instead. A crash in between leaves the old name on some devices; the newer name counts.
+ */
+
+import { StrakeError } from '../core/errors.js';
+import type { StoredVolume } from '../store/pages.js';
+import type { NodeStore } from './node-store.js';
+import type { NodeVolume } from './node-volume.js';
+
+/**
+ * Stores the name on all devices that know the volume and take writes. Resolves with its newest map under that name; rejects
+ * with `ERR_STRAKE_UNAVAILABLE` if no device takes it.
+ */
+async function renameStored(
+  stores: ReadonlyMap<string, NodeStore>,
+  newest: StoredVolume,
+  name: string,
+): Promise<StoredVolume> {
+  const holders = [...stores.values()].flatMap(({ store }) => {
+    const own = store.volumes.find((one) => one?.id === newest.id);
+    return own === undefined || own.deleted ? [] : [{ store, own }];
+  });
+  const nameVersion = 1 + Math.max(newest.nameVersion, ...holders.map(({ own }) => own.nameVersion));
+  const stored = await Promise.all(
+    holders.map(async ({ store, own }) => {
+      return !store.failed && (await store.putVolume({ ...own, name, nameVersion })) >= 0;
+    }),
+  );
+  if (!stored.includes(true)) {
+    throw new StrakeError(
+      'UNAVAILABLE',
+      `the new name of volume ${newest.name} could be stored on none of its devices`,
+      {
+        remedy: 'Bring its devices back, or replace them; `strake status` tells what is wrong with them.',
+      },
+    );
+  }
+  return { ...newest, name, nameVersion };
+}
+
+/** Gives a volume a name that is free. It has both names until that is done. */
+export async function renameVolume(
+  stores: ReadonlyMap<string, NodeStore>,
+  volume: NodeVolume,
+  name: string,
+): Promise<void> {
+  const { engine } = volume;
+  volume.nextName = name;
+  try {
+    if (engine !== null && engine.status().state !== 'failed') await engine.rename(name);
+    else volume.stored = await renameStored(stores, volume.stored, name);
+  } finally {
+    volume.nextName = null;
+  }
+}

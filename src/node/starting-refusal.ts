@@ -1,0 +1,46 @@
+/** Why a volume is not started, though somebody could start it: what its devices say, and other volumes. */
+
+import { doubledDevice } from '../core/groups.js';
+import type { StoredVolume } from '../store/pages.js';
+import { unknownTo } from './deleted-volumes.js';
+import type { NodeStore } from './node-store.js';
+import { withoutDoubles } from './starting-map.js';
+
+export interface Refusal {
+  /** `conflict`: another volume has the name; `unproven`: a device that is missing may know better. */
+  readonly kind: 'conflict' | 'unproven' | 'other';
+  readonly reason: string;
+}
+
+/**
+ * Why a volume is not started by itself; null if it may be. `twins`: other volumes of its name; `without`: devices that count
+ * as lost.
+ */
+export function refusalOf(
+  stores: ReadonlyMap<string, NodeStore>,
+  newest: StoredVolume,
+  twins: readonly { readonly id: string }[],
+  without: readonly string[],
+): Refusal | null {
+  if (twins.length > 0) {
+    return { kind: 'conflict', reason: `volume ${twins.map(({ id }) => id).join(', ')} has the same name` };
+  }
+  const doubled = doubledDevice(newest.groups);
+  if (doubled !== null && !without.includes(doubled)) {
+    const reason = `its map names device ${doubled} twice in a group, and a device holds one copy, not two`;
+    return { kind: 'other', reason };
+  }
+  const stored = withoutDoubles(newest);
+  const missing = stored.groups
+    .flat()
+    .filter(({ deviceId, state }) => state === 'in-sync' && !stores.has(deviceId))
+    .filter(({ deviceId }) => !without.includes(deviceId));
+  if (missing.length > 0) {
+    const ids = missing.map(({ deviceId }) => deviceId).join(', ');
+    return { kind: 'unproven', reason: `device ${ids} is missing, which may hold newer data` };
+  }
+  const unknown = unknownTo(stores, stored).filter((deviceId) => !without.includes(deviceId));
+  if (unknown.length === 0) return null;
+  const reason = `device ${unknown.join(', ')}, which its map calls current, does not know it: it was deleted there`;
+  return { kind: 'unproven', reason };
+}
