@@ -124,7 +124,8 @@ const EXIT_MS = 20_000;
 
 /** Runs the file's tests; its last line. */
 export function run(): void {
-  if (LISTING) return;
+  // Names are all that was asked for, whatever the file has opened before its tests.
+  if (LISTING) process.exit(0);
   process.on('exit', () => console.log(`processor time: ${processorSeconds().toFixed(1)} s`));
   test.after(() => {
     cleanUp();
