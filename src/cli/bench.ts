@@ -8,7 +8,7 @@ import type { Command } from 'commander';
 import { figuresOf } from '../bench/figures.js';
 import { terminalRows } from '../bench/report.js';
 import { type Party, ROWS, type Row } from '../bench/rows.js';
-import { type BenchResult, runBench } from '../bench/run.js';
+import type { BenchResult } from '../bench/run.js';
 import { StrakeError } from '../core/errors.js';
 import { inspectDevice } from '../embed/facts.js';
 import { findProgram } from '../embed/programs.js';
@@ -76,6 +76,7 @@ async function run(path: string, options: BenchCommandOptions): Promise<void> {
   const cleanUp = () => rmSync(folder, { recursive: true, force: true });
   endOnSignals(cleanUp);
   try {
+    const { runBench } = await import('../bench/run.js');
     const result = await runBench({
       rows,
       files: [facts.path],

@@ -2,9 +2,8 @@
 
 import { Argument, type Command } from 'commander';
 import { StrakeError } from '../core/errors.js';
-import { readOnlyImage } from '../embed/format.js';
-import { type DumpRequest, dumpDevice } from '../store/dump.js';
-import { checkDevice, type FsckReport, type FsckVerdict } from '../store/fsck.js';
+import type { DumpRequest } from '../store/dump.js';
+import type { FsckReport, FsckVerdict } from '../store/fsck.js';
 import type { ImageReader } from '../store/image.js';
 import { type OnExit, outputOption, wholeNumber } from './options.js';
 import { EXIT_DEGRADED, EXIT_FAILED, fields, type OutputFormat, print, table } from './output.js';
@@ -19,6 +18,7 @@ interface FsckOptions {
 
 /** Opens a device for reading, and closes it whatever happens. */
 async function withImage<T>(path: string, use: (reader: ImageReader) => Promise<T>): Promise<T> {
+  const { readOnlyImage } = await import('../embed/format.js');
   const image = await readOnlyImage(path);
   try {
     return await use(image.reader);
@@ -48,6 +48,7 @@ function fsckText(path: string, { verdict, problems, counts, crashed }: FsckRepo
 
 async function fsck(path: string, options: FsckOptions, onExit: OnExit): Promise<void> {
   const progress = new Progress(`checking ${path}`, options.quiet, (slots) => `${slots} slots`);
+  const { checkDevice } = await import('../store/fsck.js');
   const report = await withImage(path, (reader) =>
     checkDevice(reader, {
       data: options.data ?? false,
@@ -83,6 +84,7 @@ function requestOf(part: Part, slot: number | undefined): DumpRequest {
 
 async function dump(path: string, part: Part, options: DumpOptions): Promise<void> {
   const request = requestOf(part, options.slot);
+  const { dumpDevice } = await import('../store/dump.js');
   const content = await withImage(path, (reader) => dumpDevice(reader, request));
   const data = { path, part, content };
   const text = JSON.stringify(content, null, 2);

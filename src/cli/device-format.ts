@@ -2,7 +2,6 @@
 
 import type { Command } from 'commander';
 import { formatBytes } from '../core/units.js';
-import { formatDevice } from '../embed/format.js';
 import type { DeviceDescription } from '../embed/node-types.js';
 import { parseSize } from './describe.js';
 import { asUsageError, outputOption } from './options.js';
@@ -42,6 +41,7 @@ function text(path: string, device: DeviceDescription, dryRun: boolean): string 
 
 async function format(path: string, options: FormatOptions): Promise<void> {
   const { label, cluster, slotSize, confirm, dryRun = false } = options;
+  const { formatDevice } = await import('../embed/format.js');
   const device = await formatDevice(path, {
     ...(label === undefined ? {} : { label }),
     ...(cluster === undefined ? {} : { clusterId: cluster.toLowerCase() }),

@@ -5,8 +5,8 @@ import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
-import { type Device, openDevice } from '../embed/device.js';
-import { type NbdServerHandle, serveNbd } from '../embed/nbd-server.js';
+import type { Device } from '../embed/device.js';
+import type { NbdServerHandle } from '../embed/nbd-server.js';
 import { type OnExit, outputOption, wholeNumber } from './options.js';
 import { EXIT_FAILED, fields, type OutputFormat, print } from './output.js';
 import { drain, howToStop, untilStopped } from './stopping.js';
@@ -57,6 +57,8 @@ function announce(device: Device, server: NbdServerHandle, options: ExportOption
 
 async function run(path: string, options: ExportOptions, onExit: OnExit): Promise<void> {
   const tcp = options.port !== undefined || options.host !== undefined;
+  const { openDevice } = await import('../embed/device.js');
+  const { serveNbd } = await import('../embed/nbd-server.js');
   // One device is driven by one shard; more would only take memory.
   process.env.STRAKE_SHARDS ??= '1';
   // The device is locked from here on, so a signal has to be a wish to stop already.

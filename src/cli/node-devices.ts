@@ -3,7 +3,6 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { StrakeError } from '../core/errors.js';
-import { describeDevice } from '../embed/format.js';
 import type { DeviceDescription } from '../embed/node-types.js';
 import { expand } from './node-config.js';
 
@@ -17,6 +16,8 @@ export interface Candidate {
 
 /** Looks at one path. */
 export async function examine(path: string): Promise<Candidate> {
+  // Loaded only when a device is looked at.
+  const { describeDevice } = await import('../embed/format.js');
   try {
     return { path, device: await describeDevice(path) };
   } catch (error) {

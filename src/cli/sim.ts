@@ -3,13 +3,15 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { StrakeError } from '../core/errors.js';
 import { TraceHash } from '../embed/trace-hash.js';
-import { makeTrial, makeTrials, shrinkTrial } from '../embed/trials.js';
 import { FAULT_KINDS, type FaultKind } from '../sim/plan.js';
 import type { PlanEdit } from '../sim/shrink.js';
 import type { TrialResult } from '../sim/trial.js';
 import { type OnExit, outputOption, wholeNumber } from './options.js';
 import { EXIT_FAILED, fields, note, type OutputFormat, print } from './output.js';
 import { Progress } from './progress.js';
+
+/** The simulator, the product's whole code in it, and the pool of workers: loaded only when something is simulated. */
+const simulator = () => import('../embed/trials.js');
 
 const SEED_MAX = 2 ** 31 - 1;
 /** Trials that making a failure smaller may take. */
@@ -94,6 +96,7 @@ class Totals {
 
 async function runSeeds(options: SimOptions): Promise<number> {
   const { from, seeds, faults, jobs } = options;
+  const { makeTrials } = await simulator();
   const totals = new Totals();
   const traces = new TraceHash(from);
   const progress = new Progress('simulating', options.quiet, (amount) => `${amount} seeds`);
@@ -149,6 +152,7 @@ async function replay(seed: number, { faults, edit, output, quiet }: SimOptions)
     if (output === 'table') process.stdout.write(`${(timeUs / 1000).toFixed(3).padStart(12)} ms  ${text}\n`);
     else if (output === 'jsonl') process.stdout.write(`${JSON.stringify({ timeUs, text })}\n`);
   };
+  const { makeTrial } = await simulator();
   const result = await makeTrial(seed, faults, edit, quiet || output === 'json' ? undefined : log);
   const { failure } = result;
   const text = `seed ${seed}: ${failure ?? 'nothing went wrong'}\ntrace ${hex(result.hash)}`;
@@ -160,6 +164,7 @@ async function replay(seed: number, { faults, edit, output, quiet }: SimOptions)
 async function makeSmaller(seed: number, options: SimOptions): Promise<number> {
   const { faults, output } = options;
   note(`strake: making the plan of seed ${seed} smaller, by at most ${SHRINK_TRIALS_MAX} trials`, options.quiet);
+  const { shrinkTrial } = await simulator();
   const shrunk = await shrinkTrial(seed, faults, SHRINK_TRIALS_MAX);
   if (shrunk === undefined) {
     throw new StrakeError('INVALID_ARGUMENT', `seed ${seed} does not fail${faultWords(faults)}`, {

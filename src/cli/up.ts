@@ -1,10 +1,10 @@
 /** `strake up`: runs a node in the foreground: opens its devices, serves its volumes, and answers on its control socket. */
 
 import type { Command } from 'commander';
-import { type ControlServer, serveControl } from '../control/server.js';
+import type { ControlServer } from '../control/server.js';
 import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
-import { type Node, openNode } from '../embed/node.js';
+import type { Node } from '../embed/node.js';
 import type { NodeServer } from '../embed/node-server.js';
 import type { CreateVolumeOptions, NodeEvent, NodeStatus } from '../embed/node-types.js';
 import { layoutText, parseLayout, shortId } from './describe.js';
@@ -88,12 +88,13 @@ function announce(running: Running, settings: UpSettings, status: NodeStatus, op
   print({ schema: 'strake.up', version: 1, data, text }, options.output);
 }
 
-function listenControl(
+async function listenControl(
   node: Node,
   server: NodeServer,
   settings: UpSettings,
   stop: Stopping['stop'],
 ): Promise<ControlServer> {
+  const { serveControl } = await import('../control/server.js');
   return serveControl({
     socket: settings.control,
     node,
@@ -138,6 +139,7 @@ async function serve(
 
 async function run(dir: string | undefined, options: UpOptions, onExit: OnExit): Promise<void> {
   const settings = settingsOf(dir, options);
+  const { openNode } = await import('../embed/node.js');
   // Devices are locked, and soon written to, from here on, so a signal has to be a wish to stop already.
   const stopping = untilStopped({
     fenced: (path, accepts) => `${path} is fenced and accepts ${accepts}; \`strake status\` says what to do`,
