@@ -414,6 +414,19 @@ const MAP: Mutant[] = [
     ],
     judges: [sim(['death', 'kill', 'restart']), MIRROR_DEATH],
   },
+  {
+    name: 'rename-makes-newest-map',
+    breaks: 'Renaming a volume of which a device is missing makes a map that is newer than any',
+    rule: 'no map is newer than one on a device that is missing, unless somebody has given that up',
+    edits: [
+      {
+        file: 'node/renaming.ts',
+        find: 'putVolume({ ...own, name, nameVersion })',
+        replace: 'putVolume({ ...own, mapVersion: own.mapVersion + 9, name, nameVersion })',
+      },
+    ],
+    judges: [tests('node-sim/names.test.ts')],
+  },
 ];
 
 const NBD: Mutant[] = [

@@ -319,4 +319,38 @@ check(
   },
 );
 
+check('renaming a volume that is not started leaves each device the map that it has', [], async () => {
+  const disks = [diskOf(64), diskOf(64), diskOf(64)];
+  const [first, second, third] = disks;
+  const sim = new SimNode(1);
+  for (const [number, disk] of disks.entries()) {
+    await sim.format(disk, number);
+    await sim.open(disk);
+  }
+  await sim.createMirror(3);
+  // The second misses a write: its map is older than that of the others.
+  second.faults.add({ ops: ['write', 'sync'], action: { kind: 'error', errno: EIO } });
+  assert.is(await sim.write(1, 0, 2), 4096);
+  assert.is(await sim.flush(), 0);
+  second.faults.clear();
+  for (const disk of disks) disk.kill(randomOf(1));
+  const node = await nodeOf(first, second);
+  const { id, unproven } = node.node.volume(VOLUME_NAME);
+  assert.ok(unproven);
+  const maps = () => [...node.node.stores.values()].map(({ store }) => store.volumes.find((one) => one?.id === id));
+  const before = maps();
+  assert.ok((before[0]?.mapVersion ?? 0) > (before[1]?.mapVersion ?? 0));
+  await node.settle(node.node.rename(id, 'w'));
+  assert.equal(
+    maps(),
+    before.map((map) => ({ ...map, name: 'w', nameVersion: 1 })),
+  );
+  await node.settle(node.node.takeBack(await node.open(third)));
+  node.volume = 'w';
+  await node.jobsEnded();
+  assert.equal(node.states(), ['in-sync', 'in-sync', 'in-sync']);
+  for (let turn = 0; turn < 6; turn += 1) assert.is(await node.read(1, 0), 2);
+  await node.settle(node.node.close());
+});
+
 run();
