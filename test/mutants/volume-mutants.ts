@@ -168,7 +168,7 @@ const RECLAIMING: Mutant[] = [
     edits: [
       {
         file: 'client/volume-engine.ts',
-        find: '    job.ended.then(() => this.startReclaim(slot.group));\n',
+        find: '    job.ended.then(() => this.startReclaim(group));\n',
         replace: '',
       },
     ],
@@ -279,8 +279,8 @@ const COPYING: Mutant[] = [
     edits: [
       {
         file: 'client/resync.ts',
-        find: 'pieces.locked(stripe, first, count, () => this.copyRun(job, stripe, first, count, buffer)),',
-        replace: 'this.copyRun(job, stripe, first, count, buffer),',
+        find: 'pieces.locked(stripe, first, count, () => this.copyRun(job, stripe, first, count, buffer));',
+        replace: 'this.copyRun(job, stripe, first, count, buffer);',
       },
     ],
     judges: [sim(['death', 'replace', 'restart']), RESYNC, MIRROR_DEATH],

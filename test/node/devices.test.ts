@@ -168,7 +168,7 @@ check('a volume does not start without a device that may hold newer data, unless
     ),
     'it is not served',
   );
-  assert.is(await codeOf(node.call('startVolume', 'main', { without: [] })), 'ERR_STRAKE_UNPROVEN');
+  assert.is(await codeOf(node.call('startVolume', 'main', { without: [] })), 'ERR_STRAKE_INVALID_ARGUMENT');
   assert.is(await codeOf(node.call('startVolume', 'main', { without: [mirror.ids[0]] })), 'ERR_STRAKE_UNPROVEN');
   // It comes, and then nothing is missing any more.
   await node.call('addDevice', mirror.files[1]);

@@ -118,6 +118,10 @@ class Controlled {
 
   private judgeAsked(name: string, args: readonly unknown[]): void {
     const [first] = args;
+    if (name === 'cancel') {
+      demand(Number.isSafeInteger(first) && (first as number) > 0, `cancel of ${String(first)}`);
+      return;
+    }
     const text = name === 'create' ? (first as { name: unknown }).name : first;
     demand(typeof text === 'string' && text.length > 0 && !text.includes('\0'), `${name} of ${JSON.stringify(text)}`);
     const size = name === 'create' ? (first as { sizeBytes: unknown }).sizeBytes : name === 'grow' ? args[1] : 1;
