@@ -16,8 +16,9 @@ const BAD_BYTES = 64 << 20;
 const LOOK_MS = 10;
 
 /** Seconds until a node serves that has a device which works, and this one. */
-async function startBeside(good: string, other: string): Promise<number> {
+async function startBeside(good: string, other: string, started: () => void = () => {}): Promise<number> {
   const node = await NodeProcess.start({ files: [good, other] });
+  started();
   await node.stop();
   return node.opened.openSeconds;
 }
@@ -42,7 +43,11 @@ async function readOnly<T>(file: string, work: (path: string) => Promise<T>): Pr
 }
 
 /** A file that never answers while `work` goes on: a program that has been stopped serves it. */
-async function hanging<T>(folder: string, file: string, work: (path: string) => Promise<T>): Promise<T> {
+async function hanging<T>(
+  folder: string,
+  file: string,
+  work: (path: string, resume: () => void) => Promise<T>,
+): Promise<T> {
   const place = mkdtempSync(join(folder, 'hang-'));
   const socket = join(place, 'nbd.sock');
   const server = new ServerProcess('nbdkit', tool('nbdkit'), ['-f', '-U', socket, 'file', file]);
@@ -52,7 +57,8 @@ async function hanging<T>(folder: string, file: string, work: (path: string) => 
   try {
     while (!readdirSync(mount).includes('nbd')) await pause(LOOK_MS);
     process.kill(server.pid, 'SIGSTOP');
-    return await work(join(mount, 'nbd'));
+    // The kernel ends no process that has an operation in flight on such a device.
+    return await work(join(mount, 'nbd'), () => process.kill(server.pid, 'SIGCONT'));
   } finally {
     process.kill(server.pid, 'SIGCONT');
     await shown.stop();
@@ -77,7 +83,7 @@ export async function sampleStart({ files, folder }: ProbeContext): Promise<Samp
     return [
       seconds('fails', await startBeside(good, join(folder, 'no-such-device'))),
       seconds('read-only', await readOnly(bad, (path) => startBeside(good, path))),
-      seconds('hangs', await hanging(folder, bad, (path) => startBeside(good, path))),
+      seconds('hangs', await hanging(folder, bad, (path, resume) => startBeside(good, path, resume))),
     ];
   } finally {
     rmSync(bad, { force: true });
