@@ -20,18 +20,22 @@ const LONGEST_FIRST = [
   // It hardly computes, but waits for the time limits of devices.
   'device/faults.test.ts',
   'sim/seeds-first.test.ts',
-  'store/corruption.test.ts',
-  'node/kill.test.ts',
+  'cli/contract.test.ts',
   'torture/short.test.ts',
+  'node/devices.test.ts',
+  'runtime/worker-death.test.ts',
+  'store/corruption.test.ts',
   'store/crash-images.test.ts',
   // Apart from the first half of the seeds: both use all cores.
   'sim/seeds-second.test.ts',
-  'cli/contract.test.ts',
-  'node/power-cut.test.ts',
-  'node/devices.test.ts',
-  'store/crash.test.ts',
+  'node/kill.test.ts',
   'cli/node.test.ts',
   'device/open.test.ts',
+  'sim/trials.test.ts',
+  'sim/trace-hash.test.ts',
+  'cli/devices.test.ts',
+  'node/power-cut.test.ts',
+  'node/space.test.ts',
   'nbd/attacks.test.ts',
 ];
 
