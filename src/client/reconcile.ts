@@ -98,7 +98,7 @@ export class Reconcile {
     const empty = ({ slot, entries, behind }: Copy) =>
       allZero(entries) || (behind && lacking.some((one) => one !== slot && !isBehind(one, lastFlush)));
     if (lacking.length > 0 && copies.every(empty)) {
-      await allEnded(slots.map(async ({ present }) => (present.has(stripe) ? present.release(stripe) : undefined)));
+      await this.release(slots, stripe);
       return;
     }
     if (lacking.length > 0 && (await this.allocation.ensure(stripe)) < 0) {
@@ -117,9 +117,22 @@ export class Reconcile {
   private async giveBack(group: readonly MemberSlot[], stripe: number): Promise<void> {
     const { membership } = this.parts;
     if (!membership.complete(group)) return;
-    const entries = await allEnded(group.map((slot) => entriesOf(slot, stripe)));
-    if (!entries.every(allVacant) || !membership.complete(group)) return;
-    await allEnded(group.map(async ({ present }) => (present.has(stripe) ? present.release(stripe) : undefined)));
+    const entries = await Promise.all(group.map((slot) => entriesOf(slot, stripe).catch(() => null)));
+    for (const [at, slot] of group.entries()) {
+      if (entries[at] === null) await this.lose(slot, `the table of segment ${stripe} cannot be read`);
+    }
+    const vacant = entries.every((one) => one !== null && allVacant(one));
+    if (vacant && membership.complete(group)) await this.release(group, stripe);
+  }
+
+  /** Frees a segment on members that have it. One that cannot do it leaves the map, and keeps nothing from the others. */
+  private async release(slots: readonly MemberSlot[], stripe: number): Promise<void> {
+    await allEnded(
+      slots.map(async (slot) => {
+        if (!slot.present.has(stripe)) return;
+        await slot.present.release(stripe).catch(() => this.lose(slot, 'a slot could not be given back'));
+      }),
+    );
   }
 
   /** Deals with all blocks whose entries are not the same everywhere, several at a time. */

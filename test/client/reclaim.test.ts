@@ -134,4 +134,25 @@ check('closing ends it, and the next start goes on', async () => {
   assert.equal(slotsOf(again), [0, 0]);
 });
 
+check('a copy on which a slot cannot be given back leaves at the start, which goes on with the other', async () => {
+  // Without a slot on the first, and with one on both, that a crash has left without anything in it.
+  for (const both of [false, true]) {
+    const bench = new VolumeBench(PAIR, ([one, other]) => {
+      for (const member of both ? [one, other] : [other]) {
+        for (let block = 0; block < SEGMENT_BLOCKS; block += 1) member.put(1, block, null, ZERO, both ? 5 : 4, HIGH);
+        for (const segment of member.slots.values()) segment.dirty = true;
+      }
+      other.fail = (kind, stripe) => (kind === 'zero' && stripe === 1 ? -5 : undefined);
+    });
+    await bench.start();
+    await bench.world.drain();
+    assert.equal(bench.states(), ['in-sync', 'offline']);
+    assert.not(bench.members[0].has(1));
+    bench.write(0, SEGMENT, BLOCK, 7);
+    await bench.world.drain();
+    assert.is(bench.results[0], BLOCK);
+    assert.is(bench.committed.at(-1)?.groups[0][1].state, 'offline');
+  }
+});
+
 run();

@@ -401,6 +401,7 @@ export class ScriptedMember implements SegmentMember {
   }
 
   async release(stripe: number): Promise<void> {
+    if (this.fail('zero', stripe, 0) !== undefined) throw new Error('the slot cannot be given back');
     this.slots.delete(stripe);
   }
 }
