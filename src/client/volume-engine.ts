@@ -229,9 +229,12 @@ export class VolumeEngine implements Volume {
 
   /**
    * Begins to bring a member up to date again that is there and offline, as after its job was cancelled. Returns whether
-   * nothing else has to be done for the place: false if it needs a member of this incarnation.
+   * nothing else has to be done for the place: false if it needs a member of this incarnation. A job that is being given up
+   * is waited for.
    */
-  resume(group: number, position: number, incarnation: number): boolean {
+  async resume(group: number, position: number, incarnation: number): Promise<boolean> {
+    await this.jobs.givenUp({ group, position });
+    await this.membership.idle();
     this.checkServing();
     const slot = this.membership.groups[group][position];
     if (slot.state !== 'offline' || this.jobs.isSynced(slot)) return true;

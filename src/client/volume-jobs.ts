@@ -52,6 +52,12 @@ export class VolumeJobs {
     return this.jobs.some((job) => !job.over && job.group === group && job.position === position);
   }
 
+  /** Resolves when nothing goes on any more of jobs at just this place that have been cancelled or have failed. */
+  async givenUp({ group, position }: Pick<JobPlace, 'group' | 'position'>): Promise<void> {
+    const ended = this.jobs.filter((job) => !job.running && job.group === group && job.position === position);
+    await Promise.all(ended.map(({ unwound }) => unwound));
+  }
+
   cancel(reason: string): void {
     for (const job of this.jobs) job.cancel(reason);
   }

@@ -552,7 +552,7 @@ export class StorageNode {
     // It may just be on its way out.
     await engine.changesEnded();
     await this.eachMember(volume, deviceId, async (group, position) => {
-      if (engine.resume(group, position, incarnation)) return;
+      if (await engine.resume(group, position, incarnation)) return;
       engine.attach(group, position, await this.newMember(volume, entry, group));
     });
   }

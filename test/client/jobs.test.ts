@@ -119,19 +119,19 @@ check(
     const job = bench.engine.attach(0, 1, member);
     await bench.world.drain(undefined, () => bench.world.timeMs > 500);
     assert.equal([job.running, bench.states()], [true, ['in-sync', 'syncing']]);
-    assert.ok(bench.engine.resume(0, 1, incarnation), 'it goes on already');
+    assert.ok(await bench.engine.resume(0, 1, incarnation), 'it goes on already');
     assert.is(bench.engine.status().jobs.length, 1);
     job.cancel();
     assert.ok(bench.engine.isSynced(0, 1), 'it is not over yet');
     await timeOf(bench, job.unwound);
     await bench.world.drain();
     assert.equal([bench.states(), bench.engine.isSynced(0, 1)], [['in-sync', 'offline'], false]);
-    assert.is(bench.engine.resume(0, 1, incarnation + 1), false, 'another life of the device needs a new member');
+    assert.is(await bench.engine.resume(0, 1, incarnation + 1), false, 'another life of the device needs a new member');
     delete resync.bytesPerSecond;
-    assert.ok(bench.engine.resume(0, 1, incarnation));
+    assert.ok(await bench.engine.resume(0, 1, incarnation));
     await bench.world.drain();
     assert.equal(bench.states(), ['in-sync', 'in-sync']);
-    assert.ok(bench.engine.resume(0, 1, incarnation), 'there is nothing to do');
+    assert.ok(await bench.engine.resume(0, 1, incarnation), 'there is nothing to do');
     assert.equal(bench.image(bench.members[0]), bench.image(bench.members[1]));
   },
 );

@@ -98,6 +98,29 @@ check('a copy whose resync was cancelled is brought up to date when its device i
   await sim.settle(sim.node.close());
 });
 
+check(
+  'a device that is given while a resync of it is being given up is brought up to date all the same',
+  [],
+  async () => {
+    const { sim, disks } = await mirrored();
+    disks[1].vanished = true;
+    assert.is(await sim.write(0, 0, 7), 4096);
+    await sim.settle(sim.node.forget(deviceIdOf(1)));
+    disks[1].vanished = false;
+    const entry = await sim.open(disks[1]);
+    disks[1].faults.add({ ops: ['write'], action: { kind: 'slow', byUs: 100_000 } });
+    await sim.settle(sim.node.takeBack(entry));
+    const [job] = sim.node.jobs.list().filter(({ kind }) => kind === 'resync');
+    await sim.loop.run(() => sim.states()[1] === 'syncing' || sim.states()[0] === 'syncing');
+    sim.node.jobs.cancel(job.id);
+    await sim.settle(sim.node.takeBack(entry));
+    await sim.jobsEnded();
+    await sim.settle(sim.engine.changesEnded());
+    assert.equal(sim.states(), ['in-sync', 'in-sync']);
+    await sim.settle(sim.node.close());
+  },
+);
+
 /** Asks for things in an order drawn from a seed, without waiting, and then closes the node. */
 async function interleave(seed: number): Promise<void> {
   const { sim, disks } = await mirrored(seed);
