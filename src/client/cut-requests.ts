@@ -6,8 +6,10 @@
  * parts never wait for requests, that always happens. The first error ends the request when its parts in flight have ended.
  */
 
+import { check } from '../core/check.js';
 import { BLOCK_BYTES, REQUEST_PARTS, REQUEST_SKIPS, VOLUME_REQUESTS_MAX } from '../core/limits.js';
 import { alignDown, alignUp } from '../core/units.js';
+import { Waiting } from '../core/waiting.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { SEGMENT_FUA } from '../ports/segments.js';
 import { exists } from './allocation.js';
@@ -50,7 +52,7 @@ export class CutRequests {
   private readonly all: CutRequest[] = [];
   private readonly free: CutRequest[] = [];
   /** Requests that wait for parts. */
-  private readonly starved: CutRequest[] = [];
+  private readonly starved = new Waiting<CutRequest>('cut requests that wait for parts', VOLUME_REQUESTS_MAX);
   private readonly segmentBytes: number;
   private readonly flush: (token: number) => void;
 
@@ -101,7 +103,7 @@ export class CutRequests {
   private take(): CutRequest {
     const request = this.free.pop();
     if (request !== undefined) return request;
-    if (this.all.length === VOLUME_REQUESTS_MAX) throw new Error('more cut requests than requests');
+    check(this.all.length < VOLUME_REQUESTS_MAX, 'more cut requests than requests', VOLUME_REQUESTS_MAX);
     const made = new CutRequest(this.all.length);
     this.all.push(made);
     return made;
@@ -190,7 +192,7 @@ export class CutRequests {
   }
 
   private feedStarved(): void {
-    const request = this.starved.shift();
+    const request = this.starved.take();
     if (request === undefined) return;
     request.starved = false;
     this.advance(request);

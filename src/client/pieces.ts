@@ -15,8 +15,10 @@
  * they end, so the answer carries `COMPLETION_ABANDONED`, and such scratch memory is set aside for so long.
  */
 
+import { check } from '../core/check.js';
 import { EIO, ENOSPC } from '../core/errno.js';
 import { BLOCK_BYTES, COPIES_MAX, PATCHES_MAX, VOLUME_PARTS_MAX, VOLUME_REQUESTS_MAX } from '../core/limits.js';
+import { Waiting } from '../core/waiting.js';
 import { COMPLETION_ABANDONED, type CompletionPort } from '../ports/completion.js';
 import { FENCE_ALL } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
@@ -34,6 +36,8 @@ import type { WriteStamps } from './write-stamps.js';
 const TAG_SHIFT = 2;
 const SELF = COPIES_MAX;
 
+/** Of the requests of a volume, of their parts, and of jobs. */
+const PIECES_MAX = VOLUME_REQUESTS_MAX + 2 * VOLUME_PARTS_MAX;
 /** Should a device hang, all blocks that are in use may be set aside; then the other copies still have to be changed. */
 const PATCH_BLOCKS = COPIES_MAX * PATCHES_MAX;
 /** Memory for patches, starting at a page. */
@@ -65,7 +69,7 @@ export class Pieces {
   private held: Piece[] = [];
   private readonly scratch: number;
   private readonly freeScratch: number[] = [];
-  private readonly wantScratch: Piece[] = [];
+  private readonly wantScratch = new Waiting<Piece>('pieces that wait for scratch blocks', PIECES_MAX);
   /** Patches that have a scratch block, and scratch blocks that are set aside. */
   private patching = 0;
   private asideScratch = 0;
@@ -96,7 +100,7 @@ export class Pieces {
     if (part && this.parts === VOLUME_PARTS_MAX) return null;
     let piece = this.free.pop();
     if (piece === undefined) {
-      if (this.all.length === VOLUME_REQUESTS_MAX + 2 * VOLUME_PARTS_MAX) throw new Error('more pieces than requests');
+      check(this.all.length < PIECES_MAX, 'more pieces than requests and parts', PIECES_MAX);
       piece = new Piece(this.all.length);
       this.all.push(piece);
     }
@@ -278,12 +282,10 @@ export class Pieces {
   }
 
   private servePatches(): void {
-    while (this.wantScratch.length > 0) {
-      const served = this.patching < PATCHES_MAX && this.freeScratch.length > 0;
-      if (!served && this.asideScratch < PATCH_BLOCKS) return;
-      const piece = this.wantScratch.shift();
-      if (piece !== undefined) this.patch(piece);
-    }
+    this.wantScratch.resume(
+      (piece) => this.patch(piece),
+      () => (this.patching < PATCHES_MAX && this.freeScratch.length > 0) || this.asideScratch === PATCH_BLOCKS,
+    );
   }
 
   // Modifying.

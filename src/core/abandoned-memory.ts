@@ -6,7 +6,9 @@
  * in one buffer (a request in parts): the buffer is free when the last of them has ended.
  */
 
-interface Waiting {
+import { check } from './check.js';
+
+interface Waiter {
   readonly start: number;
   readonly end: number;
   readonly done: () => void;
@@ -15,7 +17,7 @@ interface Waiting {
 export class AbandonedMemory {
   /** Where the memory of each operation begins. */
   private readonly starts: number[] = [];
-  private waiting: Waiting[] = [];
+  private waiting: Waiter[] = [];
 
   /** An operation is given up whose memory begins here. */
   add(start: number): void {
@@ -25,7 +27,7 @@ export class AbandonedMemory {
   /** One that was given up has ended. */
   remove(start: number): void {
     const at = this.starts.indexOf(start);
-    if (at < 0) throw new Error(`no operation was given up that uses memory at ${start}`);
+    check(at >= 0, 'no operation was given up that uses this memory', start);
     this.starts.splice(at, 1);
     const free = this.waiting.filter(
       (range) => start >= range.start && start < range.end && !this.uses(range.start, range.end),

@@ -11,6 +11,7 @@
  * Nothing waits here: the caller keeps what cannot be served and tries again when `onRelease` tells it to.
  */
 
+import { check } from './check.js';
 import { BLOCK_BYTES } from './limits.js';
 
 /** One buffer; made once, taken and released many times. */
@@ -81,7 +82,7 @@ export class BufferPool {
   }
 
   release(buffer: PooledBuffer): void {
-    if (!buffer.taken) throw new Error(`buffer ${buffer.index} was released twice`);
+    check(buffer.taken, 'a buffer was released twice', buffer.index);
     buffer.taken = false;
     this.free[buffer.sizeClass].push(buffer);
     this.freeCount += 1;

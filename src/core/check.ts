@@ -1,0 +1,17 @@
+/**
+ * Assertions that are on in production.
+ *
+ * A state that must not be is damage that travels: it is cheaper to end the thread where it is seen than to find out, a thousand
+ * events later, what it has led to. A condition here says something about this program alone; what a device, a client or a
+ * caller can cause is an operating error, and has a code.
+ */
+
+/** This program has contradicted itself. Nobody handles it: it ends the thread in which it happens. */
+export class InternalError extends Error {
+  override readonly name = 'InternalError';
+}
+
+/** Throws an `InternalError` that says `what` is wrong, and of which number, if a condition does not hold. */
+export function check(condition: boolean, what: string, value?: number): asserts condition {
+  if (!condition) throw new InternalError(value === undefined ? what : `${what}: ${value}`);
+}
