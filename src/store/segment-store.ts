@@ -25,9 +25,9 @@
  * reads. A failed sync, or a failed write of the journal or the tree, ends all modifications for good.
  */
 
-import { EBADMSG, EBUSY, EIO, ENODATA, ENOENT, ENOSPC } from '../core/errno.js';
-import { BLOCK_BYTES } from '../core/limits.js';
-import { COMPLETION_ABANDONED, type CompletionPort } from '../ports/completion.js';
+import { EBUSY, EIO, ENOENT, ENOSPC } from '../core/errno.js';
+import { BLOCK_BYTES, STORE_EARLY_BLOCKS_MAX, STORE_OPERATIONS_MAX } from '../core/limits.js';
+import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_WRITES } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import {
@@ -74,6 +74,7 @@ import {
   OP_WRITE,
   OP_ZERO,
   StoreOp,
+  saveSource,
   WAIT_DURABLE,
   WAIT_INTENT,
   WAIT_RECORDS,
@@ -82,20 +83,12 @@ import {
 import type { Superblock } from './superblock.js';
 import { inSet, TableCache } from './table-cache.js';
 import { TableLoader } from './table-loader.js';
+import { TRANSFER_AREAS_BYTES, Transfers } from './transfers.js';
 import { VolumeTable } from './volume-table.js';
 import { YoungBlocks } from './young-blocks.js';
 
-/** Operations of one store in flight. */
-export const STORE_OPERATIONS_MAX = 8192;
-/** Places for the checksums of transfers in flight; more wait. */
-const AREAS = 2048;
-const AREA_BYTES = TABLE_ENTRIES * 4;
-/** Blocks whose content is being accepted at the same time; more wait. */
-const ACCEPTED_MAX = 64;
 /** Block tables in memory. */
 const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
-/** Blocks of a write up to which their records are sent along with it. */
-const EARLY_BLOCKS_MAX = 4;
 /**
  * Pages of the journal beyond what is reserved: admitted modifications leave so many for marks of flushes and for notes, and
  * these leave some for a checkpoint, which makes room.
@@ -111,7 +104,7 @@ export const CONTROL_PIECE_BYTES = 1 << 20;
 export const STORE_MEMORY_BYTES =
   TableCache.memoryBytes(TABLE_PAGES) +
   JOURNAL_WRITER_BYTES +
-  AREAS * AREA_BYTES +
+  TRANSFER_AREAS_BYTES +
   (1 + CONTROL_PIECES) * CONTROL_PIECE_BYTES;
 
 /** Counts since the device was opened. */
@@ -188,15 +181,10 @@ export class SegmentStore {
   readonly start: StoreStart;
   private readonly completions: CompletionPort;
   private readonly blocks: number;
-  private readonly areaStart: number;
-  private readonly areaWords: Uint32Array;
   private readonly controlStart: number;
-  private readonly freeAreas: number[] = [];
-  /** Pages that content is read to for its checksum: one each, since it is computed when the read has ended. */
-  private readonly freeAccepted: number[] = [];
   private readonly ops: StoreOp[] = [];
   private readonly freeOps: StoreOp[] = [];
-  private readonly dataToken: number;
+  private readonly transfers: Transfers;
   private readonly loader: TableLoader;
   /** Modifications in progress, by slot and together. */
   private readonly busy: Uint16Array;
@@ -221,7 +209,6 @@ export class SegmentStore {
   private checkpoints: Promise<void> = Promise.resolve();
   private onQuiet: (() => void) | null = null;
   private onIdle: (() => void) | null = null;
-  private readonly waitingForArea: StoreOp[] = [];
   private readonly waitingForRoom: StoreOp[] = [];
   private readonly waitingMaps: (() => void)[] = [];
   private readonly waitingMarks: { readonly token: number; readonly volume: number }[] = [];
@@ -267,23 +254,42 @@ export class SegmentStore {
       volumes: this.volumeTable,
       onDurable: () => this.sweepFreed(),
     });
-    this.areaStart = journalStart + JOURNAL_WRITER_BYTES;
-    const { buffer, byteOffset } = memory.bytes;
-    this.areaWords = new Uint32Array(buffer, byteOffset + this.areaStart, (AREAS * AREA_BYTES) / 4);
-    for (let area = AREAS - 1; area >= 0; area -= 1) this.freeAreas.push(area);
-    this.controlStart = this.areaStart + AREAS * AREA_BYTES;
-    const acceptedStart = this.controlStart + CONTROL_PIECES * CONTROL_PIECE_BYTES;
-    for (let page = 0; page < ACCEPTED_MAX; page += 1) this.freeAccepted.push(acceptedStart + page * BLOCK_BYTES);
+    const areasStart = journalStart + JOURNAL_WRITER_BYTES;
+    this.controlStart = areasStart + TRANSFER_AREAS_BYTES;
     this.busy = new Uint16Array(layout.slots);
-    this.dataToken = completions.register({ complete: (tag, result, flags) => this.endData(tag, result, flags) });
-    this.loader = new TableLoader({
+    this.transfers = new Transfers({
       completions,
       memory,
       device,
       layout,
-      slots,
       tables: this.tables,
-      onWait: (op) => this.saveSource(op),
+      pending: this.pending,
+      changedSlots: this.changedSlots,
+      areasStart,
+      acceptedStart: this.controlStart + CONTROL_PIECES * CONTROL_PIECE_BYTES,
+      opAt: (index) => this.ops[index],
+      finish: (op, result) => this.finish(op, result),
+      finishLater: (op, result) => this.finishLater(op, result),
+      onMismatch: () => {
+        this.counters.checksumErrors += 1;
+      },
+      onWrite: (op) => {
+        if (this.flushes.eager && op.blocks <= STORE_EARLY_BLOCKS_MAX) this.journalEarly(op);
+      },
+      transferred: (op) => this.setEntries(op),
+    });
+    this.loader = this.newLoader();
+  }
+
+  private newLoader(): TableLoader {
+    return new TableLoader({
+      completions: this.completions,
+      memory: this.memory,
+      device: this.device,
+      layout: this.superblock.layout,
+      slots: this.slots,
+      tables: this.tables,
+      onWait: (op) => saveSource(this.memory, op),
       onReady: (op) => this.haveTable(op),
       onFailed: (op, result) => this.finish(op, result),
       onPage: (op) => this.havePage(op),
@@ -373,7 +379,7 @@ export class SegmentStore {
     op.memory = memory;
     this.entered += 1;
     op.slot = this.slots.find(volume, stripe);
-    if (op.slot < 0) this.endZeroes(op);
+    if (op.slot < 0) this.transfers.endZeroes(op);
     else this.loader.load(op);
     this.entered -= 1;
   }
@@ -490,16 +496,9 @@ export class SegmentStore {
   }
 
   private hold(op: StoreOp): void {
-    this.saveSource(op);
+    saveSource(this.memory, op);
     this.held.push(op);
     if (!this.holding) this.beginCheckpoint();
-  }
-
-  /** The payload is the caller's again when the batch is submitted, so what has to wait is copied now. */
-  private saveSource(op: StoreOp): void {
-    if (op.source < 0) return;
-    this.memory.copy(op.memory, op.source, op.blocks * BLOCK_BYTES);
-    op.source = -1;
   }
 
   /**
@@ -553,7 +552,7 @@ export class SegmentStore {
 
   private haveTable(op: StoreOp): void {
     if (op.kind === OP_READ) {
-      this.beginRead(op);
+      this.transfers.read(op);
       return;
     }
     if (op.kind === OP_ENTRIES) {
@@ -564,7 +563,7 @@ export class SegmentStore {
       return;
     }
     if (this.young.meets(op)) {
-      this.saveSource(op);
+      saveSource(this.memory, op);
       // A checkpoint makes everything old as well.
       if (this.sparePages < SPARE_PAGES_LOW) this.putBack(op);
       else this.young.hold(op);
@@ -595,7 +594,7 @@ export class SegmentStore {
   // ---------------------------------------------------------------- intents and allocation
 
   private beginIntent(op: StoreOp): void {
-    this.saveSource(op);
+    saveSource(this.memory, op);
     if (this.intents.join(op)) this.writeIntent(op);
   }
 
@@ -694,7 +693,7 @@ export class SegmentStore {
       case OP_WRITE:
       case OP_ACCEPT:
       case OP_ACCEPT_RANGE:
-        this.startTransfer(op);
+        this.transfers.start(op);
         break;
       case OP_ZERO:
         this.endZero(op);
@@ -707,141 +706,11 @@ export class SegmentStore {
     }
   }
 
-  // ---------------------------------------------------------------- transfers
-
-  private beginRead(op: StoreOp): void {
-    const { words } = this.tables;
-    let from = -1;
-    let to = -1;
-    for (let block = op.block; block < op.block + op.blocks; block += 1) {
-      const flags = words[this.tables.wordOf(op.page, block) + ENTRY_FLAGS];
-      if ((flags & (BLOCK_POISON | BLOCK_SUSPECT)) !== 0) {
-        this.finish(op, (flags & BLOCK_POISON) !== 0 ? -ENODATA : -EBADMSG);
-        return;
-      }
-      if ((flags & BLOCK_VALID) === 0) continue;
-      if (from < 0) from = block;
-      to = block + 1;
-    }
-    if (from < 0) {
-      this.endZeroes(op);
-      return;
-    }
-    op.from = from;
-    op.to = to;
-    this.startTransfer(op);
-  }
-
-  private endZeroes(op: StoreOp): void {
-    const bytes = op.blocks * BLOCK_BYTES;
-    this.memory.fill(op.memory, bytes, 0);
-    this.finishLater(op, bytes);
-  }
-
   /** What is filled is so when the batch is handed over, and only then may anybody be told. */
   private finishLater(op: StoreOp, result: number): void {
     this.entered += 1;
     this.finish(op, result);
     this.entered -= 1;
-  }
-
-  private startTransfer(op: StoreOp): void {
-    if (this.freeAreas.length === 0 || (op.kind === OP_ACCEPT && this.freeAccepted.length === 0)) {
-      this.saveSource(op);
-      this.waitingForArea.push(op);
-      return;
-    }
-    const area = this.freeAreas.pop() as number;
-    op.area = area;
-    const { layout } = this.superblock;
-    const start = layout.dataOffset + op.slot * layout.slotBytes;
-    const token = this.dataToken + op.index;
-    const checksums = this.areaStart + area * AREA_BYTES;
-    if (op.kind === OP_READ) {
-      const skipped = (op.from - op.block) * BLOCK_BYTES;
-      const bytes = (op.to - op.from) * BLOCK_BYTES;
-      this.device.read(op.memory + skipped, bytes, start + op.from * BLOCK_BYTES, token, checksums);
-      return;
-    }
-    const offset = start + op.block * BLOCK_BYTES;
-    const bytes = op.blocks * BLOCK_BYTES;
-    if (op.kind === OP_ACCEPT) {
-      op.memory = this.freeAccepted.pop() as number;
-      this.device.read(op.memory, bytes, offset, token, checksums);
-    } else if (op.kind === OP_ACCEPT_RANGE) {
-      this.device.read(op.memory, bytes, offset, token, checksums);
-    } else if (op.source >= 0) {
-      const { source } = op;
-      if (this.flushes.eager && op.blocks <= EARLY_BLOCKS_MAX) this.journalEarly(op);
-      op.source = -1;
-      this.device.writeFrom(source, op.memory, bytes, offset, 0, token, checksums);
-    } else {
-      this.device.write(op.memory, bytes, offset, 0, token, checksums);
-    }
-  }
-
-  private endData(index: number, result: number, flags: number): void {
-    const op = this.ops[index];
-    op.resultFlags |= flags & COMPLETION_ABANDONED;
-    if (op.kind === OP_READ) {
-      this.endRead(op, result);
-    } else if (result < 0) {
-      if (op.kind === OP_WRITE) this.suspectRange(op);
-      this.finish(op, result);
-    } else {
-      op.next = 0;
-      this.setEntries(op);
-    }
-  }
-
-  private endRead(op: StoreOp, result: number): void {
-    if (result < 0) {
-      this.finish(op, result);
-      return;
-    }
-    const { tables, areaWords } = this;
-    const { words } = tables;
-    const area = op.area * TABLE_ENTRIES;
-    for (let block = op.from; block < op.to; block += 1) {
-      const word = tables.wordOf(op.page, block);
-      if (words[word + ENTRY_FLAGS] === BLOCK_VALID && words[word] === areaWords[area + block - op.from]) continue;
-      if ((words[word + ENTRY_FLAGS] & BLOCK_VALID) !== 0) {
-        this.counters.checksumErrors += 1;
-        this.finish(op, -EBADMSG);
-        return;
-      }
-    }
-    const bytes = op.blocks * BLOCK_BYTES;
-    if (this.fillUnwritten(op)) this.finishLater(op, bytes);
-    else this.finish(op, bytes);
-  }
-
-  /** What was never written reads as zeroes, whatever the slot holds there. */
-  private fillUnwritten(op: StoreOp): boolean {
-    const { words } = this.tables;
-    let filled = false;
-    for (let block = op.block; block < op.block + op.blocks; block += 1) {
-      // One that came to be written meanwhile, outside of what was read, counts as it was at the beginning.
-      const read = block >= op.from && block < op.to;
-      if (read && (words[this.tables.wordOf(op.page, block) + ENTRY_FLAGS] & BLOCK_VALID) !== 0) continue;
-      this.memory.fill(op.memory + (block - op.block) * BLOCK_BYTES, BLOCK_BYTES, 0);
-      filled = true;
-    }
-    return filled;
-  }
-
-  /** A write has failed: nobody knows what its blocks hold. */
-  private suspectRange(op: StoreOp): void {
-    const { words } = this.tables;
-    for (let block = op.block; block < op.block + op.blocks; block += 1) {
-      const word = this.tables.wordOf(op.page, block);
-      // What was never valid stays so: it reads as zeroes, and the slot's old content stays hidden.
-      if ((words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0) continue;
-      words[word + ENTRY_FLAGS] |= BLOCK_SUSPECT;
-      this.pending.add(op.slot, op.page, block);
-    }
-    this.tables.setChanged(op.page);
-    this.changedSlots.add(op.slot);
   }
 
   // ---------------------------------------------------------------- entries
@@ -924,7 +793,7 @@ export class SegmentStore {
         words[word + ENTRY_FLAGS] = BLOCK_POISON;
         break;
       default:
-        words[word + ENTRY_CHECKSUM] = this.areaWords[op.area * TABLE_ENTRIES + op.next];
+        words[word + ENTRY_CHECKSUM] = this.transfers.checksums[op.area * TABLE_ENTRIES + op.next];
         words[word + ENTRY_FLAGS] = BLOCK_VALID;
     }
     if (op.kind === OP_ACCEPT_RANGE) return;
@@ -1235,22 +1104,16 @@ export class SegmentStore {
   private finish(op: StoreOp, result: number): void {
     const { token, resultFlags } = op;
     // Other members write what the first one brings, also if that one fails.
-    this.saveSource(op);
+    saveSource(this.memory, op);
     if (op.page >= 0) this.loader.letGo(op.page);
-    if (op.area >= 0) {
-      this.freeAreas.push(op.area);
-      // Memory that the device may still write to is not used again.
-      if (op.kind === OP_ACCEPT && resultFlags === 0) this.freeAccepted.push(op.memory);
-    }
+    this.transfers.release(op);
     const { admitted } = op;
     if (admitted) this.leave(op);
     this.running -= 1;
     this.freeOps.push(op);
     if (this.entered > 0 && resultFlags === 0) this.completions.defer(token, result);
     else this.completions.finish(token, result, resultFlags);
-    if (this.waitingForArea.length > 0 && this.freeAreas.length > 0) {
-      this.startTransfer(this.waitingForArea.shift() as StoreOp);
-    }
+    this.transfers.resume();
     this.loader.retry();
     if (admitted) this.endModification();
     if (this.running === 0 && this.onIdle !== null) this.endIdle();
@@ -1308,7 +1171,7 @@ export class SegmentStore {
     this.journal.close();
     this.io.close();
     this.loader.close();
-    this.completions.unregister(this.dataToken);
+    this.transfers.close();
     this.device.close();
   }
 }

@@ -1,5 +1,7 @@
 /** Operations of a segment store, made once and used again. */
 
+import { BLOCK_BYTES } from '../core/limits.js';
+import type { Memory } from '../ports/memory.js';
 import type { JournalWaiter } from './journal-writer.js';
 
 export const OP_READ = 0;
@@ -72,4 +74,11 @@ export class StoreOp implements JournalWaiter {
   proceed(result: number): void {
     this.handler(this, result);
   }
+}
+
+/** The payload is the caller's again when the batch is submitted, so that of an operation that has to wait is copied now. */
+export function saveSource(memory: Memory, op: StoreOp): void {
+  if (op.source < 0) return;
+  memory.copy(op.memory, op.source, op.blocks * BLOCK_BYTES);
+  op.source = -1;
 }

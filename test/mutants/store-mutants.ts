@@ -184,7 +184,7 @@ const JOURNAL: Mutant[] = [
       {
         file: 'store/segment-store.ts',
         find: 'return this.sparePages < op.pages + SPARE_PAGES;',
-        replace: 'return this.journal.freePages < Math.min(this.modifying, AREAS) + 4 && this.modifying > 0;',
+        replace: 'return this.journal.freePages < Math.min(this.modifying, 2048) + 4 && this.modifying > 0;',
       },
       {
         file: 'store/journal-writer.ts',
@@ -279,7 +279,7 @@ const SLOTS: Mutant[] = [
     rule: 'what was never written reads as zeroes',
     edits: [
       {
-        file: 'store/segment-store.ts',
+        file: 'store/transfers.ts',
         find: '      this.memory.fill(op.memory + (block - op.block) * BLOCK_BYTES, BLOCK_BYTES, 0);\n      filled = true;',
         replace: '      filled = true;',
       },
@@ -347,9 +347,9 @@ const RECOVERY: Mutant[] = [
     rule: 'corruption is never returned',
     edits: [
       {
-        file: 'store/segment-store.ts',
-        find: ' && words[word] === areaWords[area + block - op.from]) continue;',
-        replace: ' && areaWords[area] >= 0) continue;',
+        file: 'store/transfers.ts',
+        find: ' && words[word] === checksums[area + block - op.from]) continue;',
+        replace: ' && checksums[area] >= 0) continue;',
       },
     ],
     judges: [sim(['rot']), tests('store/corruption.test.ts')],

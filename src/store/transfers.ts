@@ -1,0 +1,234 @@
+/**
+ * Transfers of content between memory and the slots of a device, each with a place for the checksums of its blocks.
+ *
+ * Reads are answered here: a block whose content does not match its entry is an error, and one that was never written is
+ * zeroes, whatever the slot holds there. Of a write, what follows is the entries' (`transferred`).
+ */
+
+import { EBADMSG, ENODATA } from '../core/errno.js';
+import { BLOCK_BYTES, STORE_ACCEPTED_MAX, STORE_OPERATIONS_MAX, STORE_TRANSFERS_MAX } from '../core/limits.js';
+import { Waiting } from '../core/waiting.js';
+import { COMPLETION_ABANDONED, type CompletionPort } from '../ports/completion.js';
+import type { Device } from '../ports/device.js';
+import type { Memory } from '../ports/memory.js';
+import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, ENTRY_FLAGS } from '../ports/segments.js';
+import { type Layout, TABLE_ENTRIES } from './format.js';
+import type { PendingEntries } from './pending-entries.js';
+import { OP_ACCEPT, OP_ACCEPT_RANGE, OP_READ, OP_WRITE, type StoreOp, saveSource } from './store-op.js';
+import type { TableCache } from './table-cache.js';
+
+const AREA_BYTES = TABLE_ENTRIES * 4;
+/** Memory for the checksums of transfers in flight. */
+export const TRANSFER_AREAS_BYTES = STORE_TRANSFERS_MAX * AREA_BYTES;
+/** Memory that suspect content is read to for its checksum. */
+export const TRANSFER_ACCEPTED_BYTES = STORE_ACCEPTED_MAX * BLOCK_BYTES;
+
+/** What transfers need of their store. */
+export interface TransfersParts {
+  readonly completions: CompletionPort;
+  readonly memory: Memory;
+  readonly device: Device;
+  readonly layout: Layout;
+  readonly tables: TableCache;
+  readonly pending: PendingEntries;
+  /** Slots whose entries in the tree are not up to date. */
+  readonly changedSlots: Set<number>;
+  /** Start of `TRANSFER_AREAS_BYTES`. */
+  readonly areasStart: number;
+  /** Start of `TRANSFER_ACCEPTED_BYTES`. */
+  readonly acceptedStart: number;
+  /** The operation of an index. */
+  readonly opAt: (index: number) => StoreOp;
+  readonly finish: (op: StoreOp, result: number) => void;
+  /** What is filled is so when the batch is handed over, and only then may anybody be told. */
+  readonly finishLater: (op: StoreOp, result: number) => void;
+  /** Content that was read does not match its entry. */
+  readonly onMismatch: () => void;
+  /** A write is about to be handed over, with its payload where the caller said. */
+  readonly onWrite: (op: StoreOp) => void;
+  /** A modification's content has been written, or read, and its checksums are there. */
+  readonly transferred: (op: StoreOp) => void;
+}
+
+export class Transfers {
+  /** Checksums of transfers: that of the first block of area `a` is at `a * TABLE_ENTRIES`. */
+  readonly checksums: Uint32Array;
+  private readonly parts: TransfersParts;
+  private readonly memory: Memory;
+  private readonly device: Device;
+  private readonly tables: TableCache;
+  private readonly layout: Layout;
+  private readonly areasStart: number;
+  private readonly token: number;
+  private readonly freeAreas: number[] = [];
+  /** Pages that content is read to for its checksum: one each, since it is computed when the read has ended. */
+  private readonly freeAccepted: number[] = [];
+  private readonly waiting = new Waiting<StoreOp>('operations that wait for a transfer', STORE_OPERATIONS_MAX);
+
+  constructor(parts: TransfersParts) {
+    const { completions, memory, device, tables, layout, areasStart, acceptedStart } = parts;
+    this.parts = parts;
+    this.memory = memory;
+    this.device = device;
+    this.tables = tables;
+    this.layout = layout;
+    this.areasStart = areasStart;
+    const { buffer, byteOffset } = memory.bytes;
+    this.checksums = new Uint32Array(buffer, byteOffset + areasStart, TRANSFER_AREAS_BYTES / 4);
+    for (let area = STORE_TRANSFERS_MAX - 1; area >= 0; area -= 1) this.freeAreas.push(area);
+    for (let page = 0; page < STORE_ACCEPTED_MAX; page += 1) {
+      this.freeAccepted.push(acceptedStart + page * BLOCK_BYTES);
+    }
+    this.token = completions.register({ complete: (tag, result, flags) => this.end(tag, result, flags) });
+  }
+
+  /** Reads the content of a read whose block table is there. */
+  read(op: StoreOp): void {
+    const { words } = this.tables;
+    let from = -1;
+    let to = -1;
+    for (let block = op.block; block < op.block + op.blocks; block += 1) {
+      const flags = words[this.tables.wordOf(op.page, block) + ENTRY_FLAGS];
+      if ((flags & (BLOCK_POISON | BLOCK_SUSPECT)) !== 0) {
+        this.parts.finish(op, (flags & BLOCK_POISON) !== 0 ? -ENODATA : -EBADMSG);
+        return;
+      }
+      if ((flags & BLOCK_VALID) === 0) continue;
+      if (from < 0) from = block;
+      to = block + 1;
+    }
+    if (from < 0) {
+      this.endZeroes(op);
+      return;
+    }
+    op.from = from;
+    op.to = to;
+    this.start(op);
+  }
+
+  /** Ends a read of blocks that were never written. */
+  endZeroes(op: StoreOp): void {
+    const bytes = op.blocks * BLOCK_BYTES;
+    this.memory.fill(op.memory, bytes, 0);
+    this.parts.finishLater(op, bytes);
+  }
+
+  /** Begins the transfer of an operation, or lets it wait for a place for its checksums. */
+  start(op: StoreOp): void {
+    if (this.freeAreas.length === 0 || (op.kind === OP_ACCEPT && this.freeAccepted.length === 0)) {
+      saveSource(this.memory, op);
+      this.waiting.push(op);
+      return;
+    }
+    const area = this.freeAreas.pop() as number;
+    op.area = area;
+    const { layout, device } = this;
+    const start = layout.dataOffset + op.slot * layout.slotBytes;
+    const token = this.token + op.index;
+    const checksums = this.areasStart + area * AREA_BYTES;
+    if (op.kind === OP_READ) {
+      const skipped = (op.from - op.block) * BLOCK_BYTES;
+      const bytes = (op.to - op.from) * BLOCK_BYTES;
+      device.read(op.memory + skipped, bytes, start + op.from * BLOCK_BYTES, token, checksums);
+      return;
+    }
+    const offset = start + op.block * BLOCK_BYTES;
+    const bytes = op.blocks * BLOCK_BYTES;
+    if (op.kind === OP_ACCEPT) {
+      op.memory = this.freeAccepted.pop() as number;
+      device.read(op.memory, bytes, offset, token, checksums);
+    } else if (op.kind === OP_ACCEPT_RANGE) {
+      device.read(op.memory, bytes, offset, token, checksums);
+    } else if (op.source >= 0) {
+      const { source } = op;
+      this.parts.onWrite(op);
+      op.source = -1;
+      device.writeFrom(source, op.memory, bytes, offset, 0, token, checksums);
+    } else {
+      device.write(op.memory, bytes, offset, 0, token, checksums);
+    }
+  }
+
+  private end(index: number, result: number, flags: number): void {
+    const op = this.parts.opAt(index);
+    op.resultFlags |= flags & COMPLETION_ABANDONED;
+    if (op.kind === OP_READ) {
+      this.endRead(op, result);
+    } else if (result < 0) {
+      if (op.kind === OP_WRITE) this.suspectRange(op);
+      this.parts.finish(op, result);
+    } else {
+      op.next = 0;
+      this.parts.transferred(op);
+    }
+  }
+
+  private endRead(op: StoreOp, result: number): void {
+    if (result < 0) {
+      this.parts.finish(op, result);
+      return;
+    }
+    const { tables, checksums } = this;
+    const { words } = tables;
+    const area = op.area * TABLE_ENTRIES;
+    for (let block = op.from; block < op.to; block += 1) {
+      const word = tables.wordOf(op.page, block);
+      if (words[word + ENTRY_FLAGS] === BLOCK_VALID && words[word] === checksums[area + block - op.from]) continue;
+      if ((words[word + ENTRY_FLAGS] & BLOCK_VALID) !== 0) {
+        this.parts.onMismatch();
+        this.parts.finish(op, -EBADMSG);
+        return;
+      }
+    }
+    const bytes = op.blocks * BLOCK_BYTES;
+    if (this.fillUnwritten(op)) this.parts.finishLater(op, bytes);
+    else this.parts.finish(op, bytes);
+  }
+
+  /** What was never written reads as zeroes, whatever the slot holds there. Returns whether anything was filled. */
+  private fillUnwritten(op: StoreOp): boolean {
+    const { words } = this.tables;
+    let filled = false;
+    for (let block = op.block; block < op.block + op.blocks; block += 1) {
+      // One that came to be written meanwhile, outside of what was read, counts as it was at the beginning.
+      const read = block >= op.from && block < op.to;
+      if (read && (words[this.tables.wordOf(op.page, block) + ENTRY_FLAGS] & BLOCK_VALID) !== 0) continue;
+      this.memory.fill(op.memory + (block - op.block) * BLOCK_BYTES, BLOCK_BYTES, 0);
+      filled = true;
+    }
+    return filled;
+  }
+
+  /** A write has failed: nobody knows what its blocks hold. */
+  private suspectRange(op: StoreOp): void {
+    const { pending, changedSlots } = this.parts;
+    const { words } = this.tables;
+    for (let block = op.block; block < op.block + op.blocks; block += 1) {
+      const word = this.tables.wordOf(op.page, block);
+      // What was never valid stays so: it reads as zeroes, and the slot's old content stays hidden.
+      if ((words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0) continue;
+      words[word + ENTRY_FLAGS] |= BLOCK_SUSPECT;
+      pending.add(op.slot, op.page, block);
+    }
+    this.tables.setChanged(op.page);
+    changedSlots.add(op.slot);
+  }
+
+  /** Takes back what an operation that has ended had for its transfer. */
+  release(op: StoreOp): void {
+    if (op.area < 0) return;
+    this.freeAreas.push(op.area);
+    // Memory that the device may still write to is not used again.
+    if (op.kind === OP_ACCEPT && op.resultFlags === 0) this.freeAccepted.push(op.memory);
+  }
+
+  /** An operation has ended: the one that has waited longest has its turn. */
+  resume(): void {
+    if (this.waiting.size > 0 && this.freeAreas.length > 0) this.start(this.waiting.take() as StoreOp);
+  }
+
+  /** Gives up the handler; nothing may be in flight. */
+  close(): void {
+    this.parts.completions.unregister(this.token);
+  }
+}
