@@ -25,50 +25,33 @@
  * reads. A failed sync, or a failed write of the journal or the tree, ends all modifications for good.
  */
 
-import { EBUSY, EIO, ENOENT, ENOSPC } from '../core/errno.js';
-import { BLOCK_BYTES, STORE_EARLY_BLOCKS_MAX, STORE_OPERATIONS_MAX } from '../core/limits.js';
+import { EBUSY, EIO, ENOSPC } from '../core/errno.js';
+import { BLOCK_BYTES, STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../core/limits.js';
+import { Waiting } from '../core/waiting.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_WRITES } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import {
-  BLOCK_POISON,
-  BLOCK_SUSPECT,
-  BLOCK_VALID,
-  BLOCK_ZERO,
-  ENTRY_CHECKSUM,
-  ENTRY_FLAGS,
-  ENTRY_STAMP_HIGH,
-  ENTRY_STAMP_LOW,
-  ENTRY_WORDS,
-  type FlushMark,
-  isVacant,
-  SEGMENT_FUA,
-  SEGMENT_KEEP,
-  ZERO_KEPT,
-} from '../ports/segments.js';
+import { ENTRY_WORDS, type FlushMark, SEGMENT_FUA } from '../ports/segments.js';
 import { ActivityLog } from './activity-log.js';
+import { Admission } from './admission.js';
 import { ControlIo } from './control-io.js';
-import { ACTIVE_SLOTS_MAX, PAGE_BYTES, slotBlocks, TABLE_ENTRIES } from './format.js';
-import { FreedSlots } from './freed-slots.js';
+import { EntryUpdates } from './entry-updates.js';
+import { ACTIVE_SLOTS_MAX, PAGE_BYTES, slotBlocks } from './format.js';
 import { Intents } from './intents.js';
-import {
-  PAGE_BLOCK_RECORDS,
-  RECORD_FLAG_FIRST,
-  RECORD_FLAG_POISON,
-  RECORD_FREE,
-  VOLUME_CHUNK_BYTES,
-} from './journal.js';
+import { VOLUME_CHUNK_BYTES } from './journal.js';
+import { JournalRoom, SPARE_PAGES, SPARE_PAGES_LOW } from './journal-room.js';
 import { JOURNAL_WRITER_BYTES, type JournalPosition, JournalWriter } from './journal-writer.js';
-import { encodeVolume, memberOf, type Reference, type StoredVolume } from './pages.js';
+import { encodeVolume, type Reference, type StoredVolume } from './pages.js';
 import { PendingEntries } from './pending-entries.js';
-import { SLOT_FLAG_DOUBT, type SlotTable } from './slot-table.js';
+import { SlotAllocation } from './slot-allocation.js';
+import type { SlotTable } from './slot-table.js';
 import { StoreFlush } from './store-flush.js';
 import {
   OP_ACCEPT,
   OP_ACCEPT_RANGE,
   OP_ALLOCATE,
   OP_ENTRIES,
-  OP_POISON,
+  type OP_POISON,
   OP_READ,
   OP_RELEASE,
   OP_WRITE,
@@ -81,7 +64,7 @@ import {
   WAIT_SPACE,
 } from './store-op.js';
 import type { Superblock } from './superblock.js';
-import { inSet, TableCache } from './table-cache.js';
+import { TableCache } from './table-cache.js';
 import { TableLoader } from './table-loader.js';
 import { TRANSFER_AREAS_BYTES, Transfers } from './transfers.js';
 import { VolumeTable } from './volume-table.js';
@@ -89,14 +72,6 @@ import { YoungBlocks } from './young-blocks.js';
 
 /** Block tables in memory. */
 const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
-/**
- * Pages of the journal beyond what is reserved: admitted modifications leave so many for marks of flushes and for notes, and
- * these leave some for a checkpoint, which makes room.
- */
-const SPARE_PAGES = 12;
-const SPARE_PAGES_LOW = 8;
-/** Pages of a volume's map in the journal, with what lies in a batch before it. */
-const MAP_PAGES = 4;
 /** Memory for opening, checkpoints and scrubbing. */
 export const CONTROL_PIECES = 4;
 export const CONTROL_PIECE_BYTES = 1 << 20;
@@ -149,6 +124,12 @@ export interface StoreBounds {
   readonly volumes?: number;
 }
 
+/** A flush of a volume that is to be remembered. */
+interface MarkedFlush {
+  readonly token: number;
+  readonly volume: number;
+}
+
 export class SegmentStore {
   readonly superblock: Superblock;
   readonly device: Device;
@@ -186,37 +167,22 @@ export class SegmentStore {
   private readonly freeOps: StoreOp[] = [];
   private readonly transfers: Transfers;
   private readonly loader: TableLoader;
-  /** Modifications in progress, by slot and together. */
-  private readonly busy: Uint16Array;
-  private modifying = 0;
-  /** Pages of the journal that modifications in progress may still fill. */
-  private reservedPages = 0;
   private running = 0;
   private readonly log: ActivityLog;
   private readonly intents: Intents;
-  private readonly allocations = new Map<number, StoreOp[]>();
-  private readonly freed: FreedSlots;
-  /** Allocations for which no slot is free before something has been discarded. */
-  private readonly waitingForSweep: StoreOp[] = [];
+  private readonly allocation: SlotAllocation;
   private readonly pending: PendingEntries;
   private readonly flushes: StoreFlush;
   private readonly young: YoungBlocks;
-  private readonly earlyWords = new Uint32Array(ENTRY_WORDS);
-  private readonly held: StoreOp[] = [];
-  private holding = false;
-  /** Checkpoints that run or wait, and the last of them. */
-  private checkpointsAsked = 0;
-  private checkpoints: Promise<void> = Promise.resolve();
-  private onQuiet: (() => void) | null = null;
+  private readonly updates: EntryUpdates;
+  private readonly room: JournalRoom;
+  private readonly admission: Admission;
   private onIdle: (() => void) | null = null;
-  private readonly waitingForRoom: StoreOp[] = [];
-  private readonly waitingMaps: (() => void)[] = [];
-  private readonly waitingMarks: { readonly token: number; readonly volume: number }[] = [];
-  private roomCallbacks: (() => void)[] = [];
+  /** Flushes that are to be remembered, which wait for room in the journal. */
+  private readonly marks = new Waiting<MarkedFlush>('flushes that wait for a checkpoint', STORE_CALLS_MAX);
   /** Whether the caller of an operation is still on the stack, so that its end has to wait. */
   private entered = 0;
   private failure = 0;
-  private closed = false;
 
   constructor(ports: StorePorts, start: StoreStart) {
     const { completions, memory, device, memoryStart } = ports;
@@ -231,10 +197,6 @@ export class SegmentStore {
     this.volumeTable = new VolumeTable(start.volumes, start.flushed, slots, ports.bounds?.volumes);
     this.blocks = slotBlocks(layout);
     this.io = new ControlIo(completions, device);
-    this.freed = new FreedSlots({
-      discard: device.geometry.discard ? (slot) => this.discardSlot(slot) : null,
-      onFree: () => this.resumeAllocations(),
-    });
     const { activeSlots, tablePages } = ports.bounds ?? { activeSlots: ACTIVE_SLOTS_MAX, tablePages: TABLE_PAGES };
     this.log = new ActivityLog(layout.slots, activeSlots);
     const pages = Math.min(tablePages, layout.slots);
@@ -243,7 +205,7 @@ export class SegmentStore {
     this.journal = new JournalWriter(completions, memory, device, layout, superblock, journalStart, start.journal);
     this.journal.onRoom = () => this.useRoom();
     this.journal.onFailure = (result) => this.fail(result);
-    this.intents = new Intents(this.log, slots, this.journal, (slot) => this.allocations.has(slot));
+    this.intents = new Intents(this.log, slots, this.journal, (slot) => this.allocation.isAllocating(slot));
     this.young = new YoungBlocks(this.tables, this.journal, (op, result) => this.endAging(op, result));
     this.pending = new PendingEntries(this.tables, slots, this.journal);
     this.flushes = new StoreFlush({
@@ -252,11 +214,10 @@ export class SegmentStore {
       slots,
       pending: this.pending,
       volumes: this.volumeTable,
-      onDurable: () => this.sweepFreed(),
+      onDurable: () => this.allocation.sweep(),
     });
     const areasStart = journalStart + JOURNAL_WRITER_BYTES;
     this.controlStart = areasStart + TRANSFER_AREAS_BYTES;
-    this.busy = new Uint16Array(layout.slots);
     this.transfers = new Transfers({
       completions,
       memory,
@@ -273,12 +234,74 @@ export class SegmentStore {
       onMismatch: () => {
         this.counters.checksumErrors += 1;
       },
-      onWrite: (op) => {
-        if (this.flushes.eager && op.blocks <= STORE_EARLY_BLOCKS_MAX) this.journalEarly(op);
-      },
-      transferred: (op) => this.setEntries(op),
+      onWrite: (op) => this.updates.sendEarly(op),
+      transferred: (op) => this.updates.set(op),
     });
+    this.room = new JournalRoom({
+      journal: this.journal,
+      pending: this.pending,
+      young: this.young,
+      resume: (op) => this.haveRoom(op),
+      onFailed: (op, failure) => this.endWithoutRoom(op, failure),
+    });
+    this.admission = this.newAdmission();
+    this.updates = this.newUpdates();
+    this.allocation = this.newAllocation();
     this.loader = this.newLoader();
+  }
+
+  private newAdmission(): Admission {
+    return new Admission({
+      memory: this.memory,
+      slots: this.slots,
+      log: this.log,
+      room: this.room,
+      failed: () => this.failure !== 0,
+      retry: (op) => this.modify(op),
+      allocate: (op) => this.allocation.begin(op),
+      load: (op) => this.loader.load(op),
+      finish: (op, result) => this.finish(op, result),
+      checkpoint: (evict) => this.checkpoint(evict),
+      onReleased: () => this.loader.retry(),
+    });
+  }
+
+  private newUpdates(): EntryUpdates {
+    return new EntryUpdates({
+      memory: this.memory,
+      slots: this.slots,
+      tables: this.tables,
+      journal: this.journal,
+      volumes: this.volumeTable,
+      pending: this.pending,
+      young: this.young,
+      flushes: this.flushes,
+      checksums: this.transfers.checksums,
+      changedSlots: this.changedSlots,
+      blocks: this.blocks,
+      waitForRoom: (op) => this.room.wait(op),
+      recorded: (op) => this.endRecords(op),
+    });
+  }
+
+  private newAllocation(): SlotAllocation {
+    return new SlotAllocation({
+      superblock: this.superblock,
+      io: this.io,
+      slots: this.slots,
+      tables: this.tables,
+      journal: this.journal,
+      volumes: this.volumeTable,
+      log: this.log,
+      pending: this.pending,
+      young: this.young,
+      changedSlots: this.changedSlots,
+      finish: (op, result) => this.finish(op, result),
+      waitForRoom: (op) => this.room.wait(op),
+      awaitPage: (op) => this.loader.awaitPage(op),
+      letGo: (page) => this.loader.letGo(page),
+      occupy: (slot) => this.admission.occupy(slot),
+    });
   }
 
   private newLoader(): TableLoader {
@@ -368,7 +391,7 @@ export class SegmentStore {
 
   has(volume: number, stripe: number): boolean {
     const slot = this.slots.find(volume, stripe);
-    return slot >= 0 && !this.allocations.has(slot);
+    return slot >= 0 && !this.allocation.isAllocating(slot);
   }
 
   read(volume: number, stripe: number, block: number, blocks: number, memory: number, token: number): void {
@@ -490,51 +513,8 @@ export class SegmentStore {
   private modify(op: StoreOp): void {
     this.entered += 1;
     if (this.failure !== 0) this.finish(op, this.failure);
-    else if (this.holding || this.mustCheckpoint(op)) this.hold(op);
-    else this.admit(op);
+    else this.admission.modify(op);
     this.entered -= 1;
-  }
-
-  private hold(op: StoreOp): void {
-    saveSource(this.memory, op);
-    this.held.push(op);
-    if (!this.holding) this.beginCheckpoint();
-  }
-
-  /**
-   * Pages of the journal that nothing under way may need. Whatever is begun has its room: in the middle of an operation it is
-   * too late for a checkpoint, which waits until none is in progress.
-   */
-  private get sparePages(): number {
-    return this.journal.freePages - this.reservedPages - this.pending.pages - this.young.pages;
-  }
-
-  private mustCheckpoint(op: StoreOp): boolean {
-    const slot = this.slots.find(op.volume, op.stripe);
-    if (this.log.inUse >= this.log.max && (slot < 0 || !this.log.covers(slot))) return true;
-    // Its records, a stamp and the intent of its slot may each go in a batch of their own.
-    const intent = slot >= 0 && this.log.has(slot) ? 0 : 1;
-    op.pages = Math.ceil((op.blocks + 1) / PAGE_BLOCK_RECORDS) + 1 + intent;
-    return this.sparePages < op.pages + SPARE_PAGES;
-  }
-
-  private admit(op: StoreOp): void {
-    op.admitted = true;
-    this.modifying += 1;
-    this.reservedPages += op.pages;
-    if (op.kind === OP_ALLOCATE) {
-      this.log.expected += 1;
-      this.beginAllocation(op);
-      return;
-    }
-    op.slot = this.slots.find(op.volume, op.stripe);
-    if (op.slot < 0) {
-      this.finish(op, op.kind === OP_ZERO || op.kind === OP_RELEASE ? 0 : -ENOENT);
-      return;
-    }
-    this.busy[op.slot] += 1;
-    this.log.claim(op.slot);
-    this.loader.load(op);
   }
 
   // ---------------------------------------------------------------- block tables
@@ -546,7 +526,7 @@ export class SegmentStore {
 
   /** There may be a page for an operation that has waited for one. */
   private havePage(op: StoreOp): void {
-    if (op.kind === OP_ALLOCATE) this.beginAllocation(op);
+    if (op.kind === OP_ALLOCATE) this.allocation.begin(op);
     else this.loader.load(op);
   }
 
@@ -565,7 +545,7 @@ export class SegmentStore {
     if (this.young.meets(op)) {
       saveSource(this.memory, op);
       // A checkpoint makes everything old as well.
-      if (this.sparePages < SPARE_PAGES_LOW) this.putBack(op);
+      if (this.room.sparePages < SPARE_PAGES_LOW) this.putBack(op);
       else this.young.hold(op);
       return;
     }
@@ -581,9 +561,7 @@ export class SegmentStore {
   private putBack(op: StoreOp): void {
     this.loader.letGo(op.page);
     op.page = -1;
-    this.leave(op);
-    this.hold(op);
-    this.endModification();
+    this.admission.putBack(op);
   }
 
   private endAging(op: StoreOp, result: number): void {
@@ -600,7 +578,7 @@ export class SegmentStore {
 
   private writeIntent(op: StoreOp): void {
     op.waiting = WAIT_INTENT;
-    if (!this.intents.write(op)) this.waitForRoom(op);
+    if (!this.intents.write(op)) this.room.wait(op);
   }
 
   private endIntent(op: StoreOp, result: number): void {
@@ -608,84 +586,6 @@ export class SegmentStore {
       if (result < 0) this.finish(other, result);
       else this.haveTable(other);
     }
-  }
-
-  private endAllocation(op: StoreOp, result: number): void {
-    const waiting = this.allocations.get(op.slot) ?? [];
-    this.allocations.delete(op.slot);
-    if (result === 0) this.log.add(op.slot);
-    for (const other of waiting) this.finish(other, result);
-  }
-
-  private beginAllocation(op: StoreOp): void {
-    const { slots, tables, journal } = this;
-    const existing = slots.find(op.volume, op.stripe);
-    if (existing >= 0) {
-      const waiting = this.allocations.get(existing);
-      if (waiting === undefined) this.finish(op, 0);
-      else waiting.push(op);
-      return;
-    }
-    const volume = this.volumes[op.volume];
-    if (volume === undefined) throw new Error('an allocation for a volume that is not here');
-    // A page that a read still holds shows its old owner's entries.
-    if (slots.freeSlots === this.freed.size) {
-      this.waitForSpace(op);
-      return;
-    }
-    const slot = slots.findFree((free) => !this.freed.has(free) && tables.find(free) < 0);
-    if (slot < 0) {
-      // Slots that are free, but for a read that still looks at the table of their last owner.
-      this.loader.awaitPage(op);
-      return;
-    }
-    const page = tables.take(slot);
-    if (page < 0) {
-      this.loader.awaitPage(op);
-      return;
-    }
-    op.waiting = WAIT_INTENT;
-    const member = memberOf(volume, this.superblock.deviceId);
-    if (!journal.batch.addAllocate(slot, volume.id, member, op.stripe)) {
-      this.waitForRoom(op);
-      return;
-    }
-    slots.assign(slot, op.volume, op.stripe, member);
-    tables.clear(page);
-    tables.pin(page);
-    tables.setChanged(page);
-    this.busy[slot] += 1;
-    op.slot = slot;
-    op.page = page;
-    this.changedSlots.add(slot);
-    this.allocations.set(slot, [op]);
-    journal.whenSynced(journal.batch.sequence, op);
-  }
-
-  /** No slot is free. Those that were given back are, once the record of that is durable. */
-  private waitForSpace(op: StoreOp): void {
-    if (this.freed.size === 0) {
-      this.finish(op, -ENOSPC);
-      return;
-    }
-    op.waiting = WAIT_SPACE;
-    this.journal.whenSynced(this.journal.lastSequence, op);
-  }
-
-  /** Slots whose records are durable become free for use. */
-  private sweepFreed(): void {
-    if (this.failure === 0) this.freed.advance(this.journal.durableSequence);
-  }
-
-  private discardSlot(slot: number): Promise<number> {
-    const { layout } = this.superblock;
-    return this.io.discard(layout.dataOffset + slot * layout.slotBytes, layout.slotBytes);
-  }
-
-  private resumeAllocations(): void {
-    if (this.closed) return;
-    const waiting = this.waitingForSweep.splice(0);
-    for (const op of waiting) this.beginAllocation(op);
   }
 
   private haveIntent(op: StoreOp): void {
@@ -699,10 +599,10 @@ export class SegmentStore {
         this.endZero(op);
         break;
       case OP_RELEASE:
-        this.freeSlot(op);
+        this.allocation.free(op);
         break;
       default:
-        this.setEntries(op);
+        this.updates.set(op);
     }
   }
 
@@ -715,161 +615,18 @@ export class SegmentStore {
 
   // ---------------------------------------------------------------- entries
 
-  /**
-   * Enters what an operation has done. A block that was valid before gets its record with the next flush; any other at
-   * once, and the operation ends when the journal has it.
-   */
-  private setEntries(op: StoreOp): void {
-    const { tables, journal } = this;
-    const { words } = tables;
-    for (; op.next < op.blocks; op.next += 1) {
-      const block = op.block + op.next;
-      const word = tables.wordOf(op.page, block);
-      if (op.kind === OP_ACCEPT_RANGE && !isDoubtful(words[word + ENTRY_FLAGS])) continue;
-      const later = op.kind === OP_WRITE && words[word + ENTRY_FLAGS] === BLOCK_VALID;
-      // Not before the batch has room: nothing must be seen in memory that a checkpoint could not find in the journal.
-      if (!later && journal.batch.sectorsLeft < 1) {
-        op.waiting = WAIT_RECORDS;
-        this.waitForRoom(op);
-        return;
-      }
-      const first = op.kind === OP_WRITE && (words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0;
-      const poison = (words[word + ENTRY_FLAGS] & BLOCK_POISON) !== 0 ? RECORD_FLAG_POISON : 0;
-      this.setEntry(op, word);
-      if (later) {
-        if (!op.early) this.pending.add(op.slot, op.page, block);
-        continue;
-      }
-      journal.batch.addBlock(op.slot, block, words, word, first ? RECORD_FLAG_FIRST | poison : 0);
-      if (first) this.young.add(op.slot, op.page, block);
-      op.waiting = WAIT_RECORDS;
-    }
-    this.noteChange(op);
-    if (op.waiting === WAIT_RECORDS) {
-      journal.whenComplete(op);
-      return;
-    }
-    if (this.flushes.eager && !op.early) this.flushes.journalEagerly();
-    this.endRecords(op);
-  }
-
-  /**
-   * Sends the records of an overwrite along with its data, so that a flush finds both done. If a crash leaves the one without
-   * the other, content and entry differ, as they may for all slots in the activity log. The payload has to be where the
-   * caller said, and not in a copy that is still to be made.
-   */
-  private journalEarly(op: StoreOp): void {
-    const { tables, journal } = this;
-    for (let block = op.block; block < op.block + op.blocks; block += 1) {
-      if (tables.words[tables.wordOf(op.page, block) + ENTRY_FLAGS] !== BLOCK_VALID) return;
-      // A flush that comes before the data is written would put the older entry behind this one.
-      if (inSet(tables.pending, op.page, block)) return;
-    }
-    if (journal.batch.sectorsLeft < 2) return;
-    const { earlyWords } = this;
-    for (let index = 0; index < op.blocks; index += 1) {
-      earlyWords[ENTRY_CHECKSUM] = this.memory.checksum(op.source + index * BLOCK_BYTES, BLOCK_BYTES);
-      earlyWords[ENTRY_FLAGS] = BLOCK_VALID;
-      earlyWords[ENTRY_STAMP_LOW] = op.stampLow;
-      earlyWords[ENTRY_STAMP_HIGH] = op.stampHigh;
-      journal.batch.addBlock(op.slot, op.block + index, earlyWords, 0, 0);
-    }
-    this.stamp(op.slot, op.volume);
-    this.pending.writeStamp(op.slot);
-    op.early = true;
-    this.flushes.countEager(op.blocks);
-    journal.makeRoom();
-  }
-
-  private setEntry(op: StoreOp, word: number): void {
-    const { words } = this.tables;
-    switch (op.kind) {
-      case OP_ZERO:
-        words[word + ENTRY_CHECKSUM] = (op.flags & SEGMENT_KEEP) !== 0 ? ZERO_KEPT : 0;
-        words[word + ENTRY_FLAGS] = BLOCK_ZERO;
-        break;
-      case OP_POISON:
-        words[word + ENTRY_CHECKSUM] = 0;
-        words[word + ENTRY_FLAGS] = BLOCK_POISON;
-        break;
-      default:
-        words[word + ENTRY_CHECKSUM] = this.transfers.checksums[op.area * TABLE_ENTRIES + op.next];
-        words[word + ENTRY_FLAGS] = BLOCK_VALID;
-    }
-    if (op.kind === OP_ACCEPT_RANGE) return;
-    const { stamps } = op;
-    const at = op.next * ENTRY_WORDS;
-    words[word + ENTRY_STAMP_LOW] = stamps === null ? op.stampLow : stamps[at + ENTRY_STAMP_LOW];
-    words[word + ENTRY_STAMP_HIGH] = stamps === null ? op.stampHigh : stamps[at + ENTRY_STAMP_HIGH];
-  }
-
-  private noteChange(op: StoreOp): void {
-    this.tables.setChanged(op.page);
-    this.stamp(op.slot, op.volume);
-  }
-
-  private stamp(slot: number, volume: number): void {
-    const { slots } = this;
-    this.changedSlots.add(slot);
-    const { generation, flushNumber } = this.volumeTable.marks[volume];
-    if (slots.generations[slot] === generation && slots.flushNumbers[slot] === flushNumber) return;
-    slots.generations[slot] = generation;
-    slots.flushNumbers[slot] = flushNumber;
-    this.pending.addStamp(slot);
-  }
-
-  /**
-   * The copies that are current agree on a slot. The stamp of its last modification may have been lost in the crash, so the slot
-   * counts as modified now: a copy that is away has to be compared with it.
-   * @internal
-   */
+  /** The copies that are current agree on a slot. @internal */
   endDoubt(slot: number): void {
-    const { slots } = this;
-    slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
-    const { generation, flushNumber } = this.volumeTable.marks[slots.volumes[slot]];
-    // Without room for its record it comes with the checkpoint, which ends the doubt on the device as well.
-    if (this.sparePages >= SPARE_PAGES) this.stamp(slot, slots.volumes[slot]);
-    else if (!this.holding) this.beginCheckpoint();
-    slots.generations[slot] = generation;
-    slots.flushNumbers[slot] = flushNumber;
-    this.changedSlots.add(slot);
+    const hasRoom = this.room.sparePages >= SPARE_PAGES;
+    if (!hasRoom) this.admission.askCheckpoint();
+    this.updates.endDoubt(slot, hasRoom);
   }
 
   private endZero(op: StoreOp): void {
-    if (op.release && this.busy[op.slot] === 1 && this.emptyBut(op)) {
-      this.freeSlot(op);
+    if (op.release && this.admission.isAlone(op) && this.updates.emptyBut(op)) {
+      this.allocation.free(op);
     } else if (op.blocks === 0) this.finish(op, 0);
-    else this.setEntries(op);
-  }
-
-  /** Whether nothing but what is about to be zeroed is stored or kept in the slot. */
-  private emptyBut(op: StoreOp): boolean {
-    if ((op.flags & SEGMENT_KEEP) !== 0) return false;
-    for (let block = 0; block < this.blocks; block += 1) {
-      if (block >= op.block && block < op.block + op.blocks) continue;
-      if (!isVacant(this.tables.words, this.tables.wordOf(op.page, block))) return false;
-    }
-    return true;
-  }
-
-  private freeSlot(op: StoreOp): void {
-    const { journal, slots, tables } = this;
-    const { slot, page } = op;
-    op.waiting = WAIT_RECORDS;
-    if (!journal.batch.addSlot(RECORD_FREE, slot)) {
-      this.waitForRoom(op);
-      return;
-    }
-    this.pending.forget(slot, page);
-    this.young.forget(slot);
-    this.log.remove(slot);
-    slots.free(slot);
-    tables.setClean(page);
-    this.loader.letGo(page);
-    op.page = -1;
-    this.changedSlots.add(slot);
-    this.freed.add(slot, journal.batch.sequence);
-    journal.whenComplete(op);
+    else this.updates.set(op);
   }
 
   private endRecords(op: StoreOp): void {
@@ -889,7 +646,7 @@ export class SegmentStore {
     op.waiting = 0;
     switch (waiting) {
       case WAIT_INTENT:
-        if (op.kind === OP_ALLOCATE) this.endAllocation(op, result);
+        if (op.kind === OP_ALLOCATE) this.allocation.end(op, result);
         else this.endIntent(op, result);
         break;
       case WAIT_RECORDS:
@@ -898,47 +655,32 @@ export class SegmentStore {
         break;
       case WAIT_SPACE:
         if (result < 0) this.finish(op, result);
-        else this.afterSpace(op);
+        else this.allocation.haveSpace(op);
         break;
       default:
         this.finish(op, result < 0 ? result : op.result);
     }
   }
 
-  private afterSpace(op: StoreOp): void {
-    this.sweepFreed();
-    if (this.freed.discarding) this.waitingForSweep.push(op);
-    else this.beginAllocation(op);
-  }
-
-  private waitForRoom(op: StoreOp): void {
-    if (this.failure !== 0) {
-      this.endWithoutRoom(op);
-      return;
-    }
-    this.waitingForRoom.push(op);
-    this.journal.makeRoom();
-  }
-
   /** There will be no room any more. Others may wait for the intent that this operation was to write. */
-  private endWithoutRoom(op: StoreOp): void {
-    if (op.waiting === WAIT_INTENT && op.kind !== OP_ALLOCATE) this.proceed(op, this.failure);
-    else this.finish(op, this.failure);
+  private endWithoutRoom(op: StoreOp, failure: number): void {
+    if (op.waiting === WAIT_INTENT && op.kind !== OP_ALLOCATE) this.proceed(op, failure);
+    else this.finish(op, failure);
   }
 
-  /** The journal has an empty batch: those who found the last one full go on, in order. */
+  /** An operation that found the last batch full has an empty one. */
+  private haveRoom(op: StoreOp): void {
+    if (op.kind === OP_ALLOCATE) this.allocation.begin(op);
+    else if (op.waiting === WAIT_INTENT) this.writeIntent(op);
+    else if (op.kind === OP_RELEASE) this.allocation.free(op);
+    else if (op.kind === OP_ZERO && op.next === 0) this.endZero(op);
+    else this.updates.set(op);
+  }
+
   private useRoom(): void {
-    const waiting = this.waitingForRoom.splice(0);
-    for (const op of waiting) {
-      if (op.kind === OP_ALLOCATE) this.beginAllocation(op);
-      else if (op.waiting === WAIT_INTENT) this.writeIntent(op);
-      else if (op.kind === OP_RELEASE) this.freeSlot(op);
-      else if (op.kind === OP_ZERO && op.next === 0) this.endZero(op);
-      else this.setEntries(op);
-    }
+    this.room.resume();
     this.flushes.useRoom();
-    const callbacks = this.roomCallbacks.splice(0);
-    for (const callback of callbacks) callback();
+    this.room.resumeCalls();
   }
 
   // ---------------------------------------------------------------- flush
@@ -949,17 +691,17 @@ export class SegmentStore {
       this.completions.defer(token, this.failure);
       return;
     }
-    if (volume >= 0 && this.sparePages < SPARE_PAGES_LOW) {
+    if (volume >= 0 && this.room.sparePages < SPARE_PAGES_LOW) {
       // Its mark takes room that no modification has asked for.
-      if (this.waitingMarks.push({ token, volume }) === 1)
-        void this.runCheckpoint('half').then(() => this.flushMarked());
+      this.marks.push({ token, volume });
+      if (this.marks.size === 1) void this.runCheckpoint('half').then(() => this.flushMarked());
       return;
     }
     this.flushes.flush(token, volume);
   }
 
   private flushMarked(): void {
-    for (const { token, volume } of this.waitingMarks.splice(0)) this.flush(token, volume);
+    for (const { token, volume } of this.marks.takeAll()) this.flush(token, volume);
   }
 
   private flushWith(callback: (result: number) => void): void {
@@ -981,17 +723,14 @@ export class SegmentStore {
 
   /** Stores a volume's map durably. Resolves with its index here, `-ENOSPC` if there is no page for it, or another errno. */
   async putVolume(volume: StoredVolume): Promise<number> {
-    await this.admission();
+    await this.admission.beginMap();
     try {
       if (this.failure !== 0) return this.failure;
       const sectors = Math.ceil(PAGE_BYTES / VOLUME_CHUNK_BYTES) + 1;
       while (this.journal.batch.sectorsLeft < sectors) {
         if (this.failure !== 0) return this.failure;
         // There may be room at once.
-        await new Promise<void>((resolve) => {
-          this.roomCallbacks.push(resolve);
-          this.journal.submit();
-        });
+        await new Promise<void>((resolve) => this.room.whenRoom(resolve));
       }
       const { journal, volumeTable } = this;
       const page = new Uint8Array(PAGE_BYTES);
@@ -1010,70 +749,15 @@ export class SegmentStore {
       volumeTable.settle(index, volume);
       return index;
     } finally {
-      this.reservedPages -= MAP_PAGES;
-      this.endModification();
-    }
-  }
-
-  /** Waits until modifications are admitted, and counts as one. */
-  private admission(): Promise<void> {
-    return new Promise((resolve) => {
-      this.waitingMaps.push(resolve);
-      if (!this.holding) this.admitMaps();
-    });
-  }
-
-  /** Before any other modification: those may be so many that they begin the next checkpoint at once. */
-  private admitMaps(): void {
-    while (this.waitingMaps.length > 0) {
-      // A checkpoint that has failed makes no room, and the next one would not either.
-      if (this.sparePages < MAP_PAGES + SPARE_PAGES_LOW && this.failure === 0) {
-        this.beginCheckpoint();
-        return;
-      }
-      this.modifying += 1;
-      this.reservedPages += MAP_PAGES;
-      this.waitingMaps.shift()?.();
+      this.admission.endMap();
     }
   }
 
   // ---------------------------------------------------------------- checkpoints
 
-  private beginCheckpoint(): void {
-    this.holding = true;
-    if (this.checkpointsAsked > 0) return;
-    void this.runCheckpoint('half').catch((error: unknown) => {
-      throw error;
-    });
-  }
-
   /** Brings the tree up to date, with everything held; after any other that runs. @internal */
   runCheckpoint(evict: 'half' | 'all'): Promise<void> {
-    this.holding = true;
-    this.checkpointsAsked += 1;
-    const result = this.checkpoints.then(() => this.checkpointNow(evict));
-    this.checkpoints = result.catch(() => {});
-    return result;
-  }
-
-  private async checkpointNow(evict: 'half' | 'all'): Promise<void> {
-    if (this.modifying > 0) {
-      await new Promise<void>((resolve) => {
-        this.onQuiet = resolve;
-      });
-    }
-    await this.checkpoint(evict);
-    this.checkpointsAsked -= 1;
-    if (this.closed || this.checkpointsAsked > 0) return;
-    this.holding = false;
-    this.admitMaps();
-    this.releaseHeld();
-    this.loader.retry();
-  }
-
-  private releaseHeld(): void {
-    const held = this.held.splice(0);
-    for (const op of held) this.modify(op);
+    return this.admission.runCheckpoint(evict);
   }
 
   /** Takes slots out of the activity log. @internal */
@@ -1091,11 +775,10 @@ export class SegmentStore {
     if (this.failure !== 0) return;
     this.failure = result < 0 ? result : -EIO;
     this.onDamage('a flush or a write of the journal has failed: the device takes no more writes');
-    const stuck = [...this.held.splice(0), ...this.young.takeHeld(), ...this.waitingForSweep.splice(0)];
+    this.room.close(this.failure);
+    const stuck = [...this.admission.takeHeld(), ...this.young.takeHeld(), ...this.allocation.fail()];
     for (const op of stuck) this.finish(op, this.failure);
-    for (const op of this.waitingForRoom.splice(0)) this.endWithoutRoom(op);
-    // There will be no room any more: who waits for it has to look again.
-    for (const callback of this.roomCallbacks.splice(0)) callback();
+    this.room.end(this.failure);
     this.flushes.fail(this.failure);
   }
 
@@ -1108,38 +791,21 @@ export class SegmentStore {
     if (op.page >= 0) this.loader.letGo(op.page);
     this.transfers.release(op);
     const { admitted } = op;
-    if (admitted) this.leave(op);
+    if (admitted) this.admission.leave(op);
     this.running -= 1;
     this.freeOps.push(op);
     if (this.entered > 0 && resultFlags === 0) this.completions.defer(token, result);
     else this.completions.finish(token, result, resultFlags);
     this.transfers.resume();
     this.loader.retry();
-    if (admitted) this.endModification();
+    if (admitted) this.admission.endModification();
     if (this.running === 0 && this.onIdle !== null) this.endIdle();
-  }
-
-  /** A modification is in progress no more. */
-  private leave(op: StoreOp): void {
-    if (op.slot >= 0) this.busy[op.slot] -= 1;
-    if (op.kind === OP_ALLOCATE) this.log.expected -= 1;
-    else this.log.endClaim(op.slot);
-    this.reservedPages -= op.pages;
-    op.admitted = false;
   }
 
   /** Lets `quiet` go on. */
   private endIdle(): void {
     this.onIdle?.();
     this.onIdle = null;
-  }
-
-  private endModification(): void {
-    this.modifying -= 1;
-    if (this.modifying > 0 || this.onQuiet === null) return;
-    const resolve = this.onQuiet;
-    this.onQuiet = null;
-    resolve();
   }
 
   /** Whether modifications have been refused since a failure. */
@@ -1152,7 +818,7 @@ export class SegmentStore {
    * another operation. @internal
    */
   async quiet(): Promise<void> {
-    this.freed.stop();
+    this.allocation.stop();
     while (this.running > 0 || this.io.busy || this.journal.busy) {
       if (this.running > 0) {
         await new Promise<void>((resolve) => {
@@ -1166,17 +832,11 @@ export class SegmentStore {
 
   /** Gives up the handlers and the device; nothing may be in flight. @internal */
   dispose(): void {
-    this.closed = true;
-    this.holding = true;
+    this.admission.close();
     this.journal.close();
     this.io.close();
     this.loader.close();
     this.transfers.close();
     this.device.close();
   }
-}
-
-/** Whether a block's content is stored, and may be any of several versions. */
-function isDoubtful(flags: number): boolean {
-  return (flags & (BLOCK_VALID | BLOCK_SUSPECT | BLOCK_POISON)) === (BLOCK_VALID | BLOCK_SUSPECT);
 }

@@ -64,10 +64,10 @@ const JOURNAL: Mutant[] = [
     rule: 'what is acknowledged survives the death of the process',
     edits: [
       {
-        file: 'store/segment-store.ts',
+        file: 'store/entry-updates.ts',
         find: '      journal.whenComplete(op);\n      return;\n    }\n    if (this.flushes.eager',
         replace:
-          '      op.waiting = 0;\n      journal.makeRoom();\n      this.endRecords(op);\n      return;\n    }\n    if (this.flushes.eager',
+          '      op.waiting = 0;\n      journal.makeRoom();\n      this.parts.recorded(op);\n      return;\n    }\n    if (this.flushes.eager',
       },
     ],
     judges: [sim(['kill']), CRASH],
@@ -182,9 +182,9 @@ const JOURNAL: Mutant[] = [
     rule: 'what the root still needs of the journal is never written over',
     edits: [
       {
-        file: 'store/segment-store.ts',
-        find: 'return this.sparePages < op.pages + SPARE_PAGES;',
-        replace: 'return this.journal.freePages < Math.min(this.modifying, 2048) + 4 && this.modifying > 0;',
+        file: 'store/admission.ts',
+        find: 'return room.sparePages < op.pages + SPARE_PAGES;',
+        replace: 'return room.parts.journal.freePages < Math.min(this.modifying, 2048) + 4 && this.modifying > 0;',
       },
       {
         file: 'store/journal-writer.ts',
@@ -239,7 +239,7 @@ const SLOTS: Mutant[] = [
     rule: 'a segment that was allocated stays so',
     edits: [
       {
-        file: 'store/segment-store.ts',
+        file: 'store/slot-allocation.ts',
         find: '    this.allocations.set(slot, [op]);\n    journal.whenSynced(journal.batch.sequence, op);',
         replace: '    this.allocations.set(slot, [op]);\n    journal.whenComplete(op);',
       },
@@ -251,9 +251,9 @@ const SLOTS: Mutant[] = [
     breaks: 'A slot is given away, and written to, before the record that freed it is durable',
     rule: 'a slot is reused only after the record that freed it is durable',
     edits: [
-      { file: 'store/segment-store.ts', find: '    this.freed.add(slot, journal.batch.sequence);\n', replace: '' },
+      { file: 'store/slot-allocation.ts', find: '    this.freed.add(slot, journal.batch.sequence);\n', replace: '' },
       {
-        file: 'store/segment-store.ts',
+        file: 'store/slot-allocation.ts',
         find: '    this.allocations.set(slot, [op]);\n    journal.whenSynced(journal.batch.sequence, op);',
         replace: '    this.allocations.set(slot, [op]);\n    journal.whenComplete(op);',
       },
@@ -266,7 +266,7 @@ const SLOTS: Mutant[] = [
     rule: 'the journal says what was done',
     edits: [
       {
-        file: 'store/segment-store.ts',
+        file: 'store/slot-allocation.ts',
         find: 'addAllocate(slot, volume.id, member, op.stripe)',
         replace: 'addAllocate(slot ^ 1, volume.id, member, op.stripe)',
       },

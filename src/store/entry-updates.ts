@@ -1,0 +1,202 @@
+/**
+ * Entries of block tables: what a modification leaves of its blocks, in memory and in the journal.
+ *
+ * The record of a block that was valid before comes with the next flush; that of any other goes to the journal at once, and the
+ * operation ends when the journal has it. Where flushes come after few writes, the records of an overwrite are sent along
+ * with its data.
+ */
+
+import { BLOCK_BYTES, STORE_EARLY_BLOCKS_MAX } from '../core/limits.js';
+import type { Memory } from '../ports/memory.js';
+import {
+  BLOCK_POISON,
+  BLOCK_SUSPECT,
+  BLOCK_VALID,
+  BLOCK_ZERO,
+  ENTRY_CHECKSUM,
+  ENTRY_FLAGS,
+  ENTRY_STAMP_HIGH,
+  ENTRY_STAMP_LOW,
+  ENTRY_WORDS,
+  isVacant,
+  SEGMENT_KEEP,
+  ZERO_KEPT,
+} from '../ports/segments.js';
+import { TABLE_ENTRIES } from './format.js';
+import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from './journal.js';
+import type { JournalWriter } from './journal-writer.js';
+import type { PendingEntries } from './pending-entries.js';
+import { SLOT_FLAG_DOUBT, type SlotTable } from './slot-table.js';
+import type { StoreFlush } from './store-flush.js';
+import { OP_ACCEPT_RANGE, OP_POISON, OP_WRITE, OP_ZERO, type StoreOp, WAIT_RECORDS } from './store-op.js';
+import { inSet, type TableCache } from './table-cache.js';
+import type { VolumeTable } from './volume-table.js';
+import type { YoungBlocks } from './young-blocks.js';
+
+/** What updates of entries need of their store. */
+export interface EntryUpdatesParts {
+  readonly memory: Memory;
+  readonly slots: SlotTable;
+  readonly tables: TableCache;
+  readonly journal: JournalWriter;
+  readonly volumes: VolumeTable;
+  readonly pending: PendingEntries;
+  readonly young: YoungBlocks;
+  readonly flushes: StoreFlush;
+  /** Checksums of transfers: that of the first block of area `a` is at `a * TABLE_ENTRIES`. */
+  readonly checksums: Uint32Array;
+  /** Slots whose entries in the tree are not up to date. */
+  readonly changedSlots: Set<number>;
+  /** Blocks of a slot. */
+  readonly blocks: number;
+  /** The batch is full: the operation is to call `set` again when there is another. */
+  readonly waitForRoom: (op: StoreOp) => void;
+  /** The journal has all that it needs before the operation is answered. */
+  readonly recorded: (op: StoreOp) => void;
+}
+
+export class EntryUpdates {
+  private readonly parts: EntryUpdatesParts;
+  private readonly tables: TableCache;
+  private readonly journal: JournalWriter;
+  private readonly pending: PendingEntries;
+  private readonly flushes: StoreFlush;
+  private readonly checksums: Uint32Array;
+  private readonly earlyWords = new Uint32Array(ENTRY_WORDS);
+
+  constructor(parts: EntryUpdatesParts) {
+    this.parts = parts;
+    this.tables = parts.tables;
+    this.journal = parts.journal;
+    this.pending = parts.pending;
+    this.flushes = parts.flushes;
+    this.checksums = parts.checksums;
+  }
+
+  /** Enters what an operation has done, from its next block on. */
+  set(op: StoreOp): void {
+    const { tables, journal } = this;
+    const { words } = tables;
+    for (; op.next < op.blocks; op.next += 1) {
+      const block = op.block + op.next;
+      const word = tables.wordOf(op.page, block);
+      if (op.kind === OP_ACCEPT_RANGE && !isDoubtful(words[word + ENTRY_FLAGS])) continue;
+      const later = op.kind === OP_WRITE && words[word + ENTRY_FLAGS] === BLOCK_VALID;
+      // Not before the batch has room: nothing must be seen in memory that a checkpoint could not find in the journal.
+      if (!later && journal.batch.sectorsLeft < 1) {
+        op.waiting = WAIT_RECORDS;
+        this.parts.waitForRoom(op);
+        return;
+      }
+      const first = op.kind === OP_WRITE && (words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0;
+      const poison = (words[word + ENTRY_FLAGS] & BLOCK_POISON) !== 0 ? RECORD_FLAG_POISON : 0;
+      this.setEntry(op, word);
+      if (later) {
+        if (!op.early) this.pending.add(op.slot, op.page, block);
+        continue;
+      }
+      journal.batch.addBlock(op.slot, block, words, word, first ? RECORD_FLAG_FIRST | poison : 0);
+      if (first) this.parts.young.add(op.slot, op.page, block);
+      op.waiting = WAIT_RECORDS;
+    }
+    tables.setChanged(op.page);
+    this.stamp(op.slot, op.volume);
+    if (op.waiting === WAIT_RECORDS) {
+      journal.whenComplete(op);
+      return;
+    }
+    if (this.flushes.eager && !op.early) this.flushes.journalEagerly();
+    this.parts.recorded(op);
+  }
+
+  private setEntry(op: StoreOp, word: number): void {
+    const { words } = this.tables;
+    switch (op.kind) {
+      case OP_ZERO:
+        words[word + ENTRY_CHECKSUM] = (op.flags & SEGMENT_KEEP) !== 0 ? ZERO_KEPT : 0;
+        words[word + ENTRY_FLAGS] = BLOCK_ZERO;
+        break;
+      case OP_POISON:
+        words[word + ENTRY_CHECKSUM] = 0;
+        words[word + ENTRY_FLAGS] = BLOCK_POISON;
+        break;
+      default:
+        words[word + ENTRY_CHECKSUM] = this.checksums[op.area * TABLE_ENTRIES + op.next];
+        words[word + ENTRY_FLAGS] = BLOCK_VALID;
+    }
+    if (op.kind === OP_ACCEPT_RANGE) return;
+    const { stamps } = op;
+    const at = op.next * ENTRY_WORDS;
+    words[word + ENTRY_STAMP_LOW] = stamps === null ? op.stampLow : stamps[at + ENTRY_STAMP_LOW];
+    words[word + ENTRY_STAMP_HIGH] = stamps === null ? op.stampHigh : stamps[at + ENTRY_STAMP_HIGH];
+  }
+
+  private stamp(slot: number, volume: number): void {
+    const { slots, changedSlots, volumes } = this.parts;
+    changedSlots.add(slot);
+    const { generation, flushNumber } = volumes.marks[volume];
+    if (slots.generations[slot] === generation && slots.flushNumbers[slot] === flushNumber) return;
+    slots.generations[slot] = generation;
+    slots.flushNumbers[slot] = flushNumber;
+    this.pending.addStamp(slot);
+  }
+
+  /**
+   * The copies that are current agree on a slot. The stamp of its last modification may have been lost in the crash, so the slot
+   * counts as modified now: a copy that is away has to be compared with it. `journaled`: the journal has room for the
+   * record of that. Without, it comes with the next checkpoint, which ends the doubt on the device as well.
+   */
+  endDoubt(slot: number, journaled: boolean): void {
+    const { slots, volumes, changedSlots } = this.parts;
+    slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
+    const { generation, flushNumber } = volumes.marks[slots.volumes[slot]];
+    if (journaled) this.stamp(slot, slots.volumes[slot]);
+    slots.generations[slot] = generation;
+    slots.flushNumbers[slot] = flushNumber;
+    changedSlots.add(slot);
+  }
+
+  /**
+   * Sends the records of an overwrite along with its data, so that a flush finds both done, if flushes are such that this pays.
+   * If a crash leaves the one without the other, content and entry differ, as they may for all slots in the activity log.
+   * The payload has to be where the caller said, and not in a copy that is still to be made.
+   */
+  sendEarly(op: StoreOp): void {
+    const { tables, journal } = this;
+    if (!this.flushes.eager || op.blocks > STORE_EARLY_BLOCKS_MAX) return;
+    for (let block = op.block; block < op.block + op.blocks; block += 1) {
+      if (tables.words[tables.wordOf(op.page, block) + ENTRY_FLAGS] !== BLOCK_VALID) return;
+      // A flush that comes before the data is written would put the older entry behind this one.
+      if (inSet(tables.pending, op.page, block)) return;
+    }
+    if (journal.batch.sectorsLeft < 2) return;
+    const { earlyWords } = this;
+    for (let index = 0; index < op.blocks; index += 1) {
+      earlyWords[ENTRY_CHECKSUM] = this.parts.memory.checksum(op.source + index * BLOCK_BYTES, BLOCK_BYTES);
+      earlyWords[ENTRY_FLAGS] = BLOCK_VALID;
+      earlyWords[ENTRY_STAMP_LOW] = op.stampLow;
+      earlyWords[ENTRY_STAMP_HIGH] = op.stampHigh;
+      journal.batch.addBlock(op.slot, op.block + index, earlyWords, 0, 0);
+    }
+    this.stamp(op.slot, op.volume);
+    this.pending.writeStamp(op.slot);
+    op.early = true;
+    this.flushes.countEager(op.blocks);
+    journal.makeRoom();
+  }
+
+  /** Whether nothing but what an operation is about to zero is stored or kept in its slot. */
+  emptyBut(op: StoreOp): boolean {
+    if ((op.flags & SEGMENT_KEEP) !== 0) return false;
+    for (let block = 0; block < this.parts.blocks; block += 1) {
+      if (block >= op.block && block < op.block + op.blocks) continue;
+      if (!isVacant(this.tables.words, this.tables.wordOf(op.page, block))) return false;
+    }
+    return true;
+  }
+}
+
+/** Whether a block's content is stored, and may be any of several versions. */
+function isDoubtful(flags: number): boolean {
+  return (flags & (BLOCK_VALID | BLOCK_SUSPECT | BLOCK_POISON)) === (BLOCK_VALID | BLOCK_SUSPECT);
+}
