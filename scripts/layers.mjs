@@ -13,14 +13,15 @@ const LAYERS = {
   core: ['ports'],
   ring: ['core'],
   uring: ['core', 'ports'],
-  store: ['core', 'ports'],
-  client: ['core', 'ports'],
+  layout: ['core', 'ports'],
+  store: ['core', 'ports', 'layout'],
+  client: ['core', 'ports', 'layout'],
   nbd: ['core', 'ports'],
-  node: ['core', 'ports', 'store', 'client'],
+  node: ['core', 'ports', 'layout', 'store', 'client'],
   serve: ['core', 'ports', 'ring', 'nbd', 'node'],
-  sim: ['core', 'ports', 'ring', 'store', 'client', 'node', 'nbd', 'serve'],
+  sim: ['core', 'ports', 'layout', 'ring', 'store', 'client', 'node', 'nbd', 'serve'],
   worker: ['core', 'ports', 'ring', 'uring', 'client', 'store', 'node', 'serve'],
-  embed: ['core', 'ports', 'uring', 'store', 'client', 'node', 'serve', 'worker', 'sim'],
+  embed: ['core', 'ports', 'layout', 'uring', 'store', 'client', 'node', 'serve', 'worker', 'sim'],
   bench: ['core', 'nbd', 'embed'],
   control: ['core', 'embed'],
   cli: ['core', 'store', 'embed', 'bench', 'control', 'sim'],
@@ -28,7 +29,7 @@ const LAYERS = {
 /** Files that put the layers together. */
 const ROOTS = ['index.ts', 'shard-main.ts', 'trial-main.ts'];
 /** Folders that know the outside world only through ports, so that they run in a simulator unchanged. */
-const PURE = ['ports', 'core', 'ring', 'store', 'client', 'node', 'nbd', 'serve', 'sim'];
+const PURE = ['ports', 'core', 'ring', 'layout', 'store', 'client', 'node', 'nbd', 'serve', 'sim'];
 const IMPURE = /from 'node:|\b(Date\.now|new Date\b|performance\.|setTimeout|setInterval|setImmediate|Math\.random)/;
 
 function filesBelow(folder) {

@@ -8,19 +8,12 @@
  */
 
 import { toStrakeError } from '../core/errors.js';
+import type { FlushId } from '../layout/flush-id.js';
+import { memberOffline, withProgress, withReleased } from '../layout/map-changes.js';
+import { groupOf, type MemberProgress, type MemberState, type VolumeMap } from '../layout/volume-map.js';
 import { FENCE_OPEN } from '../ports/device.js';
 import type { SegmentMember } from '../ports/segments.js';
 import type { VolumeEvent } from './volume-events.js';
-import {
-  type FlushPoint,
-  groupOf,
-  type MemberProgress,
-  type MemberState,
-  memberOffline,
-  type VolumeRecord,
-  withProgress,
-  withReleased,
-} from './volume-record.js';
 
 /** One place in a group, and who has it. */
 export class MemberSlot {
@@ -66,17 +59,17 @@ export const SETTLED_FAILED = 1;
 export const SETTLED_LATER = 2;
 
 export interface MembershipHooks {
-  commit(record: VolumeRecord): Promise<void>;
+  commit(record: VolumeMap): Promise<void>;
   onEvent(event: VolumeEvent): void;
   /** From where on a member that fails now may have missed writes. */
-  missedSince(): FlushPoint;
+  missedSince(): FlushId;
   /** A map has taken effect, or the volume has stopped. */
   onChange(): void;
 }
 
 export class Membership {
   readonly groups: MemberSlot[][];
-  record: VolumeRecord;
+  record: VolumeMap;
   /** Why the volume has stopped; null while it goes on. */
   stopped: string | null = null;
   /** How often a member has begun to leave. */
@@ -85,7 +78,7 @@ export class Membership {
   private changes: Promise<void> = Promise.resolve();
   private turn = 0;
 
-  constructor(record: VolumeRecord, members: readonly (readonly (SegmentMember | null)[])[], hooks: MembershipHooks) {
+  constructor(record: VolumeMap, members: readonly (readonly (SegmentMember | null)[])[], hooks: MembershipHooks) {
     this.record = record;
     this.hooks = hooks;
     this.groups = record.groups.map((group, index) =>
@@ -181,7 +174,7 @@ export class Membership {
    * Makes a changed map durable and lets it take effect, after all changes asked for before. `make` may throw to call the
    * change off. Rejects with a `StrakeError`.
    */
-  change(make: (record: VolumeRecord) => VolumeRecord): Promise<void> {
+  change(make: (record: VolumeMap) => VolumeMap): Promise<void> {
     const result = this.changes.then(async () => {
       if (this.stopped !== null) throw toStrakeError(new Error(this.stopped));
       const changed = make(this.record);
@@ -212,7 +205,7 @@ export class Membership {
   }
 
   /** What is known of a member that has been current until now; of others the map keeps what it has. */
-  private progressOf(record: VolumeRecord, group: number, position: number): MemberProgress | null {
+  private progressOf(record: VolumeMap, group: number, position: number): MemberProgress | null {
     const slot = this.groups[group][position];
     const { deviceId, incarnation, flushNumber } = record.groups[group][position];
     if (slot.member === null || slot.state !== 'in-sync' || deviceId !== this.deviceId(slot)) return null;
@@ -222,7 +215,7 @@ export class Membership {
     };
   }
 
-  private apply(record: VolumeRecord): void {
+  private apply(record: VolumeMap): void {
     this.record = record;
     for (const slot of this.groups.flat()) {
       const { state } = record.groups[slot.group][slot.position];

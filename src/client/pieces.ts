@@ -19,6 +19,7 @@ import { check } from '../core/check.js';
 import { EIO, ENOSPC } from '../core/errno.js';
 import { BLOCK_BYTES, COPIES_MAX, PATCHES_MAX, VOLUME_PARTS_MAX, VOLUME_REQUESTS_MAX } from '../core/limits.js';
 import { Waiting } from '../core/waiting.js';
+import { groupOf } from '../layout/volume-map.js';
 import { COMPLETION_ABANDONED, type CompletionPort } from '../ports/completion.js';
 import { FENCE_ALL } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
@@ -29,7 +30,6 @@ import { BlockOrder } from './block-order.js';
 import { type Membership, SETTLED_LATER, SETTLED_OK } from './membership.js';
 import { PIECE_LOCK, PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, Piece } from './piece.js';
 import type { VolumeCounters } from './volume-events.js';
-import { groupOf } from './volume-record.js';
 import type { WriteStamps } from './write-stamps.js';
 
 /** A tag is a piece's index and a member's position, or this for steps that end by themselves. */

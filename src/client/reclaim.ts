@@ -12,6 +12,8 @@
 
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES } from '../core/limits.js';
+import { isBefore } from '../layout/flush-id.js';
+import { unreleasedSince } from '../layout/volume-map.js';
 import { allVacant } from './block-entries.js';
 import type { VolumeParts } from './careful-read.js';
 import type { Job, JobOptions } from './job.js';
@@ -19,7 +21,6 @@ import type { MemberSlot } from './membership.js';
 import { allEnded, entriesOf } from './reconcile.js';
 import type { VolumeFlush } from './volume-flush.js';
 import type { VolumeJobs } from './volume-jobs.js';
-import { isBefore, unreleasedSince } from './volume-record.js';
 
 /** Bytes of a block's entry. */
 const ENTRY_BYTES = 16;

@@ -16,7 +16,8 @@
 
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES, RECONCILE_BLOCKS, RECONCILE_SEGMENTS } from '../core/limits.js';
-import { compareFlushes, ENTRY_WORDS, type FlushMark, NO_FLUSH } from '../ports/segments.js';
+import { compareFlushes, type FlushId, NO_FLUSH } from '../layout/flush-id.js';
+import { ENTRY_WORDS } from '../ports/segments.js';
 import type { Allocation } from './allocation.js';
 import {
   allVacant,
@@ -362,13 +363,13 @@ function higher(one: Stamp, other: Stamp): Stamp {
 }
 
 /** The last flush that any of these members remembers. */
-function latestFlush(slots: readonly MemberSlot[]): FlushMark {
+function latestFlush(slots: readonly MemberSlot[]): FlushId {
   return slots
     .map(({ present }) => present.flushed)
     .reduce((one, other) => (compareFlushes(one, other) >= 0 ? one : other), NO_FLUSH);
 }
 
-function isBehind({ present }: MemberSlot, lastFlush: FlushMark): boolean {
+function isBehind({ present }: MemberSlot, lastFlush: FlushId): boolean {
   return compareFlushes(present.flushed, lastFlush) < 0;
 }
 

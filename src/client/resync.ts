@@ -18,6 +18,9 @@
 import { EBADMSG, EIO, ENODATA } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES } from '../core/limits.js';
+import { isBefore } from '../layout/flush-id.js';
+import { memberInSync, memberSyncing } from '../layout/map-changes.js';
+import type { MemberRecord } from '../layout/volume-map.js';
 import { FENCE_ALL } from '../ports/device.js';
 import { ENTRY_WORDS } from '../ports/segments.js';
 import type { Allocation } from './allocation.js';
@@ -28,7 +31,6 @@ import type { Job } from './job.js';
 import type { MemberSlot } from './membership.js';
 import { allEnded, entriesOf } from './reconcile.js';
 import type { VolumeFlush } from './volume-flush.js';
-import { isBefore, type MemberRecord, memberInSync, memberSyncing } from './volume-record.js';
 import { compareStamps } from './write-stamps.js';
 
 const COPY_BLOCKS = COPY_BYTES / BLOCK_BYTES;

@@ -2,13 +2,13 @@
 
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES } from '../core/limits.js';
+import { groupOf } from '../layout/volume-map.js';
 import type { CarefulRead, VolumeParts } from './careful-read.js';
 import type { CopyBuffer } from './copy-buffers.js';
 import type { Job } from './job.js';
 import type { MemberSlot } from './membership.js';
 import type { Reclaim } from './reclaim.js';
 import type { VolumeFlush } from './volume-flush.js';
-import { groupOf } from './volume-record.js';
 
 const COPY_BLOCKS = COPY_BYTES / BLOCK_BYTES;
 

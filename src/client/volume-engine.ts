@@ -19,6 +19,8 @@ import { EBUSY, EINVAL, EIO, EROFS, ESHUTDOWN } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, VOLUME_REQUESTS_MAX } from '../core/limits.js';
 import { alignDown, alignUp } from '../core/units.js';
+import { grow, rename, replaceMember } from '../layout/map-changes.js';
+import { checkMap, type VolumeMap } from '../layout/volume-map.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { DEVICE_KEEP_ALLOCATED } from '../ports/device.js';
@@ -42,7 +44,6 @@ import { VolumeCounters, type VolumeState, type VolumeStatus } from './volume-ev
 import { volumeExtents } from './volume-extents.js';
 import { highestFlushNumber, VolumeFlush } from './volume-flush.js';
 import { VolumeJobs, type VolumeJobsOptions } from './volume-jobs.js';
-import { checkRecord, grow, rename, replaceMember, type VolumeRecord } from './volume-record.js';
 import { WriteStamps } from './write-stamps.js';
 
 /** Memory that an engine needs for itself, starting at a page. */
@@ -55,7 +56,7 @@ export interface VolumeEngineOptions extends VolumeJobsOptions {
   readonly completions: CompletionPort;
   readonly memory: Memory;
   readonly clock: Clock;
-  readonly record: VolumeRecord;
+  readonly record: VolumeMap;
   /** By group and position; null where a device is missing. */
   readonly members: readonly (readonly (SegmentMember | null)[])[];
   /** Start of `VOLUME_ENGINE_SCRATCH_BYTES` of page-aligned memory. */
@@ -64,7 +65,7 @@ export interface VolumeEngineOptions extends VolumeJobsOptions {
   readonly buffers: CopyBuffers;
   readonly readOnly: boolean;
   /** Makes a map durable on all members that can be reached; rejects if it cannot. */
-  readonly commit: (record: VolumeRecord) => Promise<void>;
+  readonly commit: (record: VolumeMap) => Promise<void>;
   readonly resync?: JobOptions;
 }
 
@@ -98,7 +99,7 @@ export class VolumeEngine implements Volume {
   /** Throws `ERR_STRAKE_INVALID_ARGUMENT` if the map contradicts itself or the members. */
   constructor(options: VolumeEngineOptions) {
     const { completions, memory, record, members, scratch, commit, onEvent } = options;
-    checkRecord(record);
+    checkMap(record);
     this.options = options;
     this.readOnly = options.readOnly;
     this.memory = memory;
@@ -308,7 +309,7 @@ export class VolumeEngine implements Volume {
   }
 
   /** The map that is in effect. */
-  get record(): VolumeRecord {
+  get record(): VolumeMap {
     return this.membership.record;
   }
 

@@ -1,6 +1,6 @@
 /** What a volume tells its owner: events, counters and state. */
 
-import type { MemberState } from './volume-record.js';
+import type { MemberState } from '../layout/volume-map.js';
 
 export type VolumeEvent =
   | {

@@ -8,11 +8,11 @@
  */
 
 import { EIO } from '../core/errno.js';
+import type { FlushId } from '../layout/flush-id.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { SegmentMember } from '../ports/segments.js';
 import { type MemberSlot, type Membership, SETTLED_LATER, SETTLED_OK } from './membership.js';
 import type { Pieces } from './pieces.js';
-import type { FlushPoint } from './volume-record.js';
 import type { WriteStamps } from './write-stamps.js';
 
 export class VolumeFlush {
@@ -55,7 +55,7 @@ export class VolumeFlush {
   }
 
   /** From where on a member that fails now may have missed writes, or lose some. */
-  missedSince(): FlushPoint {
+  missedSince(): FlushId {
     const { generation } = this.membership.record;
     return { generation, flushNumber: this.pieces.oldestFlushNumber(this.durableBelow) };
   }

@@ -1,9 +1,9 @@
 /** How well a node is: one check for each of its devices and volumes, with a remedy where something is to be done. */
 
-import { doubledDevice } from '../core/groups.js';
 import { DELETED_VOLUMES_MANY } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
 import { conflictRemedy } from '../core/volume-names.js';
+import { doubledDevice } from '../layout/volume-map.js';
 import { VOLUMES_MAX } from '../store/format.js';
 import type {
   DoubledName,

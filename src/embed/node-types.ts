@@ -1,7 +1,7 @@
 /** What a node tells of itself, and what it can be asked for. Sizes are in bytes. */
 
 import type { JobProgress, VolumeCounters, VolumeState } from '../client/volume-events.js';
-import type { MemberState } from '../client/volume-record.js';
+import type { MemberState } from '../layout/volume-map.js';
 import type { JobReport } from '../node/job-book.js';
 import type { FaultRule } from '../uring/native.js';
 import type { DeviceFacts } from './facts.js';

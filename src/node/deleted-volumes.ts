@@ -10,12 +10,11 @@
  * not started by itself: see `unknownTo`.
  */
 
-import { START } from '../client/volume-record.js';
 import type { StrakeError } from '../core/errors.js';
 import { toStrakeError } from '../core/errors.js';
-import { NO_DEVICE } from '../core/groups.js';
+import { NO_FLUSH } from '../layout/flush-id.js';
+import { NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
-import type { StoredVolume } from '../store/pages.js';
 import { VolumeMember } from '../store/volume-member.js';
 import type { NodeStore } from './node-store.js';
 import { newestMaps } from './starting-map.js';
@@ -31,12 +30,12 @@ const DELETION_VERSIONS = 2;
 type Stores = ReadonlyMap<string, NodeStore>;
 
 /** The note that a volume is deleted. */
-export function deletionOf(stored: StoredVolume): StoredVolume {
+export function deletionOf(stored: VolumeMap): VolumeMap {
   return { ...stored, mapVersion: stored.mapVersion + DELETION_VERSIONS, deleted: true };
 }
 
 /** Devices that a note waits for. */
-export function awaitedBy(stores: Stores, { id, groups }: StoredVolume): string[] {
+export function awaitedBy(stores: Stores, { id, groups }: VolumeMap): string[] {
   const named = new Set(groups.flat().map(({ deviceId }) => deviceId));
   named.delete(NO_DEVICE);
   return [...named].filter((deviceId) => {
@@ -46,7 +45,7 @@ export function awaitedBy(stores: Stores, { id, groups }: StoredVolume): string[
 }
 
 /** Whether no device that is here, and none that is away, can bring a deleted volume back. */
-export function mayForget(stores: Stores, note: StoredVolume): boolean {
+export function mayForget(stores: Stores, note: VolumeMap): boolean {
   if (awaitedBy(stores, note).length > 0) return false;
   return [...stores.values()].every(({ store }) => store.volumeTable.isGone(note.id));
 }
@@ -71,7 +70,7 @@ export function awaitedDevices(stores: Stores): AwaitedDevice[] {
  * Devices that a map calls current, and that do not know the volume though they are here: they have had it, and have forgotten
  * that it was deleted. A map that was never started may have been kept from them by a crash.
  */
-export function unknownTo(stores: Stores, { id, groups, mapVersion }: StoredVolume): string[] {
+export function unknownTo(stores: Stores, { id, groups, mapVersion }: VolumeMap): string[] {
   if (mapVersion <= 1) return [];
   return groups.flat().flatMap(({ deviceId, state }) => {
     const entry = stores.get(deviceId);
@@ -81,8 +80,8 @@ export function unknownTo(stores: Stores, { id, groups, mapVersion }: StoredVolu
 }
 
 /** The note without a device that is lost for good. */
-export function withoutDevice(stored: StoredVolume, deviceId: string): StoredVolume {
-  const nobody = { deviceId: NO_DEVICE, state: 'offline', since: START, incarnation: 0, flushNumber: 0 } as const;
+export function withoutDevice(stored: VolumeMap, deviceId: string): VolumeMap {
+  const nobody = { deviceId: NO_DEVICE, state: 'offline', since: NO_FLUSH, incarnation: 0, flushNumber: 0 } as const;
   const groups = stored.groups.map((group) => group.map((member) => (member.deviceId === deviceId ? nobody : member)));
   return { ...stored, mapVersion: stored.mapVersion + 1, groups };
 }
@@ -98,7 +97,7 @@ export interface CleanUp {
  * Puts a note on all devices that are here and know the volume, and gives back what it has there. A device that fails keeps
  * nothing from the others, and is awaited.
  */
-export async function cleanUp(stores: Stores, note: StoredVolume, options: CleanUp): Promise<void> {
+export async function cleanUp(stores: Stores, note: VolumeMap, options: CleanUp): Promise<void> {
   await Promise.all(
     [...stores].map(async ([deviceId, { store }]) => {
       if (store.failed || store.volumeTable.indexOf(note.id) < 0) return;
@@ -111,11 +110,7 @@ export async function cleanUp(stores: Stores, note: StoredVolume, options: Clean
   );
 }
 
-async function cleanUpOn(
-  store: NodeStore['store'],
-  note: StoredVolume,
-  { completions, ending }: CleanUp,
-): Promise<void> {
+async function cleanUpOn(store: NodeStore['store'], note: VolumeMap, { completions, ending }: CleanUp): Promise<void> {
   const { volumeTable } = store;
   const known = store.volumes[volumeTable.indexOf(note.id)];
   if (known !== undefined && known.mapVersion !== note.mapVersion) await store.putVolume(note);

@@ -2,9 +2,9 @@
 
 import type { VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeStatus } from '../client/volume-events.js';
+import type { VolumeMap } from '../layout/volume-map.js';
 import { FENCE_ALL } from '../ports/device.js';
 import type { RecoveryReport } from '../store/open-store.js';
-import type { StoredVolume } from '../store/pages.js';
 import type { StoreCounters } from '../store/segment-store.js';
 import type { Superblock } from '../store/superblock.js';
 import type { NodeStore } from './node-store.js';
@@ -22,7 +22,7 @@ export interface StoreStatus {
 
 /** A volume, as plain data. */
 export interface VolumeReport {
-  readonly stored: StoredVolume;
+  readonly stored: VolumeMap;
   readonly unproven: boolean;
   /** It is not started, and another volume has its name. */
   readonly conflict: boolean;

@@ -1,13 +1,13 @@
 /** A volume as its node knows it. */
 
 import type { VolumeEngine } from '../client/volume-engine.js';
-import type { StoredVolume } from '../store/pages.js';
+import type { VolumeMap } from '../layout/volume-map.js';
 import type { VolumeMember } from '../store/volume-member.js';
 
 /** A volume of the node, started or not. */
 export class NodeVolume {
   readonly id: string;
-  stored: StoredVolume;
+  stored: VolumeMap;
   engine: VolumeEngine | null = null;
   members: VolumeMember[] = [];
   /** Its piece of memory, while it is started. */
@@ -24,7 +24,7 @@ export class NodeVolume {
   /** The name that it is being given; it has both until that is done. */
   nextName: string | null = null;
 
-  constructor(stored: StoredVolume) {
+  constructor(stored: VolumeMap) {
     this.id = stored.id;
     this.stored = stored;
   }

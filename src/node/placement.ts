@@ -1,10 +1,11 @@
 /** What a new volume may be, and on which devices it lies. */
 
-import { checkRecord, START } from '../client/volume-record.js';
 import { newVolumeName } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
+import { NO_FLUSH } from '../layout/flush-id.js';
+import { checkMap, type VolumeMap } from '../layout/volume-map.js';
 import { VOLUMES_MAX } from '../store/format.js';
-import { type StoredVolume, VOLUME_MEMBERS_MAX } from '../store/pages.js';
+import { VOLUME_MEMBERS_MAX } from '../store/pages.js';
 import { awaitedBy } from './deleted-volumes.js';
 import type { NodeStore } from './node-store.js';
 
@@ -30,12 +31,12 @@ function checkSpec({ name, copies, layout, sizeBytes }: VolumeSpec): void {
 }
 
 /** The first map of a volume. Throws `ERR_STRAKE_INVALID_ARGUMENT`, and `ERR_STRAKE_NO_SPACE` if there are too few devices. */
-export function newVolume(stores: ReadonlyMap<string, NodeStore>, spec: VolumeSpec): StoredVolume {
+export function newVolume(stores: ReadonlyMap<string, NodeStore>, spec: VolumeSpec): VolumeMap {
   checkSpec(spec);
   const { id, name, createdMs, sizeBytes, layout, copies } = spec;
   const about = { id, name, nameVersion: 0, createdMs, sizeBytes, layout, copies };
   const stored = { ...about, ...placeVolume(stores, spec), mapVersion: 1, generation: 0, deleted: false };
-  checkRecord(stored);
+  checkMap(stored);
   return stored;
 }
 
@@ -46,7 +47,7 @@ export function newVolume(stores: ReadonlyMap<string, NodeStore>, spec: VolumeSp
 function placeVolume(
   stores: ReadonlyMap<string, NodeStore>,
   { copies, layout, name }: VolumeSpec,
-): Pick<StoredVolume, 'groups' | 'segmentBytes'> {
+): Pick<VolumeMap, 'groups' | 'segmentBytes'> {
   const working = [...stores.values()].filter(({ store }) => !store.failed);
   const usable = working.filter(({ store }) => store.volumeTable.hasRoom);
   const sizes = new Map<number, NodeStore[]>();
@@ -68,7 +69,7 @@ function placeVolume(
     Array.from({ length: copies }, (_, position) => {
       const { superblock } = sorted[group * copies + position];
       const { deviceId, incarnation } = superblock;
-      return { deviceId, state: 'in-sync' as const, since: START, incarnation: incarnation - 1, flushNumber: 0 };
+      return { deviceId, state: 'in-sync' as const, since: NO_FLUSH, incarnation: incarnation - 1, flushNumber: 0 };
     }),
   );
   return { groups, segmentBytes: sorted[0].superblock.layout.slotBytes };

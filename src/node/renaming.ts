@@ -7,7 +7,7 @@
  */
 
 import { StrakeError } from '../core/errors.js';
-import type { StoredVolume } from '../store/pages.js';
+import type { VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from './node-store.js';
 import type { NodeVolume } from './node-volume.js';
 
@@ -17,9 +17,9 @@ import type { NodeVolume } from './node-volume.js';
  */
 async function renameStored(
   stores: ReadonlyMap<string, NodeStore>,
-  newest: StoredVolume,
+  newest: VolumeMap,
   name: string,
-): Promise<StoredVolume> {
+): Promise<VolumeMap> {
   const holders = [...stores.values()].flatMap(({ store }) => {
     const own = store.volumes.find((one) => one?.id === newest.id);
     return own === undefined || own.deleted ? [] : [{ store, own }];

@@ -4,16 +4,15 @@
  */
 
 import { StrakeError } from '../core/errors.js';
-import { NO_DEVICE } from '../core/groups.js';
 import { formatBytes } from '../core/units.js';
+import { NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
 import { SLOT_FREE } from '../store/format.js';
-import type { StoredVolume } from '../store/pages.js';
 import type { NodeStore } from './node-store.js';
 import { noPage } from './placement.js';
 
 /** A volume that has a member on the device that is lost. */
 interface User {
-  readonly stored: StoredVolume;
+  readonly stored: VolumeMap;
   readonly engine: object | null;
   readonly reason: string;
 }
@@ -25,12 +24,12 @@ export interface MemberPlace {
 }
 
 /** Whether a device is named by a map. */
-export function hasMember({ groups }: StoredVolume, deviceId: string): boolean {
+export function hasMember({ groups }: VolumeMap, deviceId: string): boolean {
   return groups.some((group) => group.some((member) => member.deviceId === deviceId));
 }
 
 /** The place that a device has in each group of a volume; where nobody has several, the first of them. */
-export function placesOf({ groups }: StoredVolume, deviceId: string): MemberPlace[] {
+export function placesOf({ groups }: VolumeMap, deviceId: string): MemberPlace[] {
   return groups.flatMap((members, group) => {
     const position = members.findIndex((member) => member.deviceId === deviceId);
     return position < 0 ? [] : [{ group, position }];
@@ -114,7 +113,7 @@ function checkRoom(
 }
 
 /** Segments of a volume on a device: of one group, or all. */
-function segmentsOn({ store }: NodeStore, { id, groups }: StoredVolume, group: number | null): number {
+function segmentsOn({ store }: NodeStore, { id, groups }: VolumeMap, group: number | null): number {
   const index = store.volumeTable.indexOf(id);
   if (index < 0) return 0;
   if (group === null || groups.length === 1) return store.volumeTable.segmentsOf(index);

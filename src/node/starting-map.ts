@@ -5,9 +5,9 @@
  * copy of itself or missed something: it is not believed to be in-sync.
  */
 
-import { memberOffline, START, type VolumeRecord } from '../client/volume-record.js';
-import { doubledDevice, NO_DEVICE } from '../core/groups.js';
-import type { StoredVolume } from '../store/pages.js';
+import { NO_FLUSH } from '../layout/flush-id.js';
+import { memberOffline } from '../layout/map-changes.js';
+import { doubledDevice, NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from './node-store.js';
 
 /** By how much the version of a map grows when a volume is started without devices that may know newer ones. */
@@ -17,8 +17,8 @@ const FORK_VERSIONS = 2 ** 20;
 type Stores = ReadonlyMap<string, NodeStore>;
 
 /** The newest map of each volume that any device knows, under the newest name that any knows. */
-export function newestMaps(stores: Stores): Map<string, StoredVolume> {
-  const newest = new Map<string, StoredVolume>();
+export function newestMaps(stores: Stores): Map<string, VolumeMap> {
+  const newest = new Map<string, VolumeMap>();
   for (const { store } of stores.values()) {
     for (const stored of store.volumes) {
       if (stored === undefined) continue;
@@ -29,7 +29,7 @@ export function newestMaps(stores: Stores): Map<string, StoredVolume> {
   return newest;
 }
 
-function newerOf(one: StoredVolume, other: StoredVolume): StoredVolume {
+function newerOf(one: VolumeMap, other: VolumeMap): VolumeMap {
   const [newer, older] = one.mapVersion > other.mapVersion ? [one, other] : [other, one];
   if (older.nameVersion <= newer.nameVersion) return newer;
   // A rename while the newest map was missing has left that as it was.
@@ -40,7 +40,7 @@ function newerOf(one: StoredVolume, other: StoredVolume): StoredVolume {
  * A map in which no group names a device twice: of the places of such a device the first that is in-sync keeps it, and nobody
  * has the others. What they were to hold is rebuilt when they are given to other devices.
  */
-export function withoutDoubles(stored: StoredVolume): StoredVolume {
+export function withoutDoubles(stored: VolumeMap): VolumeMap {
   if (doubledDevice(stored.groups) === null) return stored;
   const groups = stored.groups.map((group) =>
     group.map((member, position) => {
@@ -52,24 +52,24 @@ export function withoutDoubles(stored: StoredVolume): StoredVolume {
   return { ...stored, groups };
 }
 
-const NOBODY = { deviceId: NO_DEVICE, state: 'offline', since: START, incarnation: 0, flushNumber: 0 } as const;
+const NOBODY = { deviceId: NO_DEVICE, state: 'offline', since: NO_FLUSH, incarnation: 0, flushNumber: 0 } as const;
 
 /** The map with which a volume starts: a new generation, and nobody in-sync who may have missed something. */
-export function startingMap(stores: Stores, stored: StoredVolume, started: boolean): StoredVolume {
+export function startingMap(stores: Stores, stored: VolumeMap, started: boolean): VolumeMap {
   const lost = stored.groups.flat().some(({ deviceId, state }) => state === 'in-sync' && !stores.has(deviceId));
   // What somebody has given up may have gone further than the map that is known, and must not win when it comes back.
   const mapVersion = stored.mapVersion + (lost ? FORK_VERSIONS : 1);
-  let record: VolumeRecord = { ...stored, generation: newestGeneration(stores, stored) + 1, mapVersion };
+  let record: VolumeMap = { ...stored, generation: newestGeneration(stores, stored) + 1, mapVersion };
   stored.groups.forEach((group, at) => {
     const version = effectiveVersion(stores, stored, group);
     group.forEach((member, position) => {
       const entry = stores.get(member.deviceId);
       if (entry === undefined || member.state !== 'in-sync') return;
       if (!isBehind(entry, stored, version, member.incarnation, started)) return;
-      record = memberOffline(record, at, position, START);
+      record = memberOffline(record, at, position, NO_FLUSH);
     });
   });
-  return { ...stored, ...record, groups: withIncarnations(stores, record.groups) };
+  return { ...record, groups: withIncarnations(stores, record.groups) };
 }
 
 /**
@@ -77,11 +77,7 @@ export function startingMap(stores: Stores, stored: StoredVolume, started: boole
  * effect only when each group has one of them with it. So if all of a group are here and nobody in the group has the
  * newest map, a crash has kept that from taking effect, and nothing was answered under it.
  */
-function effectiveVersion(
-  stores: Stores,
-  { id, mapVersion }: StoredVolume,
-  group: StoredVolume['groups'][number],
-): number {
+function effectiveVersion(stores: Stores, { id, mapVersion }: VolumeMap, group: VolumeMap['groups'][number]): number {
   const entries = group.map(({ deviceId }) => stores.get(deviceId));
   const complete = group.every(({ state }, at) => state !== 'in-sync' || entries[at]?.store.failed === false);
   if (!complete) return mapVersion;
@@ -89,7 +85,7 @@ function effectiveVersion(
 }
 
 /** A device whose map does not count may have been started more often. */
-function newestGeneration(stores: Stores, { id, generation }: StoredVolume): number {
+function newestGeneration(stores: Stores, { id, generation }: VolumeMap): number {
   const maps = [...stores.values()].flatMap(({ store }) => store.volumes.filter((one) => one?.id === id));
   return maps.reduce((newest, map) => Math.max(newest, map?.generation ?? 0), generation);
 }
@@ -99,7 +95,7 @@ function versionOn({ store }: NodeStore, volumeId: string): number {
 }
 
 /** Notes the lives of devices that start as current: an image from before this one is older then. */
-function withIncarnations(stores: Stores, groups: StoredVolume['groups']): StoredVolume['groups'] {
+function withIncarnations(stores: Stores, groups: VolumeMap['groups']): VolumeMap['groups'] {
   return groups.map((group) =>
     group.map((member) => {
       const entry = stores.get(member.deviceId);
@@ -112,7 +108,7 @@ function withIncarnations(stores: Stores, groups: StoredVolume['groups']): Store
 /** Whether a device that should be in-sync has an older map, or an older life, than the others remember. */
 function isBehind(
   entry: NodeStore,
-  newest: StoredVolume,
+  newest: VolumeMap,
   version: number,
   incarnation: number,
   started: boolean,
@@ -129,13 +125,13 @@ function isBehind(
  * anything. Whoever misses something later is out of the next map before that is answered. An older image of a device has
  * an older incarnation than the new map tells.
  */
-function isCutOffStart(one: StoredVolume, other: StoredVolume): boolean {
+function isCutOffStart(one: VolumeMap, other: VolumeMap): boolean {
   const same = one.sizeBytes === other.sizeBytes && one.deleted === other.deleted;
   return same && membersOf(one) === membersOf(other);
 }
 
 /** What of the members of a map a start does not change. */
-function membersOf({ groups }: StoredVolume): string {
+function membersOf({ groups }: VolumeMap): string {
   return JSON.stringify(
     groups.map((group) =>
       group.map(({ deviceId, state, since, flushNumber }) => [

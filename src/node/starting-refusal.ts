@@ -1,7 +1,6 @@
 /** Why a volume is not started, though somebody could start it: what its devices say, and other volumes. */
 
-import { doubledDevice } from '../core/groups.js';
-import type { StoredVolume } from '../store/pages.js';
+import { doubledDevice, type VolumeMap } from '../layout/volume-map.js';
 import { unknownTo } from './deleted-volumes.js';
 import type { NodeStore } from './node-store.js';
 import { withoutDoubles } from './starting-map.js';
@@ -18,7 +17,7 @@ export interface Refusal {
  */
 export function refusalOf(
   stores: ReadonlyMap<string, NodeStore>,
-  newest: StoredVolume,
+  newest: VolumeMap,
   twins: readonly { readonly id: string }[],
   without: readonly string[],
 ): Refusal | null {

@@ -23,17 +23,16 @@ import type { Job } from '../client/job.js';
 import { allEnded } from '../client/reconcile.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeEvent } from '../client/volume-events.js';
-import { checkRecord } from '../client/volume-record.js';
 import { newVolumeName } from '../core/arguments.js';
 import { deviceError } from '../core/errno.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
+import { checkMap, type VolumeMap } from '../layout/volume-map.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import { type Expectations, openStore } from '../store/open-store.js';
-import type { StoredVolume } from '../store/pages.js';
 import { STORE_MEMORY_BYTES } from '../store/segment-store.js';
 import type { Superblock } from '../store/superblock.js';
 import { VolumeMember } from '../store/volume-member.js';
@@ -273,7 +272,7 @@ export class StorageNode {
     // A device that comes while this goes on has not been judged: it is taken back afterwards.
     const stores = new Map(this.stores);
     const stored = startingMap(stores, volume.stored, volume.started);
-    checkRecord(stored);
+    checkMap(stored);
     // Not even told to the devices: with the right ones the volume may start the next time.
     if (stored.groups.some((group) => group.every(({ state }) => state !== 'in-sync'))) {
       throw new StrakeError('UNAVAILABLE', `a group of volume ${stored.name} has no current copy`);
@@ -297,8 +296,7 @@ export class StorageNode {
         scratch: this.volumeMemory(place),
         buffers: this.buffers,
         readOnly: false,
-        commit: async (record) => {
-          const next = { ...volume.stored, ...record };
+        commit: async (next) => {
           await storeMap(this.stores, next);
           volume.stored = next;
         },
@@ -319,7 +317,7 @@ export class StorageNode {
     }
   }
 
-  private memberOn(entry: NodeStore | undefined, { id, groups }: StoredVolume, group: number): VolumeMember | null {
+  private memberOn(entry: NodeStore | undefined, { id, groups }: VolumeMap, group: number): VolumeMember | null {
     if (entry === undefined || entry.store.failed) return null;
     const index = entry.store.volumes.findIndex((stored) => stored?.id === id);
     const share = { group, groups: groups.length };
@@ -488,7 +486,7 @@ export class StorageNode {
   }
 
   /** Gives back what a deleted volume still has on the devices that are here. */
-  private cleanUp(note: StoredVolume): Promise<void> {
+  private cleanUp(note: VolumeMap): Promise<void> {
     return cleanUp(this.stores, note, {
       completions: this.ports.completions,
       ending: () => this.closing,

@@ -2,7 +2,7 @@
 
 import { ENOSPC } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import type { StoredVolume } from '../store/pages.js';
+import type { VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from './node-store.js';
 import { noPage } from './placement.js';
 
@@ -12,7 +12,7 @@ import { noPage } from './placement.js';
  * Those that the map calls current have it before any other: a device that is taken out must not be the only one to
  * know, as nobody would be current then after a crash.
  */
-export async function storeMap(stores: ReadonlyMap<string, NodeStore>, stored: StoredVolume): Promise<void> {
+export async function storeMap(stores: ReadonlyMap<string, NodeStore>, stored: VolumeMap): Promise<void> {
   const full: NodeStore[] = [];
   const put = (current: boolean) =>
     Promise.all(

@@ -58,19 +58,6 @@ export interface SegmentState {
   readonly dirty: boolean;
 }
 
-/** A flush of a volume; `NO_FLUSH` before the first. Later ones have a higher generation, or the same one and a higher number. */
-export interface FlushMark {
-  readonly generation: number;
-  readonly flushNumber: number;
-}
-
-export const NO_FLUSH: FlushMark = { generation: 0, flushNumber: 0 };
-
-/** Order of two flushes: negative, zero or positive. */
-export function compareFlushes(one: FlushMark, other: FlushMark): number {
-  return one.generation - other.generation || one.flushNumber - other.flushNumber;
-}
-
 /** One volume's part of a store. */
 export interface SegmentMember {
   /** 32 hexadecimal digits. */
@@ -134,7 +121,7 @@ export interface SegmentMember {
    */
   flush(token: number, marked?: boolean): void;
   /** The last flush that is remembered, as it was when the device was opened. */
-  readonly flushed: FlushMark;
+  readonly flushed: { readonly generation: number; readonly flushNumber: number };
 
   /** The generation and flush number that later modifications are recorded under. */
   mark(generation: number, flushNumber: number): void;

@@ -9,17 +9,10 @@
 import { StrakeError } from '../core/errors.js';
 import { ENTRY_CHECKSUM, ENTRY_FLAGS, ENTRY_STAMP_HIGH, ENTRY_STAMP_LOW, ENTRY_WORDS } from '../ports/segments.js';
 import { type Layout, PAGE_BYTES, pageOffset, ROOT_BYTES, SLOT_FREE, slotBlocks } from './format.js';
-import {
-  findSuperblock,
-  type ImageReader,
-  inDoubt,
-  loadImage,
-  loadTable,
-  type Problem,
-  type StoreImage,
-} from './image.js';
+import { findSuperblock, type ImageReader, inDoubt, loadImage, loadTable, type StoreImage } from './image.js';
 import { type FoundBatch, JournalReader, RECORD_FLAG_FIRST, readRecords } from './journal.js';
 import { decodeRoot, type Reference } from './pages.js';
+import type { Problem } from './problems.js';
 import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE } from './slot-table.js';
 import { decodeSuperblock, type Superblock, SuperblockProblem } from './superblock.js';
 

@@ -15,8 +15,8 @@
  */
 
 import { StrakeError } from '../core/errors.js';
-import { doubledDevice } from '../core/groups.js';
 import { BLOCK_BYTES } from '../core/limits.js';
+import { doubledDevice, type VolumeMap } from '../layout/volume-map.js';
 import {
   BLOCK_POISON,
   BLOCK_SUSPECT,
@@ -28,17 +28,8 @@ import {
   ZERO_KEPT,
 } from '../ports/segments.js';
 import { PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from './format.js';
-import {
-  findSuperblock,
-  type ImageReader,
-  inDoubt,
-  loadImage,
-  loadTable,
-  type OnProblem,
-  type Problem,
-  type StoreImage,
-} from './image.js';
-import type { StoredVolume } from './pages.js';
+import { findSuperblock, type ImageReader, inDoubt, loadImage, loadTable, type StoreImage } from './image.js';
+import type { OnProblem, Problem } from './problems.js';
 import { SLOT_FLAG_PLACE } from './slot-table.js';
 import { checkFeatures, type Superblock, SuperblockProblem } from './superblock.js';
 import type { TableImage } from './table-image.js';
@@ -210,7 +201,7 @@ class Checker {
     }
   }
 
-  private checkVolume(image: StoreImage, volume: StoredVolume, index: number): void {
+  private checkVolume(image: StoreImage, volume: VolumeMap, index: number): void {
     this.counts.volumes += 1;
     const { deviceId, layout } = image.superblock;
     const offset = pageOffset(layout.volumesOffset, index, image.root.volumes[index].place);

@@ -6,7 +6,9 @@
  */
 
 import { StrakeError } from '../core/errors.js';
-import { BLOCK_POISON, ENTRY_FLAGS, ENTRY_WORDS, type FlushMark, NO_FLUSH } from '../ports/segments.js';
+import { type FlushId, NO_FLUSH } from '../layout/flush-id.js';
+import type { VolumeMap } from '../layout/volume-map.js';
+import { BLOCK_POISON, ENTRY_FLAGS, ENTRY_WORDS } from '../ports/segments.js';
 import {
   DIRECTORY_ENTRIES,
   type Layout,
@@ -36,8 +38,8 @@ import {
   PageProblem,
   type Reference,
   type Root,
-  type StoredVolume,
 } from './pages.js';
+import type { OnProblem, Problem, ProblemKind } from './problems.js';
 import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, SlotTable } from './slot-table.js';
 import { type Checksum, decodeSuperblock, type Superblock, SuperblockProblem } from './superblock.js';
 import { BLOCK_FIRST_NONE, type TableImage } from './table-image.js';
@@ -54,39 +56,6 @@ export interface ImageReader {
   /** It will never answer again. */
   readonly lost?: boolean;
 }
-
-/** Classes of damage. */
-export type ProblemKind =
-  | 'superblock'
-  | 'size'
-  | 'root'
-  | 'directory'
-  | 'slots'
-  | 'volume'
-  | 'journal'
-  | 'journal-stray'
-  | 'table'
-  | 'record'
-  /** The activity log. */
-  | 'active'
-  /** An entry of a block table. */
-  | 'entry'
-  | 'data'
-  /** The device does not return what it holds. */
-  | 'read';
-
-/** Something that is not as it was written. */
-export interface Problem {
-  readonly kind: ProblemKind;
-  readonly text: string;
-  /** Offset of the damage on the device, where there is one. */
-  readonly offset?: number;
-  /** Nothing is lost by it: there is another copy, or it is not needed. */
-  readonly harmless: boolean;
-}
-
-/** Told of each problem; may throw to end the reading. */
-export type OnProblem = (problem: Problem) => void;
 
 /** Both superblocks, and which one counts. */
 export interface FoundSuperblock {
@@ -108,10 +77,10 @@ export interface StoreImage {
   readonly directory: Reference[];
   readonly slotPages: Reference[];
   /** By index; undefined where there is none. */
-  readonly volumes: (StoredVolume | undefined)[];
+  readonly volumes: (VolumeMap | undefined)[];
   readonly volumeIds: string[];
   /** By index of the volume: the last flush of it that is in the journal or the tree. */
-  readonly flushed: FlushMark[];
+  readonly flushed: FlushId[];
   /** Block tables that the journal has changed, by slot. */
   readonly tables: Map<number, TableImage>;
   /** The activity log as it was at the end. */
@@ -283,9 +252,9 @@ class ImageLoader {
       slots: new SlotTable(this.layout.slots),
       directory: root.directory,
       slotPages: [],
-      volumes: new Array<StoredVolume | undefined>(VOLUMES_MAX).fill(undefined),
+      volumes: new Array<VolumeMap | undefined>(VOLUMES_MAX).fill(undefined),
       volumeIds: new Array<string>(VOLUMES_MAX).fill(''),
-      flushed: new Array<FlushMark>(VOLUMES_MAX).fill(NO_FLUSH),
+      flushed: new Array<FlushId>(VOLUMES_MAX).fill(NO_FLUSH),
       tables: new Map(),
       active: new Set(root.active),
       changedSlots: new Set(),
@@ -356,7 +325,7 @@ class ImageLoader {
   }
 
   /** The last one counts: where two histories of a volume have met, it may be lower than earlier ones. */
-  private applyFlushed(batch: FoundBatch, index: number, mark: FlushMark): void {
+  private applyFlushed(batch: FoundBatch, index: number, mark: FlushId): void {
     this.takeVolumes();
     if (index >= VOLUMES_MAX || this.image.volumes[index] === undefined) {
       this.wrong(batch, `a record names volume ${index}, which does not exist`);

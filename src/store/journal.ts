@@ -16,7 +16,7 @@
  */
 
 import { SECTOR_BYTES } from '../core/limits.js';
-import type { FlushMark } from '../ports/segments.js';
+import type { FlushId } from '../layout/flush-id.js';
 import {
   BATCH_HEADER_BYTES,
   BATCH_PAGES_MAX,
@@ -172,7 +172,7 @@ export class Batch {
     return true;
   }
 
-  addFlushed(volume: number, { generation, flushNumber }: FlushMark): boolean {
+  addFlushed(volume: number, { generation, flushNumber }: FlushId): boolean {
     const at = this.reserve(FLUSHED_RECORD_BYTES);
     if (at < 0) return false;
     this.view.setUint8(at, RECORD_FLUSHED);
@@ -398,7 +398,7 @@ export interface RecordHandler {
   intent(slot: number): void;
   stamp(slot: number, generation: number, flushNumber: number): void;
   volume(index: number, offset: number, bytes: Uint8Array): void;
-  flushed(volume: number, mark: FlushMark): void;
+  flushed(volume: number, mark: FlushId): void;
 }
 
 /**

@@ -6,7 +6,8 @@
  */
 
 import { VOLUME_NAME_BYTES_MAX } from '../core/limits.js';
-import type { FlushMark } from '../ports/segments.js';
+import type { FlushId } from '../layout/flush-id.js';
+import type { MemberRecord, VolumeMap } from '../layout/volume-map.js';
 import {
   ACTIVE_SLOTS_MAX,
   DIRECTORY_ENTRIES,
@@ -286,36 +287,6 @@ export function decodeSlots(
   }
 }
 
-/** State of a member in the map of a volume. */
-export type StoredMemberState = 'in-sync' | 'syncing' | 'offline';
-
-/** A volume as each of its devices knows it: its map. */
-export interface StoredVolume {
-  readonly id: string;
-  readonly name: string;
-  /** Counts the times that it was renamed. */
-  readonly nameVersion: number;
-  readonly createdMs: number;
-  readonly sizeBytes: number;
-  readonly layout: 'single' | 'mirror';
-  readonly copies: number;
-  readonly segmentBytes: number;
-  readonly mapVersion: number;
-  readonly generation: number;
-  /** Kept for ever, so that an older copy of a device does not bring the volume back. */
-  readonly deleted: boolean;
-  readonly groups: readonly (readonly StoredMember[])[];
-}
-
-export interface StoredMember {
-  readonly deviceId: string;
-  readonly state: StoredMemberState;
-  /** From when on it may have missed writes. */
-  readonly since: { readonly generation: number; readonly flushNumber: number };
-  readonly incarnation: number;
-  readonly flushNumber: number;
-}
-
 const LAYOUTS = ['single', 'mirror'] as const;
 const MEMBER_STATES = ['in-sync', 'syncing', 'offline'] as const;
 const MEMBERS_AT = 512;
@@ -336,8 +307,8 @@ export function encodeVolume(
   index: number,
   deviceId: string,
   sequence: number,
-  volume: StoredVolume,
-  flushed: FlushMark,
+  volume: VolumeMap,
+  flushed: FlushId,
 ): void {
   const view = putHeader(page, VOLUME_MAGIC, index, deviceId, sequence);
   const name = new TextEncoder().encode(volume.name);
@@ -387,12 +358,12 @@ function decodeName(bytes: Uint8Array): string {
 }
 
 /** The mark of a volume page that `decodeVolume` has found to be good. */
-export function decodeFlushed(page: Uint8Array): FlushMark {
+export function decodeFlushed(page: Uint8Array): FlushId {
   const view = viewOf(page);
   return { generation: getCounter(view, FLUSHED_AT), flushNumber: getCounter(view, FLUSHED_AT + 8) };
 }
 
-export function decodeVolume(page: Uint8Array, index: number, deviceId: string): StoredVolume {
+export function decodeVolume(page: Uint8Array, index: number, deviceId: string): VolumeMap {
   const view = checkHeader(page, VOLUME_MAGIC, index, deviceId);
   demandZero(view, 100, FLUSHED_AT);
   demandZero(view, VOLUME_ZERO_FROM, VOLUME_ZERO_TO);
@@ -407,7 +378,7 @@ export function decodeVolume(page: Uint8Array, index: number, deviceId: string):
     throw new PageProblem('its name or its list of members is too long');
   }
   demandZero(view, MEMBERS_AT + groups * perGroup * MEMBER_BYTES, PAGE_BYTES);
-  const readMember = (at: number): StoredMember => {
+  const readMember = (at: number): MemberRecord => {
     if (view.getUint8(at + 17) !== 0 || view.getUint16(at + 18, true) !== 0) {
       throw new PageProblem('a member has fields that this version does not know');
     }
@@ -444,7 +415,7 @@ export function decodeVolume(page: Uint8Array, index: number, deviceId: string):
 }
 
 /** Position of a device among the members of its group. */
-export function memberOf(volume: StoredVolume, deviceId: string): number {
+export function memberOf(volume: VolumeMap, deviceId: string): number {
   for (const group of volume.groups) {
     const position = group.findIndex((member) => member.deviceId === deviceId);
     if (position >= 0) return position;

@@ -28,10 +28,11 @@
 import { EBUSY, EIO, ENOSPC } from '../core/errno.js';
 import { BLOCK_BYTES, STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../core/limits.js';
 import { Waiting } from '../core/waiting.js';
+import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_WRITES } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import { ENTRY_WORDS, type FlushMark, SEGMENT_FUA } from '../ports/segments.js';
+import { ENTRY_WORDS, SEGMENT_FUA } from '../ports/segments.js';
 import { ActivityLog } from './activity-log.js';
 import { Admission } from './admission.js';
 import { ControlIo } from './control-io.js';
@@ -40,8 +41,8 @@ import { ACTIVE_SLOTS_MAX, PAGE_BYTES, slotBlocks } from './format.js';
 import { Intents } from './intents.js';
 import { VOLUME_CHUNK_BYTES } from './journal.js';
 import { JournalRoom, SPARE_PAGES, SPARE_PAGES_LOW } from './journal-room.js';
-import { JOURNAL_WRITER_BYTES, type JournalPosition, JournalWriter } from './journal-writer.js';
-import { encodeVolume, type Reference, type StoredVolume } from './pages.js';
+import { JOURNAL_WRITER_BYTES, JournalWriter } from './journal-writer.js';
+import { encodeVolume } from './pages.js';
 import { PendingEntries } from './pending-entries.js';
 import { SlotAllocation } from './slot-allocation.js';
 import type { SlotTable } from './slot-table.js';
@@ -63,6 +64,7 @@ import {
   WAIT_RECORDS,
   WAIT_SPACE,
 } from './store-op.js';
+import type { StoreStart } from './store-start.js';
 import type { Superblock } from './superblock.js';
 import { TableCache } from './table-cache.js';
 import { TableLoader } from './table-loader.js';
@@ -90,20 +92,6 @@ export interface StoreCounters {
   tablesDamaged: number;
   suspects: number;
   dropped: number;
-}
-
-/** The state with which a store begins: what was read from the device, and recovered. */
-export interface StoreStart {
-  readonly superblock: Superblock;
-  readonly slots: SlotTable;
-  readonly directory: Reference[];
-  readonly slotPages: Reference[];
-  readonly volumePages: Reference[];
-  readonly volumes: (StoredVolume | undefined)[];
-  readonly flushed: FlushMark[];
-  readonly rootPlace: number;
-  readonly rootSequence: number;
-  readonly journal: JournalPosition;
 }
 
 /** Ports and memory of a store. */
@@ -326,7 +314,7 @@ export class SegmentStore {
   }
 
   /** Volumes by index. @internal */
-  get volumes(): readonly (StoredVolume | undefined)[] {
+  get volumes(): readonly (VolumeMap | undefined)[] {
     return this.volumeTable.volumes;
   }
 
@@ -722,7 +710,7 @@ export class SegmentStore {
   // ---------------------------------------------------------------- volumes
 
   /** Stores a volume's map durably. Resolves with its index here, `-ENOSPC` if there is no page for it, or another errno. */
-  async putVolume(volume: StoredVolume): Promise<number> {
+  async putVolume(volume: VolumeMap): Promise<number> {
     await this.admission.beginMap();
     try {
       if (this.failure !== 0) return this.failure;

@@ -1,8 +1,9 @@
 /** One volume's part of a store, as the volume engine sees it. */
 
 import { deviceError } from '../core/errno.js';
+import type { FlushId } from '../layout/flush-id.js';
 import type { CompletionPort } from '../ports/completion.js';
-import { ENTRY_WORDS, type FlushMark, type SegmentMember, type SegmentState } from '../ports/segments.js';
+import { ENTRY_WORDS, type SegmentMember, type SegmentState } from '../ports/segments.js';
 import { SLOT_FREE, slotBlocks, TABLE_ENTRIES } from './format.js';
 import type { SegmentStore } from './segment-store.js';
 import { SLOT_FLAG_DOUBT } from './slot-table.js';
@@ -18,7 +19,7 @@ export class VolumeMember implements SegmentMember {
   readonly deviceId: string;
   readonly segmentBytes: number;
   readonly incarnation: number;
-  readonly flushed: FlushMark;
+  readonly flushed: FlushId;
   /** Stamps begin with a generation that no member has seen, so none is ever met again. */
   readonly stampMax = { low: 0, high: 0 };
   readonly share: MemberShare;

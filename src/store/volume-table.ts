@@ -13,24 +13,24 @@
  * The note that is taken is not always the first: the longest that a note can stay is a whole round of pages.
  */
 
-import { type FlushMark, NO_FLUSH } from '../ports/segments.js';
+import { type FlushId, NO_FLUSH } from '../layout/flush-id.js';
+import type { VolumeMap } from '../layout/volume-map.js';
 import { VOLUMES_MAX } from './format.js';
-import type { StoredVolume } from './pages.js';
 import type { SlotTable } from './slot-table.js';
 
 export class VolumeTable {
   /** By index; undefined where a page is empty. */
-  readonly volumes: (StoredVolume | undefined)[];
+  readonly volumes: (VolumeMap | undefined)[];
   /** Generation and flush number of each volume, under which modifications are recorded. */
-  readonly marks: FlushMark[] = [];
+  readonly marks: FlushId[] = [];
   /** By volume: its last flush that is remembered. Written with the records that it makes durable. */
-  readonly flushedMarks: FlushMark[];
+  readonly flushedMarks: FlushId[];
   /** Volumes whose pages in the tree are not up to date. */
   readonly changed = new Set<number>();
   /** Whether the note of this deleted volume may go; set by whoever knows the other devices. */
-  mayForget: (note: StoredVolume) => boolean = () => false;
+  mayForget: (note: VolumeMap) => boolean = () => false;
   /** What is durable of each. */
-  private readonly durable: (StoredVolume | undefined)[];
+  private readonly durable: (VolumeMap | undefined)[];
   private readonly slots: SlotTable;
   private readonly pages: number;
   /** Where the search for a note begins. */
@@ -38,8 +38,8 @@ export class VolumeTable {
 
   /** `volumes`: as they were read, so all are durable. `pages`: fewer than there are, for tests of what happens then. */
   constructor(
-    volumes: (StoredVolume | undefined)[],
-    flushedMarks: FlushMark[],
+    volumes: (VolumeMap | undefined)[],
+    flushedMarks: FlushId[],
     slots: SlotTable,
     pages: number = VOLUMES_MAX,
   ) {
@@ -72,7 +72,7 @@ export class VolumeTable {
   }
 
   /** Takes a map, and returns its index, or -1 if there is no page for it. */
-  put(volume: StoredVolume): number {
+  put(volume: VolumeMap): number {
     const known = this.indexOf(volume.id);
     const index = known >= 0 ? known : this.freeIndex();
     if (index < 0) return -1;
@@ -88,7 +88,7 @@ export class VolumeTable {
   }
 
   /** A map that was put here has become durable. */
-  settle(index: number, volume: StoredVolume): void {
+  settle(index: number, volume: VolumeMap): void {
     if (this.volumes[index] === volume) this.durable[index] = volume;
   }
 

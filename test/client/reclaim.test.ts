@@ -1,7 +1,7 @@
 /** Giving back slots that were discarded while a copy was away: when, how, and what must not come between. */
 
 import * as assert from 'uvu/assert';
-import type { MemberState } from '#strake/client/volume-record.js';
+import type { MemberState } from '#strake/layout/volume-map.js';
 import { BLOCK_VALID, BLOCK_ZERO } from '#strake/ports/segments.js';
 import { check, run } from '../support/check.js';
 import { BLOCK, type ScriptedMember } from '../support/scripted-member.js';

@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import type { Job } from '#strake/client/job.js';
-import type { MemberState } from '#strake/client/volume-record.js';
+import type { MemberState } from '#strake/layout/volume-map.js';
 import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, BLOCK_ZERO } from '#strake/ports/segments.js';
 import { check, run } from '../support/check.js';
 import { BLOCK, checksum, collision, ScriptedMember, turn } from '../support/scripted-member.js';

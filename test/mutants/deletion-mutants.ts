@@ -66,7 +66,7 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     rule: 'copies lie on different devices',
     edits: [
       {
-        file: 'core/groups.ts',
+        file: 'layout/volume-map.ts',
         find: '    if (doubled !== undefined) return doubled;\n',
         replace: '    if (doubled === NO_DEVICE) return doubled;\n',
       },

@@ -180,9 +180,9 @@ const RECLAIMING: Mutant[] = [
     rule: 'space is given back once all copies are current, also after a restart',
     edits: [
       {
-        file: 'client/volume-record.ts',
+        file: 'layout/map-changes.ts',
         find: "{ state: 'in-sync', since: unreleased, ...progress }",
-        replace: "{ state: 'in-sync', since: START, ...progress }",
+        replace: "{ state: 'in-sync', since: NO_FLUSH, ...progress }",
       },
     ],
     judges: [SPACE],
@@ -408,8 +408,8 @@ const MAP: Mutant[] = [
     edits: [
       {
         file: 'node/storage-node.ts',
-        find: '          const next = { ...volume.stored, ...record };\n          await storeMap(this.stores, next);',
-        replace: '          const next = { ...volume.stored, ...record };',
+        find: 'await storeMap(this.stores, next);\n          volume.stored = next;',
+        replace: 'volume.stored = next;',
       },
     ],
     judges: [sim(['death', 'kill', 'restart']), MIRROR_DEATH],

@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
 import type { StrakeError } from '#strake/core/errors.js';
-import { NO_DEVICE } from '#strake/core/groups.js';
+import { NO_DEVICE } from '#strake/layout/volume-map.js';
 import type { SimDisk } from '#strake/sim/disk.js';
 import { VOLUMES_MAX } from '#strake/store/format.js';
 import { check, run } from '../support/check.js';

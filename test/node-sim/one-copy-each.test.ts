@@ -2,10 +2,9 @@
 
 import * as assert from 'uvu/assert';
 import type { StrakeError } from '#strake/core/errors.js';
-import { NO_DEVICE } from '#strake/core/groups.js';
+import { NO_DEVICE, type VolumeMap } from '#strake/layout/volume-map.js';
 import { SimDisk } from '#strake/sim/disk.js';
 import { deviceBytesMin } from '#strake/store/format.js';
-import type { StoredVolume } from '#strake/store/pages.js';
 import { check, run } from '../support/check.js';
 import { deviceIdOf, numberOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';
 import { diskOf, randomOf, SLOT } from '../support/sim-store.js';
@@ -177,7 +176,7 @@ async function doubled() {
   assert.equal([one, other].map(({ deviceId }) => numberOf(deviceId)).toSorted(), [0, 1]);
   const member = [one, other].find(({ deviceId }) => deviceId === deviceIdOf(1));
   assert.ok(member);
-  const map: StoredVolume = { ...stored, mapVersion: stored.mapVersion + 10, groups: [[member, member]] };
+  const map: VolumeMap = { ...stored, mapVersion: stored.mapVersion + 10, groups: [[member, member]] };
   await sim.settle(sim.node.close());
   const writer = new SimNode(5);
   for (const disk of disks) {

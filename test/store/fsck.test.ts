@@ -8,7 +8,8 @@ import { StrakeError } from '#strake/core/errors.js';
 import type { SimDisk } from '#strake/sim/disk.js';
 import { dumpDevice } from '#strake/store/dump.js';
 import { checkDevice, type FsckReport } from '#strake/store/fsck.js';
-import type { ImageReader, ProblemKind } from '#strake/store/image.js';
+import type { ImageReader } from '#strake/store/image.js';
+import type { ProblemKind } from '#strake/store/problems.js';
 import { check, run } from '../support/check.js';
 import {
   changeRoot,

@@ -1,7 +1,7 @@
 /** Pages of volumes that are given to other volumes: when that may be, and what is left of the last one. */
 
 import * as assert from 'uvu/assert';
-import type { StoredVolume } from '#strake/store/pages.js';
+import type { VolumeMap } from '#strake/layout/volume-map.js';
 import { VolumeMember } from '#strake/store/volume-member.js';
 import { check, run } from '../support/check.js';
 import { fsck } from '../support/damaged-store.js';
@@ -11,7 +11,7 @@ const PAGES = 3;
 const BOUNDS = { activeSlots: 8, tablePages: 16, volumes: PAGES };
 const [OLD, NEW] = ['d', 'e'].map((digit) => digit.repeat(32));
 
-function deleted(id: string, mapVersion = 9): StoredVolume {
+function deleted(id: string, mapVersion = 9): VolumeMap {
   return { ...volumeOf(id), mapVersion, deleted: true };
 }
 
@@ -20,7 +20,7 @@ async function opened(disk = diskOf(8), format = true) {
   if (format) await store.format();
   await store.open();
   const { volumeTable } = store.opened.store;
-  const put = (volume: StoredVolume) => store.settle(store.opened.store.putVolume(volume));
+  const put = (volume: VolumeMap) => store.settle(store.opened.store.putVolume(volume));
   return { store, disk, volumeTable, put };
 }
 

@@ -5,6 +5,7 @@
  */
 
 import { AbandonedMemory } from '#strake/core/abandoned-memory.js';
+import { NO_FLUSH } from '#strake/layout/flush-id.js';
 import type { Clock } from '#strake/ports/clock.js';
 import {
   COMPLETION_ABANDONED,
@@ -23,7 +24,6 @@ import {
   ENTRY_STAMP_HIGH,
   ENTRY_STAMP_LOW,
   ENTRY_WORDS,
-  NO_FLUSH,
   type SegmentMember,
 } from '#strake/ports/segments.js';
 import { crc32c } from '#strake/sim/crc32c.js';

@@ -1,12 +1,12 @@
 /** A segment store on a simulated disk, with a model of what each of its sectors may hold. */
 
+import type { VolumeMap } from '#strake/layout/volume-map.js';
 import { BLOCK_SUSPECT, ENTRY_FLAGS, ENTRY_WORDS } from '#strake/ports/segments.js';
 import { SimDevice } from '#strake/sim/device.js';
 import { SimDisk } from '#strake/sim/disk.js';
 import { SimLoop } from '#strake/sim/loop.js';
 import { SimRandom } from '#strake/sim/random.js';
 import { formatDevice, type OpenedStore, openStore, type RecoveryReport } from '#strake/store/open-store.js';
-import type { StoredVolume } from '#strake/store/pages.js';
 import { STORE_MEMORY_BYTES, type StoreBounds, type StorePorts } from '#strake/store/segment-store.js';
 import { VolumeMember } from '#strake/store/volume-member.js';
 
@@ -23,7 +23,7 @@ const PAYLOADS = 64;
 /** One arena for all stores of a test: clearing it costs less than a new one. */
 const arena = new Uint8Array(new SharedArrayBuffer(PAYLOAD + PAYLOADS * SLOT));
 
-export function volumeOf(id = VOLUME_ID, deviceId = DEVICE_ID): StoredVolume {
+export function volumeOf(id = VOLUME_ID, deviceId = DEVICE_ID): VolumeMap {
   return {
     id,
     name: 'v',

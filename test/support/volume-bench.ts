@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { COPY_SCRATCH_BYTES, CopyBuffers } from '#strake/client/copy-buffers.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine, type VolumeEngineOptions } from '#strake/client/volume-engine.js';
 import type { VolumeEvent } from '#strake/client/volume-events.js';
-import type { MemberState, VolumeRecord } from '#strake/client/volume-record.js';
+import type { MemberState, VolumeMap } from '#strake/layout/volume-map.js';
 import { BLOCK, ScriptedMember, SegmentWorld } from './scripted-member.js';
 
 export const SEGMENT_BLOCKS = 4;
@@ -18,7 +18,7 @@ const SOURCE_AREAS = 64;
 
 export const deviceId = (position: number) => String(position + 1).repeat(32);
 
-export function makeRecord(states: readonly MemberState[]): VolumeRecord {
+export function makeRecord(states: readonly MemberState[]): VolumeMap {
   const group = states.map((state, position) => ({
     deviceId: deviceId(position),
     state,
@@ -36,6 +36,8 @@ export function makeRecord(states: readonly MemberState[]): VolumeRecord {
     nameVersion: 0,
     mapVersion: 1,
     generation: 3,
+    createdMs: 0,
+    deleted: false,
     groups: [group],
   };
 }
@@ -49,7 +51,7 @@ export class VolumeBench {
   readonly flags: number[] = [];
   readonly events: VolumeEvent[] = [];
   /** Maps that were committed. */
-  readonly committed: VolumeRecord[] = [];
+  readonly committed: VolumeMap[] = [];
   /** What a commit waits for, or is rejected by. */
   commit: () => Promise<void> = async () => {};
   private readonly token: number;

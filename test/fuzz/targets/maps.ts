@@ -8,7 +8,7 @@
  */
 
 import { StrakeError } from '#strake/core/errors.js';
-import { doubledDevice } from '#strake/core/groups.js';
+import { doubledDevice } from '#strake/layout/volume-map.js';
 import type { SimDisk } from '#strake/sim/disk.js';
 import { SimRandom } from '#strake/sim/random.js';
 import { dumpDevice } from '#strake/store/dump.js';

@@ -8,7 +8,8 @@
 
 import * as assert from 'uvu/assert';
 import { StrakeError } from '#strake/core/errors.js';
-import type { FlushMark } from '#strake/ports/segments.js';
+import type { FlushId } from '#strake/layout/flush-id.js';
+import type { VolumeMap } from '#strake/layout/volume-map.js';
 import { crc32c } from '#strake/sim/crc32c.js';
 import {
   computeLayout,
@@ -32,7 +33,6 @@ import {
   encodeSlots,
   encodeVolume,
   PageProblem,
-  type StoredVolume,
 } from '#strake/store/pages.js';
 import { SLOT_FLAG_REPLICA_DIRTY, SlotTable } from '#strake/store/slot-table.js';
 import {
@@ -45,7 +45,7 @@ import {
 import { CLUSTER_ID, DEVICE_ID, VOLUME_ID, volumeOf } from '../../support/sim-store.js';
 import { demand, type FuzzTarget } from '../target.js';
 
-const FLUSHED: FlushMark = { generation: 7, flushNumber: 2 ** 40 + 1 };
+const FLUSHED: FlushId = { generation: 7, flushNumber: 2 ** 40 + 1 };
 
 const KINDS = 5;
 const KIND_SLOTS = 3;
@@ -94,7 +94,7 @@ const CODECS: readonly (readonly [Decode, Encode])[] = [
   [slotsOf, (table: SlotTable, page) => encodeSlots(page, 1, DEVICE_ID, 1, table, VOLUME_IDS)],
   [
     (page) => ({ volume: decodeVolume(page, 2, DEVICE_ID), flushed: decodeFlushed(page) }),
-    (found: { volume: StoredVolume; flushed: FlushMark }, page) =>
+    (found: { volume: VolumeMap; flushed: FlushId }, page) =>
       encodeVolume(page, 2, DEVICE_ID, 1, found.volume, found.flushed),
   ],
 ];

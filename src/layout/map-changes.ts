@@ -1,0 +1,103 @@
+/**
+ * Changes of the map of a volume. Pure functions that return a changed map with the next version.
+ *
+ * Invariants: a member that may have missed an acknowledged write is not `in-sync` in any map that took effect after that
+ * write was acknowledged, and its `since` is not later than the first write that it may have missed.
+ */
+
+import { StrakeError } from '../core/errors.js';
+import { type FlushId, isBefore, NO_FLUSH } from './flush-id.js';
+import { checkMap, type MemberProgress, type MemberRecord, type VolumeMap } from './volume-map.js';
+
+/** Of a member in-sync: anything that is all zeroes may still have its slots. */
+const ANYTHING: FlushId = { generation: 0, flushNumber: 1 };
+
+function withMember(map: VolumeMap, group: number, position: number, changes: Partial<MemberRecord>): VolumeMap {
+  const groups = map.groups.map((members, index) =>
+    index === group ? members.map((member, at) => (at === position ? { ...member, ...changes } : member)) : members,
+  );
+  return { ...map, mapVersion: map.mapVersion + 1, groups };
+}
+
+/**
+ * The member misses writes from `since` on. One that was not current before, or from whose absence slots are still to be given
+ * back, keeps its earlier point.
+ */
+export function memberOffline(map: VolumeMap, group: number, position: number, since: FlushId): VolumeMap {
+  const member = map.groups[group][position];
+  const fresh = member.state === 'in-sync' && !isBefore(NO_FLUSH, member.since);
+  const kept = fresh || isBefore(since, member.since) ? since : member.since;
+  return withMember(map, group, position, { state: 'offline', since: kept });
+}
+
+/**
+ * The member receives all writes from now on, and is being brought up to date. With `everything` it is not believed to
+ * have kept anything, which is remembered until it is in-sync.
+ */
+export function memberSyncing(
+  map: VolumeMap,
+  group: number,
+  position: number,
+  incarnation: number,
+  everything: boolean,
+): VolumeMap {
+  const { since } = map.groups[group][position];
+  return withMember(map, group, position, { state: 'syncing', since: everything ? NO_FLUSH : since, incarnation });
+}
+
+/** The member holds what the others hold. What was discarded while it was away has its slots still. */
+export function memberInSync(map: VolumeMap, group: number, position: number, progress: MemberProgress): VolumeMap {
+  const { since } = map.groups[group][position];
+  const unreleased = isBefore(ANYTHING, since) ? since : ANYTHING;
+  return withMember(map, group, position, { state: 'in-sync', since: unreleased, ...progress });
+}
+
+/** Nothing discarded has slots any more in a group whose members are all in-sync. That alone is no new version. */
+export function withReleased(map: VolumeMap, group: number): VolumeMap {
+  const groups = map.groups.map((members, index) =>
+    index === group ? members.map((member) => ({ ...member, since: NO_FLUSH })) : members,
+  );
+  return { ...map, groups };
+}
+
+/**
+ * Another device takes the place of a member; it holds nothing. Throws `ERR_STRAKE_WRONG_DEVICE` if it is a member of the
+ * group already, in whatever state.
+ */
+export function replaceMember(map: VolumeMap, group: number, position: number, deviceId: string): VolumeMap {
+  if (map.groups[group].some((member) => member.deviceId === deviceId)) {
+    const what = `device ${deviceId} cannot take another place in volume ${map.name}: it holds a copy of the same data`;
+    throw new StrakeError('WRONG_DEVICE', what, {
+      remedy: 'Name a device that holds no copy of it: format a new one. A device that was away comes back with `add`.',
+    });
+  }
+  const fresh = { deviceId, state: 'offline', since: NO_FLUSH, incarnation: 0, flushNumber: 0 } as const;
+  return withMember(map, group, position, fresh);
+}
+
+/** A larger volume. Throws `ERR_STRAKE_INVALID_ARGUMENT` if it would be smaller, or not of whole blocks. */
+export function grow(map: VolumeMap, sizeBytes: number): VolumeMap {
+  if (sizeBytes < map.sizeBytes) {
+    const what = `volume ${map.name} has ${map.sizeBytes} bytes and cannot shrink to ${sizeBytes}`;
+    throw new StrakeError('INVALID_ARGUMENT', what);
+  }
+  const grown = { ...map, sizeBytes, mapVersion: map.mapVersion + 1 };
+  checkMap(grown);
+  return grown;
+}
+
+/** The volume under another name. */
+export function rename(map: VolumeMap, name: string): VolumeMap {
+  return { ...map, name, nameVersion: map.nameVersion + 1, mapVersion: map.mapVersion + 1 };
+}
+
+/** Notes how far members have come; such notes alone are no new version. */
+export function withProgress(
+  map: VolumeMap,
+  progressOf: (group: number, position: number) => MemberProgress | null,
+): VolumeMap {
+  const groups = map.groups.map((members, group) =>
+    members.map((member, position) => ({ ...member, ...progressOf(group, position) })),
+  );
+  return { ...map, groups };
+}
