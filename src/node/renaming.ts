@@ -8,8 +8,8 @@
 
 import { StrakeError } from '../core/errors.js';
 import type { VolumeMap } from '../layout/volume-map.js';
+import type { HostedVolume } from './hosted-volume.js';
 import type { NodeStore } from './node-store.js';
-import type { NodeVolume } from './node-volume.js';
 
 /**
  * Stores the name on all devices that know the volume and take writes. Resolves with its newest map under that name; rejects
@@ -45,7 +45,7 @@ async function renameStored(
 /** Gives a volume a name that is free. It has both names until that is done. */
 export async function renameVolume(
   stores: ReadonlyMap<string, NodeStore>,
-  volume: NodeVolume,
+  volume: HostedVolume,
   name: string,
 ): Promise<void> {
   const { engine } = volume;

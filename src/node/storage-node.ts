@@ -44,11 +44,11 @@ import {
   mayForget,
   withoutDevice,
 } from './deleted-volumes.js';
+import { HostedVolume } from './hosted-volume.js';
 import { JobBook } from './job-book.js';
 import { closedError, deviceIsHere, tooManyVolumes } from './node-errors.js';
 import { isUsed, type StoreStatus, storeStatuses, type VolumeReport, volumeReports } from './node-status.js';
 import { NodeStore } from './node-store.js';
-import { NodeVolume } from './node-volume.js';
 import { newVolume, type VolumeSpec } from './placement.js';
 import { renameVolume } from './renaming.js';
 import { checkReplacement, hasMember, placesOf } from './replacement.js';
@@ -105,7 +105,7 @@ export class StorageNode {
    * Works on the volume of this name or id, in its turn. Rejects with `ERR_STRAKE_NO_VOLUME` if it has been deleted by then:
    * another one of the same name is not the one that was meant.
    */
-  private async inVolume<T>(text: string, work: (volume: NodeVolume) => Promise<T>): Promise<T> {
+  private async inVolume<T>(text: string, work: (volume: HostedVolume) => Promise<T>): Promise<T> {
     const { id, name } = this.volume(text);
     return this.volumeTurns.take([id], () => {
       const volume = this.volumes.get(id);
@@ -235,7 +235,7 @@ export class StorageNode {
         await this.cleanUp(stored);
         return;
       }
-      const volume = known ?? new NodeVolume(stored);
+      const volume = known ?? new HostedVolume(stored);
       volume.stored = stored;
       this.volumes.add(volume);
       await this.tryStart(volume, without);
@@ -252,7 +252,7 @@ export class StorageNode {
     this.onResolved();
   }
 
-  private async tryStart(volume: NodeVolume, without: readonly string[]): Promise<void> {
+  private async tryStart(volume: HostedVolume, without: readonly string[]): Promise<void> {
     const refusal = refusalOf(this.stores, volume.stored, this.volumes.twinsOf(volume), without);
     volume.conflict = refusal?.kind === 'conflict';
     volume.unproven = refusal?.kind === 'unproven';
@@ -268,7 +268,7 @@ export class StorageNode {
     }
   }
 
-  private async start(volume: NodeVolume): Promise<void> {
+  private async start(volume: HostedVolume): Promise<void> {
     // A device that comes while this goes on has not been judged: it is taken back afterwards.
     const stores = new Map(this.stores);
     const stored = startingMap(stores, volume.stored, volume.started);
@@ -324,12 +324,12 @@ export class StorageNode {
     return index < 0 ? null : new VolumeMember(this.ports.completions, entry.store, index, share);
   }
 
-  private isCurrent(volume: NodeVolume, member: VolumeMember): boolean {
+  private isCurrent(volume: HostedVolume, member: VolumeMember): boolean {
     const group = volume.stored.groups[member.share.group];
     return group.some(({ deviceId, state }) => deviceId === member.deviceId && state === 'in-sync');
   }
 
-  private noteEvent(volume: NodeVolume, event: VolumeEvent): void {
+  private noteEvent(volume: HostedVolume, event: VolumeEvent): void {
     if (event.kind === 'member-in-sync') {
       // The last one: earlier ones belong to earlier openings of the device.
       volume.members
@@ -340,13 +340,13 @@ export class StorageNode {
     if (told !== null) this.onEvent(told);
   }
 
-  private noteJob(volume: NodeVolume, job: Job): void {
+  private noteJob(volume: HostedVolume, job: Job): void {
     const { group, position } = job;
     const deviceId = volume.engine?.record.groups[group]?.[position]?.deviceId ?? null;
     this.jobs.add(job, () => ({ volumeId: volume.id, volume: volume.name, deviceId }));
   }
 
-  private async stop(volume: NodeVolume): Promise<void> {
+  private async stop(volume: HostedVolume): Promise<void> {
     const { engine, members, place } = volume;
     volume.engine = null;
     volume.members = [];
@@ -361,7 +361,7 @@ export class StorageNode {
   // ---------------------------------------------------------------- volumes
 
   /** The volume that a name or an id means. Throws `ERR_STRAKE_NO_VOLUME` or `ERR_STRAKE_NAME_CONFLICT`. */
-  volume(text: string): NodeVolume {
+  volume(text: string): HostedVolume {
     return this.volumes.find(text);
   }
 
@@ -385,11 +385,11 @@ export class StorageNode {
   }
 
   /** Makes a volume and starts it. */
-  async create(spec: VolumeSpec): Promise<NodeVolume> {
+  async create(spec: VolumeSpec): Promise<HostedVolume> {
     await this.holderSettled(spec.name);
     const stored = newVolume(this.stores, spec);
     this.checkFree(spec.name);
-    const volume = new NodeVolume(stored);
+    const volume = new HostedVolume(stored);
     volume.coming = true;
     // From now on it has the name, and its devices are not let go of.
     this.volumes.add(volume);
@@ -420,7 +420,7 @@ export class StorageNode {
    * service are started. Rejects with `ERR_STRAKE_EXISTS` if another volume has the name, and with `ERR_STRAKE_UNAVAILABLE` if
    * it could not be stored; then the volume has the one name or the other when its devices are opened the next time.
    */
-  async rename(text: string, name: string): Promise<NodeVolume> {
+  async rename(text: string, name: string): Promise<HostedVolume> {
     await this.holderSettled(name);
     const renamed = this.inVolume(text, async (volume) => {
       if (volume.name === name) return volume;
@@ -432,7 +432,7 @@ export class StorageNode {
     return renamed.finally(() => this.startResolved());
   }
 
-  private async makeVolume(volume: NodeVolume): Promise<void> {
+  private async makeVolume(volume: HostedVolume): Promise<void> {
     if (this.freeVolumePlaces.length === 0) throw tooManyVolumes();
     try {
       await storeMap(this.stores, volume.stored);
@@ -445,7 +445,7 @@ export class StorageNode {
   }
 
   /** Makes a volume larger. */
-  grow(text: string, sizeBytes: number): Promise<NodeVolume> {
+  grow(text: string, sizeBytes: number): Promise<HostedVolume> {
     return this.inVolume(text, async (volume) => {
       await this.engine(volume.id).grow(sizeBytes);
       return volume;
@@ -467,7 +467,7 @@ export class StorageNode {
    * Deletes a volume, and gives its space back. That it is deleted stays on its devices. `prepare` is called with its engine
    * before anything is done, if it has one; it may throw. If the devices do not take the deletion, the volume is stopped.
    */
-  async delete(text: string, prepare: (engine: VolumeEngine) => void = () => {}): Promise<NodeVolume> {
+  async delete(text: string, prepare: (engine: VolumeEngine) => void = () => {}): Promise<HostedVolume> {
     let resolved = Promise.resolve();
     const deleted = await this.inVolume(text, async (volume) => {
       if (volume.engine !== null) prepare(volume.engine);
@@ -545,7 +545,7 @@ export class StorageNode {
   }
 
   /** Begins to bring the places of a device up to date, unless they are, or that goes on already. */
-  private async resumeOn(volume: NodeVolume, engine: VolumeEngine, entry: NodeStore): Promise<void> {
+  private async resumeOn(volume: HostedVolume, engine: VolumeEngine, entry: NodeStore): Promise<void> {
     const { deviceId, incarnation } = entry.superblock;
     // It may just be on its way out.
     await engine.changesEnded();
@@ -556,7 +556,7 @@ export class StorageNode {
   }
 
   /** A member on a device that may not know the volume yet. */
-  private async newMember(volume: NodeVolume, { store, path }: NodeStore, group: number): Promise<VolumeMember> {
+  private async newMember(volume: HostedVolume, { store, path }: NodeStore, group: number): Promise<VolumeMember> {
     const index = await store.putVolume(volume.stored);
     if (index < 0) throw deviceError(-index, `store the map of ${volume.stored.name} on ${path}`);
     const share = { group, groups: volume.stored.groups.length };
@@ -566,7 +566,7 @@ export class StorageNode {
   }
 
   private async eachMember(
-    volume: NodeVolume,
+    volume: HostedVolume,
     deviceId: string,
     work: (group: number, position: number) => Promise<void>,
   ): Promise<void> {

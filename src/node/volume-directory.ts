@@ -4,29 +4,29 @@
  */
 
 import { nameConflict, volumeMeant, volumesMeant } from '../core/volume-names.js';
+import { HostedVolume } from './hosted-volume.js';
 import type { NodeStore } from './node-store.js';
-import { NodeVolume } from './node-volume.js';
 import { hasMember } from './replacement.js';
 import { newestMaps } from './starting-map.js';
 
 type Stores = ReadonlyMap<string, NodeStore>;
 
 export class VolumeDirectory {
-  private readonly byId = new Map<string, NodeVolume>();
+  private readonly byId = new Map<string, HostedVolume>();
 
   get size(): number {
     return this.byId.size;
   }
 
-  get(id: string): NodeVolume | undefined {
+  get(id: string): HostedVolume | undefined {
     return this.byId.get(id);
   }
 
-  add(volume: NodeVolume): void {
+  add(volume: HostedVolume): void {
     this.byId.set(volume.id, volume);
   }
 
-  remove(volume: NodeVolume): void {
+  remove(volume: HostedVolume): void {
     this.byId.delete(volume.id);
   }
 
@@ -34,7 +34,7 @@ export class VolumeDirectory {
     this.byId.clear();
   }
 
-  values(): IterableIterator<NodeVolume> {
+  values(): IterableIterator<HostedVolume> {
     return this.byId.values();
   }
 
@@ -44,7 +44,7 @@ export class VolumeDirectory {
     for (const id of ids) {
       const stored = newest.get(id);
       if (stored === undefined || stored.deleted || this.byId.has(id)) continue;
-      this.add(new NodeVolume(stored));
+      this.add(new HostedVolume(stored));
     }
   }
 
@@ -65,23 +65,23 @@ export class VolumeDirectory {
   }
 
   /** The volumes that have this name, or are being given it; those that are started first. */
-  named(name: string): NodeVolume[] {
+  named(name: string): HostedVolume[] {
     const found = [...this.byId.values()].filter((volume) => volume.name === name || volume.nextName === name);
     return found.sort((one, other) => Number(other.engine !== null) - Number(one.engine !== null));
   }
 
   /** Other volumes of the same name. */
-  twinsOf(volume: NodeVolume): NodeVolume[] {
+  twinsOf(volume: HostedVolume): HostedVolume[] {
     return this.named(volume.name).filter((other) => other !== volume);
   }
 
   /** Whether only its name keeps a volume from being started. */
-  inConflict(volume: NodeVolume): boolean {
+  inConflict(volume: HostedVolume): boolean {
     return volume.engine === null && this.twinsOf(volume).length > 0;
   }
 
   /** The error of whoever asks for the service of such a volume. */
-  conflictOf(volume: NodeVolume): Error {
+  conflictOf(volume: HostedVolume): Error {
     return nameConflict([...this.twinsOf(volume), volume]);
   }
 
@@ -89,12 +89,12 @@ export class VolumeDirectory {
    * The volume that a text means: a name, an id, or digits with which only one id begins. Throws `ERR_STRAKE_NO_VOLUME`, and
    * `ERR_STRAKE_NAME_CONFLICT` if there are several.
    */
-  find(text: string): NodeVolume {
+  find(text: string): HostedVolume {
     return volumeMeant(this.byId.values(), text);
   }
 
   /** The same for those who use what is served: of several volumes of a name, the one that is started. */
-  findStarted(text: string): NodeVolume {
+  findStarted(text: string): HostedVolume {
     const named = volumesMeant(this.byId.values(), text).filter(({ name }) => name === text);
     return named.find(({ engine }) => engine !== null) ?? this.find(text);
   }

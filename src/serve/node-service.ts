@@ -8,10 +8,10 @@ import { StrakeError } from '../core/errors.js';
 import { NbdExport } from '../nbd/export.js';
 import type { NbdServer } from '../nbd/server.js';
 import type { AwaitedDevice } from '../node/deleted-volumes.js';
+import type { HostedVolume } from '../node/hosted-volume.js';
 import type { JobReport } from '../node/job-book.js';
 import type { StoreStatus, VolumeReport } from '../node/node-status.js';
 import type { NodeStore } from '../node/node-store.js';
-import type { NodeVolume } from '../node/node-volume.js';
 import type { VolumeSpec } from '../node/placement.js';
 import type { StorageEvent } from '../node/storage-events.js';
 import { type NodePorts, StorageNode } from '../node/storage-node.js';
@@ -47,7 +47,7 @@ export type NodeCallName = keyof NodeCalls;
 /** Calls that change no volume. */
 const LOOKS: ReadonlySet<NodeCallName> = new Set(['nodeStatus', 'jobs']);
 
-const idOf = ({ id }: NodeVolume): { id: string } => ({ id });
+const idOf = ({ id }: HostedVolume): { id: string } => ({ id });
 
 export class NodeService {
   readonly node: StorageNode;
@@ -163,7 +163,7 @@ export class NodeService {
     }
   }
 
-  private deleteVolume(text: string): Promise<NodeVolume> {
+  private deleteVolume(text: string): Promise<HostedVolume> {
     return this.node.delete(text, (engine) => {
       let users = 0;
       for (const server of this.servers) users += server.usersOf(engine);

@@ -1,11 +1,11 @@
-/** A volume as its node knows it. */
+/** A volume as the node that hosts it knows it; what a program has of it is `NodeVolume` of `src/embed`. */
 
 import type { VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { VolumeMember } from '../store/volume-member.js';
 
 /** A volume of the node, started or not. */
-export class NodeVolume {
+export class HostedVolume {
   readonly id: string;
   stored: VolumeMap;
   engine: VolumeEngine | null = null;
