@@ -1,5 +1,5 @@
 /**
- * Checks that imports follow the layers: data flows upward (device, ring, client, nbd, worker, embed, command line), and a
+ * Checks that imports follow the layers: data flows upward (device, ring, client, net, nbd, worker, embed, command line), and a
  * file imports only from layers below its own.
  */
 
@@ -16,20 +16,21 @@ const LAYERS = {
   layout: ['core', 'ports'],
   store: ['core', 'ports', 'layout'],
   client: ['core', 'ports', 'layout'],
-  nbd: ['core', 'ports'],
+  net: ['core', 'ports'],
+  nbd: ['core', 'ports', 'net'],
   node: ['core', 'ports', 'layout', 'store', 'client'],
   serve: ['core', 'ports', 'ring', 'nbd', 'node'],
-  sim: ['core', 'ports', 'layout', 'ring', 'store', 'client', 'node', 'nbd', 'serve'],
+  sim: ['core', 'ports', 'layout', 'ring', 'store', 'client', 'node', 'net', 'nbd', 'serve'],
   worker: ['core', 'ports', 'ring', 'uring', 'client', 'store', 'node', 'serve'],
   embed: ['core', 'ports', 'layout', 'uring', 'store', 'client', 'node', 'serve', 'worker', 'sim'],
-  bench: ['core', 'nbd', 'embed'],
+  bench: ['core', 'net', 'embed'],
   control: ['core', 'embed'],
   cli: ['core', 'store', 'embed', 'bench', 'control', 'sim'],
 };
 /** Files that put the layers together. */
 const ROOTS = ['index.ts', 'shard-main.ts', 'trial-main.ts'];
 /** Folders that know the outside world only through ports, so that they run in a simulator unchanged. */
-const PURE = ['ports', 'core', 'ring', 'layout', 'store', 'client', 'node', 'nbd', 'serve', 'sim'];
+const PURE = ['ports', 'core', 'ring', 'layout', 'store', 'client', 'node', 'net', 'nbd', 'serve', 'sim'];
 const IMPURE = /from 'node:|\b(Date\.now|new Date\b|performance\.|setTimeout|setInterval|setImmediate|Math\.random)/;
 
 function filesBelow(folder) {

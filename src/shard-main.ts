@@ -5,7 +5,7 @@
  * stop; control messages arrive on a port, and are answered in the order in which they are done.
  *
  * ```text
- *   arena   │ connections, receive buffers, pool (Hub) │ scratch of volumes │ buffers of the in-process client │ node │
+ *   arena   │ connections, receive buffers, pool       │ scratch of volumes │ buffers of the in-process client │ node │
  * ```
  */
 
@@ -27,9 +27,9 @@ import {
 import { alignUp } from './core/units.js';
 import { Watch, type Watched } from './core/watch.js';
 import { NbdExport } from './nbd/export.js';
-import { Hub, type HubPorts } from './nbd/hub.js';
 import { NbdServer } from './nbd/server.js';
 import { NbdService } from './nbd/service.js';
+import { ConnectionResources, type NetPorts } from './net/connection-resources.js';
 import { type NodePorts, nodeMemoryBytes } from './node/storage-node.js';
 import { FENCE_OPEN } from './ports/device.js';
 import type { Volume } from './ports/volume.js';
@@ -83,7 +83,7 @@ class Shard implements Watched {
   private readonly start: ShardStart;
   private readonly engine: Engine;
   private readonly watch: Watch;
-  private readonly ports: HubPorts;
+  private readonly ports: NetPorts;
   private readonly service: NbdService;
   private readonly rings: RingService;
   /** By number. None is given again: what still waits in the rings for one that is gone must not reach another. */
@@ -100,7 +100,7 @@ class Shard implements Watched {
   constructor(start: ShardStart, stopped: () => void) {
     this.start = start;
     this.stopped = stopped;
-    const scratchStart = alignUp(Hub.regionBytes(), BLOCK_BYTES);
+    const scratchStart = alignUp(ConnectionResources.regionBytes(), BLOCK_BYTES);
     const clientStart = scratchStart + SHARD_DEVICES_MAX * RAW_VOLUME_SCRATCH_BYTES;
     const clientBytes = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
     const { kind, shards, storesMax, storesExpected } = start;
@@ -360,7 +360,7 @@ class Shard implements Watched {
   private load(message: LoadMessage): Promise<LoadResult> {
     const { device } = this.record(message.device);
     const { engine } = this;
-    const { pool } = this.service.hub;
+    const { pool } = this.service.resources;
     this.loads += 1;
     this.watch.start();
     return new Promise<LoadResult>((resolve) => new Load(engine, engine, pool, device, message, resolve)).finally(

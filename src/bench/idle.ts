@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Hub } from '../nbd/hub.js';
+import { ConnectionResources } from '../net/connection-resources.js';
 import { type Figure, figure } from './figures.js';
 import { memoryBytes, processorTimeUs, ServerProcess } from './processes.js';
 
@@ -26,7 +26,7 @@ export async function idleFigures(folder: string, seconds: number): Promise<Figu
     // Waiting is what is measured here.
     await pause(seconds * 1000);
     const share = (processorTimeUs(server.pid) - before) / (seconds * 1e6);
-    const beyond = (memoryBytes(server.pid, 'VmRSS') - Hub.regionBytes()) / 2 ** 20;
+    const beyond = (memoryBytes(server.pid, 'VmRSS') - ConnectionResources.regionBytes()) / 2 ** 20;
     client.destroy();
     return [
       figure('idle processor share', share, 'max', CPU_SHARE_MAX),

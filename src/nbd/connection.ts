@@ -19,30 +19,30 @@
 
 import {
   BLOCK_BYTES,
-  BULK_BUFFER_BYTES,
   CONNECTION_RECEIVE_BYTES,
   CONNECTION_REQUESTS_MAX,
   CONNECTION_STAGING_BYTES,
   LARGE_PAYLOAD_BYTES,
 } from '../core/limits.js';
+import type { ConnectionResources, ResourceUser } from '../net/connection-resources.js';
+import { ReceiveBuffer } from '../net/receive-buffer.js';
+import { SendQueue } from '../net/send-queue.js';
+import { Writer } from '../net/writer.js';
 import { COMPLETION_MORE } from '../ports/completion.js';
-import { RECEIVE_POLL_FIRST, RECEIVE_WAIT_ALL } from '../ports/transport.js';
 import type { Volume } from '../ports/volume.js';
 import type { NbdExport } from './export.js';
 import { Handshake, type Offer } from './handshake.js';
-import type { Hub } from './hub.js';
 import { needsPiece, Operations } from './operations.js';
 import { CMD_DISC, CMD_WRITE, REQUEST_HEADER_BYTES, REQUEST_MAGIC } from './protocol.js';
 import { requestError } from './request-error.js';
-import type { NbdRequest, Piece } from './requests.js';
-import { Sender } from './sender.js';
-import { Writer } from './writer.js';
+import type { NbdRequest, Piece, RequestConnection, RequestPool } from './requests.js';
 
 export type ConnectionState = 'free' | 'handshake' | 'serving' | 'draining' | 'closing';
 
 /** What a shard's NBD service provides to its connections. */
 export interface ConnectionOwner {
-  readonly hub: Hub;
+  readonly resources: ConnectionResources;
+  readonly pool: RequestPool;
   readonly operations: Operations;
   readonly receiveToken: number;
   readonly sendToken: number;
@@ -54,7 +54,7 @@ export interface ConnectionOwner {
 
 const NO_REASON = '';
 
-export class Connection {
+export class Connection implements RequestConnection, ResourceUser {
   readonly index: number;
   state: ConnectionState = 'free';
   structured = false;
@@ -66,24 +66,17 @@ export class Connection {
   /** Why it ended. */
   reason = NO_REASON;
   private readonly owner: ConnectionOwner;
-  private readonly hub: Hub;
+  private readonly resources: ConnectionResources;
+  private readonly pool: RequestPool;
   private readonly operations: Operations;
-  private readonly sender: Sender;
+  private readonly input: ReceiveBuffer;
+  private readonly sender: SendQueue<NbdRequest, Piece>;
   private readonly writer: Writer;
-  private readonly ownBuffer: number;
   private file = -1;
   private handshake: Handshake | null = null;
   allocationContext = false;
-  private receiving = false;
   /** The receive in flight goes to the piece, not to the buffer. */
   private receivingPiece = false;
-  private buffer = 0;
-  private capacity = 0;
-  private start = 0;
-  private end_ = 0;
-  private more = false;
-  /** The last receive filled its buffer: there is more where that came from. */
-  private filled = false;
   private headerOnly = false;
   private waiting = false;
   private dirty = false;
@@ -101,12 +94,14 @@ export class Connection {
   constructor(owner: ConnectionOwner, index: number) {
     this.owner = owner;
     this.index = index;
-    this.hub = owner.hub;
+    this.resources = owner.resources;
+    this.pool = owner.pool;
     this.operations = owner.operations;
-    this.ownBuffer = this.hub.connectionMemory(index);
-    const staging = this.ownBuffer + CONNECTION_RECEIVE_BYTES;
-    this.sender = new Sender(this.hub, [staging, staging + CONNECTION_STAGING_BYTES]);
-    this.writer = new Writer(this.hub.memory);
+    const memory = this.resources.connectionMemory(index);
+    this.input = new ReceiveBuffer(this.resources, memory, REQUEST_HEADER_BYTES, owner.receiveToken + index);
+    const staging = memory + CONNECTION_RECEIVE_BYTES;
+    this.sender = new SendQueue(this.resources, this.operations, [staging, staging + CONNECTION_STAGING_BYTES]);
+    this.writer = new Writer(this.resources.memory);
   }
 
   get closing(): boolean {
@@ -124,7 +119,7 @@ export class Connection {
 
   /** Whether it depends on the peer to go on: to take replies, or to send the rest of a payload. */
   get dependsOnPeer(): boolean {
-    return this.sender.sending || (this.receivingPiece && this.receiving);
+    return this.sender.sending || (this.receivingPiece && this.input.receiving);
   }
 
   /** Begins with a new socket. */
@@ -137,13 +132,8 @@ export class Connection {
     this.structured = false;
     this.allocationContext = false;
     this.target = null;
-    this.handshake = new Handshake(this.hub.memory, offer);
-    this.buffer = this.ownBuffer;
-    this.capacity = CONNECTION_RECEIVE_BYTES;
-    this.start = 0;
-    this.end_ = 0;
-    this.more = false;
-    this.filled = false;
+    this.handshake = new Handshake(this.resources.memory, offer);
+    this.input.open(file);
     this.headerOnly = false;
     this.writer.open(this.sender.stagingMemory, CONNECTION_STAGING_BYTES);
     Handshake.greet(this.writer);
@@ -157,61 +147,14 @@ export class Connection {
 
   // ---- receiving ----
 
-  private get available(): number {
-    return this.end_ - this.start;
-  }
-
   private receive(): void {
-    if (this.receiving) return;
-    if (this.start === this.end_) {
-      this.start = 0;
-      this.end_ = 0;
-      if (this.requests === 0) this.useOwnBuffer();
-    }
-    if (this.filled) this.useBulkBuffer();
-    let room = this.capacity - this.end_;
-    if (room < REQUEST_HEADER_BYTES || (this.start > 0 && room < this.capacity >> 2)) {
-      this.moveToFront();
-      room = this.capacity - this.end_;
-    }
-    if (this.headerOnly && this.available < REQUEST_HEADER_BYTES) room = REQUEST_HEADER_BYTES - this.available;
+    if (this.input.receiving) return;
     this.receivingPiece = false;
-    this.post(this.buffer + this.end_, room, this.more ? 0 : RECEIVE_POLL_FIRST);
-  }
-
-  private moveToFront(): void {
-    this.hub.memory.copy(this.buffer, this.buffer + this.start, this.available);
-    this.end_ = this.available;
-    this.start = 0;
-  }
-
-  private post(memory: number, bytes: number, flags: number): void {
-    this.receiving = true;
-    this.hub.counters.receives += 1;
-    this.hub.transport.receive(this.file, memory, bytes, flags, this.owner.receiveToken + this.index);
-  }
-
-  /** A busy connection receives more at a time, as long as there are large buffers. */
-  private useBulkBuffer(): void {
-    this.filled = false;
-    const bulk = this.buffer === this.ownBuffer ? this.hub.takeBulk() : undefined;
-    if (bulk === undefined) return;
-    this.hub.memory.copy(bulk, this.buffer + this.start, this.available);
-    this.end_ = this.available;
-    this.start = 0;
-    this.buffer = bulk;
-    this.capacity = BULK_BUFFER_BYTES;
-  }
-
-  private useOwnBuffer(): void {
-    if (this.buffer === this.ownBuffer) return;
-    this.hub.releaseBulk(this.buffer);
-    this.buffer = this.ownBuffer;
-    this.capacity = CONNECTION_RECEIVE_BYTES;
+    this.input.receive(this.requests === 0, this.headerOnly);
   }
 
   onReceived(result: number, flags: number): void {
-    this.receiving = false;
+    this.input.receiving = false;
     this.progress += 1;
     if (this.closing) {
       this.freeIfDone();
@@ -221,9 +164,9 @@ export class Connection {
       this.end(result === 0 ? NO_REASON : 'the connection broke');
       return;
     }
-    this.more = (flags & COMPLETION_MORE) !== 0;
+    this.input.more = (flags & COMPLETION_MORE) !== 0;
     if (this.receivingPiece) this.receivedPiece(result);
-    else this.end_ += result;
+    else this.input.add(result);
     if (!this.closing) this.process();
   }
 
@@ -240,9 +183,9 @@ export class Connection {
     if (this.state === 'handshake') this.shakeHands();
     if (this.state !== 'serving' && this.state !== 'handshake') return;
     if (this.state === 'serving') {
-      if (this.end_ === this.capacity) this.filled = true;
+      this.input.noteFilled();
       this.parse();
-      if (this.state !== 'serving' || this.waiting || this.receiving) return;
+      if (this.state !== 'serving' || this.waiting || this.input.receiving) return;
     }
     if (this.state === 'handshake' && this.sender.sending) return;
     this.receive();
@@ -254,8 +197,8 @@ export class Connection {
     const handshake = this.handshake as Handshake;
     while (this.state === 'handshake' && !this.sender.sending) {
       this.writer.open(this.sender.stagingMemory, CONNECTION_STAGING_BYTES);
-      const step = handshake.step(this.buffer + this.start, this.buffer + this.end_, this.writer);
-      this.start += handshake.used;
+      const step = handshake.step(this.input.start, this.input.end, this.writer);
+      this.input.take(handshake.used);
       if (this.writer.length > 0) this.sendWritten();
       if (step === 'serve') this.serve(handshake);
       else if (step === 'close' && this.sender.sending) this.state = 'draining';
@@ -278,30 +221,30 @@ export class Connection {
   private parse(): void {
     while (this.state === 'serving') {
       if (this.skipBytes > 0) {
-        const skipped = Math.min(this.skipBytes, this.available);
+        const skipped = Math.min(this.skipBytes, this.input.available);
         this.skipBytes -= skipped;
-        this.start += skipped;
+        this.input.take(skipped);
         if (this.skipBytes > 0) return;
       }
       if (this.writing !== null) {
         if (!this.takePayload(this.writing)) return;
         continue;
       }
-      if (this.available < REQUEST_HEADER_BYTES || !this.takeRequest()) return;
+      if (this.input.available < REQUEST_HEADER_BYTES || !this.takeRequest()) return;
     }
   }
 
   /** Takes one request from the buffer. False if it has to wait for something; then nothing has been taken. */
   private takeRequest(): boolean {
-    const { view } = this.hub.memory;
-    const at = this.buffer + this.start;
+    const { view } = this.resources.memory;
+    const at = this.input.start;
     if (view.getUint32(at) !== REQUEST_MAGIC) {
       this.end('a request does not begin with its magic number');
       return false;
     }
     const type = view.getUint16(at + 6);
     if (type === CMD_DISC) {
-      this.start += REQUEST_HEADER_BYTES;
+      this.input.take(REQUEST_HEADER_BYTES);
       this.drain();
       return false;
     }
@@ -311,19 +254,19 @@ export class Connection {
     const error = requestError(this, type, flags, offset, length);
     let piece: Piece | null = null;
     if (this.requests >= CONNECTION_REQUESTS_MAX) return this.wait();
-    const request = this.hub.takeRequest();
+    const request = this.pool.takeRequest();
     if (request === undefined) return this.wait();
     if (needsPiece(type) && (error === 0 || this.structured)) {
       const bytes = error === 0 ? Operations.bufferBytes(type, offset, length) : BLOCK_BYTES;
       piece = this.takePiece(bytes, request);
       if (piece === null) {
-        this.hub.releaseRequest(request);
+        this.pool.releaseRequest(request);
         return this.wait();
       }
     }
-    this.start += REQUEST_HEADER_BYTES;
+    this.input.take(REQUEST_HEADER_BYTES);
     this.requests += 1;
-    this.hub.counters.requests += 1;
+    this.resources.counters.requests += 1;
     request.connection = this;
     request.type = type;
     request.flags = flags;
@@ -345,7 +288,7 @@ export class Connection {
 
   /** Answers with the error found; the payload of a write is read past. */
   private refuse(request: NbdRequest, piece: Piece | null): void {
-    this.hub.counters.errors += 1;
+    this.resources.counters.errors += 1;
     if (request.type === CMD_WRITE) {
       this.skipBytes = request.length;
       this.headerOnly = false;
@@ -370,22 +313,20 @@ export class Connection {
       piece.received = 0;
       this.piece = piece;
     }
-    const { available } = this;
-    const from = this.buffer + this.start;
+    const { available } = this.input;
+    const from = this.input.start;
     if (available >= piece.length && piece.received === 0) {
-      this.start += piece.length;
+      this.input.take(piece.length);
       this.finishPiece(piece, from);
       return true;
     }
     if (available > 0) {
-      this.hub.memory.copy(piece.memory, from, available);
+      this.resources.memory.copy(piece.memory, from, available);
       piece.received = available;
-      this.start += available;
+      this.input.take(available);
     }
-    this.start = 0;
-    this.end_ = 0;
     this.receivingPiece = true;
-    this.post(piece.memory + piece.received, piece.length - piece.received, RECEIVE_WAIT_ALL);
+    this.input.receiveTo(piece.memory + piece.received, piece.length - piece.received);
     return false;
   }
 
@@ -402,8 +343,8 @@ export class Connection {
 
   /** A piece for `request`, or null if there is no buffer, or this connection holds too many. */
   takePiece(bytes: number, request: NbdRequest): Piece | null {
-    if (this.heldBytes + bytes > this.hub.connectionBytesMax) return null;
-    const piece = this.hub.takePiece(bytes);
+    if (this.heldBytes + bytes > this.resources.connectionBytesMax) return null;
+    const piece = this.pool.takePiece(bytes);
     if (piece === null) return null;
     this.heldBytes += piece.buffer.capacityBytes;
     this.heldPieces += 1;
@@ -414,14 +355,14 @@ export class Connection {
 
   releasePiece(piece: Piece): void {
     this.forget(piece);
-    this.hub.releasePiece(piece);
+    this.pool.releasePiece(piece);
     if (this.closing) this.freeIfDone();
   }
 
   /** Sets a piece aside whose memory the kernel may still use. */
   quarantine(piece: Piece): void {
     this.forget(piece);
-    this.hub.quarantinePiece(piece);
+    this.pool.quarantinePiece(piece);
   }
 
   private forget(piece: Piece): void {
@@ -431,20 +372,20 @@ export class Connection {
 
   endRequest(request: NbdRequest): void {
     this.requests -= 1;
-    this.hub.releaseRequest(request);
+    this.pool.releaseRequest(request);
     if (this.closing) this.freeIfDone();
   }
 
   private wait(): boolean {
     this.waiting = true;
-    this.hub.wait(this);
+    this.resources.wait(this);
     return false;
   }
 
   /** Something was given back: tries again. */
   resume(): void {
     this.waiting = false;
-    if (this.state === 'serving' && !this.receiving) this.process();
+    if (this.state === 'serving' && !this.input.receiving) this.process();
     else if (this.closing) this.freeIfDone();
   }
 
@@ -456,7 +397,7 @@ export class Connection {
   }
 
   queuePiece(piece: Piece): void {
-    this.sender.queuePiece(piece);
+    this.sender.queuePart(piece);
     this.markDirty();
   }
 
@@ -486,7 +427,7 @@ export class Connection {
   private markDirty(): void {
     if (this.dirty) return;
     this.dirty = true;
-    this.hub.markDirty(this);
+    this.resources.markDirty(this);
   }
 
   /** Sends what is queued. Called once at the end of a batch. */
@@ -516,12 +457,12 @@ export class Connection {
     }
     if (this.sender.stream === null) this.nextStream();
     if (this.state === 'handshake') {
-      if (!this.receiving) this.process();
+      if (!this.input.receiving) this.process();
       return;
     }
     this.sender.flush(this.file, this.owner.sendToken + this.index);
     if (this.state === 'draining') this.endIfDrained();
-    else if (!this.receiving && !this.waiting) this.process();
+    else if (!this.input.receiving && !this.waiting) this.process();
   }
 
   private nextStream(): void {
@@ -555,7 +496,7 @@ export class Connection {
     if (this.state === 'closing' || this.state === 'free') return;
     this.state = 'closing';
     this.reason = reason;
-    const { transport } = this.hub;
+    const { transport } = this.resources;
     transport.shutdown(this.file);
     transport.close(this.file);
     const { operations } = this;
@@ -572,7 +513,7 @@ export class Connection {
   /** A write whose payload will not come: what has arrived of it may be written, and is not acknowledged. */
   private endWriting(): void {
     const { writing, piece } = this;
-    if (writing === null || (piece !== null && this.receiving)) return;
+    if (writing === null || (piece !== null && this.input.receiving)) return;
     this.writing = null;
     this.piece = null;
     if (piece !== null) this.releasePiece(piece);
@@ -581,13 +522,13 @@ export class Connection {
   }
 
   private freeIfDone(): void {
-    if (!this.closing || this.receiving || this.sender.sending) return;
+    if (!this.closing || this.input.receiving || this.sender.sending) return;
     this.endWriting();
     // With its last write it may have become free already; it must not be given back twice.
     if (!this.closing) return;
     if (this.requests > 0 || this.heldPieces > 0 || this.waiting || this.dirty) return;
     this.state = 'free';
-    this.useOwnBuffer();
+    this.input.useOwnBuffer();
     this.handshake = null;
     this.target = null;
     this.skipBytes = 0;

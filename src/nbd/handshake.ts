@@ -17,6 +17,7 @@ import {
   NBD_OPTIONS_MAX,
   NBD_PAYLOAD_BYTES_MAX,
 } from '../core/limits.js';
+import type { Writer } from '../net/writer.js';
 import type { Memory } from '../ports/memory.js';
 import type { NbdExport } from './export.js';
 import {
@@ -54,7 +55,6 @@ import {
   REP_SERVER,
   TX_SEND_DF,
 } from './protocol.js';
-import type { Writer } from './writer.js';
 
 /** What the connection does next. */
 export type Step =

@@ -5,11 +5,11 @@
 import { EDQUOT, ENOSPC, EOPNOTSUPP, EPERM, EROFS } from '../core/errno.js';
 import { BLOCK_BYTES, CHUNK_BYTES, CHUNKS_IN_FLIGHT, NBD_EXTENTS_MAX } from '../core/limits.js';
 import { alignDown } from '../core/units.js';
+import type { ConnectionResources } from '../net/connection-resources.js';
+import type { ReplyFormat } from '../net/send-queue.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
 import { DEVICE_FAST_ONLY, DEVICE_FUA, DEVICE_KEEP_ALLOCATED } from '../ports/device.js';
 import type { Volume } from '../ports/volume.js';
-import type { Connection } from './connection.js';
-import type { Hub } from './hub.js';
 import {
   BASE_ALLOCATION_ID,
   CMD_BLOCK_STATUS,
@@ -37,14 +37,16 @@ import {
   STRUCTURED_HEADER_BYTES,
   STRUCTURED_REPLY_MAGIC,
 } from './protocol.js';
-import type { NbdRequest, Piece } from './requests.js';
+import type { NbdRequest, Piece, RequestConnection, RequestPool } from './requests.js';
 
 /** Bytes of one extent as the engine lists it, and as it is sent. */
 const LISTED_EXTENT_BYTES = 16;
 const SENT_EXTENT_BYTES = 8;
 
-export class Operations {
-  private readonly hub: Hub;
+export class Operations implements ReplyFormat<NbdRequest> {
+  readonly replyBytes = SIMPLE_REPLY_BYTES;
+  private readonly resources: ConnectionResources;
+  private readonly pool: RequestPool;
   private readonly readToken: number;
   private readonly writeToken: number;
   private readonly statusToken: number;
@@ -52,9 +54,10 @@ export class Operations {
   /** By index; a request is found here when its operation ends. */
   private readonly others: (NbdRequest | undefined)[] = [];
 
-  constructor(hub: Hub) {
-    this.hub = hub;
-    const { completions } = hub.ports;
+  constructor(resources: ConnectionResources, pool: RequestPool) {
+    this.resources = resources;
+    this.pool = pool;
+    const { completions } = resources.ports;
     this.readToken = completions.register({ complete: (tag, result, flags) => this.endRead(tag, result, flags) });
     this.writeToken = completions.register({ complete: (tag, result, flags) => this.endWrite(tag, result, flags) });
     this.statusToken = completions.register({ complete: (tag, result, flags) => this.endStatus(tag, result, flags) });
@@ -63,7 +66,7 @@ export class Operations {
 
   close(): void {
     const tokens = [this.readToken, this.writeToken, this.statusToken, this.otherToken];
-    for (const token of tokens) this.hub.ports.completions.unregister(token);
+    for (const token of tokens) this.resources.ports.completions.unregister(token);
   }
 
   /** Bytes of buffer that the first piece of a request needs; 0 if it needs none. */
@@ -86,8 +89,8 @@ export class Operations {
       this.beginStatus(request, volume, piece);
       return;
     }
-    this.hub.counters.bytesRead += request.length;
-    const connection = piece.connection as Connection;
+    this.resources.counters.bytesRead += request.length;
+    const connection = piece.connection as RequestConnection;
     request.several = Operations.pieceLength(request.offset, request.end) < request.length;
     request.inOrder = !connection.structured || (request.flags & CMD_FLAG_DF) !== 0;
     if (!request.several) {
@@ -102,7 +105,7 @@ export class Operations {
   /** Begins as many pieces as there are buffers to be had; from then on each buffer serves one after another. */
   beginSeveral(request: NbdRequest, volume: Volume, first: Piece): void {
     this.readPiece(request, volume, first);
-    const connection = first.connection as Connection;
+    const connection = first.connection as RequestConnection;
     while (request.held < CHUNKS_IN_FLIGHT && request.next < request.end) {
       const piece = connection.takePiece(CHUNK_BYTES, request);
       if (piece === null) return;
@@ -129,8 +132,8 @@ export class Operations {
   }
 
   private endRead(index: number, result: number, flags: number): void {
-    let piece = this.hub.pieces[index];
-    const connection = piece.connection as Connection;
+    let piece = this.pool.pieces[index];
+    const connection = piece.connection as RequestConnection;
     const request = piece.request as NbdRequest;
     if ((flags & COMPLETION_ABANDONED) !== 0) {
       piece = this.replace(piece);
@@ -153,7 +156,7 @@ export class Operations {
 
   /** A buffer that the kernel may still write to is set aside; the request goes on in another one, or not at all. */
   private replace(piece: Piece): Piece {
-    const connection = piece.connection as Connection;
+    const connection = piece.connection as RequestConnection;
     const request = piece.request as NbdRequest;
     const { offset, length } = piece;
     const { capacityBytes } = piece.buffer;
@@ -171,14 +174,14 @@ export class Operations {
   }
 
   /** The connection is over, and with it a piece whose operation has ended. */
-  private dropPiece(connection: Connection, request: NbdRequest, piece: Piece): void {
+  private dropPiece(connection: RequestConnection, request: NbdRequest, piece: Piece): void {
     if (piece.connection !== null) connection.releasePiece(piece);
     if (request.several) request.held -= 1;
     if (!request.several || request.held === 0) connection.endRequest(request);
   }
 
   /** Likewise for one that waited to be sent: a request of one piece has ended by then. */
-  dropQueued(connection: Connection, piece: Piece): void {
+  dropQueued(connection: RequestConnection, piece: Piece): void {
     const { request } = piece;
     connection.releasePiece(piece);
     if (request === null) return;
@@ -186,36 +189,41 @@ export class Operations {
     if (request.held === 0) connection.endRequest(request);
   }
 
-  private replySimple(connection: Connection, request: NbdRequest, piece: Piece, error: number): void {
+  private replySimple(connection: RequestConnection, request: NbdRequest, piece: Piece, error: number): void {
     if (error !== 0) {
       request.error = error;
       connection.releasePiece(piece);
       connection.queueReply(request);
       return;
     }
-    this.putSimpleHeader(request, piece.memory - SIMPLE_REPLY_BYTES);
+    this.putSimpleHeader(request, piece.memory - SIMPLE_REPLY_BYTES, 0);
     piece.sendMemory = piece.memory - SIMPLE_REPLY_BYTES;
     piece.sendLength = piece.length + SIMPLE_REPLY_BYTES;
     this.finishSingle(connection, request, piece);
   }
 
   /** A request of one piece ends when its reply is queued; the piece lives on until that is sent. */
-  private finishSingle(connection: Connection, request: NbdRequest, piece: Piece): void {
+  private finishSingle(connection: RequestConnection, request: NbdRequest, piece: Piece): void {
     piece.request = null;
     connection.endRequest(request);
     connection.queuePiece(piece);
   }
 
-  private putSimpleHeader(request: NbdRequest, at: number): void {
-    const { view } = this.hub.memory;
+  writeReply(request: NbdRequest, at: number): void {
+    this.putSimpleHeader(request, at, request.error);
+    request.connection?.endRequest(request);
+  }
+
+  private putSimpleHeader(request: NbdRequest, at: number, error: number): void {
+    const { view } = this.resources.memory;
     view.setUint32(at, SIMPLE_REPLY_MAGIC);
-    view.setUint32(at + 4, 0);
+    view.setUint32(at + 4, error);
     view.setUint32(at + 8, request.cookieHigh);
     view.setUint32(at + 12, request.cookieLow);
   }
 
   private putChunkHeader(request: NbdRequest, at: number, flags: number, type: number, length: number): void {
-    const { view } = this.hub.memory;
+    const { view } = this.resources.memory;
     view.setUint32(at, STRUCTURED_REPLY_MAGIC);
     view.setUint16(at + 4, flags);
     view.setUint16(at + 6, type);
@@ -225,15 +233,15 @@ export class Operations {
   }
 
   private putOffset(at: number, offset: number): void {
-    const { view } = this.hub.memory;
+    const { view } = this.resources.memory;
     view.setUint32(at, Math.floor(offset / 2 ** 32));
     view.setUint32(at + 4, offset % 2 ** 32);
   }
 
-  private replyStructured(connection: Connection, request: NbdRequest, piece: Piece, error: number): void {
+  private replyStructured(connection: RequestConnection, request: NbdRequest, piece: Piece, error: number): void {
     const done = request.next >= request.end && request.running === 0 ? REPLY_FLAG_DONE : 0;
     if (error !== 0) {
-      this.hub.counters.errors += 1;
+      this.resources.counters.errors += 1;
       this.putErrorChunk(request, piece, done, error);
     } else {
       const at = piece.memory - STRUCTURED_HEADER_BYTES - 8;
@@ -248,7 +256,7 @@ export class Operations {
 
   private putErrorChunk(request: NbdRequest, piece: Piece, done: number, error: number): void {
     const at = piece.buffer.memory;
-    const { view } = this.hub.memory;
+    const { view } = this.resources.memory;
     const type = request.several ? REPLY_TYPE_ERROR_OFFSET : REPLY_TYPE_ERROR;
     const length = request.several ? 14 : 6;
     this.putChunkHeader(request, at, done, type, length);
@@ -263,7 +271,7 @@ export class Operations {
    * A reply that must not be interrupted: its pieces are queued in order as they become ready. The header, which promises
    * success, goes out with the first; after that an error can only be told by closing.
    */
-  private endStreamed(connection: Connection, request: NbdRequest, piece: Piece, error: number): void {
+  private endStreamed(connection: RequestConnection, request: NbdRequest, piece: Piece, error: number): void {
     if (error !== 0) {
       connection.end('reading failed in the middle of a reply');
       this.dropPiece(connection, request, piece);
@@ -277,7 +285,7 @@ export class Operations {
     connection.queueReady(request, piece);
   }
 
-  private putStreamHeader(connection: Connection, request: NbdRequest, piece: Piece): void {
+  private putStreamHeader(connection: RequestConnection, request: NbdRequest, piece: Piece): void {
     let bytes = SIMPLE_REPLY_BYTES;
     if (connection.structured) {
       bytes = STRUCTURED_HEADER_BYTES + 8;
@@ -285,14 +293,14 @@ export class Operations {
       this.putChunkHeader(request, at, REPLY_FLAG_DONE, REPLY_TYPE_OFFSET_DATA, request.length + 8);
       this.putOffset(at + STRUCTURED_HEADER_BYTES, request.offset);
     } else {
-      this.putSimpleHeader(request, piece.memory - bytes);
+      this.putSimpleHeader(request, piece.memory - bytes, 0);
     }
     piece.sendMemory -= bytes;
     piece.sendLength += bytes;
   }
 
   /** A piece has been sent. Its buffer serves the next piece of its request, or is given back. */
-  sent(connection: Connection, piece: Piece): void {
+  sent(connection: RequestConnection, piece: Piece): void {
     const request = piece.request;
     if (request === null) {
       connection.releasePiece(piece);
@@ -312,14 +320,14 @@ export class Operations {
     request.running += 1;
     const flags = (request.flags & CMD_FLAG_FUA) !== 0 ? DEVICE_FUA : 0;
     const token = this.writeToken + piece.buffer.index;
-    this.hub.counters.bytesWritten += piece.length;
+    this.resources.counters.bytesWritten += piece.length;
     if (source >= 0) volume.writeFrom(source, piece.memory, piece.length, piece.offset, flags, token);
     else volume.write(piece.memory, piece.length, piece.offset, flags, token);
   }
 
   private endWrite(index: number, result: number, flags: number): void {
-    const piece = this.hub.pieces[index];
-    const connection = piece.connection as Connection;
+    const piece = this.pool.pieces[index];
+    const connection = piece.connection as RequestConnection;
     const request = piece.request as NbdRequest;
     request.running -= 1;
     if (result < 0 && request.error === 0) request.error = nbdError(result);
@@ -329,14 +337,14 @@ export class Operations {
   }
 
   /** Replies once all payload has arrived and been dealt with. */
-  endWriteIfDone(connection: Connection, request: NbdRequest): void {
+  endWriteIfDone(connection: RequestConnection, request: NbdRequest): void {
     if (request.running > 0 || request.next < request.end) return;
     if (connection.closing) connection.endRequest(request);
     else connection.queueReply(request);
   }
 
   /** Answers a request that validation refused, where the protocol wants a chunk. */
-  reject(connection: Connection, request: NbdRequest, piece: Piece): void {
+  reject(connection: RequestConnection, request: NbdRequest, piece: Piece): void {
     this.putErrorChunk(request, piece, REPLY_FLAG_DONE, request.error);
     this.finishSingle(connection, request, piece);
   }
@@ -361,14 +369,14 @@ export class Operations {
       }
       default:
         // CACHE is advice, and there is no cache: I/O is direct.
-        this.hub.ports.completions.defer(token, request.type === CMD_CACHE ? 0 : -EPERM);
+        this.resources.ports.completions.defer(token, request.type === CMD_CACHE ? 0 : -EPERM);
     }
   }
 
   private endOther(index: number, result: number): void {
     const request = this.others[index] as NbdRequest;
     this.others[index] = undefined;
-    const connection = request.connection as Connection;
+    const connection = request.connection as RequestConnection;
     if (result < 0) request.error = nbdError(result);
     if (connection.closing) connection.endRequest(request);
     else connection.queueReply(request);
@@ -385,8 +393,8 @@ export class Operations {
 
   /** The engine's list becomes the protocol's in place, which is shorter. */
   private endStatus(index: number, result: number, flags: number): void {
-    let piece = this.hub.pieces[index];
-    const connection = piece.connection as Connection;
+    let piece = this.pool.pieces[index];
+    const connection = piece.connection as RequestConnection;
     const request = piece.request as NbdRequest;
     request.running -= 1;
     if ((flags & COMPLETION_ABANDONED) !== 0) piece = this.replace(piece);
@@ -397,7 +405,7 @@ export class Operations {
     if (result <= 0) {
       this.putErrorChunk(request, piece, REPLY_FLAG_DONE, result === 0 ? NBD_EIO : nbdError(result));
     } else {
-      const { memory, view } = { memory: piece.buffer.memory, view: this.hub.memory.view };
+      const { memory, view } = { memory: piece.buffer.memory, view: this.resources.memory.view };
       const littleEndian = true;
       for (let extent = 0; extent < result; extent += 1) {
         const from = memory + extent * LISTED_EXTENT_BYTES;

@@ -7,11 +7,39 @@
  */
 
 import type { PooledBuffer } from '../core/buffer-pool.js';
-import type { Connection } from './connection.js';
+import { SHARD_REQUESTS_MAX } from '../core/limits.js';
+import type { ConnectionResources } from '../net/connection-resources.js';
+import type { SendPart } from '../net/send-queue.js';
+import type { Volume } from '../ports/volume.js';
+
+/** The connection that requests came by, as those who carry them out see it. */
+export interface RequestConnection {
+  /** Nothing is answered any more. */
+  readonly closing: boolean;
+  /** Whether structured replies were negotiated. */
+  readonly structured: boolean;
+  readonly volume: Volume;
+  /** A piece for `request`, or null if there is no buffer, or this connection holds too many. */
+  takePiece(bytes: number, request: NbdRequest): Piece | null;
+  releasePiece(piece: Piece): void;
+  /** Sets a piece aside whose memory the kernel may still use. */
+  quarantine(piece: Piece): void;
+  endRequest(request: NbdRequest): void;
+  /** Queues a reply without payload. */
+  queueReply(request: NbdRequest): void;
+  /** Queues a reply with payload, or a chunk of one. */
+  queuePiece(piece: Piece): void;
+  /** Makes `request` the one whose reply is streamed. False if another is; then it is begun after that. */
+  claimStream(request: NbdRequest, piece: Piece): boolean;
+  /** A piece of the stream has been read; queues it, and those after it that were waiting for it. */
+  queueReady(request: NbdRequest, piece: Piece): void;
+  /** Ends the connection now. */
+  end(reason: string): void;
+}
 
 export class NbdRequest {
   readonly index: number;
-  connection: Connection | null = null;
+  connection: RequestConnection | null = null;
   type = 0;
   flags = 0;
   cookieHigh = 0;
@@ -42,9 +70,9 @@ export class NbdRequest {
   }
 }
 
-export class Piece {
+export class Piece implements SendPart {
   readonly buffer: PooledBuffer;
-  connection: Connection | null = null;
+  connection: RequestConnection | null = null;
   request: NbdRequest | null = null;
   offset = 0;
   length = 0;
@@ -64,5 +92,56 @@ export class Piece {
 
   constructor(buffer: PooledBuffer) {
     this.buffer = buffer;
+  }
+}
+
+/** The requests and pieces of a shard. */
+export class RequestPool {
+  /** By index of their buffers. */
+  readonly pieces: readonly Piece[];
+  private readonly resources: ConnectionResources;
+  private readonly free: NbdRequest[] = [];
+  private made = 0;
+
+  constructor(resources: ConnectionResources) {
+    this.resources = resources;
+    this.pieces = resources.pool.buffers.map((buffer) => new Piece(buffer));
+  }
+
+  /** Requests that are taken. */
+  get requestsInUse(): number {
+    return this.made - this.free.length;
+  }
+
+  takeRequest(): NbdRequest | undefined {
+    const request = this.free.pop();
+    if (request !== undefined || this.made === SHARD_REQUESTS_MAX) return request;
+    this.made += 1;
+    return new NbdRequest(this.made - 1);
+  }
+
+  releaseRequest(request: NbdRequest): void {
+    request.connection = null;
+    this.free.push(request);
+    this.resources.noteReleased();
+  }
+
+  /** A piece with a buffer of at least `bytes`, or null if none is free. */
+  takePiece(bytes: number): Piece | null {
+    const buffer = this.resources.takeBuffer(bytes);
+    return buffer === null ? null : this.pieces[buffer.index];
+  }
+
+  releasePiece(piece: Piece): void {
+    piece.connection = null;
+    piece.request = null;
+    this.resources.releaseBuffer(piece.buffer);
+  }
+
+  /** The kernel may still use this piece's memory. Its buffer stays taken until that has ended. */
+  quarantinePiece(piece: Piece): void {
+    piece.connection = null;
+    piece.request = null;
+    this.resources.quarantineBuffer(piece.buffer);
   }
 }

@@ -1,22 +1,21 @@
 /** An NBD server: a listening socket, what it offers, and the connections it has accepted. */
 
 import { CONNECTIONS_MAX } from '../core/limits.js';
+import type { NetPorts } from '../net/connection-resources.js';
 import type { Volume } from '../ports/volume.js';
 import type { Connection } from './connection.js';
 import type { NbdExport } from './export.js';
-import type { Offer } from './handshake.js';
-import type { HubPorts } from './hub.js';
-import type { NbdService } from './service.js';
+import type { ConnectionHost, NbdService } from './service.js';
 
 /** Wait before accepting again after an error. */
 const ACCEPT_RETRY_MS = 100;
 const TAG_ACCEPT = 0;
 const TAG_RETRY = 1;
 
-export class NbdServer implements Offer {
+export class NbdServer implements ConnectionHost {
   private readonly offered: Map<string, NbdExport>;
   private readonly service: NbdService;
-  private readonly ports: HubPorts;
+  private readonly ports: NetPorts;
   private readonly listener: number;
   private readonly connectionsMax: number;
   private readonly token: number;
@@ -29,7 +28,7 @@ export class NbdServer implements Offer {
   /** Begins to accept on `listener`. At most `connectionsMax` connections are served at once. */
   constructor(
     service: NbdService,
-    ports: HubPorts,
+    ports: NetPorts,
     listener: number,
     exports: readonly NbdExport[],
     connectionsMax = CONNECTIONS_MAX,
@@ -100,7 +99,6 @@ export class NbdServer implements Offer {
     this.ports.transport.close(file);
   }
 
-  /** A connection has been made for this server; called by the service. */
   onConnectionBegin(connection: Connection): void {
     this.connections.add(connection);
   }

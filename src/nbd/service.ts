@@ -1,26 +1,34 @@
 /**
  * The NBD side of one shard: connections and their limits, whatever server they belong to.
  *
- * Connections are made when they are first needed, and used again. When there is no place for a new one, the connection that has waited longest
- * in its handshake gives way: whoever opens thousands and says nothing displaces only others that say nothing. A peer that
- * neither takes its replies nor sends its payloads is dropped once others wait for what it holds.
+ * Connections are made when they are first needed, and used again. When there is no place for a new one, the connection
+ * that has waited longest in its handshake gives way: whoever opens thousands and says nothing displaces only others that
+ * say nothing. A peer that neither takes its replies nor sends its payloads is dropped once others wait for what it holds.
  */
 
 import { CONNECTIONS_MAX, HANDSHAKE_MS, HANDSHAKES_MAX, STALL_MS } from '../core/limits.js';
 import type { Watch, Watched } from '../core/watch.js';
+import { type ConnectionCounters, ConnectionResources, type NetPorts } from '../net/connection-resources.js';
 import { Connection, type ConnectionOwner } from './connection.js';
-import { Hub, type HubCounters, type HubPorts } from './hub.js';
+import type { Offer } from './handshake.js';
 import { Operations } from './operations.js';
-import type { NbdServer } from './server.js';
+import { RequestPool } from './requests.js';
 
 /** What a shard's connections are doing, in counts. */
-export interface NbdServiceStats extends Readonly<HubCounters> {
+export interface NbdServiceStats extends Readonly<ConnectionCounters> {
   readonly connections: number;
   readonly handshakes: number;
   readonly buffersInUse: number;
   readonly buffersQuarantined: number;
   readonly requestsInFlight: number;
   readonly bulkBuffersInUse: number;
+}
+
+/** Who accepted connections, and is told what becomes of them. */
+export interface ConnectionHost extends Offer {
+  /** A connection has been made for this host. */
+  onConnectionBegin(connection: Connection): void;
+  onConnectionEnd(connection: Connection): void;
 }
 
 /** How long a connection has made no progress. */
@@ -30,25 +38,27 @@ interface Standstill {
 }
 
 export class NbdService implements ConnectionOwner, Watched {
-  readonly hub: Hub;
+  readonly resources: ConnectionResources;
+  readonly pool: RequestPool;
   readonly operations: Operations;
   readonly receiveToken: number;
   readonly sendToken: number;
-  private readonly ports: HubPorts;
+  private readonly ports: NetPorts;
   private readonly watch: Watch;
   private readonly connections: Connection[] = [];
   private readonly free: Connection[] = [];
-  private readonly servers = new Map<Connection, NbdServer>();
+  private readonly servers = new Map<Connection, ConnectionHost>();
   private readonly standstills = new Map<Connection, Standstill>();
   /** In the order in which they began. */
   private readonly handshakes = new Set<Connection>();
 
-  /** `start` is the start of `Hub.regionBytes()` of page-aligned memory. */
-  constructor(ports: HubPorts, watch: Watch, start: number) {
+  /** `start` is the start of `ConnectionResources.regionBytes()` of page-aligned memory. */
+  constructor(ports: NetPorts, watch: Watch, start: number) {
     this.ports = ports;
     this.watch = watch;
-    this.hub = new Hub(ports, start);
-    this.operations = new Operations(this.hub);
+    this.resources = new ConnectionResources(ports, start);
+    this.pool = new RequestPool(this.resources);
+    this.operations = new Operations(this.resources, this.pool);
     const { completions } = ports;
     this.receiveToken = completions.register({
       complete: (tag, result, flags) => this.connections[tag].onReceived(result, flags),
@@ -58,15 +68,15 @@ export class NbdService implements ConnectionOwner, Watched {
   }
 
   /** Takes a new socket for `server`. False if there is no place for it. */
-  begin(server: NbdServer, file: number): boolean {
+  begin(server: ConnectionHost, file: number): boolean {
     const isFull = this.servers.size === CONNECTIONS_MAX;
     if (isFull || this.handshakes.size >= HANDSHAKES_MAX) this.dropOldestHandshake();
     const connection = this.free.pop() ?? this.addConnection();
     if (connection === undefined) {
-      this.hub.counters.refused += 1;
+      this.resources.counters.refused += 1;
       return false;
     }
-    this.hub.counters.accepted += 1;
+    this.resources.counters.accepted += 1;
     this.servers.set(connection, server);
     this.handshakes.add(connection);
     server.onConnectionBegin(connection);
@@ -115,7 +125,7 @@ export class NbdService implements ConnectionOwner, Watched {
       this.handshakes.delete(connection);
       connection.end('the handshake took too long');
     }
-    if (this.hub.contended) this.dropStalled(nowMs);
+    if (this.resources.contended) this.dropStalled(nowMs);
     else this.standstills.clear();
   }
 
@@ -126,7 +136,7 @@ export class NbdService implements ConnectionOwner, Watched {
       if (!connection.holdsBuffers || !connection.dependsOnPeer || known?.progress !== progress) {
         this.standstills.set(connection, { progress, sinceMs: nowMs });
       } else if (nowMs - known.sinceMs >= STALL_MS) {
-        this.hub.counters.stalled += 1;
+        this.resources.counters.stalled += 1;
         this.standstills.delete(connection);
         connection.end('the peer made no progress while others waited');
       }
@@ -134,14 +144,14 @@ export class NbdService implements ConnectionOwner, Watched {
   }
 
   stats(): NbdServiceStats {
-    const usage = this.hub.usage();
+    const usage = this.resources.usage();
     return {
-      ...this.hub.counters,
+      ...this.resources.counters,
       connections: this.servers.size,
       handshakes: this.handshakes.size,
       buffersInUse: usage.buffers,
       buffersQuarantined: usage.quarantined,
-      requestsInFlight: usage.requests,
+      requestsInFlight: this.pool.requestsInUse,
       bulkBuffersInUse: usage.bulk,
     };
   }
@@ -149,7 +159,7 @@ export class NbdService implements ConnectionOwner, Watched {
   /** Gives everything back; all servers must have been closed. */
   close(): void {
     this.watch.remove(this);
-    this.hub.close();
+    this.resources.close();
     this.operations.close();
     const { completions } = this.ports;
     completions.unregister(this.receiveToken);

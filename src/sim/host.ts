@@ -8,9 +8,9 @@
 import { BLOCK_BYTES, DRAIN_MS, IO_TIMEOUT_MS } from '../core/limits.js';
 import { alignUp } from '../core/units.js';
 import { Watch, type Watched } from '../core/watch.js';
-import { Hub } from '../nbd/hub.js';
 import { NbdServer } from '../nbd/server.js';
 import { NbdService } from '../nbd/service.js';
+import { ConnectionResources } from '../net/connection-resources.js';
 import type { NodeStore } from '../node/node-store.js';
 import type { StorageEvent } from '../node/storage-events.js';
 import { nodeMemoryBytes, type StorageNode } from '../node/storage-node.js';
@@ -24,7 +24,7 @@ import { RING_MEMORY_BYTES, SimRings } from './ring-session.js';
 import { SimTimers } from './timers.js';
 import { SimTransport, type SimTransportSettings } from './transport.js';
 
-const RINGS_START = alignUp(Hub.regionBytes(), BLOCK_BYTES);
+const RINGS_START = alignUp(ConnectionResources.regionBytes(), BLOCK_BYTES);
 const NODE_START = RINGS_START + RING_MEMORY_BYTES;
 
 /** Memory of a process that drives at most so many devices. */

@@ -8,9 +8,9 @@ import { BLOCK_BYTES, EXPORT_TEXT_BYTES_MAX } from '#strake/core/limits.js';
 import { alignUp } from '#strake/core/units.js';
 import { Watch } from '#strake/core/watch.js';
 import { NbdExport } from '#strake/nbd/export.js';
-import { Hub } from '#strake/nbd/hub.js';
 import { NbdServer } from '#strake/nbd/server.js';
 import { NbdService } from '#strake/nbd/service.js';
+import { ConnectionResources } from '#strake/net/connection-resources.js';
 import { SimDevice } from '#strake/sim/device.js';
 import { SimDisk } from '#strake/sim/disk.js';
 import { SimLoop } from '#strake/sim/loop.js';
@@ -33,7 +33,7 @@ const QUIET_MS = 40_000;
 const QUIET_US = 2_500_000;
 const RECEIVED_MAX = 256 << 20;
 
-const scratchStart = alignUp(Hub.regionBytes(), BLOCK_BYTES);
+const scratchStart = alignUp(ConnectionResources.regionBytes(), BLOCK_BYTES);
 const arena = new Uint8Array(new SharedArrayBuffer(scratchStart + 2 * RAW_VOLUME_SCRATCH_BYTES));
 
 /** Each 8 bytes of the export say where they are. */

@@ -438,7 +438,7 @@ const NBD: Mutant[] = [
       {
         file: 'nbd/operations.ts',
         find: 'volume.flush(token);',
-        replace: 'this.hub.ports.completions.defer(token, 0);',
+        replace: 'this.resources.ports.completions.defer(token, 0);',
       },
     ],
     judges: [sim(['power']), tests('nbd/transmission.test.ts')],
@@ -464,7 +464,7 @@ const NBD: Mutant[] = [
       {
         file: 'nbd/operations.ts',
         find: 'volume.discardRange(request.offset, request.length, fua, token);',
-        replace: 'this.hub.ports.completions.defer(token, 0);',
+        replace: 'this.resources.ports.completions.defer(token, 0);',
       },
     ],
     judges: [sim([]), tests('nbd/transmission.test.ts')],

@@ -6,7 +6,7 @@ import { EXPORT_TEXT_BYTES_MAX, NODE_VOLUMES_MAX } from '#strake/core/limits.js'
 import { formatDevice, type Node, openNode } from '#strake/index.js';
 import { NbdExport } from '#strake/nbd/export.js';
 import { Handshake } from '#strake/nbd/handshake.js';
-import { Writer } from '#strake/nbd/writer.js';
+import { Writer } from '#strake/net/writer.js';
 import { SimDevice } from '#strake/sim/device.js';
 import { SimDisk } from '#strake/sim/disk.js';
 import { SimLoop } from '#strake/sim/loop.js';

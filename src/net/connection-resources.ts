@@ -1,12 +1,12 @@
 /**
- * What all connections of a server share: memory, buffers, requests, and who waits for them.
+ * What all connections of a shard share, whatever their protocol: memory, buffers, and who waits for them.
  *
  * Everything is allocated here, once. When something runs out, the connection that needs it stops reading its socket and is
  * put on the waiting list; at the end of each batch that gave something back, all that wait are tried again, the longest
  * waiting first.
  */
 
-import { BufferPool } from '../core/buffer-pool.js';
+import { BufferPool, type PooledBuffer } from '../core/buffer-pool.js';
 import {
   BLOCK_BYTES,
   BUFFER_CLASSES,
@@ -16,27 +16,33 @@ import {
   CONNECTION_RECEIVE_BYTES,
   CONNECTION_STAGING_BYTES,
   CONNECTIONS_MAX,
-  SHARD_REQUESTS_MAX,
 } from '../core/limits.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Memory } from '../ports/memory.js';
 import type { Transport } from '../ports/transport.js';
-import type { Connection } from './connection.js';
-import { NbdRequest, Piece } from './requests.js';
+import { Quarantine } from './quarantine.js';
 
 /** The ports that a server works on. */
-export interface HubPorts {
+export interface NetPorts {
   readonly completions: CompletionPort;
   readonly memory: Memory;
   readonly transport: Transport;
   readonly clock: Clock;
 }
 
+/** A connection, as far as it is told of what it shares. */
+export interface ResourceUser {
+  /** Something was given back: tries again. Called at the end of a batch, after `wait`. */
+  resume(): void;
+  /** Sends what is queued. Called at the end of a batch, after `markDirty`. */
+  flush(): void;
+}
+
 const CONNECTION_BYTES = CONNECTION_RECEIVE_BYTES + 2 * CONNECTION_STAGING_BYTES;
 
 /** Counters, for metrics and tests. */
-export class HubCounters {
+export class ConnectionCounters {
   requests = 0;
   replies = 0;
   sends = 0;
@@ -51,43 +57,40 @@ export class HubCounters {
   stalled = 0;
 }
 
-export class Hub {
-  readonly ports: HubPorts;
+export class ConnectionResources {
+  readonly ports: NetPorts;
   readonly memory: Memory;
   readonly transport: Transport;
   readonly pool: BufferPool;
-  readonly pieces: Piece[];
-  readonly counters = new HubCounters();
+  readonly counters = new ConnectionCounters();
   /** Bytes of buffers that one connection may hold. */
   readonly connectionBytesMax: number;
   private readonly start: number;
   private readonly bulkStart: number;
   private readonly freeBulk: number[] = [];
-  private readonly freeRequests: NbdRequest[] = [];
-  private requestsMade = 0;
-  private waiting: Connection[] = [];
-  private dirty: Connection[] = [];
+  private waiting: ResourceUser[] = [];
+  private dirty: ResourceUser[] = [];
   private gaveBack = false;
-  private quarantined = 0;
+  private readonly quarantine: Quarantine;
   private readonly batchEnd = () => this.endBatch();
 
-  /** Bytes of page-aligned memory that a hub needs. */
+  /** Bytes of page-aligned memory that all of it needs. */
   static regionBytes(): number {
     const connections = CONNECTIONS_MAX * CONNECTION_BYTES;
     return connections + BULK_BUFFERS * BULK_BUFFER_BYTES + BufferPool.regionBytes(BUFFER_CLASSES);
   }
 
-  constructor(ports: HubPorts, start: number) {
+  constructor(ports: NetPorts, start: number) {
     this.ports = ports;
     this.memory = ports.memory;
     this.transport = ports.transport;
+    this.quarantine = new Quarantine(ports.memory);
     this.start = start;
     this.bulkStart = start + CONNECTIONS_MAX * CONNECTION_BYTES;
     for (let number = BULK_BUFFERS - 1; number >= 0; number -= 1) {
       this.freeBulk.push(this.bulkStart + number * BULK_BUFFER_BYTES);
     }
     this.pool = new BufferPool(this.bulkStart + BULK_BUFFERS * BULK_BUFFER_BYTES, BUFFER_CLASSES);
-    this.pieces = this.pool.buffers.map((buffer) => new Piece(buffer));
     this.connectionBytesMax = this.pool.totalBytes * CONNECTION_BUFFERS_SHARE;
     ports.completions.onBatchEnd(this.batchEnd);
   }
@@ -105,52 +108,33 @@ export class Hub {
     this.freeBulk.push(memory);
   }
 
-  takeRequest(): NbdRequest | undefined {
-    const request = this.freeRequests.pop();
-    if (request !== undefined || this.requestsMade === SHARD_REQUESTS_MAX) return request;
-    this.requestsMade += 1;
-    return new NbdRequest(this.requestsMade - 1);
+  /** A buffer of at least `bytes`, or null if none is free. */
+  takeBuffer(bytes: number): PooledBuffer | null {
+    return this.pool.take(bytes);
   }
 
-  releaseRequest(request: NbdRequest): void {
-    request.connection = null;
-    this.freeRequests.push(request);
+  releaseBuffer(buffer: PooledBuffer): void {
+    this.pool.release(buffer);
     this.gaveBack = true;
   }
 
-  /** A piece with a buffer of at least `bytes`, or null if none is free. */
-  takePiece(bytes: number): Piece | null {
-    const buffer = this.pool.take(bytes);
-    return buffer === null ? null : this.pieces[buffer.index];
+  /** The kernel may still use this buffer's memory. It stays taken until that has ended. */
+  quarantineBuffer(buffer: PooledBuffer): void {
+    this.quarantine.hold(buffer, () => this.releaseBuffer(buffer));
   }
 
-  releasePiece(piece: Piece): void {
-    piece.connection = null;
-    piece.request = null;
-    this.pool.release(piece.buffer);
+  /** Something that connections wait for has been given back: they are tried again at the end of the batch. */
+  noteReleased(): void {
     this.gaveBack = true;
-  }
-
-  /** The kernel may still use this piece's memory. Its buffer stays taken until that has ended. */
-  quarantinePiece(piece: Piece): void {
-    const { memory, capacityBytes } = piece.buffer;
-    piece.connection = null;
-    piece.request = null;
-    this.quarantined += 1;
-    // The last block of a payload may reach beyond the capacity, into the next buffer's header page.
-    this.memory.whenFree(memory, capacityBytes + BLOCK_BYTES, () => {
-      this.quarantined -= 1;
-      this.releasePiece(piece);
-    });
   }
 
   /** Asks for `flush` of this connection's replies at the end of the batch. */
-  markDirty(connection: Connection): void {
+  markDirty(connection: ResourceUser): void {
     this.dirty.push(connection);
   }
 
   /** Puts a connection on the waiting list. */
-  wait(connection: Connection): void {
+  wait(connection: ResourceUser): void {
     this.counters.pauses += 1;
     this.waiting.push(connection);
   }
@@ -174,11 +158,10 @@ export class Hub {
   }
 
   /** What is in use, for tests of leaks. */
-  usage(): { buffers: number; quarantined: number; requests: number; bulk: number } {
+  usage(): { buffers: number; quarantined: number; bulk: number } {
     return {
       buffers: this.pool.buffers.length - this.pool.available,
-      quarantined: this.quarantined,
-      requests: this.requestsMade - this.freeRequests.length,
+      quarantined: this.quarantine.count,
       bulk: BULK_BUFFERS - this.freeBulk.length,
     };
   }
