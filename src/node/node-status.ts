@@ -5,7 +5,7 @@ import type { VolumeStatus } from '../client/volume-events.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import { FENCE_ALL } from '../ports/device.js';
 import type { RecoveryReport } from '../store/open-store.js';
-import type { StoreCounters } from '../store/segment-store.js';
+import type { StoreCounters } from '../store/store-start.js';
 import type { Superblock } from '../store/superblock.js';
 import type { NodeStore } from './node-store.js';
 import type { VolumeDirectory } from './volume-directory.js';

@@ -33,7 +33,7 @@ import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import { type Expectations, openStore } from '../store/open-store.js';
-import { STORE_MEMORY_BYTES } from '../store/segment-store.js';
+import { STORE_MEMORY_BYTES } from '../store/store-start.js';
 import type { Superblock } from '../store/superblock.js';
 import { VolumeMember } from '../store/volume-member.js';
 import {

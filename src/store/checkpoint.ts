@@ -24,8 +24,9 @@ import {
 } from './format.js';
 import type { JournalPosition } from './journal-writer.js';
 import { encodeDirectory, encodeRoot, encodeSlots, encodeVolume, type Reference, type Root } from './pages.js';
-import { CONTROL_PIECE_BYTES, type SegmentStore } from './segment-store.js';
+import type { SegmentStore } from './segment-store.js';
 import { SLOT_FLAG_PLACE, SLOT_FLAG_TABLE } from './slot-table.js';
+import { CONTROL_PIECE_BYTES } from './store-start.js';
 import { type Checksum, encodeSuperblock, type Superblock } from './superblock.js';
 
 /** A device operation of a checkpoint has failed; a negative errno. */

@@ -47,9 +47,9 @@ import {
 } from './image.js';
 import { absent, encodeRoot } from './pages.js';
 import type { Problem } from './problems.js';
-import { CONTROL_PIECE_BYTES, CONTROL_PIECES, SegmentStore, type StorePorts } from './segment-store.js';
+import { SegmentStore } from './segment-store.js';
 import { SLOT_FLAG_DOUBT } from './slot-table.js';
-import type { StoreStart } from './store-start.js';
+import { CONTROL_PIECE_BYTES, CONTROL_PIECES, type StorePorts, type StoreStart } from './store-start.js';
 import { checkFeatures, type Superblock, SuperblockProblem } from './superblock.js';
 import type { TableImage } from './table-image.js';
 

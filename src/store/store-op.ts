@@ -1,4 +1,30 @@
-/** Operations of a segment store, made once and used again. */
+/**
+ * Operations of a segment store, made once and used again.
+ *
+ * ```text
+ *   begin ─┬─ read, entries ──────────► TABLE ─► transfer ─► checksums agree? ─► finish
+ *          │
+ *          └─ modification ─► admitted? ─┬─ allocate ─► free slot? ─► its record ─► INTENT ─► finish
+ *                 ▲              │ no    │                 │ no
+ *                 │            HELD      │               SPACE ─► free slot?
+ *                 │              │       │
+ *                 └─ checkpoint ◄┘       └─ any other ─► TABLE ─► young? ─► in the activity log? ─┬─ yes ─┐
+ *                                                        ▲          │ yes        │ no             │       │
+ *                                                        ├──────────┘            │                │       ▼
+ *                                                        └──────────── INTENT ◄──┘                │  transfer, of content
+ *                                                                                                 │       │
+ *                                                                 zero, poison, release ◄─────────┴───────┤
+ *                                                                           │                             ▼
+ *                                                                           └──────► entries ─► RECORDS ─► FUA? ─► finish
+ *                                                                                                           │ yes
+ *                                                                                                         DURABLE ─► finish
+ * ```
+ *
+ * In capitals what it waits for, and who resumes it: TABLE by `TableLoader`, HELD by `Admission`, INTENT, RECORDS, SPACE and
+ * DURABLE by `JournalWriter` through `proceed`. Beside these, a transfer waits for a place for its checksums (`Transfers`), a
+ * young block to become old (`YoungBlocks`), and whatever adds a record to a batch that is full for the next one
+ * (`JournalRoom`). An operation that was overwritten in place, or has no record to wait for, passes RECORDS at once.
+ */
 
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { Memory } from '../ports/memory.js';

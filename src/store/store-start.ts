@@ -1,11 +1,39 @@
-/** What opening a device hands over to the store that it opens. */
+/** With what a store begins: its ports, its memory, and what was read from the device. */
 
 import type { FlushId } from '../layout/flush-id.js';
 import type { VolumeMap } from '../layout/volume-map.js';
-import type { JournalPosition } from './journal-writer.js';
+import type { CompletionPort } from '../ports/completion.js';
+import type { Device } from '../ports/device.js';
+import type { Memory } from '../ports/memory.js';
+import { ACTIVE_SLOTS_MAX } from './format.js';
+import { JOURNAL_WRITER_BYTES, type JournalPosition } from './journal-writer.js';
 import type { Reference } from './pages.js';
 import type { SlotTable } from './slot-table.js';
 import type { Superblock } from './superblock.js';
+import { TableCache } from './table-cache.js';
+import { TRANSFER_AREAS_BYTES } from './transfers.js';
+
+/** Block tables in memory. */
+export const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
+/** Memory for opening, checkpoints and scrubbing. */
+export const CONTROL_PIECES = 4;
+export const CONTROL_PIECE_BYTES = 1 << 20;
+/** Memory of one store in the arena, from a page on. */
+export const STORE_MEMORY_BYTES =
+  TableCache.memoryBytes(TABLE_PAGES) +
+  JOURNAL_WRITER_BYTES +
+  TRANSFER_AREAS_BYTES +
+  (1 + CONTROL_PIECES) * CONTROL_PIECE_BYTES;
+
+/** Counts since the device was opened. */
+export interface StoreCounters {
+  checkpoints: number;
+  batches: number;
+  checksumErrors: number;
+  tablesDamaged: number;
+  suspects: number;
+  dropped: number;
+}
 
 /** The state with which a store begins: what was read from the device, and recovered. */
 export interface StoreStart {
@@ -19,4 +47,22 @@ export interface StoreStart {
   readonly rootPlace: number;
   readonly rootSequence: number;
   readonly journal: JournalPosition;
+}
+
+/** Ports and memory of a store. */
+export interface StorePorts {
+  readonly completions: CompletionPort;
+  readonly memory: Memory;
+  readonly device: Device;
+  /** Start of `STORE_MEMORY_BYTES`. */
+  readonly memoryStart: number;
+  /** Smaller bounds than the usual ones, for tests of what happens at them. */
+  readonly bounds?: StoreBounds;
+}
+
+/** Slots in the activity log, block tables in memory, which have to be more, and volumes. */
+export interface StoreBounds {
+  readonly activeSlots: number;
+  readonly tablePages: number;
+  readonly volumes?: number;
 }

@@ -51,7 +51,7 @@ const JOURNAL: Mutant[] = [
     rule: 'FUA is durable on every member that is in-sync',
     edits: [
       {
-        file: 'store/segment-store.ts',
+        file: 'store/op-steps.ts',
         find: 'if ((op.flags & SEGMENT_FUA) === 0) {',
         replace: 'if ((op.flags & SEGMENT_FUA) >= 0) {',
       },
@@ -203,7 +203,7 @@ const INTENTS: Mutant[] = [
     rule: 'recovery compares every slot that may have been written to',
     edits: [
       {
-        file: 'store/segment-store.ts',
+        file: 'store/op-steps.ts',
         find: '    if (this.log.has(op.slot)) {\n',
         replace: '    this.log.add(op.slot);\n    if (this.log.has(op.slot)) {\n',
       },

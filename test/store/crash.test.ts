@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import type { SimDisk } from '#strake/sim/disk.js';
-import type { StoreBounds } from '#strake/store/segment-store.js';
+import type { StoreBounds } from '#strake/store/store-start.js';
 import { check, repetitions, run } from '../support/check.js';
 import { BlockModel, diskOf, randomOf, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';
 import { StoreWorker } from '../support/store-worker.js';

@@ -4,7 +4,7 @@
  */
 
 import { ACTIVE_SLOTS_MAX, BATCH_PAGES_MAX } from '#strake/store/format.js';
-import type { StoreBounds } from '#strake/store/segment-store.js';
+import type { StoreBounds } from '#strake/store/store-start.js';
 import { VolumeMember } from '#strake/store/volume-member.js';
 import { type Life, type LifeSettings, SLOTS, STRIPES } from './crash-life.js';
 import { SLOT_BLOCKS } from './sim-store.js';

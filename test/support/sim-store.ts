@@ -7,7 +7,7 @@ import { SimDisk } from '#strake/sim/disk.js';
 import { SimLoop } from '#strake/sim/loop.js';
 import { SimRandom } from '#strake/sim/random.js';
 import { formatDevice, type OpenedStore, openStore, type RecoveryReport } from '#strake/store/open-store.js';
-import { STORE_MEMORY_BYTES, type StoreBounds, type StorePorts } from '#strake/store/segment-store.js';
+import { STORE_MEMORY_BYTES, type StoreBounds, type StorePorts } from '#strake/store/store-start.js';
 import { VolumeMember } from '#strake/store/volume-member.js';
 
 export const BLOCK = 4096;
