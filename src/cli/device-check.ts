@@ -2,9 +2,9 @@
 
 import { Argument, type Command } from 'commander';
 import { StrakeError } from '../core/errors.js';
-import type { DumpRequest } from '../store/dump.js';
-import type { FsckReport, FsckVerdict } from '../store/fsck.js';
-import type { ImageReader } from '../store/image.js';
+import type { DumpRequest } from '../store/checking/dump.js';
+import type { FsckReport, FsckVerdict } from '../store/checking/fsck.js';
+import type { ImageReader } from '../store/opening/image.js';
 import { type OnExit, outputOption, wholeNumber } from './options.js';
 import { EXIT_DEGRADED, EXIT_FAILED, fields, type OutputFormat, print, table } from './output.js';
 import { Progress } from './progress.js';
@@ -48,7 +48,7 @@ function fsckText(path: string, { verdict, problems, counts, crashed }: FsckRepo
 
 async function fsck(path: string, options: FsckOptions, onExit: OnExit): Promise<void> {
   const progress = new Progress(`checking ${path}`, options.quiet, (slots) => `${slots} slots`);
-  const { checkDevice } = await import('../store/fsck.js');
+  const { checkDevice } = await import('../store/checking/fsck.js');
   const report = await withImage(path, (reader) =>
     checkDevice(reader, {
       data: options.data ?? false,
@@ -84,7 +84,7 @@ function requestOf(part: Part, slot: number | undefined): DumpRequest {
 
 async function dump(path: string, part: Part, options: DumpOptions): Promise<void> {
   const request = requestOf(part, options.slot);
-  const { dumpDevice } = await import('../store/dump.js');
+  const { dumpDevice } = await import('../store/checking/dump.js');
   const content = await withImage(path, (reader) => dumpDevice(reader, request));
   const data = { path, part, content };
   const text = JSON.stringify(content, null, 2);

@@ -3,9 +3,15 @@
 import { randomBytes } from 'node:crypto';
 import { boolean, id, optional, options as optionsOf, path as pathRule, powerOfTwo, text } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
-import { computeLayout, DEVICE_CLEAN, SLOT_BYTES_DEFAULT, SLOT_BYTES_MAX, SLOT_BYTES_MIN } from '../store/format.js';
-import { findSuperblock, type ImageReader } from '../store/image.js';
-import { type Superblock, SuperblockProblem } from '../store/superblock.js';
+import {
+  computeLayout,
+  DEVICE_CLEAN,
+  SLOT_BYTES_DEFAULT,
+  SLOT_BYTES_MAX,
+  SLOT_BYTES_MIN,
+} from '../store/format/format.js';
+import { type Superblock, SuperblockProblem } from '../store/format/superblock.js';
+import { findSuperblock, type ImageReader } from '../store/opening/image.js';
 import { crc32c } from '../uring/checksum.js';
 import { readDeviceFile, within } from '../uring/native-devices.js';
 import { abandonNative, checkSignatures, openDevice, openNative, plainGeometry } from './device.js';

@@ -4,7 +4,7 @@ import { DELETED_VOLUMES_MANY } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
 import { conflictRemedy } from '../core/volume-names.js';
 import { doubledDevice } from '../layout/volume-map.js';
-import { VOLUMES_MAX } from '../store/format.js';
+import { VOLUMES_MAX } from '../store/format/format.js';
 import type {
   DoubledName,
   NodeCheck,

@@ -6,7 +6,7 @@
 
 import { StrakeError } from '../core/errors.js';
 import { NODE_STORES_MAX } from '../core/limits.js';
-import type { Superblock } from '../store/superblock.js';
+import type { Superblock } from '../store/format/superblock.js';
 import type { DeviceFacts } from './facts.js';
 
 /** A device that is open and has said who it is. */

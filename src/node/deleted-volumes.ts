@@ -15,7 +15,7 @@ import { toStrakeError } from '../core/errors.js';
 import { NO_FLUSH } from '../layout/flush-id.js';
 import { NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
-import { VolumeMember } from '../store/volume-member.js';
+import { LocalMember } from '../store/local-member.js';
 import type { NodeStore } from './node-store.js';
 import { newestMaps } from './starting-map.js';
 
@@ -117,7 +117,7 @@ async function cleanUpOn(store: NodeStore['store'], note: VolumeMap, { completio
   // By now the page may be another volume's.
   const index = volumeTable.indexOf(note.id);
   if (index < 0 || store.volumes[index]?.deleted !== true || volumeTable.segmentsOf(index) === 0) return;
-  const member = new VolumeMember(completions, store, index);
+  const member = new LocalMember(completions, store, index);
   try {
     const stripes = [...member.segments()].map(({ stripe }) => stripe);
     for (let at = 0; at < stripes.length && !ending(); at += RELEASES) {

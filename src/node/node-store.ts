@@ -1,9 +1,9 @@
 /** A device of a node: its store, and what belongs to it. */
 
-import type { Checkpointer } from '../store/checkpoint.js';
-import type { RecoveryReport } from '../store/open-store.js';
+import type { Superblock } from '../store/format/superblock.js';
+import type { RecoveryReport } from '../store/opening/open-store.js';
+import type { Checkpointer } from '../store/running/checkpoint.js';
 import type { SegmentStore } from '../store/segment-store.js';
-import type { Superblock } from '../store/superblock.js';
 
 export class NodeStore {
   readonly path: string;

@@ -6,7 +6,7 @@
 import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import { NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
-import { SLOT_FREE } from '../store/format.js';
+import { SLOT_FREE } from '../store/format/format.js';
 import type { NodeStore } from './node-store.js';
 import { noPage } from './placement.js';
 

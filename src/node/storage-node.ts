@@ -32,10 +32,10 @@ import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import { type Expectations, openStore } from '../store/open-store.js';
+import type { Superblock } from '../store/format/superblock.js';
+import { LocalMember } from '../store/local-member.js';
+import { type Expectations, openStore } from '../store/opening/open-store.js';
 import { STORE_MEMORY_BYTES } from '../store/store-start.js';
-import type { Superblock } from '../store/superblock.js';
-import { VolumeMember } from '../store/volume-member.js';
 import {
   type AwaitedDevice,
   awaitedDevices,
@@ -317,14 +317,14 @@ export class StorageNode {
     }
   }
 
-  private memberOn(entry: NodeStore | undefined, { id, groups }: VolumeMap, group: number): VolumeMember | null {
+  private memberOn(entry: NodeStore | undefined, { id, groups }: VolumeMap, group: number): LocalMember | null {
     if (entry === undefined || entry.store.failed) return null;
     const index = entry.store.volumes.findIndex((stored) => stored?.id === id);
     const share = { group, groups: groups.length };
-    return index < 0 ? null : new VolumeMember(this.ports.completions, entry.store, index, share);
+    return index < 0 ? null : new LocalMember(this.ports.completions, entry.store, index, share);
   }
 
-  private isCurrent(volume: HostedVolume, member: VolumeMember): boolean {
+  private isCurrent(volume: HostedVolume, member: LocalMember): boolean {
     const group = volume.stored.groups[member.share.group];
     return group.some(({ deviceId, state }) => deviceId === member.deviceId && state === 'in-sync');
   }
@@ -556,11 +556,11 @@ export class StorageNode {
   }
 
   /** A member on a device that may not know the volume yet. */
-  private async newMember(volume: HostedVolume, { store, path }: NodeStore, group: number): Promise<VolumeMember> {
+  private async newMember(volume: HostedVolume, { store, path }: NodeStore, group: number): Promise<LocalMember> {
     const index = await store.putVolume(volume.stored);
     if (index < 0) throw deviceError(-index, `store the map of ${volume.stored.name} on ${path}`);
     const share = { group, groups: volume.stored.groups.length };
-    const member = new VolumeMember(this.ports.completions, store, index, share);
+    const member = new LocalMember(this.ports.completions, store, index, share);
     volume.members.push(member);
     return member;
   }

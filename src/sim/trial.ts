@@ -14,8 +14,8 @@
 
 import { NODE_STORES_MAX, SECTOR_BYTES } from '../core/limits.js';
 import { CMD_FLUSH, CMD_READ } from '../nbd/protocol.js';
-import { checkDevice } from '../store/fsck.js';
-import { formatDevice } from '../store/open-store.js';
+import { checkDevice } from '../store/checking/fsck.js';
+import { formatDevice } from '../store/opening/open-store.js';
 import { STORE_MEMORY_BYTES } from '../store/store-start.js';
 import { SimClient, SimViolation, VOLUME_NAME } from './client.js';
 import { crc32c } from './crc32c.js';

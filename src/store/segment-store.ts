@@ -32,13 +32,17 @@ import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_WRITES } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import { ControlIo } from './control-io.js';
-import { ACTIVE_SLOTS_MAX } from './format.js';
-import { SPARE_PAGES, SPARE_PAGES_LOW } from './journal-room.js';
-import { JOURNAL_WRITER_BYTES, JournalWriter } from './journal-writer.js';
-import { MapWriter } from './map-writer.js';
-import { OpSteps } from './op-steps.js';
-import type { SlotTable } from './slot-table.js';
+import { ACTIVE_SLOTS_MAX } from './format/format.js';
+import type { Superblock } from './format/superblock.js';
+import { ControlIo } from './running/control-io.js';
+import { SPARE_PAGES, SPARE_PAGES_LOW } from './running/journal-room.js';
+import { JOURNAL_WRITER_BYTES, JournalWriter } from './running/journal-writer.js';
+import { MapWriter } from './running/map-writer.js';
+import { OpSteps } from './running/op-steps.js';
+import type { SlotTable } from './running/slot-table.js';
+import { TableCache } from './running/table-cache.js';
+import { TRANSFER_AREAS_BYTES } from './running/transfers.js';
+import { VolumeTable } from './running/volume-table.js';
 import {
   type OP_ACCEPT,
   OP_ACCEPT_RANGE,
@@ -60,10 +64,6 @@ import {
   type StoreStart,
   TABLE_PAGES,
 } from './store-start.js';
-import type { Superblock } from './superblock.js';
-import { TableCache } from './table-cache.js';
-import { TRANSFER_AREAS_BYTES } from './transfers.js';
-import { VolumeTable } from './volume-table.js';
 
 /** A flush of a volume that is to be remembered. */
 interface MarkedFlush {

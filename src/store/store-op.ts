@@ -28,7 +28,7 @@
 
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { Memory } from '../ports/memory.js';
-import type { JournalWaiter } from './journal-writer.js';
+import type { JournalWaiter } from './running/journal-writer.js';
 
 export const OP_READ = 0;
 export const OP_WRITE = 1;

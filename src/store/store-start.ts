@@ -5,13 +5,13 @@ import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import { ACTIVE_SLOTS_MAX } from './format.js';
-import { JOURNAL_WRITER_BYTES, type JournalPosition } from './journal-writer.js';
-import type { Reference } from './pages.js';
-import type { SlotTable } from './slot-table.js';
-import type { Superblock } from './superblock.js';
-import { TableCache } from './table-cache.js';
-import { TRANSFER_AREAS_BYTES } from './transfers.js';
+import { ACTIVE_SLOTS_MAX } from './format/format.js';
+import type { Reference } from './format/pages.js';
+import type { Superblock } from './format/superblock.js';
+import { JOURNAL_WRITER_BYTES, type JournalPosition } from './running/journal-writer.js';
+import type { SlotTable } from './running/slot-table.js';
+import { TableCache } from './running/table-cache.js';
+import { TRANSFER_AREAS_BYTES } from './running/transfers.js';
 
 /** Block tables in memory. */
 export const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;

@@ -12,9 +12,9 @@
 import { crc32c } from '#strake/sim/crc32c.js';
 import { SimDisk } from '#strake/sim/disk.js';
 import { SimRandom } from '#strake/sim/random.js';
-import { type Layout, PAGE_BYTES, SEALED_BYTES, viewOf } from '#strake/store/format.js';
-import { formatDevice, openStore } from '#strake/store/open-store.js';
-import { VolumeMember } from '#strake/store/volume-member.js';
+import { type Layout, PAGE_BYTES, SEALED_BYTES, viewOf } from '#strake/store/format/format.js';
+import { LocalMember } from '#strake/store/local-member.js';
+import { formatDevice, openStore } from '#strake/store/opening/open-store.js';
 import { type KnownDevice, knownDevice, putAll, type Range, resealTree } from '../support/damaged-store.js';
 import { diskOf, SimStore, VOLUME_ID, volumeOf } from '../support/sim-store.js';
 import { interesting, putNumber } from './mutate.js';
@@ -59,7 +59,7 @@ async function otherMember(): Promise<SimDisk> {
   await store.settle(formatDevice(store.ports, { deviceId, clusterId: 'c'.repeat(32), slotBytes: 64 << 10, nowMs: 1 }));
   store.opened = await store.settle(openStore(store.ports, { path: 'other' }));
   const index = await store.settle(store.opened.store.putVolume(volumeOf(VOLUME_ID, deviceId)));
-  store.member = new VolumeMember(store.loop, store.opened.store, index);
+  store.member = new LocalMember(store.loop, store.opened.store, index);
   for (const stripe of [0, 1, 2, 3]) {
     const blocks = [0, 1, 2, 3, 5, 9].map((block): [number, number] => [block, 90_001 + 100 * stripe + block]);
     await putAll(store, new Map(), stripe, blocks);

@@ -26,7 +26,7 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     rule: 'a deleted volume does not come back',
     edits: [
       {
-        file: 'store/volume-table.ts',
+        file: 'store/running/volume-table.ts',
         find: '(this.volumes[index]?.deleted === true && this.durable[index] === this.volumes[index])',
         replace: 'this.volumes[index]?.deleted === true',
       },
@@ -39,7 +39,7 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     rule: 'a volume reads nothing of another',
     edits: [
       {
-        file: 'store/volume-table.ts',
+        file: 'store/running/volume-table.ts',
         find: ' || this.slots.usedBy(index) > 0) return false;',
         replace: ') return false;',
       },
@@ -50,7 +50,9 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     name: 'page-with-old-mark',
     breaks: 'A volume that is given a page has the remembered flush of the one before',
     rule: 'after the death of the writer what may differ is compared',
-    edits: [{ file: 'store/volume-table.ts', find: '      this.flushedMarks[index] = NO_FLUSH;\n', replace: '' }],
+    edits: [
+      { file: 'store/running/volume-table.ts', find: '      this.flushedMarks[index] = NO_FLUSH;\n', replace: '' },
+    ],
     judges: [PAGES],
   },
   {
@@ -79,7 +81,7 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     rule: 'a rebuild discards nothing that belongs to somebody else',
     edits: [
       {
-        file: 'store/volume-member.ts',
+        file: 'store/local-member.ts',
         find: 'return slots.stripes[slot] % this.share.groups === this.share.group;',
         replace: 'return true;',
       },

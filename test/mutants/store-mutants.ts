@@ -12,7 +12,7 @@ const JOURNAL: Mutant[] = [
     rule: 'what is flushed survives a power cut',
     edits: [
       {
-        file: 'store/journal-writer.ts',
+        file: 'store/running/journal-writer.ts',
         find: 'this.device.sync(this.token + TAG_SYNC);',
         replace: 'this.completions.defer(this.token + TAG_SYNC, 0);',
       },
@@ -25,7 +25,7 @@ const JOURNAL: Mutant[] = [
     rule: 'what is flushed survives a power cut',
     edits: [
       {
-        file: 'store/journal-writer.ts',
+        file: 'store/running/journal-writer.ts',
         find: 'this.device.sync(this.token + TAG_SYNC);',
         replace: 'this.completions.defer(this.token + TAG_SYNC, 0); this.device.sync(this.token + TAG_KICK);',
       },
@@ -38,7 +38,7 @@ const JOURNAL: Mutant[] = [
     rule: 'a failed sync ends all modifications',
     edits: [
       {
-        file: 'store/journal-writer.ts',
+        file: 'store/running/journal-writer.ts',
         find: '    this.syncing = false;\n    if (result < 0) {',
         replace: '    this.syncing = false;\n    if (result === Number.NEGATIVE_INFINITY) {',
       },
@@ -51,7 +51,7 @@ const JOURNAL: Mutant[] = [
     rule: 'FUA is durable on every member that is in-sync',
     edits: [
       {
-        file: 'store/op-steps.ts',
+        file: 'store/running/op-steps.ts',
         find: 'if ((op.flags & SEGMENT_FUA) === 0) {',
         replace: 'if ((op.flags & SEGMENT_FUA) >= 0) {',
       },
@@ -64,7 +64,7 @@ const JOURNAL: Mutant[] = [
     rule: 'what is acknowledged survives the death of the process',
     edits: [
       {
-        file: 'store/entry-updates.ts',
+        file: 'store/running/entry-updates.ts',
         find: '      journal.whenComplete(op);\n      return;\n    }\n    if (this.flushes.eager',
         replace:
           '      op.waiting = 0;\n      journal.makeRoom();\n      this.parts.recorded(op);\n      return;\n    }\n    if (this.flushes.eager',
@@ -78,7 +78,7 @@ const JOURNAL: Mutant[] = [
     rule: 'the journal is whole up to its end',
     edits: [
       {
-        file: 'store/journal-writer.ts',
+        file: 'store/running/journal-writer.ts',
         find: 'nextBatchPage(this.layout, this.page, batch.pages);',
         replace: 'nextBatchPage(this.layout, this.page, 1);',
       },
@@ -91,7 +91,7 @@ const JOURNAL: Mutant[] = [
     rule: 'the journal ends where its numbers do',
     edits: [
       {
-        file: 'store/journal.ts',
+        file: 'store/format/journal.ts',
         find: 'header === undefined || header.sequence !== expected ||',
         replace: 'header === undefined ||',
       },
@@ -104,7 +104,7 @@ const JOURNAL: Mutant[] = [
     rule: 'a batch counts whole or not at all',
     edits: [
       {
-        file: 'store/journal.ts',
+        file: 'store/format/journal.ts',
         find: 'if (old > 0 || damaged > 0) break;',
         replace: 'if (damaged > 0) break;',
       },
@@ -117,7 +117,7 @@ const JOURNAL: Mutant[] = [
     rule: 'nothing of a batch that was not finished is mistaken for a part of a later one',
     edits: [
       {
-        file: 'store/journal.ts',
+        file: 'store/format/journal.ts',
         find: 'return ahead <= this.layout.journalPages ? last + ahead : last;',
         replace: 'return ahead <= 1 ? last + ahead : last;',
       },
@@ -130,7 +130,7 @@ const JOURNAL: Mutant[] = [
     rule: 'recovery from the root before the newest drops nothing that was flushed',
     edits: [
       {
-        file: 'store/checkpoint.ts',
+        file: 'store/running/checkpoint.ts',
         find: "evict === 'half' ? store.noted()",
         replace: 'evict.length < 0 ? store.noted()',
       },
@@ -143,7 +143,7 @@ const JOURNAL: Mutant[] = [
     rule: 'one damaged sector costs nothing where it is not needed',
     edits: [
       {
-        file: 'store/open-store.ts',
+        file: 'store/opening/open-store.ts',
         find: 'for (const page of image.journal.damagedPages) {',
         replace: 'for (const page of image.journal.damagedPages.slice(0, 0)) {',
       },
@@ -156,7 +156,7 @@ const JOURNAL: Mutant[] = [
     rule: 'corruption is never returned',
     edits: [
       {
-        file: 'store/journal.ts',
+        file: 'store/format/journal.ts',
         find: 'return actual === seal ? tag : SECTOR_DAMAGED;',
         replace: 'return actual >= 0 ? tag : SECTOR_DAMAGED;',
       },
@@ -169,7 +169,7 @@ const JOURNAL: Mutant[] = [
     rule: 'corruption is never returned',
     edits: [
       {
-        file: 'store/image.ts',
+        file: 'store/opening/image.ts',
         find: 'if (reader.checksum(bytes) === slots.tableChecksums[slot]) {',
         replace: 'if (bytes.length === PAGE_BYTES) {',
       },
@@ -182,12 +182,12 @@ const JOURNAL: Mutant[] = [
     rule: 'what the root still needs of the journal is never written over',
     edits: [
       {
-        file: 'store/admission.ts',
+        file: 'store/running/admission.ts',
         find: 'return room.sparePages < op.pages + SPARE_PAGES;',
         replace: 'return room.parts.journal.freePages < Math.min(this.modifying, 2048) + 4 && this.modifying > 0;',
       },
       {
-        file: 'store/journal-writer.ts',
+        file: 'store/running/journal-writer.ts',
         find: 'if (this.usedPages + batch.pages >= this.layout.journalPages)',
         replace: 'if (this.usedPages < 0)',
       },
@@ -203,7 +203,7 @@ const INTENTS: Mutant[] = [
     rule: 'recovery compares every slot that may have been written to',
     edits: [
       {
-        file: 'store/op-steps.ts',
+        file: 'store/running/op-steps.ts',
         find: '    if (this.log.has(op.slot)) {\n',
         replace: '    this.log.add(op.slot);\n    if (this.log.has(op.slot)) {\n',
       },
@@ -214,7 +214,7 @@ const INTENTS: Mutant[] = [
     name: 'intents-forgotten',
     breaks: 'A checkpoint records that no slot is in use, while writes to some need no new intent',
     rule: 'an intent is forgotten only together with the right to write',
-    edits: [{ file: 'store/checkpoint.ts', find: 'active: [...store.active],', replace: 'active: [],' }],
+    edits: [{ file: 'store/running/checkpoint.ts', find: 'active: [...store.active],', replace: 'active: [],' }],
     judges: [sim(['power'], 60), CRASH, IMAGES],
   },
   {
@@ -223,7 +223,7 @@ const INTENTS: Mutant[] = [
     rule: 'the intent is durable before the write',
     edits: [
       {
-        file: 'store/intents.ts',
+        file: 'store/running/intents.ts',
         find: '    this.addNeighbours(op.slot);\n    journal.whenSynced(journal.batch.sequence, op);',
         replace: '    this.addNeighbours(op.slot);\n    journal.whenComplete(op);',
       },
@@ -239,7 +239,7 @@ const SLOTS: Mutant[] = [
     rule: 'a segment that was allocated stays so',
     edits: [
       {
-        file: 'store/slot-allocation.ts',
+        file: 'store/running/slot-allocation.ts',
         find: '    this.allocations.set(slot, [op]);\n    journal.whenSynced(journal.batch.sequence, op);',
         replace: '    this.allocations.set(slot, [op]);\n    journal.whenComplete(op);',
       },
@@ -251,9 +251,13 @@ const SLOTS: Mutant[] = [
     breaks: 'A slot is given away, and written to, before the record that freed it is durable',
     rule: 'a slot is reused only after the record that freed it is durable',
     edits: [
-      { file: 'store/slot-allocation.ts', find: '    this.freed.add(slot, journal.batch.sequence);\n', replace: '' },
       {
-        file: 'store/slot-allocation.ts',
+        file: 'store/running/slot-allocation.ts',
+        find: '    this.freed.add(slot, journal.batch.sequence);\n',
+        replace: '',
+      },
+      {
+        file: 'store/running/slot-allocation.ts',
         find: '    this.allocations.set(slot, [op]);\n    journal.whenSynced(journal.batch.sequence, op);',
         replace: '    this.allocations.set(slot, [op]);\n    journal.whenComplete(op);',
       },
@@ -266,7 +270,7 @@ const SLOTS: Mutant[] = [
     rule: 'the journal says what was done',
     edits: [
       {
-        file: 'store/slot-allocation.ts',
+        file: 'store/running/slot-allocation.ts',
         find: 'addAllocate(slot, volume.id, member, op.stripe)',
         replace: 'addAllocate(slot ^ 1, volume.id, member, op.stripe)',
       },
@@ -279,7 +283,7 @@ const SLOTS: Mutant[] = [
     rule: 'what was never written reads as zeroes',
     edits: [
       {
-        file: 'store/transfers.ts',
+        file: 'store/running/transfers.ts',
         find: '      this.memory.fill(op.memory + (block - op.block) * BLOCK_BYTES, BLOCK_BYTES, 0);\n      filled = true;',
         replace: '      filled = true;',
       },
@@ -295,7 +299,7 @@ const RECOVERY: Mutant[] = [
     rule: 'recovery makes no block valid whose content does not match',
     edits: [
       {
-        file: 'store/open-store.ts',
+        file: 'store/opening/open-store.ts',
         find: '    if (Math.abs(firstIn[block]) > this.image.durableSequence) {',
         replace: '    if (Math.abs(firstIn[block]) === Number.POSITIVE_INFINITY) {',
       },
@@ -308,7 +312,7 @@ const RECOVERY: Mutant[] = [
     rule: 'what is flushed survives a power cut',
     edits: [
       {
-        file: 'store/young-blocks.ts',
+        file: 'store/running/young-blocks.ts',
         find: '    if (op.kind !== OP_WRITE) return false;\n    const sequence',
         replace: '    if (op.kind === OP_WRITE) return false;\n    const sequence',
       },
@@ -321,7 +325,7 @@ const RECOVERY: Mutant[] = [
     rule: 'a mismatching block of a dirty segment is suspect',
     edits: [
       {
-        file: 'store/open-store.ts',
+        file: 'store/opening/open-store.ts',
         find: '    await this.compareAll(doubtful);\n',
         replace: '',
       },
@@ -334,7 +338,7 @@ const RECOVERY: Mutant[] = [
     rule: 'every open of a device draws a durable incarnation',
     edits: [
       {
-        file: 'store/open-store.ts',
+        file: 'store/opening/open-store.ts',
         find: 'incarnation: found.incarnation + 1,',
         replace: 'incarnation: found.incarnation,',
       },
@@ -347,7 +351,7 @@ const RECOVERY: Mutant[] = [
     rule: 'corruption is never returned',
     edits: [
       {
-        file: 'store/transfers.ts',
+        file: 'store/running/transfers.ts',
         find: ' && words[word] === checksums[area + block - op.from]) continue;',
         replace: ' && checksums[area] >= 0) continue;',
       },
@@ -363,7 +367,7 @@ const CHECKPOINTS: Mutant[] = [
     rule: 'the root is written after a sync of all it refers to',
     edits: [
       {
-        file: 'store/checkpoint.ts',
+        file: 'store/running/checkpoint.ts',
         find: '    demand(await store.io.sync());\n    store.evict(evict);',
         replace: '    store.evict(evict);',
       },
@@ -374,7 +378,7 @@ const CHECKPOINTS: Mutant[] = [
     name: 'root-in-place',
     breaks: 'The root is written over the one before',
     rule: 'the old root counts until the new one is whole',
-    edits: [{ file: 'store/checkpoint.ts', find: '    this.rootPlace ^= 1;\n', replace: '' }],
+    edits: [{ file: 'store/running/checkpoint.ts', find: '    this.rootPlace ^= 1;\n', replace: '' }],
     judges: [sim(['power'], 60), IMAGES, CRASH],
   },
   {
@@ -383,7 +387,7 @@ const CHECKPOINTS: Mutant[] = [
     rule: 'table pages alternate between two places',
     edits: [
       {
-        file: 'store/checkpoint.ts',
+        file: 'store/running/checkpoint.ts',
         find: '(slots.flags[slot] | SLOT_FLAG_TABLE) ^ SLOT_FLAG_PLACE;',
         replace: 'slots.flags[slot] | SLOT_FLAG_TABLE;',
       },

@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import * as assert from 'uvu/assert';
-import { computeLayout } from '#strake/store/format.js';
+import { computeLayout } from '#strake/store/format/format.js';
 import { check, run } from '../support/check.js';
 import { formatAll, NodeProcess } from '../support/node-process.js';
 import { scratchFile } from '../support/scratch.js';

@@ -5,8 +5,8 @@
 
 import * as assert from 'uvu/assert';
 import { SimDisk } from '#strake/sim/disk.js';
-import { dumpDevice } from '#strake/store/dump.js';
-import { deviceBytesMin, PAGE_BYTES, ROOT_BYTES } from '#strake/store/format.js';
+import { dumpDevice } from '#strake/store/checking/dump.js';
+import { deviceBytesMin, PAGE_BYTES, ROOT_BYTES } from '#strake/store/format/format.js';
 import { check, repetitions, run } from '../support/check.js';
 import {
   type Expected,

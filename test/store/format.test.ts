@@ -8,10 +8,9 @@ import * as assert from 'uvu/assert';
 import type { StrakeError } from '#strake/core/errors.js';
 import { crc32c } from '#strake/sim/crc32c.js';
 import { SimDisk } from '#strake/sim/disk.js';
-import { dumpDevice } from '#strake/store/dump.js';
-import { computeLayout, deviceBytesMin, type Layout } from '#strake/store/format.js';
-import { Batch } from '#strake/store/journal.js';
-import { demandSuperblock, openStore } from '#strake/store/open-store.js';
+import { dumpDevice } from '#strake/store/checking/dump.js';
+import { computeLayout, deviceBytesMin, type Layout } from '#strake/store/format/format.js';
+import { Batch } from '#strake/store/format/journal.js';
 import {
   absent,
   decodeDirectory,
@@ -23,9 +22,10 @@ import {
   encodeRoot,
   encodeSlots,
   encodeVolume,
-} from '#strake/store/pages.js';
-import { SlotTable } from '#strake/store/slot-table.js';
-import { decodeSuperblock, encodeSuperblock, type Superblock } from '#strake/store/superblock.js';
+} from '#strake/store/format/pages.js';
+import { decodeSuperblock, encodeSuperblock, type Superblock } from '#strake/store/format/superblock.js';
+import { demandSuperblock, openStore } from '#strake/store/opening/open-store.js';
+import { SlotTable } from '#strake/store/running/slot-table.js';
 import { check, run } from '../support/check.js';
 import { readerOf } from '../support/damaged-store.js';
 import { BLOCK, diskOf, SimStore, SLOT, volumeOf } from '../support/sim-store.js';

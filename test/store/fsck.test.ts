@@ -6,10 +6,10 @@
 import * as assert from 'uvu/assert';
 import { StrakeError } from '#strake/core/errors.js';
 import type { SimDisk } from '#strake/sim/disk.js';
-import { dumpDevice } from '#strake/store/dump.js';
-import { checkDevice, type FsckReport } from '#strake/store/fsck.js';
-import type { ImageReader } from '#strake/store/image.js';
-import type { ProblemKind } from '#strake/store/problems.js';
+import { dumpDevice } from '#strake/store/checking/dump.js';
+import { checkDevice, type FsckReport } from '#strake/store/checking/fsck.js';
+import type { ImageReader } from '#strake/store/opening/image.js';
+import type { ProblemKind } from '#strake/store/opening/problems.js';
 import { check, run } from '../support/check.js';
 import {
   changeRoot,

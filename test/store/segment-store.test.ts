@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
-import { pageOffset } from '#strake/store/format.js';
+import { pageOffset } from '#strake/store/format/format.js';
 import { check, run } from '../support/check.js';
 import { turn } from '../support/scripted-member.js';
 import { diskOf, randomOf, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';

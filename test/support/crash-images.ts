@@ -14,7 +14,7 @@
 
 import type { SimCrash, SimDisk } from '#strake/sim/disk.js';
 import { SimRandom } from '#strake/sim/random.js';
-import type { FsckVerdict } from '#strake/store/fsck.js';
+import type { FsckVerdict } from '#strake/store/checking/fsck.js';
 import { contentOf, type Found, type Instant, judge, Life, openOn } from './crash-life.js';
 import { WORKLOADS, type Workload } from './crash-workloads.js';
 import { fsck } from './damaged-store.js';

@@ -3,13 +3,13 @@
 import { StrakeError } from '#strake/core/errors.js';
 import { crc32c } from '#strake/sim/crc32c.js';
 import type { SimDisk } from '#strake/sim/disk.js';
-import { dumpDevice } from '#strake/store/dump.js';
-import { DIRECTORY_ENTRIES, type Layout, pageOffset, ROOT_BYTES, viewOf } from '#strake/store/format.js';
-import { checkDevice, type FsckReport } from '#strake/store/fsck.js';
-import type { ImageReader } from '#strake/store/image.js';
-import { openStore } from '#strake/store/open-store.js';
-import { decodeDirectory } from '#strake/store/pages.js';
-import { VolumeMember } from '#strake/store/volume-member.js';
+import { dumpDevice } from '#strake/store/checking/dump.js';
+import { checkDevice, type FsckReport } from '#strake/store/checking/fsck.js';
+import { DIRECTORY_ENTRIES, type Layout, pageOffset, ROOT_BYTES, viewOf } from '#strake/store/format/format.js';
+import { decodeDirectory } from '#strake/store/format/pages.js';
+import { LocalMember } from '#strake/store/local-member.js';
+import type { ImageReader } from '#strake/store/opening/image.js';
+import { openStore } from '#strake/store/opening/open-store.js';
 import { BLOCK, DEVICE_ID, diskOf, randomOf, SimStore, SLOT_BLOCKS, VOLUME_ID } from './sim-store.js';
 
 export const STRIPES = 4;
@@ -176,7 +176,7 @@ export async function openAndRead(disk: SimDisk, expected: Expected, seed = 9): 
   }
   const index = store.opened.store.volumes.findIndex((volume) => volume?.id === VOLUME_ID);
   if (index < 0) throw new Error('the volume is gone, and nobody was told');
-  store.member = new VolumeMember(store.loop, store.opened.store, index);
+  store.member = new LocalMember(store.loop, store.opened.store, index);
   await readAll(store, expected, errors);
   return { refused: '', errors, store };
 }

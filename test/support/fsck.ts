@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { readOnlyImage } from '#strake/embed/format.js';
-import { checkDevice, type FsckVerdict } from '#strake/store/fsck.js';
+import { checkDevice, type FsckVerdict } from '#strake/store/checking/fsck.js';
 
 /** Checks devices with all their data; each verdict has to be one of these. */
 export async function fsckAll(paths: readonly string[], allowed: readonly FsckVerdict[], what: string): Promise<void> {

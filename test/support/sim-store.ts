@@ -6,9 +6,9 @@ import { SimDevice } from '#strake/sim/device.js';
 import { SimDisk } from '#strake/sim/disk.js';
 import { SimLoop } from '#strake/sim/loop.js';
 import { SimRandom } from '#strake/sim/random.js';
-import { formatDevice, type OpenedStore, openStore, type RecoveryReport } from '#strake/store/open-store.js';
+import { LocalMember } from '#strake/store/local-member.js';
+import { formatDevice, type OpenedStore, openStore, type RecoveryReport } from '#strake/store/opening/open-store.js';
 import { STORE_MEMORY_BYTES, type StoreBounds, type StorePorts } from '#strake/store/store-start.js';
-import { VolumeMember } from '#strake/store/volume-member.js';
 
 export const BLOCK = 4096;
 export const SECTOR = 512;
@@ -53,7 +53,7 @@ export class SimStore {
   readonly device: SimDevice;
   readonly ports: StorePorts;
   opened!: OpenedStore;
-  member!: VolumeMember;
+  member!: LocalMember;
   /** Blocks that were suspect when the store was opened, by stripe * SLOT_BLOCKS + block. */
   readonly suspects: number[] = [];
   private readonly base: number;
@@ -96,7 +96,7 @@ export class SimStore {
     let index = store.volumes.findIndex((volume) => volume?.id === VOLUME_ID);
     if (index < 0 && expected) throw new Error('the volume is gone');
     if (index < 0) index = await this.settle(store.putVolume(volumeOf()));
-    this.member = new VolumeMember(this.loop, store, index);
+    this.member = new LocalMember(this.loop, store, index);
     await this.settle(this.acceptAll());
     return this.opened.recovery;
   }

@@ -9,7 +9,7 @@
 import * as assert from 'uvu/assert';
 import type { NodeEvent } from '#strake/index.js';
 import { SimRandom } from '#strake/sim/random.js';
-import { computeLayout, type Layout } from '#strake/store/format.js';
+import { computeLayout, type Layout } from '#strake/store/format/format.js';
 import type { FaultRule } from '#strake/uring/native.js';
 import { CLOSED, CRASHED, fsckAll } from '../support/fsck.js';
 import { CMD, EIO } from '../support/nbd-client.js';

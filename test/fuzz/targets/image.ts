@@ -11,11 +11,11 @@ import { StrakeError } from '#strake/core/errors.js';
 import { crc32c } from '#strake/sim/crc32c.js';
 import type { SimDisk } from '#strake/sim/disk.js';
 import type { SimRandom } from '#strake/sim/random.js';
-import { type DumpRequest, dumpDevice } from '#strake/store/dump.js';
-import { checkDevice, type FsckVerdict } from '#strake/store/fsck.js';
-import type { ImageReader } from '#strake/store/image.js';
-import { openStore } from '#strake/store/open-store.js';
-import { VolumeMember } from '#strake/store/volume-member.js';
+import { type DumpRequest, dumpDevice } from '#strake/store/checking/dump.js';
+import { checkDevice, type FsckVerdict } from '#strake/store/checking/fsck.js';
+import { LocalMember } from '#strake/store/local-member.js';
+import type { ImageReader } from '#strake/store/opening/image.js';
+import { openStore } from '#strake/store/opening/open-store.js';
 import { STRIPES } from '../../support/damaged-store.js';
 import { BLOCK, DEVICE_ID, SimStore, SLOT_BLOCKS, VOLUME_ID } from '../../support/sim-store.js';
 import {
@@ -86,7 +86,7 @@ async function open(disk: SimDisk, seed: number): Promise<SimStore | StrakeError
   if (opened instanceof StrakeError) return opened;
   store.opened = opened;
   const index = opened.store.volumes.findIndex((volume) => volume?.id === VOLUME_ID);
-  if (index >= 0) store.member = new VolumeMember(store.loop, opened.store, index);
+  if (index >= 0) store.member = new LocalMember(store.loop, opened.store, index);
   return store;
 }
 

@@ -8,7 +8,7 @@
 
 import { crc32c } from '#strake/sim/crc32c.js';
 import { SimRandom } from '#strake/sim/random.js';
-import { computeLayout, type Layout, PAGE_BYTES, SEALED_BYTES, viewOf } from '#strake/store/format.js';
+import { computeLayout, type Layout, PAGE_BYTES, SEALED_BYTES, viewOf } from '#strake/store/format/format.js';
 import {
   Batch,
   type FoundBatch,
@@ -19,7 +19,7 @@ import {
   RECORD_INTENT,
   type RecordHandler,
   readRecords,
-} from '#strake/store/journal.js';
+} from '#strake/store/format/journal.js';
 import { DEVICE_ID, VOLUME_ID } from '../../support/sim-store.js';
 import { interesting, putNumber } from '../mutate.js';
 import { demand, type FuzzTarget } from '../target.js';

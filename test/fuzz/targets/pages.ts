@@ -20,7 +20,7 @@ import {
   SLOT_ENTRY_BYTES,
   VOLUMES_MAX,
   viewOf,
-} from '#strake/store/format.js';
+} from '#strake/store/format/format.js';
 import {
   absent,
   decodeDirectory,
@@ -33,15 +33,15 @@ import {
   encodeSlots,
   encodeVolume,
   PageProblem,
-} from '#strake/store/pages.js';
-import { SLOT_FLAG_REPLICA_DIRTY, SlotTable } from '#strake/store/slot-table.js';
+} from '#strake/store/format/pages.js';
 import {
   checkFeatures,
   decodeSuperblock,
   encodeSuperblock,
   type Superblock,
   SuperblockProblem,
-} from '#strake/store/superblock.js';
+} from '#strake/store/format/superblock.js';
+import { SLOT_FLAG_REPLICA_DIRTY, SlotTable } from '#strake/store/running/slot-table.js';
 import { CLUSTER_ID, DEVICE_ID, VOLUME_ID, volumeOf } from '../../support/sim-store.js';
 import { demand, type FuzzTarget } from '../target.js';
 

@@ -23,7 +23,7 @@ import { SimDevice } from '#strake/sim/device.js';
 import { SimDisk } from '#strake/sim/disk.js';
 import { SimLoop } from '#strake/sim/loop.js';
 import type { SimRandom } from '#strake/sim/random.js';
-import { viewOf } from '#strake/store/format.js';
+import { viewOf } from '#strake/store/format/format.js';
 import { BLOCK } from '../../support/sim.js';
 import { interesting } from '../mutate.js';
 import { demand, type FuzzTarget } from '../target.js';

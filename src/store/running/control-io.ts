@@ -2,8 +2,8 @@
  * Device operations as promises, for work that is not on the way of every request: opening, checkpoints, repair.
  */
 
-import type { CompletionPort } from '../ports/completion.js';
-import type { Device } from '../ports/device.js';
+import type { CompletionPort } from '../../ports/completion.js';
+import type { Device } from '../../ports/device.js';
 
 export class ControlIo {
   readonly device: Device;

@@ -6,14 +6,14 @@
  * Maps of volumes go before any other modification: those may be so many that they begin the next checkpoint at once.
  */
 
-import { ENOENT } from '../core/errno.js';
-import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../core/limits.js';
-import { Waiting } from '../core/waiting.js';
-import type { Memory } from '../ports/memory.js';
+import { ENOENT } from '../../core/errno.js';
+import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
+import { Waiting } from '../../core/waiting.js';
+import type { Memory } from '../../ports/memory.js';
+import { OP_ALLOCATE, OP_RELEASE, OP_ZERO, type StoreOp, saveSource } from '../store-op.js';
 import type { ActivityLog } from './activity-log.js';
 import { type JournalRoom, pagesOf, SPARE_PAGES, SPARE_PAGES_LOW } from './journal-room.js';
 import type { SlotTable } from './slot-table.js';
-import { OP_ALLOCATE, OP_RELEASE, OP_ZERO, type StoreOp, saveSource } from './store-op.js';
 
 /** Pages of a volume's map in the journal, with what lies in a batch before it. */
 const MAP_PAGES = 4;

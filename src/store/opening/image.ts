@@ -5,10 +5,10 @@
  * looks for damage goes on as far as there is something to go on with.
  */
 
-import { StrakeError } from '../core/errors.js';
-import { type FlushId, NO_FLUSH } from '../layout/flush-id.js';
-import type { VolumeMap } from '../layout/volume-map.js';
-import { BLOCK_POISON, ENTRY_FLAGS, ENTRY_WORDS } from '../ports/segments.js';
+import { StrakeError } from '../../core/errors.js';
+import { type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
+import type { VolumeMap } from '../../layout/volume-map.js';
+import { BLOCK_POISON, ENTRY_FLAGS, ENTRY_WORDS } from '../../ports/segments.js';
 import {
   DIRECTORY_ENTRIES,
   type Layout,
@@ -19,7 +19,7 @@ import {
   slotBlocks,
   TABLE_ENTRIES,
   VOLUMES_MAX,
-} from './format.js';
+} from '../format/format.js';
 import {
   type FoundBatch,
   type JournalEnd,
@@ -27,7 +27,7 @@ import {
   RECORD_FLAG_FIRST,
   RECORD_FLAG_POISON,
   readRecords,
-} from './journal.js';
+} from '../format/journal.js';
 import {
   absent,
   decodeDirectory,
@@ -38,10 +38,10 @@ import {
   PageProblem,
   type Reference,
   type Root,
-} from './pages.js';
+} from '../format/pages.js';
+import { type Checksum, decodeSuperblock, type Superblock, SuperblockProblem } from '../format/superblock.js';
+import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, SlotTable } from '../running/slot-table.js';
 import type { OnProblem, Problem, ProblemKind } from './problems.js';
-import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, SlotTable } from './slot-table.js';
-import { type Checksum, decodeSuperblock, type Superblock, SuperblockProblem } from './superblock.js';
 import { BLOCK_FIRST_NONE, type TableImage } from './table-image.js';
 
 /** Bytes of the journal that are read at a time. */

@@ -3,8 +3,8 @@
  * says so. A young block is not written again, or recovery would drop what was durable.
  */
 
+import { OP_WRITE, type StoreOp } from '../store-op.js';
 import type { JournalWriter } from './journal-writer.js';
-import { OP_WRITE, type StoreOp } from './store-op.js';
 import { addToSet, clearSet, meetsSet, type TableCache } from './table-cache.js';
 
 export class YoungBlocks {

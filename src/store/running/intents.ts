@@ -3,12 +3,12 @@
  * in the activity log.
  */
 
+import { SLOT_USED } from '../format/format.js';
+import { RECORD_INTENT } from '../format/journal.js';
+import type { StoreOp } from '../store-op.js';
 import type { ActivityLog } from './activity-log.js';
-import { SLOT_USED } from './format.js';
-import { RECORD_INTENT } from './journal.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { SlotTable } from './slot-table.js';
-import type { StoreOp } from './store-op.js';
 
 /** Slots that enter the activity log together. */
 const INTENT_SLOTS = 16;

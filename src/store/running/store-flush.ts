@@ -6,8 +6,8 @@
  * (*eager*).
  */
 
-import type { CompletionPort } from '../ports/completion.js';
-import { SLOT_FREE } from './format.js';
+import type { CompletionPort } from '../../ports/completion.js';
+import { SLOT_FREE } from '../format/format.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { PendingEntries } from './pending-entries.js';
 import type { SlotTable } from './slot-table.js';

@@ -5,9 +5,16 @@
  * it. Checksums of pages are checked by whoever follows the reference.
  */
 
-import { VOLUME_NAME_BYTES_MAX } from '../core/limits.js';
-import type { FlushId } from '../layout/flush-id.js';
-import type { MemberRecord, VolumeMap } from '../layout/volume-map.js';
+import { VOLUME_NAME_BYTES_MAX } from '../../core/limits.js';
+import type { FlushId } from '../../layout/flush-id.js';
+import type { MemberRecord, VolumeMap } from '../../layout/volume-map.js';
+import {
+  SLOT_FLAG_DOUBT,
+  SLOT_FLAG_PLACE,
+  SLOT_FLAG_TABLE,
+  SLOT_FLAGS_KNOWN,
+  type SlotTable,
+} from '../running/slot-table.js';
 import {
   ACTIVE_SLOTS_MAX,
   DIRECTORY_ENTRIES,
@@ -37,7 +44,6 @@ import {
   VOLUMES_MAX,
   viewOf,
 } from './format.js';
-import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, SLOT_FLAGS_KNOWN, type SlotTable } from './slot-table.js';
 import type { Checksum } from './superblock.js';
 
 /** A page is not what it must be. */

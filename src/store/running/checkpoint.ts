@@ -11,7 +11,7 @@
  * 5. sync. From now on the journal before this point may be written over.
  */
 
-import { EIO } from '../core/errno.js';
+import { EIO } from '../../core/errno.js';
 import {
   DEVICE_CLEAN,
   DIRECTORY_ENTRIES,
@@ -21,13 +21,13 @@ import {
   SLOT_ENTRIES,
   SLOT_FREE,
   VOLUMES_MAX,
-} from './format.js';
+} from '../format/format.js';
+import { encodeDirectory, encodeRoot, encodeSlots, encodeVolume, type Reference, type Root } from '../format/pages.js';
+import { type Checksum, encodeSuperblock, type Superblock } from '../format/superblock.js';
+import type { SegmentStore } from '../segment-store.js';
+import { CONTROL_PIECE_BYTES } from '../store-start.js';
 import type { JournalPosition } from './journal-writer.js';
-import { encodeDirectory, encodeRoot, encodeSlots, encodeVolume, type Reference, type Root } from './pages.js';
-import type { SegmentStore } from './segment-store.js';
 import { SLOT_FLAG_PLACE, SLOT_FLAG_TABLE } from './slot-table.js';
-import { CONTROL_PIECE_BYTES } from './store-start.js';
-import { type Checksum, encodeSuperblock, type Superblock } from './superblock.js';
 
 /** A device operation of a checkpoint has failed; a negative errno. */
 class CheckpointFailure extends Error {

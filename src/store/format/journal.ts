@@ -15,8 +15,8 @@
  * When fewer than `BATCH_PAGES_MAX` pages are left before the end of the ring, the next batch begins at its start.
  */
 
-import { SECTOR_BYTES } from '../core/limits.js';
-import type { FlushId } from '../layout/flush-id.js';
+import { SECTOR_BYTES } from '../../core/limits.js';
+import type { FlushId } from '../../layout/flush-id.js';
 import {
   BATCH_HEADER_BYTES,
   BATCH_PAGES_MAX,

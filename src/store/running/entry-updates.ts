@@ -6,8 +6,8 @@
  * with its data.
  */
 
-import { BLOCK_BYTES, STORE_EARLY_BLOCKS_MAX } from '../core/limits.js';
-import type { Memory } from '../ports/memory.js';
+import { BLOCK_BYTES, STORE_EARLY_BLOCKS_MAX } from '../../core/limits.js';
+import type { Memory } from '../../ports/memory.js';
 import {
   BLOCK_POISON,
   BLOCK_SUSPECT,
@@ -21,14 +21,14 @@ import {
   isVacant,
   SEGMENT_KEEP,
   ZERO_KEPT,
-} from '../ports/segments.js';
-import { TABLE_ENTRIES } from './format.js';
-import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from './journal.js';
+} from '../../ports/segments.js';
+import { TABLE_ENTRIES } from '../format/format.js';
+import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from '../format/journal.js';
+import { OP_ACCEPT_RANGE, OP_POISON, OP_WRITE, OP_ZERO, type StoreOp, WAIT_RECORDS } from '../store-op.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { PendingEntries } from './pending-entries.js';
 import { SLOT_FLAG_DOUBT, type SlotTable } from './slot-table.js';
 import type { StoreFlush } from './store-flush.js';
-import { OP_ACCEPT_RANGE, OP_POISON, OP_WRITE, OP_ZERO, type StoreOp, WAIT_RECORDS } from './store-op.js';
 import { inSet, type TableCache } from './table-cache.js';
 import type { VolumeTable } from './volume-table.js';
 import type { YoungBlocks } from './young-blocks.js';

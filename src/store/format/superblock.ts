@@ -5,8 +5,8 @@
  * It changes only when a device is opened, closed or relabelled: what changes all the time is found through the root.
  */
 
-import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES } from '../core/limits.js';
+import { StrakeError } from '../../core/errors.js';
+import { BLOCK_BYTES } from '../../core/limits.js';
 import {
   CHECKSUM_CRC32C,
   computeLayout,

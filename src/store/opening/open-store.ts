@@ -10,11 +10,11 @@
  * 4. a checkpoint makes the result the tree. Slots in doubt stay marked until their copies have been reconciled.
  */
 
-import { EIO } from '../core/errno.js';
-import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES, SECTOR_BYTES } from '../core/limits.js';
-import { FENCE_ALL } from '../ports/device.js';
-import type { Memory } from '../ports/memory.js';
+import { EIO } from '../../core/errno.js';
+import { StrakeError } from '../../core/errors.js';
+import { BLOCK_BYTES, SECTOR_BYTES } from '../../core/limits.js';
+import { FENCE_ALL } from '../../ports/device.js';
+import type { Memory } from '../../ports/memory.js';
 import {
   BLOCK_POISON,
   BLOCK_SUSPECT,
@@ -22,9 +22,7 @@ import {
   ENTRY_CHECKSUM,
   ENTRY_FLAGS,
   ENTRY_WORDS,
-} from '../ports/segments.js';
-import { arenaChecksum, Checkpointer, writeSuperblocks } from './checkpoint.js';
-import { ControlIo } from './control-io.js';
+} from '../../ports/segments.js';
 import {
   computeLayout,
   DEVICE_CLEAN,
@@ -35,7 +33,14 @@ import {
   SLOT_FREE,
   slotBlocks,
   VOLUMES_MAX,
-} from './format.js';
+} from '../format/format.js';
+import { absent, encodeRoot } from '../format/pages.js';
+import { checkFeatures, type Superblock, SuperblockProblem } from '../format/superblock.js';
+import { arenaChecksum, Checkpointer, writeSuperblocks } from '../running/checkpoint.js';
+import { ControlIo } from '../running/control-io.js';
+import { SLOT_FLAG_DOUBT } from '../running/slot-table.js';
+import { SegmentStore } from '../segment-store.js';
+import { CONTROL_PIECE_BYTES, CONTROL_PIECES, type StorePorts, type StoreStart } from '../store-start.js';
 import {
   type FoundSuperblock,
   findSuperblock,
@@ -45,12 +50,7 @@ import {
   loadTable,
   type StoreImage,
 } from './image.js';
-import { absent, encodeRoot } from './pages.js';
 import type { Problem } from './problems.js';
-import { SegmentStore } from './segment-store.js';
-import { SLOT_FLAG_DOUBT } from './slot-table.js';
-import { CONTROL_PIECE_BYTES, CONTROL_PIECES, type StorePorts, type StoreStart } from './store-start.js';
-import { checkFeatures, type Superblock, SuperblockProblem } from './superblock.js';
 import type { TableImage } from './table-image.js';
 
 /** Reads a device through its port, by way of one piece of memory. */

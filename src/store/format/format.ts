@@ -14,9 +14,9 @@
  * Offsets derive from the sizes of what comes before; a superblock whose offsets do not is refused.
  */
 
-import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES, SECTOR_BYTES } from '../core/limits.js';
-import { alignUp, formatBytes } from '../core/units.js';
+import { StrakeError } from '../../core/errors.js';
+import { BLOCK_BYTES, SECTOR_BYTES } from '../../core/limits.js';
+import { alignUp, formatBytes } from '../../core/units.js';
 
 /** Format versions. 1: the first. */
 export const FORMAT_VERSION = 1;

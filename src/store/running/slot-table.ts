@@ -5,7 +5,7 @@
  * for a slot, the fields that are reserved are zero and not kept.
  */
 
-import { SLOT_FREE, SLOT_USED, VOLUMES_MAX } from './format.js';
+import { SLOT_FREE, SLOT_USED, VOLUMES_MAX } from '../format/format.js';
 
 /** The segment is in the activity log, or was when the device was last open: content and entries may differ. */
 export const SLOT_FLAG_DOUBT = 1;

@@ -5,19 +5,19 @@
  * be given away again only when the record of that is durable, and no read still looks at its last owner's entries.
  */
 
-import { ENOSPC } from '../core/errno.js';
-import { STORE_OPERATIONS_MAX } from '../core/limits.js';
-import { Waiting } from '../core/waiting.js';
+import { ENOSPC } from '../../core/errno.js';
+import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
+import { Waiting } from '../../core/waiting.js';
+import { RECORD_FREE } from '../format/journal.js';
+import { memberOf } from '../format/pages.js';
+import type { Superblock } from '../format/superblock.js';
+import { type StoreOp, WAIT_INTENT, WAIT_RECORDS, WAIT_SPACE } from '../store-op.js';
 import type { ActivityLog } from './activity-log.js';
 import type { ControlIo } from './control-io.js';
 import { FreedSlots } from './freed-slots.js';
-import { RECORD_FREE } from './journal.js';
 import type { JournalWriter } from './journal-writer.js';
-import { memberOf } from './pages.js';
 import type { PendingEntries } from './pending-entries.js';
 import type { SlotTable } from './slot-table.js';
-import { type StoreOp, WAIT_INTENT, WAIT_RECORDS, WAIT_SPACE } from './store-op.js';
-import type { Superblock } from './superblock.js';
 import type { TableCache } from './table-cache.js';
 import type { VolumeTable } from './volume-table.js';
 import type { YoungBlocks } from './young-blocks.js';

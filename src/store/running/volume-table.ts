@@ -13,9 +13,9 @@
  * The note that is taken is not always the first: the longest that a note can stay is a whole round of pages.
  */
 
-import { type FlushId, NO_FLUSH } from '../layout/flush-id.js';
-import type { VolumeMap } from '../layout/volume-map.js';
-import { VOLUMES_MAX } from './format.js';
+import { type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
+import type { VolumeMap } from '../../layout/volume-map.js';
+import { VOLUMES_MAX } from '../format/format.js';
 import type { SlotTable } from './slot-table.js';
 
 export class VolumeTable {

@@ -14,12 +14,12 @@
  * comes later.
  */
 
-import { EIO } from '../core/errno.js';
-import type { CompletionPort } from '../ports/completion.js';
-import type { Device } from '../ports/device.js';
-import type { Memory } from '../ports/memory.js';
-import { BATCH_PAGES_MAX, type Layout, PAGE_BYTES } from './format.js';
-import { Batch, nextBatchPage } from './journal.js';
+import { EIO } from '../../core/errno.js';
+import type { CompletionPort } from '../../ports/completion.js';
+import type { Device } from '../../ports/device.js';
+import type { Memory } from '../../ports/memory.js';
+import { BATCH_PAGES_MAX, type Layout, PAGE_BYTES } from '../format/format.js';
+import { Batch, nextBatchPage } from '../format/journal.js';
 
 /** Somebody who waits for the journal; `proceed` gets 0 or a negative errno. */
 export interface JournalWaiter {

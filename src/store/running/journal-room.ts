@@ -3,12 +3,12 @@
  * checkpoint, which makes room and waits until none is in progress. Those whose batch is full wait here for the next one.
  */
 
-import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../core/limits.js';
-import { Waiting } from '../core/waiting.js';
-import { PAGE_BLOCK_RECORDS } from './journal.js';
+import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
+import { Waiting } from '../../core/waiting.js';
+import { PAGE_BLOCK_RECORDS } from '../format/journal.js';
+import type { StoreOp } from '../store-op.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { PendingEntries } from './pending-entries.js';
-import type { StoreOp } from './store-op.js';
 import type { YoungBlocks } from './young-blocks.js';
 
 /**

@@ -5,23 +5,13 @@
  * from or go to.
  */
 
-import { BLOCK_BYTES } from '../core/limits.js';
-import type { CompletionPort } from '../ports/completion.js';
-import type { Device } from '../ports/device.js';
-import type { Memory } from '../ports/memory.js';
-import { ENTRY_WORDS, SEGMENT_FUA } from '../ports/segments.js';
-import { ActivityLog } from './activity-log.js';
-import { Admission } from './admission.js';
-import type { ControlIo } from './control-io.js';
-import { EntryUpdates } from './entry-updates.js';
-import { slotBlocks } from './format.js';
-import { Intents } from './intents.js';
-import { JournalRoom, SPARE_PAGES_LOW } from './journal-room.js';
-import type { JournalWriter } from './journal-writer.js';
-import { PendingEntries } from './pending-entries.js';
-import { SlotAllocation } from './slot-allocation.js';
-import type { SlotTable } from './slot-table.js';
-import { StoreFlush } from './store-flush.js';
+import { BLOCK_BYTES } from '../../core/limits.js';
+import type { CompletionPort } from '../../ports/completion.js';
+import type { Device } from '../../ports/device.js';
+import type { Memory } from '../../ports/memory.js';
+import { ENTRY_WORDS, SEGMENT_FUA } from '../../ports/segments.js';
+import { slotBlocks } from '../format/format.js';
+import type { Superblock } from '../format/superblock.js';
 import {
   OP_ACCEPT,
   OP_ACCEPT_RANGE,
@@ -37,8 +27,18 @@ import {
   WAIT_INTENT,
   WAIT_RECORDS,
   WAIT_SPACE,
-} from './store-op.js';
-import type { Superblock } from './superblock.js';
+} from '../store-op.js';
+import { ActivityLog } from './activity-log.js';
+import { Admission } from './admission.js';
+import type { ControlIo } from './control-io.js';
+import { EntryUpdates } from './entry-updates.js';
+import { Intents } from './intents.js';
+import { JournalRoom, SPARE_PAGES_LOW } from './journal-room.js';
+import type { JournalWriter } from './journal-writer.js';
+import { PendingEntries } from './pending-entries.js';
+import { SlotAllocation } from './slot-allocation.js';
+import type { SlotTable } from './slot-table.js';
+import { StoreFlush } from './store-flush.js';
 import type { TableCache } from './table-cache.js';
 import { TableLoader } from './table-loader.js';
 import { Transfers } from './transfers.js';

@@ -6,15 +6,15 @@
  * show both copies as they lie. Nothing is written. A read that fails rejects with `ERR_STRAKE_IO`.
  */
 
-import { StrakeError } from '../core/errors.js';
-import { ENTRY_CHECKSUM, ENTRY_FLAGS, ENTRY_STAMP_HIGH, ENTRY_STAMP_LOW, ENTRY_WORDS } from '../ports/segments.js';
-import { type Layout, PAGE_BYTES, pageOffset, ROOT_BYTES, SLOT_FREE, slotBlocks } from './format.js';
-import { findSuperblock, type ImageReader, inDoubt, loadImage, loadTable, type StoreImage } from './image.js';
-import { type FoundBatch, JournalReader, RECORD_FLAG_FIRST, readRecords } from './journal.js';
-import { decodeRoot, type Reference } from './pages.js';
-import type { Problem } from './problems.js';
-import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE } from './slot-table.js';
-import { decodeSuperblock, type Superblock, SuperblockProblem } from './superblock.js';
+import { StrakeError } from '../../core/errors.js';
+import { ENTRY_CHECKSUM, ENTRY_FLAGS, ENTRY_STAMP_HIGH, ENTRY_STAMP_LOW, ENTRY_WORDS } from '../../ports/segments.js';
+import { type Layout, PAGE_BYTES, pageOffset, ROOT_BYTES, SLOT_FREE, slotBlocks } from '../format/format.js';
+import { type FoundBatch, JournalReader, RECORD_FLAG_FIRST, readRecords } from '../format/journal.js';
+import { decodeRoot, type Reference } from '../format/pages.js';
+import { decodeSuperblock, type Superblock, SuperblockProblem } from '../format/superblock.js';
+import { findSuperblock, type ImageReader, inDoubt, loadImage, loadTable, type StoreImage } from '../opening/image.js';
+import type { Problem } from '../opening/problems.js';
+import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE } from '../running/slot-table.js';
 
 /** What to show. */
 export type DumpRequest =

@@ -14,9 +14,9 @@
  * Nobody may write to the device meanwhile.
  */
 
-import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES } from '../core/limits.js';
-import { doubledDevice, type VolumeMap } from '../layout/volume-map.js';
+import { StrakeError } from '../../core/errors.js';
+import { BLOCK_BYTES } from '../../core/limits.js';
+import { doubledDevice, type VolumeMap } from '../../layout/volume-map.js';
 import {
   BLOCK_POISON,
   BLOCK_SUSPECT,
@@ -26,13 +26,13 @@ import {
   ENTRY_FLAGS,
   ENTRY_WORDS,
   ZERO_KEPT,
-} from '../ports/segments.js';
-import { PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from './format.js';
-import { findSuperblock, type ImageReader, inDoubt, loadImage, loadTable, type StoreImage } from './image.js';
-import type { OnProblem, Problem } from './problems.js';
-import { SLOT_FLAG_PLACE } from './slot-table.js';
-import { checkFeatures, type Superblock, SuperblockProblem } from './superblock.js';
-import type { TableImage } from './table-image.js';
+} from '../../ports/segments.js';
+import { PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from '../format/format.js';
+import { checkFeatures, type Superblock, SuperblockProblem } from '../format/superblock.js';
+import { findSuperblock, type ImageReader, inDoubt, loadImage, loadTable, type StoreImage } from '../opening/image.js';
+import type { OnProblem, Problem } from '../opening/problems.js';
+import type { TableImage } from '../opening/table-image.js';
+import { SLOT_FLAG_PLACE } from '../running/slot-table.js';
 
 /**
  * `clean`: nothing is wrong. `recoverable`: the next opening mends all there is, or it costs nothing. `damaged`:

@@ -5,9 +5,9 @@
  * neither is given up. Any other may be, the longest unused first, by the clock algorithm (Corbató, 1968).
  */
 
-import type { Memory } from '../ports/memory.js';
-import { ENTRY_WORDS } from '../ports/segments.js';
-import { PAGE_BYTES, TABLE_ENTRIES } from './format.js';
+import type { Memory } from '../../ports/memory.js';
+import { ENTRY_WORDS } from '../../ports/segments.js';
+import { PAGE_BYTES, TABLE_ENTRIES } from '../format/format.js';
 
 const NONE = -1;
 /** Words of a set of blocks. */

@@ -4,9 +4,9 @@ import { deviceError } from '../core/errno.js';
 import type { FlushId } from '../layout/flush-id.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { ENTRY_WORDS, type SegmentMember, type SegmentState } from '../ports/segments.js';
-import { SLOT_FREE, slotBlocks, TABLE_ENTRIES } from './format.js';
+import { SLOT_FREE, slotBlocks, TABLE_ENTRIES } from './format/format.js';
+import { SLOT_FLAG_DOUBT } from './running/slot-table.js';
 import type { SegmentStore } from './segment-store.js';
-import { SLOT_FLAG_DOUBT } from './slot-table.js';
 import { OP_ACCEPT, OP_POISON } from './store-op.js';
 
 /** Which segments of a volume belong to a member: those of one of its groups. */
@@ -15,7 +15,7 @@ export interface MemberShare {
   readonly groups: number;
 }
 
-export class VolumeMember implements SegmentMember {
+export class LocalMember implements SegmentMember {
   readonly deviceId: string;
   readonly segmentBytes: number;
   readonly incarnation: number;

@@ -1,13 +1,13 @@
 /** Maps of volumes on their way to the journal: each is stored whole, in one batch, and is durable when that is told. */
 
-import { ENOSPC } from '../core/errno.js';
-import type { VolumeMap } from '../layout/volume-map.js';
+import { ENOSPC } from '../../core/errno.js';
+import type { VolumeMap } from '../../layout/volume-map.js';
+import { PAGE_BYTES } from '../format/format.js';
+import { VOLUME_CHUNK_BYTES } from '../format/journal.js';
+import { encodeVolume } from '../format/pages.js';
 import type { Admission } from './admission.js';
-import { PAGE_BYTES } from './format.js';
-import { VOLUME_CHUNK_BYTES } from './journal.js';
 import type { JournalRoom } from './journal-room.js';
 import type { JournalWriter } from './journal-writer.js';
-import { encodeVolume } from './pages.js';
 import type { VolumeTable } from './volume-table.js';
 
 /** What storing maps needs of its store. */
