@@ -8,10 +8,10 @@
 
 import { EIO } from '../core/errno.js';
 import { BLOCK_BYTES } from '../core/limits.js';
+import { isZero, stampOf, zeroFlags } from '../layout/block-entry.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
 import { FENCE_ALL } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import { isZero, stampOf, zeroFlags } from './block-entries.js';
 import type { CopyBuffers } from './copy-buffers.js';
 import type { MemberCalls } from './member-calls.js';
 import type { MemberSlot, Membership } from './membership.js';

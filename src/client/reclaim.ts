@@ -12,9 +12,9 @@
 
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES } from '../core/limits.js';
+import { allVacant } from '../layout/block-entry.js';
 import { isBefore } from '../layout/flush-id.js';
 import { unreleasedSince } from '../layout/volume-map.js';
-import { allVacant } from './block-entries.js';
 import type { VolumeParts } from './careful-read.js';
 import type { Job, JobOptions } from './job.js';
 import type { MemberSlot } from './membership.js';

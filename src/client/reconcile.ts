@@ -16,12 +16,10 @@
 
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES, RECONCILE_BLOCKS, RECONCILE_SEGMENTS } from '../core/limits.js';
-import { compareFlushes, type FlushId, NO_FLUSH } from '../layout/flush-id.js';
-import { ENTRY_WORDS } from '../ports/segments.js';
-import type { Allocation } from './allocation.js';
 import {
   allVacant,
   allZero,
+  ENTRY_WORDS,
   isPoison,
   isStored,
   isSuspect,
@@ -30,11 +28,13 @@ import {
   sameBlock,
   stampOf,
   zeroFlags,
-} from './block-entries.js';
+} from '../layout/block-entry.js';
+import { compareFlushes, type FlushId, NO_FLUSH } from '../layout/flush-id.js';
+import { compareStamps, type Stamp } from '../layout/write-stamp.js';
+import type { Allocation } from './allocation.js';
 import type { VolumeParts } from './careful-read.js';
 import { BufferPage, type CopyBuffer } from './copy-buffers.js';
 import type { MemberSlot } from './membership.js';
-import { compareStamps, type Stamp } from './write-stamps.js';
 
 /** One member's part in comparing a segment. */
 interface Copy {

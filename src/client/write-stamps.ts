@@ -6,14 +6,11 @@
  * ```
  */
 
+import type { Stamp } from '../layout/write-stamp.js';
+
 const LOW = 2 ** 32;
 /** Largest sequence number. */
 const SEQUENCE_MAX = 2 ** 40 - 1;
-
-export interface Stamp {
-  readonly low: number;
-  readonly high: number;
-}
 
 export class WriteStamps {
   /** The stamp given out last. */
@@ -41,9 +38,4 @@ export class WriteStamps {
     this.current.high = ((this.generation << 8) | Math.floor(this.sequence / LOW)) >>> 0;
     return this.current;
   }
-}
-
-/** Order of two stamps: negative, zero or positive. */
-export function compareStamps(one: Stamp, other: Stamp): number {
-  return one.high - other.high || one.low - other.low;
 }

@@ -18,35 +18,9 @@
  * - `-ENOENT`: the segment is not allocated, and the operation needs it to be
  */
 
-/** A block's entry: what a member knows of the block's content. Two copies are equal when checksum and stamp are. */
-export const ENTRY_WORDS = 4;
-/** Words of an entry. */
-export const ENTRY_CHECKSUM = 0;
-export const ENTRY_FLAGS = 1;
-export const ENTRY_STAMP_LOW = 2;
-export const ENTRY_STAMP_HIGH = 3;
-/** Flags of an entry; an entry without flags is of a block that was never written, and reads as zeroes. */
-export const BLOCK_VALID = 1;
-/** It is known to be all zeroes, and no bytes are stored. */
-export const BLOCK_ZERO = 2;
-/** It was lost: reading it is an error. */
-export const BLOCK_POISON = 4;
-/** Its content may be any of several versions; it has to be reconciled before it is read. */
-export const BLOCK_SUSPECT = 8;
-
-/** In place of a checksum, of a block that is zero: its space was asked to be kept, so that its slot is not given back. */
-export const ZERO_KEPT = 1;
-
 /** Flags of writes and zeroing: the same as `DEVICE_FUA` and, of zeroing, `DEVICE_KEEP_ALLOCATED`. */
 export const SEGMENT_FUA = 1;
 export const SEGMENT_KEEP = 2;
-
-/** Whether the block whose entry begins at a word needs no slot: it was never written, or is zero and not kept. */
-export function isVacant(words: Uint32Array, word: number): boolean {
-  const flags = words[word + ENTRY_FLAGS];
-  const zero = flags === 0 || ((flags & BLOCK_ZERO) !== 0 && (flags & (BLOCK_POISON | BLOCK_SUSPECT)) === 0);
-  return zero && words[word + ENTRY_CHECKSUM] !== ZERO_KEPT;
-}
 
 /** What a member knows of one segment. */
 export interface SegmentState {
@@ -131,7 +105,7 @@ export interface SegmentMember {
   visit(each: (stripe: number, generation: number, flushNumber: number, dirty: boolean) => void): void;
   /** What is known of one segment; null if it has no slot. */
   stateOf(stripe: number): SegmentState | null;
-  /** A copy of a segment's entries, `ENTRY_WORDS` for each block. Rejects with a `StrakeError`. */
+  /** A copy of a segment's entries, `ENTRY_WORDS` (`src/layout/block-entry.ts`) for each block. Rejects with a `StrakeError`. */
   entries(stripe: number): Promise<Uint32Array>;
   /** The highest stamp of any block here. */
   readonly stampMax: { readonly low: number; readonly high: number };

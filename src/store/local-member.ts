@@ -1,9 +1,10 @@
 /** One volume's part of a store, as the volume engine sees it. */
 
 import { deviceError } from '../core/errno.js';
+import { ENTRY_WORDS } from '../layout/block-entry.js';
 import type { FlushId } from '../layout/flush-id.js';
 import type { CompletionPort } from '../ports/completion.js';
-import { ENTRY_WORDS, type SegmentMember, type SegmentState } from '../ports/segments.js';
+import type { SegmentMember, SegmentState } from '../ports/segments.js';
 import { SLOT_FREE, slotBlocks, TABLE_ENTRIES } from './format/format.js';
 import { SLOT_FLAG_DOUBT } from './running/slot-table.js';
 import type { SegmentStore } from './segment-store.js';

@@ -1,8 +1,8 @@
 /** Giving back slots that were discarded while a copy was away: when, how, and what must not come between. */
 
 import * as assert from 'uvu/assert';
+import { BLOCK_VALID, BLOCK_ZERO } from '#strake/layout/block-entry.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
-import { BLOCK_VALID, BLOCK_ZERO } from '#strake/ports/segments.js';
 import { check, run } from '../support/check.js';
 import { BLOCK, type ScriptedMember } from '../support/scripted-member.js';
 import { makeRecord, SEGMENT, SEGMENT_BLOCKS, SIZE, VolumeBench } from '../support/volume-bench.js';

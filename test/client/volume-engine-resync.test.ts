@@ -2,8 +2,8 @@
 
 import * as assert from 'uvu/assert';
 import type { Job } from '#strake/client/job.js';
+import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, BLOCK_ZERO } from '#strake/layout/block-entry.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
-import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, BLOCK_ZERO } from '#strake/ports/segments.js';
 import { check, run } from '../support/check.js';
 import { BLOCK, checksum, collision, ScriptedMember, turn } from '../support/scripted-member.js';
 import { deviceId, makeRecord, SEGMENT, SEGMENT_BLOCKS, VolumeBench } from '../support/volume-bench.js';

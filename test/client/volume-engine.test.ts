@@ -2,9 +2,9 @@
 
 import * as assert from 'uvu/assert';
 import { MODIFICATIONS_MAX, PATCHES_MAX, VOLUME_REQUESTS_MAX } from '#strake/core/limits.js';
+import { BLOCK_POISON } from '#strake/layout/block-entry.js';
 import { COMPLETION_ABANDONED } from '#strake/ports/completion.js';
 import { DEVICE_FUA, DEVICE_KEEP_ALLOCATED, FENCE_ALL } from '#strake/ports/device.js';
-import { BLOCK_POISON } from '#strake/ports/segments.js';
 import { check, run } from '../support/check.js';
 import { BLOCK, turn } from '../support/scripted-member.js';
 import { SEGMENT, SIZE, VolumeBench } from '../support/volume-bench.js';

@@ -236,7 +236,7 @@ const RECLAIMING: Mutant[] = [
     rule: 'what is to be kept stays allocated',
     edits: [
       {
-        file: 'ports/segments.ts',
+        file: 'layout/block-entry.ts',
         find: 'return zero && words[word + ENTRY_CHECKSUM] !== ZERO_KEPT;',
         replace: 'return zero;',
       },

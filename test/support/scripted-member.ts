@@ -5,15 +5,6 @@
  */
 
 import { AbandonedMemory } from '#strake/core/abandoned-memory.js';
-import { NO_FLUSH } from '#strake/layout/flush-id.js';
-import type { Clock } from '#strake/ports/clock.js';
-import {
-  COMPLETION_ABANDONED,
-  type CompletionHandler,
-  type CompletionPort,
-  TAG_BITS,
-} from '#strake/ports/completion.js';
-import type { Memory } from '#strake/ports/memory.js';
 import {
   BLOCK_POISON,
   BLOCK_SUSPECT,
@@ -24,8 +15,17 @@ import {
   ENTRY_STAMP_HIGH,
   ENTRY_STAMP_LOW,
   ENTRY_WORDS,
-  type SegmentMember,
-} from '#strake/ports/segments.js';
+} from '#strake/layout/block-entry.js';
+import { NO_FLUSH } from '#strake/layout/flush-id.js';
+import type { Clock } from '#strake/ports/clock.js';
+import {
+  COMPLETION_ABANDONED,
+  type CompletionHandler,
+  type CompletionPort,
+  TAG_BITS,
+} from '#strake/ports/completion.js';
+import type { Memory } from '#strake/ports/memory.js';
+import type { SegmentMember } from '#strake/ports/segments.js';
 import { crc32c } from '#strake/sim/crc32c.js';
 
 export const BLOCK = 4096;

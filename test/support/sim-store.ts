@@ -1,7 +1,7 @@
 /** A segment store on a simulated disk, with a model of what each of its sectors may hold. */
 
+import { BLOCK_SUSPECT, ENTRY_FLAGS, ENTRY_WORDS } from '#strake/layout/block-entry.js';
 import type { VolumeMap } from '#strake/layout/volume-map.js';
-import { BLOCK_SUSPECT, ENTRY_FLAGS, ENTRY_WORDS } from '#strake/ports/segments.js';
 import { SimDevice } from '#strake/sim/device.js';
 import { SimDisk } from '#strake/sim/disk.js';
 import { SimLoop } from '#strake/sim/loop.js';

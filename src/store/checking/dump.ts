@@ -7,7 +7,13 @@
  */
 
 import { StrakeError } from '../../core/errors.js';
-import { ENTRY_CHECKSUM, ENTRY_FLAGS, ENTRY_STAMP_HIGH, ENTRY_STAMP_LOW, ENTRY_WORDS } from '../../ports/segments.js';
+import {
+  ENTRY_CHECKSUM,
+  ENTRY_FLAGS,
+  ENTRY_STAMP_HIGH,
+  ENTRY_STAMP_LOW,
+  ENTRY_WORDS,
+} from '../../layout/block-entry.js';
 import { type Layout, PAGE_BYTES, pageOffset, ROOT_BYTES, SLOT_FREE, slotBlocks } from '../format/format.js';
 import { type FoundBatch, JournalReader, RECORD_FLAG_FIRST, readRecords } from '../format/journal.js';
 import { decodeRoot, type Reference } from '../format/pages.js';

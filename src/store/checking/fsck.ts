@@ -16,7 +16,6 @@
 
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
-import { doubledDevice, type VolumeMap } from '../../layout/volume-map.js';
 import {
   BLOCK_POISON,
   BLOCK_SUSPECT,
@@ -26,7 +25,8 @@ import {
   ENTRY_FLAGS,
   ENTRY_WORDS,
   ZERO_KEPT,
-} from '../../ports/segments.js';
+} from '../../layout/block-entry.js';
+import { doubledDevice, type VolumeMap } from '../../layout/volume-map.js';
 import { PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from '../format/format.js';
 import { checkFeatures, type Superblock, SuperblockProblem } from '../format/superblock.js';
 import { findSuperblock, type ImageReader, inDoubt, loadImage, loadTable, type StoreImage } from '../opening/image.js';

@@ -6,9 +6,9 @@
  */
 
 import { StrakeError } from '../../core/errors.js';
+import { BLOCK_POISON, ENTRY_FLAGS, ENTRY_WORDS } from '../../layout/block-entry.js';
 import { type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
 import type { VolumeMap } from '../../layout/volume-map.js';
-import { BLOCK_POISON, ENTRY_FLAGS, ENTRY_WORDS } from '../../ports/segments.js';
 import {
   DIRECTORY_ENTRIES,
   type Layout,

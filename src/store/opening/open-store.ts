@@ -13,8 +13,6 @@
 import { EIO } from '../../core/errno.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, SECTOR_BYTES } from '../../core/limits.js';
-import { FENCE_ALL } from '../../ports/device.js';
-import type { Memory } from '../../ports/memory.js';
 import {
   BLOCK_POISON,
   BLOCK_SUSPECT,
@@ -22,7 +20,9 @@ import {
   ENTRY_CHECKSUM,
   ENTRY_FLAGS,
   ENTRY_WORDS,
-} from '../../ports/segments.js';
+} from '../../layout/block-entry.js';
+import { FENCE_ALL } from '../../ports/device.js';
+import type { Memory } from '../../ports/memory.js';
 import {
   computeLayout,
   DEVICE_CLEAN,

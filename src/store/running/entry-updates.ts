@@ -7,7 +7,6 @@
  */
 
 import { BLOCK_BYTES, STORE_EARLY_BLOCKS_MAX } from '../../core/limits.js';
-import type { Memory } from '../../ports/memory.js';
 import {
   BLOCK_POISON,
   BLOCK_SUSPECT,
@@ -19,9 +18,10 @@ import {
   ENTRY_STAMP_LOW,
   ENTRY_WORDS,
   isVacant,
-  SEGMENT_KEEP,
   ZERO_KEPT,
-} from '../../ports/segments.js';
+} from '../../layout/block-entry.js';
+import type { Memory } from '../../ports/memory.js';
+import { SEGMENT_KEEP } from '../../ports/segments.js';
 import { TABLE_ENTRIES } from '../format/format.js';
 import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from '../format/journal.js';
 import { OP_ACCEPT_RANGE, OP_POISON, OP_WRITE, OP_ZERO, type StoreOp, WAIT_RECORDS } from '../store-op.js';

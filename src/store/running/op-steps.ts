@@ -6,10 +6,11 @@
  */
 
 import { BLOCK_BYTES } from '../../core/limits.js';
+import { ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
-import { ENTRY_WORDS, SEGMENT_FUA } from '../../ports/segments.js';
+import { SEGMENT_FUA } from '../../ports/segments.js';
 import { slotBlocks } from '../format/format.js';
 import type { Superblock } from '../format/superblock.js';
 import {

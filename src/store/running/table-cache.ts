@@ -5,8 +5,8 @@
  * neither is given up. Any other may be, the longest unused first, by the clock algorithm (Corbató, 1968).
  */
 
+import { ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { Memory } from '../../ports/memory.js';
-import { ENTRY_WORDS } from '../../ports/segments.js';
 import { PAGE_BYTES, TABLE_ENTRIES } from '../format/format.js';
 
 const NONE = -1;

@@ -3,10 +3,10 @@
  * in; each gets its page pinned.
  */
 
+import { BLOCK_POISON, ENTRY_FLAGS } from '../../layout/block-entry.js';
 import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
-import { BLOCK_POISON, ENTRY_FLAGS } from '../../ports/segments.js';
 import { type Layout, PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks } from '../format/format.js';
 import type { StoreOp } from '../store-op.js';
 import { SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, type SlotTable } from './slot-table.js';

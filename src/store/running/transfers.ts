@@ -8,10 +8,10 @@
 import { EBADMSG, ENODATA } from '../../core/errno.js';
 import { BLOCK_BYTES, STORE_ACCEPTED_MAX, STORE_OPERATIONS_MAX, STORE_TRANSFERS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
+import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, ENTRY_FLAGS } from '../../layout/block-entry.js';
 import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
-import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, ENTRY_FLAGS } from '../../ports/segments.js';
 import { type Layout, TABLE_ENTRIES } from '../format/format.js';
 import { OP_ACCEPT, OP_ACCEPT_RANGE, OP_READ, OP_WRITE, type StoreOp, saveSource } from '../store-op.js';
 import type { PendingEntries } from './pending-entries.js';

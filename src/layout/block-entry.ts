@@ -1,20 +1,36 @@
-/** Comparing what members know of blocks. Pure functions over entries as members hand them out. */
+/**
+ * A block's entry: what a member knows of the block's content, and how two copies of a block compare. Pure functions over entries
+ * as members hand them out.
+ */
 
-import {
-  BLOCK_POISON,
-  BLOCK_SUSPECT,
-  BLOCK_VALID,
-  BLOCK_ZERO,
-  ENTRY_CHECKSUM,
-  ENTRY_FLAGS,
-  ENTRY_STAMP_HIGH,
-  ENTRY_STAMP_LOW,
-  ENTRY_WORDS,
-  isVacant,
-  SEGMENT_KEEP,
-  ZERO_KEPT,
-} from '../ports/segments.js';
-import { compareStamps, type Stamp } from './write-stamps.js';
+import { SEGMENT_KEEP } from '../ports/segments.js';
+import { compareStamps, type Stamp } from './write-stamp.js';
+
+/** Words of an entry. Two copies of a block are equal when checksum and stamp are. */
+export const ENTRY_WORDS = 4;
+/** What is in which of them. */
+export const ENTRY_CHECKSUM = 0;
+export const ENTRY_FLAGS = 1;
+export const ENTRY_STAMP_LOW = 2;
+export const ENTRY_STAMP_HIGH = 3;
+/** Flags of an entry; an entry without flags is of a block that was never written, and reads as zeroes. */
+export const BLOCK_VALID = 1;
+/** It is known to be all zeroes, and no bytes are stored. */
+export const BLOCK_ZERO = 2;
+/** It was lost: reading it is an error. */
+export const BLOCK_POISON = 4;
+/** Its content may be any of several versions; it has to be reconciled before it is read. */
+export const BLOCK_SUSPECT = 8;
+
+/** In place of a checksum, of a block that is zero: its space was asked to be kept, so that its slot is not given back. */
+export const ZERO_KEPT = 1;
+
+/** Whether the block whose entry begins at a word needs no slot: it was never written, or is zero and not kept. */
+export function isVacant(words: Uint32Array, word: number): boolean {
+  const flags = words[word + ENTRY_FLAGS];
+  const zero = flags === 0 || ((flags & BLOCK_ZERO) !== 0 && (flags & (BLOCK_POISON | BLOCK_SUSPECT)) === 0);
+  return zero && words[word + ENTRY_CHECKSUM] !== ZERO_KEPT;
+}
 
 /** Entries of a segment that a member does not have. */
 export function noEntries(blocks: number): Uint32Array {
