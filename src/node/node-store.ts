@@ -1,11 +1,13 @@
 /** A device of a node: its store, and what belongs to it. */
 
+import type { KnownDevice } from '../layout/starting-map.js';
+import type { VolumeMap } from '../layout/volume-map.js';
 import type { Superblock } from '../store/format/superblock.js';
 import type { RecoveryReport } from '../store/opening/open-store.js';
 import type { Checkpointer } from '../store/running/checkpoint.js';
 import type { SegmentStore } from '../store/segment-store.js';
 
-export class NodeStore {
+export class NodeStore implements KnownDevice {
   readonly path: string;
   readonly store: SegmentStore;
   readonly checkpointer: Checkpointer;
@@ -23,5 +25,17 @@ export class NodeStore {
 
   get superblock(): Superblock {
     return this.store.superblock;
+  }
+
+  get maps(): readonly (VolumeMap | undefined)[] {
+    return this.store.volumes;
+  }
+
+  get failed(): boolean {
+    return this.store.failed;
+  }
+
+  get incarnation(): number {
+    return this.store.superblock.incarnation;
   }
 }

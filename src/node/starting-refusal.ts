@@ -1,9 +1,9 @@
 /** Why a volume is not started, though somebody could start it: what its devices say, and other volumes. */
 
+import { withoutDoubles } from '../layout/starting-map.js';
 import { doubledDevice, type VolumeMap } from '../layout/volume-map.js';
 import { unknownTo } from './deleted-volumes.js';
 import type { NodeStore } from './node-store.js';
-import { withoutDoubles } from './starting-map.js';
 
 export interface Refusal {
   /** `conflict`: another volume has the name; `unproven`: a device that is missing may know better. */

@@ -4,10 +4,10 @@
  */
 
 import { nameConflict, volumeMeant, volumesMeant } from '../core/volume-names.js';
+import { newestMaps } from '../layout/starting-map.js';
 import { HostedVolume } from './hosted-volume.js';
 import type { NodeStore } from './node-store.js';
 import { hasMember } from './replacement.js';
-import { newestMaps } from './starting-map.js';
 
 type Stores = ReadonlyMap<string, NodeStore>;
 

@@ -375,7 +375,7 @@ const MAP: Mutant[] = [
     rule: 'a member that may have missed an acknowledged write is not in-sync',
     edits: [
       {
-        file: 'node/starting-map.ts',
+        file: 'layout/starting-map.ts',
         find: '  if (own === undefined) return true;\n',
         replace: '  if (own === undefined || own.mapVersion < Number.POSITIVE_INFINITY) return false;\n',
       },

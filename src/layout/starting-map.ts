@@ -5,22 +5,31 @@
  * copy of itself or missed something: it is not believed to be in-sync.
  */
 
-import { NO_FLUSH } from '../layout/flush-id.js';
-import { memberOffline } from '../layout/map-changes.js';
-import { doubledDevice, NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
-import type { NodeStore } from './node-store.js';
+import { NO_FLUSH } from './flush-id.js';
+import { memberOffline } from './map-changes.js';
+import { doubledDevice, NO_DEVICE, type VolumeMap } from './volume-map.js';
 
 /** By how much the version of a map grows when a volume is started without devices that may know newer ones. */
 const FORK_VERSIONS = 2 ** 20;
 
+/** What a device that is open says of itself. */
+export interface KnownDevice {
+  /** The maps that it has, in no order; undefined where it could have another. */
+  readonly maps: readonly (VolumeMap | undefined)[];
+  /** It takes no more writes. */
+  readonly failed: boolean;
+  /** How often it has been opened. */
+  readonly incarnation: number;
+}
+
 /** The devices that are open, by id. */
-type Stores = ReadonlyMap<string, NodeStore>;
+type Devices = ReadonlyMap<string, KnownDevice>;
 
 /** The newest map of each volume that any device knows, under the newest name that any knows. */
-export function newestMaps(stores: Stores): Map<string, VolumeMap> {
+export function newestMaps(devices: Devices): Map<string, VolumeMap> {
   const newest = new Map<string, VolumeMap>();
-  for (const { store } of stores.values()) {
-    for (const stored of store.volumes) {
+  for (const { maps } of devices.values()) {
+    for (const stored of maps) {
       if (stored === undefined) continue;
       const other = newest.get(stored.id);
       newest.set(stored.id, other === undefined ? stored : newerOf(stored, other));
@@ -55,21 +64,21 @@ export function withoutDoubles(stored: VolumeMap): VolumeMap {
 const NOBODY = { deviceId: NO_DEVICE, state: 'offline', since: NO_FLUSH, incarnation: 0, flushNumber: 0 } as const;
 
 /** The map with which a volume starts: a new generation, and nobody in-sync who may have missed something. */
-export function startingMap(stores: Stores, stored: VolumeMap, started: boolean): VolumeMap {
-  const lost = stored.groups.flat().some(({ deviceId, state }) => state === 'in-sync' && !stores.has(deviceId));
+export function startingMap(devices: Devices, stored: VolumeMap, started: boolean): VolumeMap {
+  const lost = stored.groups.flat().some(({ deviceId, state }) => state === 'in-sync' && !devices.has(deviceId));
   // What somebody has given up may have gone further than the map that is known, and must not win when it comes back.
   const mapVersion = stored.mapVersion + (lost ? FORK_VERSIONS : 1);
-  let record: VolumeMap = { ...stored, generation: newestGeneration(stores, stored) + 1, mapVersion };
+  let record: VolumeMap = { ...stored, generation: newestGeneration(devices, stored) + 1, mapVersion };
   stored.groups.forEach((group, at) => {
-    const version = effectiveVersion(stores, stored, group);
+    const version = effectiveVersion(devices, stored, group);
     group.forEach((member, position) => {
-      const entry = stores.get(member.deviceId);
-      if (entry === undefined || member.state !== 'in-sync') return;
-      if (!isBehind(entry, stored, version, member.incarnation, started)) return;
+      const device = devices.get(member.deviceId);
+      if (device === undefined || member.state !== 'in-sync') return;
+      if (!isBehind(device, stored, version, member.incarnation, started)) return;
       record = memberOffline(record, at, position, NO_FLUSH);
     });
   });
-  return { ...record, groups: withIncarnations(stores, record.groups) };
+  return { ...record, groups: withIncarnations(devices, record.groups) };
 }
 
 /**
@@ -77,46 +86,46 @@ export function startingMap(stores: Stores, stored: VolumeMap, started: boolean)
  * effect only when each group has one of them with it. So if all of a group are here and nobody in the group has the
  * newest map, a crash has kept that from taking effect, and nothing was answered under it.
  */
-function effectiveVersion(stores: Stores, { id, mapVersion }: VolumeMap, group: VolumeMap['groups'][number]): number {
-  const entries = group.map(({ deviceId }) => stores.get(deviceId));
-  const complete = group.every(({ state }, at) => state !== 'in-sync' || entries[at]?.store.failed === false);
+function effectiveVersion(devices: Devices, { id, mapVersion }: VolumeMap, group: VolumeMap['groups'][number]): number {
+  const known = group.map(({ deviceId }) => devices.get(deviceId));
+  const complete = group.every(({ state }, at) => state !== 'in-sync' || known[at]?.failed === false);
   if (!complete) return mapVersion;
-  return Math.max(...entries.map((entry) => (entry === undefined ? -1 : versionOn(entry, id))));
+  return Math.max(...known.map((device) => (device === undefined ? -1 : versionOn(device, id))));
 }
 
 /** A device whose map does not count may have been started more often. */
-function newestGeneration(stores: Stores, { id, generation }: VolumeMap): number {
-  const maps = [...stores.values()].flatMap(({ store }) => store.volumes.filter((one) => one?.id === id));
+function newestGeneration(devices: Devices, { id, generation }: VolumeMap): number {
+  const maps = [...devices.values()].flatMap((device) => device.maps.filter((one) => one?.id === id));
   return maps.reduce((newest, map) => Math.max(newest, map?.generation ?? 0), generation);
 }
 
-function versionOn({ store }: NodeStore, volumeId: string): number {
-  return store.volumes.find((one) => one?.id === volumeId)?.mapVersion ?? -1;
+function versionOn({ maps }: KnownDevice, volumeId: string): number {
+  return maps.find((one) => one?.id === volumeId)?.mapVersion ?? -1;
 }
 
 /** Notes the lives of devices that start as current: an image from before this one is older then. */
-function withIncarnations(stores: Stores, groups: VolumeMap['groups']): VolumeMap['groups'] {
+function withIncarnations(devices: Devices, groups: VolumeMap['groups']): VolumeMap['groups'] {
   return groups.map((group) =>
     group.map((member) => {
-      const entry = stores.get(member.deviceId);
-      if (entry === undefined || member.state !== 'in-sync') return member;
-      return { ...member, incarnation: entry.superblock.incarnation };
+      const device = devices.get(member.deviceId);
+      if (device === undefined || member.state !== 'in-sync') return member;
+      return { ...member, incarnation: device.incarnation };
     }),
   );
 }
 
 /** Whether a device that should be in-sync has an older map, or an older life, than the others remember. */
 function isBehind(
-  entry: NodeStore,
+  device: KnownDevice,
   newest: VolumeMap,
   version: number,
   incarnation: number,
   started: boolean,
 ): boolean {
-  const own = entry.store.volumes.find((one) => one?.id === newest.id);
+  const own = device.maps.find((one) => one?.id === newest.id);
   if (own === undefined) return true;
   if (own.mapVersion < version && (started || !isCutOffStart(own, newest))) return true;
-  return !started && entry.superblock.incarnation <= incarnation;
+  return !started && device.incarnation <= incarnation;
 }
 
 /**
