@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import { NODE_STORES_MAX } from '#strake/core/limits.js';
 import { chooseDevices } from '#strake/embed/node-choice.js';
-import type { Superblock } from '#strake/store/superblock.js';
+import type { Superblock } from '#strake/store/format/superblock.js';
 import { check, run } from '../support/check.js';
 
 interface Named {
