@@ -177,6 +177,7 @@ export class NodeDevices {
     const recovery = after(options.waitMs);
     await Promise.race([recovery.over, Promise.all(opened)]);
     recovery.cancel();
+    this.sortFacts(chosen.map(([, { superblock }]) => superblock.deviceId));
     // Recovery may take its time; every operation of it has a limit. Without any device there is nothing to go on with.
     if (this.facts.size === 0) await Promise.race([firstOf(opened), Promise.all(opened)]);
     chosen.forEach(([opening], at) => {
@@ -185,6 +186,15 @@ export class NodeDevices {
     });
     for (const opening of late) {
       void examining.get(opening)?.then(() => this.join(opening, examined.get(opening)));
+    }
+  }
+
+  /** Puts what is known of devices in the order of `ids`, in which a new shard is to open them again. */
+  private sortFacts(ids: readonly string[]): void {
+    for (const deviceId of ids) {
+      const facts = this.facts.get(deviceId);
+      if (facts === undefined || !this.facts.delete(deviceId)) continue;
+      this.facts.set(deviceId, facts);
     }
   }
 

@@ -14,13 +14,22 @@ export class NodeStore implements KnownDevice {
   readonly recovery: RecoveryReport;
   /** Its piece of memory. */
   readonly place: number;
+  /** Its place in the order in which devices were asked for. */
+  readonly order: number;
 
-  constructor(path: string, store: SegmentStore, checkpointer: Checkpointer, recovery: RecoveryReport, place: number) {
+  constructor(
+    path: string,
+    store: SegmentStore,
+    checkpointer: Checkpointer,
+    recovery: RecoveryReport,
+    where: { readonly place: number; readonly order: number },
+  ) {
     this.path = path;
     this.store = store;
     this.checkpointer = checkpointer;
     this.recovery = recovery;
-    this.place = place;
+    this.place = where.place;
+    this.order = where.order;
   }
 
   get superblock(): Superblock {
@@ -38,4 +47,14 @@ export class NodeStore implements KnownDevice {
   get incarnation(): number {
     return this.store.superblock.incarnation;
   }
+}
+
+/**
+ * Adds a device. They stay in the order in which they were asked for: where a volume is placed, and what is told first, must
+ * not hang on which device answers first.
+ */
+export function addInOrder(stores: Map<string, NodeStore>, entry: NodeStore): void {
+  const sorted = [...stores.values(), entry].sort((one, other) => one.order - other.order);
+  stores.clear();
+  for (const one of sorted) stores.set(one.superblock.deviceId, one);
 }

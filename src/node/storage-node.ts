@@ -47,9 +47,9 @@ import {
 } from './deleted-volumes.js';
 import { HostedVolume } from './hosted-volume.js';
 import { JobBook } from './job-book.js';
-import { closedError, deviceIsHere, tooManyVolumes } from './node-errors.js';
+import { closedError, deviceIsHere, tooManyDevices, tooManyVolumes } from './node-errors.js';
 import { isUsed, type StoreStatus, storeStatuses, type VolumeReport, volumeReports } from './node-status.js';
-import { NodeStore } from './node-store.js';
+import { addInOrder, NodeStore } from './node-store.js';
 import { newVolume, type VolumeSpec } from './placement.js';
 import { renameVolume } from './renaming.js';
 import { checkReplacement, hasMember, placesOf } from './replacement.js';
@@ -91,6 +91,7 @@ export class StorageNode {
   /** By volume id. */
   private readonly volumeTurns = new Turns();
   private closing = false;
+  private devicesAsked = 0;
   /** What is known of devices that are being opened, by place. */
   private readonly opening = new Map<number, { readonly superblock: Superblock; readonly path: string }>();
 
@@ -150,10 +151,9 @@ export class StorageNode {
    */
   async open(device: Device, expected: Expectations): Promise<NodeStore> {
     const place = this.freeStorePlaces.pop();
-    if (place === undefined)
-      throw new StrakeError('BUSY', `this node drives at most ${this.ports.storesMax} devices`, {
-        remedy: 'Take one out of the node first: one that is not used, or that has failed.',
-      });
+    if (place === undefined) throw tooManyDevices(this.ports.storesMax);
+    const order = this.devicesAsked;
+    this.devicesAsked += 1;
     const { path } = expected;
     try {
       const { completions, memory } = this.ports;
@@ -163,7 +163,7 @@ export class StorageNode {
         this.opening.set(place, { superblock: found, path });
       };
       const opened = await openStore(ports, { ...expected, refuse });
-      const entry = new NodeStore(path, opened.store, opened.checkpointer, opened.recovery, place);
+      const entry = new NodeStore(path, opened.store, opened.checkpointer, opened.recovery, { place, order });
       const { deviceId } = entry.superblock;
       if (this.closing) {
         await opened.store.quiet();
@@ -172,7 +172,7 @@ export class StorageNode {
       }
       opened.store.onDamage = (text) => this.onEvent({ kind: 'device-damage', deviceId, text });
       opened.store.volumeTable.mayForget = (note) => mayForget(this.stores, note);
-      this.stores.set(deviceId, entry);
+      addInOrder(this.stores, entry);
       return entry;
     } catch (error) {
       this.returnStorePlace(place);

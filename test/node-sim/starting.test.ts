@@ -22,13 +22,11 @@ class World {
   loop = new SimLoop({ seed: 1, arena: this.arena });
   host = new SimHost(this.loop, { storesMax: STORES });
 
-  async format(): Promise<void> {
+  async format(disk = this.disk, deviceId = '01'.repeat(16)): Promise<void> {
     const { loop } = this;
-    const device = new SimDevice(loop, this.disk);
+    const device = new SimDevice(loop, disk);
     const ports = { completions: loop, memory: loop, device, memoryStart: 0 };
-    await loop.settle(
-      formatDevice(ports, { deviceId: '01'.repeat(16), clusterId: CLUSTER_ID, slotBytes: SLOT, nowMs: 1 }),
-    );
+    await loop.settle(formatDevice(ports, { deviceId, clusterId: CLUSTER_ID, slotBytes: SLOT, nowMs: 1 }));
     device.close();
   }
 
@@ -134,6 +132,27 @@ check('a volume that somebody uses by the turn of its deletion is not deleted', 
   await loop.run(() => host.service.stats().connections === 0);
   await loop.settle(host.call('deleteVolume', { name: 'first' }));
   assert.is(await world.connect('first'), undefined);
+  await loop.settle(host.close());
+});
+
+check('devices that are opened side by side stay in the order in which they were asked for', [], async () => {
+  const world = new World();
+  await world.format();
+  const second = diskOf(64);
+  await world.format(second, '02'.repeat(16));
+  const { host, loop, disk } = world;
+  disk.faults.add({ ops: ['read'], action: { kind: 'slow', byUs: 1_000_000 } });
+  const opened: string[] = [];
+  const openings = [disk, second].map(async (one, at) => {
+    await host.open(one, `disk${at}`);
+    opened.push(`disk${at}`);
+  });
+  await loop.settle(Promise.all(openings));
+  assert.equal(opened, ['disk1', 'disk0']);
+  assert.equal(
+    [...host.node.stores.values()].map(({ path }) => path),
+    ['disk0', 'disk1'],
+  );
   await loop.settle(host.close());
 });
 
