@@ -3,7 +3,7 @@
  * 'N passed, N failed'.
  *
  * Files of tests run side by side, each in a process of its own with a time limit, so that a crash or a hang fails one file and
- * is reported. What measures, the bench, runs alone at the end. Other arguments choose files by a part of their path:
+ * is reported. Other arguments choose files by a part of their path:
  * `npm test -- nbd` runs only those, and no lint, Rust or bench.
  *
  * Options: --deep (files that repeat themselves do so in full; otherwise in brief, by STRAKE_TEST_BRIEF=1), --repeating (only
@@ -109,14 +109,18 @@ async function inLanes(count, items, work) {
   await Promise.all(Array.from({ length: count }, lane));
 }
 
-/** Lint, Rust and files of tests. One lane begins with the former two, one after the other, as both want cargo's lock. */
+/**
+ * Lint, Rust, the smoke run of the bench and files of tests. One lane begins with the former three, one after the other, as
+ * lint and Rust want cargo's lock. Nothing is measured: the smoke run is judged by whether it works.
+ */
 async function runSideBySide(files) {
-  const cargo = async () => {
+  const others = async () => {
     await report.part('lint', runLint);
     await report.part('crates', runCargo);
+    await report.part('bench', runSmoke);
   };
   const jobs = files.map((file) => () => runFile(file));
-  await inLanes(LANES, whole ? [cargo, ...jobs] : jobs, (job) => job());
+  await inLanes(LANES, whole ? [others, ...jobs] : jobs, (job) => job());
 }
 
 /** The names of the tests of a file, each with the file. */
@@ -165,11 +169,10 @@ async function main() {
     await printNames(files);
     return 0;
   }
-  await report.part(whole ? 'lint, crates and test files' : 'test files', () => runSideBySide(files));
+  await report.part(whole ? 'everything side by side' : 'test files', () => runSideBySide(files));
   if (options.deep && parts.length === 0) {
     await report.part('forms', () => compareForms(files.filter(hasBriefForm)));
   }
-  if (whole) await report.part('bench', runSmoke);
   return report.end();
 }
 
