@@ -18,11 +18,12 @@ const LAYERS = {
   client: ['core', 'ports', 'layout'],
   net: ['core', 'ports'],
   nbd: ['core', 'ports', 'net'],
-  node: ['core', 'ports', 'layout', 'store', 'client'],
-  serve: ['core', 'ports', 'ring', 'nbd', 'node'],
-  sim: ['core', 'ports', 'layout', 'ring', 'store', 'client', 'node', 'net', 'nbd', 'serve'],
-  worker: ['core', 'ports', 'ring', 'uring', 'client', 'store', 'node', 'serve'],
-  embed: ['core', 'ports', 'layout', 'uring', 'store', 'client', 'node', 'serve', 'worker', 'sim'],
+  node: ['core', 'ports', 'layout', 'store'],
+  volumes: ['core', 'ports', 'layout', 'store', 'client', 'node'],
+  serve: ['core', 'ports', 'ring', 'nbd', 'node', 'volumes'],
+  sim: ['core', 'ports', 'layout', 'ring', 'store', 'client', 'node', 'volumes', 'net', 'nbd', 'serve'],
+  worker: ['core', 'ports', 'ring', 'uring', 'client', 'store', 'node', 'volumes', 'serve'],
+  embed: ['core', 'ports', 'layout', 'uring', 'store', 'client', 'node', 'volumes', 'serve', 'worker', 'sim'],
   bench: ['core', 'net', 'embed'],
   control: ['core', 'embed'],
   cli: ['core', 'store', 'embed', 'bench', 'control', 'sim'],
@@ -30,7 +31,7 @@ const LAYERS = {
 /** Files that put the layers together. */
 const ROOTS = ['index.ts', 'shard-main.ts', 'trial-main.ts'];
 /** Folders that know the outside world only through ports, so that they run in a simulator unchanged. */
-const PURE = ['ports', 'core', 'ring', 'layout', 'store', 'client', 'node', 'net', 'nbd', 'serve', 'sim'];
+const PURE = ['ports', 'core', 'ring', 'layout', 'store', 'client', 'node', 'volumes', 'net', 'nbd', 'serve', 'sim'];
 const IMPURE = /from 'node:|\b(Date\.now|new Date\b|performance\.|setTimeout|setInterval|setImmediate|Math\.random)/;
 
 function filesBelow(folder) {

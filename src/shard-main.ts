@@ -30,7 +30,6 @@ import { NbdExport } from './nbd/export.js';
 import { NbdServer } from './nbd/server.js';
 import { NbdService } from './nbd/service.js';
 import { ConnectionResources, type NetPorts } from './net/connection-resources.js';
-import { type NodePorts, nodeMemoryBytes } from './node/storage-node.js';
 import { FENCE_OPEN } from './ports/device.js';
 import type { Volume } from './ports/volume.js';
 import { type NodeCalls, NodeService } from './serve/node-service.js';
@@ -41,6 +40,7 @@ import { UringDevice } from './uring/device.js';
 import { Engine } from './uring/engine.js';
 import { type FaultRule, nativeError } from './uring/native.js';
 import { type Listener, listen, UringTransport } from './uring/transport.js';
+import { type NodePorts, nodeMemoryBytes } from './volumes/storage-node.js';
 import { Load } from './worker/load.js';
 import type {
   AnswerMessage,

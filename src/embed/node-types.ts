@@ -2,8 +2,8 @@
 
 import type { JobProgress, VolumeCounters, VolumeState } from '../client/volume-events.js';
 import type { MemberState } from '../layout/volume-map.js';
-import type { JobReport } from '../node/job-book.js';
 import type { FaultRule } from '../uring/native.js';
+import type { JobReport } from '../volumes/job-book.js';
 import type { DeviceFacts } from './facts.js';
 
 /** How to open a node. */

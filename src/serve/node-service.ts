@@ -7,15 +7,15 @@
 import { StrakeError } from '../core/errors.js';
 import { NbdExport } from '../nbd/export.js';
 import type { NbdServer } from '../nbd/server.js';
-import type { AwaitedDevice } from '../node/deleted-volumes.js';
-import type { HostedVolume } from '../node/hosted-volume.js';
-import type { JobReport } from '../node/job-book.js';
-import type { StoreStatus, VolumeReport } from '../node/node-status.js';
 import type { NodeStore } from '../node/node-store.js';
-import type { VolumeSpec } from '../node/placement.js';
-import type { StorageEvent } from '../node/storage-events.js';
-import { type NodePorts, StorageNode } from '../node/storage-node.js';
 import type { Volume } from '../ports/volume.js';
+import type { AwaitedDevice } from '../volumes/deleted-volumes.js';
+import type { HostedVolume } from '../volumes/hosted-volume.js';
+import type { JobReport } from '../volumes/job-book.js';
+import type { StoreStatus, VolumeReport } from '../volumes/node-status.js';
+import type { VolumeSpec } from '../volumes/placement.js';
+import type { StorageEvent } from '../volumes/storage-events.js';
+import { type NodePorts, StorageNode } from '../volumes/storage-node.js';
 
 /** Calls by name: what is asked, and what comes back. */
 export interface NodeCalls {

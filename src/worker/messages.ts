@@ -3,7 +3,6 @@
  */
 
 import type { WireError } from '../core/errors.js';
-import type { StorageEvent } from '../node/storage-events.js';
 import type { DeviceGeometry } from '../ports/device.js';
 import type { NodeCalls } from '../serve/node-service.js';
 import type { Superblock } from '../store/format/superblock.js';
@@ -11,6 +10,7 @@ import type { FormatOptions } from '../store/opening/open-store.js';
 import type { EngineKind } from '../uring/engine.js';
 import type { FaultRule } from '../uring/native.js';
 import type { ListenAddress } from '../uring/transport.js';
+import type { StorageEvent } from '../volumes/storage-events.js';
 
 /** What a shard is started with. */
 export interface ShardStart {

@@ -9,11 +9,11 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:wor
 import { Piscina } from 'piscina';
 import { StrakeError } from '../core/errors.js';
 import { CLIENT_RING_ENTRIES } from '../core/limits.js';
-import type { StorageEvent } from '../node/storage-events.js';
 import { createRing } from '../ring/spsc-ring.js';
 import { RingClient } from '../serve/ring-client.js';
 import { Engine, type EngineKind } from '../uring/engine.js';
 import { native } from '../uring/native.js';
+import type { StorageEvent } from '../volumes/storage-events.js';
 import type { AnswerMessage, ShardCallName, ShardCalls, ShardReady, ShardStart } from './messages.js';
 
 interface Pending {

@@ -13,7 +13,7 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     rule: 'a deleted volume does not come back',
     edits: [
       {
-        file: 'node/deleted-volumes.ts',
+        file: 'volumes/deleted-volumes.ts',
         find: 'return entry === undefined || entry.store.failed || !entry.store.volumeTable.isGone(id);',
         replace: 'return entry !== undefined && !entry.store.volumeTable.isGone(id);',
       },
@@ -59,7 +59,7 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     name: 'forgotten-volume-starts',
     breaks: 'A volume starts though a device that its map calls current has forgotten it',
     rule: 'a deleted volume does not come back',
-    edits: [{ file: 'node/deleted-volumes.ts', find: '  if (mapVersion <= 1) return [];', replace: '  return [];' }],
+    edits: [{ file: 'volumes/deleted-volumes.ts', find: '  if (mapVersion <= 1) return [];', replace: '  return [];' }],
     judges: [DELETED],
   },
   {

@@ -394,7 +394,7 @@ const MAP: Mutant[] = [
     rule: 'a map is stored on the current members first',
     edits: [
       {
-        file: 'node/store-map.ts',
+        file: 'volumes/store-map.ts',
         find: '  const results = await put(true);',
         replace: '  await put(false);\n  const results = await put(true);',
       },
@@ -407,7 +407,7 @@ const MAP: Mutant[] = [
     rule: 'a map takes effect when all in-sync members have stored it',
     edits: [
       {
-        file: 'node/storage-node.ts',
+        file: 'volumes/storage-node.ts',
         find: 'await storeMap(this.stores, next);\n          volume.stored = next;',
         replace: 'volume.stored = next;',
       },
@@ -420,7 +420,7 @@ const MAP: Mutant[] = [
     rule: 'no map is newer than one on a device that is missing, unless somebody has given that up',
     edits: [
       {
-        file: 'node/renaming.ts',
+        file: 'volumes/renaming.ts',
         find: 'putVolume({ ...own, name, nameVersion })',
         replace: 'putVolume({ ...own, mapVersion: own.mapVersion + 9, name, nameVersion })',
       },

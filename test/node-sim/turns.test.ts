@@ -2,8 +2,8 @@
 
 import * as assert from 'uvu/assert';
 import { StrakeError } from '#strake/core/errors.js';
-import { Turns } from '#strake/node/turns.js';
 import { SimRandom } from '#strake/sim/random.js';
+import { Turns } from '#strake/volumes/turns.js';
 import { check, run } from '../support/check.js';
 import { deviceIdOf, SimNode } from '../support/sim-node.js';
 import { diskOf, SLOT } from '../support/sim-store.js';

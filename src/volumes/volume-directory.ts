@@ -5,8 +5,8 @@
 
 import { nameConflict, volumeMeant, volumesMeant } from '../core/volume-names.js';
 import { newestMaps } from '../layout/starting-map.js';
+import type { NodeStore } from '../node/node-store.js';
 import { HostedVolume } from './hosted-volume.js';
-import type { NodeStore } from './node-store.js';
 import { hasMember } from './replacement.js';
 
 type Stores = ReadonlyMap<string, NodeStore>;

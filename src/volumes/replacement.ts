@@ -6,8 +6,8 @@
 import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import { NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
+import type { NodeStore } from '../node/node-store.js';
 import { SLOT_FREE } from '../store/format/format.js';
-import type { NodeStore } from './node-store.js';
 import { noPage } from './placement.js';
 
 /** A volume that has a member on the device that is lost. */

@@ -4,10 +4,10 @@ import { newVolumeName } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { NO_FLUSH } from '../layout/flush-id.js';
 import { checkMap, type VolumeMap } from '../layout/volume-map.js';
+import type { NodeStore } from '../node/node-store.js';
 import { VOLUMES_MAX } from '../store/format/format.js';
 import { VOLUME_MEMBERS_MAX } from '../store/format/pages.js';
 import { awaitedBy } from './deleted-volumes.js';
-import type { NodeStore } from './node-store.js';
 
 /** What a new volume is to be. */
 export interface VolumeSpec {

@@ -3,7 +3,7 @@
 import { ENOSPC } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import type { VolumeMap } from '../layout/volume-map.js';
-import type { NodeStore } from './node-store.js';
+import type { NodeStore } from '../node/node-store.js';
 import { noPage } from './placement.js';
 
 /**

@@ -29,6 +29,8 @@ import { StrakeError, toStrakeError } from '../core/errors.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
 import { newestMaps, startingMap, withoutDoubles } from '../layout/starting-map.js';
 import { checkMap, type VolumeMap } from '../layout/volume-map.js';
+import { closedError, deviceIsHere, tooManyDevices, tooManyVolumes } from '../node/node-errors.js';
+import { addInOrder, NodeStore } from '../node/node-store.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
@@ -47,9 +49,7 @@ import {
 } from './deleted-volumes.js';
 import { HostedVolume } from './hosted-volume.js';
 import { JobBook } from './job-book.js';
-import { closedError, deviceIsHere, tooManyDevices, tooManyVolumes } from './node-errors.js';
 import { isUsed, type StoreStatus, storeStatuses, type VolumeReport, volumeReports } from './node-status.js';
-import { addInOrder, NodeStore } from './node-store.js';
 import { newVolume, type VolumeSpec } from './placement.js';
 import { renameVolume } from './renaming.js';
 import { checkReplacement, hasMember, placesOf } from './replacement.js';

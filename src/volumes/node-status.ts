@@ -3,11 +3,11 @@
 import type { VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeStatus } from '../client/volume-events.js';
 import type { VolumeMap } from '../layout/volume-map.js';
+import type { NodeStore } from '../node/node-store.js';
 import { FENCE_ALL } from '../ports/device.js';
 import type { Superblock } from '../store/format/superblock.js';
 import type { RecoveryReport } from '../store/opening/open-store.js';
 import type { StoreCounters } from '../store/store-start.js';
-import type { NodeStore } from './node-store.js';
 import type { VolumeDirectory } from './volume-directory.js';
 
 /** A device, as plain data. */

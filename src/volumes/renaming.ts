@@ -8,8 +8,8 @@
 
 import { StrakeError } from '../core/errors.js';
 import type { VolumeMap } from '../layout/volume-map.js';
+import type { NodeStore } from '../node/node-store.js';
 import type { HostedVolume } from './hosted-volume.js';
-import type { NodeStore } from './node-store.js';
 
 /**
  * Stores the name on all devices that know the volume and take writes. Resolves with its newest map under that name; rejects

@@ -15,9 +15,9 @@ import { toStrakeError } from '../core/errors.js';
 import { NO_FLUSH } from '../layout/flush-id.js';
 import { newestMaps } from '../layout/starting-map.js';
 import { NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
+import type { NodeStore } from '../node/node-store.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { LocalMember } from '../store/local-member.js';
-import type { NodeStore } from './node-store.js';
 
 /** Segments that are given back at the same time. */
 const RELEASES = 256;

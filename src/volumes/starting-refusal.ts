@@ -2,8 +2,8 @@
 
 import { withoutDoubles } from '../layout/starting-map.js';
 import { doubledDevice, type VolumeMap } from '../layout/volume-map.js';
+import type { NodeStore } from '../node/node-store.js';
 import { unknownTo } from './deleted-volumes.js';
-import type { NodeStore } from './node-store.js';
 
 export interface Refusal {
   /** `conflict`: another volume has the name; `unproven`: a device that is missing may know better. */
