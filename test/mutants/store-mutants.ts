@@ -91,7 +91,7 @@ const JOURNAL: Mutant[] = [
     rule: 'the journal ends where its numbers do',
     edits: [
       {
-        file: 'store/format/journal.ts',
+        file: 'store/format/journal-reader.ts',
         find: 'header === undefined || header.sequence !== expected ||',
         replace: 'header === undefined ||',
       },
@@ -104,7 +104,7 @@ const JOURNAL: Mutant[] = [
     rule: 'a batch counts whole or not at all',
     edits: [
       {
-        file: 'store/format/journal.ts',
+        file: 'store/format/journal-reader.ts',
         find: 'if (old > 0 || damaged > 0) break;',
         replace: 'if (damaged > 0) break;',
       },
@@ -117,7 +117,7 @@ const JOURNAL: Mutant[] = [
     rule: 'nothing of a batch that was not finished is mistaken for a part of a later one',
     edits: [
       {
-        file: 'store/format/journal.ts',
+        file: 'store/format/journal-reader.ts',
         find: 'return ahead <= this.layout.journalPages ? last + ahead : last;',
         replace: 'return ahead <= 1 ? last + ahead : last;',
       },
@@ -156,7 +156,7 @@ const JOURNAL: Mutant[] = [
     rule: 'corruption is never returned',
     edits: [
       {
-        file: 'store/format/journal.ts',
+        file: 'store/format/journal-reader.ts',
         find: 'return actual === seal ? tag : SECTOR_DAMAGED;',
         replace: 'return actual >= 0 ? tag : SECTOR_DAMAGED;',
       },

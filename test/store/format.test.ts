@@ -10,7 +10,7 @@ import { crc32c } from '#strake/sim/crc32c.js';
 import { SimDisk } from '#strake/sim/disk.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { computeLayout, deviceBytesMin, type Layout } from '#strake/store/format/format.js';
-import { Batch } from '#strake/store/format/journal.js';
+import { Batch } from '#strake/store/format/journal-batch.js';
 import {
   absent,
   decodeDirectory,

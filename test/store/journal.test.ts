@@ -4,7 +4,9 @@ import fc from 'fast-check';
 import * as assert from 'uvu/assert';
 import { crc32c } from '#strake/sim/crc32c.js';
 import { computeLayout, type Layout, PAGE_BYTES } from '#strake/store/format/format.js';
-import { Batch, JournalReader, nextBatchPage } from '#strake/store/format/journal.js';
+import { Batch } from '#strake/store/format/journal-batch.js';
+import { JournalReader } from '#strake/store/format/journal-reader.js';
+import { nextBatchPage } from '#strake/store/format/journal-records.js';
 import { check, run } from '../support/check.js';
 import { DEVICE_ID } from '../support/sim-store.js';
 

@@ -15,7 +15,8 @@ import {
   ENTRY_WORDS,
 } from '../../layout/block-entry.js';
 import { type Layout, PAGE_BYTES, pageOffset, ROOT_BYTES, SLOT_FREE, slotBlocks } from '../format/format.js';
-import { type FoundBatch, JournalReader, RECORD_FLAG_FIRST, readRecords } from '../format/journal.js';
+import { type FoundBatch, JournalReader, readRecords } from '../format/journal-reader.js';
+import { RECORD_FLAG_FIRST } from '../format/journal-records.js';
 import { decodeRoot, type Reference } from '../format/pages.js';
 import { decodeSuperblock, type Superblock, SuperblockProblem } from '../format/superblock.js';
 import { findSuperblock, type ImageReader, inDoubt, loadImage, loadTable, type StoreImage } from '../opening/image.js';

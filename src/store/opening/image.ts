@@ -20,14 +20,8 @@ import {
   TABLE_ENTRIES,
   VOLUMES_MAX,
 } from '../format/format.js';
-import {
-  type FoundBatch,
-  type JournalEnd,
-  JournalReader,
-  RECORD_FLAG_FIRST,
-  RECORD_FLAG_POISON,
-  readRecords,
-} from '../format/journal.js';
+import { type FoundBatch, type JournalEnd, JournalReader, readRecords } from '../format/journal-reader.js';
+import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from '../format/journal-records.js';
 import {
   absent,
   decodeDirectory,

@@ -23,7 +23,7 @@ import {
 import type { Memory } from '../../ports/memory.js';
 import { SEGMENT_KEEP } from '../../ports/segments.js';
 import { TABLE_ENTRIES } from '../format/format.js';
-import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from '../format/journal.js';
+import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from '../format/journal-records.js';
 import { OP_ACCEPT_RANGE, OP_POISON, OP_WRITE, OP_ZERO, type StoreOp, WAIT_RECORDS } from '../store-op.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { PendingEntries } from './pending-entries.js';

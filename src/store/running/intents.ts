@@ -4,7 +4,7 @@
  */
 
 import { SLOT_USED } from '../format/format.js';
-import { RECORD_INTENT } from '../format/journal.js';
+import { RECORD_INTENT } from '../format/journal-records.js';
 import type { StoreOp } from '../store-op.js';
 import type { ActivityLog } from './activity-log.js';
 import type { JournalWriter } from './journal-writer.js';

@@ -5,7 +5,7 @@
 
 import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
-import { PAGE_BLOCK_RECORDS } from '../format/journal.js';
+import { PAGE_BLOCK_RECORDS } from '../format/journal-records.js';
 import type { StoreOp } from '../store-op.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { PendingEntries } from './pending-entries.js';

@@ -19,7 +19,8 @@ import type { CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
 import { BATCH_PAGES_MAX, type Layout, PAGE_BYTES } from '../format/format.js';
-import { Batch, nextBatchPage } from '../format/journal.js';
+import { Batch } from '../format/journal-batch.js';
+import { nextBatchPage } from '../format/journal-records.js';
 
 /** Somebody who waits for the journal; `proceed` gets 0 or a negative errno. */
 export interface JournalWaiter {

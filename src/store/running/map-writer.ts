@@ -3,7 +3,7 @@
 import { ENOSPC } from '../../core/errno.js';
 import type { VolumeMap } from '../../layout/volume-map.js';
 import { PAGE_BYTES } from '../format/format.js';
-import { VOLUME_CHUNK_BYTES } from '../format/journal.js';
+import { VOLUME_CHUNK_BYTES } from '../format/journal-records.js';
 import { encodeVolume } from '../format/pages.js';
 import type { Admission } from './admission.js';
 import type { JournalRoom } from './journal-room.js';

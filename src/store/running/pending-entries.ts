@@ -3,7 +3,7 @@
  * all of it, before its sync.
  */
 
-import { PAGE_BLOCK_RECORDS } from '../format/journal.js';
+import { PAGE_BLOCK_RECORDS } from '../format/journal-records.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { SlotTable } from './slot-table.js';
 import { addToSet, BLOCK_SET_WORDS, inSet, type TableCache } from './table-cache.js';

@@ -8,7 +8,7 @@
 import { ENOSPC } from '../../core/errno.js';
 import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
-import { RECORD_FREE } from '../format/journal.js';
+import { RECORD_FREE } from '../format/journal-records.js';
 import { memberOf } from '../format/pages.js';
 import type { Superblock } from '../format/superblock.js';
 import { type StoreOp, WAIT_INTENT, WAIT_RECORDS, WAIT_SPACE } from '../store-op.js';

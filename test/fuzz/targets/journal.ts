@@ -9,17 +9,15 @@
 import { crc32c } from '#strake/sim/crc32c.js';
 import { SimRandom } from '#strake/sim/random.js';
 import { computeLayout, type Layout, PAGE_BYTES, SEALED_BYTES, viewOf } from '#strake/store/format/format.js';
+import { Batch } from '#strake/store/format/journal-batch.js';
 import {
-  Batch,
   type FoundBatch,
   type JournalEnd,
   JournalReader,
-  nextBatchPage,
-  RECORD_FREE,
-  RECORD_INTENT,
   type RecordHandler,
   readRecords,
-} from '#strake/store/format/journal.js';
+} from '#strake/store/format/journal-reader.js';
+import { nextBatchPage, RECORD_FREE, RECORD_INTENT } from '#strake/store/format/journal-records.js';
 import { DEVICE_ID, VOLUME_ID } from '../../support/sim-store.js';
 import { interesting, putNumber } from '../mutate.js';
 import { demand, type FuzzTarget } from '../target.js';

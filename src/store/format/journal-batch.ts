@@ -1,0 +1,174 @@
+/** A batch of the journal while records are put into it. `journal-records` describes how it lies on the device. */
+
+import { SECTOR_BYTES } from '../../core/limits.js';
+import type { FlushId } from '../../layout/flush-id.js';
+import {
+  BATCH_HEADER_BYTES,
+  BATCH_PAGES_MAX,
+  JOURNAL_MAGIC,
+  PAGE_BYTES,
+  putId,
+  putUint64,
+  SEALED_BYTES,
+  viewOf,
+} from './format.js';
+import {
+  ALLOCATE_RECORD_BYTES,
+  BLOCK_RECORD_BYTES,
+  FLUSHED_RECORD_BYTES,
+  INTENT_RECORD_BYTES,
+  PAGE_SECTORS,
+  RECORD_ALLOCATE,
+  RECORD_BLOCK,
+  RECORD_FLUSHED,
+  type RECORD_FREE,
+  type RECORD_INTENT,
+  RECORD_STAMP,
+  RECORD_VOLUME,
+  STAMP_RECORD_BYTES,
+  tagOf,
+  VOLUME_CHUNK_BYTES,
+  VOLUME_RECORD_HEADER_BYTES,
+} from './journal-records.js';
+
+/** A batch while it is filled, in memory from which it will be written. */
+export class Batch {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** Where it lies in the arena. */
+  readonly memory: number;
+  sequence = 0;
+  records = 0;
+  /** Free byte in the current sector, and end of what a record may use there. */
+  private at = 0;
+  private limit = 0;
+  private sector = BATCH_PAGES_MAX * PAGE_SECTORS - 1;
+
+  constructor(bytes: Uint8Array, memory: number) {
+    this.bytes = bytes;
+    this.view = viewOf(bytes);
+    this.memory = memory;
+  }
+
+  begin(sequence: number): void {
+    // What lies behind is still zero from the time before.
+    this.bytes.fill(0, 0, this.pages * PAGE_BYTES);
+    this.sequence = sequence;
+    this.records = 0;
+    this.sector = 0;
+    this.at = BATCH_HEADER_BYTES;
+    this.limit = SEALED_BYTES;
+  }
+
+  get pages(): number {
+    return Math.floor(this.sector / PAGE_SECTORS) + 1;
+  }
+
+  /** Sectors that hold nothing yet. */
+  get sectorsLeft(): number {
+    return BATCH_PAGES_MAX * PAGE_SECTORS - this.sector - 1;
+  }
+
+  /** Room for a record. Returns where to put it, or -1 if the batch is full. */
+  reserve(bytes: number): number {
+    if (this.at + bytes > this.limit) {
+      if (this.sector + 1 === BATCH_PAGES_MAX * PAGE_SECTORS) return -1;
+      this.sector += 1;
+      this.at = this.sector * SECTOR_BYTES;
+      this.limit = this.at + SEALED_BYTES;
+    }
+    const at = this.at;
+    this.at += bytes;
+    this.records += 1;
+    return at;
+  }
+
+  addBlock(slot: number, block: number, words: Uint32Array, word: number, flags: number): boolean {
+    const at = this.reserve(BLOCK_RECORD_BYTES);
+    if (at < 0) return false;
+    const { view } = this;
+    view.setUint8(at, RECORD_BLOCK);
+    view.setUint8(at + 1, flags);
+    view.setUint16(at + 2, block, true);
+    view.setUint32(at + 4, slot, true);
+    for (let index = 0; index < 4; index += 1) view.setUint32(at + 8 + 4 * index, words[word + index], true);
+    return true;
+  }
+
+  addAllocate(slot: number, volumeId: string, member: number, stripe: number): boolean {
+    const at = this.reserve(ALLOCATE_RECORD_BYTES);
+    if (at < 0) return false;
+    this.view.setUint8(at, RECORD_ALLOCATE);
+    this.view.setUint16(at + 2, member, true);
+    this.view.setUint32(at + 4, slot, true);
+    putId(this.view, at + 8, volumeId);
+    putUint64(this.view, at + 24, stripe);
+    return true;
+  }
+
+  /** A record that names only a slot. */
+  addSlot(type: typeof RECORD_FREE | typeof RECORD_INTENT, slot: number): boolean {
+    const at = this.reserve(INTENT_RECORD_BYTES);
+    if (at < 0) return false;
+    this.view.setUint8(at, type);
+    this.view.setUint32(at + 4, slot, true);
+    return true;
+  }
+
+  addStamp(slot: number, generation: number, flushNumber: number): boolean {
+    const at = this.reserve(STAMP_RECORD_BYTES);
+    if (at < 0) return false;
+    this.view.setUint8(at, RECORD_STAMP);
+    this.view.setUint32(at + 4, slot, true);
+    putUint64(this.view, at + 8, generation);
+    putUint64(this.view, at + 16, flushNumber);
+    return true;
+  }
+
+  addFlushed(volume: number, { generation, flushNumber }: FlushId): boolean {
+    const at = this.reserve(FLUSHED_RECORD_BYTES);
+    if (at < 0) return false;
+    this.view.setUint8(at, RECORD_FLUSHED);
+    this.view.setUint32(at + 4, volume, true);
+    putUint64(this.view, at + 8, generation);
+    putUint64(this.view, at + 16, flushNumber);
+    return true;
+  }
+
+  /** One part of a volume page, from `offset` on. */
+  addVolume(index: number, page: Uint8Array, offset: number): boolean {
+    const length = Math.min(VOLUME_CHUNK_BYTES, page.length - offset);
+    const at = this.reserve(VOLUME_RECORD_HEADER_BYTES + length);
+    if (at < 0) return false;
+    this.view.setUint8(at, RECORD_VOLUME);
+    this.view.setUint8(at + 1, index);
+    this.view.setUint16(at + 2, length, true);
+    this.view.setUint32(at + 4, offset, true);
+    this.bytes.set(page.subarray(offset, offset + length), at + VOLUME_RECORD_HEADER_BYTES);
+    return true;
+  }
+
+  /** Completes header and seals. `durableSequence`: the batch up to which everything is known to be durable. */
+  seal(
+    deviceId: string,
+    incarnation: number,
+    page: number,
+    durableSequence: number,
+    checksum: (from: number, bytes: number) => number,
+  ): void {
+    const { view, sequence } = this;
+    view.setUint32(0, JOURNAL_MAGIC, true);
+    view.setUint32(4, this.pages, true);
+    putUint64(view, 8, sequence);
+    putId(view, 16, deviceId);
+    putUint64(view, 32, incarnation);
+    view.setUint32(40, page, true);
+    view.setUint32(44, this.records, true);
+    putUint64(view, 48, durableSequence);
+    for (let sector = 0; sector < this.pages * PAGE_SECTORS; sector += 1) {
+      const start = sector * SECTOR_BYTES;
+      view.setUint32(start + SEALED_BYTES, tagOf(sequence, sector), true);
+      view.setUint32(start + SEALED_BYTES + 4, checksum(start, SEALED_BYTES + 4), true);
+    }
+  }
+}
