@@ -6,8 +6,8 @@
  * others had already: it cannot become current, and must not keep the volume from being written.
  */
 
+import type { Calls } from '../core/calls.js';
 import { EIO, ENOSPC } from '../core/errno.js';
-import type { MemberCalls } from './member-calls.js';
 import type { MemberSlot, Membership } from './membership.js';
 
 /** Whether the segment has a slot on every member that writes go to. */
@@ -27,10 +27,10 @@ export function exists(group: readonly MemberSlot[], stripe: number): boolean {
 
 export class Allocation {
   private readonly membership: Membership;
-  private readonly calls: MemberCalls;
+  private readonly calls: Calls;
   private readonly running = new Map<number, Promise<number>>();
 
-  constructor(membership: Membership, calls: MemberCalls) {
+  constructor(membership: Membership, calls: Calls) {
     this.membership = membership;
     this.calls = calls;
   }

@@ -6,6 +6,7 @@
  * no copy is good after a second look, the answer is an error, never a guess.
  */
 
+import type { Calls, MemoryHolder } from '../core/calls.js';
 import { EIO } from '../core/errno.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import { isZero, stampOf, zeroFlags } from '../layout/block-entry.js';
@@ -13,7 +14,6 @@ import { COMPLETION_ABANDONED } from '../ports/completion.js';
 import { FENCE_ALL } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import type { CopyBuffers } from './copy-buffers.js';
-import type { MemberCalls } from './member-calls.js';
 import type { MemberSlot, Membership } from './membership.js';
 import type { Piece } from './piece.js';
 import type { Pieces } from './pieces.js';
@@ -27,15 +27,10 @@ export interface VolumeParts {
   readonly memory: Memory;
   readonly membership: Membership;
   readonly pieces: Pieces;
-  readonly calls: MemberCalls;
+  readonly calls: Calls;
   readonly buffers: CopyBuffers;
   readonly counters: VolumeCounters;
   onEvent(event: VolumeEvent): void;
-}
-
-/** Who lends the memory for a read; told if an operation that was given up may still use it. */
-interface Holder {
-  lost: boolean;
 }
 
 export class CarefulRead {
@@ -69,7 +64,7 @@ export class CarefulRead {
     block: number,
     memory: number,
     first: number,
-    holder: Holder,
+    holder: MemoryHolder,
   ): Promise<number> {
     const group = this.parts.membership.groups[groupIndex];
     const bad = new Set<MemberSlot>();
@@ -100,7 +95,7 @@ export class CarefulRead {
     stripe: number,
     block: number,
     memory: number,
-    holder: Holder,
+    holder: MemoryHolder,
   ): Promise<void> {
     const { calls, counters, membership, onEvent } = this.parts;
     const entries = await good.present.entries(stripe).catch(() => null);

@@ -11,10 +11,10 @@
  * as well; on a device that hangs these are given up after `IO_TIMEOUT_MS`, as any other. Until then its place is taken.
  */
 
+import type { Calls } from '../core/calls.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { JOB_STEP_MS, RESYNC_DEPTH, RESYNC_DEPTH_BUSY, RESYNC_YIELD_MS } from '../core/limits.js';
 import type { Clock } from '../ports/clock.js';
-import type { MemberCalls } from './member-calls.js';
 import type { JobKind, JobProgress } from './volume-events.js';
 
 export interface JobOptions {
@@ -33,7 +33,7 @@ export interface JobPlace {
 /** What a job needs of its surroundings. */
 export interface JobHost {
   readonly clock: Clock;
-  readonly calls: MemberCalls;
+  readonly calls: Calls;
   /** Whether requests of clients are in flight. */
   busy(): boolean;
 }

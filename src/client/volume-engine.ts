@@ -15,6 +15,7 @@
  * without guessing is refused: the request fails, or, if the map cannot be changed, the volume stops.
  */
 
+import { Calls } from '../core/calls.js';
 import { EBUSY, EINVAL, EIO, EROFS, ESHUTDOWN } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, VOLUME_REQUESTS_MAX } from '../core/limits.js';
@@ -32,7 +33,6 @@ import { CarefulRead, type VolumeParts } from './careful-read.js';
 import type { CopyBuffers } from './copy-buffers.js';
 import { CutRequests } from './cut-requests.js';
 import type { Job, JobOptions } from './job.js';
-import { MemberCalls } from './member-calls.js';
 import { type MemberSlot, Membership } from './membership.js';
 import { PIECE_READ, PIECE_WRITE, PIECE_ZERO } from './piece.js';
 import { PATCH_SCRATCH_BYTES, Pieces } from './pieces.js';
@@ -80,7 +80,7 @@ export class VolumeEngine implements Volume {
   private readonly memory: Memory;
   private readonly completions: CompletionPort;
   private readonly membership: Membership;
-  private readonly calls: MemberCalls;
+  private readonly calls: Calls;
   private readonly allocation: Allocation;
   private readonly pieces: Pieces;
   private readonly cut: CutRequests;
@@ -114,7 +114,7 @@ export class VolumeEngine implements Volume {
     for (const slot of this.membership.groups.flat()) if (slot.member !== null) this.checkMember(slot, slot.member);
     const { counters, membership } = this;
     this.stamps = new WriteStamps(record.generation);
-    this.calls = new MemberCalls(completions);
+    this.calls = new Calls(completions);
     this.allocation = new Allocation(membership, this.calls);
     this.pieces = new Pieces(completions, memory, membership, this.allocation, this.stamps, counters, scratch);
     this.cut = new CutRequests(completions, membership, this.pieces, (token) => this.flushes.flush(token));

@@ -1,5 +1,6 @@
 /** One volume's part of a store, as the volume engine sees it. */
 
+import { Calls } from '../core/calls.js';
 import { deviceError } from '../core/errno.js';
 import { ENTRY_WORDS } from '../layout/block-entry.js';
 import type { FlushId } from '../layout/flush-id.js';
@@ -26,10 +27,7 @@ export class LocalMember implements SegmentMember {
   readonly share: MemberShare;
   private readonly store: SegmentStore;
   private readonly volume: number;
-  private readonly completions: CompletionPort;
-  private readonly token: number;
-  private readonly pending: ((result: number) => void)[] = [];
-  private readonly freeTags: number[] = [];
+  private readonly calls: Calls;
 
   /**
    * `volume`: index of the volume in the store. A device may be a member of several groups; what it has of others is not
@@ -43,27 +41,13 @@ export class LocalMember implements SegmentMember {
   ) {
     const { superblock } = store;
     this.share = share;
-    this.completions = completions;
     this.store = store;
     this.volume = volume;
     this.deviceId = superblock.deviceId;
     this.segmentBytes = superblock.layout.slotBytes;
     this.incarnation = superblock.incarnation;
     this.flushed = store.volumeTable.flushedMarks[volume];
-    this.token = completions.register({ complete: (tag, result) => this.end(tag, result) });
-  }
-
-  private end(tag: number, result: number): void {
-    this.freeTags.push(tag);
-    this.pending[tag](result);
-  }
-
-  private promise(begin: (token: number) => void): Promise<number> {
-    return new Promise((resolve) => {
-      const tag = this.freeTags.pop() ?? this.pending.length;
-      this.pending[tag] = resolve;
-      begin(this.token + tag);
-    });
+    this.calls = new Calls(completions);
   }
 
   get outstanding(): number {
@@ -172,7 +156,7 @@ export class LocalMember implements SegmentMember {
 
   async entries(stripe: number): Promise<Uint32Array> {
     const words = new Uint32Array(TABLE_ENTRIES * ENTRY_WORDS);
-    const result = await this.promise((token) => this.store.entries(this.volume, stripe, words, token));
+    const result = await this.calls.call((token) => this.store.entries(this.volume, stripe, words, token));
     if (result < 0) throw deviceError(-result, `reading the block table of segment ${stripe}`);
     return words.subarray(0, slotBlocks(this.store.superblock.layout) * ENTRY_WORDS);
   }
@@ -185,19 +169,19 @@ export class LocalMember implements SegmentMember {
     stampHigh: number,
   ): Promise<void> {
     const kind = how === 'accept' ? OP_ACCEPT : OP_POISON;
-    const result = await this.promise((token) =>
+    const result = await this.calls.call((token) =>
       this.store.settle(kind, this.volume, stripe, block, stampLow, stampHigh, token),
     );
     if (result < 0) throw deviceError(-result, `settling block ${block} of segment ${stripe}`);
   }
 
   async release(stripe: number): Promise<void> {
-    const result = await this.promise((token) => this.store.release(this.volume, stripe, token));
+    const result = await this.calls.call((token) => this.store.release(this.volume, stripe, token));
     if (result < 0) throw deviceError(-result, `giving back segment ${stripe}`);
   }
 
   /** Gives up the handler; nothing may be in flight. */
   close(): void {
-    this.completions.unregister(this.token);
+    this.calls.close();
   }
 }

@@ -1,0 +1,79 @@
+/**
+ * Operations that end by a token, as promises: for control work, never for a client's reads and writes.
+ *
+ * Each call has a tag of its own while it is in flight. A call that ends twice, or that nobody has begun, is a contradiction of
+ * this program: its token may already belong to somebody else.
+ */
+
+import { COMPLETION_ABANDONED, type CompletionPort } from '../ports/completion.js';
+import { check } from './check.js';
+import { StrakeError } from './errors.js';
+import { CONTROL_CALLS_MAX } from './limits.js';
+
+/** Who lends memory to an operation; told if one that was given up may still use it. */
+export interface MemoryHolder {
+  lost: boolean;
+}
+
+interface Call {
+  resolve(result: number): void;
+  readonly holder: MemoryHolder | null;
+}
+
+export class Calls {
+  private readonly completions: CompletionPort;
+  private readonly token: number;
+  private readonly calls: (Call | null)[] = [];
+  private readonly free: number[] = [];
+  private idleWaiters: (() => void)[] = [];
+
+  constructor(completions: CompletionPort) {
+    this.completions = completions;
+    this.token = completions.register({ complete: (tag, result, flags) => this.end(tag, result, flags) });
+  }
+
+  /** Operations in flight. */
+  get running(): number {
+    return this.calls.length - this.free.length;
+  }
+
+  /**
+   * Starts an operation with a token; resolves to its result, a count or a negative errno. `holder` owns the memory that the
+   * operation uses. Throws `ERR_STRAKE_BUSY` if `CONTROL_CALLS_MAX` are in flight.
+   */
+  call(start: (token: number) => void, holder: MemoryHolder | null = null): Promise<number> {
+    if (this.free.length === 0 && this.calls.length === CONTROL_CALLS_MAX) {
+      throw new StrakeError('BUSY', 'too many operations of control work in flight');
+    }
+    const tag = this.free.pop() ?? this.calls.push(null) - 1;
+    return new Promise((resolve) => {
+      this.calls[tag] = { resolve, holder };
+      start(this.token + tag);
+    });
+  }
+
+  private end(tag: number, result: number, flags: number): void {
+    const call = this.calls[tag] ?? null;
+    check(call !== null, 'an operation of control work has ended twice, or was never begun', tag);
+    this.calls[tag] = null;
+    this.free.push(tag);
+    if ((flags & COMPLETION_ABANDONED) !== 0 && call.holder !== null) call.holder.lost = true;
+    call.resolve(result);
+    if (this.running > 0) return;
+    for (const resolve of this.idleWaiters.splice(0)) resolve();
+  }
+
+  /** Resolves when nothing is in flight. */
+  idle(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.running === 0) resolve();
+      else this.idleWaiters.push(resolve);
+    });
+  }
+
+  /** Gives up the handler; nothing may be in flight. */
+  close(): void {
+    check(this.running === 0, 'operations of control work are in flight when their handler is given up', this.running);
+    this.completions.unregister(this.token);
+  }
+}
