@@ -16,6 +16,8 @@ import { root } from './setup.mjs';
 const LIST = join('scripts', 'ratchets.json');
 const COMMENT_COLUMNS = 130;
 const LIMITS_FILE = 'src/core/limits.ts';
+/** That file, or one of a folder for what bounds that folder alone. */
+const LIMITS_FILES = /^src\/[a-z]+\/limits\.ts$/;
 /** Where bounds are those of an instrument, and bound nothing of a node. */
 const INSTRUMENTS = /^src\/(sim|bench)\//;
 /** A constant at the top of a file whose name says that it bounds something, and whose value is a number. */
@@ -52,7 +54,7 @@ const RULES = {
   limits: {
     most: 0,
     has: () => 'bounds something',
-    advice: `declare it in ${LIMITS_FILE}, with its unit, and import it`,
+    advice: `declare it in ${LIMITS_FILE} or the limits.ts of its folder, with its unit, and import it`,
   },
 };
 
@@ -107,7 +109,7 @@ function measure(texts) {
       note('functions', `${path}: ${name}`, length, ` (line ${line})`);
       note('parameters', `${path}: ${name}`, parameters, ` (line ${line})`);
     }
-    if (path === LIMITS_FILE || INSTRUMENTS.test(path) || !path.startsWith('src/')) continue;
+    if (LIMITS_FILES.test(path) || INSTRUMENTS.test(path) || !path.startsWith('src/')) continue;
     for (const [, name] of text.matchAll(LIMIT)) note('limits', `${path}: ${name}`, 1);
   }
   for (const circle of circlesOf(texts)) {

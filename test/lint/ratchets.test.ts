@@ -146,12 +146,16 @@ check('a wide comment is refused, and wide code is left to the formatter', () =>
   }
 });
 
-check('a limit is declared in its file, and nowhere else', () => {
+check('a limit is declared in its file or that of its folder, and nowhere else', () => {
   const limit = 'export const REQUESTS_MAX = 1 << 10;\n';
   const others = 'const STAGE_MAXIMAL = 1;\nconst NAMES_MAX = namesOf();\nfunction f() {\n  const LOCAL_MAX = 1;\n}\n';
   assert.equal(errorsOf(treeOf({ 'src/core/limits.ts': limit, 'src/a.ts': others, 'src/sim/a.ts': limit })), []);
+  assert.equal(errorsOf(treeOf({ 'src/store/limits.ts': limit })), []);
+  refused(treeOf({ 'src/store/running/limits.ts': limit }), /^src\/store\/running\/limits\.ts: REQUESTS_MAX/);
   for (const name of ['A_MAX', 'B_MIN', 'C_LIMIT', 'D_TIMEOUT_MS', 'E_BYTES_MAX']) {
-    const told = new RegExp(`^src/a\\.ts: ${name}: bounds something: declare it in src/core/limits\\.ts`);
+    const told = new RegExp(
+      `^src/a\\.ts: ${name}: bounds something: declare it in src/core/limits\\.ts or the limits\\.ts of`,
+    );
     refused(treeOf({ 'src/a.ts': `const ${name} = 5_000;\n` }), told);
   }
 });

@@ -3,8 +3,8 @@
  * been told that their content is not needed.
  */
 
-/** Discards of slots in flight. */
-const DISCARDS_MAX = 16;
+import { DISCARDS_MAX } from '../limits.js';
+
 /** In place of the batch that says so, of a slot that is being discarded. */
 const DISCARDING = -1;
 

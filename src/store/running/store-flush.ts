@@ -8,13 +8,11 @@
 
 import type { CompletionPort } from '../../ports/completion.js';
 import { SLOT_FREE } from '../format/format.js';
+import { EAGER_BLOCKS_MAX } from '../limits.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { PendingEntries } from './pending-entries.js';
 import type { SlotTable } from './slot-table.js';
 import type { VolumeTable } from './volume-table.js';
-
-/** Blocks written between two flushes up to which their entries are journaled before the second is asked for. */
-const EAGER_BLOCKS_MAX = 16;
 
 /** What flushes need of their store. */
 export interface StoreFlushParts {
