@@ -1,0 +1,54 @@
+/**
+ * A member of a volume: one volume's part of a store of chunks on one device, in this process or, later, behind a connection.
+ *
+ * Nothing here looks into the other side: what is asked goes by records, and what the engine has to know at any moment (which
+ * chunks
+ * have a slot) it keeps by itself, from lists and from what it has asked for.
+ *
+ * The caller keeps modifying operations on one block apart: it starts none while another on that block is in flight. It may
+ * read a block while it is being modified; such a read returns old or new content or `-EBADMSG`, and is then to be
+ * repeated when the modification has ended.
+ *
+ * Results of requests, besides what devices answer:
+ *
+ * - `-EINVAL`: the record is no request: an unknown kind or flag, a range that is empty or outside of the chunk
+ * - `-EBADMSG`: a block's content does not match its checksum, or is suspect; the member's other blocks are fine
+ * - `-ENODATA`: a block is poisoned: its content was lost for good, and reading it fails until it is written again
+ * - `-ENOSPC`: no slot is free
+ * - `-ENOENT`: the chunk is not allocated, and the operation needs it to be
+ */
+
+import type { SegmentList } from './segment-list.js';
+import type { SegmentRequest } from './segment-request.js';
+
+export interface SegmentMember {
+  // What is known when it is opened.
+
+  /** 32 hexadecimal digits. */
+  readonly deviceId: string;
+  /** Bytes of a chunk. */
+  readonly segmentBytes: number;
+  /** Counts openings of the device; a flush covers only what was acknowledged under the same incarnation. */
+  readonly incarnation: number;
+  /** The last flush that is remembered (`REQUEST_MARKED`), as it was when the device was opened. */
+  readonly flushed: { readonly generation: number; readonly flushNumber: number };
+  /**
+   * What the last engine has told to be settled; null if that is not known. Everything recorded below is on every member that was
+   * in-sync then.
+   */
+  readonly settled: { readonly generation: number; readonly flushNumber: number } | null;
+  /** The highest stamp of any block here. */
+  readonly stampMax: { readonly low: number; readonly high: number };
+
+  // What replies bring.
+
+  /** Data operations in flight on the device, whichever volume they are for. */
+  readonly outstanding: number;
+  /** `FENCE_*`: what the device still accepts. */
+  fence(): number;
+
+  /** Begins a request. Its token never ends within the call. */
+  submit(request: SegmentRequest): void;
+  /** Fills a page of a list. Its token never ends within the call. */
+  list(page: SegmentList): void;
+}
