@@ -1,13 +1,13 @@
 /** What of a volume is allocated, by segment. */
 
 import { REQUEST_SKIPS } from '../core/limits.js';
+import { LISTED_EXTENT_BYTES } from '../ports/device.js';
 import { exists } from './allocation.js';
 import type { Membership } from './membership.js';
 
 const DATA = 0;
 /** A hole that reads as zeroes. */
 const HOLE = 3;
-const EXTENT_BYTES = 16;
 
 /**
  * Lists the extents from `offset` on, as far as there is room and time, in the form of `Device.extents`. Returns their
@@ -22,7 +22,7 @@ export function volumeExtents(
   roomBytes: number,
 ): number {
   const { segmentBytes } = membership.record;
-  const room = Math.floor(roomBytes / EXTENT_BYTES);
+  const room = Math.floor(roomBytes / LISTED_EXTENT_BYTES);
   const end = offset + span;
   let count = 0;
   let start = offset;
@@ -32,7 +32,7 @@ export function volumeExtents(
     const stripe = Math.floor(at / segmentBytes);
     const found = exists(membership.groupOf(stripe), stripe) ? DATA : HOLE;
     if (found !== kind) {
-      if (kind >= 0) put(view, memory + (count - 1) * EXTENT_BYTES, at - start, kind);
+      if (kind >= 0) put(view, memory + (count - 1) * LISTED_EXTENT_BYTES, at - start, kind);
       if (count === room) return count;
       count += 1;
       start = at;
@@ -40,7 +40,7 @@ export function volumeExtents(
     }
     at = Math.min(end, (stripe + 1) * segmentBytes);
   }
-  if (count > 0) put(view, memory + (count - 1) * EXTENT_BYTES, at - start, kind);
+  if (count > 0) put(view, memory + (count - 1) * LISTED_EXTENT_BYTES, at - start, kind);
   return count;
 }
 

@@ -1,49 +1,39 @@
 /**
- * One NBD connection: its life, and its incoming side.
- *
- * ```text
- *   free ──► handshake ──► serving ──► draining ──► closing ──► free
- *                 └────────────┴───────────┴───────────┘  by error, end of stream, time-out
- * ```
+ * One NBD connection: its handshake, and its incoming side.
  *
  * Requests are received in bulk and parsed where they lie. A small payload is copied out by the engine when its write is
  * submitted; what is missing of a payload is received straight to where the device will write it from. After a large write
  * only a header is asked for, so that the next payload too lands in place.
- *
- * A connection that cannot go on for want of a buffer or a request stops parsing, and so stops reading its socket: the
- * client is slowed by its own transport. What a connection may hold is bounded, so none can take everything.
- *
- * *Draining*: no new requests; those in flight are finished and answered. *Closing*: the socket is shut; memory that the
- * kernel still uses is waited for.
  */
 
-import {
-  BLOCK_BYTES,
-  CONNECTION_RECEIVE_BYTES,
-  CONNECTION_REQUESTS_MAX,
-  CONNECTION_STAGING_BYTES,
-  LARGE_PAYLOAD_BYTES,
-} from '../core/limits.js';
-import type { ConnectionResources, ResourceUser } from '../net/connection-resources.js';
-import { ReceiveBuffer } from '../net/receive-buffer.js';
-import { SendQueue } from '../net/send-queue.js';
-import { Writer } from '../net/writer.js';
-import { COMPLETION_MORE } from '../ports/completion.js';
+import { BLOCK_BYTES, CONNECTION_REQUESTS_MAX, CONNECTION_STAGING_BYTES, LARGE_PAYLOAD_BYTES } from '../core/limits.js';
+import type { ConnectionResources } from '../net/connection-resources.js';
+import { StreamConnection } from '../net/stream-connection.js';
 import type { Volume } from '../ports/volume.js';
 import type { NbdExport } from './export.js';
 import { Handshake, type Offer } from './handshake.js';
-import { needsPiece, Operations } from './operations.js';
 import { CMD_DISC, CMD_WRITE, REQUEST_HEADER_BYTES, REQUEST_MAGIC } from './protocol.js';
+import type { Reads } from './reads.js';
+import type { Replies } from './replies.js';
 import { requestError } from './request-error.js';
-import type { NbdRequest, Piece, RequestConnection, RequestPool } from './requests.js';
-
-export type ConnectionState = 'free' | 'handshake' | 'serving' | 'draining' | 'closing';
+import {
+  bufferBytes,
+  type NbdRequest,
+  needsPiece,
+  type Piece,
+  pieceLength,
+  type RequestConnection,
+  type RequestPool,
+} from './requests.js';
+import type { Writes } from './writes.js';
 
 /** What a shard's NBD service provides to its connections. */
 export interface ConnectionOwner {
   readonly resources: ConnectionResources;
   readonly pool: RequestPool;
-  readonly operations: Operations;
+  readonly replies: Replies;
+  readonly reads: Reads;
+  readonly writes: Writes;
   readonly receiveToken: number;
   readonly sendToken: number;
   /** The handshake is over. */
@@ -52,134 +42,51 @@ export interface ConnectionOwner {
   onFree(connection: Connection): void;
 }
 
-const NO_REASON = '';
-
-export class Connection implements RequestConnection, ResourceUser {
-  readonly index: number;
-  state: ConnectionState = 'free';
+export class Connection extends StreamConnection<NbdRequest, Piece> implements RequestConnection {
   structured = false;
-  target: NbdExport | null = null;
-  /** When it began, for the time limit of the handshake. */
-  sinceMs = 0;
-  /** Completions of receives and sends, as a sign of life. */
-  progress = 0;
-  /** Why it ended. */
-  reason = NO_REASON;
-  private readonly owner: ConnectionOwner;
-  private readonly resources: ConnectionResources;
-  private readonly pool: RequestPool;
-  private readonly operations: Operations;
-  private readonly input: ReceiveBuffer;
-  private readonly sender: SendQueue<NbdRequest, Piece>;
-  private readonly writer: Writer;
-  private file = -1;
-  private handshake: Handshake | null = null;
   allocationContext = false;
-  /** The receive in flight goes to the piece, not to the buffer. */
-  private receivingPiece = false;
+  target: NbdExport | null = null;
+  private readonly owner: ConnectionOwner;
+  private readonly pool: RequestPool;
+  private readonly reads: Reads;
+  private readonly writes: Writes;
+  private handshake: Handshake | null = null;
   private headerOnly = false;
-  private waiting = false;
-  private dirty = false;
   /** The write whose payload is being received, and its current piece. */
   private writing: NbdRequest | null = null;
   private piece: Piece | null = null;
   /** Payload of a refused write that is still to be read past. */
   private skipBytes = 0;
-  private requests = 0;
-  private heldBytes = 0;
-  private heldPieces = 0;
-  private readonly streams: { request: NbdRequest; piece: Piece }[] = [];
-  private readonly readyPieces: Piece[] = [];
 
   constructor(owner: ConnectionOwner, index: number) {
+    const { resources, replies } = owner;
+    const tokens = { receiveToken: owner.receiveToken + index, sendToken: owner.sendToken + index };
+    super({ resources, replies, headerBytes: REQUEST_HEADER_BYTES, ...tokens }, index);
     this.owner = owner;
-    this.index = index;
-    this.resources = owner.resources;
     this.pool = owner.pool;
-    this.operations = owner.operations;
-    const memory = this.resources.connectionMemory(index);
-    this.input = new ReceiveBuffer(this.resources, memory, REQUEST_HEADER_BYTES, owner.receiveToken + index);
-    const staging = memory + CONNECTION_RECEIVE_BYTES;
-    this.sender = new SendQueue(this.resources, this.operations, [staging, staging + CONNECTION_STAGING_BYTES]);
-    this.writer = new Writer(this.resources.memory);
-  }
-
-  get closing(): boolean {
-    return this.state === 'closing';
+    this.reads = owner.reads;
+    this.writes = owner.writes;
   }
 
   get volume(): Volume {
     return (this.target as NbdExport).volume;
   }
 
-  /** Whether it holds anything that others may wait for. */
-  get holdsBuffers(): boolean {
-    return this.heldPieces > 0 || this.requests > 0;
-  }
-
-  /** Whether it depends on the peer to go on: to take replies, or to send the rest of a payload. */
-  get dependsOnPeer(): boolean {
-    return this.sender.sending || (this.receivingPiece && this.input.receiving);
-  }
-
   /** Begins with a new socket. */
   open(file: number, nowMs: number, offer: Offer): void {
-    this.file = file;
-    this.state = 'handshake';
-    this.sinceMs = nowMs;
-    this.progress = 0;
-    this.reason = NO_REASON;
+    this.begin(file, nowMs);
     this.structured = false;
     this.allocationContext = false;
     this.target = null;
     this.handshake = new Handshake(this.resources.memory, offer);
-    this.input.open(file);
     this.headerOnly = false;
     this.writer.open(this.sender.stagingMemory, CONNECTION_STAGING_BYTES);
     Handshake.greet(this.writer);
     this.sendWritten();
-    this.receive();
+    this.receive(false);
   }
 
-  private sendWritten(): void {
-    this.sender.sendStaged(this.file, this.writer.length, this.owner.sendToken + this.index);
-  }
-
-  // ---- receiving ----
-
-  private receive(): void {
-    if (this.input.receiving) return;
-    this.receivingPiece = false;
-    this.input.receive(this.requests === 0, this.headerOnly);
-  }
-
-  onReceived(result: number, flags: number): void {
-    this.input.receiving = false;
-    this.progress += 1;
-    if (this.closing) {
-      this.freeIfDone();
-      return;
-    }
-    if (result <= 0) {
-      this.end(result === 0 ? NO_REASON : 'the connection broke');
-      return;
-    }
-    this.input.more = (flags & COMPLETION_MORE) !== 0;
-    if (this.receivingPiece) this.receivedPiece(result);
-    else this.input.add(result);
-    if (!this.closing) this.process();
-  }
-
-  private receivedPiece(result: number): void {
-    const piece = this.piece as Piece;
-    piece.received += result;
-    this.receivingPiece = false;
-    if (piece.received < piece.length) this.end('the stream ended within a payload');
-    else this.finishPiece(piece, -1);
-  }
-
-  /** Goes on with what has been received, and receives more. */
-  private process(): void {
+  protected process(): void {
     if (this.state === 'handshake') this.shakeHands();
     if (this.state !== 'serving' && this.state !== 'handshake') return;
     if (this.state === 'serving') {
@@ -188,7 +95,7 @@ export class Connection implements RequestConnection, ResourceUser {
       if (this.state !== 'serving' || this.waiting || this.input.receiving) return;
     }
     if (this.state === 'handshake' && this.sender.sending) return;
-    this.receive();
+    this.receive(this.headerOnly);
   }
 
   // ---- handshake ----
@@ -257,7 +164,7 @@ export class Connection implements RequestConnection, ResourceUser {
     const request = this.pool.takeRequest();
     if (request === undefined) return this.wait();
     if (needsPiece(type) && (error === 0 || this.structured)) {
-      const bytes = error === 0 ? Operations.bufferBytes(type, offset, length) : BLOCK_BYTES;
+      const bytes = error === 0 ? bufferBytes(type, offset, length) : BLOCK_BYTES;
       piece = this.takePiece(bytes, request);
       if (piece === null) {
         this.pool.releaseRequest(request);
@@ -280,9 +187,9 @@ export class Connection implements RequestConnection, ResourceUser {
     request.several = false;
     this.headerOnly = type === CMD_WRITE && length >= LARGE_PAYLOAD_BYTES;
     if (error !== 0) this.refuse(request, piece);
-    else if (piece !== null) this.operations.beginRead(request, this.volume, piece);
+    else if (piece !== null) this.reads.begin(request, this.volume, piece);
     else if (type === CMD_WRITE) this.writing = request;
-    else this.operations.beginOther(request, this.volume);
+    else this.writes.beginOther(request, this.volume);
     return true;
   }
 
@@ -294,7 +201,7 @@ export class Connection implements RequestConnection, ResourceUser {
       this.headerOnly = false;
     }
     if (piece === null) this.queueReply(request);
-    else this.operations.reject(this, request, piece);
+    else this.reads.reject(this, request, piece);
   }
 
   // ---- payloads ----
@@ -303,7 +210,7 @@ export class Connection implements RequestConnection, ResourceUser {
   private takePayload(request: NbdRequest): boolean {
     let piece = this.piece;
     if (piece === null) {
-      const length = Operations.pieceLength(request.next, request.end);
+      const length = pieceLength(request.next, request.end);
       const before = request.next % BLOCK_BYTES;
       piece = this.takePiece(before + length, request);
       if (piece === null) return this.wait();
@@ -325,7 +232,7 @@ export class Connection implements RequestConnection, ResourceUser {
       piece.received = available;
       this.input.take(available);
     }
-    this.receivingPiece = true;
+    this.receivingPayload = true;
     this.input.receiveTo(piece.memory + piece.received, piece.length - piece.received);
     return false;
   }
@@ -336,38 +243,52 @@ export class Connection implements RequestConnection, ResourceUser {
     this.piece = null;
     request.next = piece.offset + piece.length;
     if (request.next === request.end) this.writing = null;
-    this.operations.writePiece(request, this.volume, piece, source);
+    this.writes.writePiece(request, this.volume, piece, source);
   }
 
-  // ---- resources ----
+  protected receivedPayload(bytes: number): void {
+    const piece = this.piece as Piece;
+    piece.received += bytes;
+    if (piece.received < piece.length) this.end('the stream ended within a payload');
+    else this.finishPiece(piece, -1);
+  }
 
-  /** A piece for `request`, or null if there is no buffer, or this connection holds too many. */
+  protected get expectsPayload(): boolean {
+    return this.writing !== null;
+  }
+
+  /** What has arrived of the write may be written, and is not acknowledged. */
+  protected endPayload(): void {
+    const { writing, piece } = this;
+    if (writing === null || (piece !== null && this.input.receiving)) return;
+    this.writing = null;
+    this.piece = null;
+    if (piece !== null) this.releasePiece(piece);
+    writing.next = writing.end;
+    this.writes.endIfDone(this, writing);
+  }
+
+  // ---- requests and their pieces ----
+
   takePiece(bytes: number, request: NbdRequest): Piece | null {
-    if (this.heldBytes + bytes > this.resources.connectionBytesMax) return null;
+    if (!this.mayHold(bytes)) return null;
     const piece = this.pool.takePiece(bytes);
     if (piece === null) return null;
-    this.heldBytes += piece.buffer.capacityBytes;
-    this.heldPieces += 1;
+    this.hold(piece.buffer);
     piece.connection = this;
     piece.request = request;
     return piece;
   }
 
   releasePiece(piece: Piece): void {
-    this.forget(piece);
+    this.holdNoMore(piece.buffer);
     this.pool.releasePiece(piece);
     if (this.closing) this.freeIfDone();
   }
 
-  /** Sets a piece aside whose memory the kernel may still use. */
   quarantine(piece: Piece): void {
-    this.forget(piece);
+    this.holdNoMore(piece.buffer);
     this.pool.quarantinePiece(piece);
-  }
-
-  private forget(piece: Piece): void {
-    this.heldBytes -= piece.buffer.capacityBytes;
-    this.heldPieces -= 1;
   }
 
   endRequest(request: NbdRequest): void {
@@ -376,163 +297,22 @@ export class Connection implements RequestConnection, ResourceUser {
     if (this.closing) this.freeIfDone();
   }
 
-  private wait(): boolean {
-    this.waiting = true;
-    this.resources.wait(this);
-    return false;
+  protected sent(piece: Piece): void {
+    this.reads.sent(this, piece);
   }
 
-  /** Something was given back: tries again. */
-  resume(): void {
-    this.waiting = false;
-    if (this.state === 'serving' && !this.input.receiving) this.process();
-    else if (this.closing) this.freeIfDone();
+  protected dropPart(piece: Piece): void {
+    this.reads.dropQueued(this, piece);
   }
 
-  // ---- replies ----
-
-  queueReply(request: NbdRequest): void {
-    this.sender.queueReply(request);
-    this.markDirty();
+  protected beginStream(request: NbdRequest, piece: Piece): void {
+    this.reads.beginSeveral(request, this.volume, piece);
   }
 
-  queuePiece(piece: Piece): void {
-    this.sender.queuePart(piece);
-    this.markDirty();
-  }
-
-  /** Makes `request` the one whose reply is streamed. False if another is; then it is begun after that. */
-  claimStream(request: NbdRequest, piece: Piece): boolean {
-    if (this.sender.stream === null) {
-      this.sender.stream = request;
-      return true;
-    }
-    this.streams.push({ request, piece });
-    return false;
-  }
-
-  /** A piece of the stream has been read; queues it, and those after it that were waiting for it. */
-  queueReady(request: NbdRequest, piece: Piece): void {
-    this.readyPieces.push(piece);
-    for (;;) {
-      const at = this.readyPieces.findIndex((ready) => ready.offset === request.queued);
-      if (at < 0) return;
-      const [next] = this.readyPieces.splice(at, 1);
-      request.queued += next.length;
-      this.sender.queueStreamed(next);
-      this.markDirty();
-    }
-  }
-
-  private markDirty(): void {
-    if (this.dirty) return;
-    this.dirty = true;
-    this.resources.markDirty(this);
-  }
-
-  /** Sends what is queued. Called once at the end of a batch. */
-  flush(): void {
-    this.dirty = false;
-    if (this.closing) {
-      this.freeIfDone();
-      return;
-    }
-    this.sender.flush(this.file, this.owner.sendToken + this.index);
-    if (this.state === 'draining') this.endIfDrained();
-  }
-
-  onSent(result: number): void {
-    this.sender.sending = false;
-    this.progress += 1;
-    for (let piece = this.sender.takeSent(); piece !== null; piece = this.sender.takeSent()) {
-      this.operations.sent(this, piece);
-    }
-    if (this.closing) {
-      this.freeIfDone();
-      return;
-    }
-    if (result < 0) {
-      this.end('the connection broke');
-      return;
-    }
-    if (this.sender.stream === null) this.nextStream();
-    if (this.state === 'handshake') {
-      if (!this.input.receiving) this.process();
-      return;
-    }
-    this.sender.flush(this.file, this.owner.sendToken + this.index);
-    if (this.state === 'draining') this.endIfDrained();
-    else if (!this.input.receiving && !this.waiting) this.process();
-  }
-
-  private nextStream(): void {
-    const next = this.streams.shift();
-    if (next === undefined) return;
-    this.sender.stream = next.request;
-    this.operations.beginSeveral(next.request, this.volume, next.piece);
-  }
-
-  // ---- the end ----
-
-  /** Takes no more requests; ends when those in flight have been answered. */
-  drain(): void {
-    if (this.state === 'handshake') {
-      this.end('the server is closing');
-      return;
-    }
-    if (this.state !== 'serving') return;
-    this.state = 'draining';
-    // A payload that has not arrived whole will not be waited for: its write was not acknowledged.
-    if (this.writing !== null) this.end('the server is closing');
-    else this.endIfDrained();
-  }
-
-  private endIfDrained(): void {
-    if (this.requests === 0 && this.sender.idle) this.end(NO_REASON);
-  }
-
-  /** Ends the connection now. */
-  end(reason: string): void {
-    if (this.state === 'closing' || this.state === 'free') return;
-    this.state = 'closing';
-    this.reason = reason;
-    const { transport } = this.resources;
-    transport.shutdown(this.file);
-    transport.close(this.file);
-    const { operations } = this;
-    this.sender.discard(
-      (piece) => operations.dropQueued(this, piece),
-      (request) => this.endRequest(request),
-    );
-    for (const piece of this.readyPieces.splice(0)) operations.dropQueued(this, piece);
-    for (const { piece } of this.streams.splice(0)) operations.dropQueued(this, piece);
-    this.endWriting();
-    this.freeIfDone();
-  }
-
-  /** A write whose payload will not come: what has arrived of it may be written, and is not acknowledged. */
-  private endWriting(): void {
-    const { writing, piece } = this;
-    if (writing === null || (piece !== null && this.input.receiving)) return;
-    this.writing = null;
-    this.piece = null;
-    if (piece !== null) this.releasePiece(piece);
-    writing.next = writing.end;
-    this.operations.endWriteIfDone(this, writing);
-  }
-
-  private freeIfDone(): void {
-    if (!this.closing || this.input.receiving || this.sender.sending) return;
-    this.endWriting();
-    // With its last write it may have become free already; it must not be given back twice.
-    if (!this.closing) return;
-    if (this.requests > 0 || this.heldPieces > 0 || this.waiting || this.dirty) return;
-    this.state = 'free';
-    this.input.useOwnBuffer();
+  protected onFree(): void {
     this.handshake = null;
     this.target = null;
     this.skipBytes = 0;
-    this.file = -1;
     this.owner.onFree(this);
   }
 }

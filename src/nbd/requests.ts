@@ -7,10 +7,13 @@
  */
 
 import type { PooledBuffer } from '../core/buffer-pool.js';
-import { SHARD_REQUESTS_MAX } from '../core/limits.js';
+import { BLOCK_BYTES, CHUNK_BYTES, NBD_EXTENTS_MAX, SHARD_REQUESTS_MAX } from '../core/limits.js';
+import { alignDown } from '../core/units.js';
 import type { ConnectionResources } from '../net/connection-resources.js';
 import type { SendPart } from '../net/send-queue.js';
+import { LISTED_EXTENT_BYTES } from '../ports/device.js';
 import type { Volume } from '../ports/volume.js';
+import { CMD_BLOCK_STATUS, CMD_READ } from './protocol.js';
 
 /** The connection that requests came by, as those who carry them out see it. */
 export interface RequestConnection {
@@ -144,4 +147,23 @@ export class RequestPool {
     piece.request = null;
     this.resources.quarantineBuffer(piece.buffer);
   }
+}
+
+/** Whether a request's reply needs a buffer. */
+export function needsPiece(type: number): boolean {
+  return type === CMD_READ || type === CMD_BLOCK_STATUS;
+}
+
+/** Bytes of buffer that the first piece of a request needs; 0 if it needs none. */
+export function bufferBytes(type: number, offset: number, length: number): number {
+  if (type === CMD_BLOCK_STATUS) return NBD_EXTENTS_MAX * LISTED_EXTENT_BYTES;
+  const first = pieceLength(offset, offset + length);
+  // The buffer of a first piece, however short, serves whole ones after it.
+  return first < length ? CHUNK_BYTES : (offset % BLOCK_BYTES) + first;
+}
+
+/** Pieces end at multiples of the chunk, so that only the first and the last can be unaligned. */
+export function pieceLength(offset: number, end: number): number {
+  const limit = alignDown(offset, CHUNK_BYTES) + CHUNK_BYTES;
+  return (end < limit ? end : limit) - offset;
 }

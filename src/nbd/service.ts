@@ -11,8 +11,10 @@ import type { Watch, Watched } from '../core/watch.js';
 import { type ConnectionCounters, ConnectionResources, type NetPorts } from '../net/connection-resources.js';
 import { Connection, type ConnectionOwner } from './connection.js';
 import type { Offer } from './handshake.js';
-import { Operations } from './operations.js';
+import { Reads } from './reads.js';
+import { Replies } from './replies.js';
 import { RequestPool } from './requests.js';
+import { Writes } from './writes.js';
 
 /** What a shard's connections are doing, in counts. */
 export interface NbdServiceStats extends Readonly<ConnectionCounters> {
@@ -40,7 +42,9 @@ interface Standstill {
 export class NbdService implements ConnectionOwner, Watched {
   readonly resources: ConnectionResources;
   readonly pool: RequestPool;
-  readonly operations: Operations;
+  readonly replies: Replies;
+  readonly reads: Reads;
+  readonly writes: Writes;
   readonly receiveToken: number;
   readonly sendToken: number;
   private readonly ports: NetPorts;
@@ -58,7 +62,9 @@ export class NbdService implements ConnectionOwner, Watched {
     this.watch = watch;
     this.resources = new ConnectionResources(ports, start);
     this.pool = new RequestPool(this.resources);
-    this.operations = new Operations(this.resources, this.pool);
+    this.replies = new Replies(ports.memory);
+    this.reads = new Reads(this.resources, this.pool, this.replies);
+    this.writes = new Writes(this.resources, this.pool);
     const { completions } = ports;
     this.receiveToken = completions.register({
       complete: (tag, result, flags) => this.connections[tag].onReceived(result, flags),
@@ -160,7 +166,8 @@ export class NbdService implements ConnectionOwner, Watched {
   close(): void {
     this.watch.remove(this);
     this.resources.close();
-    this.operations.close();
+    this.reads.close();
+    this.writes.close();
     const { completions } = this.ports;
     completions.unregister(this.receiveToken);
     completions.unregister(this.sendToken);

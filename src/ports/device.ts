@@ -31,6 +31,9 @@ export const FENCE_OPEN = 0;
 export const FENCE_WRITES = 1;
 export const FENCE_ALL = 2;
 
+/** Bytes of one extent as `Device.extents` lists it. */
+export const LISTED_EXTENT_BYTES = 16;
+
 export interface Device {
   readonly geometry: DeviceGeometry;
   /** Result: `lengthBytes`. */

@@ -436,7 +436,7 @@ const NBD: Mutant[] = [
     rule: 'FLUSH covers all that was acknowledged',
     edits: [
       {
-        file: 'nbd/operations.ts',
+        file: 'nbd/writes.ts',
         find: 'volume.flush(token);',
         replace: 'this.resources.ports.completions.defer(token, 0);',
       },
@@ -449,7 +449,7 @@ const NBD: Mutant[] = [
     rule: 'FUA is durable when it is answered',
     edits: [
       {
-        file: 'nbd/operations.ts',
+        file: 'nbd/writes.ts',
         find: '    request.running += 1;\n    const flags = (request.flags & CMD_FLAG_FUA) !== 0 ? DEVICE_FUA : 0;',
         replace: '    request.running += 1;\n    const flags = 0;',
       },
@@ -462,7 +462,7 @@ const NBD: Mutant[] = [
     rule: 'what was trimmed reads as zeroes',
     edits: [
       {
-        file: 'nbd/operations.ts',
+        file: 'nbd/writes.ts',
         find: 'volume.discardRange(request.offset, request.length, fua, token);',
         replace: 'this.resources.ports.completions.defer(token, 0);',
       },
