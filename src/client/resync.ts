@@ -11,8 +11,9 @@
  * From the first commit on all writes go to the member as well. Once those that began before it have ended, every segment that
  * may differ is compared by the entries of its blocks, and blocks that differ are copied, each run alone with its
  * blocks, so that no write can come between. Where the volume was opened while the member was away, content is compared as
- * well: a write that a crash cut short may be on a copy without a trace in its entry, if the checksum is the same. A block that no source can read becomes poison, never silent zeroes. A job
- * that fails or is cancelled leaves the member offline, with the point from which it missed writes unchanged.
+ * well: a write that a crash cut short may be on a copy without a trace in its entry, if the checksum is the same.
+ * A block that no source can read becomes poison, never silent zeroes. A job that fails or is cancelled leaves the member
+ * offline, with the point from which it missed writes unchanged.
  */
 
 import { EBADMSG, EIO, ENODATA } from '../core/errno.js';

@@ -418,7 +418,8 @@ export class Node implements Tenant {
     await ended;
     const handles = this.handles.all();
     const endings = await Promise.allSettled([...this.servers].map((server) => server.close()));
-    // The rings and the calls are two ways to the shard: what was put into the one need not arrive before what follows in the other.
+    // The rings and the calls are two ways to the shard: what was put into the one need not arrive before what follows in
+    // the other.
     await Promise.all(handles.map((handle) => handle.idle()));
     for (const handle of handles) handle.forget();
     this.runtime.removeServer(this);

@@ -53,8 +53,9 @@ export interface SegmentMember {
   /**
    * Writes blocks of an allocated segment from `memory`. If `source` is not negative, `sourceBytes` (all of the payload) are
    * copied from there to `memory` first, and `source` is free again when the batch is submitted. The stamp is the
-   * 64-bit write sequence, in two words; with `entries`, of another copy, each block gets the stamp that it has there. Survives the death of the process once it has ended, and loss of power after
-   * the next `flush`, or at once with `SEGMENT_FUA`. Result: the bytes written.
+   * 64-bit write sequence, in two words; with `entries`, of another copy, each block gets the stamp that it has there.
+   * Survives the death of the process once it has ended, and loss of power after the next `flush`, or at once with
+   * `SEGMENT_FUA`. Result: the bytes written.
    */
   write(
     stripe: number,

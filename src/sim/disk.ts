@@ -371,8 +371,8 @@ export class SimDisk {
 
   /**
    * What a power cut now might leave. First each prefix of the modifications that are not durable, each alone and all but each;
-   * then each torn, with those before it and with all others; then all other subsets, if there are at most 12 modifications; then each block
-   * of the long ones torn in every way. If there are more than 12, such as `random` chooses follow, without end.
+   * then each torn, with those before it and with all others; then all other subsets, if there are at most 12 modifications;
+   * then each block of the long ones torn in every way. If there are more than 12, such as `random` chooses follow, without end.
    *
    * The images are those of now, whenever they are asked for, as long as the disk is not used.
    */
