@@ -12,14 +12,15 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use crate::arena::Arena;
-use crate::checksums::{Checksum, check_checksums, store_checksums};
+use crate::checksums::{Checksum, store_checksums};
 use crate::engine::EngineConfig;
 use crate::files::{Fence, FileKind, FileTable};
 use crate::inflight::{InFlightTable, State};
-use crate::request::{
-    COMPLETION_ABANDONED, COMPLETION_LATE, Completion, FLAG_FUA, FLAG_WAIT_ALL, NO_COPY, Op, Request, VECTORS_MAX,
-    Vector,
-};
+use crate::request::{COMPLETION_ABANDONED, COMPLETION_LATE, Completion, FLAG_FUA, FLAG_WAIT_ALL, Op, Request, Vector};
+
+mod admission;
+
+use admission::Plan;
 
 /// Kind of an extent that holds data, in what [`Op::Extents`] lists.
 pub const EXTENT_DATA: u64 = 0;
@@ -96,78 +97,6 @@ impl Core {
         self.ready.push_back(Completion::new(token, result));
     }
 
-    fn check(&mut self, request: &Request, vectors: &[Vector]) -> Result<Plan, i32> {
-        let op = Op::from_number(request.op).ok_or(libc::EINVAL)?;
-        match op {
-            Op::Copy => {
-                let copied = self.arena.copy(request.copy_from, request.memory, request.length);
-                return if copied { Ok(Plan::Silent) } else { Err(libc::EFAULT) };
-            }
-            Op::Fill => {
-                let filled = self.arena.fill(request.memory, request.length, request.aux as u8);
-                return if filled { Ok(Plan::Silent) } else { Err(libc::EFAULT) };
-            }
-            Op::Nop => return Ok(Plan::Complete(request.aux as i32)),
-            Op::Wake => return Err(libc::EINVAL),
-            Op::Timeout => {
-                request.offset_bytes().ok_or(libc::EINVAL)?;
-                return Ok(Plan::Start);
-            }
-            _ => {}
-        }
-        let file = self.files.get(request.file).ok_or(libc::EBADF)?;
-        if file.closing {
-            return Err(libc::EBADF);
-        }
-        if op.is_device() { self.check_device(op, request) } else { self.check_socket(op, request, vectors) }
-    }
-
-    fn check_device(&mut self, op: Op, request: &Request) -> Result<Plan, i32> {
-        let file = self.files.get(request.file).ok_or(libc::EBADF)?;
-        if !file.kind.is_device() {
-            return Err(libc::EINVAL);
-        }
-        let (kind, fence) = (file.kind, file.fence);
-        request.offset_bytes().ok_or(libc::EINVAL)?;
-        request.span_bytes().ok_or(libc::EINVAL)?;
-        if matches!(op, Op::Read | Op::Write | Op::Extents) {
-            self.arena.at(request.memory, request.length).ok_or(libc::EFAULT)?;
-        }
-        if matches!(op, Op::Read | Op::Write) {
-            check_checksums(&self.arena, request)?;
-        }
-        if op == Op::Write && request.copy_from != NO_COPY {
-            let target = request.memory.checked_add(request.aux).ok_or(libc::EFAULT)?;
-            let fits = request.aux as u64 + request.copy_length as u64 <= request.length as u64;
-            if !fits || !self.arena.copy(request.copy_from, target, request.copy_length) {
-                return Err(libc::EFAULT);
-            }
-        }
-        if fence == Fence::All || (fence == Fence::Writes && op.modifies_device()) {
-            return Err(libc::EIO);
-        }
-        if op == Op::Write {
-            store_checksums(&self.arena, self.checksum, request);
-        }
-        if kind == FileKind::Null {
-            return Ok(Plan::Complete(self.serve_null(op, request)));
-        }
-        Ok(Plan::Start)
-    }
-
-    fn serve_null(&mut self, op: Op, request: &Request) -> i32 {
-        match op {
-            Op::Read => {
-                self.arena.fill(request.memory, request.length, 0);
-                store_checksums(&self.arena, self.checksum, request);
-                request.length as i32
-            }
-            Op::Write => request.length as i32,
-            Op::Extents => self.store_extents(request, &[(request.span as u64, EXTENT_HOLE)]),
-            _ => 0,
-        }
-    }
-
     /// Stores extents where `request` wants them and returns their number, or `-EINVAL` if there is no room for one.
     pub fn store_extents(&mut self, request: &Request, extents: &[(u64, u64)]) -> i32 {
         let room = (request.length / EXTENT_BYTES) as usize;
@@ -181,27 +110,6 @@ impl Core {
             self.arena.store(at + 8, &(*kind as f64).to_ne_bytes());
         }
         listed.len() as i32
-    }
-
-    fn check_socket(&mut self, op: Op, request: &Request, vectors: &[Vector]) -> Result<Plan, i32> {
-        let file = self.files.get(request.file).ok_or(libc::EBADF)?;
-        let wanted = if op == Op::Accept { FileKind::Listener } else { FileKind::Stream };
-        if file.kind != wanted {
-            return Err(libc::EINVAL);
-        }
-        if op == Op::Receive {
-            self.arena.at(request.memory, request.length).ok_or(libc::EFAULT)?;
-            if request.length == 0 {
-                return Err(libc::EINVAL);
-            }
-        }
-        if op == Op::Send {
-            let fits = |vector: &Vector| self.arena.at(vector.memory, vector.length).is_some();
-            if vectors.is_empty() || vectors.len() > VECTORS_MAX || !vectors.iter().all(fits) {
-                return Err(libc::EFAULT);
-            }
-        }
-        Ok(Plan::Start)
     }
 
     fn enter(&mut self, request: &Request, vectors: &[Vector]) -> Option<u32> {
@@ -377,12 +285,6 @@ impl Core {
         }
         given_up
     }
-}
-
-enum Plan {
-    Start,
-    Complete(i32),
-    Silent,
 }
 
 /// Whether this ending means that a promise of durability was broken. A write that found no room promised nothing.

@@ -15,18 +15,21 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{Fixed, SubmitArgs, Timespec};
+use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-use crate::blocking::{BlockingPool, Job};
+use crate::blocking::BlockingPool;
 use crate::core::{Core, Ending};
 use crate::engine::{CompletionSink, Engine, EngineConfig, EngineKind, EngineStatus, WaitMode};
 use crate::event::EventFd;
 use crate::files::{Fence, FileKind};
 use crate::inflight::State;
-use crate::request::{COMPLETION_MORE, FLAG_FUA, FLAG_POLL_FIRST, FLAG_WAIT_ALL, Op, Request, Vector};
+use crate::request::{COMPLETION_MORE, Op, Request, Vector};
 use crate::socket;
 use crate::wake::{self, WakeTarget};
+
+mod registration;
+mod start;
 
 /// The event descriptor is readable.
 const USER_EVENT: u64 = 1 << 40;
@@ -39,13 +42,6 @@ const USER_IGNORE: u64 = 1 << 43;
 
 /// Submission entries; a fuller batch is submitted in parts.
 const SUBMISSIONS: u32 = 1024;
-/// The most bytes of one registered buffer (a kernel limit).
-const REGISTERED_BYTES_MAX: usize = 1 << 30;
-/// Below this, registering is not worth the trouble.
-const REGISTERED_BYTES_MIN: usize = 64 << 10;
-/// Threads for discards, zeroing and extents, started at first use.
-const HELPERS: usize = 2;
-const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// See the module.
 pub struct UringEngine {
@@ -89,7 +85,7 @@ impl UringEngine {
         let ring = UringEngine::try_setup(SUBMISSIONS, config.wait_mode)?;
         ring.submitter().register_files_sparse(config.files_max)?;
         let event = Arc::new(EventFd::new()?);
-        let registered_bytes = register_arena(&ring, &config);
+        let registered_bytes = registration::register_arena(&ring, &config);
         let id = wake::register(WakeTarget { ring: Some(ring.as_raw_fd()), event: Arc::clone(&event) });
         let mut engine = UringEngine {
             core: Core::new(&config),
@@ -144,92 +140,6 @@ impl UringEngine {
             Ok(_) => Ok(()),
             Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR)) => Ok(()),
             Err(error) => Err(error),
-        }
-    }
-
-    fn start(&mut self, index: u32) {
-        let entry = self.core.inflight.get_mut(index);
-        let request = entry.request;
-        let done = entry.done;
-        let op = Op::from_number(request.op).unwrap_or(Op::Nop);
-        let file = Fixed(request.file);
-        let sqe = match op {
-            Op::Read | Op::Write => self.transfer(op, &request, done),
-            Op::Sync => opcode::Fsync::new(file).flags(io_uring::types::FsyncFlags::DATASYNC).build(),
-            Op::Receive => {
-                let Some(memory) = self.core.arena.at(request.memory + done, request.length - done) else {
-                    unreachable!("admitted requests lie within the arena");
-                };
-                let wait_all = if request.flags & FLAG_WAIT_ALL != 0 { libc::MSG_WAITALL } else { 0 };
-                let poll_first = request.flags & FLAG_POLL_FIRST != 0;
-                opcode::Recv::new(file, memory, request.length - done)
-                    .flags(wait_all)
-                    .ioprio(if poll_first { RECVSEND_POLL_FIRST } else { 0 })
-                    .build()
-            }
-            Op::Send => {
-                let message = entry.message();
-                if message.count - message.first == 1 {
-                    let piece = message.vectors[message.first];
-                    opcode::Send::new(file, piece.iov_base.cast(), piece.iov_len as u32)
-                        .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
-                        .build()
-                } else {
-                    opcode::SendMsg::new(file, message.prepare())
-                        .flags((libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32)
-                        .build()
-                }
-            }
-            Op::Accept => {
-                opcode::Accept::new(file, std::ptr::null_mut(), std::ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
-            }
-            Op::Timeout => {
-                let delay = Duration::from_millis(request.offset as u64);
-                entry.timespec = Timespec::from(delay);
-                opcode::Timeout::new(&entry.timespec).build()
-            }
-            Op::Discard | Op::Zero | Op::Extents => return self.start_on_helper(index),
-            Op::Wake | Op::Copy | Op::Fill | Op::Nop => unreachable!("dealt with when admitted"),
-        };
-        self.queue(sqe.user_data(index as u64));
-    }
-
-    fn transfer(&self, op: Op, request: &Request, done: u32) -> squeue::Entry {
-        let file = Fixed(request.file);
-        let (at, length) = (request.memory + done, request.length - done);
-        let Some(memory) = self.core.arena.at(at, length) else {
-            unreachable!("admitted requests lie within the arena");
-        };
-        let offset = request.offset as u64 + done as u64;
-        let registered = at as usize + length as usize <= self.registered_bytes;
-        let durable = if request.flags & FLAG_FUA != 0 { libc::RWF_DSYNC } else { 0 };
-        match (op, registered) {
-            (Op::Read, true) => opcode::ReadFixed::new(file, memory, length, 0).offset(offset).build(),
-            (Op::Read, false) => opcode::Read::new(file, memory, length).offset(offset).build(),
-            (_, true) => opcode::WriteFixed::new(file, memory, length, 0).offset(offset).rw_flags(durable).build(),
-            (_, false) => opcode::Write::new(file, memory, length).offset(offset).rw_flags(durable).build(),
-        }
-    }
-
-    fn start_on_helper(&mut self, index: u32) {
-        if self.helpers.is_none() {
-            match BlockingPool::new(HELPERS, self.core.arena, Arc::clone(&self.event)) {
-                Ok(pool) => self.helpers = Some(pool),
-                Err(error) => {
-                    self.core.finish(index, -error.raw_os_error().unwrap_or(libc::EAGAIN).max(libc::ENOMEM));
-                    return;
-                }
-            }
-        }
-        let entry = self.core.inflight.get_mut(index);
-        let (request, done) = (entry.request, entry.done);
-        let file = self.core.files.get(request.file);
-        let Some((fd, kind)) = file.and_then(|file| Some((file.fd.clone()?, file.kind))) else {
-            self.core.finish(index, -libc::EBADF);
-            return;
-        };
-        if let Some(helpers) = &self.helpers {
-            helpers.push(Job { index, request, done, fd, kind });
         }
     }
 
@@ -343,9 +253,6 @@ impl UringEngine {
     }
 }
 
-/// `IORING_RECVSEND_POLL_FIRST` (linux/io_uring.h): wait for readiness before the first attempt.
-const RECVSEND_POLL_FIRST: u16 = 1;
-
 /// Whether an operation is done by a helper.
 fn is_helped(op: u32) -> bool {
     [Op::Discard, Op::Zero, Op::Extents].into_iter().any(|helped| helped as u32 == op)
@@ -353,45 +260,6 @@ fn is_helped(op: u32) -> bool {
 
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::EINTR))
-}
-
-/// Registers as much of the arena as the limit of locked memory allows. Returns the bytes registered.
-fn register_arena(ring: &IoUring, config: &EngineConfig) -> usize {
-    let base = config.arena.base();
-    advise_huge_pages(base as usize, config.arena.length());
-    let mut length = config.arena.length().min(REGISTERED_BYTES_MAX).min(config.registered_bytes_max) & !4095;
-    if !may_lock_memory() {
-        length = length.min(config.locked_bytes_max) & !4095;
-    }
-    while length >= REGISTERED_BYTES_MIN {
-        let piece = libc::iovec { iov_base: base.cast(), iov_len: length };
-        // SAFETY: the arena outlives the ring, by the contract of `Arena::new`.
-        match unsafe { ring.submitter().register_buffers(&[piece]) } {
-            Ok(()) => return length,
-            // The capability may not count, as in a user namespace: then the limit is still there.
-            Err(_) => length = (length / 8 * 7).min(config.locked_bytes_max) & !4095,
-        }
-    }
-    0
-}
-
-/// Whether the limit of locked memory does not apply (CAP_IPC_LOCK in the effective set, see capabilities(7)).
-fn may_lock_memory() -> bool {
-    const CAP_IPC_LOCK: u32 = 14;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
-    effective.is_some_and(|set| set >> CAP_IPC_LOCK & 1 == 1)
-}
-
-/// Fewer, larger pages make registered buffers cheaper. It is advice only: nothing depends on it.
-fn advise_huge_pages(base: usize, length: usize) {
-    let start = base.next_multiple_of(HUGE_PAGE_BYTES);
-    let end = (base + length) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-    if end > start {
-        // SAFETY: the range lies within the arena; the advice changes no content.
-        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
-    }
 }
 
 impl Engine for UringEngine {

@@ -153,6 +153,14 @@ impl Rig {
     }
 }
 
+/// Runs a test on each engine.
+pub fn each_variant(test: impl Fn(&mut Rig)) {
+    for variant in variants() {
+        println!("{variant:?}");
+        test(&mut Rig::new(variant));
+    }
+}
+
 pub fn transfer(op: Op, token: u32, file: u32, memory: u32, length: u32, offset: u64) -> Request {
     let mut request = Request::new(op, token);
     request.file = file;
