@@ -10,31 +10,16 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { StrakeError } from '../core/errors.js';
+import type { Cell } from './cell.js';
 import { type Measurement, measurementOf, runFio } from './fio.js';
 import type { LoadReport, LoadTask } from './load-main.js';
 import { ensureWritten } from './node-process.js';
 import { memoryBytes, processorTimeUs, run, ServerProcess, tool } from './processes.js';
-import { type Party, type Row, WARM_UP_SHARE } from './rows.js';
+import { WARM_UP_SHARE } from './rows.js';
 import { isVolume, measureVolume, volumeBytes } from './volumes.js';
 
 /** Size of the null device of every party. */
 export const NULL_BYTES = 1 << 30;
-
-/** One cell: a party on a row. */
-export interface Cell {
-  readonly row: Row;
-  readonly party: Party;
-  /** The file or device; not used for null rows. */
-  readonly file: string;
-  /** Another one, for the second copy of a mirror. */
-  readonly second: string;
-  readonly sizeBytes: number;
-  readonly seconds: number;
-  /** A folder for sockets. */
-  readonly folder: string;
-  /** Used slots of the device whose tables do not fit in memory. */
-  readonly slots: number;
-}
 
 const COMMAND = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 const LOAD = fileURLToPath(new URL('./load-main.js', import.meta.url));

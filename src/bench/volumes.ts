@@ -1,10 +1,10 @@
 /** Rows of volumes: a node on freshly made devices, with fio as the client. */
 
 import { join } from 'node:path';
+import type { Cell } from './cell.js';
 import { type FioOptions, type Measurement, measurementOf, runFio } from './fio.js';
 import { VOLUME, WARM_UP_VOLUME } from './node-main.js';
 import { NodeProcess, prepareDevices, sparseDevice, writeFreeSlots } from './node-process.js';
-import type { Cell } from './parties.js';
 import { memoryBytes, processorTimeUs } from './processes.js';
 import { type Row, WARM_UP_SHARE } from './rows.js';
 
