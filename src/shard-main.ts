@@ -35,7 +35,7 @@ import type { Volume } from './ports/volume.js';
 import { type NodeCalls, NodeService } from './serve/node-service.js';
 import { RingService } from './serve/ring-service.js';
 import type { Superblock } from './store/format/superblock.js';
-import { formatDevice } from './store/opening/open-store.js';
+import { formatDevice } from './store/opening/format-device.js';
 import { UringDevice } from './uring/device.js';
 import { Engine } from './uring/engine.js';
 import { type FaultRule, nativeError } from './uring/native.js';

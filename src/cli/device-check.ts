@@ -4,7 +4,7 @@ import { Argument, type Command } from 'commander';
 import { StrakeError } from '../core/errors.js';
 import type { DumpRequest } from '../store/checking/dump.js';
 import type { FsckReport, FsckVerdict } from '../store/checking/fsck.js';
-import type { ImageReader } from '../store/opening/image.js';
+import type { ImageReader } from '../store/opening/image-reader.js';
 import { type OnExit, outputOption, wholeNumber } from './options.js';
 import { EXIT_DEGRADED, EXIT_FAILED, fields, type OutputFormat, print, table } from './output.js';
 import { Progress } from './progress.js';

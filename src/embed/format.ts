@@ -11,7 +11,8 @@ import {
   SLOT_BYTES_MIN,
 } from '../store/format/format.js';
 import { type Superblock, SuperblockProblem } from '../store/format/superblock.js';
-import { findSuperblock, type ImageReader } from '../store/opening/image.js';
+import { findSuperblock } from '../store/opening/find-superblock.js';
+import type { ImageReader } from '../store/opening/image-reader.js';
 import { crc32c } from '../uring/checksum.js';
 import { readDeviceFile, within } from '../uring/native-devices.js';
 import { abandonNative, checkSignatures, openDevice, openNative, plainGeometry } from './device.js';

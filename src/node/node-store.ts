@@ -3,7 +3,7 @@
 import type { KnownDevice } from '../layout/starting-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { Superblock } from '../store/format/superblock.js';
-import type { RecoveryReport } from '../store/opening/open-store.js';
+import type { RecoveryReport } from '../store/opening/recovery.js';
 import type { Checkpointer } from '../store/running/checkpoint.js';
 import type { SegmentStore } from '../store/segment-store.js';
 

@@ -15,7 +15,7 @@
 import { NODE_STORES_MAX, SECTOR_BYTES } from '../core/limits.js';
 import { CMD_FLUSH, CMD_READ } from '../nbd/protocol.js';
 import { checkDevice } from '../store/checking/fsck.js';
-import { formatDevice } from '../store/opening/open-store.js';
+import { formatDevice } from '../store/opening/format-device.js';
 import { STORE_MEMORY_BYTES } from '../store/store-start.js';
 import { SimClient, SimViolation, VOLUME_NAME } from './client.js';
 import { crc32c } from './crc32c.js';

@@ -6,7 +6,7 @@ import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import { ACTIVE_SLOTS_MAX } from './format/format.js';
-import type { Reference } from './format/pages.js';
+import type { Reference } from './format/page.js';
 import type { Superblock } from './format/superblock.js';
 import { JOURNAL_WRITER_BYTES, type JournalPosition } from './running/journal-writer.js';
 import type { SlotTable } from './running/slot-table.js';

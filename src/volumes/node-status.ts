@@ -6,7 +6,7 @@ import type { VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
 import { FENCE_ALL } from '../ports/device.js';
 import type { Superblock } from '../store/format/superblock.js';
-import type { RecoveryReport } from '../store/opening/open-store.js';
+import type { RecoveryReport } from '../store/opening/recovery.js';
 import type { StoreCounters } from '../store/store-start.js';
 import type { VolumeDirectory } from './volume-directory.js';
 

@@ -6,7 +6,7 @@ import { NO_FLUSH } from '../layout/flush-id.js';
 import { checkMap, type VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
 import { VOLUMES_MAX } from '../store/format/format.js';
-import { VOLUME_MEMBERS_MAX } from '../store/format/pages.js';
+import { VOLUME_MEMBERS_MAX } from '../store/format/volume-page.js';
 import { awaitedBy } from './deleted-volumes.js';
 
 /** What a new volume is to be. */

@@ -6,7 +6,7 @@ import type { WireError } from '../core/errors.js';
 import type { DeviceGeometry } from '../ports/device.js';
 import type { NodeCalls } from '../serve/node-service.js';
 import type { Superblock } from '../store/format/superblock.js';
-import type { FormatOptions } from '../store/opening/open-store.js';
+import type { FormatOptions } from '../store/opening/format-device.js';
 import type { EngineKind } from '../uring/engine.js';
 import type { FaultRule } from '../uring/native.js';
 import type { ListenAddress } from '../uring/transport.js';

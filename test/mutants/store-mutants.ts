@@ -169,7 +169,7 @@ const JOURNAL: Mutant[] = [
     rule: 'corruption is never returned',
     edits: [
       {
-        file: 'store/opening/image.ts',
+        file: 'store/opening/table-image.ts',
         find: 'if (reader.checksum(bytes) === slots.tableChecksums[slot]) {',
         replace: 'if (bytes.length === PAGE_BYTES) {',
       },
@@ -299,7 +299,7 @@ const RECOVERY: Mutant[] = [
     rule: 'recovery makes no block valid whose content does not match',
     edits: [
       {
-        file: 'store/opening/open-store.ts',
+        file: 'store/opening/recovery.ts',
         find: '    if (Math.abs(firstIn[block]) > this.image.durableSequence) {',
         replace: '    if (Math.abs(firstIn[block]) === Number.POSITIVE_INFINITY) {',
       },
@@ -325,7 +325,7 @@ const RECOVERY: Mutant[] = [
     rule: 'a mismatching block of a dirty segment is suspect',
     edits: [
       {
-        file: 'store/opening/open-store.ts',
+        file: 'store/opening/recovery.ts',
         find: '    await this.compareAll(doubtful);\n',
         replace: '',
       },

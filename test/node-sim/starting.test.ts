@@ -6,7 +6,7 @@ import type { SimDisk } from '#strake/sim/disk.js';
 import { hostMemoryBytes, SimHost } from '#strake/sim/host.js';
 import { SimLoop } from '#strake/sim/loop.js';
 import { NbdSession } from '#strake/sim/nbd-session.js';
-import { formatDevice } from '#strake/store/opening/open-store.js';
+import { formatDevice } from '#strake/store/opening/format-device.js';
 import { check, run } from '../support/check.js';
 import { CLUSTER_ID, diskOf, SLOT } from '../support/sim-store.js';
 

@@ -9,21 +9,14 @@ import type { StrakeError } from '#strake/core/errors.js';
 import { crc32c } from '#strake/sim/crc32c.js';
 import { SimDisk } from '#strake/sim/disk.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
+import { decodeDirectory, encodeDirectory } from '#strake/store/format/directory.js';
 import { computeLayout, deviceBytesMin, type Layout } from '#strake/store/format/format.js';
 import { Batch } from '#strake/store/format/journal-batch.js';
-import {
-  absent,
-  decodeDirectory,
-  decodeFlushed,
-  decodeRoot,
-  decodeSlots,
-  decodeVolume,
-  encodeDirectory,
-  encodeRoot,
-  encodeSlots,
-  encodeVolume,
-} from '#strake/store/format/pages.js';
+import { absent } from '#strake/store/format/page.js';
+import { decodeRoot, encodeRoot } from '#strake/store/format/root.js';
+import { decodeSlots, encodeSlots } from '#strake/store/format/slot-page.js';
 import { decodeSuperblock, encodeSuperblock, type Superblock } from '#strake/store/format/superblock.js';
+import { decodeFlushed, decodeVolume, encodeVolume } from '#strake/store/format/volume-page.js';
 import { demandSuperblock, openStore } from '#strake/store/opening/open-store.js';
 import { SlotTable } from '#strake/store/running/slot-table.js';
 import { check, run } from '../support/check.js';

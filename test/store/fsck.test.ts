@@ -8,7 +8,7 @@ import { StrakeError } from '#strake/core/errors.js';
 import type { SimDisk } from '#strake/sim/disk.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { checkDevice, type FsckReport } from '#strake/store/checking/fsck.js';
-import type { ImageReader } from '#strake/store/opening/image.js';
+import type { ImageReader } from '#strake/store/opening/image-reader.js';
 import type { ProblemKind } from '#strake/store/opening/problems.js';
 import { check, run } from '../support/check.js';
 import {

@@ -5,10 +5,10 @@ import { crc32c } from '#strake/sim/crc32c.js';
 import type { SimDisk } from '#strake/sim/disk.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { checkDevice, type FsckReport } from '#strake/store/checking/fsck.js';
+import { decodeDirectory } from '#strake/store/format/directory.js';
 import { DIRECTORY_ENTRIES, type Layout, pageOffset, ROOT_BYTES, viewOf } from '#strake/store/format/format.js';
-import { decodeDirectory } from '#strake/store/format/pages.js';
 import { LocalMember } from '#strake/store/local-member.js';
-import type { ImageReader } from '#strake/store/opening/image.js';
+import type { ImageReader } from '#strake/store/opening/image-reader.js';
 import { openStore } from '#strake/store/opening/open-store.js';
 import { BLOCK, DEVICE_ID, diskOf, randomOf, SimStore, SLOT_BLOCKS, VOLUME_ID } from './sim-store.js';
 

@@ -3,7 +3,7 @@
 import { SimDevice, type SimDeviceSettings } from '#strake/sim/device.js';
 import type { SimDisk } from '#strake/sim/disk.js';
 import { SimLoop } from '#strake/sim/loop.js';
-import { formatDevice } from '#strake/store/opening/open-store.js';
+import { formatDevice } from '#strake/store/opening/format-device.js';
 import { nodeMemoryBytes, StorageNode } from '#strake/volumes/storage-node.js';
 import { BLOCK, CLUSTER_ID, SLOT } from './sim-store.js';
 

@@ -7,7 +7,9 @@ import { SimDisk } from '#strake/sim/disk.js';
 import { SimLoop } from '#strake/sim/loop.js';
 import { SimRandom } from '#strake/sim/random.js';
 import { LocalMember } from '#strake/store/local-member.js';
-import { formatDevice, type OpenedStore, openStore, type RecoveryReport } from '#strake/store/opening/open-store.js';
+import { formatDevice } from '#strake/store/opening/format-device.js';
+import { type OpenedStore, openStore } from '#strake/store/opening/open-store.js';
+import type { RecoveryReport } from '#strake/store/opening/recovery.js';
 import { STORE_MEMORY_BYTES, type StoreBounds, type StorePorts } from '#strake/store/store-start.js';
 
 export const BLOCK = 4096;

@@ -17,10 +17,15 @@ import {
 import { type Layout, PAGE_BYTES, pageOffset, ROOT_BYTES, SLOT_FREE, slotBlocks } from '../format/format.js';
 import { type FoundBatch, JournalReader, readRecords } from '../format/journal-reader.js';
 import { RECORD_FLAG_FIRST } from '../format/journal-records.js';
-import { decodeRoot, type Reference } from '../format/pages.js';
+import type { Reference } from '../format/page.js';
+import { decodeRoot } from '../format/root.js';
 import { decodeSuperblock, type Superblock, SuperblockProblem } from '../format/superblock.js';
-import { findSuperblock, type ImageReader, inDoubt, loadImage, loadTable, type StoreImage } from '../opening/image.js';
+import { findSuperblock } from '../opening/find-superblock.js';
+import { inDoubt, type StoreImage } from '../opening/image.js';
+import type { ImageReader } from '../opening/image-reader.js';
+import { loadImage } from '../opening/load-image.js';
 import type { Problem } from '../opening/problems.js';
+import { loadTable } from '../opening/table-image.js';
 import { SLOT_FLAG_DOUBT, SLOT_FLAG_PLACE, SLOT_FLAG_TABLE } from '../running/slot-table.js';
 
 /** What to show. */

@@ -29,9 +29,13 @@ import {
 import { doubledDevice, type VolumeMap } from '../../layout/volume-map.js';
 import { PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from '../format/format.js';
 import { checkFeatures, type Superblock, SuperblockProblem } from '../format/superblock.js';
-import { findSuperblock, type ImageReader, inDoubt, loadImage, loadTable, type StoreImage } from '../opening/image.js';
+import { findSuperblock } from '../opening/find-superblock.js';
+import { inDoubt, type StoreImage } from '../opening/image.js';
+import type { ImageReader } from '../opening/image-reader.js';
+import { loadImage } from '../opening/load-image.js';
 import type { OnProblem, Problem } from '../opening/problems.js';
 import type { TableImage } from '../opening/table-image.js';
+import { loadTable } from '../opening/table-image.js';
 import { SLOT_FLAG_PLACE } from '../running/slot-table.js';
 
 /**

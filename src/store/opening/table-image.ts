@@ -1,5 +1,11 @@
 /** A block table while it is read and replayed. */
 
+import { BLOCK_POISON, ENTRY_FLAGS, ENTRY_WORDS } from '../../layout/block-entry.js';
+import { type Layout, PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from '../format/format.js';
+import { SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, type SlotTable } from '../running/slot-table.js';
+import type { ImageReader } from './image-reader.js';
+import type { OnProblem } from './problems.js';
+
 /** No first write of the block is in the journal. */
 export const BLOCK_FIRST_NONE = 0;
 
@@ -10,4 +16,35 @@ export interface TableImage {
   readonly firstIn: Float64Array;
   /** The table on the device was damaged: all entries are poison. */
   readonly damaged: boolean;
+}
+
+export function emptyTable(): TableImage {
+  return {
+    words: new Uint32Array(TABLE_ENTRIES * ENTRY_WORDS),
+    firstIn: new Float64Array(TABLE_ENTRIES),
+    damaged: false,
+  };
+}
+
+/** A slot's block table as the tree on the device has it. One that is damaged makes all its blocks unreadable. */
+export async function loadTable(
+  reader: ImageReader,
+  { slots, superblock }: { readonly slots: SlotTable; readonly superblock: { readonly layout: Layout } },
+  slot: number,
+  problem: OnProblem,
+): Promise<TableImage> {
+  const table = emptyTable();
+  const flags = slots.flags[slot];
+  if (slots.states[slot] === SLOT_FREE || (flags & SLOT_FLAG_TABLE) === 0) return table;
+  const { layout } = superblock;
+  const offset = pageOffset(layout.blockTableOffset, slot, (flags & SLOT_FLAG_PLACE) !== 0 ? 1 : 0);
+  const bytes = await reader.read(offset, PAGE_BYTES);
+  if (reader.checksum(bytes) === slots.tableChecksums[slot]) {
+    table.words.set(new Uint32Array(bytes.buffer, bytes.byteOffset, table.words.length));
+    return table;
+  }
+  problem({ kind: 'table', text: `the block table of slot ${slot} is damaged`, offset, harmless: false });
+  for (let block = 0; block < slotBlocks(layout); block += 1)
+    table.words[block * ENTRY_WORDS + ENTRY_FLAGS] = BLOCK_POISON;
+  return { ...table, damaged: true };
 }

@@ -12,6 +12,7 @@
  */
 
 import { EIO } from '../../core/errno.js';
+import { encodeDirectory } from '../format/directory.js';
 import {
   DEVICE_CLEAN,
   DIRECTORY_ENTRIES,
@@ -22,8 +23,11 @@ import {
   SLOT_FREE,
   VOLUMES_MAX,
 } from '../format/format.js';
-import { encodeDirectory, encodeRoot, encodeSlots, encodeVolume, type Reference, type Root } from '../format/pages.js';
+import type { Reference } from '../format/page.js';
+import { encodeRoot, type Root } from '../format/root.js';
+import { encodeSlots } from '../format/slot-page.js';
 import { type Checksum, encodeSuperblock, type Superblock } from '../format/superblock.js';
+import { encodeVolume } from '../format/volume-page.js';
 import type { SegmentStore } from '../segment-store.js';
 import { CONTROL_PIECE_BYTES } from '../store-start.js';
 import type { JournalPosition } from './journal-writer.js';

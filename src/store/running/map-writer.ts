@@ -4,7 +4,7 @@ import { ENOSPC } from '../../core/errno.js';
 import type { VolumeMap } from '../../layout/volume-map.js';
 import { PAGE_BYTES } from '../format/format.js';
 import { VOLUME_CHUNK_BYTES } from '../format/journal-records.js';
-import { encodeVolume } from '../format/pages.js';
+import { encodeVolume } from '../format/volume-page.js';
 import type { Admission } from './admission.js';
 import type { JournalRoom } from './journal-room.js';
 import type { JournalWriter } from './journal-writer.js';

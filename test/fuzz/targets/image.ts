@@ -14,7 +14,7 @@ import type { SimRandom } from '#strake/sim/random.js';
 import { type DumpRequest, dumpDevice } from '#strake/store/checking/dump.js';
 import { checkDevice, type FsckVerdict } from '#strake/store/checking/fsck.js';
 import { LocalMember } from '#strake/store/local-member.js';
-import type { ImageReader } from '#strake/store/opening/image.js';
+import type { ImageReader } from '#strake/store/opening/image-reader.js';
 import { openStore } from '#strake/store/opening/open-store.js';
 import { STRIPES } from '../../support/damaged-store.js';
 import { BLOCK, DEVICE_ID, SimStore, SLOT_BLOCKS, VOLUME_ID } from '../../support/sim-store.js';

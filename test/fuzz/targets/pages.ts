@@ -11,6 +11,7 @@ import { StrakeError } from '#strake/core/errors.js';
 import type { FlushId } from '#strake/layout/flush-id.js';
 import type { VolumeMap } from '#strake/layout/volume-map.js';
 import { crc32c } from '#strake/sim/crc32c.js';
+import { decodeDirectory, encodeDirectory } from '#strake/store/format/directory.js';
 import {
   computeLayout,
   DIRECTORY_ENTRIES,
@@ -21,19 +22,9 @@ import {
   VOLUMES_MAX,
   viewOf,
 } from '#strake/store/format/format.js';
-import {
-  absent,
-  decodeDirectory,
-  decodeFlushed,
-  decodeRoot,
-  decodeSlots,
-  decodeVolume,
-  encodeDirectory,
-  encodeRoot,
-  encodeSlots,
-  encodeVolume,
-  PageProblem,
-} from '#strake/store/format/pages.js';
+import { absent, PageProblem } from '#strake/store/format/page.js';
+import { decodeRoot, encodeRoot } from '#strake/store/format/root.js';
+import { decodeSlots, encodeSlots } from '#strake/store/format/slot-page.js';
 import {
   checkFeatures,
   decodeSuperblock,
@@ -41,6 +32,7 @@ import {
   type Superblock,
   SuperblockProblem,
 } from '#strake/store/format/superblock.js';
+import { decodeFlushed, decodeVolume, encodeVolume } from '#strake/store/format/volume-page.js';
 import { SLOT_FLAG_REPLICA_DIRTY, SlotTable } from '#strake/store/running/slot-table.js';
 import { CLUSTER_ID, DEVICE_ID, VOLUME_ID, volumeOf } from '../../support/sim-store.js';
 import { demand, type FuzzTarget } from '../target.js';

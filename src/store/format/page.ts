@@ -1,0 +1,65 @@
+/**
+ * What all pages of the tree share: their headers, the references that lead to them, and how what they say is refused.
+ *
+ * Decoding trusts nothing: what a page says is checked against what it must be, and a violation is a `PageProblem` that names
+ * it. Checksums of pages are checked by whoever follows the reference. `docs/disk-format.md` lays out the fields.
+ */
+
+import { getId, putId, putUint64, REFERENCE_PLACE, REFERENCE_PRESENT, viewOf } from './format.js';
+
+/** A page is not what it must be. */
+export class PageProblem extends Error {}
+
+/** Where the current version of a page is, and its checksum. */
+export interface Reference {
+  present: boolean;
+  place: number;
+  checksum: number;
+}
+
+export function absent(): Reference {
+  return { present: false, place: 0, checksum: 0 };
+}
+
+/** Throws unless the bytes from `from` to `to`, multiples of 4, are zero: no version that this one knows uses them. */
+export function demandZero(view: DataView, from: number, to: number): void {
+  for (let at = from; at < to; at += 4) {
+    if (view.getUint32(at, true) !== 0) throw new PageProblem(`its reserved byte ${at} is not zero`);
+  }
+}
+
+export function putReference(view: DataView, at: number, { present, place, checksum }: Reference): void {
+  view.setUint32(at, checksum, true);
+  view.setUint32(at + 4, (present ? REFERENCE_PRESENT : 0) | (place === 1 ? REFERENCE_PLACE : 0), true);
+}
+
+export function getReference(view: DataView, at: number): Reference {
+  const flags = view.getUint32(at + 4, true);
+  if (flags > (REFERENCE_PRESENT | REFERENCE_PLACE)) throw new PageProblem(`unknown flags at byte ${at}`);
+  const present = (flags & REFERENCE_PRESENT) !== 0;
+  return { present, place: (flags & REFERENCE_PLACE) !== 0 ? 1 : 0, checksum: view.getUint32(at, true) };
+}
+
+export function putHeader(
+  page: Uint8Array,
+  magic: number,
+  index: number,
+  deviceId: string,
+  sequence: number,
+): DataView {
+  const view = viewOf(page);
+  page.fill(0);
+  view.setUint32(0, magic, true);
+  view.setUint32(4, index, true);
+  putId(view, 8, deviceId);
+  putUint64(view, 24, sequence);
+  return view;
+}
+
+export function checkHeader(page: Uint8Array, magic: number, index: number, deviceId: string): DataView {
+  const view = viewOf(page);
+  if (view.getUint32(0, true) !== magic) throw new PageProblem('it is a page of another kind');
+  if (view.getUint32(4, true) !== index) throw new PageProblem(`it is page ${view.getUint32(4, true)}`);
+  if (getId(view, 8) !== deviceId) throw new PageProblem(`it belongs to device ${getId(view, 8)}`);
+  return view;
+}

@@ -1,0 +1,100 @@
+/** The root: what the tree hangs on. It exists twice, has a checksum of its own, and is chosen by its sequence number. */
+
+import {
+  ACTIVE_SLOTS_MAX,
+  DIRECTORY_PAGES_MAX,
+  getCounter,
+  getId,
+  getUint64,
+  type Layout,
+  putId,
+  putUint64,
+  REFERENCE_BYTES,
+  ROOT_BYTES,
+  ROOT_HEADER_BYTES,
+  ROOT_MAGIC,
+  VOLUMES_MAX,
+  viewOf,
+} from './format.js';
+import { demandZero, getReference, PageProblem, putReference, type Reference } from './page.js';
+import type { Checksum } from './superblock.js';
+
+/** What the tree hangs on, and where replaying the journal begins. */
+export interface Root {
+  sequence: number;
+  /** Page of the journal, and sequence of the batch there. */
+  journalPage: number;
+  journalSequence: number;
+  /** Batches up to this one are durable, and what they say of first writes. */
+  durableSequence: number;
+  usedSlots: number;
+  directory: Reference[];
+  volumes: Reference[];
+  /** Slots that may be written to without another intent. */
+  active: number[];
+}
+
+const ROOT_AT_CHECKSUM = 4;
+const ROOT_AT_RESERVE = 72;
+const ROOT_AT_VOLUMES = ROOT_HEADER_BYTES + DIRECTORY_PAGES_MAX * REFERENCE_BYTES;
+const ROOT_AT_ACTIVE = ROOT_AT_VOLUMES + VOLUMES_MAX * REFERENCE_BYTES;
+
+/** Writes the root into `ROOT_BYTES` of memory. */
+export function encodeRoot(root: Root, deviceId: string, bytes: Uint8Array, checksum: Checksum): void {
+  const view = viewOf(bytes);
+  bytes.fill(0);
+  view.setUint32(0, ROOT_MAGIC, true);
+  putUint64(view, 8, root.sequence);
+  putId(view, 16, deviceId);
+  putUint64(view, 32, root.journalPage);
+  putUint64(view, 40, root.journalSequence);
+  putUint64(view, 48, root.durableSequence);
+  putUint64(view, 56, root.usedSlots);
+  view.setUint32(64, root.directory.length, true);
+  view.setUint32(68, root.active.length, true);
+  root.directory.forEach((reference, index) => {
+    putReference(view, ROOT_HEADER_BYTES + index * REFERENCE_BYTES, reference);
+  });
+  root.volumes.forEach((reference, index) => {
+    putReference(view, ROOT_AT_VOLUMES + index * REFERENCE_BYTES, reference);
+  });
+  root.active.forEach((slot, index) => {
+    view.setUint32(ROOT_AT_ACTIVE + 4 * index, slot, true);
+  });
+  view.setUint32(ROOT_AT_CHECKSUM, checksum(bytes), true);
+}
+
+/** Reads a root. Throws a `PageProblem`. */
+export function decodeRoot(bytes: Uint8Array, deviceId: string, layout: Layout, checksum: Checksum): Root {
+  const copy = bytes.slice();
+  const view = viewOf(copy);
+  if (view.getUint32(0, true) !== ROOT_MAGIC) throw new PageProblem('it is not a root');
+  const stored = view.getUint32(ROOT_AT_CHECKSUM, true);
+  view.setUint32(ROOT_AT_CHECKSUM, 0, true);
+  if (checksum(copy) !== stored) throw new PageProblem('its checksum does not match');
+  if (getId(view, 16) !== deviceId) throw new PageProblem(`it belongs to device ${getId(view, 16)}`);
+  const directoryPages = view.getUint32(64, true);
+  const activeCount = view.getUint32(68, true);
+  if (directoryPages !== layout.directoryPages) throw new PageProblem('its directory has another size');
+  if (activeCount > ACTIVE_SLOTS_MAX) throw new PageProblem('its activity log is too long');
+  const journalPage = getUint64(view, 32);
+  if (journalPage >= layout.journalPages) throw new PageProblem('it points beyond the journal');
+  const list = <T>(count: number, read: (index: number) => T): T[] =>
+    Array.from({ length: count }, (_, at) => read(at));
+  const active = list(activeCount, (index) => view.getUint32(ROOT_AT_ACTIVE + 4 * index, true));
+  if (active.some((slot) => slot >= layout.slots))
+    throw new PageProblem('its activity log names a slot beyond the last');
+  demandZero(view, ROOT_AT_RESERVE, ROOT_HEADER_BYTES);
+  demandZero(view, ROOT_HEADER_BYTES + directoryPages * REFERENCE_BYTES, ROOT_AT_VOLUMES);
+  demandZero(view, ROOT_AT_ACTIVE + 4 * activeCount, ROOT_BYTES);
+  return {
+    sequence: getCounter(view, 8),
+    journalPage,
+    journalSequence: getCounter(view, 40),
+    durableSequence: getUint64(view, 48),
+    usedSlots: getUint64(view, 56),
+    directory: list(directoryPages, (at) => getReference(view, ROOT_HEADER_BYTES + at * REFERENCE_BYTES)),
+    volumes: list(VOLUMES_MAX, (at) => getReference(view, ROOT_AT_VOLUMES + at * REFERENCE_BYTES)),
+    active,
+  };
+}

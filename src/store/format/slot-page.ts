@@ -1,0 +1,118 @@
+/** Pages of the slot table: which segment lies in which slot, and where the block table of each is. */
+
+import {
+  SLOT_FLAG_DOUBT,
+  SLOT_FLAG_PLACE,
+  SLOT_FLAG_TABLE,
+  SLOT_FLAGS_KNOWN,
+  type SlotTable,
+} from '../running/slot-table.js';
+import {
+  getId,
+  PAGE_BYTES,
+  PAGE_HEADER_BYTES,
+  putId,
+  putUint64,
+  SLOT_ENTRIES,
+  SLOT_ENTRY_BYTES,
+  SLOT_FREE,
+  SLOT_USED,
+  SLOTS_MAGIC,
+} from './format.js';
+import { checkHeader, demandZero, PageProblem, putHeader } from './page.js';
+
+/** Writes the entries of one page of slots. `volumeIds` are by volume index. */
+export function encodeSlots(
+  page: Uint8Array,
+  index: number,
+  deviceId: string,
+  sequence: number,
+  table: SlotTable,
+  volumeIds: readonly string[],
+): void {
+  const view = putHeader(page, SLOTS_MAGIC, index, deviceId, sequence);
+  const first = index * SLOT_ENTRIES;
+  const count = Math.min(SLOT_ENTRIES, table.slots - first);
+  for (let entry = 0; entry < count; entry += 1) {
+    const slot = first + entry;
+    if (table.states[slot] === SLOT_FREE) continue;
+    const at = (entry + 1) * SLOT_ENTRY_BYTES;
+    putId(view, at, volumeIds[table.volumes[slot]]);
+    putUint64(view, at + 16, table.stripes[slot]);
+    view.setUint16(at + 32, table.members[slot], true);
+    view.setUint8(at + 34, table.states[slot]);
+    view.setUint8(at + 35, table.flags[slot]);
+    view.setUint32(at + 36, 1, true);
+    putUint64(view, at + 40, table.generations[slot]);
+    putUint64(view, at + 48, table.flushNumbers[slot]);
+    view.setUint32(at + 56, table.tableChecksums[slot], true);
+  }
+}
+
+/** Words of a slot entry that version 1 keeps zero: snapshot epoch, block count, parent, fold, reserve. */
+const ZERO_WORDS = [6, 7, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31];
+const WORD = 2 ** 32;
+/** The high words of stripe, generation and flush number, and the first value at which a number would reach 2^53. */
+const HIGH_WORDS = [5, 11, 13];
+const HIGH_END = 2 ** 21;
+/** A volume has at most 255 copies. */
+const MEMBER_MAX = 255;
+
+function demandUnused(words: Uint32Array, word: number, slot: number): void {
+  for (let index = 0; index < ZERO_WORDS.length; index += 1) {
+    if (words[word + ZERO_WORDS[index]] === 0) continue;
+    throw new PageProblem(`slot ${slot} has fields that this version does not know`);
+  }
+  for (let index = 0; index < HIGH_WORDS.length; index += 1) {
+    if (words[word + HIGH_WORDS[index]] < HIGH_END) continue;
+    throw new PageProblem(`slot ${slot} has a number beyond 2^53`);
+  }
+}
+
+/**
+ * Reads the entries of one page of slots into the table. `volumeIndex` gives the index of the volume whose id is in four words
+ * from `word` on, or -1 for one that the device does not know. Throws a `PageProblem`. A large device has a million
+ * entries, so nothing is made for each of them.
+ */
+export function decodeSlots(
+  page: Uint8Array,
+  index: number,
+  deviceId: string,
+  table: SlotTable,
+  volumeIndex: (words: Uint32Array, word: number) => number,
+): void {
+  const view = checkHeader(page, SLOTS_MAGIC, index, deviceId);
+  demandZero(view, PAGE_HEADER_BYTES, SLOT_ENTRY_BYTES);
+  const words = new Uint32Array(page.buffer, page.byteOffset, PAGE_BYTES / 4);
+  const first = index * SLOT_ENTRIES;
+  for (let entry = 0; entry < SLOT_ENTRIES; entry += 1) {
+    const at = (entry + 1) * SLOT_ENTRY_BYTES;
+    const word = at / 4;
+    const slot = first + entry;
+    // Member, state and flags share a word.
+    const state = (words[word + 8] >>> 16) & 0xff;
+    if (state === SLOT_FREE) {
+      demandZero(view, at, at + SLOT_ENTRY_BYTES);
+      continue;
+    }
+    if (state !== SLOT_USED || slot >= table.slots)
+      throw new PageProblem(`slot ${slot} has the unknown state ${state}`);
+    const flags = words[word + 8] >>> 24;
+    demandUnused(words, word, slot);
+    const member = words[word + 8] & 0xffff;
+    if (flags > SLOT_FLAGS_KNOWN || words[word + 9] !== 1 || member > MEMBER_MAX) {
+      throw new PageProblem(`slot ${slot} has fields that this version does not know`);
+    }
+    const volume = volumeIndex(words, word);
+    if (volume < 0) throw new PageProblem(`slot ${slot} belongs to volume ${getId(view, at)}, which is not here`);
+    const stripe = words[word + 4] + words[word + 5] * WORD;
+    if (table.find(volume, stripe) >= 0) {
+      throw new PageProblem(`slot ${slot} holds a segment that is in another slot too`);
+    }
+    table.assign(slot, volume, stripe, member);
+    table.flags[slot] = flags & (SLOT_FLAG_DOUBT | SLOT_FLAG_TABLE | SLOT_FLAG_PLACE);
+    table.generations[slot] = words[word + 10] + words[word + 11] * WORD;
+    table.flushNumbers[slot] = words[word + 12] + words[word + 13] * WORD;
+    table.tableChecksums[slot] = words[word + 14];
+  }
+}

@@ -1,0 +1,243 @@
+/**
+ * Replaying the journal over the tree: the batches since the root, in order, each with all its records. A record that cannot
+ * be is told, and left out.
+ */
+
+import type { StrakeError } from '../../core/errors.js';
+import { ENTRY_WORDS } from '../../layout/block-entry.js';
+import type { FlushId } from '../../layout/flush-id.js';
+import { type Layout, PAGE_BYTES, SLOT_FREE, slotBlocks, VOLUMES_MAX } from '../format/format.js';
+import { type FoundBatch, JournalReader, readRecords } from '../format/journal-reader.js';
+import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from '../format/journal-records.js';
+import type { GrowingImage } from './image.js';
+import { type ImageReader, isReadError } from './image-reader.js';
+import type { OnProblem } from './problems.js';
+import type { TreeReader } from './read-tree.js';
+import { BLOCK_FIRST_NONE, emptyTable, loadTable } from './table-image.js';
+
+/** Bytes of the journal that are read at a time. */
+const JOURNAL_PIECE_BYTES = 1 << 20;
+
+export class JournalReplay {
+  private readonly reader: ImageReader;
+  private readonly tree: TreeReader;
+  private readonly image: GrowingImage;
+  private readonly layout: Layout;
+  private readonly problem: OnProblem;
+  /** Parts of volume pages that the journal holds. */
+  private readonly volumePages = new Map<number, Uint8Array>();
+  /** Why a page of the journal could not be read. */
+  private unread: StrakeError | undefined;
+
+  /** `tree`: as it was read; its image is brought up to date. */
+  constructor(reader: ImageReader, tree: TreeReader, problem: OnProblem) {
+    this.reader = reader;
+    this.tree = tree;
+    this.image = tree.image;
+    this.layout = tree.image.superblock.layout;
+    this.problem = problem;
+  }
+
+  async load(): Promise<void> {
+    const { layout, image } = this;
+    const bytes = new Uint8Array(layout.journalPages * PAGE_BYTES);
+    for (let at = 0; at < bytes.length; at += JOURNAL_PIECE_BYTES) {
+      await this.readJournal(bytes.subarray(at, at + JOURNAL_PIECE_BYTES), layout.journalOffset + at);
+    }
+    const { deviceId } = image.superblock;
+    const reader = new JournalReader(bytes, layout, deviceId, this.reader.checksum);
+    const { root } = image;
+    const batches: FoundBatch[] = [];
+    const { journalPage: page, journalSequence: sequence } = root;
+    const offset = layout.journalOffset + page * PAGE_BYTES;
+    const end = this.tree.decode('journal', page, offset, () =>
+      reader.replay(page, sequence, (batch) => batches.push(batch)),
+    );
+    if (end !== undefined) image.journal = end;
+    image.clean = image.superblock.state === 0 && batches.length === 0;
+    // Nobody knows whether it is damaged.
+    if (this.unread !== undefined && image.journal.damage !== '' && !this.isUnneeded) throw this.unread;
+    this.reportJournal();
+    for (const batch of batches) {
+      image.durableSequence = Math.max(image.durableSequence, batch.durableSequence);
+    }
+    for (const batch of batches) await this.tryApply(batch);
+    image.batches = batches.length;
+    for (const slot of image.active) if (image.slots.states[slot] === SLOT_FREE) image.active.delete(slot);
+  }
+
+  /** Reads a part of the journal. A page that cannot be read is filled with what no batch holds. */
+  private async readJournal(into: Uint8Array, offset: number): Promise<void> {
+    try {
+      into.set(await this.reader.read(offset, into.length));
+    } catch (error) {
+      if (!isReadError(error, this.reader)) throw error;
+      if (into.length === PAGE_BYTES) {
+        this.unread ??= error;
+        into.fill(0xff);
+        return;
+      }
+      for (let at = 0; at < into.length; at += PAGE_BYTES) {
+        await this.readJournal(into.subarray(at, at + PAGE_BYTES), offset + at);
+      }
+    }
+  }
+
+  /** After an orderly end nothing of the journal is needed, unless the root that says so may be the one that is lost. */
+  private get isUnneeded(): boolean {
+    return this.image.clean && this.image.rootsLost.length === 0;
+  }
+
+  private reportJournal(): void {
+    const { journal } = this.image;
+    const offset = this.layout.journalOffset + journal.page * PAGE_BYTES;
+    if (journal.damage !== '') {
+      this.problem({
+        kind: 'journal',
+        text: `the journal is damaged: ${journal.damage}`,
+        offset,
+        harmless: this.isUnneeded,
+      });
+    } else if (journal.strayDamage > 0) {
+      const text = `${journal.strayDamage} sectors of the journal that are not needed any more are damaged`;
+      this.problem({ kind: 'journal-stray', text, harmless: true });
+    }
+  }
+
+  /** A sealed record may still hold numbers that no version writes. */
+  private async tryApply(batch: FoundBatch): Promise<void> {
+    try {
+      await this.apply(batch);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      this.wrong(batch, error.message);
+    }
+  }
+
+  private async apply(batch: FoundBatch): Promise<void> {
+    // Tables that records change are fetched first, as the records themselves are applied without waiting.
+    const needed = new Set<number>();
+    const ignore = () => {};
+    const fresh = new Set<number>();
+    const count = readRecords(batch, {
+      block: (slot) => {
+        if (!fresh.has(slot)) needed.add(slot);
+      },
+      allocate: (slot) => fresh.add(slot),
+      free: ignore,
+      intent: ignore,
+      stamp: ignore,
+      volume: ignore,
+      flushed: ignore,
+    });
+    if (count !== batch.records) {
+      const text = `batch ${batch.sequence} has ${batch.records} records, of which ${count} can be read`;
+      this.problem({
+        kind: 'record',
+        text,
+        offset: this.layout.journalOffset + batch.page * PAGE_BYTES,
+        harmless: false,
+      });
+      return;
+    }
+    this.image.records += count;
+    for (const slot of needed)
+      if (slot < this.layout.slots && !this.image.tables.has(slot)) await this.fetchTable(slot);
+    readRecords(batch, {
+      block: (slot, block, words, flags) => this.applyBlock(batch, slot, block, words, flags),
+      allocate: (slot, volumeId, member, stripe) => this.applyAllocate(batch, slot, volumeId, member, stripe),
+      free: (slot) => this.applyFree(batch, slot),
+      intent: (slot) => {
+        if (this.usable(batch, slot)) this.image.active.add(slot);
+      },
+      stamp: (slot, generation, flushNumber) => {
+        if (!this.usable(batch, slot)) return;
+        this.image.slots.generations[slot] = generation;
+        this.image.slots.flushNumbers[slot] = flushNumber;
+        this.image.changedSlots.add(slot);
+      },
+      volume: (index, offset, bytes) => this.applyVolume(index, offset, bytes),
+      flushed: (index, mark) => this.applyFlushed(batch, index, mark),
+    });
+    this.takeVolumes();
+  }
+
+  /** A volume's page is journaled whole, in one batch. */
+  private takeVolumes(): void {
+    for (const [index, page] of this.volumePages) this.tree.setVolume(index, page);
+    this.volumePages.clear();
+  }
+
+  private async fetchTable(slot: number): Promise<void> {
+    this.image.tables.set(slot, await loadTable(this.reader, this.image, slot, this.problem));
+  }
+
+  private wrong(batch: FoundBatch, text: string): void {
+    const offset = this.layout.journalOffset + batch.page * PAGE_BYTES;
+    this.problem({ kind: 'record', text: `batch ${batch.sequence}: ${text}`, offset, harmless: false });
+  }
+
+  private usable(batch: FoundBatch, slot: number): boolean {
+    if (slot < this.layout.slots && this.image.slots.states[slot] !== SLOT_FREE) return true;
+    this.wrong(batch, `a record names slot ${slot}, which is free or does not exist`);
+    return false;
+  }
+
+  private applyBlock(batch: FoundBatch, slot: number, block: number, words: Uint32Array, flags: number): void {
+    if (!this.usable(batch, slot)) return;
+    const table = this.image.tables.get(slot);
+    if (table === undefined || block >= slotBlocks(this.layout)) {
+      this.wrong(batch, `a record names block ${block} of slot ${slot}, which does not exist`);
+      return;
+    }
+    table.words.set(words, block * ENTRY_WORDS);
+    const sequence = (flags & RECORD_FLAG_POISON) !== 0 ? -batch.sequence : batch.sequence;
+    table.firstIn[block] = (flags & RECORD_FLAG_FIRST) !== 0 ? sequence : BLOCK_FIRST_NONE;
+    this.image.changedSlots.add(slot);
+  }
+
+  private applyAllocate(batch: FoundBatch, slot: number, volumeId: string, member: number, stripe: number): void {
+    this.takeVolumes();
+    const { image } = this;
+    const volume = image.volumeIds.indexOf(volumeId);
+    const taken = slot >= this.layout.slots || image.slots.states[slot] !== SLOT_FREE;
+    if (taken || volume < 0 || image.slots.find(volume, stripe) >= 0) {
+      this.wrong(batch, `segment ${stripe} of volume ${volumeId} cannot have been given slot ${slot}`);
+      return;
+    }
+    image.slots.assign(slot, volume, stripe, member);
+    image.tables.set(slot, emptyTable());
+    image.changedSlots.add(slot);
+    // A slot is given away with the intent to write to it.
+    image.active.add(slot);
+  }
+
+  private applyFree(batch: FoundBatch, slot: number): void {
+    if (!this.usable(batch, slot)) return;
+    this.image.slots.free(slot);
+    this.image.tables.delete(slot);
+    this.image.active.delete(slot);
+    this.image.changedSlots.add(slot);
+  }
+
+  /** The last one counts: where two histories of a volume have met, it may be lower than earlier ones. */
+  private applyFlushed(batch: FoundBatch, index: number, mark: FlushId): void {
+    this.takeVolumes();
+    if (index >= VOLUMES_MAX || this.image.volumes[index] === undefined) {
+      this.wrong(batch, `a record names volume ${index}, which does not exist`);
+      return;
+    }
+    this.image.flushed[index] = mark;
+    this.image.changedVolumes.add(index);
+  }
+
+  private applyVolume(index: number, offset: number, bytes: Uint8Array): void {
+    let page = this.volumePages.get(index);
+    if (page === undefined) {
+      page = new Uint8Array(PAGE_BYTES);
+      this.volumePages.set(index, page);
+    }
+    if (offset + bytes.length <= PAGE_BYTES) page.set(bytes, offset);
+    this.image.changedVolumes.add(index);
+  }
+}
