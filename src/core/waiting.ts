@@ -46,6 +46,21 @@ export class Waiting<Item> {
     return item;
   }
 
+  /** The one who came first, which waits on; undefined if nobody waits. */
+  get next(): Item | undefined {
+    return this.items[this.first];
+  }
+
+  /** Waits before all others: the one who was taken last, and has found nothing. */
+  putBack(item: Item): void {
+    check(this.size < this.most, this.tooMany, this.most);
+    if (this.first === 0) this.items.unshift(item);
+    else {
+      this.first -= 1;
+      this.items[this.first] = item;
+    }
+  }
+
   /** All who wait, in order; they wait no longer, and are the caller's. */
   takeAll(): Item[] {
     const items = this.first === 0 ? this.items : this.items.slice(this.first);

@@ -26,8 +26,7 @@
  */
 
 import { EBUSY, EIO } from '../core/errno.js';
-import { BLOCK_BYTES, STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../core/limits.js';
-import { Waiting } from '../core/waiting.js';
+import { BLOCK_BYTES, STORE_OPERATIONS_MAX } from '../core/limits.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_WRITES } from '../ports/device.js';
@@ -35,7 +34,7 @@ import type { Memory } from '../ports/memory.js';
 import { ACTIVE_SLOTS_MAX } from './format/format.js';
 import type { Superblock } from './format/superblock.js';
 import { ControlIo } from './running/control-io.js';
-import { SPARE_PAGES, SPARE_PAGES_LOW } from './running/journal-room.js';
+import { SPARE_PAGES } from './running/journal-room.js';
 import { JOURNAL_WRITER_BYTES, JournalWriter } from './running/journal-writer.js';
 import { MapWriter } from './running/map-writer.js';
 import { OpSteps } from './running/op-steps.js';
@@ -64,12 +63,6 @@ import {
   type StoreStart,
   TABLE_PAGES,
 } from './store-start.js';
-
-/** A flush of a volume that is to be remembered. */
-interface MarkedFlush {
-  readonly token: number;
-  readonly volume: number;
-}
 
 export class SegmentStore {
   readonly superblock: Superblock;
@@ -109,8 +102,6 @@ export class SegmentStore {
   private readonly steps: OpSteps;
   private readonly maps: MapWriter;
   private onIdle: (() => void) | null = null;
-  /** Flushes that are to be remembered, which wait for room in the journal. */
-  private readonly marks = new Waiting<MarkedFlush>('flushes that wait for a checkpoint', STORE_CALLS_MAX);
   /** Whether the caller of an operation is still on the stack, so that its end has to wait. */
   private entered = 0;
   private failure = 0;
@@ -131,7 +122,8 @@ export class SegmentStore {
     const pages = Math.min(tablePages, layout.slots);
     this.tables = new TableCache(memory, memoryStart, pages, layout.slots);
     const journalStart = memoryStart + TableCache.memoryBytes(TABLE_PAGES);
-    this.journal = new JournalWriter(completions, memory, device, layout, superblock, journalStart, start.journal);
+    const journalParts = { completions, memory, device, superblock, memoryStart: journalStart };
+    this.journal = new JournalWriter(journalParts, start.journal);
     this.journal.onRoom = () => this.steps.useRoom();
     this.journal.onFailure = (result) => this.fail(result);
     const areasStart = journalStart + JOURNAL_WRITER_BYTES;
@@ -381,31 +373,12 @@ export class SegmentStore {
 
   /** Makes durable what has ended. `volume`: whose current flush this is, to be remembered; -1 for none. */
   flush(token: number, volume: number): void {
-    if (this.failure !== 0) {
-      this.completions.defer(token, this.failure);
-      return;
-    }
-    if (volume >= 0 && this.steps.room.sparePages < SPARE_PAGES_LOW) {
-      // Its mark takes room that no modification has asked for.
-      this.marks.push({ token, volume });
-      if (this.marks.size === 1) void this.runCheckpoint('half').then(() => this.flushMarked());
-      return;
-    }
     this.steps.flushes.flush(token, volume);
-  }
-
-  private flushMarked(): void {
-    for (const { token, volume } of this.marks.takeAll()) this.flush(token, volume);
-  }
-
-  private flushWith(callback: (result: number) => void): void {
-    if (this.failure !== 0) callback(this.failure);
-    else this.steps.flushes.flushWith(callback);
   }
 
   /** The same for control work. Resolves with 0 or a negative errno. */
   flushed(): Promise<number> {
-    return new Promise((resolve) => this.flushWith(resolve));
+    return new Promise((resolve) => this.steps.flushes.flushWith(resolve));
   }
 
   /** Writes to the journal how far it is durable. Resolves with 0 or a negative errno. @internal */

@@ -7,7 +7,9 @@ import { Waiting } from '#strake/core/waiting.js';
 import { check, run } from '../support/check.js';
 
 check('those who wait are taken in the order in which they came, whatever is taken meanwhile', () => {
-  const steps = fc.array(fc.oneof(fc.constant('push'), fc.constant('take'), fc.constant('all')), { maxLength: 200 });
+  const steps = fc.array(fc.oneof(fc.constant('push'), fc.constant('take'), fc.constant('back'), fc.constant('all')), {
+    maxLength: 200,
+  });
   fc.assert(
     fc.property(steps, (todo) => {
       const waiting = new Waiting<number>('numbers', 200);
@@ -20,11 +22,15 @@ check('those who wait are taken in the order in which they came, whatever is tak
           next += 1;
         } else if (step === 'take') {
           assert.is(waiting.take(), model.shift());
+        } else if (step === 'back') {
+          const item = waiting.take();
+          if (item !== undefined) waiting.putBack(item);
         } else {
           assert.equal(waiting.takeAll(), model);
           model = [];
         }
         assert.is(waiting.size, model.length);
+        assert.is(waiting.next, model[0]);
       }
       assert.equal(waiting.takeAll(), model);
     }),

@@ -14,13 +14,17 @@
  * comes later.
  */
 
+import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
+import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
+import { Waiting } from '../../core/waiting.js';
 import type { CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
 import { BATCH_PAGES_MAX, type Layout, PAGE_BYTES } from '../format/format.js';
 import { Batch } from '../format/journal-batch.js';
 import { nextBatchPage } from '../format/journal-records.js';
+import type { Superblock } from '../format/superblock.js';
 
 /** Somebody who waits for the journal; `proceed` gets 0 or a negative errno. */
 export interface JournalWaiter {
@@ -29,6 +33,19 @@ export interface JournalWaiter {
 
 /** Memory for the batches, from a page on. */
 export const JOURNAL_WRITER_BYTES = 2 * BATCH_PAGES_MAX * PAGE_BYTES;
+
+/** What a journal is written through, and whose it is. */
+export interface JournalWriterParts {
+  readonly completions: CompletionPort;
+  readonly memory: Memory;
+  readonly device: Device;
+  readonly superblock: Pick<Superblock, 'layout' | 'deviceId' | 'incarnation'>;
+  /** Start of `JOURNAL_WRITER_BYTES`. */
+  readonly memoryStart: number;
+}
+
+/** Operations, flushes and calls: each waits for one thing at a time. */
+const WAITERS = STORE_OPERATIONS_MAX + STORE_CALLS_MAX;
 
 const TAG_WRITE = 0;
 const TAG_SYNC = 1;
@@ -70,34 +87,31 @@ export class JournalWriter {
   private page: number;
   /** Pages between the oldest that is needed and the next to write. */
   private usedPages = 0;
-  private fillingWaiters: JournalWaiter[] = [];
-  private inFlightWaiters: JournalWaiter[] = [];
-  private syncWaiters: SyncWaiter[] = [];
+  /** Those who wait for the batch that is being filled, and for the one in flight; they change places with the batches. */
+  private fillingWaiters = new Waiting<JournalWaiter>('who wait for a batch', WAITERS);
+  private inFlightWaiters = new Waiting<JournalWaiter>('who wait for a batch', WAITERS);
+  /** Those who wait for a sync to begin, in the order of their batches, and for the one in flight. */
+  private readonly syncWaiters = new Waiting<SyncWaiter>('who wait for a sync', WAITERS);
+  private readonly covered = new Waiting<SyncWaiter>('who wait for a sync', WAITERS);
+  /** The batch that a sync was last asked for. */
+  private askedSequence = 0;
   private syncing = false;
-  private covered: SyncWaiter[] = [];
   private syncCompleted = 0;
   /** What the header of the last batch that is complete says, and of the one in flight. */
   private completedNote: number;
   private inFlightNote = 0;
   private syncNote = 0;
-  private idleWaiters: (() => void)[] = [];
+  private readonly idleWaiters = new Waiting<() => void>('calls that wait for the journal to be idle', STORE_CALLS_MAX);
   private readonly batchEnd = () => this.submit();
 
-  constructor(
-    completions: CompletionPort,
-    memory: Memory,
-    device: Device,
-    layout: Layout,
-    identity: { readonly deviceId: string; readonly incarnation: number },
-    memoryStart: number,
-    start: JournalPosition,
-  ) {
+  constructor(parts: JournalWriterParts, start: JournalPosition) {
+    const { completions, memory, device, memoryStart, superblock } = parts;
     this.completions = completions;
     this.memory = memory;
     this.device = device;
-    this.layout = layout;
-    this.deviceId = identity.deviceId;
-    this.incarnation = identity.incarnation;
+    this.layout = superblock.layout;
+    this.deviceId = superblock.deviceId;
+    this.incarnation = superblock.incarnation;
     this.page = start.page;
     // Everything before is durable, and in the tree.
     this.completedSequence = start.sequence - 1;
@@ -148,6 +162,10 @@ export class JournalWriter {
       waiter.proceed(this.failure);
       return;
     }
+    // They are resumed in the order in which they came.
+    const inOrder = sequence >= this.askedSequence && sequence <= this.filling.sequence;
+    check(inOrder, 'a sync is asked for of a batch that has passed, or was not begun', sequence);
+    this.askedSequence = sequence;
     this.syncWaiters.push({ sequence, waiter });
     if (sequence === this.filling.sequence) this.kick();
     else this.startSync();
@@ -200,8 +218,7 @@ export class JournalWriter {
     );
     this.inFlightNote = this.durableSequence;
     this.inFlight = batch;
-    this.inFlightWaiters = this.fillingWaiters;
-    this.fillingWaiters = [];
+    this.exchangeWaiters();
     const offset = this.layout.journalOffset + this.page * PAGE_BYTES;
     this.device.write(memory, batch.pages * PAGE_BYTES, offset, 0, this.token + TAG_WRITE);
     const next = nextBatchPage(this.layout, this.page, batch.pages);
@@ -213,6 +230,13 @@ export class JournalWriter {
     this.onRoom();
   }
 
+  private exchangeWaiters(): void {
+    const none = this.inFlightWaiters;
+    check(none.size === 0, 'a batch is handed over while some wait for the one before', none.size);
+    this.inFlightWaiters = this.fillingWaiters;
+    this.fillingWaiters = none;
+  }
+
   private endWrite(result: number): void {
     const batch = this.inFlight as Batch;
     this.inFlight = null;
@@ -222,20 +246,23 @@ export class JournalWriter {
     }
     this.completedSequence = batch.sequence;
     this.completedNote = this.inFlightNote;
-    const waiters = this.inFlightWaiters;
-    this.inFlightWaiters = [];
-    for (const waiter of waiters) waiter.proceed(0);
+    for (const waiter of this.inFlightWaiters.takeAll()) waiter.proceed(0);
     this.submit();
     this.startSync();
   }
 
   private startSync(): void {
-    if (this.syncing || this.failure !== 0 || this.syncWaiters.length === 0) return;
-    const { completedSequence } = this;
-    const covered = this.syncWaiters.filter(({ sequence }) => sequence <= completedSequence);
-    if (covered.length === 0) return;
-    this.syncWaiters = this.syncWaiters.filter(({ sequence }) => sequence > completedSequence);
-    this.covered = covered;
+    if (this.syncing || this.failure !== 0) return;
+    const { completedSequence, syncWaiters, covered } = this;
+    check(covered.size === 0, 'a sync begins while some wait for the one before', covered.size);
+    for (
+      let next = syncWaiters.next;
+      next !== undefined && next.sequence <= completedSequence;
+      next = syncWaiters.next
+    ) {
+      covered.push(syncWaiters.take() as SyncWaiter);
+    }
+    if (covered.size === 0) return;
     this.syncing = true;
     this.syncCompleted = completedSequence;
     this.syncNote = this.completedNote;
@@ -250,9 +277,7 @@ export class JournalWriter {
     }
     this.durableSequence = this.syncCompleted;
     this.notedSequence = this.syncNote;
-    const { covered } = this;
-    this.covered = [];
-    for (const { waiter } of covered) waiter.proceed(0);
+    for (const { waiter } of this.covered.takeAll()) waiter.proceed(0);
     this.startSync();
   }
 
@@ -261,12 +286,8 @@ export class JournalWriter {
       this.failure = result < 0 ? result : -EIO;
       this.onFailure(this.failure);
     }
-    const waiters = [...this.inFlightWaiters, ...this.fillingWaiters];
-    for (const { waiter } of [...this.covered, ...this.syncWaiters]) waiters.push(waiter);
-    this.inFlightWaiters = [];
-    this.fillingWaiters = [];
-    this.covered = [];
-    this.syncWaiters = [];
+    const waiters = [...this.inFlightWaiters.takeAll(), ...this.fillingWaiters.takeAll()];
+    for (const { waiter } of [...this.covered.takeAll(), ...this.syncWaiters.takeAll()]) waiters.push(waiter);
     for (const waiter of waiters) waiter.proceed(this.failure);
   }
 
@@ -295,7 +316,7 @@ export class JournalWriter {
 
   private noteIdle(): void {
     if (this.busy) return;
-    for (const waiter of this.idleWaiters.splice(0)) waiter();
+    for (const waiter of this.idleWaiters.takeAll()) waiter();
   }
 
   /** Gives up the handler; nothing may be in flight. */

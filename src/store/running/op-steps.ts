@@ -117,6 +117,9 @@ export class OpSteps {
       slots,
       pending: this.pending,
       volumes,
+      sparePages: () => this.room.sparePages,
+      makeRoom: () => this.admission.runCheckpoint('half'),
+      failure: parts.failure,
       onDurable: () => this.allocation.sweep(),
     });
     this.room = new JournalRoom({
@@ -320,9 +323,7 @@ export class OpSteps {
     }
     op.waiting = WAIT_DURABLE;
     op.result = bytes;
-    const failure = this.parts.failure();
-    if (failure !== 0) this.proceed(op, failure);
-    else this.flushes.flushWith((result) => this.proceed(op, result));
+    this.flushes.flushWith((result) => this.proceed(op, result));
   }
 
   /** The journal, a sync or room in the batch lets an operation go on. */

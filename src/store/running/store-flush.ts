@@ -6,9 +6,12 @@
  * (*eager*).
  */
 
+import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
+import { Waiting } from '../../core/waiting.js';
 import type { CompletionPort } from '../../ports/completion.js';
 import { SLOT_FREE } from '../format/format.js';
 import { EAGER_BLOCKS_MAX } from '../limits.js';
+import { SPARE_PAGES_LOW } from './journal-room.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { PendingEntries } from './pending-entries.js';
 import type { SlotTable } from './slot-table.js';
@@ -21,18 +24,41 @@ export interface StoreFlushParts {
   readonly slots: SlotTable;
   readonly pending: PendingEntries;
   readonly volumes: VolumeTable;
+  /** Pages of the journal that nothing under way may need. */
+  readonly sparePages: () => number;
+  /** Has a checkpoint made, which makes room in the journal. */
+  readonly makeRoom: () => Promise<void>;
+  /** 0, or the errno of what has ended all modifications. */
+  readonly failure: () => number;
   /** A flush has succeeded, and everybody has been told. */
   readonly onDurable: () => void;
 }
 
+/** A flush of a volume that is to be remembered. */
+interface MarkedFlush {
+  readonly token: number;
+  readonly volume: number;
+}
+
+/** Who is told how a flush has ended. */
+class FlushWaiters {
+  readonly tokens = new Waiting<number>('flushes', STORE_CALLS_MAX);
+  readonly callbacks = new Waiting<(result: number) => void>('operations that wait for a flush', STORE_OPERATIONS_MAX);
+
+  get size(): number {
+    return this.tokens.size + this.callbacks.size;
+  }
+}
+
 export class StoreFlush {
   private readonly parts: StoreFlushParts;
-  private tokens: number[] = [];
-  private callbacks: ((result: number) => void)[] = [];
+  /** Those who wait for the next flush, and for the running one; they change places when one begins. */
+  private asked = new FlushWaiters();
+  private told = new FlushWaiters();
+  /** Flushes that are to be remembered, which wait for room in the journal. */
+  private readonly marked = new Waiting<MarkedFlush>('flushes that wait for a checkpoint', STORE_CALLS_MAX);
   private readonly volumes = new Set<number>();
   private running = false;
-  private runningTokens: number[] = [];
-  private runningCallbacks: ((result: number) => void)[] = [];
   /** Slots whose pending entries the running flush has yet to write, and marks. */
   private unjournaled: number[] = [];
   private unmarked: number[] = [];
@@ -45,14 +71,34 @@ export class StoreFlush {
 
   /** Makes durable what has ended. `volume`: whose current flush this is, to be remembered; -1 for none. */
   flush(token: number, volume: number): void {
-    this.tokens.push(token);
+    const failure = this.parts.failure();
+    if (failure !== 0) {
+      this.parts.completions.defer(token, failure);
+      return;
+    }
+    if (volume >= 0 && this.parts.sparePages() < SPARE_PAGES_LOW) {
+      // Its mark takes room that no modification has asked for.
+      this.marked.push({ token, volume });
+      if (this.marked.size === 1) void this.parts.makeRoom().then(() => this.flushMarked());
+      return;
+    }
+    this.asked.tokens.push(token);
     if (volume >= 0) this.volumes.add(volume);
     if (!this.running) this.start();
   }
 
+  private flushMarked(): void {
+    for (const { token, volume } of this.marked.takeAll()) this.flush(token, volume);
+  }
+
   /** The same for those who wait here. */
   flushWith(callback: (result: number) => void): void {
-    this.callbacks.push(callback);
+    const failure = this.parts.failure();
+    if (failure !== 0) {
+      callback(failure);
+      return;
+    }
+    this.asked.callbacks.push(callback);
     if (!this.running) this.start();
   }
 
@@ -76,10 +122,9 @@ export class StoreFlush {
   private start(): void {
     const { pending } = this.parts;
     this.running = true;
-    this.runningTokens = this.tokens;
-    this.runningCallbacks = this.callbacks;
-    this.tokens = [];
-    this.callbacks = [];
+    const nobody = this.told;
+    this.told = this.asked;
+    this.asked = nobody;
     this.unmarked = [...this.volumes];
     this.volumes.clear();
     this.eagerly = this.eagerBlocks + pending.blocks <= EAGER_BLOCKS_MAX;
@@ -127,21 +172,19 @@ export class StoreFlush {
   private end(result: number): void {
     const { completions, onDurable } = this.parts;
     this.running = false;
-    const tokens = this.runningTokens;
-    const callbacks = this.runningCallbacks;
-    this.runningTokens = [];
-    this.runningCallbacks = [];
+    const tokens = this.told.tokens.takeAll();
+    const callbacks = this.told.callbacks.takeAll();
     for (const token of tokens) completions.finish(token, result, 0);
     for (const callback of callbacks) callback(result);
     if (result === 0) onDurable();
-    if (!this.running && this.tokens.length + this.callbacks.length > 0) this.start();
+    if (!this.running && this.asked.size > 0) this.start();
   }
 
   /** The device takes no more modifications: those who wait are told, and the running flush writes no more. */
   fail(failure: number): void {
     const { completions } = this.parts;
-    for (const token of this.tokens.splice(0)) completions.defer(token, failure);
-    for (const callback of this.callbacks.splice(0)) callback(failure);
+    for (const token of this.asked.tokens.takeAll()) completions.defer(token, failure);
+    for (const callback of this.asked.callbacks.takeAll()) callback(failure);
     if (!this.unwritten) return;
     this.unjournaled = [];
     this.unmarked = [];

@@ -3,6 +3,8 @@
  * in; each gets its page pinned.
  */
 
+import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
+import { Waiting } from '../../core/waiting.js';
 import { BLOCK_POISON, ENTRY_FLAGS } from '../../layout/block-entry.js';
 import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
@@ -36,7 +38,9 @@ export class TableLoader {
   private readonly token: number;
   /** By slot: who waits for a table that is being read. */
   private readonly loading = new Map<number, StoreOp[]>();
-  private readonly waitingForPage: StoreOp[] = [];
+  private readonly waiting = new Waiting<StoreOp>('operations that wait for a page of the cache', STORE_OPERATIONS_MAX);
+  /** The operation that has its turn. */
+  private tried: StoreOp | null = null;
 
   constructor(parts: TableLoaderParts) {
     this.parts = parts;
@@ -127,22 +131,25 @@ export class TableLoader {
     if (slot >= 0 && slots.states[slot] === SLOT_FREE && !tables.pinned(page)) tables.forget(slot);
   }
 
-  /** Lets an operation wait for a page that is free, behind all others. */
+  /** Lets an operation wait for a page that is free, behind all others; the one that has its turn waits on, before them. */
   awaitPage(op: StoreOp): void {
-    this.waitingForPage.push(op);
+    if (op !== this.tried) {
+      this.waiting.push(op);
+      return;
+    }
+    this.tried = null;
+    this.waiting.putBack(op);
   }
 
   /** Lets those who wait for a page try again, in order. */
   retry(): void {
-    const { waitingForPage } = this;
-    while (waitingForPage.length > 0) {
-      const count = waitingForPage.length;
-      this.parts.onPage(waitingForPage.shift() as StoreOp);
-      if (waitingForPage.length >= count) {
-        // It has come back to the end; it was the first, and stays so.
-        waitingForPage.unshift(waitingForPage.pop() as StoreOp);
-        return;
-      }
+    const { waiting } = this;
+    while (waiting.size > 0) {
+      this.tried = waiting.take() as StoreOp;
+      this.parts.onPage(this.tried);
+      // There is still none.
+      if (this.tried === null) return;
+      this.tried = null;
     }
   }
 

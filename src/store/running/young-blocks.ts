@@ -3,6 +3,8 @@
  * says so. A young block is not written again, or recovery would drop what was durable.
  */
 
+import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
+import { Waiting } from '../../core/waiting.js';
 import { OP_WRITE, type StoreOp } from '../store-op.js';
 import type { JournalWriter } from './journal-writer.js';
 import { addToSet, clearSet, meetsSet, type TableCache } from './table-cache.js';
@@ -13,7 +15,7 @@ export class YoungBlocks {
   private readonly resume: (op: StoreOp, result: number) => void;
   /** The last batch with a first write of a slot that has young blocks. */
   private readonly sequences = new Map<number, number>();
-  private readonly waiting: StoreOp[] = [];
+  private readonly waiting = new Waiting<StoreOp>('operations that wait for young blocks', STORE_OPERATIONS_MAX);
   private aging = false;
 
   /** `resume` is called with those who waited, and 0 or a negative errno. */
@@ -74,7 +76,7 @@ export class YoungBlocks {
 
   /** Operations that are held; they are the caller's now. */
   takeHeld(): StoreOp[] {
-    return this.waiting.splice(0);
+    return this.waiting.takeAll();
   }
 
   /** A slot has been given back. */
