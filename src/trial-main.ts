@@ -1,7 +1,7 @@
 /** The program of a worker that makes trials. */
 
 import { makeTrial, type TrialTask } from './embed/trials.js';
-import type { TrialResult } from './sim/trial.js';
+import type { TrialResult } from './sim/trial/trial.js';
 
 /** Makes the trials of a task, one after another. */
 export default async function work({ from, count, faults }: TrialTask): Promise<TrialResult[]> {

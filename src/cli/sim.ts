@@ -3,9 +3,9 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { StrakeError } from '../core/errors.js';
 import { TraceHash } from '../embed/trace-hash.js';
-import { FAULT_KINDS, type FaultKind } from '../sim/plan.js';
-import type { PlanEdit } from '../sim/shrink.js';
-import type { TrialResult } from '../sim/trial.js';
+import { FAULT_KINDS, type FaultKind } from '../sim/trial/plan.js';
+import type { PlanEdit } from '../sim/trial/shrink.js';
+import type { TrialResult } from '../sim/trial/trial.js';
 import { type OnExit, outputOption, wholeNumber } from './options.js';
 import { EXIT_FAILED, fields, note, type OutputFormat, print } from './output.js';
 import { Progress } from './progress.js';

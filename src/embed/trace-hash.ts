@@ -6,7 +6,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import type { TrialResult } from '../sim/trial.js';
+import type { TrialResult } from '../sim/trial/trial.js';
 
 /** Hexadecimal digits of the hash: enough that no two courses are told apart by chance. */
 const DIGITS = 32;

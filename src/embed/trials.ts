@@ -2,9 +2,9 @@
 
 import { availableParallelism } from 'node:os';
 import { Piscina } from 'piscina';
-import { type FaultKind, planOf } from '../sim/plan.js';
-import { edited, type PlanEdit, type ShrunkPlan, shrink } from '../sim/shrink.js';
-import { TRIAL_MEMORY_BYTES, Trial, type TrialOptions, type TrialResult } from '../sim/trial.js';
+import { type FaultKind, planOf } from '../sim/trial/plan.js';
+import { edited, type PlanEdit, type ShrunkPlan, shrink } from '../sim/trial/shrink.js';
+import { TRIAL_MEMORY_BYTES, Trial, type TrialOptions, type TrialResult } from '../sim/trial/trial.js';
 import { native } from '../uring/native.js';
 
 /** Trials of one task: enough that handing it over costs nothing, little enough that all workers end at about the same time. */

@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import { Calls } from '#strake/core/calls.js';
 import { COMPLETION_ABANDONED } from '#strake/ports/completion.js';
-import { SimLoop } from '#strake/sim/loop.js';
+import { SimLoop } from '#strake/sim/world/loop.js';
 import { check, run } from '../support/check.js';
 
 check('a call resolves to its result, and is told of memory that may still be used', async () => {

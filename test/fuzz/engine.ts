@@ -6,7 +6,7 @@
  * before, so a finding is repeated by its file.
  */
 
-import { SimRandom } from '#strake/sim/random.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import type { Coverage } from './coverage.js';
 import { mutate } from './mutate.js';
 import { type FuzzTarget, runInput } from './target.js';

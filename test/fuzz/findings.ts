@@ -2,7 +2,7 @@
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { crc32c } from '#strake/sim/crc32c.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
 import { project } from '../support/scratch.js';
 import type { Finding } from './engine.js';
 import type { FuzzTarget } from './target.js';

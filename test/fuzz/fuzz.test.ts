@@ -4,7 +4,7 @@
  */
 
 import * as assert from 'uvu/assert';
-import { SimRandom } from '#strake/sim/random.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { check, repetitions, run } from '../support/check.js';
 import { type Finding, Fuzzer } from './engine.js';
 import { regressions, tell } from './findings.js';

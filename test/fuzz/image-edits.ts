@@ -9,9 +9,9 @@
  * So a change of some bytes is another sensible edit, and leaving out bytes is leaving out edits. All bytes mean something.
  */
 
-import { crc32c } from '#strake/sim/crc32c.js';
-import { SimDisk } from '#strake/sim/disk.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { type Layout, PAGE_BYTES, SEALED_BYTES, viewOf } from '#strake/store/format/format.js';
 import { LocalMember } from '#strake/store/local-member.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';

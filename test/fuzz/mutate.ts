@@ -3,7 +3,7 @@
  * same numbers give the same input again.
  */
 
-import type { SimRandom } from '#strake/sim/random.js';
+import type { SimRandom } from '#strake/sim/world/random.js';
 
 /** Numbers at which comparisons, widths and shifts end. Written as 1 to 8 bytes, of which the highest may be cut off. */
 const INTERESTING: readonly number[] = [

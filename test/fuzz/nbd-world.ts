@@ -11,11 +11,11 @@ import { NbdExport } from '#strake/nbd/export.js';
 import { NbdServer } from '#strake/nbd/server.js';
 import { NbdService } from '#strake/nbd/service.js';
 import { ConnectionResources } from '#strake/net/connection-resources.js';
-import { SimDevice } from '#strake/sim/device.js';
-import { SimDisk } from '#strake/sim/disk.js';
-import { SimLoop } from '#strake/sim/loop.js';
-import type { SimRandom } from '#strake/sim/random.js';
-import { type SimPeer, SimTransport } from '#strake/sim/transport.js';
+import { SimDevice } from '#strake/sim/disk/device.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
+import { type SimPeer, SimTransport } from '#strake/sim/net/transport.js';
+import { SimLoop } from '#strake/sim/world/loop.js';
+import type { SimRandom } from '#strake/sim/world/random.js';
 import { CMD, header, infoData, OPT, option, REP, u32 } from '../support/nbd-client.js';
 import { demand } from './target.js';
 

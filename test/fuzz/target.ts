@@ -1,7 +1,7 @@
 /** What is fuzzed: a parser of bytes that nobody vouches for, with what is known of its inputs. */
 
-import { crc32c } from '#strake/sim/crc32c.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 
 export interface FuzzTarget {
   readonly name: string;

@@ -5,7 +5,7 @@
  * texts to replace are exact and occur once, so that a change of the code cannot turn a mutant into nothing without notice.
  */
 
-import type { FaultKind } from '#strake/sim/plan.js';
+import type { FaultKind } from '#strake/sim/trial/plan.js';
 
 /** A change of one place. */
 export interface Edit {

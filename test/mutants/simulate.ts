@@ -4,7 +4,7 @@
  */
 
 import { makeTrial } from '#strake/embed/trials.js';
-import { FAULT_KINDS } from '#strake/sim/plan.js';
+import { FAULT_KINDS } from '#strake/sim/trial/plan.js';
 
 const [words, from, to] = process.argv.slice(2);
 const faults = words === 'all' ? FAULT_KINDS : FAULT_KINDS.filter((kind) => words.split(',').includes(kind));

@@ -7,9 +7,9 @@ import { formatDevice, type Node, openNode } from '#strake/index.js';
 import { NbdExport } from '#strake/nbd/export.js';
 import { Handshake } from '#strake/nbd/handshake.js';
 import { Writer } from '#strake/net/writer.js';
-import { SimDevice } from '#strake/sim/device.js';
-import { SimDisk } from '#strake/sim/disk.js';
-import { SimLoop } from '#strake/sim/loop.js';
+import { SimDevice } from '#strake/sim/disk/device.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
+import { SimLoop } from '#strake/sim/world/loop.js';
 import { check, run, tool } from '../support/check.js';
 import {
   contextData,

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
 import type { StrakeError } from '#strake/core/errors.js';
 import { NO_DEVICE } from '#strake/layout/volume-map.js';
-import type { SimDisk } from '#strake/sim/disk.js';
+import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { VOLUMES_MAX } from '#strake/store/format/format.js';
 import { check, run } from '../support/check.js';
 import { fsck } from '../support/damaged-store.js';

@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
-import { SimDevice } from '#strake/sim/device.js';
+import { SimDevice } from '#strake/sim/disk/device.js';
 import { check, run } from '../support/check.js';
 import { deviceIdOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';
 import { diskOf, randomOf, SLOT } from '../support/sim-store.js';

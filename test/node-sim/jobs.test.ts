@@ -2,8 +2,8 @@
 
 import * as assert from 'uvu/assert';
 import { JOBS_KEPT_MAX } from '#strake/core/limits.js';
-import type { SimDisk } from '#strake/sim/disk.js';
-import { SimRandom } from '#strake/sim/random.js';
+import type { SimDisk } from '#strake/sim/disk/disk.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { check, run } from '../support/check.js';
 import { deviceIdOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';
 import { diskOf, SLOT } from '../support/sim-store.js';

@@ -5,10 +5,10 @@
 
 import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
-import type { SimDeviceSettings } from '#strake/sim/device.js';
-import type { SimDisk } from '#strake/sim/disk.js';
-import type { FaultRule } from '#strake/sim/faults.js';
-import type { SimRandom } from '#strake/sim/random.js';
+import type { SimDeviceSettings } from '#strake/sim/disk/device.js';
+import type { SimDisk } from '#strake/sim/disk/disk.js';
+import type { FaultRule } from '#strake/sim/disk/faults.js';
+import type { SimRandom } from '#strake/sim/world/random.js';
 import { check, repetitions, run } from '../support/check.js';
 import { SectorHistory } from '../support/sector-history.js';
 import { SimLoad } from '../support/sim-load.js';

@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
-import type { SimDisk } from '#strake/sim/disk.js';
+import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { check, run } from '../support/check.js';
 import { deviceIdOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';
 import { diskOf, randomOf, SLOT } from '../support/sim-store.js';

@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import type { StrakeError } from '#strake/core/errors.js';
 import { NO_DEVICE, type VolumeMap } from '#strake/layout/volume-map.js';
-import { SimDisk } from '#strake/sim/disk.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
 import { deviceBytesMin } from '#strake/store/format/format.js';
 import { check, run } from '../support/check.js';
 import { deviceIdOf, numberOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';

@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import { EIO, ENOSPC } from '#strake/core/errno.js';
 import { DEVICE_KEEP_ALLOCATED } from '#strake/ports/device.js';
-import type { SimDisk } from '#strake/sim/disk.js';
+import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { check, run } from '../support/check.js';
 import { deviceIdOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';
 import { BLOCK, diskOf, randomOf, SLOT } from '../support/sim-store.js';

@@ -1,11 +1,11 @@
 /** Volumes that are being started. */
 
 import * as assert from 'uvu/assert';
-import { SimDevice } from '#strake/sim/device.js';
-import type { SimDisk } from '#strake/sim/disk.js';
-import { hostMemoryBytes, SimHost } from '#strake/sim/host.js';
-import { SimLoop } from '#strake/sim/loop.js';
-import { NbdSession } from '#strake/sim/nbd-session.js';
+import { SimDevice } from '#strake/sim/disk/device.js';
+import type { SimDisk } from '#strake/sim/disk/disk.js';
+import { NbdSession } from '#strake/sim/net/nbd-session.js';
+import { hostMemoryBytes, SimHost } from '#strake/sim/world/host.js';
+import { SimLoop } from '#strake/sim/world/loop.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
 import { check, run } from '../support/check.js';
 import { CLUSTER_ID, diskOf, SLOT } from '../support/sim-store.js';

@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { StrakeError } from '#strake/core/errors.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { Turns } from '#strake/volumes/turns.js';
 import { check, run } from '../support/check.js';
 import { deviceIdOf, SimNode } from '../support/sim-node.js';

@@ -10,7 +10,7 @@ import type { Volume } from '#strake/ports/volume.js';
 import { createRing } from '#strake/ring/spsc-ring.js';
 import { RingClient } from '#strake/serve/ring-client.js';
 import { RingService } from '#strake/serve/ring-service.js';
-import { SimLoop } from '#strake/sim/loop.js';
+import { SimLoop } from '#strake/sim/world/loop.js';
 import { check, run } from '../support/check.js';
 
 const BLOCK = 4096;

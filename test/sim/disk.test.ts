@@ -2,8 +2,8 @@
 
 import * as assert from 'uvu/assert';
 import { DEVICE_FUA } from '#strake/ports/device.js';
-import { SimDisk } from '#strake/sim/disk.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { check, run } from '../support/check.js';
 import { BLOCK, rejects, SECTOR, SimBench, sectors, sectorsOn } from '../support/sim.js';
 

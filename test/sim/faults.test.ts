@@ -3,10 +3,10 @@
 import * as assert from 'uvu/assert';
 import { COMPLETION_ABANDONED } from '#strake/ports/completion.js';
 import { DEVICE_FUA, FENCE_ALL, FENCE_OPEN, FENCE_WRITES } from '#strake/ports/device.js';
-import { crc32c } from '#strake/sim/crc32c.js';
-import { SimDevice } from '#strake/sim/device.js';
-import type { FaultAction } from '#strake/sim/faults.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { SimDevice } from '#strake/sim/disk/device.js';
+import type { FaultAction } from '#strake/sim/disk/faults.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { check, run } from '../support/check.js';
 import { BLOCK, SECTOR, SimBench, sectors, sectorsOn } from '../support/sim.js';
 

@@ -1,9 +1,9 @@
 /** Histories that are wrong are rejected, each for its reason; right ones are accepted. */
 
 import * as assert from 'uvu/assert';
-import { VolumeHistory } from '#strake/sim/history.js';
-import { HistoryViolation } from '#strake/sim/history-report.js';
-import { Payload, SECTOR_BYTES } from '#strake/sim/payload.js';
+import { VolumeHistory } from '#strake/sim/oracle/history.js';
+import { HistoryViolation } from '#strake/sim/oracle/history-report.js';
+import { Payload, SECTOR_BYTES } from '#strake/sim/oracle/payload.js';
 import { check, run } from '../support/check.js';
 
 const SECTORS = 64;

@@ -1,9 +1,9 @@
 /** The zone test against a search through all orders, on small random histories; and the power model likewise. */
 
 import * as assert from 'uvu/assert';
-import { VolumeHistory } from '#strake/sim/history.js';
-import { HistoryViolation } from '#strake/sim/history-report.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { VolumeHistory } from '#strake/sim/oracle/history.js';
+import { HistoryViolation } from '#strake/sim/oracle/history-report.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { check, run } from '../support/check.js';
 import {
   afterPowerCut,

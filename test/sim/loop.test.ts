@@ -1,9 +1,9 @@
 /** The simulated engine: one course for each seed, and the order of what is queued. */
 
 import * as assert from 'uvu/assert';
-import { crc32c } from '#strake/sim/crc32c.js';
-import { SimLoop } from '#strake/sim/loop.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
+import { SimLoop } from '#strake/sim/world/loop.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { check, run } from '../support/check.js';
 import { BLOCK, rejects, SimBench } from '../support/sim.js';
 

@@ -1,9 +1,9 @@
 /** Content that describes itself: every sector is told from every other, and from what is none. */
 
 import * as assert from 'uvu/assert';
-import { crc32c } from '#strake/sim/crc32c.js';
-import { GARBAGE, Payload, SECTOR_BYTES } from '#strake/sim/payload.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { GARBAGE, Payload, SECTOR_BYTES } from '#strake/sim/oracle/payload.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { check, run } from '../support/check.js';
 
 for (const sealed of [false, true]) {

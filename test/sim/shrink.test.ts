@@ -1,9 +1,9 @@
 /** Failing plans are made smaller, down to what the failure needs. */
 
 import * as assert from 'uvu/assert';
-import { FAULT_KINDS, planOf, type SimPlan } from '#strake/sim/plan.js';
-import { edited, shrink } from '#strake/sim/shrink.js';
-import type { TrialResult } from '#strake/sim/trial.js';
+import { FAULT_KINDS, planOf, type SimPlan } from '#strake/sim/trial/plan.js';
+import { edited, shrink } from '#strake/sim/trial/shrink.js';
+import type { TrialResult } from '#strake/sim/trial/trial.js';
 import { check, run } from '../support/check.js';
 
 function resultOf(plan: SimPlan, failedMs: number | undefined): TrialResult {

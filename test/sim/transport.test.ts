@@ -3,8 +3,8 @@
 import * as assert from 'uvu/assert';
 import { ECONNRESET, EPIPE } from '#strake/core/errno.js';
 import { RECEIVE_WAIT_ALL } from '#strake/ports/transport.js';
-import { SimLoop } from '#strake/sim/loop.js';
-import { SimTransport, type SimTransportSettings } from '#strake/sim/transport.js';
+import { SimTransport, type SimTransportSettings } from '#strake/sim/net/transport.js';
+import { SimLoop } from '#strake/sim/world/loop.js';
 import { check, run } from '../support/check.js';
 
 const MEMORY = 1 << 20;

@@ -4,8 +4,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { makeTrial, makeTrials } from '#strake/embed/trials.js';
-import { FAULT_KINDS, planOf, type SimPlan } from '#strake/sim/plan.js';
-import { TRIAL_MEMORY_BYTES, Trial, type TrialResult } from '#strake/sim/trial.js';
+import { FAULT_KINDS, planOf, type SimPlan } from '#strake/sim/trial/plan.js';
+import { TRIAL_MEMORY_BYTES, Trial, type TrialResult } from '#strake/sim/trial/trial.js';
 import { check, repetitions, run } from '../support/check.js';
 
 check('a seed takes the same course in every thread, after whatever came before, and told or not', [], async () => {

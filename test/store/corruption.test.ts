@@ -4,7 +4,7 @@
  */
 
 import * as assert from 'uvu/assert';
-import { SimDisk } from '#strake/sim/disk.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { deviceBytesMin, PAGE_BYTES, ROOT_BYTES } from '#strake/store/format/format.js';
 import { check, repetitions, run } from '../support/check.js';

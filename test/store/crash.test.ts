@@ -1,7 +1,7 @@
 /** What a segment store keeps when the process dies or the power fails, at any instant of random work. */
 
 import * as assert from 'uvu/assert';
-import type { SimDisk } from '#strake/sim/disk.js';
+import type { SimDisk } from '#strake/sim/disk/disk.js';
 import type { StoreBounds } from '#strake/store/store-start.js';
 import { check, repetitions, run } from '../support/check.js';
 import { BlockModel, diskOf, randomOf, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';

@@ -6,8 +6,8 @@
 import fc from 'fast-check';
 import * as assert from 'uvu/assert';
 import type { StrakeError } from '#strake/core/errors.js';
-import { crc32c } from '#strake/sim/crc32c.js';
-import { SimDisk } from '#strake/sim/disk.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { decodeDirectory, encodeDirectory } from '#strake/store/format/directory.js';
 import { computeLayout, deviceBytesMin, type Layout } from '#strake/store/format/format.js';

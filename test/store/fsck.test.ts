@@ -5,7 +5,7 @@
 
 import * as assert from 'uvu/assert';
 import { StrakeError } from '#strake/core/errors.js';
-import type { SimDisk } from '#strake/sim/disk.js';
+import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { checkDevice, type FsckReport } from '#strake/store/checking/fsck.js';
 import type { ImageReader } from '#strake/store/opening/image-reader.js';

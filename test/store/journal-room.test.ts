@@ -5,8 +5,8 @@
 
 import * as assert from 'uvu/assert';
 import { SEGMENT_FUA } from '#strake/ports/segments.js';
-import { SimDisk } from '#strake/sim/disk.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import type { Layout } from '#strake/store/format/format.js';
 import { check, run } from '../support/check.js';
 import { diskOf, SimStore, volumeOf } from '../support/sim-store.js';

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import * as assert from 'uvu/assert';
-import { crc32c } from '#strake/sim/crc32c.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
 import { computeLayout, type Layout, PAGE_BYTES } from '#strake/store/format/format.js';
 import { Batch } from '#strake/store/format/journal-batch.js';
 import { JournalReader } from '#strake/store/format/journal-reader.js';

@@ -12,8 +12,8 @@
  * to, closed, and opened again.
  */
 
-import type { SimCrash, SimDisk } from '#strake/sim/disk.js';
-import { SimRandom } from '#strake/sim/random.js';
+import type { SimCrash, SimDisk } from '#strake/sim/disk/disk.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import type { FsckVerdict } from '#strake/store/checking/fsck.js';
 import { contentOf, type Found, type Instant, judge, Life, openOn } from './crash-life.js';
 import { WORKLOADS, type Workload } from './crash-workloads.js';

@@ -5,8 +5,8 @@
  */
 
 import * as assert from 'uvu/assert';
-import { SimDisk } from '#strake/sim/disk.js';
-import type { SimRandom } from '#strake/sim/random.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
+import type { SimRandom } from '#strake/sim/world/random.js';
 import { computeLayout, deviceBytesMin, SLOT_FREE } from '#strake/store/format/format.js';
 import type { StoreBounds } from '#strake/store/store-start.js';
 import { BLOCK, BlockModel, SECTOR, SimStore, SLOT, SLOT_BLOCKS, VOLUME_ID } from './sim-store.js';

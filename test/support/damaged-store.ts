@@ -1,8 +1,8 @@
 /** Small devices whose every block is known, so that damage can be done to them and its outcome judged. */
 
 import { StrakeError } from '#strake/core/errors.js';
-import { crc32c } from '#strake/sim/crc32c.js';
-import type { SimDisk } from '#strake/sim/disk.js';
+import type { SimDisk } from '#strake/sim/disk/disk.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { checkDevice, type FsckReport } from '#strake/store/checking/fsck.js';
 import { decodeDirectory } from '#strake/store/format/directory.js';

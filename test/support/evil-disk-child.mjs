@@ -9,9 +9,9 @@ import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import * as nbd from '#strake/nbd/protocol.js';
-import { maskAtRandom } from '#strake/sim/device.js';
-import { SimDisk } from '#strake/sim/disk.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { maskAtRandom } from '#strake/sim/disk/device.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 
 const { socket: socketPath, sizeBytes, seed } = JSON.parse(process.argv[2]);
 const EIO = nbd.NBD_EIO;

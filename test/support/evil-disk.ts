@@ -1,19 +1,19 @@
 /**
- * A block device with every fault of a disk, for real processes: the simulator's disk (`#strake/sim/disk.js`) with its
+ * A block device with every fault of a disk, for real processes: the simulator's disk (`#strake/sim/disk/disk.js`) with its
  * rules, in a process that serves it over NBD, shown as a file by nbdfuse, under a loop device.
  *
  * ```text
  *   SimDisk, SimFaults ── unix socket ── nbdfuse ── loop device
  * ```
  *
- * Fault model: that of `#strake/sim/faults.js`. At a power cut each sector that was not flushed survives or not by
+ * Fault model: that of `#strake/sim/disk/faults.js`. At a power cut each sector that was not flushed survives or not by
  * itself. The content lives in that process's memory: it outlives the node, and not the test.
  */
 
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { FaultRule } from '#strake/sim/faults.js';
+import type { FaultRule } from '#strake/sim/disk/faults.js';
 import { fuse, loop, type Need, tool } from './check.js';
 import { type NbdLoop, showAsLoop } from './nbd-loop.js';
 import { ending, project, socketPath, startProcess } from './scratch.js';

@@ -3,7 +3,7 @@
  * be expected is told with the request, and with what the node said of the volume right after it.
  */
 
-import { HistoryViolation } from '#strake/sim/history-report.js';
+import { HistoryViolation } from '#strake/sim/oracle/history-report.js';
 import { CMD, FLAG, type NbdClient } from './nbd-client.js';
 import type { NodeProcess } from './node-process.js';
 import { until } from './scratch.js';

@@ -26,7 +26,7 @@ import {
 } from '#strake/ports/completion.js';
 import type { Memory } from '#strake/ports/memory.js';
 import type { SegmentMember } from '#strake/ports/segments.js';
-import { crc32c } from '#strake/sim/crc32c.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
 
 export const BLOCK = 4096;
 

@@ -1,11 +1,11 @@
 /**
- * The oracle of the simulator (`src/sim/history.ts`) for volumes of real processes: what their clients ask for and are
+ * The oracle of the simulator (`src/sim/oracle/history.ts`) for volumes of real processes: what their clients ask for and are
  * answered, in real time, and what is found after a failure.
  */
 
 import * as assert from 'uvu/assert';
-import { VolumeHistory } from '#strake/sim/history.js';
-import { Payload, SECTOR_BYTES } from '#strake/sim/payload.js';
+import { VolumeHistory } from '#strake/sim/oracle/history.js';
+import { Payload, SECTOR_BYTES } from '#strake/sim/oracle/payload.js';
 
 export const SECTOR = SECTOR_BYTES;
 

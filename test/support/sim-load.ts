@@ -4,7 +4,7 @@
  */
 
 import { DEVICE_FUA, DEVICE_KEEP_ALLOCATED } from '#strake/ports/device.js';
-import type { SimRandom } from '#strake/sim/random.js';
+import type { SimRandom } from '#strake/sim/world/random.js';
 import { rangeOf } from './node-load.js';
 import { SECTOR, type SectorHistory } from './sector-history.js';
 import type { SimNode } from './sim-node.js';

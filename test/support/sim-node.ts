@@ -1,8 +1,8 @@
 /** A storage node on simulated disks. */
 
-import { SimDevice, type SimDeviceSettings } from '#strake/sim/device.js';
-import type { SimDisk } from '#strake/sim/disk.js';
-import { SimLoop } from '#strake/sim/loop.js';
+import { SimDevice, type SimDeviceSettings } from '#strake/sim/disk/device.js';
+import type { SimDisk } from '#strake/sim/disk/disk.js';
+import { SimLoop } from '#strake/sim/world/loop.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
 import { nodeMemoryBytes, StorageNode } from '#strake/volumes/storage-node.js';
 import { BLOCK, CLUSTER_ID, SLOT } from './sim-store.js';

@@ -2,10 +2,10 @@
 
 import { BLOCK_SUSPECT, ENTRY_FLAGS, ENTRY_WORDS } from '#strake/layout/block-entry.js';
 import type { VolumeMap } from '#strake/layout/volume-map.js';
-import { SimDevice } from '#strake/sim/device.js';
-import { SimDisk } from '#strake/sim/disk.js';
-import { SimLoop } from '#strake/sim/loop.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { SimDevice } from '#strake/sim/disk/device.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
+import { SimLoop } from '#strake/sim/world/loop.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { LocalMember } from '#strake/store/local-member.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
 import { type OpenedStore, openStore } from '#strake/store/opening/open-store.js';

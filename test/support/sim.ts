@@ -1,9 +1,9 @@
 /** A simulated disk with a device on it, and its operations as promises of their results. */
 
 import * as assert from 'uvu/assert';
-import { SimDevice, type SimDeviceSettings } from '#strake/sim/device.js';
-import { SimDisk } from '#strake/sim/disk.js';
-import { SimLoop, type SimLoopSettings } from '#strake/sim/loop.js';
+import { SimDevice, type SimDeviceSettings } from '#strake/sim/disk/device.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
+import { SimLoop, type SimLoopSettings } from '#strake/sim/world/loop.js';
 
 export const BLOCK = 4096;
 export const SECTOR = 512;

@@ -1,12 +1,12 @@
 /**
  * Small random histories of a register, and the slow judge of them: a search through all orders of effects.
  *
- * It is the reference of the simulator's oracle (`src/sim/history.ts`), and shares nothing with it.
+ * It is the reference of the simulator's oracle (`src/sim/oracle/history.ts`), and shares nothing with it.
  */
 
-import type { VolumeHistory } from '#strake/sim/history.js';
-import { HistoryViolation } from '#strake/sim/history-report.js';
-import type { SimRandom } from '#strake/sim/random.js';
+import type { VolumeHistory } from '#strake/sim/oracle/history.js';
+import { HistoryViolation } from '#strake/sim/oracle/history-report.js';
+import type { SimRandom } from '#strake/sim/world/random.js';
 
 export interface SmallOperation {
   readonly kind: 'write' | 'zero' | 'read';

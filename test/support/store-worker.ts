@@ -4,7 +4,7 @@
  */
 
 import * as assert from 'uvu/assert';
-import type { SimRandom } from '#strake/sim/random.js';
+import type { SimRandom } from '#strake/sim/world/random.js';
 import { BLOCK, BlockModel, type SimStore, SLOT_BLOCKS, volumeOf } from './sim-store.js';
 
 const ENOSPC = 28;

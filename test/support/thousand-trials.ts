@@ -3,8 +3,8 @@
 import { availableParallelism } from 'node:os';
 import * as assert from 'uvu/assert';
 import { makeTrials } from '#strake/embed/trials.js';
-import { FAULT_KINDS } from '#strake/sim/plan.js';
-import type { TrialResult } from '#strake/sim/trial.js';
+import { FAULT_KINDS } from '#strake/sim/trial/plan.js';
+import type { TrialResult } from '#strake/sim/trial/trial.js';
 import { check, repetitions, run } from './check.js';
 
 const HALF = Math.ceil(Number(process.env.STRAKE_TRIALS ?? repetitions(1000, 30)) / 2);

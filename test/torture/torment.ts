@@ -2,7 +2,7 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SimRandom } from '#strake/sim/random.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { project } from '../support/scratch.js';
 import { allows, type CycleKind } from './cycle.js';
 import { MEDIA, type Medium } from './disks.js';

@@ -8,7 +8,7 @@
 
 import * as assert from 'uvu/assert';
 import type { NodeEvent } from '#strake/index.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { computeLayout, type Layout } from '#strake/store/format/format.js';
 import type { FaultRule } from '#strake/uring/native.js';
 import { CLOSED, CRASHED, fsckAll } from '../support/fsck.js';

@@ -12,7 +12,7 @@ import { CONTROL, type ControlCall, checkParams } from '#strake/control/calls.js
 import { callNode } from '#strake/control/client.js';
 import { type ControlServer, serveControl } from '#strake/control/server.js';
 import { StrakeError } from '#strake/core/errors.js';
-import type { SimRandom } from '#strake/sim/random.js';
+import type { SimRandom } from '#strake/sim/world/random.js';
 import { FakeNode } from '../../support/fake-node.js';
 import { socketPath } from '../../support/scratch.js';
 import { interesting } from '../mutate.js';

@@ -8,9 +8,9 @@
  */
 
 import { StrakeError } from '#strake/core/errors.js';
-import { crc32c } from '#strake/sim/crc32c.js';
-import type { SimDisk } from '#strake/sim/disk.js';
-import type { SimRandom } from '#strake/sim/random.js';
+import type { SimDisk } from '#strake/sim/disk/disk.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
+import type { SimRandom } from '#strake/sim/world/random.js';
 import { type DumpRequest, dumpDevice } from '#strake/store/checking/dump.js';
 import { checkDevice, type FsckVerdict } from '#strake/store/checking/fsck.js';
 import { LocalMember } from '#strake/store/local-member.js';

@@ -6,8 +6,8 @@
  * nothing else.
  */
 
-import { crc32c } from '#strake/sim/crc32c.js';
-import { SimRandom } from '#strake/sim/random.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { computeLayout, type Layout, PAGE_BYTES, SEALED_BYTES, viewOf } from '#strake/store/format/format.js';
 import { Batch } from '#strake/store/format/journal-batch.js';
 import {

@@ -9,8 +9,8 @@
 
 import { StrakeError } from '#strake/core/errors.js';
 import { doubledDevice } from '#strake/layout/volume-map.js';
-import type { SimDisk } from '#strake/sim/disk.js';
-import { SimRandom } from '#strake/sim/random.js';
+import type { SimDisk } from '#strake/sim/disk/disk.js';
+import { SimRandom } from '#strake/sim/world/random.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { type Layout, PAGE_BYTES, viewOf } from '#strake/store/format/format.js';
 import { readerOf, resealTree } from '../../support/damaged-store.js';

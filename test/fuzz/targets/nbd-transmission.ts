@@ -6,7 +6,7 @@
  * asked for, nothing else comes. An honest client is served meanwhile and afterwards.
  */
 
-import type { SimRandom } from '#strake/sim/random.js';
+import type { SimRandom } from '#strake/sim/world/random.js';
 import { CMD, contextData, header, infoData, OPT, option, u32 } from '../../support/nbd-client.js';
 import { interesting, putNumber } from '../mutate.js';
 import { type Client, contentOf, EXPORT, EXPORT_BYTES, GREETING, NbdWorld } from '../nbd-world.js';

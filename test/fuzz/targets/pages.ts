@@ -10,7 +10,7 @@ import * as assert from 'uvu/assert';
 import { StrakeError } from '#strake/core/errors.js';
 import type { FlushId } from '#strake/layout/flush-id.js';
 import type { VolumeMap } from '#strake/layout/volume-map.js';
-import { crc32c } from '#strake/sim/crc32c.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
 import { decodeDirectory, encodeDirectory } from '#strake/store/format/directory.js';
 import {
   computeLayout,

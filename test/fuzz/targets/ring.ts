@@ -19,10 +19,10 @@ import {
   REQUEST_ZERO,
 } from '#strake/serve/ring-protocol.js';
 import { RingService } from '#strake/serve/ring-service.js';
-import { SimDevice } from '#strake/sim/device.js';
-import { SimDisk } from '#strake/sim/disk.js';
-import { SimLoop } from '#strake/sim/loop.js';
-import type { SimRandom } from '#strake/sim/random.js';
+import { SimDevice } from '#strake/sim/disk/device.js';
+import { SimDisk } from '#strake/sim/disk/disk.js';
+import { SimLoop } from '#strake/sim/world/loop.js';
+import type { SimRandom } from '#strake/sim/world/random.js';
 import { viewOf } from '#strake/store/format/format.js';
 import { BLOCK } from '../../support/sim.js';
 import { interesting } from '../mutate.js';

@@ -3,7 +3,7 @@
  * redundancy may answer errors, and never wrong data.
  */
 
-import type { FaultOp, FaultRule } from '#strake/sim/faults.js';
+import type { FaultOp, FaultRule } from '#strake/sim/disk/faults.js';
 import { until } from '../../support/scratch.js';
 import type { CycleKind } from '../cycle.js';
 import { Evil } from '../disks.js';

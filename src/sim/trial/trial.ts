@@ -12,25 +12,25 @@
  * by itself too, and each disk is checked. A trial is a function of its plan: the same one takes the same course.
  */
 
-import { NODE_STORES_MAX, SECTOR_BYTES } from '../core/limits.js';
-import { CMD_FLUSH, CMD_READ } from '../nbd/protocol.js';
-import { checkDevice } from '../store/checking/fsck.js';
-import { formatDevice } from '../store/opening/format-device.js';
-import { STORE_MEMORY_BYTES } from '../store/store-start.js';
+import { NODE_STORES_MAX, SECTOR_BYTES } from '../../core/limits.js';
+import { CMD_FLUSH, CMD_READ } from '../../nbd/protocol.js';
+import { checkDevice } from '../../store/checking/fsck.js';
+import { formatDevice } from '../../store/opening/format-device.js';
+import { STORE_MEMORY_BYTES } from '../../store/store-start.js';
+import { SimDevice } from '../disk/device.js';
+import { SimDisk } from '../disk/disk.js';
+import { NbdSession, type SessionRequest } from '../net/nbd-session.js';
+import { VolumeHistory } from '../oracle/history.js';
+import { Payload } from '../oracle/payload.js';
+import { discardedWithSlots } from '../oracle/space-check.js';
+import { crc32c } from '../world/crc32c.js';
+import { hostMemoryBytes, SimHost } from '../world/host.js';
+import { type SimChecksum, type SimLimits, SimLoop } from '../world/loop.js';
+import { SimRandom } from '../world/random.js';
+import { SimTimers } from '../world/timers.js';
+import { SimTrace } from '../world/trace.js';
 import { SimClient, SimViolation, VOLUME_NAME } from './client.js';
-import { crc32c } from './crc32c.js';
-import { SimDevice } from './device.js';
-import { SimDisk } from './disk.js';
-import { VolumeHistory } from './history.js';
-import { hostMemoryBytes, SimHost } from './host.js';
-import { type SimChecksum, type SimLimits, SimLoop } from './loop.js';
-import { NbdSession, type SessionRequest } from './nbd-session.js';
-import { Payload } from './payload.js';
 import type { SimAction, SimPlan } from './plan.js';
-import { SimRandom } from './random.js';
-import { discardedWithSlots } from './space-check.js';
-import { SimTimers } from './timers.js';
-import { SimTrace } from './trace.js';
 import { TrialFaults } from './trial-faults.js';
 
 const CLUSTER_ID = 'c'.repeat(32);

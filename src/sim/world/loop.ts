@@ -24,11 +24,11 @@
  * throws here. What a handler throws comes out of `run` or `step`.
  */
 
-import { AbandonedMemory } from '../core/abandoned-memory.js';
-import { SUBMISSIONS } from '../core/limits.js';
-import type { Clock } from '../ports/clock.js';
-import { type CompletionHandler, type CompletionPort, HANDLERS_MAX, TAG_BITS } from '../ports/completion.js';
-import type { Memory } from '../ports/memory.js';
+import { AbandonedMemory } from '../../core/abandoned-memory.js';
+import { SUBMISSIONS } from '../../core/limits.js';
+import type { Clock } from '../../ports/clock.js';
+import { type CompletionHandler, type CompletionPort, HANDLERS_MAX, TAG_BITS } from '../../ports/completion.js';
+import type { Memory } from '../../ports/memory.js';
 import { crc32c } from './crc32c.js';
 import { type SimEvent, SimEvents } from './events.js';
 import { SimRandom } from './random.js';

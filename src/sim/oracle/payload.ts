@@ -14,7 +14,7 @@
  * all blocks, have the same CRC32C, and no checksum tells one write from another.
  */
 
-import { crc32c } from './crc32c.js';
+import { crc32c } from '../world/crc32c.js';
 
 /** The unit of atomicity. */
 export const SECTOR_BYTES = 512;

@@ -12,9 +12,9 @@
  * the call, where a real device would answer with EINVAL or EFAULT.
  */
 
-import { EBADF, EDQUOT, EINVAL, EIO, ENOSPC, EOPNOTSUPP } from '../core/errno.js';
-import { SECTOR_BYTES } from '../core/limits.js';
-import { COMPLETION_ABANDONED } from '../ports/completion.js';
+import { EBADF, EDQUOT, EINVAL, EIO, ENOSPC, EOPNOTSUPP } from '../../core/errno.js';
+import { SECTOR_BYTES } from '../../core/limits.js';
+import { COMPLETION_ABANDONED } from '../../ports/completion.js';
 import {
   DEVICE_FAST_ONLY,
   DEVICE_FUA,
@@ -24,11 +24,11 @@ import {
   FENCE_ALL,
   FENCE_OPEN,
   FENCE_WRITES,
-} from '../ports/device.js';
+} from '../../ports/device.js';
+import type { SimLoop, SimSource } from '../world/loop.js';
+import type { SimRandom } from '../world/random.js';
 import type { SimDisk, SimWrite } from './disk.js';
 import type { FaultAction, FaultOp } from './faults.js';
-import type { SimLoop, SimSource } from './loop.js';
-import type { SimRandom } from './random.js';
 
 const CHECKSUM_SPAN_BYTES = 4096;
 const EXTENT_BYTES = 16;

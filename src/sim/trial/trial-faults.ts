@@ -6,15 +6,15 @@
  * failed, never with wrong data.
  */
 
-import type { VolumeStatus } from '../client/volume-events.js';
-import { EIO } from '../core/errno.js';
-import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES, IO_TIMEOUT_MS, WATCH_MS } from '../core/limits.js';
-import { alignDown } from '../core/units.js';
+import type { VolumeStatus } from '../../client/volume-events.js';
+import { EIO } from '../../core/errno.js';
+import { StrakeError } from '../../core/errors.js';
+import { BLOCK_BYTES, IO_TIMEOUT_MS, WATCH_MS } from '../../core/limits.js';
+import { alignDown } from '../../core/units.js';
+import type { FaultOp } from '../disk/faults.js';
+import { SimRandom } from '../world/random.js';
 import { SimViolation, VOLUME_NAME } from './client.js';
-import type { FaultOp } from './faults.js';
 import type { SimAction } from './plan.js';
-import { SimRandom } from './random.js';
 import type { Trial, TrialDisk } from './trial.js';
 
 type ActionOf<Kind extends SimAction['kind']> = Extract<SimAction, { readonly kind: Kind }>;

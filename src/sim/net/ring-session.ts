@@ -5,19 +5,19 @@
  * in which nobody may touch what a device that was given up still has.
  */
 
-import { BufferPool } from '../core/buffer-pool.js';
-import { EBADMSG, EIO, ENODATA } from '../core/errno.js';
-import { CLIENT_BUFFER_CLASSES, CLIENT_RING_ENTRIES } from '../core/limits.js';
-import type { Watch } from '../core/watch.js';
-import { CMD_FLAG_FUA, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE } from '../nbd/protocol.js';
-import { DEVICE_FUA } from '../ports/device.js';
-import type { Volume } from '../ports/volume.js';
-import { createRing } from '../ring/spsc-ring.js';
-import { RingClient } from '../serve/ring-client.js';
-import { REQUEST_DISCARD, REQUEST_FLUSH, REQUEST_ZERO } from '../serve/ring-protocol.js';
-import { RingService } from '../serve/ring-service.js';
-import type { SimLoop } from './loop.js';
-import { Lane } from './mailbox.js';
+import { BufferPool } from '../../core/buffer-pool.js';
+import { EBADMSG, EIO, ENODATA } from '../../core/errno.js';
+import { CLIENT_BUFFER_CLASSES, CLIENT_RING_ENTRIES } from '../../core/limits.js';
+import type { Watch } from '../../core/watch.js';
+import { CMD_FLAG_FUA, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE } from '../../nbd/protocol.js';
+import { DEVICE_FUA } from '../../ports/device.js';
+import type { Volume } from '../../ports/volume.js';
+import { createRing } from '../../ring/spsc-ring.js';
+import { RingClient } from '../../serve/ring-client.js';
+import { REQUEST_DISCARD, REQUEST_FLUSH, REQUEST_ZERO } from '../../serve/ring-protocol.js';
+import { RingService } from '../../serve/ring-service.js';
+import type { SimLoop } from '../world/loop.js';
+import { Lane } from '../world/mailbox.js';
 import type { SessionRequest } from './nbd-session.js';
 
 /** Memory for the buffers of programs, starting at a page. */

@@ -5,7 +5,7 @@
  * Everything that it asks and is answered goes into the history. What no answer came to may have happened or not.
  */
 
-import { BLOCK_BYTES, SECTOR_BYTES } from '../core/limits.js';
+import { BLOCK_BYTES, SECTOR_BYTES } from '../../core/limits.js';
 import {
   CMD_BLOCK_STATUS,
   CMD_FLAG_FUA,
@@ -15,15 +15,15 @@ import {
   CMD_WRITE,
   CMD_WRITE_ZEROES,
   NBD_EIO,
-} from '../nbd/protocol.js';
-import type { VolumeHistory } from './history.js';
-import type { SimHost } from './host.js';
-import { NbdSession, type SessionRequest } from './nbd-session.js';
+} from '../../nbd/protocol.js';
+import { NbdSession, type SessionRequest } from '../net/nbd-session.js';
+import { RingSession } from '../net/ring-session.js';
+import type { SimPeer } from '../net/transport.js';
+import type { VolumeHistory } from '../oracle/history.js';
+import type { SimHost } from '../world/host.js';
+import type { SimRandom } from '../world/random.js';
+import { SimTimers } from '../world/timers.js';
 import type { SimPlan } from './plan.js';
-import type { SimRandom } from './random.js';
-import { RingSession } from './ring-session.js';
-import { SimTimers } from './timers.js';
-import type { SimPeer } from './transport.js';
 
 const BLOCK_SECTORS = 8;
 const ZEROES = new Uint8Array(BLOCK_BYTES);

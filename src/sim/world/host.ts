@@ -5,24 +5,24 @@
  * The clock of a process may run faster or slower than that of the world, by a rate of its own.
  */
 
-import { BLOCK_BYTES, DRAIN_MS, IO_TIMEOUT_MS } from '../core/limits.js';
-import { alignUp } from '../core/units.js';
-import { Watch, type Watched } from '../core/watch.js';
-import { NbdServer } from '../nbd/server.js';
-import { NbdService } from '../nbd/service.js';
-import { ConnectionResources } from '../net/connection-resources.js';
-import type { NodeStore } from '../node/node-store.js';
-import type { Clock } from '../ports/clock.js';
-import { type NodeCallName, type NodeCalls, NodeService } from '../serve/node-service.js';
-import type { StorageEvent } from '../volumes/storage-events.js';
-import { nodeMemoryBytes, type StorageNode } from '../volumes/storage-node.js';
-import { SimDevice, type SimDeviceSettings } from './device.js';
-import type { SimDisk } from './disk.js';
+import { BLOCK_BYTES, DRAIN_MS, IO_TIMEOUT_MS } from '../../core/limits.js';
+import { alignUp } from '../../core/units.js';
+import { Watch, type Watched } from '../../core/watch.js';
+import { NbdServer } from '../../nbd/server.js';
+import { NbdService } from '../../nbd/service.js';
+import { ConnectionResources } from '../../net/connection-resources.js';
+import type { NodeStore } from '../../node/node-store.js';
+import type { Clock } from '../../ports/clock.js';
+import { type NodeCallName, type NodeCalls, NodeService } from '../../serve/node-service.js';
+import type { StorageEvent } from '../../volumes/storage-events.js';
+import { nodeMemoryBytes, type StorageNode } from '../../volumes/storage-node.js';
+import { SimDevice, type SimDeviceSettings } from '../disk/device.js';
+import type { SimDisk } from '../disk/disk.js';
+import { RING_MEMORY_BYTES, SimRings } from '../net/ring-session.js';
+import { SimTransport, type SimTransportSettings } from '../net/transport.js';
 import type { SimLoop } from './loop.js';
 import { SimMailbox } from './mailbox.js';
-import { RING_MEMORY_BYTES, SimRings } from './ring-session.js';
 import { SimTimers } from './timers.js';
-import { SimTransport, type SimTransportSettings } from './transport.js';
 
 const RINGS_START = alignUp(ConnectionResources.regionBytes(), BLOCK_BYTES);
 const NODE_START = RINGS_START + RING_MEMORY_BYTES;

@@ -16,12 +16,12 @@
  * peer that is `paused` stops reading, and its window fills. `loss` is the share of segments that are sent again.
  */
 
-import { ECANCELED, ECONNRESET, EPIPE } from '../core/errno.js';
-import { COMPLETION_MORE } from '../ports/completion.js';
-import { RECEIVE_WAIT_ALL, type Transport } from '../ports/transport.js';
+import { ECANCELED, ECONNRESET, EPIPE } from '../../core/errno.js';
+import { COMPLETION_MORE } from '../../ports/completion.js';
+import { RECEIVE_WAIT_ALL, type Transport } from '../../ports/transport.js';
+import type { SimLoop, SimSource } from '../world/loop.js';
+import type { SimRandom } from '../world/random.js';
 import { ByteQueue } from './byte-queue.js';
-import type { SimLoop, SimSource } from './loop.js';
-import type { SimRandom } from './random.js';
 
 /** The longest segment; a multiple of nothing in particular. */
 const SEGMENT_BYTES_MAX = 64 << 10;

@@ -21,12 +21,12 @@
  * Not modelled: a device that, after a failed sync, drops writes which a later sync then claims to cover.
  */
 
-import { SECTOR_BYTES } from '../core/limits.js';
-import type { DeviceGeometry } from '../ports/device.js';
+import { SECTOR_BYTES } from '../../core/limits.js';
+import type { DeviceGeometry } from '../../ports/device.js';
+import { SimRandom } from '../world/random.js';
 import { BytePool } from './byte-pool.js';
 import { SimFaults } from './faults.js';
 import { SimImage } from './image.js';
-import { SimRandom } from './random.js';
 
 /** Of all disks: trials come one after another, with new ones each. */
 const PAYLOADS = new BytePool();

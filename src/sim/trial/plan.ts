@@ -6,7 +6,7 @@
  * plan shrink.
  */
 
-import { SimRandom } from './random.js';
+import { SimRandom } from '../world/random.js';
 
 /** Kinds of faults, as they can be chosen by name. */
 export const FAULT_KINDS = [

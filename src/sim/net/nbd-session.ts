@@ -36,7 +36,7 @@ import {
   STATE_ZERO,
   STRUCTURED_HEADER_BYTES,
   STRUCTURED_REPLY_MAGIC,
-} from '../nbd/protocol.js';
+} from '../../nbd/protocol.js';
 import type { SimPeer } from './transport.js';
 
 /** Room for messages at first. */

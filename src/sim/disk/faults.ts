@@ -5,7 +5,7 @@
  * outlast crashes of whoever uses it.
  */
 
-import type { SimRandom } from './random.js';
+import type { SimRandom } from '../world/random.js';
 
 export type FaultOp = 'read' | 'write' | 'sync' | 'discard' | 'zero' | 'extents';
 

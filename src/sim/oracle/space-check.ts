@@ -1,7 +1,7 @@
 /** Whether the slots that volumes take are those that they need. */
 
-import { ENTRY_FLAGS, ENTRY_WORDS, isVacant } from '../layout/block-entry.js';
-import type { StorageNode } from '../volumes/storage-node.js';
+import { ENTRY_FLAGS, ENTRY_WORDS, isVacant } from '../../layout/block-entry.js';
+import type { StorageNode } from '../../volumes/storage-node.js';
 
 /**
  * Segments of a volume that have been discarded and still have a slot on a current member, as text for each. The volume is idle,
