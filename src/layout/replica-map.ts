@@ -1,0 +1,146 @@
+/**
+ * The map of a replica group: one volume in one placement group, with members, states and a version of its own. It is the unit
+ * of configuration: a change of one group concerns the devices of that group alone, and each of them keeps the map whole.
+ *
+ * A map bears the *header* of its volume, which is the same in all groups but for what has not reached some of them yet. What a
+ * device knows of itself (`ReplicaOwn`) is stored beside the map and is no part of it.
+ *
+ * Invariants: no map names a device twice. A later version replaces an earlier one of the same group whole.
+ */
+
+import { StrakeError } from '../core/errors.js';
+import { type FlushId, NO_FLUSH } from './flush-id.js';
+import { checkMap, doubledDevice, type MemberRecord, NO_DEVICE, type VolumeMap } from './volume-map.js';
+
+/** In place of a client's id: nobody holds the generation. */
+export const NO_CLIENT = '0'.repeat(32);
+
+/** What a volume is, whatever its groups are. */
+export interface VolumeHeader {
+  /** 32 hexadecimal digits. */
+  readonly id: string;
+  readonly name: string;
+  /** Counts changes of the header. Of two headers the name of the higher one counts. */
+  readonly headerVersion: number;
+  /** Milliseconds since 1970. */
+  readonly createdMs: number;
+  /** It never becomes smaller. */
+  readonly sizeBytes: number;
+  readonly layout: 'single' | 'mirror';
+  /** Places of each group, 1 to `COPIES_MAX`. */
+  readonly copies: number;
+  /** Bytes of a chunk: the slot size of the devices. */
+  readonly segmentBytes: number;
+  /** Kept until every device that held it knows, so that an older copy of a device does not bring the volume back. */
+  readonly deleted: boolean;
+}
+
+/** A member of a replica group. */
+export interface ReplicaMember extends MemberRecord {
+  /** Its place in the group, from 0 to copies - 1. */
+  readonly place: number;
+  /** The version of the map with which it became a member, unchanged by promotion; 0 in maps from before groups had their own. */
+  readonly joined: number;
+}
+
+/** Who may read under leases: nobody has since the volume was closed in order, one client, or several. */
+export type LeaseKind = 'released' | 'exclusive' | 'shared';
+
+/** A replica group as each of its devices knows it. */
+export interface ReplicaMap {
+  readonly volume: VolumeHeader;
+  /** Number of the group, and how many groups the volume has. */
+  readonly group: number;
+  readonly groups: number;
+  /** Counts changes of this map; below 2^48. */
+  readonly mapVersion: number;
+  /** Number of the exclusive right to write, 24 bits. */
+  readonly generation: number;
+  /** The client that has the generation: 32 hexadecimal digits, or `NO_CLIENT`. */
+  readonly holder: string;
+  readonly lease: LeaseKind;
+  /** In the order of their places. A place that no device has is listed with `NO_DEVICE`. */
+  readonly members: readonly ReplicaMember[];
+}
+
+/** What one device knows of its replica, beside the map. */
+export interface ReplicaOwn {
+  /** The highest generation that has been served with this device in-sync, all copies being equal before. */
+  readonly servedGeneration: number;
+  /** Whether this map has been answered. One that was stored without that counts as not answered. */
+  readonly answered: boolean;
+  /** The last flush of the volume that this device remembers. */
+  readonly flushed: FlushId;
+  /** What was recorded before this flush is on every member that was in-sync then. */
+  readonly settled: FlushId;
+}
+
+export const NOTHING_OWN: ReplicaOwn = { servedGeneration: 0, answered: false, flushed: NO_FLUSH, settled: NO_FLUSH };
+
+/** The header of a volume. */
+export function headerOf(map: VolumeMap): VolumeHeader {
+  const { id, name, nameVersion, createdMs, sizeBytes, layout, copies, segmentBytes, deleted } = map;
+  return { id, name, headerVersion: nameVersion, createdMs, sizeBytes, layout, copies, segmentBytes, deleted };
+}
+
+/** One group of a volume. Its version and generation are those of the volume, and nobody holds it. */
+export function replicaOf(map: VolumeMap, group: number): ReplicaMap {
+  const { mapVersion, generation, groups } = map;
+  const members = groups[group].map((member, place) => ({ ...member, place, joined: 0 }));
+  const about = { volume: headerOf(map), group, groups: groups.length };
+  return { ...about, mapVersion, generation, holder: NO_CLIENT, lease: 'released', members };
+}
+
+/** Whether a group has a member on the device. */
+export function namesDevice({ members }: ReplicaMap, deviceId: string): boolean {
+  return members.some((member) => member.deviceId === deviceId);
+}
+
+/**
+ * The volume of which these are all the groups, in any order. A header that has reached some groups only counts: the size is the
+ * largest of any, the volume is deleted where any group says so, and the name is that of the newest header. Throws a
+ * `RangeError` if a group is missing, is there twice, or belongs to another volume.
+ */
+export function volumeOf(replicas: readonly ReplicaMap[]): VolumeMap {
+  const sorted = [...replicas].sort((one, other) => one.group - other.group);
+  const [first] = sorted;
+  if (first === undefined || first.groups !== sorted.length) throw new RangeError('a group of the volume is missing');
+  sorted.forEach(({ group, volume }, at) => {
+    if (group !== at || volume.id !== first.volume.id) throw new RangeError('these are not the groups of one volume');
+  });
+  const headers = sorted.map(({ volume }) => volume);
+  const newest = headers.reduce((one, other) => (other.headerVersion > one.headerVersion ? other : one));
+  const { id, name, headerVersion, createdMs, layout, copies, segmentBytes } = newest;
+  return {
+    ...{ id, name, nameVersion: headerVersion, createdMs, layout, copies, segmentBytes },
+    sizeBytes: Math.max(...headers.map(({ sizeBytes }) => sizeBytes)),
+    deleted: headers.some(({ deleted }) => deleted),
+    mapVersion: Math.max(...sorted.map(({ mapVersion }) => mapVersion)),
+    generation: Math.max(...sorted.map(({ generation }) => generation)),
+    groups: sorted.map((replica) => placesOf(replica)),
+  };
+}
+
+const NOBODY = { deviceId: NO_DEVICE, state: 'offline', since: NO_FLUSH, incarnation: 0, flushNumber: 0 } as const;
+
+/** One member for each place: of two that share one while it moves, the one that is in-sync. */
+export function placesOf({ members, volume }: ReplicaMap): readonly MemberRecord[] {
+  return Array.from({ length: volume.copies }, (_, place) => {
+    const there = members.filter((member) => member.place === place);
+    return there.find(({ state }) => state === 'in-sync') ?? there[0] ?? NOBODY;
+  });
+}
+
+/** Throws `ERR_STRAKE_INVALID_ARGUMENT` if the map contradicts itself. */
+export function checkReplica(replica: ReplicaMap): void {
+  const { volume, group, groups, mapVersion, members } = replica;
+  const wrong = (what: string) =>
+    new StrakeError('INVALID_ARGUMENT', `group ${group} of volume ${volume.name}: ${what}`);
+  if (!(group >= 0 && group < groups && groups < 2 ** 16)) throw wrong(`it cannot be one of ${groups} groups`);
+  if (!(mapVersion >= 0 && mapVersion < 2 ** 48)) throw wrong(`map version ${mapVersion}`);
+  if (members.some(({ place }) => !(place >= 0 && place < volume.copies))) throw wrong('a member without a place');
+  if (members.length > volume.copies + 2) throw wrong(`${members.length} members in ${volume.copies} places`);
+  const doubled = doubledDevice([members]);
+  if (doubled !== null) throw wrong(`its map names device ${doubled} twice, and a device holds one copy`);
+  checkMap(volumeOf([{ ...replica, group: 0, groups: 1 }]));
+}
