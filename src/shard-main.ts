@@ -116,6 +116,7 @@ class Shard implements Watched {
       registeredBytesMax: nodeStart + nodeMemoryBytes(storesExpected),
       operationsMax: SHARD_OPERATIONS_MAX,
       filesMax: SHARD_FILES_MAX,
+      onWake: () => this.rings.drain(),
     });
     this.engine = engine;
     for (let index = SHARD_DEVICES_MAX - 1; index >= 0; index -= 1) {
@@ -134,7 +135,6 @@ class Shard implements Watched {
       wake: () => engine.wake(start.clientEngine),
       onBroken: (broken) => this.post({ broken }),
     });
-    engine.onWake = () => this.rings.drain();
     this.watch.add(this);
     start.port.on('message', (message: CallMessage) => void this.handle(message));
     this.post({ ready: { engine: engine.id, arena: engine.bytes, clientMemory: clientStart, threadId } });
@@ -192,11 +192,13 @@ class Shard implements Watched {
     // A second one would use the memory, and the devices, of the one that is being closed.
     if (this.nodeClosed) throw new StrakeError('CLOSED', 'the node is closed');
     if (this.node === null) {
-      this.node = new NodeService(this.nodePorts, (event) => this.post({ event }));
-      this.node.onDelete = (volume) => {
-        const number = this.numberOf(volume);
-        if (number !== undefined) this.targets.delete(number);
-      };
+      this.node = new NodeService(this.nodePorts, {
+        onEvent: (event) => this.post({ event }),
+        onDelete: (volume) => {
+          const number = this.numberOf(volume);
+          if (number !== undefined) this.targets.delete(number);
+        },
+      });
     }
     return this.node;
   }
@@ -297,11 +299,11 @@ class Shard implements Watched {
       if (fence > FENCE_OPEN) engine.native.fenceFile(file, fence);
       if (message.faults.length > 0) engine.native.injectFaults([...message.faults]);
       const device = new UringDevice(engine, file, geometry);
-      const volume = new RawVolume(engine, engine, device, scratch, message.readOnly);
-      const record = { device, volume, scratch, fence };
-      const number = this.addTarget(record);
       // At once: whoever opens the device again after the death of this shard has to know.
-      volume.onFailure = () => this.noteFence(record, number);
+      const onFailure = () => this.noteFence(record, number);
+      const volume = new RawVolume(engine, engine, device, scratch, message.readOnly, onFailure);
+      const record: OpenRecord = { device, volume, scratch, fence };
+      const number = this.addTarget(record);
       return { device: number };
     } catch (error) {
       this.freeScratch.push(scratch);

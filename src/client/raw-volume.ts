@@ -77,17 +77,15 @@ export class RawVolume implements Volume {
   readonly readOnly: boolean;
   readonly discard: boolean;
   readonly fastZero: boolean;
-  /** Called when a flush or a modifying request has failed, before that is reported: the device may be fenced now. */
-  onFailure: () => void = () => {};
   private readonly completions: CompletionPort;
   private readonly memory: Memory;
   private readonly device: Device;
+  private readonly onFailure: () => void;
   private readonly unit: number;
   private readonly records: Modification[] = [];
   private readonly freeRecords: Modification[] = [];
   private readonly patches: Patch[] = [];
   private readonly freePatches: Patch[] = [];
-  /** Scratch blocks that a dead device may still write to. */
   /** Patches whose scratch block an operation that was given up may still use. */
   private abandonedPatches = 0;
   /** Requests that have been started and have not ended, in no order. */
@@ -101,8 +99,18 @@ export class RawVolume implements Volume {
   private readonly patchToken: number;
   private readonly flushToken: number;
 
-  /** `scratch` is the start of `RAW_VOLUME_SCRATCH_BYTES` of page-aligned memory. */
-  constructor(completions: CompletionPort, memory: Memory, device: Device, scratch: number, readOnly: boolean) {
+  /**
+   * @param scratch start of `RAW_VOLUME_SCRATCH_BYTES` of page-aligned memory
+   * @param onFailure called when a flush or a modifying request has failed, before that is reported: the device may be fenced now
+   */
+  constructor(
+    completions: CompletionPort,
+    memory: Memory,
+    device: Device,
+    scratch: number,
+    readOnly: boolean,
+    onFailure: () => void,
+  ) {
     const { geometry } = device;
     this.completions = completions;
     this.memory = memory;
@@ -111,6 +119,7 @@ export class RawVolume implements Volume {
     this.sizeBytes = geometry.sizeBytes;
     this.preferredBlockBytes = Math.max(BLOCK_BYTES, geometry.physicalBlockBytes);
     this.readOnly = readOnly;
+    this.onFailure = onFailure;
     this.discard = geometry.discard;
     this.fastZero = geometry.writeZeroesMaxBytes > 0;
     for (let index = 0; index < MODIFICATIONS_MAX; index += 1) this.records.push(new Modification(index));

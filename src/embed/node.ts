@@ -19,7 +19,6 @@ import { INTERNAL, NodeServer } from './node-server.js';
 import type {
   CreateVolumeOptions,
   NodeDevice,
-  NodeEvent,
   NodeJob,
   NodeStatus,
   NodeVolumeStatus,
@@ -45,7 +44,9 @@ export async function openNode(options: OpenNodeOptions): Promise<Node> {
 async function openChecked(options: OpenNodeOptions): Promise<Node> {
   checkSignal(options.signal);
   // A node lives on one shard of its own: its volumes and devices call each other directly.
-  const runtime = await Runtime.startForNode(Math.min(NODE_STORES_MAX, options.devices.length));
+  const runtime = await Runtime.startForNode(Math.min(NODE_STORES_MAX, options.devices.length), (event) =>
+    options.onEvent?.(event),
+  );
   try {
     const shard = 0;
     const node = new Node(INTERNAL, runtime, shard, options);
@@ -88,7 +89,7 @@ export class Node implements Tenant {
     this.runtime = runtime;
     this.shard = shard;
     this.options = options;
-    this.parts = new NodeDevices(options.clusterId ?? '', (event) => this.noteEvent(event));
+    this.parts = new NodeDevices(options.clusterId ?? '', (event) => options.onEvent?.(event));
   }
 
   /** @internal */
@@ -103,7 +104,6 @@ export class Node implements Tenant {
 
   /** @internal */
   async start(link: ShardLink, signal?: AbortSignal): Promise<void> {
-    link.onEvent = (event) => this.noteEvent(event);
     this.home = link;
     await this.injectFaults(this.options.faults ?? []);
     const { devices: paths, skipUnformatted = false, deviceWaitMs: waitMs = DEVICE_WAIT_MS } = this.options;
@@ -117,10 +117,6 @@ export class Node implements Tenant {
   /** Lets operations of its devices fail from now on, for tests, until its worker is replaced. @internal */
   async injectFaults(rules: readonly FaultRule[]): Promise<void> {
     if (rules.length > 0) await this.link.call('injectFaults', { rules });
-  }
-
-  private noteEvent(event: NodeEvent): void {
-    this.options.onEvent?.(event);
   }
 
   /** @internal */
@@ -380,7 +376,6 @@ export class Node implements Tenant {
   /** Opens everything again on a new shard, as after a crash. @internal */
   async restore(link: ShardLink): Promise<void> {
     if (this.state !== 'open') return;
-    link.onEvent = (event) => this.noteEvent(event);
     await this.parts.restore(link);
     if (this.state !== 'open') return;
     this.lives += 1;

@@ -10,6 +10,7 @@ import { availableParallelism } from 'node:os';
 import { parseWhole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { DRAIN_MS, NODE_STORES_MAX } from '../core/limits.js';
+import type { StorageEvent } from '../volumes/storage-events.js';
 import { type ShardLink, ShardPool } from '../worker/shard-pool.js';
 import { chooseEngine, type EngineChoice } from './engine-choice.js';
 import { publish } from './events.js';
@@ -69,25 +70,31 @@ export class Runtime {
   }
 
   /** A runtime of one shard for a node that begins with so many devices, which `close` ends. */
-  static startForNode(storesExpected: number): Promise<Runtime> {
-    return Runtime.start({ shards: 1, storesMax: NODE_STORES_MAX, storesExpected });
+  static startForNode(storesExpected: number, onEvent: (event: StorageEvent) => void): Promise<Runtime> {
+    return Runtime.start({ shards: 1, storesMax: NODE_STORES_MAX, storesExpected }, onEvent);
   }
 
   private static async start(
     size: PoolSize = { shards: shardCount(), storesMax: 0, storesExpected: 0 },
+    // Only a node has events.
+    onEvent: (event: StorageEvent) => void = () => {},
   ): Promise<Runtime> {
     const engine = chooseEngine();
     try {
-      return await Runtime.startWith(engine, size);
+      return await Runtime.startWith(engine, size, onEvent);
     } catch (error) {
       if (engine.kind === 'threads' || engine.demanded) throw error;
       // A ring can be had, but not as many as are needed.
       const reason = error instanceof Error ? error.message : String(error);
-      return await Runtime.startWith({ kind: 'threads', reason, demanded: false }, size);
+      return await Runtime.startWith({ kind: 'threads', reason, demanded: false }, size, onEvent);
     }
   }
 
-  private static async startWith(engine: EngineChoice, size: PoolSize): Promise<Runtime> {
+  private static async startWith(
+    engine: EngineChoice,
+    size: PoolSize,
+    onEvent: (event: StorageEvent) => void,
+  ): Promise<Runtime> {
     const runtime = new Runtime(engine);
     runtime.pool = await ShardPool.start({
       kind: runtime.engine.kind,
@@ -95,8 +102,9 @@ export class Runtime {
       program: new URL('../shard-main.js', import.meta.url),
       onReplaced: (shard, link) => void runtime.restore(shard, link),
       onLost: (shard, error) => runtime.lose(shard, error),
+      onFenced: (link, device, fence) => runtime.noteFence(link, device, fence),
+      onEvent,
     });
-    for (let shard = 0; shard < runtime.pool.size; shard += 1) runtime.listenToFences(runtime.pool.link(shard));
     return runtime;
   }
 
@@ -148,19 +156,16 @@ export class Runtime {
     this.servers.delete(tenant);
   }
 
-  private listenToFences(link: ShardLink): void {
-    link.onFenced = (number, fence) => {
-      for (const device of this.devices) {
-        if (device.isOn(link) && device.number === number) {
-          device.noteFence(fence);
-          publish({ type: 'device-fenced', path: device.path, fence });
-        }
+  private noteFence(link: ShardLink, number: number, fence: number): void {
+    for (const device of this.devices) {
+      if (device.isOn(link) && device.number === number) {
+        device.noteFence(fence);
+        publish({ type: 'device-fenced', path: device.path, fence });
       }
-    };
+    }
   }
 
   private async restore(shard: number, link: ShardLink): Promise<void> {
-    this.listenToFences(link);
     let failure: StrakeError | null = null;
     for (const tenants of [this.devices, this.servers]) {
       for (const tenant of [...tenants].filter((one) => one.shard === shard)) {

@@ -49,15 +49,22 @@ const LOOKS: ReadonlySet<NodeCallName> = new Set(['nodeStatus', 'jobs']);
 
 const idOf = ({ id }: HostedVolume): { id: string } => ({ id });
 
+/** Who hears of what happens in a node. */
+export interface NodeListener {
+  readonly onEvent: (event: StorageEvent) => void;
+  /** A volume is about to be deleted. */
+  readonly onDelete: (volume: Volume) => void;
+}
+
 export class NodeService {
   readonly node: StorageNode;
-  /** A volume is about to be deleted. */
-  onDelete: (volume: Volume) => void = () => {};
+  private readonly listener: NodeListener;
   private readonly servers = new Set<NbdServer>();
 
-  constructor(ports: NodePorts, onEvent: (event: StorageEvent) => void) {
+  constructor(ports: NodePorts, listener: NodeListener) {
+    this.listener = listener;
     this.node = new StorageNode(ports);
-    this.node.onEvent = onEvent;
+    this.node.onEvent = listener.onEvent;
     this.node.onResolved = () => this.offer();
   }
 
@@ -170,7 +177,7 @@ export class NodeService {
       const { name } = engine.record;
       if (users > 0) throw new StrakeError('VOLUME_BUSY', `volume ${name} is used by ${users} NBD connections`);
       for (const server of this.servers) server.withdraw(name);
-      this.onDelete(engine);
+      this.listener.onDelete(engine);
     });
   }
 }

@@ -75,6 +75,8 @@ export interface EngineSettings {
   readonly engines: number;
   /** Threads for device operations, of an engine that has no io_uring. */
   readonly threads?: number;
+  /** Called when another thread has woken this one. */
+  readonly onWake: () => void;
 }
 
 /** A page-aligned view of shared memory: SharedArrayBuffers are aligned to 16 bytes only. */
@@ -94,8 +96,6 @@ export class Engine implements CompletionPort, Memory, Clock {
   /** Submission entries; see `entry`. */
   readonly words: Int32Array;
   readonly floats: Float64Array;
-  /** Called when another thread has woken this one. */
-  onWake: () => void = () => {};
   private readonly control: Int32Array;
   private readonly vectors: Int32Array;
   private readonly completions: Int32Array;
@@ -115,7 +115,7 @@ export class Engine implements CompletionPort, Memory, Clock {
     this.control = new Int32Array(new SharedArrayBuffer(64));
     this.vectors = new Int32Array(new SharedArrayBuffer(VECTORS * 8));
     this.completions = new Int32Array(new SharedArrayBuffer(COMPLETIONS * 16));
-    const wakeToken = this.register({ complete: () => this.onWake() });
+    const wakeToken = this.register({ complete: () => settings.onWake() });
     const options = {
       kind: settings.kind,
       blocking: settings.blocking,

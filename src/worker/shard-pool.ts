@@ -8,7 +8,7 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { StrakeError } from '../core/errors.js';
-import { CLIENT_RING_ENTRIES } from '../core/limits.js';
+import { BLOCK_BYTES, CLIENT_RING_ENTRIES } from '../core/limits.js';
 import { createRing } from '../ring/spsc-ring.js';
 import { RingClient } from '../serve/ring-client.js';
 import { Engine, type EngineKind } from '../uring/engine.js';
@@ -21,6 +21,14 @@ interface Pending {
   readonly reject: (error: StrakeError) => void;
 }
 
+/** Who hears of what happens in shards. */
+export interface ShardListener {
+  /** A device has been fenced, which has this number in that life of a shard. */
+  readonly onFenced: (link: ShardLink, device: number, fence: number) => void;
+  /** Something has happened in a shard's node. */
+  readonly onEvent: (event: StorageEvent) => void;
+}
+
 /** A shard's life between one start and its end. */
 export class ShardLink {
   readonly ready: ShardReady;
@@ -29,12 +37,10 @@ export class ShardLink {
   private readonly pending = new Map<number, Pending>();
   private nextId = 1;
   private dead: StrakeError | null = null;
-  /** Called when a device has been fenced. */
-  onFenced: (device: number, fence: number) => void = () => {};
-  /** Called when something has happened in the shard's node. */
-  onEvent: (event: StorageEvent) => void = () => {};
+  private readonly listener: ShardListener;
 
-  constructor(port: MessagePort, ready: ShardReady, client: RingClient) {
+  constructor(port: MessagePort, ready: ShardReady, client: RingClient, listener: ShardListener) {
+    this.listener = listener;
     this.port = port;
     this.ready = ready;
     this.client = client;
@@ -44,10 +50,10 @@ export class ShardLink {
   }
 
   private answer(message: AnswerMessage): void {
-    if ('event' in message) this.onEvent(message.event);
+    if ('event' in message) this.listener.onEvent(message.event);
     // Whoever embeds Strake has overwritten memory that is shared: what it asked for cannot be told any more.
     if ('broken' in message) this.client.abandon();
-    if ('fenced' in message) this.onFenced(message.fenced.device, message.fenced.fence);
+    if ('fenced' in message) this.listener.onFenced(this, message.fenced.device, message.fenced.fence);
     if (!('id' in message)) return;
     const pending = this.pending.get(message.id);
     if (pending === undefined) return;
@@ -91,11 +97,11 @@ export class ShardLink {
 }
 
 /** One place in the pool, occupied by one shard after another. */
-class ShardSlot {
+class ShardPlace {
   link: ShardLink | null = null;
 }
 
-export interface ShardPoolOptions {
+export interface ShardPoolOptions extends ShardListener {
   readonly kind: EngineKind;
   readonly shards: number;
   /** The most formatted devices of a shard. */
@@ -119,18 +125,18 @@ export class ShardPool {
   private readonly engine: Engine;
   private readonly options: ShardPoolOptions;
   private readonly piscina: Piscina;
-  private readonly slots: ShardSlot[] = [];
+  private readonly places: ShardPlace[] = [];
   private busyClients = 0;
   private closing = false;
 
   private constructor(options: ShardPoolOptions) {
     this.options = options;
     this.kind = options.kind;
-    const small = { blocking: false, arenaBytes: 4096, operationsMax: 64, filesMax: 4, threads: 1 };
-    this.engine = new Engine({ kind: options.kind, engines: options.shards, ...small });
-    this.engine.onWake = () => {
-      for (const slot of this.slots) slot.link?.client.drain();
+    const small = { blocking: false, arenaBytes: BLOCK_BYTES, operationsMax: 64, filesMax: 4, threads: 1 };
+    const onWake = () => {
+      for (const place of this.places) place.link?.client.drain();
     };
+    this.engine = new Engine({ kind: options.kind, engines: options.shards, onWake, ...small });
     this.piscina = new Piscina({
       filename: options.program.href,
       minThreads: options.shards,
@@ -147,7 +153,7 @@ export class ShardPool {
     const pool = new ShardPool(options);
     try {
       for (let shard = 0; shard < options.shards; shard += 1) {
-        pool.slots.push(new ShardSlot());
+        pool.places.push(new ShardPlace());
         await pool.startShard(shard);
       }
     } catch (error) {
@@ -158,23 +164,23 @@ export class ShardPool {
   }
 
   get size(): number {
-    return this.slots.length;
+    return this.places.length;
   }
 
   /** The shard in this place. Throws `ERR_STRAKE_WORKER_DIED` while it is being replaced. */
   link(shard: number): ShardLink {
-    const { link } = this.slots[shard];
+    const { link } = this.places[shard];
     if (link === null) throw new StrakeError('WORKER_DIED', `shard ${shard} has ended and is being replaced`);
     return link;
   }
 
   /** Whether this life of a shard is the one that goes on. */
   isCurrent(shard: number, link: ShardLink): boolean {
-    return this.slots[shard].link === link;
+    return this.places[shard].link === link;
   }
 
   private async startShard(shard: number): Promise<ShardLink> {
-    const slot = this.slots[shard];
+    const place = this.places[shard];
     const { port1, port2 } = new MessageChannel();
     const requests = createRing(CLIENT_RING_ENTRIES);
     const replies = createRing(CLIENT_RING_ENTRIES);
@@ -203,8 +209,8 @@ export class ShardPool {
       wakeShard: () => this.engine.wake(ready.engine),
       onBusy: (busy) => this.onBusy(busy),
     });
-    const link = new ShardLink(port1, ready, client);
-    slot.link = link;
+    const link = new ShardLink(port1, ready, client, this.options);
+    place.link = link;
     ended.then(
       () => link.abandon(new StrakeError('CLOSED', `shard ${shard} has been stopped`)),
       (cause: unknown) => this.replace(shard, link, cause),
@@ -218,8 +224,8 @@ export class ShardPool {
   }
 
   private async replace(shard: number, dead: ShardLink, cause: unknown): Promise<void> {
-    const slot = this.slots[shard];
-    slot.link = null;
+    const place = this.places[shard];
+    place.link = null;
     // Nothing tells whose operations they are, so it may be kept for another's.
     if (native().leftInFlight() > 0) quarantine.push(dead.ready.arena);
     const reason = cause instanceof Error ? cause.message : String(cause);
@@ -237,7 +243,7 @@ export class ShardPool {
   /** Stops all shards: servers drain for at most `drainMs`, devices are closed. */
   async close(drainMs: number): Promise<void> {
     this.closing = true;
-    const links = this.slots.flatMap(({ link }) => (link === null ? [] : [link]));
+    const links = this.places.flatMap(({ link }) => (link === null ? [] : [link]));
     const stop = async (link: ShardLink) => {
       const left = await link.call('stop', { graceMs: drainMs });
       if (left > 0) quarantine.push(link.ready.arena);

@@ -24,7 +24,7 @@ interface Request {
 /** A volume over a scripted device, and a record of when requests came and ended. */
 class Bench {
   readonly world = new ScriptedWorld(RAW_VOLUME_SCRATCH_BYTES + REQUESTS_MAX * AREA, SIZE, BLOCK);
-  readonly volume = new RawVolume(this.world, this.world, this.world.device, 0, false);
+  readonly volume = new RawVolume(this.world, this.world, this.world.device, 0, false, () => {});
   readonly results: number[] = [];
   readonly flags: number[] = [];
   /** Requests that had ended when this one was made. */

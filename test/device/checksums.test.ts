@@ -48,7 +48,7 @@ class Bench {
 
   constructor(kind: EngineKind, handle: number) {
     const sizes = { arenaBytes: ARENA, operationsMax: 16, filesMax: 4, threads: 2 };
-    this.engine = new Engine({ kind, blocking: false, engines: 1, ...sizes });
+    this.engine = new Engine({ kind, blocking: false, engines: 1, onWake: () => {}, ...sizes });
     this.engine.native.setRef(true);
     this.token = this.engine.register({ complete: (tag, result) => this.waiting[tag](result) });
     this.device = new UringDevice(this.engine, this.engine.native.adoptDevice(handle), {

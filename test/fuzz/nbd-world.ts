@@ -118,7 +118,14 @@ export class NbdWorld {
     this.service = new NbdService(ports, watch, 0);
     const exports = disks.map((disk, index) => {
       const device = new SimDevice(loop, disk.clone());
-      const volume = new RawVolume(loop, loop, device, scratchStart + index * RAW_VOLUME_SCRATCH_BYTES, false);
+      const volume = new RawVolume(
+        loop,
+        loop,
+        device,
+        scratchStart + index * RAW_VOLUME_SCRATCH_BYTES,
+        false,
+        () => {},
+      );
       return new NbdExport([EXPORT, HONEST_EXPORT][index], 'fuzzed', volume, false);
     });
     // With these, a listing is longer than what is sent at a time.

@@ -128,7 +128,7 @@ check('answers are the same, however small the parts are in which they leave', (
     arena: new Uint8Array(new SharedArrayBuffer((1 << 20) + RAW_VOLUME_SCRATCH_BYTES)),
   });
   const device = new SimDevice(loop, new SimDisk({ sizeBytes: 1 << 16 }));
-  const volume = new RawVolume(loop, loop, device, 1 << 20, false);
+  const volume = new RawVolume(loop, loop, device, 1 << 20, false, () => {});
   const texts = [0, 1, 255, EXPORT_TEXT_BYTES_MAX];
   const exports = texts.flatMap((length, index) => {
     return texts.map(

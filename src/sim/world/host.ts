@@ -91,7 +91,7 @@ export class SimHost implements Watched {
     this.service = new NbdService(ports, this.watch, 0);
     const { storesMax } = settings;
     const nodePorts = { completions: loop, memory: loop, clock, memoryStart: NODE_START, storesMax };
-    this.serving = new NodeService(nodePorts, settings.onEvent ?? (() => {}));
+    this.serving = new NodeService(nodePorts, { onEvent: settings.onEvent ?? (() => {}), onDelete: () => {} });
     this.mailbox = new SimMailbox(loop, ({ name, request }) => this.serving.call(name, request));
     this.listener = this.transport.listen();
     this.server = new NbdServer(this.service, ports, this.listener, []);

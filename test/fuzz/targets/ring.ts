@@ -146,7 +146,7 @@ class World {
     arena.fill(GUARD);
     const { loop } = this;
     const device = new SimDevice(loop, new SimDisk({ sizeBytes: DISK_BYTES }));
-    const volume = new RawVolume(loop, loop, device, 0, false);
+    const volume = new RawVolume(loop, loop, device, 0, false, () => {});
     this.turn = loop.register({ complete: () => {} });
     this.service = new RingService(loop, loop, new Watch(loop, loop), {
       requests: this.requestMemory,
