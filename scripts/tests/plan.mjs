@@ -24,6 +24,7 @@ const LONGEST_FIRST = [
   'torture/short.test.ts',
   'node/devices.test.ts',
   'runtime/worker-death.test.ts',
+  'runtime/closing.test.ts',
   'store/corruption.test.ts',
   'store/crash-images.test.ts',
   // Apart from the first half of the seeds: both use all cores.
@@ -37,6 +38,7 @@ const LONGEST_FIRST = [
   'node/power-cut.test.ts',
   'node/space.test.ts',
   'nbd/attacks.test.ts',
+  'nbd/crowds.test.ts',
 ];
 
 const place = (name) => (LONGEST_FIRST.includes(name) ? LONGEST_FIRST.indexOf(name) : LONGEST_FIRST.length);

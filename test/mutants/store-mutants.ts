@@ -135,7 +135,7 @@ const JOURNAL: Mutant[] = [
         replace: 'evict.length < 0 ? store.noted()',
       },
     ],
-    judges: [tests('store/corruption.test.ts')],
+    judges: [tests('store/damaged-roots.test.ts')],
   },
   {
     name: 'damaged-page-left',
@@ -148,7 +148,7 @@ const JOURNAL: Mutant[] = [
         replace: 'for (const page of image.journal.damagedPages.slice(0, 0)) {',
       },
     ],
-    judges: [sim(['decay', 'power', 'kill']), tests('store/corruption.test.ts')],
+    judges: [sim(['decay', 'power', 'kill']), tests('store/damaged-roots.test.ts')],
   },
   {
     name: 'journal-unchecked',

@@ -15,6 +15,7 @@ const FILES = [
   'node-sim/mirror-death.test.ts',
   'store/crash.test.ts',
   'store/corruption.test.ts',
+  'store/damaged-roots.test.ts',
   'nbd/transmission.test.ts',
   'store/crash-images.test.ts',
   'sim/trials.test.ts',
