@@ -5,11 +5,25 @@ import { deviceError } from '../core/errno.js';
 import { ENTRY_WORDS } from '../layout/block-entry.js';
 import type { FlushId } from '../layout/flush-id.js';
 import type { CompletionPort } from '../ports/completion.js';
+import {
+  REQUEST_ACCEPT,
+  REQUEST_ALLOCATE,
+  REQUEST_COPY,
+  REQUEST_ENTRIES,
+  REQUEST_FLUSH,
+  REQUEST_MARKED,
+  REQUEST_POISON,
+  REQUEST_READ,
+  REQUEST_RELEASE,
+  REQUEST_WRITE,
+  REQUEST_ZERO,
+  SegmentRequest,
+} from '../ports/segment-request.js';
 import type { SegmentMember, SegmentState } from '../ports/segments.js';
 import { SLOT_FREE, slotBlocks, TABLE_ENTRIES } from './format/format.js';
 import { SLOT_FLAG_DOUBT } from './running/slot-table.js';
 import type { SegmentStore } from './segment-store.js';
-import { OP_ACCEPT, OP_POISON } from './store-op.js';
+import { OP_ACCEPT_BLOCK, OP_FLAG_RELEASE } from './store-op.js';
 
 /** Which segments of a volume belong to a member: those of one of its groups. */
 export interface MemberShare {
@@ -26,6 +40,7 @@ export class LocalMember implements SegmentMember {
   readonly stampMax = { low: 0, high: 0 };
   readonly share: MemberShare;
   private readonly store: SegmentStore;
+  private readonly request = new SegmentRequest();
   private readonly volume: number;
   private readonly calls: Calls;
 
@@ -63,11 +78,12 @@ export class LocalMember implements SegmentMember {
   }
 
   allocate(stripe: number, token: number): void {
-    this.store.allocate(this.volume, stripe, token);
+    this.submit(REQUEST_ALLOCATE, stripe, token);
   }
 
   read(stripe: number, block: number, blocks: number, memory: number, token: number): void {
-    this.store.read(this.volume, stripe, block, blocks, memory, token);
+    this.request.memory = memory;
+    this.submit(REQUEST_READ, stripe, token, block, blocks);
   }
 
   write(
@@ -82,7 +98,14 @@ export class LocalMember implements SegmentMember {
     token: number,
     entries?: Uint32Array,
   ): void {
-    this.store.write(this.volume, stripe, block, blocks, memory, source, stampLow, stampHigh, flags, token, entries);
+    const { request } = this;
+    request.memory = memory;
+    request.source = source;
+    request.stampLow = stampLow;
+    request.stampHigh = stampHigh;
+    request.flags = entries === undefined ? flags : flags | REQUEST_COPY;
+    request.entries = entries ?? null;
+    this.submit(REQUEST_WRITE, stripe, token, block, blocks);
   }
 
   zero(
@@ -95,15 +118,33 @@ export class LocalMember implements SegmentMember {
     flags: number,
     token: number,
   ): void {
-    this.store.zero(this.volume, stripe, block, blocks, release, stampLow, stampHigh, flags, token);
+    const { request } = this;
+    request.stampLow = stampLow;
+    request.stampHigh = stampHigh;
+    request.flags = release ? flags | OP_FLAG_RELEASE : flags;
+    this.submit(REQUEST_ZERO, stripe, token, block, blocks);
   }
 
   accept(stripe: number, block: number, blocks: number, memory: number, token: number): void {
-    this.store.accept(this.volume, stripe, block, blocks, memory, token);
+    this.request.memory = memory;
+    this.submit(REQUEST_ACCEPT, stripe, token, block, blocks);
   }
 
   flush(token: number, marked = false): void {
-    this.store.flush(token, marked ? this.volume : -1);
+    if (marked) this.request.flags = REQUEST_MARKED;
+    this.submit(REQUEST_FLUSH, 0, token);
+  }
+
+  /** Hands the request over, which is copied, and takes back what other kinds would take for theirs. */
+  private submit(kind: number, chunk: number, token: number, block = 0, blocks = 0): void {
+    const { request } = this;
+    request.kind = kind;
+    request.chunk = chunk;
+    request.token = token;
+    request.block = block;
+    request.blocks = blocks;
+    this.store.submit(this.volume, request);
+    request.begin(kind, chunk, token);
   }
 
   mark(generation: number, flushNumber: number): void {
@@ -156,7 +197,10 @@ export class LocalMember implements SegmentMember {
 
   async entries(stripe: number): Promise<Uint32Array> {
     const words = new Uint32Array(TABLE_ENTRIES * ENTRY_WORDS);
-    const result = await this.calls.call((token) => this.store.entries(this.volume, stripe, words, token));
+    const result = await this.calls.call((token) => {
+      this.request.entries = words;
+      this.submit(REQUEST_ENTRIES, stripe, token, 0, slotBlocks(this.store.superblock.layout));
+    });
     if (result < 0) throw deviceError(-result, `reading the block table of segment ${stripe}`);
     return words.subarray(0, slotBlocks(this.store.superblock.layout) * ENTRY_WORDS);
   }
@@ -168,15 +212,17 @@ export class LocalMember implements SegmentMember {
     stampLow: number,
     stampHigh: number,
   ): Promise<void> {
-    const kind = how === 'accept' ? OP_ACCEPT : OP_POISON;
-    const result = await this.calls.call((token) =>
-      this.store.settle(kind, this.volume, stripe, block, stampLow, stampHigh, token),
-    );
+    const kind = how === 'accept' ? OP_ACCEPT_BLOCK : REQUEST_POISON;
+    const result = await this.calls.call((token) => {
+      this.request.stampLow = stampLow;
+      this.request.stampHigh = stampHigh;
+      this.submit(kind, stripe, token, block, 1);
+    });
     if (result < 0) throw deviceError(-result, `settling block ${block} of segment ${stripe}`);
   }
 
   async release(stripe: number): Promise<void> {
-    const result = await this.calls.call((token) => this.store.release(this.volume, stripe, token));
+    const result = await this.calls.call((token) => this.submit(REQUEST_RELEASE, stripe, token));
     if (result < 0) throw deviceError(-result, `giving back segment ${stripe}`);
   }
 

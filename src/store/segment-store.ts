@@ -26,39 +26,33 @@
  */
 
 import { EBUSY, EIO } from '../core/errno.js';
-import { BLOCK_BYTES, STORE_OPERATIONS_MAX } from '../core/limits.js';
+import { BLOCK_BYTES } from '../core/limits.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_WRITES } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
+import {
+  REQUEST_ENTRIES,
+  REQUEST_FLUSH,
+  REQUEST_MARKED,
+  REQUEST_READ,
+  type SegmentRequest,
+} from '../ports/segment-request.js';
 import { ACTIVE_SLOTS_MAX } from './format/format.js';
 import type { Superblock } from './format/superblock.js';
 import { ControlIo } from './running/control-io.js';
-import { SPARE_PAGES } from './running/journal-room.js';
-import { JOURNAL_WRITER_BYTES, JournalWriter } from './running/journal-writer.js';
+import { JournalWriter } from './running/journal-writer.js';
 import { MapWriter } from './running/map-writer.js';
+import { OpPool } from './running/op-pool.js';
 import { OpSteps } from './running/op-steps.js';
 import type { SlotTable } from './running/slot-table.js';
 import { TableCache } from './running/table-cache.js';
-import { TRANSFER_AREAS_BYTES } from './running/transfers.js';
 import { VolumeTable } from './running/volume-table.js';
-import {
-  type OP_ACCEPT,
-  OP_ACCEPT_RANGE,
-  OP_ALLOCATE,
-  OP_ENTRIES,
-  type OP_POISON,
-  OP_READ,
-  OP_RELEASE,
-  OP_WRITE,
-  OP_ZERO,
-  StoreOp,
-  saveSource,
-} from './store-op.js';
+import { type StoreOp, saveSource } from './store-op.js';
 import {
   CONTROL_PIECE_BYTES,
-  CONTROL_PIECES,
-  type StoreCounters,
+  noCounts,
+  placesFrom,
   type StorePorts,
   type StoreStart,
   TABLE_PAGES,
@@ -80,14 +74,7 @@ export class SegmentStore {
   readonly volumeTable: VolumeTable;
   /** Slots whose entries in the tree are not up to date. @internal */
   readonly changedSlots = new Set<number>();
-  readonly counters: StoreCounters = {
-    checkpoints: 0,
-    batches: 0,
-    checksumErrors: 0,
-    tablesDamaged: 0,
-    suspects: 0,
-    dropped: 0,
-  };
+  readonly counters = noCounts();
   /** Told of damage that was met while serving. */
   onDamage: (text: string) => void = () => {};
   /** Brings the tree up to date; set by whoever assembles the store. @internal */
@@ -96,12 +83,10 @@ export class SegmentStore {
   readonly start: StoreStart;
   private readonly completions: CompletionPort;
   private readonly controlStart: number;
-  private readonly ops: StoreOp[] = [];
-  private readonly freeOps: StoreOp[] = [];
-  private running = 0;
-  private readonly steps: OpSteps;
+  private readonly pool = new OpPool((op, result) => this.steps.proceed(op, result));
+  /** @internal */
+  readonly steps: OpSteps;
   private readonly maps: MapWriter;
-  private onIdle: (() => void) | null = null;
   /** Whether the caller of an operation is still on the stack, so that its end has to wait. */
   private entered = 0;
   private failure = 0;
@@ -121,22 +106,21 @@ export class SegmentStore {
     const { activeSlots, tablePages } = ports.bounds ?? { activeSlots: ACTIVE_SLOTS_MAX, tablePages: TABLE_PAGES };
     const pages = Math.min(tablePages, layout.slots);
     this.tables = new TableCache(memory, memoryStart, pages, layout.slots);
-    const journalStart = memoryStart + TableCache.memoryBytes(TABLE_PAGES);
-    const journalParts = { completions, memory, device, superblock, memoryStart: journalStart };
+    const places = placesFrom(memoryStart);
+    const journalParts = { completions, memory, device, superblock, memoryStart: places.journal };
     this.journal = new JournalWriter(journalParts, start.journal);
     this.journal.onRoom = () => this.steps.useRoom();
     this.journal.onFailure = (result) => this.fail(result);
-    const areasStart = journalStart + JOURNAL_WRITER_BYTES;
-    this.controlStart = areasStart + TRANSFER_AREAS_BYTES;
+    this.controlStart = places.control;
     const { journal, volumeTable: volumes } = this;
     const failure = () => this.failure;
     this.steps = new OpSteps({
       ...{ completions, memory, device, superblock, io: this.io, slots, tables: this.tables, journal, volumes },
       changedSlots: this.changedSlots,
       activeSlots,
-      areasStart,
-      acceptedStart: this.controlStart + CONTROL_PIECES * CONTROL_PIECE_BYTES,
-      opAt: (index) => this.ops[index],
+      areasStart: places.areas,
+      acceptedStart: places.accepted,
+      opAt: (index) => this.pool.at(index),
       finish: (op, result) => this.finish(op, result),
       finishLater: (op, result) => this.finishLater(op, result),
       modify: (op) => this.modify(op),
@@ -168,7 +152,7 @@ export class SegmentStore {
 
   /** Operations in flight. */
   get outstanding(): number {
-    return this.running;
+    return this.pool.running;
   }
 
   /** `FENCE_*`. */
@@ -182,167 +166,39 @@ export class SegmentStore {
     return this.slots.freeSlots;
   }
 
-  /** Slots that may be written to without another intent. @internal */
-  get active(): readonly number[] {
-    return this.steps.log.active;
-  }
-
-  // ---------------------------------------------------------------- beginnings
-
-  /** An operation with its common fields set. */
-  private begin(kind: number, volume: number, stripe: number, token: number): StoreOp | null {
-    const op = this.freeOps.pop() ?? this.newOp();
-    if (op === null) {
-      this.completions.defer(token, -EBUSY);
-      return null;
-    }
-    op.kind = kind;
-    op.volume = volume;
-    op.stripe = stripe;
-    op.slot = -1;
-    op.block = 0;
-    op.blocks = 0;
-    op.token = token;
-    op.page = -1;
-    op.area = -1;
-    op.flags = 0;
-    op.release = false;
-    op.source = -1;
-    op.stamps = null;
-    op.early = false;
-    op.result = 0;
-    op.resultFlags = 0;
-    op.next = 0;
-    op.admitted = false;
-    this.running += 1;
-    return op;
-  }
-
-  private newOp(): StoreOp | null {
-    if (this.ops.length === STORE_OPERATIONS_MAX) return null;
-    const op = new StoreOp(this.ops.length, (one, result) => this.steps.proceed(one, result));
-    this.ops.push(op);
-    return op;
-  }
-
-  has(volume: number, stripe: number): boolean {
-    const slot = this.slots.find(volume, stripe);
+  has(volume: number, chunk: number): boolean {
+    const slot = this.slots.find(volume, chunk);
     return slot >= 0 && !this.steps.allocation.isAllocating(slot);
   }
 
-  read(volume: number, stripe: number, block: number, blocks: number, memory: number, token: number): void {
-    const op = this.begin(OP_READ, volume, stripe, token);
-    if (op === null) return;
-    op.block = block;
-    op.blocks = blocks;
-    op.memory = memory;
-    this.entered += 1;
-    op.slot = this.slots.find(volume, stripe);
-    if (op.slot < 0) this.steps.transfers.endZeroes(op);
-    else this.steps.loader.load(op);
-    this.entered -= 1;
-  }
+  // ---------------------------------------------------------------- requests
 
-  /** Copies the entries of a segment to `words`; none are set for a segment without a slot. */
-  entries(volume: number, stripe: number, words: Uint32Array, token: number): void {
-    const op = this.begin(OP_ENTRIES, volume, stripe, token);
-    if (op === null) return;
-    op.target = words;
-    this.entered += 1;
-    op.slot = this.slots.find(volume, stripe);
-    if (op.slot < 0) this.finish(op, 0);
-    else this.steps.loader.load(op);
-    this.entered -= 1;
-  }
-
-  write(
-    volume: number,
-    stripe: number,
-    block: number,
-    blocks: number,
-    memory: number,
-    source: number,
-    stampLow: number,
-    stampHigh: number,
-    flags: number,
-    token: number,
-    stamps: Uint32Array | null = null,
-  ): void {
-    const op = this.begin(OP_WRITE, volume, stripe, token);
-    if (op === null) {
-      if (source >= 0) this.memory.copy(memory, source, blocks * BLOCK_BYTES);
+  /** Begins a request of a volume. Its token never ends within the call. */
+  submit(volume: number, request: SegmentRequest): void {
+    if (request.kind === REQUEST_FLUSH) {
+      this.steps.flushes.flush(request.token, (request.flags & REQUEST_MARKED) !== 0 ? volume : -1);
       return;
     }
-    op.stamps = stamps;
-    op.block = block;
-    op.blocks = blocks;
-    op.memory = memory;
-    op.source = source;
-    op.stampLow = stampLow;
-    op.stampHigh = stampHigh;
-    op.flags = flags;
-    this.modify(op);
+    const op = this.pool.take();
+    if (op === null) {
+      const { memory, source, blocks, token } = request;
+      if (source >= 0) this.memory.copy(memory, source, blocks * BLOCK_BYTES);
+      this.completions.defer(token, -EBUSY);
+      return;
+    }
+    op.begin(volume, request);
+    if (op.kind === REQUEST_READ || op.kind === REQUEST_ENTRIES) this.look(op);
+    else this.modify(op);
   }
 
-  zero(
-    volume: number,
-    stripe: number,
-    block: number,
-    blocks: number,
-    release: boolean,
-    stampLow: number,
-    stampHigh: number,
-    flags: number,
-    token: number,
-  ): void {
-    const op = this.begin(OP_ZERO, volume, stripe, token);
-    if (op === null) return;
-    op.block = block;
-    op.blocks = blocks;
-    op.release = release;
-    op.stampLow = stampLow;
-    op.stampHigh = stampHigh;
-    op.flags = flags;
-    this.modify(op);
-  }
-
-  allocate(volume: number, stripe: number, token: number): void {
-    const op = this.begin(OP_ALLOCATE, volume, stripe, token);
-    if (op !== null) this.modify(op);
-  }
-
-  /** Ends doubt about a block. `kind`: `OP_ACCEPT` or `OP_POISON`. @internal */
-  settle(
-    kind: typeof OP_ACCEPT | typeof OP_POISON,
-    volume: number,
-    stripe: number,
-    block: number,
-    stampLow: number,
-    stampHigh: number,
-    token: number,
-  ): void {
-    const op = this.begin(kind, volume, stripe, token);
-    if (op === null) return;
-    op.block = block;
-    op.blocks = 1;
-    op.stampLow = stampLow;
-    op.stampHigh = stampHigh;
-    this.modify(op);
-  }
-
-  /** Takes the content of all suspect blocks of a range as it is, by way of `memory`. */
-  accept(volume: number, stripe: number, block: number, blocks: number, memory: number, token: number): void {
-    const op = this.begin(OP_ACCEPT_RANGE, volume, stripe, token);
-    if (op === null) return;
-    op.block = block;
-    op.blocks = blocks;
-    op.memory = memory;
-    this.modify(op);
-  }
-
-  release(volume: number, stripe: number, token: number): void {
-    const op = this.begin(OP_RELEASE, volume, stripe, token);
-    if (op !== null) this.modify(op);
+  /** Begins what changes nothing. */
+  private look(op: StoreOp): void {
+    this.entered += 1;
+    op.slot = this.slots.find(op.volume, op.stripe);
+    if (op.slot >= 0) this.steps.loader.load(op);
+    else if (op.kind === REQUEST_READ) this.steps.transfers.endZeroes(op);
+    else this.finish(op, 0);
+    this.entered -= 1;
   }
 
   /** Admits a modification, or holds it while a checkpoint runs. */
@@ -360,23 +216,14 @@ export class SegmentStore {
     this.entered -= 1;
   }
 
-  // ---------------------------------------------------------------- entries
-
   /** The copies that are current agree on a slot. @internal */
   endDoubt(slot: number): void {
-    const hasRoom = this.steps.room.sparePages >= SPARE_PAGES;
-    if (!hasRoom) this.steps.admission.askCheckpoint();
-    this.steps.updates.endDoubt(slot, hasRoom);
+    this.steps.endDoubt(slot);
   }
 
-  // ---------------------------------------------------------------- flush
+  // ---------------------------------------------------------------- control work
 
-  /** Makes durable what has ended. `volume`: whose current flush this is, to be remembered; -1 for none. */
-  flush(token: number, volume: number): void {
-    this.steps.flushes.flush(token, volume);
-  }
-
-  /** The same for control work. Resolves with 0 or a negative errno. */
+  /** Makes durable what has ended. Resolves with 0 or a negative errno. */
   flushed(): Promise<number> {
     return new Promise((resolve) => this.steps.flushes.flushWith(resolve));
   }
@@ -394,16 +241,6 @@ export class SegmentStore {
   /** Brings the tree up to date, with everything held; after any other that runs. @internal */
   runCheckpoint(evict: 'half' | 'all'): Promise<void> {
     return this.steps.admission.runCheckpoint(evict);
-  }
-
-  /** Takes slots out of the activity log. @internal */
-  evict(which: 'half' | 'all'): void {
-    this.steps.log.evict(which);
-  }
-
-  /** Everything that was young is in the tree, which a sync has covered. @internal */
-  forgetYoung(): void {
-    this.steps.young.forgetAll();
   }
 
   /** A device that cannot keep its promises takes no more modifications. @internal */
@@ -424,20 +261,13 @@ export class SegmentStore {
     this.steps.transfers.release(op);
     const { admitted } = op;
     if (admitted) this.steps.admission.leave(op);
-    this.running -= 1;
-    this.freeOps.push(op);
+    this.pool.giveBack(op);
     if (this.entered > 0 && resultFlags === 0) this.completions.defer(token, result);
     else this.completions.finish(token, result, resultFlags);
     this.steps.transfers.resume();
     this.steps.loader.retry();
     if (admitted) this.steps.admission.endModification();
-    if (this.running === 0 && this.onIdle !== null) this.endIdle();
-  }
-
-  /** Lets `quiet` go on. */
-  private endIdle(): void {
-    this.onIdle?.();
-    this.onIdle = null;
+    this.pool.noteIdle();
   }
 
   /** Whether modifications have been refused since a failure. */
@@ -451,12 +281,8 @@ export class SegmentStore {
    */
   async quiet(): Promise<void> {
     this.steps.allocation.stop();
-    while (this.running > 0 || this.io.busy || this.journal.busy) {
-      if (this.running > 0) {
-        await new Promise<void>((resolve) => {
-          this.onIdle = resolve;
-        });
-      }
+    while (this.pool.running > 0 || this.io.busy || this.journal.busy) {
+      if (this.pool.running > 0) await this.pool.idle();
       await this.io.idle();
       await this.journal.idle();
     }

@@ -26,20 +26,22 @@
  * (`JournalRoom`). An operation that was overwritten in place, or has no record to wait for, passes RECORDS at once.
  */
 
+import { check } from '../core/check.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { Memory } from '../ports/memory.js';
+import {
+  REQUEST_COPY,
+  REQUEST_FLAGS,
+  REQUEST_KINDS,
+  REQUEST_READ,
+  type SegmentRequest,
+} from '../ports/segment-request.js';
 import type { JournalWaiter } from './running/journal-writer.js';
 
-export const OP_READ = 0;
-export const OP_WRITE = 1;
-export const OP_ZERO = 2;
-export const OP_ALLOCATE = 3;
-export const OP_ACCEPT = 4;
-export const OP_POISON = 5;
-export const OP_RELEASE = 6;
-export const OP_ENTRIES = 7;
-/** As `OP_ACCEPT`, for all suspect blocks of a range. */
-export const OP_ACCEPT_RANGE = 8;
+/** Accepts the content of one block, with the stamp of the request: a kind beyond those of requests. */
+export const OP_ACCEPT_BLOCK = REQUEST_KINDS;
+/** Of zeroes, beyond the flags of requests: the slot is given back if nothing else in it is stored or kept. */
+export const OP_FLAG_RELEASE = REQUEST_FLAGS + 1;
 
 /** What an operation waits for. */
 export const WAIT_NOTHING = 0;
@@ -54,7 +56,8 @@ export const WAIT_SPACE = 4;
 
 export class StoreOp implements JournalWaiter {
   readonly index: number;
-  kind = OP_READ;
+  /** `REQUEST_*`, or `OP_ACCEPT_BLOCK`. */
+  kind = REQUEST_READ;
   volume = 0;
   stripe = 0;
   slot = -1;
@@ -66,11 +69,9 @@ export class StoreOp implements JournalWaiter {
   source = -1;
   /** Where a copy of the entries goes. */
   target: Uint32Array | null = null;
-  sourceBytes = 0;
   stampLow = 0;
   stampHigh = 0;
   flags = 0;
-  release = false;
   /** Its records have been sent along with its data. */
   early = false;
   token = 0;
@@ -90,11 +91,41 @@ export class StoreOp implements JournalWaiter {
   pages = 0;
   /** Whether it counts as a modification in progress. */
   admitted = false;
+  /** It has been begun, and not answered. */
+  inFlight = false;
   private readonly handler: (op: StoreOp, result: number) => void;
 
   constructor(index: number, handler: (op: StoreOp, result: number) => void) {
     this.index = index;
     this.handler = handler;
+  }
+
+  /** Begins a request. What is needed of it is copied: an operation may be held until after its caller has gone on. */
+  begin(volume: number, request: SegmentRequest): void {
+    const { kind, flags, entries } = request;
+    check(!this.inFlight, 'an operation is begun twice', this.index);
+    this.inFlight = true;
+    this.kind = kind;
+    this.volume = volume;
+    this.stripe = request.chunk;
+    this.slot = -1;
+    this.block = request.block;
+    this.blocks = request.blocks;
+    this.memory = request.memory;
+    this.source = request.source;
+    this.stamps = (flags & REQUEST_COPY) !== 0 ? entries : null;
+    this.target = entries;
+    this.stampLow = request.stampLow;
+    this.stampHigh = request.stampHigh;
+    this.flags = flags;
+    this.token = request.token;
+    this.page = -1;
+    this.area = -1;
+    this.early = false;
+    this.result = 0;
+    this.resultFlags = 0;
+    this.next = 0;
+    this.admitted = false;
   }
 
   proceed(result: number): void {

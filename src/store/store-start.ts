@@ -25,6 +25,24 @@ export const STORE_MEMORY_BYTES =
   TRANSFER_AREAS_BYTES +
   (1 + CONTROL_PIECES) * CONTROL_PIECE_BYTES;
 
+/** Where a store has what in its memory. */
+export interface StorePlaces {
+  readonly journal: number;
+  /** Checksums of transfers. */
+  readonly areas: number;
+  readonly control: number;
+  /** Content that is being accepted. */
+  readonly accepted: number;
+}
+
+/** The places of a store whose memory begins at `memoryStart`, with its block tables. */
+export function placesFrom(memoryStart: number): StorePlaces {
+  const journal = memoryStart + TableCache.memoryBytes(TABLE_PAGES);
+  const areas = journal + JOURNAL_WRITER_BYTES;
+  const control = areas + TRANSFER_AREAS_BYTES;
+  return { journal, areas, control, accepted: control + CONTROL_PIECES * CONTROL_PIECE_BYTES };
+}
+
 /** Counts since the device was opened. */
 export interface StoreCounters {
   checkpoints: number;
@@ -33,6 +51,11 @@ export interface StoreCounters {
   tablesDamaged: number;
   suspects: number;
   dropped: number;
+}
+
+/** The counts of a device that has just been opened. */
+export function noCounts(): StoreCounters {
+  return { checkpoints: 0, batches: 0, checksumErrors: 0, tablesDamaged: 0, suspects: 0, dropped: 0 };
 }
 
 /** The state with which a store begins: what was read from the device, and recovered. */

@@ -52,8 +52,8 @@ const JOURNAL: Mutant[] = [
     edits: [
       {
         file: 'store/running/op-steps.ts',
-        find: 'if ((op.flags & SEGMENT_FUA) === 0) {',
-        replace: 'if ((op.flags & SEGMENT_FUA) >= 0) {',
+        find: 'if ((op.flags & REQUEST_FUA) === 0) {',
+        replace: 'if ((op.flags & REQUEST_FUA) >= 0) {',
       },
     ],
     judges: [sim(['power']), CRASH],
@@ -214,7 +214,9 @@ const INTENTS: Mutant[] = [
     name: 'intents-forgotten',
     breaks: 'A checkpoint records that no slot is in use, while writes to some need no new intent',
     rule: 'an intent is forgotten only together with the right to write',
-    edits: [{ file: 'store/running/checkpoint.ts', find: 'active: [...store.active],', replace: 'active: [],' }],
+    edits: [
+      { file: 'store/running/checkpoint.ts', find: 'active: [...store.steps.log.active],', replace: 'active: [],' },
+    ],
     judges: [sim(['power'], 60), CRASH, IMAGES],
   },
   {
@@ -313,8 +315,8 @@ const RECOVERY: Mutant[] = [
     edits: [
       {
         file: 'store/running/young-blocks.ts',
-        find: '    if (op.kind !== OP_WRITE) return false;\n    const sequence',
-        replace: '    if (op.kind === OP_WRITE) return false;\n    const sequence',
+        find: '    if (op.kind !== REQUEST_WRITE) return false;\n    const sequence',
+        replace: '    if (op.kind === REQUEST_WRITE) return false;\n    const sequence',
       },
     ],
     judges: [sim(['power']), CRASH, IMAGES],
@@ -368,8 +370,8 @@ const CHECKPOINTS: Mutant[] = [
     edits: [
       {
         file: 'store/running/checkpoint.ts',
-        find: '    demand(await store.io.sync());\n    store.evict(evict);',
-        replace: '    store.evict(evict);',
+        find: '    demand(await store.io.sync());\n    store.steps.log.evict(evict);',
+        replace: '    store.steps.log.evict(evict);',
       },
     ],
     judges: [IMAGES, sim(['power'])],

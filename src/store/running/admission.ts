@@ -10,7 +10,8 @@ import { ENOENT } from '../../core/errno.js';
 import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import type { Memory } from '../../ports/memory.js';
-import { OP_ALLOCATE, OP_RELEASE, OP_ZERO, type StoreOp, saveSource } from '../store-op.js';
+import { REQUEST_ALLOCATE, REQUEST_RELEASE, REQUEST_ZERO } from '../../ports/segment-request.js';
+import { type StoreOp, saveSource } from '../store-op.js';
 import type { ActivityLog } from './activity-log.js';
 import { type JournalRoom, pagesOf, SPARE_PAGES, SPARE_PAGES_LOW } from './journal-room.js';
 import type { SlotTable } from './slot-table.js';
@@ -83,14 +84,14 @@ export class Admission {
     op.admitted = true;
     this.modifying += 1;
     room.reserve(op.pages);
-    if (op.kind === OP_ALLOCATE) {
+    if (op.kind === REQUEST_ALLOCATE) {
       log.expected += 1;
       this.parts.allocate(op);
       return;
     }
     op.slot = slots.find(op.volume, op.stripe);
     if (op.slot < 0) {
-      this.parts.finish(op, op.kind === OP_ZERO || op.kind === OP_RELEASE ? 0 : -ENOENT);
+      this.parts.finish(op, op.kind === REQUEST_ZERO || op.kind === REQUEST_RELEASE ? 0 : -ENOENT);
       return;
     }
     this.busy[op.slot] += 1;
@@ -119,7 +120,7 @@ export class Admission {
   leave(op: StoreOp): void {
     const { log, room } = this.parts;
     if (op.slot >= 0) this.busy[op.slot] -= 1;
-    if (op.kind === OP_ALLOCATE) log.expected -= 1;
+    if (op.kind === REQUEST_ALLOCATE) log.expected -= 1;
     else log.endClaim(op.slot);
     room.giveBack(op.pages);
     op.admitted = false;

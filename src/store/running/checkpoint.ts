@@ -104,12 +104,12 @@ export class Checkpointer {
     await this.writeVolumes(sequence);
     demand(await noted);
     demand(await store.io.sync());
-    store.evict(evict);
+    store.steps.log.evict(evict);
     await this.writeRoot(sequence, position);
     demand(await store.io.sync());
     this.sequence = sequence;
     store.journal.releaseBefore(position);
-    store.forgetYoung();
+    store.steps.young.forgetAll();
     store.counters.checkpoints += 1;
   }
 
@@ -222,7 +222,7 @@ export class Checkpointer {
       usedSlots: store.slots.usedSlots,
       directory: this.directory,
       volumes: this.volumePages.slice(0, VOLUMES_MAX),
-      active: [...store.active],
+      active: [...store.steps.log.active],
     };
     encodeRoot(root, deviceId, bytes, arenaChecksum(store, memory + ROOT_BYTES));
     this.rootPlace ^= 1;

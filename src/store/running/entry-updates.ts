@@ -21,10 +21,16 @@ import {
   ZERO_KEPT,
 } from '../../layout/block-entry.js';
 import type { Memory } from '../../ports/memory.js';
-import { SEGMENT_KEEP } from '../../ports/segments.js';
+import {
+  REQUEST_ACCEPT,
+  REQUEST_KEEP,
+  REQUEST_POISON,
+  REQUEST_WRITE,
+  REQUEST_ZERO,
+} from '../../ports/segment-request.js';
 import { TABLE_ENTRIES } from '../format/format.js';
 import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from '../format/journal-records.js';
-import { OP_ACCEPT_RANGE, OP_POISON, OP_WRITE, OP_ZERO, type StoreOp, WAIT_RECORDS } from '../store-op.js';
+import { type StoreOp, WAIT_RECORDS } from '../store-op.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { PendingEntries } from './pending-entries.js';
 import { SLOT_FLAG_DOUBT, type SlotTable } from './slot-table.js';
@@ -80,15 +86,15 @@ export class EntryUpdates {
     for (; op.next < op.blocks; op.next += 1) {
       const block = op.block + op.next;
       const word = tables.wordOf(op.page, block);
-      if (op.kind === OP_ACCEPT_RANGE && !isDoubtful(words[word + ENTRY_FLAGS])) continue;
-      const later = op.kind === OP_WRITE && words[word + ENTRY_FLAGS] === BLOCK_VALID;
+      if (op.kind === REQUEST_ACCEPT && !isDoubtful(words[word + ENTRY_FLAGS])) continue;
+      const later = op.kind === REQUEST_WRITE && words[word + ENTRY_FLAGS] === BLOCK_VALID;
       // Not before the batch has room: nothing must be seen in memory that a checkpoint could not find in the journal.
       if (!later && journal.batch.sectorsLeft < 1) {
         op.waiting = WAIT_RECORDS;
         this.parts.waitForRoom(op);
         return;
       }
-      const first = op.kind === OP_WRITE && (words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0;
+      const first = op.kind === REQUEST_WRITE && (words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0;
       const poison = (words[word + ENTRY_FLAGS] & BLOCK_POISON) !== 0 ? RECORD_FLAG_POISON : 0;
       this.setEntry(op, word);
       if (later) {
@@ -112,11 +118,11 @@ export class EntryUpdates {
   private setEntry(op: StoreOp, word: number): void {
     const { words } = this.tables;
     switch (op.kind) {
-      case OP_ZERO:
-        words[word + ENTRY_CHECKSUM] = (op.flags & SEGMENT_KEEP) !== 0 ? ZERO_KEPT : 0;
+      case REQUEST_ZERO:
+        words[word + ENTRY_CHECKSUM] = (op.flags & REQUEST_KEEP) !== 0 ? ZERO_KEPT : 0;
         words[word + ENTRY_FLAGS] = BLOCK_ZERO;
         break;
-      case OP_POISON:
+      case REQUEST_POISON:
         words[word + ENTRY_CHECKSUM] = 0;
         words[word + ENTRY_FLAGS] = BLOCK_POISON;
         break;
@@ -124,7 +130,7 @@ export class EntryUpdates {
         words[word + ENTRY_CHECKSUM] = this.checksums[op.area * TABLE_ENTRIES + op.next];
         words[word + ENTRY_FLAGS] = BLOCK_VALID;
     }
-    if (op.kind === OP_ACCEPT_RANGE) return;
+    if (op.kind === REQUEST_ACCEPT) return;
     const { stamps } = op;
     const at = op.next * ENTRY_WORDS;
     words[word + ENTRY_STAMP_LOW] = stamps === null ? op.stampLow : stamps[at + ENTRY_STAMP_LOW];
@@ -187,7 +193,7 @@ export class EntryUpdates {
 
   /** Whether nothing but what an operation is about to zero is stored or kept in its slot. */
   emptyBut(op: StoreOp): boolean {
-    if ((op.flags & SEGMENT_KEEP) !== 0) return false;
+    if ((op.flags & REQUEST_KEEP) !== 0) return false;
     for (let block = 0; block < this.parts.blocks; block += 1) {
       if (block >= op.block && block < op.block + op.blocks) continue;
       if (!isVacant(this.tables.words, this.tables.wordOf(op.page, block))) return false;

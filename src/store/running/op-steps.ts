@@ -10,18 +10,21 @@ import { ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
-import { SEGMENT_FUA } from '../../ports/segments.js';
+import {
+  REQUEST_ACCEPT,
+  REQUEST_ALLOCATE,
+  REQUEST_ENTRIES,
+  REQUEST_FUA,
+  REQUEST_READ,
+  REQUEST_RELEASE,
+  REQUEST_WRITE,
+  REQUEST_ZERO,
+} from '../../ports/segment-request.js';
 import { slotBlocks } from '../format/format.js';
 import type { Superblock } from '../format/superblock.js';
 import {
-  OP_ACCEPT,
-  OP_ACCEPT_RANGE,
-  OP_ALLOCATE,
-  OP_ENTRIES,
-  OP_READ,
-  OP_RELEASE,
-  OP_WRITE,
-  OP_ZERO,
+  OP_ACCEPT_BLOCK,
+  OP_FLAG_RELEASE,
   type StoreOp,
   saveSource,
   WAIT_DURABLE,
@@ -34,7 +37,7 @@ import { Admission } from './admission.js';
 import type { ControlIo } from './control-io.js';
 import { EntryUpdates } from './entry-updates.js';
 import { Intents } from './intents.js';
-import { JournalRoom, SPARE_PAGES_LOW } from './journal-room.js';
+import { JournalRoom, SPARE_PAGES, SPARE_PAGES_LOW } from './journal-room.js';
 import type { JournalWriter } from './journal-writer.js';
 import { PendingEntries } from './pending-entries.js';
 import { SlotAllocation } from './slot-allocation.js';
@@ -230,18 +233,18 @@ export class OpSteps {
 
   /** There may be a page for an operation that has waited for one. */
   private havePage(op: StoreOp): void {
-    if (op.kind === OP_ALLOCATE) this.allocation.begin(op);
+    if (op.kind === REQUEST_ALLOCATE) this.allocation.begin(op);
     else this.loader.load(op);
   }
 
   private haveTable(op: StoreOp): void {
-    if (op.kind === OP_READ) {
+    if (op.kind === REQUEST_READ) {
       this.transfers.read(op);
       return;
     }
-    if (op.kind === OP_ENTRIES) {
-      const start = this.tables.wordOf(op.page, 0);
-      op.target?.set(this.tables.words.subarray(start, start + this.blocks * ENTRY_WORDS));
+    if (op.kind === REQUEST_ENTRIES) {
+      const start = this.tables.wordOf(op.page, op.block);
+      op.target?.set(this.tables.words.subarray(start, start + op.blocks * ENTRY_WORDS));
       op.target = null;
       this.parts.finish(op, 0);
       return;
@@ -292,15 +295,15 @@ export class OpSteps {
 
   private haveIntent(op: StoreOp): void {
     switch (op.kind) {
-      case OP_WRITE:
-      case OP_ACCEPT:
-      case OP_ACCEPT_RANGE:
+      case REQUEST_WRITE:
+      case OP_ACCEPT_BLOCK:
+      case REQUEST_ACCEPT:
         this.transfers.start(op);
         break;
-      case OP_ZERO:
+      case REQUEST_ZERO:
         this.endZero(op);
         break;
-      case OP_RELEASE:
+      case REQUEST_RELEASE:
         this.allocation.free(op);
         break;
       default:
@@ -309,15 +312,15 @@ export class OpSteps {
   }
 
   private endZero(op: StoreOp): void {
-    if (op.release && this.admission.isAlone(op) && this.updates.emptyBut(op)) {
+    if ((op.flags & OP_FLAG_RELEASE) !== 0 && this.admission.isAlone(op) && this.updates.emptyBut(op)) {
       this.allocation.free(op);
     } else if (op.blocks === 0) this.parts.finish(op, 0);
     else this.updates.set(op);
   }
 
   private endRecords(op: StoreOp): void {
-    const bytes = op.kind === OP_WRITE || op.kind === OP_ACCEPT_RANGE ? op.blocks * BLOCK_BYTES : 0;
-    if ((op.flags & SEGMENT_FUA) === 0) {
+    const bytes = op.kind === REQUEST_WRITE || op.kind === REQUEST_ACCEPT ? op.blocks * BLOCK_BYTES : 0;
+    if ((op.flags & REQUEST_FUA) === 0) {
       this.parts.finish(op, bytes);
       return;
     }
@@ -332,7 +335,7 @@ export class OpSteps {
     op.waiting = 0;
     switch (waiting) {
       case WAIT_INTENT:
-        if (op.kind === OP_ALLOCATE) this.allocation.end(op, result);
+        if (op.kind === REQUEST_ALLOCATE) this.allocation.end(op, result);
         else this.endIntent(op, result);
         break;
       case WAIT_RECORDS:
@@ -350,17 +353,24 @@ export class OpSteps {
 
   /** There will be no room any more. Others may wait for the intent that this operation was to write. */
   private endWithoutRoom(op: StoreOp, failure: number): void {
-    if (op.waiting === WAIT_INTENT && op.kind !== OP_ALLOCATE) this.proceed(op, failure);
+    if (op.waiting === WAIT_INTENT && op.kind !== REQUEST_ALLOCATE) this.proceed(op, failure);
     else this.parts.finish(op, failure);
   }
 
   /** An operation that found the last batch full has an empty one. */
   private haveRoom(op: StoreOp): void {
-    if (op.kind === OP_ALLOCATE) this.allocation.begin(op);
+    if (op.kind === REQUEST_ALLOCATE) this.allocation.begin(op);
     else if (op.waiting === WAIT_INTENT) this.writeIntent(op);
-    else if (op.kind === OP_RELEASE) this.allocation.free(op);
-    else if (op.kind === OP_ZERO && op.next === 0) this.endZero(op);
+    else if (op.kind === REQUEST_RELEASE) this.allocation.free(op);
+    else if (op.kind === REQUEST_ZERO && op.next === 0) this.endZero(op);
     else this.updates.set(op);
+  }
+
+  /** The copies that are current agree on a slot. */
+  endDoubt(slot: number): void {
+    const hasRoom = this.room.sparePages >= SPARE_PAGES;
+    if (!hasRoom) this.admission.askCheckpoint();
+    this.updates.endDoubt(slot, hasRoom);
   }
 
   /** The journal has an empty batch. */

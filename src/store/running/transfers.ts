@@ -12,8 +12,9 @@ import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, ENTRY_FLAGS } from '../../lay
 import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
+import { REQUEST_ACCEPT, REQUEST_READ, REQUEST_WRITE } from '../../ports/segment-request.js';
 import { type Layout, TABLE_ENTRIES } from '../format/format.js';
-import { OP_ACCEPT, OP_ACCEPT_RANGE, OP_READ, OP_WRITE, type StoreOp, saveSource } from '../store-op.js';
+import { OP_ACCEPT_BLOCK, type StoreOp, saveSource } from '../store-op.js';
 import type { PendingEntries } from './pending-entries.js';
 import type { TableCache } from './table-cache.js';
 
@@ -115,7 +116,7 @@ export class Transfers {
 
   /** Begins the transfer of an operation, or lets it wait for a place for its checksums. */
   start(op: StoreOp): void {
-    if (this.freeAreas.length === 0 || (op.kind === OP_ACCEPT && this.freeAccepted.length === 0)) {
+    if (this.freeAreas.length === 0 || (op.kind === OP_ACCEPT_BLOCK && this.freeAccepted.length === 0)) {
       saveSource(this.memory, op);
       this.waiting.push(op);
       return;
@@ -126,7 +127,7 @@ export class Transfers {
     const start = layout.dataOffset + op.slot * layout.slotBytes;
     const token = this.token + op.index;
     const checksums = this.areasStart + area * AREA_BYTES;
-    if (op.kind === OP_READ) {
+    if (op.kind === REQUEST_READ) {
       const skipped = (op.from - op.block) * BLOCK_BYTES;
       const bytes = (op.to - op.from) * BLOCK_BYTES;
       device.read(op.memory + skipped, bytes, start + op.from * BLOCK_BYTES, token, checksums);
@@ -134,10 +135,10 @@ export class Transfers {
     }
     const offset = start + op.block * BLOCK_BYTES;
     const bytes = op.blocks * BLOCK_BYTES;
-    if (op.kind === OP_ACCEPT) {
+    if (op.kind === OP_ACCEPT_BLOCK) {
       op.memory = this.freeAccepted.pop() as number;
       device.read(op.memory, bytes, offset, token, checksums);
-    } else if (op.kind === OP_ACCEPT_RANGE) {
+    } else if (op.kind === REQUEST_ACCEPT) {
       device.read(op.memory, bytes, offset, token, checksums);
     } else if (op.source >= 0) {
       const { source } = op;
@@ -152,10 +153,10 @@ export class Transfers {
   private end(index: number, result: number, flags: number): void {
     const op = this.parts.opAt(index);
     op.resultFlags |= flags & COMPLETION_ABANDONED;
-    if (op.kind === OP_READ) {
+    if (op.kind === REQUEST_READ) {
       this.endRead(op, result);
     } else if (result < 0) {
-      if (op.kind === OP_WRITE) this.suspectRange(op);
+      if (op.kind === REQUEST_WRITE) this.suspectRange(op);
       this.parts.finish(op, result);
     } else {
       op.next = 0;
@@ -219,7 +220,7 @@ export class Transfers {
     if (op.area < 0) return;
     this.freeAreas.push(op.area);
     // Memory that the device may still write to is not used again.
-    if (op.kind === OP_ACCEPT && op.resultFlags === 0) this.freeAccepted.push(op.memory);
+    if (op.kind === OP_ACCEPT_BLOCK && op.resultFlags === 0) this.freeAccepted.push(op.memory);
   }
 
   /** An operation has ended: the one that has waited longest has its turn. */

@@ -5,7 +5,8 @@
 
 import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
-import { OP_WRITE, type StoreOp } from '../store-op.js';
+import { REQUEST_WRITE } from '../../ports/segment-request.js';
+import type { StoreOp } from '../store-op.js';
 import type { JournalWriter } from './journal-writer.js';
 import { addToSet, clearSet, meetsSet, type TableCache } from './table-cache.js';
 
@@ -33,7 +34,7 @@ export class YoungBlocks {
 
   /** Whether an operation would write to a young block. */
   meets(op: StoreOp): boolean {
-    if (op.kind !== OP_WRITE) return false;
+    if (op.kind !== REQUEST_WRITE) return false;
     const sequence = this.sequences.get(op.slot);
     if (sequence === undefined) return false;
     if (sequence <= this.journal.notedSequence) {
