@@ -25,10 +25,12 @@ import {
   FENCE_OPEN,
   FENCE_WRITES,
 } from '../../ports/device.js';
-import type { SimLoop, SimSource } from '../world/loop.js';
+import type { SimSource } from '../world/events.js';
+import type { SimLoop } from '../world/loop.js';
 import type { SimRandom } from '../world/random.js';
-import type { SimDisk, SimWrite } from './disk.js';
+import type { SimDisk } from './disk.js';
 import type { FaultAction, FaultOp } from './faults.js';
+import type { SimWrite } from './write.js';
 
 const CHECKSUM_SPAN_BYTES = 4096;
 const EXTENT_BYTES = 16;
@@ -55,6 +57,7 @@ export interface SimDeviceSettings {
 
 /** An operation from its call to its end. */
 class Operation {
+  readonly slot: number;
   kind: FaultOp = 'read';
   memory = 0;
   /** Where the payload comes from; -1 if it is in `memory`. */
@@ -78,6 +81,10 @@ class Operation {
   /** Handed over and not ended. */
   active = false;
   abandoned = false;
+
+  constructor(slot: number) {
+    this.slot = slot;
+  }
 
   /** Of a list of extents, where there is room for it. */
   get memoryBytes(): number {
@@ -123,13 +130,20 @@ export class SimDevice implements Device, SimSource {
   /** `checksums`: where the CRC32C of each 4 KiB is stored, 32 bits little-endian, once it has succeeded; 0: nowhere. */
   read(memory: number, lengthBytes: number, offsetBytes: number, token: number, checksums = 0): void {
     this.checkTransfer(memory, lengthBytes, offsetBytes, checksums);
-    this.submit('read', memory, -1, lengthBytes, offsetBytes, 0, token, checksums);
+    const operation = this.take('read', token);
+    operation.memory = memory;
+    operation.checksums = checksums;
+    this.submit(operation, lengthBytes, offsetBytes);
   }
 
   /** `checksums`: as of `read`, but stored when the operation is handed over. */
   write(memory: number, lengthBytes: number, offsetBytes: number, flags: number, token: number, checksums = 0): void {
     this.checkTransfer(memory, lengthBytes, offsetBytes, checksums);
-    this.submit('write', memory, -1, lengthBytes, offsetBytes, flags, token, checksums);
+    const operation = this.take('write', token);
+    operation.memory = memory;
+    operation.flags = flags;
+    operation.checksums = checksums;
+    this.submit(operation, lengthBytes, offsetBytes);
   }
 
   /** `checksums`: as of `write`. */
@@ -144,28 +158,40 @@ export class SimDevice implements Device, SimSource {
   ): void {
     this.checkTransfer(memory, lengthBytes, offsetBytes, checksums);
     this.loop.checkRange(source, lengthBytes);
-    this.submit('write', memory, source, lengthBytes, offsetBytes, flags, token, checksums);
+    const operation = this.take('write', token);
+    operation.memory = memory;
+    operation.source = source;
+    operation.flags = flags;
+    operation.checksums = checksums;
+    this.submit(operation, lengthBytes, offsetBytes);
   }
 
   sync(token: number): void {
-    this.submit('sync', 0, -1, 0, 0, 0, token, 0);
+    this.submit(this.take('sync', token), 0, 0);
   }
 
   discard(offsetBytes: number, spanBytes: number, flags: number, token: number): void {
     this.checkSpan(offsetBytes, spanBytes, this.geometry.logicalBlockBytes);
-    this.submit('discard', 0, -1, spanBytes, offsetBytes, flags, token, 0);
+    const operation = this.take('discard', token);
+    operation.flags = flags;
+    this.submit(operation, spanBytes, offsetBytes);
   }
 
   zero(offsetBytes: number, spanBytes: number, flags: number, token: number): void {
     this.checkSpan(offsetBytes, spanBytes, this.geometry.logicalBlockBytes);
-    this.submit('zero', 0, -1, spanBytes, offsetBytes, flags, token, 0);
+    const operation = this.take('zero', token);
+    operation.flags = flags;
+    this.submit(operation, spanBytes, offsetBytes);
   }
 
   /** As the port has it; what is allocated is known in units of 4 KiB. */
   extents(offsetBytes: number, spanBytes: number, memory: number, roomBytes: number, token: number): void {
     this.checkSpan(offsetBytes, spanBytes, 1);
     this.loop.checkRange(memory, roomBytes);
-    this.submit('extents', memory, -1, spanBytes, offsetBytes, roomBytes, token, 0);
+    const operation = this.take('extents', token);
+    operation.memory = memory;
+    operation.flags = roomBytes;
+    this.submit(operation, spanBytes, offsetBytes);
   }
 
   fence(): number {
@@ -224,32 +250,28 @@ export class SimDevice implements Device, SimSource {
     if (checksums % 4 !== 0) throw new Error(`checksums cannot be stored at ${checksums}: it is not aligned`);
   }
 
-  private submit(
-    kind: FaultOp,
-    memory: number,
-    source: number,
-    length: number,
-    offset: number,
-    flags: number,
-    token: number,
-    checksums: number,
-  ): void {
-    const slot = this.free.pop() ?? this.operations.push(new Operation()) - 1;
+  /** A slot's operation, with nothing of the last one in it but its place. */
+  private take(kind: FaultOp, token: number): Operation {
+    const slot = this.free.pop() ?? this.operations.push(new Operation(this.operations.length)) - 1;
     const operation = this.operations[slot];
     operation.kind = kind;
-    operation.memory = memory;
-    operation.source = source;
-    operation.length = length;
-    operation.offset = offset;
-    operation.flags = flags;
     operation.token = token;
-    operation.checksums = checksums;
+    operation.memory = 0;
+    operation.source = -1;
+    operation.flags = 0;
+    operation.checksums = 0;
     operation.action = undefined;
     operation.write = null;
     operation.early = null;
     operation.abandoned = false;
+    return operation;
+  }
+
+  private submit(operation: Operation, length: number, offset: number): void {
+    operation.length = length;
+    operation.offset = offset;
     this.inFlight += 1;
-    this.loop.submit(this, slot);
+    this.loop.submit(this, operation.slot);
   }
 
   /** The operation is handed over. */

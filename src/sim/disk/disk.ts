@@ -25,36 +25,13 @@ import { SECTOR_BYTES } from '../../core/limits.js';
 import type { DeviceGeometry } from '../../ports/device.js';
 import { SimRandom } from '../world/random.js';
 import { BytePool } from './byte-pool.js';
+import { choice, choices, type Decide, keyOf } from './crash-choices.js';
 import { SimFaults } from './faults.js';
 import { SimImage } from './image.js';
+import { apply, eachRun, type Keep, overlap, type SimWrite } from './write.js';
 
 /** Of all disks: trials come one after another, with new ones each. */
 const PAYLOADS = new BytePool();
-/** Up to so many modifications that are not durable, every subset of them is among the crash images. */
-const SUBSETS_MAX = 12;
-/** Up to so many sectors, every way of tearing a modification is among them. */
-const TEARS_MAX = 8;
-
-/** A modification of a disk, from its hand-over until it is durable or overwritten. */
-export interface SimWrite {
-  offset: number;
-  readonly length: number;
-  /** What is written, from the disk's `payloads`; null for zeroes. May be longer than the modification. */
-  readonly data: Uint8Array | null;
-  /** Whether zeroed pages stay allocated. */
-  readonly allocated: boolean;
-  /** One byte for each sector: whether it is changed; null if all are. */
-  mask: Uint8Array | null;
-  /** Whether it is durable, and stays listed to keep what it has overwritten from coming back. */
-  durable: boolean;
-  /** Whether a read may have seen some of it before its end: it cannot be undone then, except by a power cut. */
-  seen: boolean;
-  /** Counts the modifications of a disk, and of its clones. */
-  number?: number;
-}
-
-/** Whether a crash keeps this sector (counted within the modification). */
-type Keep = (write: SimWrite, sector: number) => boolean;
 
 /** One of the images that a power cut may leave. */
 export interface SimCrash {
@@ -85,38 +62,6 @@ export interface SimDiskSettings {
 export interface SimCut {
   readonly kept: number;
   readonly lost: number;
-}
-
-/** Calls `change` for each run of sectors of `write` that its mask and `keep` let through. */
-function eachRun(write: SimWrite, keep: Keep | null, change: (at: number, bytes: number) => void): void {
-  const { length, mask } = write;
-  if (mask === null && keep === null) {
-    change(0, length);
-    return;
-  }
-  const sectors = length / SECTOR_BYTES;
-  let start = 0;
-  for (let sector = 0; sector <= sectors; sector += 1) {
-    const taken = sector < sectors && (mask === null || mask[sector] !== 0) && (keep === null || keep(write, sector));
-    if (taken) continue;
-    if (sector > start) change(start * SECTOR_BYTES, (sector - start) * SECTOR_BYTES);
-    start = sector + 1;
-  }
-}
-
-/** Of the modification with this number among those that are not durable: whether it is kept, or which sectors are. */
-type Decide = (place: number) => boolean | ((sector: number) => boolean);
-
-function apply(image: SimImage, write: SimWrite, keep: Keep | null): void {
-  const { data, offset, allocated } = write;
-  eachRun(write, keep, (at, bytes) => {
-    if (data === null) image.zero(offset + at, bytes, allocated);
-    else image.write(offset + at, bytes, data, at);
-  });
-}
-
-function overlap(write: SimWrite, offset: number, length: number): boolean {
-  return write.offset < offset + length && offset < write.offset + write.length;
 }
 
 export class SimDisk {
@@ -402,114 +347,5 @@ export class SimDisk {
       else if (kept !== false) apply(image, write, (_write, sector) => kept(sector));
     }
     return image;
-  }
-}
-
-/** The numbers of modifications that are kept wholly, and that of one that is torn. */
-function keyOf(writes: readonly SimWrite[], decide: Decide): string {
-  let key = '';
-  let place = 0;
-  for (const write of writes) {
-    const kept = write.durable || decide(place);
-    if (!write.durable) place += 1;
-    if (kept !== false) key += `${kept === true ? '' : 'torn '}${write.number} `;
-  }
-  return key;
-}
-
-/** How a power cut treats modifications: a different way each time, as bugs hide in different ones. */
-function choice(random: SimRandom): Keep {
-  const style = random.below(4);
-  const share = random.pick([0.1, 0.5, 0.9]);
-  if (style === 0) return () => random.chance(0.5);
-  if (style === 1) return () => random.chance(share);
-  let last: SimWrite | null = null;
-  let whole = 0;
-  return (write, _sector) => {
-    if (write !== last) {
-      last = write;
-      // Of some modifications a part survives; most survive wholly or not at all.
-      whole = random.chance(style === 2 ? 0 : 0.25) ? 0.5 : random.chance(share) ? 1 : 0;
-    }
-    return whole === 0.5 ? random.chance(0.5) : whole === 1;
-  };
-}
-
-/** What a crash image keeps: as decided for each modification, or by chance. */
-type Choice =
-  | { readonly origin: string; readonly decide: Decide; readonly tear: string }
-  | { readonly origin: string; readonly decide: null; readonly keep: Keep; readonly tear: '' };
-
-/** What crash images keep, with a name for each; see `crashes`. */
-function* choices(open: readonly SimWrite[], random: SimRandom): Generator<Choice, void, undefined> {
-  const done = new Set<string>();
-  for (const kept of obvious(open.length)) {
-    const name = kept.map(Number).join('');
-    if (done.has(name)) continue;
-    done.add(name);
-    yield { origin: `kept ${name}`, decide: (place) => kept[place], tear: '' };
-  }
-  yield* tears(open, tearsOf);
-  const { length } = open;
-  for (let subset = 0; length <= SUBSETS_MAX && subset < 1 << length; subset += 1) {
-    const name = [...open.keys()].map((index) => (subset >> index) & 1).join('');
-    if (!done.has(name)) yield { origin: `kept ${name}`, decide: (place) => ((subset >> place) & 1) === 1, tear: '' };
-  }
-  yield* tears(open, blockTears);
-  if (length <= SUBSETS_MAX) return;
-  for (let number = 0; ; number += 1) {
-    yield { origin: `random ${number}`, decide: null, keep: choice(random.fork('crash')), tear: '' };
-  }
-}
-
-/** Prefixes, each alone, all but each. */
-function* obvious(count: number): Generator<boolean[], void, undefined> {
-  const all = [...Array(count).keys()];
-  for (let prefix = 0; prefix <= count; prefix += 1) yield all.map((index) => index < prefix);
-  for (const chosen of all) yield all.map((index) => index === chosen);
-  for (const chosen of all) yield all.map((index) => index !== chosen);
-}
-
-/** Ways of tearing a modification of so many sectors, with names. */
-type Tears = Generator<[string, (sector: number) => boolean], void, undefined>;
-
-/** Each modification torn, with all before it and none after it, and with all others. */
-function* tears(open: readonly SimWrite[], waysOf: (sectors: number) => Tears): Generator<Choice, void, undefined> {
-  for (const [torn, write] of open.entries()) {
-    for (const [tear, keep] of waysOf(write.length / SECTOR_BYTES)) {
-      const origin = `torn ${torn} ${tear}`;
-      yield { origin, decide: (place) => (place === torn ? keep : place < torn), tear };
-      if (torn === open.length - 1) continue;
-      yield { origin: `${origin} of all`, decide: (place) => (place === torn ? keep : true), tear };
-    }
-  }
-}
-
-function tearsOf(sectors: number): Tears {
-  return sectors <= TEARS_MAX ? everyTear(sectors) : someTears(sectors);
-}
-
-function* everyTear(sectors: number): Tears {
-  for (let mask = 1; mask < (1 << sectors) - 1; mask += 1) yield [`mask ${mask}`, (at) => ((mask >> at) & 1) === 1];
-}
-
-/** Of a long modification, each block torn in every way, with the blocks before it and without those after it. */
-function* blockTears(sectors: number): Tears {
-  for (let first = 0; sectors > TEARS_MAX && first < sectors; first += TEARS_MAX) {
-    const count = Math.min(TEARS_MAX, sectors - first);
-    for (const [name, keep] of everyTear(count)) {
-      yield [`block ${first / TEARS_MAX} ${name}`, (at) => at < first || (at < first + count && keep(at - first))];
-    }
-  }
-}
-
-/** Beginnings, ends, and holes of one page, at page boundaries and one sector beside the first and the last. */
-function* someTears(sectors: number): Tears {
-  const cuts = new Set([1, sectors - 1]);
-  for (let cut = TEARS_MAX; cut < sectors; cut += TEARS_MAX) cuts.add(cut);
-  for (const cut of cuts) {
-    yield [`before ${cut}`, (at) => at < cut];
-    yield [`from ${cut}`, (at) => at >= cut];
-    yield [`without ${cut}`, (at) => at < cut || at >= cut + TEARS_MAX];
   }
 }

@@ -19,7 +19,8 @@
 import { ECANCELED, ECONNRESET, EPIPE } from '../../core/errno.js';
 import { COMPLETION_MORE } from '../../ports/completion.js';
 import { RECEIVE_WAIT_ALL, type Transport } from '../../ports/transport.js';
-import type { SimLoop, SimSource } from '../world/loop.js';
+import type { SimSource } from '../world/events.js';
+import type { SimLoop } from '../world/loop.js';
 import type { SimRandom } from '../world/random.js';
 import { ByteQueue } from './byte-queue.js';
 

@@ -255,7 +255,8 @@ export class VolumeHistory {
       const block = Math.floor(from / BLOCK_SECTORS);
       const to = Math.min(end, (block + 1) * BLOCK_SECTORS);
       const mask = maskOf(from, to - from);
-      versions.add(block, operation, value, mask, 0, time, Number.POSITIVE_INFINITY);
+      const version = versions.add(block, operation, value, mask, 0);
+      versions.setTimes(version, time, Number.POSITIVE_INFINITY);
       if (mask !== WHOLE) versions.split[block] = 1;
       from = to;
     }
@@ -375,7 +376,8 @@ export class VolumeHistory {
       if (candidates === 1) this.attach(operation, block, versions.divide(block, candidate, part));
       else {
         const { answered, began } = this.operations;
-        versions.add(block, -1, value, part, VERSION_OPEN_READ, began[operation], answered[operation]);
+        const version = versions.add(block, -1, value, part, VERSION_OPEN_READ);
+        versions.setTimes(version, began[operation], answered[operation]);
       }
     }
   }

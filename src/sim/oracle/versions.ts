@@ -67,24 +67,14 @@ export class Versions {
     this.isListed = new Uint8Array(this.blocks);
   }
 
-  /** Adds a version as the newest. */
-  add(
-    block: number,
-    operation: number,
-    value: number,
-    mask: number,
-    flags: number,
-    start: number,
-    end: number,
-  ): number {
+  /** Adds a version as the newest; `setTimes` says when it was. */
+  add(block: number, operation: number, value: number, mask: number, flags: number): number {
     if (this.head[block] === NONE && (flags & VERSION_INITIAL) === 0) this.addInitial(block);
     const version = this.take();
     this.operation[version] = operation;
     this.value[version] = value;
     this.mask[version] = mask;
     this.flags[version] = flags;
-    this.start[version] = start;
-    this.end[version] = end;
     this.next[version] = this.head[block];
     this.head[block] = version;
     this.touched[block] = 1;
@@ -97,13 +87,21 @@ export class Versions {
     return version;
   }
 
+  /** From when on it may have been there, and until when it may have come to be. Returns the version. */
+  setTimes(version: number, start: number, end: number): number {
+    this.start[version] = start;
+    this.end[version] = end;
+    return version;
+  }
+
   /** Divides a version into one for `mask`, which is returned, and one for its other sectors. */
   divide(block: number, version: number, mask: number): number {
     const own = this.mask[version] & mask;
     if (own === this.mask[version]) return version;
     this.mask[version] ^= own;
     const { operation, value, flags, start, end } = this;
-    return this.add(block, operation[version], value[version], own, flags[version], start[version], end[version]);
+    const part = this.add(block, operation[version], value[version], own, flags[version]);
+    return this.setTimes(part, start[version], end[version]);
   }
 
   /** When the version was there for certain, if it ever was, or could no longer come to be. */
@@ -220,7 +218,8 @@ export class Versions {
       }
       rest &= ~mask;
       const before = Number.NEGATIVE_INFINITY;
-      this.add(block, NONE, value, mask, VERSION_INITIAL | VERSION_READ, before, before);
+      const version = this.add(block, NONE, value, mask, VERSION_INITIAL | VERSION_READ);
+      this.setTimes(version, before, before);
     }
   }
 

@@ -59,6 +59,8 @@ const TYPES: Readonly<Record<number, string>> = {
   [CMD_BLOCK_STATUS]: 'block status',
 };
 
+type Range = readonly [sector: number, count: number];
+
 /** How a client reaches the volume. */
 interface Session {
   readonly status: boolean;
@@ -264,26 +266,28 @@ export class SimClient {
     this.left -= 1;
     this.running += 1;
     if (dice < 6) {
-      this.send(session, CMD_FLUSH, 0, 0, history.beginFlush(nowUs), 0);
+      this.send(session, CMD_FLUSH, [0, 0], history.beginFlush(nowUs), 0);
       return;
     }
     const type = dice < 40 ? CMD_READ : dice < 88 ? CMD_WRITE : dice < 94 ? CMD_TRIM : CMD_WRITE_ZEROES;
-    const [sector, count] = this.range(type);
+    const range = this.range(type);
+    const [sector, count] = range;
     if (type === CMD_READ && session.status && random.chance(STATUS)) {
       const first = Math.floor(sector / BLOCK_SECTORS);
       const blocks = Array.from({ length: Math.ceil(count / BLOCK_SECTORS) }, (_, index) =>
         history.beginRead((first + index) * BLOCK_SECTORS, BLOCK_SECTORS, nowUs),
       );
-      this.send(session, CMD_BLOCK_STATUS, first * BLOCK_SECTORS, blocks.length * BLOCK_SECTORS, blocks[0], 0, blocks);
+      const whole = [first * BLOCK_SECTORS, blocks.length * BLOCK_SECTORS] as const;
+      this.send(session, CMD_BLOCK_STATUS, whole, blocks[0], 0, blocks);
       return;
     }
     if (type === CMD_READ) {
-      this.send(session, type, sector, count, history.beginRead(sector, count, nowUs), 0);
+      this.send(session, type, range, history.beginRead(sector, count, nowUs), 0);
       return;
     }
     const fua = random.below(10) === 0;
     const slot = this.beginChange(type, sector, count, fua, nowUs);
-    this.send(session, type, sector, count, slot, fua ? CMD_FLAG_FUA : 0);
+    this.send(session, type, range, slot, fua ? CMD_FLAG_FUA : 0);
   }
 
   private beginChange(type: number, sector: number, count: number, fua: boolean, nowUs: number): number {
@@ -297,8 +301,7 @@ export class SimClient {
   private send(
     session: Session,
     type: number,
-    sector: number,
-    count: number,
+    [sector, count]: Range,
     slot: number,
     flags: number,
     blocks: readonly number[] = [],
@@ -353,7 +356,7 @@ export class SimClient {
    * Mostly a block, sometimes a few or many, half of them in a few segments that are used again and again. Many trims are of
    * whole segments, so that slots come and go.
    */
-  private range(type: number): readonly [sector: number, count: number] {
+  private range(type: number): Range {
     const { random, world } = this;
     const { plan, volumeSectors } = world;
     const hot = (plan.hotSegments * plan.segmentBytes) / SECTOR_BYTES;

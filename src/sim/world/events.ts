@@ -4,8 +4,15 @@
  * Events are used again once released, so that a long run allocates only as many as are pending at once.
  */
 
-import type { SimSource } from './loop.js';
 import type { SimRandom } from './random.js';
+
+/** What is done with operations that are handed over, and when their time has come. */
+export interface SimSource {
+  /** The operation in this slot is handed over. */
+  start(slot: number): void;
+  /** An event that the source has scheduled for this slot is due. */
+  fire(slot: number): void;
+}
 
 export class SimEvent {
   timeUs = 0;

@@ -30,7 +30,7 @@ import type { Clock } from '../../ports/clock.js';
 import { type CompletionHandler, type CompletionPort, HANDLERS_MAX, TAG_BITS } from '../../ports/completion.js';
 import type { Memory } from '../../ports/memory.js';
 import { crc32c } from './crc32c.js';
-import { type SimEvent, SimEvents } from './events.js';
+import { type SimEvent, SimEvents, type SimSource } from './events.js';
 import { SimRandom } from './random.js';
 import { SimTrace } from './trace.js';
 
@@ -47,14 +47,6 @@ const OP_FILL = 1;
 const OP_DEFER = 2;
 const OP_AFTER = 3;
 const OP_START = 4;
-
-/** What is done with operations that are handed over, and when their time has come. */
-export interface SimSource {
-  /** The operation in this slot is handed over. */
-  start(slot: number): void;
-  /** An event that the source has scheduled for this slot is due. */
-  fire(slot: number): void;
-}
 
 /** An entry of the queue. */
 class Submission {

@@ -4,7 +4,8 @@
  * path.
  */
 
-import type { SimLoop, SimSource } from './loop.js';
+import type { SimSource } from './events.js';
+import type { SimLoop } from './loop.js';
 import type { SimRandom } from './random.js';
 
 /** How long a message takes, in microseconds. */

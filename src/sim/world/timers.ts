@@ -1,6 +1,7 @@
 /** Timers of whoever plays a part in a simulation without being product code: clients, and those who make faults. */
 
-import type { SimLoop, SimSource } from './loop.js';
+import type { SimSource } from './events.js';
+import type { SimLoop } from './loop.js';
 
 export class SimTimers implements SimSource {
   private readonly loop: SimLoop;
