@@ -275,13 +275,14 @@ check('a batch of the journal', () => {
   batch.addFlushed(2, { generation: 3, flushNumber: 4 });
   // This one does not fit the rest of the first sector, so it begins the second.
   batch.addVolume(2, new Uint8Array(4096).fill(0xee), 416);
+  batch.addPage(0x0102, new Uint8Array(4096).fill(0xdd), 832);
   batch.seal(DEVICE, 9, 12, 0x0102_0304_04, (from, length) => crc32c(bytes, from, length));
   const wanted = bytesOf(4096, [
     [0, '534a4231 01000000'], // SJB1, pages
     [8, '0504030201000000'], // sequence
     [16, DEVICE],
     [32, '0900000000000000'], // incarnation
-    [40, '0c000000 07000000'], // own page, records
+    [40, '0c000000 08000000'], // own page, records
     [48, '0404030201000000'], // durable sequence
     [72, `02 00 0100 06000000 ${VOLUME}`],
     [96, '0500000001000000'],
@@ -291,6 +292,7 @@ check('a batch of the journal', () => {
     [168, '05 00 0000 06000000 0300000000000000 0400000000000000'],
     [192, '07 00 0000 02000000 0300000000000000 0400000000000000'],
     [512, `06 02 a001 a0010000 ${'ee'.repeat(416)}`],
+    [1024, `08 00 a001 0201 4003 ${'dd'.repeat(416)}`],
   ]);
   for (let sector = 0; sector < 8; sector += 1) {
     const at = sector * 512;

@@ -172,7 +172,7 @@ function dumpRecords(batch: FoundBatch): PlainObject {
     intent: (slot) => records.push({ type: 'intent', slot }),
     stamp: (slot, generation, flushNumber) => records.push({ type: 'stamp', slot, generation, flushNumber }),
     flushed: (volume, mark) => records.push({ type: 'flushed', volume, ...mark }),
-    volume: (index, offset, bytes) => records.push({ type: 'volume', index, offset, bytes: bytes.length }),
+    page: (index, offset, bytes) => records.push({ type: 'page', index, offset, bytes: bytes.length }),
   });
   return { list: records, readable: count === batch.records };
 }

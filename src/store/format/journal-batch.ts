@@ -23,6 +23,7 @@ import {
   RECORD_FLUSHED,
   type RECORD_FREE,
   type RECORD_INTENT,
+  RECORD_PAGE,
   RECORD_STAMP,
   RECORD_VOLUME,
   STAMP_RECORD_BYTES,
@@ -135,17 +136,32 @@ export class Batch {
     return true;
   }
 
-  /** One part of a volume page, from `offset` on. */
+  /** One part of a page of the volumes region, from `offset` on. */
+  addPage(index: number, page: Uint8Array, offset: number): boolean {
+    const at = this.addPart(RECORD_PAGE, page, offset);
+    if (at < 0) return false;
+    this.view.setUint16(at + 4, index, true);
+    this.view.setUint16(at + 6, offset, true);
+    return true;
+  }
+
+  /** The same for one of the first 256 pages, as it was before `RECORD_PAGE`. */
   addVolume(index: number, page: Uint8Array, offset: number): boolean {
+    const at = this.addPart(RECORD_VOLUME, page, offset);
+    if (at < 0) return false;
+    this.view.setUint8(at + 1, index);
+    this.view.setUint32(at + 4, offset, true);
+    return true;
+  }
+
+  private addPart(type: number, page: Uint8Array, offset: number): number {
     const length = Math.min(VOLUME_CHUNK_BYTES, page.length - offset);
     const at = this.reserve(VOLUME_RECORD_HEADER_BYTES + length);
-    if (at < 0) return false;
-    this.view.setUint8(at, RECORD_VOLUME);
-    this.view.setUint8(at + 1, index);
+    if (at < 0) return at;
+    this.view.setUint8(at, type);
     this.view.setUint16(at + 2, length, true);
-    this.view.setUint32(at + 4, offset, true);
     this.bytes.set(page.subarray(offset, offset + length), at + VOLUME_RECORD_HEADER_BYTES);
-    return true;
+    return at;
   }
 
   /** Completes header and seals. `durableSequence`: the batch up to which everything is known to be durable. */

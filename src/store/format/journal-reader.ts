@@ -28,6 +28,7 @@ import {
   RECORD_FLUSHED,
   RECORD_FREE,
   RECORD_INTENT,
+  RECORD_PAGE,
   RECORD_STAMP,
   RECORD_VOLUME,
   STAMP_RECORD_BYTES,
@@ -203,7 +204,8 @@ export interface RecordHandler {
   free(slot: number): void;
   intent(slot: number): void;
   stamp(slot: number, generation: number, flushNumber: number): void;
-  volume(index: number, offset: number, bytes: Uint8Array): void;
+  /** A part of a page of the volumes region; of types 6 and 8. */
+  page(index: number, offset: number, bytes: Uint8Array): void;
   flushed(volume: number, mark: FlushId): void;
 }
 
@@ -251,12 +253,15 @@ export function readRecords(batch: FoundBatch, handler: RecordHandler): number {
           handler.flushed(slot, { generation: getUint64(view, at + 8), flushNumber: getUint64(view, at + 16) });
           at += FLUSHED_RECORD_BYTES;
           break;
-        case RECORD_VOLUME: {
-          const length = view.getUint16(at + 2, true);
+        case RECORD_VOLUME:
+        case RECORD_PAGE: {
           const start = at + VOLUME_RECORD_HEADER_BYTES;
-          if (start + length > end) return -1;
-          handler.volume(view.getUint8(at + 1), slot, batch.bytes.subarray(start, start + length));
-          at = start + length;
+          const after = start + view.getUint16(at + 2, true);
+          if (after > end) return -1;
+          const old = type === RECORD_VOLUME;
+          const index = old ? view.getUint8(at + 1) : view.getUint16(at + 4, true);
+          handler.page(index, old ? slot : view.getUint16(at + 6, true), batch.bytes.subarray(start, after));
+          at = after;
           break;
         }
         default:

@@ -28,10 +28,12 @@ export const RECORD_FREE = 3;
 export const RECORD_INTENT = 4;
 /** Generation and flush number of a segment's last modification. */
 export const RECORD_STAMP = 5;
-/** A part of a volume page. */
+/** A part of one of the first 256 pages of volumes: only devices from before `RECORD_PAGE` have it. */
 export const RECORD_VOLUME = 6;
 /** This flush of a volume has begun; what it has to make durable stands before. */
 export const RECORD_FLUSHED = 7;
+/** A part of any page of the volumes region. */
+export const RECORD_PAGE = 8;
 
 /** The block had no content before: it is valid only if its content matches, until a flush has covered it. */
 export const RECORD_FLAG_FIRST = 1;
@@ -47,7 +49,7 @@ export const FLUSHED_RECORD_BYTES = 24;
 /** Bytes of a volume page in one record, so that a page takes ten of them. */
 export const VOLUME_CHUNK_BYTES = 416;
 export const VOLUME_RECORD_HEADER_BYTES = 8;
-/** Bytes of a record by its type; of a volume record its header. The entry at 0 is never used: that type ends a sector. */
+/** Bytes of a record by its type; of a part of a page its header. The entry at 0 is never used: that type ends a sector. */
 export const RECORD_BYTES: readonly number[] = [
   0,
   BLOCK_RECORD_BYTES,
@@ -57,6 +59,7 @@ export const RECORD_BYTES: readonly number[] = [
   STAMP_RECORD_BYTES,
   VOLUME_RECORD_HEADER_BYTES,
   FLUSHED_RECORD_BYTES,
+  VOLUME_RECORD_HEADER_BYTES,
 ];
 
 /** Sectors of a page. */

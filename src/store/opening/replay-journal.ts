@@ -127,7 +127,7 @@ export class JournalReplay {
       free: ignore,
       intent: ignore,
       stamp: ignore,
-      volume: ignore,
+      page: ignore,
       flushed: ignore,
     });
     if (count !== batch.records) {
@@ -156,7 +156,7 @@ export class JournalReplay {
         this.image.slots.flushNumbers[slot] = flushNumber;
         this.image.changedSlots.add(slot);
       },
-      volume: (index, offset, bytes) => this.applyVolume(index, offset, bytes),
+      page: (index, offset, bytes) => this.applyPage(batch, index, offset, bytes),
       flushed: (index, mark) => this.applyFlushed(batch, index, mark),
     });
     this.takeVolumes();
@@ -231,7 +231,11 @@ export class JournalReplay {
     this.image.changedVolumes.add(index);
   }
 
-  private applyVolume(index: number, offset: number, bytes: Uint8Array): void {
+  private applyPage(batch: FoundBatch, index: number, offset: number, bytes: Uint8Array): void {
+    if (index >= VOLUMES_MAX) {
+      this.wrong(batch, `a record names page ${index} of the volumes, which does not exist`);
+      return;
+    }
     let page = this.volumePages.get(index);
     if (page === undefined) {
       page = new Uint8Array(PAGE_BYTES);

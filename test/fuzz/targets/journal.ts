@@ -27,7 +27,7 @@ const SECTOR = 512;
 const SECTORS = PAGE_BYTES / SECTOR;
 const RING_PAGES = 40;
 /** Bytes of a record by type. A volume record has its length in it. */
-const RECORD_BYTES: Readonly<Record<number, number>> = { 1: 24, 2: 56, 3: 8, 4: 8, 5: 24, 6: 8, 7: 24 };
+const RECORD_BYTES: Readonly<Record<number, number>> = { 1: 24, 2: 56, 3: 8, 4: 8, 5: 24, 6: 8, 7: 24, 8: 8 };
 
 const LAYOUT: Layout = { ...computeLayout(4 << 20, 64 << 10), journalPages: RING_PAGES };
 
@@ -36,7 +36,7 @@ function fillBatch(batch: Batch, random: SimRandom, records: number): void {
   for (let left = records; left > 0; left -= 1) {
     const slot = random.below(6);
     words.fill(random.next());
-    switch (random.below(7)) {
+    switch (random.below(8)) {
       case 0:
         batch.addAllocate(slot, VOLUME_ID, 0, random.below(100));
         break;
@@ -54,6 +54,9 @@ function fillBatch(batch: Batch, random: SimRandom, records: number): void {
         break;
       case 5:
         batch.addVolume(random.below(256), new Uint8Array(PAGE_BYTES).fill(random.next()), random.below(10) * 416);
+        break;
+      case 6:
+        batch.addPage(random.below(2 ** 16), new Uint8Array(PAGE_BYTES).fill(random.next()), random.below(10) * 416);
         break;
       default:
         batch.addBlock(slot, random.below(16), words, 0, random.below(4));
@@ -93,7 +96,7 @@ function generate(random: SimRandom): Uint8Array {
     const what = random.below(4);
     if (what === 0) view.setUint16(at + 2, random.below(700), true);
     else if (what === 1) putNumber(bytes, at, random.pick([4, 8]), interesting(random), true);
-    else bytes[at] = random.below(8);
+    else bytes[at] = random.below(9);
   }
   if (random.chance(0.9)) reseal(bytes);
   return bytes;
@@ -118,7 +121,7 @@ function collector(list: Seen[]): RecordHandler {
     intent: (slot) => list.push(`4 ${slot}`),
     stamp: (slot, generation, flush) => list.push(`5 ${slot} ${generation} ${flush}`),
     flushed: (volume, mark) => list.push(`7 ${volume} ${mark.generation} ${mark.flushNumber}`),
-    volume: (index, offset, bytes) => list.push(`6 ${index} ${offset} ${bytes.length} ${crc32c(bytes)}`),
+    page: (index, offset, bytes) => list.push(`page ${index} ${offset} ${bytes.length} ${crc32c(bytes)}`),
   };
 }
 
@@ -131,10 +134,14 @@ function plainRecords({ bytes, pages }: FoundBatch): string[] | undefined {
     let at = sector * SECTOR + (sector === 0 ? 72 : 0);
     while (at + 8 <= end && bytes[at] !== 0) {
       const type = bytes[at];
-      const length = (RECORD_BYTES[type] ?? Number.POSITIVE_INFINITY) + (type === 6 ? view.getUint16(at + 2, true) : 0);
+      const length =
+        (RECORD_BYTES[type] ?? Number.POSITIVE_INFINITY) +
+        (type === 6 || type === 8 ? view.getUint16(at + 2, true) : 0);
       if (at + length > end) return undefined;
       const second = view.getUint32(at + 4, true);
-      list.push(type === 6 ? `6 ${bytes[at + 1]} ${second}` : `${type} ${second}`);
+      if (type === 6) list.push(`page ${bytes[at + 1]} ${second}`);
+      else if (type === 8) list.push(`page ${second % 2 ** 16} ${second >>> 16}`);
+      else list.push(`${type} ${second}`);
       at += length;
     }
   }
