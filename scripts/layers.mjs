@@ -16,6 +16,7 @@ const LAYERS = {
   layout: ['core', 'ports'],
   store: ['core', 'ports', 'layout'],
   client: ['core', 'ports', 'layout'],
+  raw: ['core', 'ports'],
   net: ['core', 'ports'],
   nbd: ['core', 'ports', 'net'],
   node: ['core', 'ports', 'layout', 'store'],
@@ -31,7 +32,21 @@ const LAYERS = {
 /** Files that put the layers together. */
 const ROOTS = ['index.ts', 'shard-main.ts', 'trial-main.ts'];
 /** Folders that know the outside world only through ports, so that they run in a simulator unchanged. */
-const PURE = ['ports', 'core', 'ring', 'layout', 'store', 'client', 'node', 'volumes', 'net', 'nbd', 'serve', 'sim'];
+const PURE = [
+  'ports',
+  'core',
+  'ring',
+  'layout',
+  'store',
+  'client',
+  'raw',
+  'node',
+  'volumes',
+  'net',
+  'nbd',
+  'serve',
+  'sim',
+];
 const IMPURE = /from 'node:|\b(Date\.now|new Date\b|performance\.|setTimeout|setInterval|setImmediate|Math\.random)/;
 
 function filesBelow(folder) {

@@ -10,7 +10,6 @@
  */
 
 import { threadId } from 'node:worker_threads';
-import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from './client/raw-volume.js';
 import type { VolumeEngine } from './client/volume-engine.js';
 import { BufferPool } from './core/buffer-pool.js';
 import { StrakeError, toStrakeError } from './core/errors.js';
@@ -32,6 +31,7 @@ import { NbdService } from './nbd/service.js';
 import { ConnectionResources, type NetPorts } from './net/connection-resources.js';
 import { FENCE_OPEN } from './ports/device.js';
 import type { Volume } from './ports/volume.js';
+import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from './raw/raw-volume.js';
 import { type NodeCalls, NodeService } from './serve/node-service.js';
 import { RingService } from './serve/ring-service.js';
 import type { Superblock } from './store/format/superblock.js';

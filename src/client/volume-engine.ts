@@ -2,9 +2,9 @@
  * A volume over the segment stores of its members: one engine for each volume, whoever the requests come from.
  *
  * ```text
- *   Volume ─▶ VolumeEngine ─┬─ one segment, whole blocks ──────▶ Pieces ─▶ members
- *                           └─ anything else ─▶ CutRequests ──▶ Pieces
- *             VolumeFlush, Reconcile (start), Resync, Scrub (jobs) ──▶ members, Membership ─▶ commit
+ *   Volume ─▶ VolumeEngine ─┬─ one segment, whole blocks ────────▶ Pieces ─▶ Mirror ─▶ members
+ *                           └─ anything else ─▶ SplitRequests ──▶ Pieces
+ *             VolumeFlush, Reconcile (start), CopyJobs (resync, scrub, reclaim) ──▶ members, Membership ─▶ commit
  * ```
  *
  * Invariants: operations on one block are carried out one by one (`BlockOrder`); a write is acknowledged when every member
@@ -16,35 +16,32 @@
  */
 
 import { Calls } from '../core/calls.js';
-import { EBUSY, EINVAL, EIO, EROFS, ESHUTDOWN } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES, VOLUME_REQUESTS_MAX } from '../core/limits.js';
-import { alignDown, alignUp } from '../core/units.js';
-import { grow, rename, replaceMember } from '../layout/map-changes.js';
+import { BLOCK_BYTES } from '../core/limits.js';
+import { grow, rename } from '../layout/map-changes.js';
 import { checkMap, type VolumeMap } from '../layout/volume-map.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
-import { DEVICE_KEEP_ALLOCATED } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import type { SegmentMember } from '../ports/segments.js';
 import type { Volume } from '../ports/volume.js';
-import { Allocation } from './allocation.js';
-import { CarefulRead, type VolumeParts } from './careful-read.js';
-import type { CopyBuffers } from './copy-buffers.js';
-import { CutRequests } from './cut-requests.js';
-import type { Job, JobOptions } from './job.js';
-import { type MemberSlot, Membership } from './membership.js';
-import { PIECE_READ, PIECE_WRITE, PIECE_ZERO } from './piece.js';
-import { PATCH_SCRATCH_BYTES, Pieces } from './pieces.js';
-import { Reclaim } from './reclaim.js';
-import { Reconcile } from './reconcile.js';
-import { Resync } from './resync.js';
-import { Scrub, scrubbed } from './scrub.js';
-import { VolumeCounters, type VolumeState, type VolumeStatus } from './volume-events.js';
-import { volumeExtents } from './volume-extents.js';
-import { highestFlushNumber, VolumeFlush } from './volume-flush.js';
-import { VolumeJobs, type VolumeJobsOptions } from './volume-jobs.js';
-import { WriteStamps } from './write-stamps.js';
+import type { CopyBuffers } from './jobs/copy-buffers.js';
+import type { Job, JobOptions } from './jobs/job.js';
+import { VolumeJobs, type VolumeJobsOptions } from './jobs/volume-jobs.js';
+import { Allocation } from './mirror/allocation.js';
+import { CopyJobs, checkMember } from './mirror/copy-jobs.js';
+import { Membership } from './mirror/membership.js';
+import { ReadRepair } from './mirror/read-repair.js';
+import { Reconcile } from './mirror/reconcile.js';
+import { PATCH_SCRATCH_BYTES } from './requests/patches.js';
+import { Pieces } from './requests/pieces.js';
+import { SplitRequests } from './requests/split-requests.js';
+import { highestFlushNumber, VolumeFlush } from './requests/volume-flush.js';
+import { VolumeRequests } from './requests/volume-requests.js';
+import { WriteStamps } from './requests/write-stamps.js';
+import { VolumeCounters, type VolumeStatus } from './volume-events.js';
+import type { VolumeParts } from './volume-parts.js';
+import { type VolumePhase, volumeStatus } from './volume-status.js';
 
 /** Memory that an engine needs for itself, starting at a page. */
 export const VOLUME_ENGINE_SCRATCH_BYTES = PATCH_SCRATCH_BYTES;
@@ -69,8 +66,6 @@ export interface VolumeEngineOptions extends VolumeJobsOptions {
   readonly resync?: JobOptions;
 }
 
-type Phase = 'starting' | 'serving' | 'closing' | 'closed';
-
 export class VolumeEngine implements Volume {
   readonly preferredBlockBytes = BLOCK_BYTES;
   readonly readOnly: boolean;
@@ -83,17 +78,16 @@ export class VolumeEngine implements Volume {
   private readonly calls: Calls;
   private readonly allocation: Allocation;
   private readonly pieces: Pieces;
-  private readonly cut: CutRequests;
+  private readonly split: SplitRequests;
   private readonly flushes: VolumeFlush;
   private readonly stamps: WriteStamps;
-  private readonly careful: CarefulRead;
+  private readonly repair: ReadRepair;
   private readonly parts: VolumeParts;
-  /** By group. */
-  private readonly reclaims: Reclaim[];
+  private readonly copies: CopyJobs;
+  private readonly requests: VolumeRequests;
   private readonly counters = new VolumeCounters();
-  private readonly segmentBytes: number;
   private readonly jobs: VolumeJobs;
-  private phase: Phase = 'starting';
+  private phase: VolumePhase = 'starting';
   private ending = false;
 
   /** Throws `ERR_STRAKE_INVALID_ARGUMENT` if the map contradicts itself or the members. */
@@ -104,39 +98,52 @@ export class VolumeEngine implements Volume {
     this.readOnly = options.readOnly;
     this.memory = memory;
     this.completions = completions;
-    this.segmentBytes = record.segmentBytes;
     this.membership = new Membership(record, members, {
       commit,
       onEvent,
       missedSince: () => this.flushes.missedSince(),
       onChange: () => this.resumeHeld(),
     });
-    for (const slot of this.membership.groups.flat()) if (slot.member !== null) this.checkMember(slot, slot.member);
     const { counters, membership } = this;
+    for (const slot of membership.groups.flat()) {
+      if (slot.member !== null) checkMember(membership, slot, slot.member);
+    }
     this.stamps = new WriteStamps(record.generation);
     this.calls = new Calls(completions);
     this.allocation = new Allocation(membership, this.calls);
-    this.pieces = new Pieces(completions, memory, membership, this.allocation, this.stamps, counters, scratch);
-    this.cut = new CutRequests(completions, membership, this.pieces, (token) => this.flushes.flush(token));
+    this.pieces = this.newPieces(scratch);
+    this.split = new SplitRequests(completions, membership, this.pieces, (token) => this.flushes.flush(token));
     this.flushes = new VolumeFlush(completions, membership, this.pieces, this.stamps);
-    this.pieces.onRelease = () => this.flushes.markNext();
-    const { buffers } = options;
+    this.requests = new VolumeRequests({
+      ...{ completions, memory, membership, counters, pieces: this.pieces, split: this.split, flushes: this.flushes },
+      readOnly: options.readOnly,
+      serving: () => this.serving,
+    });
+    const { buffers, clock } = options;
     this.parts = { membership, memory, pieces: this.pieces, calls: this.calls, buffers, counters, onEvent };
-    this.careful = new CarefulRead(this.parts);
-    this.jobs = new VolumeJobs({ clock: options.clock, calls: this.calls, busy: () => this.requests > 0 }, options);
-    this.reclaims = membership.groups.map((_, group) => new Reclaim(this.parts, group, this.flushes));
-    this.pieces.onUnreleased = (group, stripe) => {
-      this.reclaims[group].note(stripe);
-      this.startReclaim(group);
-    };
+    this.repair = new ReadRepair(this.parts);
+    this.jobs = new VolumeJobs({ clock, calls: this.calls, busy: () => this.requests.inFlight > 0 }, options);
+    this.copies = new CopyJobs({
+      parts: this.parts,
+      allocation: this.allocation,
+      flushes: this.flushes,
+      repair: this.repair,
+      jobs: this.jobs,
+      options: options.resync ?? {},
+      checkServing: () => this.checkServing(),
+      mayReclaim: () => this.serving && !this.ending && membership.stopped === null,
+    });
   }
 
-  private checkMember(slot: MemberSlot, member: SegmentMember): void {
-    const expected = this.membership.deviceId(slot);
-    if (member.deviceId !== expected || member.segmentBytes !== this.segmentBytes) {
-      const what = `device ${member.deviceId} is not device ${expected} with segments of ${this.segmentBytes} bytes`;
-      throw new StrakeError('INVALID_ARGUMENT', what);
-    }
+  private newPieces(scratch: number): Pieces {
+    const { completions, memory, membership, allocation, stamps, counters } = this;
+    return new Pieces({
+      ...{ completions, memory, membership, allocation, stamps, counters, scratch },
+      repairRead: (piece) => void this.repair.run(piece),
+      onPartFree: () => this.split.feedStarved(),
+      onRelease: () => this.flushes.markNext(),
+      onUnreleased: (group, stripe) => this.copies.noteUnreleased(group, stripe),
+    });
   }
 
   private resumeHeld(): void {
@@ -172,10 +179,7 @@ export class VolumeEngine implements Volume {
     if (membership.stopped !== null) throw new StrakeError('UNAVAILABLE', membership.stopped);
     this.phase = 'serving';
     if (this.readOnly || this.ending) return;
-    for (const slot of slots) if (slot.member !== null && slot.state === 'offline') this.startResync(slot, 'resync');
-    this.reclaims.forEach((_, group) => {
-      this.startReclaim(group);
-    });
+    this.copies.begin();
   }
 
   /** Members that are missing, and those whose sync was interrupted, are offline from the start. */
@@ -201,31 +205,14 @@ export class VolumeEngine implements Volume {
    * another device, `ERR_STRAKE_BUSY` if the place is not offline.
    */
   attach(group: number, position: number, member: SegmentMember): Job {
-    const slot = this.offlineSlot(group, position);
-    this.checkMember(slot, member);
-    slot.member = member;
-    return this.startResync(slot, 'resync');
+    this.checkServing();
+    return this.copies.attach(group, position, member);
   }
 
   /** Another device takes the place of a member that is offline. Rejects with a `StrakeError`. */
   async replace(group: number, position: number, deviceId: string, member: SegmentMember): Promise<Job> {
-    const slot = this.offlineSlot(group, position);
-    if (member.deviceId !== deviceId || member.segmentBytes !== this.segmentBytes) {
-      throw new StrakeError('INVALID_ARGUMENT', `device ${member.deviceId} cannot stand in for ${deviceId}`);
-    }
-    await this.membership.change((record) => replaceMember(record, group, position, deviceId));
-    this.offlineSlot(group, position).member = member;
-    return this.startResync(slot, 'rebuild');
-  }
-
-  private offlineSlot(group: number, position: number): MemberSlot {
     this.checkServing();
-    const slot = this.membership.groups[group]?.[position];
-    if (slot === undefined) throw new StrakeError('INVALID_ARGUMENT', `no member ${position} in group ${group}`);
-    if (slot.state !== 'offline' || this.jobs.isSynced(slot)) {
-      throw new StrakeError('BUSY', `member ${position} is ${slot.state}`);
-    }
-    return slot;
+    return this.copies.replace(group, position, deviceId, member);
   }
 
   /**
@@ -233,15 +220,8 @@ export class VolumeEngine implements Volume {
    * nothing else has to be done for the place: false if it needs a member of this incarnation. A job that is being given up
    * is waited for.
    */
-  async resume(group: number, position: number, incarnation: number): Promise<boolean> {
-    await this.jobs.givenUp({ group, position });
-    await this.membership.idle();
-    this.checkServing();
-    const slot = this.membership.groups[group][position];
-    if (slot.state !== 'offline' || this.jobs.isSynced(slot)) return true;
-    if (slot.member?.incarnation !== incarnation) return false;
-    this.startResync(slot, 'resync');
-    return true;
+  resume(group: number, position: number, incarnation: number): Promise<boolean> {
+    return this.copies.resume(group, position, incarnation);
   }
 
   private checkServing(): void {
@@ -251,32 +231,10 @@ export class VolumeEngine implements Volume {
     if (this.readOnly) throw new StrakeError('READ_ONLY', 'the volume is open read-only');
   }
 
-  private startResync(slot: MemberSlot, kind: 'resync' | 'rebuild'): Job {
-    const resync = new Resync(this.parts, this.allocation, slot);
-    const work = (job: Job) => resync.run(job, this.flushes);
-    const undo = (reason: string) => {
-      this.membership.expel(slot, reason);
-    };
-    const { group, position } = slot;
-    const job = this.jobs.start({ kind, group, position }, this.options.resync ?? {}, work, undo);
-    job.ended.then(() => this.startReclaim(group));
-    return job;
-  }
-
-  /** Begins to give back what was discarded while a member of a group was away, if all are current now. */
-  private startReclaim(group: number): void {
-    if (!this.serving || this.ending || this.membership.stopped !== null) return;
-    this.reclaims[group].begin(this.jobs, this.options.resync ?? {}, () => this.startReclaim(group));
-  }
-
   /** Reads everything on every member and mends what is bad. Throws `ERR_STRAKE_VOLUME_BUSY` if another scrub does so. */
   scrub(options: JobOptions = {}): Job {
     this.checkServing();
-    const other = this.jobs.unfinished('scrub');
-    if (other !== undefined) throw scrubbed(other);
-    const scrub = new Scrub(this.parts, this.careful, this.reclaims);
-    const work = (job: Job) => scrub.run(job, this.flushes);
-    return this.jobs.start({ kind: 'scrub', group: -1, position: -1 }, options, work, () => {});
+    return this.copies.scrub(options);
   }
 
   /** Makes the volume larger. Rejects with `ERR_STRAKE_INVALID_ARGUMENT` if it would be smaller. */
@@ -314,33 +272,8 @@ export class VolumeEngine implements Volume {
   }
 
   status(): VolumeStatus {
-    const { membership, counters, stamps } = this;
-    const groups = membership.groups.map((group) =>
-      group.map((slot) => ({
-        deviceId: membership.deviceId(slot),
-        state: slot.leaving ? ('offline' as const) : slot.state,
-        present: slot.member !== null,
-      })),
-    );
-    return {
-      state: this.state(),
-      reason: membership.stopped ?? '',
-      mapVersion: membership.record.mapVersion,
-      flushNumber: stamps.flushNumber,
-      groups,
-      counters: { ...counters },
-      jobs: this.jobs.progress,
-    };
-  }
-
-  private state(): VolumeState {
-    const { membership } = this;
-    if (membership.stopped !== null) return 'failed';
-    if (this.phase === 'starting') return 'starting';
-    if (this.phase !== 'serving') return 'closed';
-    const slots = membership.groups.flat();
-    if (slots.some(({ state, leaving }) => state === 'offline' || leaving)) return 'degraded';
-    return slots.some(({ state }) => state === 'syncing') ? 'syncing' : 'ok';
+    const { counters, stamps, phase } = this;
+    return volumeStatus(this.membership, phase, counters, stamps.flushNumber, this.jobs.progress);
   }
 
   /** Cancels jobs, and a start that is under way; no others begin. Requests go on. */
@@ -355,12 +288,12 @@ export class VolumeEngine implements Volume {
     this.phase = 'closing';
     this.endWork();
     await this.jobs.unwound();
-    while (this.requests > 0 || this.flushes.busy || this.calls.running > 0) {
+    while (this.requests.inFlight > 0 || this.flushes.busy || this.calls.running > 0) {
       await this.calls.call((token) => this.options.clock.after(CLOSE_POLL_MS, token));
     }
     await this.membership.idle();
     this.phase = 'closed';
-    for (const part of [this.pieces, this.cut, this.flushes, this.calls]) part.close();
+    for (const part of [this.pieces, this.split, this.flushes, this.calls]) part.close();
   }
 
   // Requests.
@@ -374,75 +307,12 @@ export class VolumeEngine implements Volume {
     return this.phase === 'serving';
   }
 
-  /** Requests in flight. */
-  private get requests(): number {
-    return this.pieces.whole + this.cut.inFlight;
-  }
-
-  /** Whether the request can be accepted; answers it if not. */
-  private admit(lengthBytes: number, offsetBytes: number, modifies: boolean, token: number): boolean {
-    let error = 0;
-    if (this.membership.stopped !== null) error = -EIO;
-    else if (this.phase !== 'serving') error = -ESHUTDOWN;
-    else if (modifies && this.readOnly) error = -EROFS;
-    else if (lengthBytes < 0 || offsetBytes < 0 || offsetBytes + lengthBytes > this.sizeBytes) error = -EINVAL;
-    else if (this.requests >= VOLUME_REQUESTS_MAX) error = -EBUSY;
-    if (error === 0 && lengthBytes > 0) return true;
-    if (error === -EBUSY) this.counters.refused += 1;
-    this.completions.defer(token, error);
-    return false;
-  }
-
-  /** Whether the range is whole blocks of one segment. */
-  private isPiece(lengthBytes: number, offsetBytes: number): boolean {
-    return (
-      offsetBytes % BLOCK_BYTES === 0 &&
-      lengthBytes % BLOCK_BYTES === 0 &&
-      (offsetBytes % this.segmentBytes) + lengthBytes <= this.segmentBytes
-    );
-  }
-
-  private submit(
-    kind: number,
-    memory: number,
-    source: number,
-    length: number,
-    offset: number,
-    flags: number,
-    release: boolean,
-    token: number,
-    answer: number,
-  ): void {
-    const piece = this.pieces.take(false);
-    if (piece === null) return;
-    const inSegment = offset % this.segmentBytes;
-    piece.kind = kind;
-    piece.stripe = (offset - inSegment) / this.segmentBytes;
-    piece.block = inSegment / BLOCK_BYTES;
-    piece.blocks = length / BLOCK_BYTES;
-    piece.memory = memory;
-    piece.source = source;
-    piece.flags = flags;
-    piece.release = release;
-    piece.token = token;
-    piece.answer = answer;
-    this.pieces.submit(piece);
-  }
-
   read(memory: number, lengthBytes: number, offsetBytes: number, token: number): void {
-    if (!this.admit(lengthBytes, offsetBytes, false, token)) return;
-    const before = offsetBytes % BLOCK_BYTES;
-    const span = alignUp(before + lengthBytes, BLOCK_BYTES);
-    const start = offsetBytes - before;
-    if (this.isPiece(span, start)) {
-      this.submit(PIECE_READ, memory - before, -1, span, start, 0, false, token, lengthBytes);
-    } else {
-      this.cut.start(PIECE_READ, memory, lengthBytes, offsetBytes, 0, false, token, lengthBytes);
-    }
+    this.requests.read(memory, lengthBytes, offsetBytes, token);
   }
 
   write(memory: number, lengthBytes: number, offsetBytes: number, flags: number, token: number): void {
-    this.writeFrom(-1, memory, lengthBytes, offsetBytes, flags, token);
+    this.requests.writeFrom(-1, memory, lengthBytes, offsetBytes, flags, token);
   }
 
   writeFrom(
@@ -453,46 +323,23 @@ export class VolumeEngine implements Volume {
     flags: number,
     token: number,
   ): void {
-    if (!this.admit(lengthBytes, offsetBytes, true, token)) return;
-    if (this.isPiece(lengthBytes, offsetBytes)) {
-      this.submit(PIECE_WRITE, memory, source, lengthBytes, offsetBytes, flags, false, token, lengthBytes);
-      return;
-    }
-    if (source >= 0) this.memory.copy(memory, source, lengthBytes);
-    this.cut.start(PIECE_WRITE, memory, lengthBytes, offsetBytes, flags, false, token, lengthBytes);
+    this.requests.writeFrom(source, memory, lengthBytes, offsetBytes, flags, token);
   }
 
   zero(offsetBytes: number, spanBytes: number, flags: number, token: number): void {
-    if (!this.admit(spanBytes, offsetBytes, true, token)) return;
-    this.cut.start(PIECE_ZERO, 0, spanBytes, offsetBytes, flags, this.mayRelease(flags), token, 0);
+    this.requests.zero(offsetBytes, spanBytes, flags, token);
   }
 
   /** Zeroes the whole blocks within the range and frees what that empties; the rest keeps its content. */
   discardRange(offsetBytes: number, spanBytes: number, flags: number, token: number): void {
-    if (!this.admit(spanBytes, offsetBytes, true, token)) return;
-    const start = alignUp(offsetBytes, BLOCK_BYTES);
-    const end = alignDown(offsetBytes + spanBytes, BLOCK_BYTES);
-    if (end <= start) this.completions.defer(token, 0);
-    else this.cut.start(PIECE_ZERO, 0, end - start, start, flags, this.mayRelease(flags), token, 0);
-  }
-
-  private mayRelease(flags: number): boolean {
-    return (flags & DEVICE_KEEP_ALLOCATED) === 0;
+    this.requests.discardRange(offsetBytes, spanBytes, flags, token);
   }
 
   flush(token: number): void {
-    if (this.membership.stopped !== null || this.phase !== 'serving') {
-      this.completions.defer(token, this.phase === 'serving' ? -EIO : -ESHUTDOWN);
-    } else if (this.readOnly) {
-      this.completions.defer(token, 0);
-    } else {
-      this.flushes.flush(token);
-    }
+    this.requests.flush(token);
   }
 
   extents(offsetBytes: number, spanBytes: number, memory: number, roomBytes: number, token: number): void {
-    if (!this.admit(spanBytes, offsetBytes, false, token)) return;
-    const count = volumeExtents(this.membership, offsetBytes, spanBytes, this.memory.view, memory, roomBytes);
-    this.completions.defer(token, count);
+    this.requests.extents(offsetBytes, spanBytes, memory, roomBytes, token);
   }
 }

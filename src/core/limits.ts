@@ -86,12 +86,16 @@ export const PATCHES_MAX = 16;
 export const MODIFICATIONS_MAX = 6144;
 /** Members of a placement group: copies of a segment. */
 export const COPIES_MAX = 3;
+/** Members that a request of a volume may be sent to: a bit each in a word, and a position in a tag. */
+export const GROUP_MEMBERS_MAX = 32;
 /** Reads of one volume in flight; each holds a buffer of its shard, or of a client. */
 export const VOLUME_READS_MAX = 2048;
 /** Requests of one volume in flight. */
 export const VOLUME_REQUESTS_MAX = MODIFICATIONS_MAX + VOLUME_READS_MAX;
 /** Parts in flight of all requests of a volume that had to be cut; jobs hold fewer runs of blocks than that. */
 export const VOLUME_PARTS_MAX = 1024;
+/** Pieces of one volume in flight: of its requests, of their parts, and of jobs. */
+export const PIECES_MAX = VOLUME_REQUESTS_MAX + 2 * VOLUME_PARTS_MAX;
 /** Parts of one such request in flight. */
 export const REQUEST_PARTS = 4;
 /** Segments that one such request passes over in one go because there is nothing to do in them. */

@@ -1,6 +1,6 @@
 /**
  * The stamp of a block's content: it orders the writes of a volume. What its bits mean is told in
- * `src/client/write-stamps.ts`; here and on devices it is a number of 64 bits.
+ * `src/client/requests/write-stamps.ts`; here and on devices it is a number of 64 bits.
  */
 
 /** Two words of 32 bits. */

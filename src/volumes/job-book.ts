@@ -1,6 +1,6 @@
 /** The jobs of all volumes of a node: those that go on, and so many of those that have ended. */
 
-import type { Job } from '../client/job.js';
+import type { Job } from '../client/jobs/job.js';
 import type { JobProgress } from '../client/volume-events.js';
 import { StrakeError } from '../core/errors.js';
 import { JOBS_KEPT_MAX } from '../core/limits.js';

@@ -18,9 +18,9 @@
  * is taken, in the directory, at the instant at which a volume is to be made or renamed.
  */
 
-import { COPY_SCRATCH_BYTES, CopyBuffers } from '../client/copy-buffers.js';
-import type { Job } from '../client/job.js';
-import { allEnded } from '../client/reconcile.js';
+import { COPY_SCRATCH_BYTES, CopyBuffers } from '../client/jobs/copy-buffers.js';
+import type { Job } from '../client/jobs/job.js';
+import { allEnded } from '../client/mirror/reconcile.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeEvent } from '../client/volume-events.js';
 import { newVolumeName } from '../core/arguments.js';

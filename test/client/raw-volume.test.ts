@@ -2,8 +2,8 @@
 
 import fc from 'fast-check';
 import * as assert from 'uvu/assert';
-import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '#strake/client/raw-volume.js';
 import { COMPLETION_ABANDONED } from '#strake/ports/completion.js';
+import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '#strake/raw/raw-volume.js';
 import { check, run } from '../support/check.js';
 import { ScriptedWorld } from '../support/scripted-device.js';
 

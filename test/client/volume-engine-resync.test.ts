@@ -1,7 +1,7 @@
 /** Making members agree: at the start of a volume, when one comes back, when one is replaced, and by scrubbing. */
 
 import * as assert from 'uvu/assert';
-import type { Job } from '#strake/client/job.js';
+import type { Job } from '#strake/client/jobs/job.js';
 import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, BLOCK_ZERO } from '#strake/layout/block-entry.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
 import { check, run } from '../support/check.js';

@@ -3,7 +3,6 @@
  * so the clients are plain code that lets the loop run until there is what they wait for.
  */
 
-import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '#strake/client/raw-volume.js';
 import { BLOCK_BYTES, EXPORT_TEXT_BYTES_MAX } from '#strake/core/limits.js';
 import { alignUp } from '#strake/core/units.js';
 import { Watch } from '#strake/core/watch.js';
@@ -11,6 +10,7 @@ import { NbdExport } from '#strake/nbd/export.js';
 import { NbdServer } from '#strake/nbd/server.js';
 import { NbdService } from '#strake/nbd/service.js';
 import { ConnectionResources } from '#strake/net/connection-resources.js';
+import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '#strake/raw/raw-volume.js';
 import { SimDevice } from '#strake/sim/disk/device.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { type SimPeer, SimTransport } from '#strake/sim/net/transport.js';

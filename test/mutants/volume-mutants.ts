@@ -15,7 +15,7 @@ const MIRROR: Mutant[] = [
     rule: 'a write is acknowledged when every member in-sync has it',
     edits: [
       {
-        file: 'client/pieces.ts',
+        file: 'client/mirror/mirror.ts',
         find: 'if (failed !== 0 || this.membership.stopped !== null) {',
         replace: 'if (done === 0 || this.membership.stopped !== null) {',
       },
@@ -28,11 +28,11 @@ const MIRROR: Mutant[] = [
     rule: 'a write is acknowledged when every member in-sync has it',
     edits: [
       {
-        file: 'client/pieces.ts',
+        file: 'client/mirror/mirror.ts',
         find: '      slot.present.write(stripe, block, blocks, memory, source, low, high, flags, token);',
         replace:
           '      if (position === 0) slot.present.write(stripe, block, blocks, memory, source, low, high, flags, token);\n' +
-          '      else this.completions.defer(token, 0);',
+          '      else this.parts.completions.defer(token, 0);',
       },
     ],
     judges: [sim('all'), ENGINE],
@@ -43,7 +43,7 @@ const MIRROR: Mutant[] = [
     rule: 'a flush covers every member in-sync',
     edits: [
       {
-        file: 'client/volume-flush.ts',
+        file: 'client/requests/volume-flush.ts',
         find: '      member.flush(this.token + index, marked);',
         replace:
           '      if (index === 0) member.flush(this.token + index, marked);\n      else this.completions.defer(this.token + index, 0);',
@@ -57,7 +57,7 @@ const MIRROR: Mutant[] = [
     rule: 'a member on which a flush fails leaves before the flush is answered',
     edits: [
       {
-        file: 'client/volume-flush.ts',
+        file: 'client/requests/volume-flush.ts',
         find: '        if (!this.covers(slot, slot.member)) failed |= slot.bit;\n',
         replace: '',
       },
@@ -70,7 +70,7 @@ const MIRROR: Mutant[] = [
     rule: 'a flush covers only writes acknowledged under the same incarnation',
     edits: [
       {
-        file: 'client/volume-flush.ts',
+        file: 'client/requests/volume-flush.ts',
         find: 'this.results[index] >= 0 && member.incarnation === slot.incarnation;',
         replace: 'this.results[index] >= 0;',
       },
@@ -83,7 +83,7 @@ const MIRROR: Mutant[] = [
     rule: 'no stale read after a rejoin or rebuild',
     edits: [
       {
-        file: 'client/membership.ts',
+        file: 'client/mirror/membership.ts',
         find: "return this.member !== null && this.state === 'in-sync' && !this.leaving;",
         replace: "return this.member !== null && this.state !== 'offline' && !this.leaving;",
       },
@@ -96,7 +96,7 @@ const MIRROR: Mutant[] = [
     rule: 'one modifying request per block at a time',
     edits: [
       {
-        file: 'client/block-order.ts',
+        file: 'client/requests/block-order.ts',
         find: '(one.exclusive || other.exclusive) &&',
         replace: 'one.exclusive !== other.exclusive &&',
       },
@@ -109,7 +109,7 @@ const MIRROR: Mutant[] = [
     rule: 'one modifying request per block at a time',
     edits: [
       {
-        file: 'client/pieces.ts',
+        file: 'client/requests/pieces.ts',
         find: 'piece.exclusive = piece.kind !== PIECE_READ;',
         replace: 'piece.exclusive = piece.kind !== PIECE_READ && piece.kind !== PIECE_PATCH;',
       },
@@ -148,7 +148,7 @@ const MIRROR: Mutant[] = [
     rule: 'what is said to read as zeroes does',
     edits: [
       {
-        file: 'client/volume-extents.ts',
+        file: 'client/requests/volume-extents.ts',
         find: 'exists(membership.groupOf(stripe), stripe) ? DATA : HOLE',
         replace: 'membership.groupOf(stripe).every((slot) => exists([slot], stripe)) ? DATA : HOLE',
       },
@@ -167,7 +167,7 @@ const RECLAIMING: Mutant[] = [
     rule: 'space is given back once all copies are current',
     edits: [
       {
-        file: 'client/volume-engine.ts',
+        file: 'client/mirror/copy-jobs.ts',
         find: '    job.ended.then(() => this.startReclaim(group));\n',
         replace: '',
       },
@@ -193,7 +193,7 @@ const RECLAIMING: Mutant[] = [
     rule: 'nothing else happens in a segment whose slot may become free',
     edits: [
       {
-        file: 'client/reclaim.ts',
+        file: 'client/mirror/reclaim.ts',
         find: 'pieces.locked(stripe, 0, membership.record.segmentBytes / BLOCK_BYTES, () => this.giveBackHeld(stripe))',
         replace: 'pieces.locked(stripe, 0, 0, () => this.giveBackHeld(stripe))',
       },
@@ -204,7 +204,7 @@ const RECLAIMING: Mutant[] = [
     name: 'release-by-one-copy',
     breaks: 'Slots are given back on all copies because one of them needs its own no more',
     rule: 'a slot is given back only if no member needs it',
-    edits: [{ file: 'client/reclaim.ts', find: 'entries.every(allVacant)', replace: 'allVacant(entries[0])' }],
+    edits: [{ file: 'client/mirror/reclaim.ts', find: 'entries.every(allVacant)', replace: 'allVacant(entries[0])' }],
     judges: [RECLAIM],
   },
   {
@@ -213,17 +213,17 @@ const RECLAIMING: Mutant[] = [
     rule: 'no slot is given back before all copies are current',
     edits: [
       {
-        file: 'client/reclaim.ts',
+        file: 'client/mirror/reclaim.ts',
         find: '    if (!membership.complete(this.slots)) return false;\n    // Most have content',
         replace: '    // Most have content',
       },
       {
-        file: 'client/reclaim.ts',
+        file: 'client/mirror/reclaim.ts',
         find: '    if (!membership.complete(this.slots)) return false;\n    const entries',
         replace: '    const entries',
       },
       {
-        file: 'client/reclaim.ts',
+        file: 'client/mirror/reclaim.ts',
         find: ' || !membership.complete(this.slots)) return false;',
         replace: ') return false;',
       },
@@ -252,7 +252,7 @@ const COPYING: Mutant[] = [
     rule: 'every segment that may differ is a candidate',
     edits: [
       {
-        file: 'client/resync.ts',
+        file: 'client/mirror/resync.ts',
         find: 'if (differs || !isBefore(state, since)) candidates.push(state.stripe);',
         replace: 'if (other === undefined) candidates.push(state.stripe);',
       },
@@ -265,7 +265,7 @@ const COPYING: Mutant[] = [
     rule: 'candidates are all segments changed since the member left',
     edits: [
       {
-        file: 'client/resync.ts',
+        file: 'client/mirror/resync.ts',
         find: 'if (differs || !isBefore(state, since)) candidates.push(state.stripe);',
         replace: 'if (other === undefined || state.dirty || other.dirty) candidates.push(state.stripe);',
       },
@@ -278,7 +278,7 @@ const COPYING: Mutant[] = [
     rule: 'a copy is applied only if the block is unchanged since it was read',
     edits: [
       {
-        file: 'client/resync.ts',
+        file: 'client/mirror/resync.ts',
         find: 'pieces.locked(stripe, first, count, () => this.copyRun(job, stripe, first, count, buffer));',
         replace: 'this.copyRun(job, stripe, first, count, buffer);',
       },
@@ -291,7 +291,7 @@ const COPYING: Mutant[] = [
     rule: 'copies are reconciled before a volume is served',
     edits: [
       {
-        file: 'client/reconcile.ts',
+        file: 'client/mirror/reconcile.ts',
         find: 'const doubtful = doubtfulSegments(group.filter(({ readable }) => readable));',
         replace: 'const doubtful: number[] = doubtfulSegments([]);',
       },
@@ -304,7 +304,7 @@ const COPYING: Mutant[] = [
     rule: 'the highest known write wins',
     edits: [
       {
-        file: 'client/reconcile.ts',
+        file: 'client/mirror/reconcile.ts',
         find: 'compareStamps(stampOf(other.entries, block), stampOf(one.entries, block))',
         replace: 'compareStamps(stampOf(one.entries, block), stampOf(other.entries, block))',
       },
@@ -317,7 +317,7 @@ const COPYING: Mutant[] = [
     rule: 'CRC32C alone is no proof of equality',
     edits: [
       {
-        file: 'client/reconcile.ts',
+        file: 'client/mirror/reconcile.ts',
         find: '      if (copies.length > 1) await this.contents(copies, stripe, buffer);\n',
         replace: '',
       },
@@ -330,7 +330,7 @@ const COPYING: Mutant[] = [
     rule: 'corruption is never spread',
     edits: [
       {
-        file: 'client/careful-read.ts',
+        file: 'client/mirror/read-repair.ts',
         find: '        if (result >= 0) {\n          bad.delete(slot);',
         replace:
           '        if (result >= 0 || result === -74) {\n' +
@@ -345,7 +345,7 @@ const COPYING: Mutant[] = [
     rule: "after the writer's death what may differ is compared",
     edits: [
       {
-        file: 'client/reconcile.ts',
+        file: 'client/mirror/reconcile.ts',
         find: 'return compareFlushes(present.flushed, lastFlush) < 0;',
         replace: 'return false;',
       },
@@ -358,8 +358,8 @@ const COPYING: Mutant[] = [
     rule: 'a stale copy of a segment does not come back',
     edits: [
       {
-        file: 'client/pieces.ts',
-        find: '    if (piece.release && this.lacking(piece)) this.onRelease();\n',
+        file: 'client/requests/pieces.ts',
+        find: '    if (piece.release && this.lacking(piece)) this.needs.onRelease();\n',
         replace: '',
       },
     ],
@@ -381,7 +381,7 @@ const MAP: Mutant[] = [
       },
       // A copy that is believed by its map is still looked through if it lacks a flush that others remember.
       {
-        file: 'client/reconcile.ts',
+        file: 'client/mirror/reconcile.ts',
         find: 'return compareFlushes(present.flushed, lastFlush) < 0;',
         replace: 'return false;',
       },

@@ -1,12 +1,12 @@
 /** Answers of the handshake that are longer than what is sent at a time: they come whole, in parts. */
 
 import * as assert from 'uvu/assert';
-import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '#strake/client/raw-volume.js';
 import { EXPORT_TEXT_BYTES_MAX, NODE_VOLUMES_MAX } from '#strake/core/limits.js';
 import { formatDevice, type Node, openNode } from '#strake/index.js';
 import { NbdExport } from '#strake/nbd/export.js';
 import { Handshake } from '#strake/nbd/handshake.js';
 import { Writer } from '#strake/net/writer.js';
+import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '#strake/raw/raw-volume.js';
 import { SimDevice } from '#strake/sim/disk/device.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimLoop } from '#strake/sim/world/loop.js';

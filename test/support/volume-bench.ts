@@ -1,7 +1,7 @@
 /** A volume engine over scripted members, with what tests of it need. */
 
 import * as assert from 'uvu/assert';
-import { COPY_SCRATCH_BYTES, CopyBuffers } from '#strake/client/copy-buffers.js';
+import { COPY_SCRATCH_BYTES, CopyBuffers } from '#strake/client/jobs/copy-buffers.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine, type VolumeEngineOptions } from '#strake/client/volume-engine.js';
 import type { VolumeEvent } from '#strake/client/volume-events.js';
 import type { MemberState, VolumeMap } from '#strake/layout/volume-map.js';

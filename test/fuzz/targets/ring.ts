@@ -6,9 +6,9 @@
  * unless an index was overwritten or replies were left to pile up, an honest request is carried out.
  */
 
-import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '#strake/client/raw-volume.js';
 import { CLIENT_REQUESTS_MAX } from '#strake/core/limits.js';
 import { Watch } from '#strake/core/watch.js';
+import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '#strake/raw/raw-volume.js';
 import { createRing, RingConsumer, RingProducer } from '#strake/ring/spsc-ring.js';
 import {
   REPLY_DONE,

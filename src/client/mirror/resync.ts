@@ -16,22 +16,22 @@
  * offline, with the point from which it missed writes unchanged.
  */
 
-import { EBADMSG, EIO, ENODATA } from '../core/errno.js';
-import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES, COPY_BYTES } from '../core/limits.js';
-import { allVacant, ENTRY_WORDS, isPoison, isStored, sameBlock, stampOf, zeroFlags } from '../layout/block-entry.js';
-import { isBefore } from '../layout/flush-id.js';
-import { memberInSync, memberSyncing } from '../layout/map-changes.js';
-import type { MemberRecord } from '../layout/volume-map.js';
-import { compareStamps } from '../layout/write-stamp.js';
-import { FENCE_ALL } from '../ports/device.js';
+import { EBADMSG, EIO, ENODATA } from '../../core/errno.js';
+import { StrakeError } from '../../core/errors.js';
+import { BLOCK_BYTES, COPY_BYTES } from '../../core/limits.js';
+import { allVacant, ENTRY_WORDS, isPoison, isStored, sameBlock, stampOf, zeroFlags } from '../../layout/block-entry.js';
+import { isBefore } from '../../layout/flush-id.js';
+import { memberInSync, memberSyncing } from '../../layout/map-changes.js';
+import type { MemberRecord } from '../../layout/volume-map.js';
+import { compareStamps } from '../../layout/write-stamp.js';
+import { FENCE_ALL } from '../../ports/device.js';
+import type { CopyBuffer } from '../jobs/copy-buffers.js';
+import type { Job } from '../jobs/job.js';
+import type { VolumeFlush } from '../requests/volume-flush.js';
+import type { VolumeParts } from '../volume-parts.js';
 import type { Allocation } from './allocation.js';
-import type { VolumeParts } from './careful-read.js';
-import type { CopyBuffer } from './copy-buffers.js';
-import type { Job } from './job.js';
 import type { MemberSlot } from './membership.js';
 import { allEnded, entriesOf } from './reconcile.js';
-import type { VolumeFlush } from './volume-flush.js';
 
 const COPY_BLOCKS = COPY_BYTES / BLOCK_BYTES;
 

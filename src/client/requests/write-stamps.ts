@@ -6,7 +6,7 @@
  * ```
  */
 
-import type { Stamp } from '../layout/write-stamp.js';
+import type { Stamp } from '../../layout/write-stamp.js';
 
 const LOW = 2 ** 32;
 /** Largest sequence number. */

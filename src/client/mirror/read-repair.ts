@@ -1,47 +1,33 @@
 /**
- * Reads that have failed on one member: block by block from the others, mending what was bad.
+ * Read repair: a read that has failed on one member is done block by block from the others, and what was bad is rewritten.
  *
  * It runs alone with its blocks, so what fails here is no race with a write. Every bad copy that was met on the way to a good
  * one is rewritten from it, with the good copy's stamp. A member that cannot even be rewritten leaves the map. Where
  * no copy is good after a second look, the answer is an error, never a guess.
  */
 
-import type { Calls, MemoryHolder } from '../core/calls.js';
-import { EIO } from '../core/errno.js';
-import { BLOCK_BYTES } from '../core/limits.js';
-import { isZero, stampOf, zeroFlags } from '../layout/block-entry.js';
-import { COMPLETION_ABANDONED } from '../ports/completion.js';
-import { FENCE_ALL } from '../ports/device.js';
-import type { Memory } from '../ports/memory.js';
-import type { CopyBuffers } from './copy-buffers.js';
-import type { MemberSlot, Membership } from './membership.js';
-import type { Piece } from './piece.js';
-import type { Pieces } from './pieces.js';
-import type { VolumeCounters, VolumeEvent } from './volume-events.js';
+import type { MemoryHolder } from '../../core/calls.js';
+import { EIO } from '../../core/errno.js';
+import { BLOCK_BYTES } from '../../core/limits.js';
+import { isZero, stampOf, zeroFlags } from '../../layout/block-entry.js';
+import { COMPLETION_ABANDONED } from '../../ports/completion.js';
+import { FENCE_ALL } from '../../ports/device.js';
+import type { Piece } from '../requests/piece.js';
+import type { VolumeParts } from '../volume-parts.js';
+import type { MemberSlot } from './membership.js';
 
 /** How often all copies are tried. */
 const ROUNDS = 2;
 
-/** What all control work of a volume uses. */
-export interface VolumeParts {
-  readonly memory: Memory;
-  readonly membership: Membership;
-  readonly pieces: Pieces;
-  readonly calls: Calls;
-  readonly buffers: CopyBuffers;
-  readonly counters: VolumeCounters;
-  onEvent(event: VolumeEvent): void;
-}
-
-export class CarefulRead {
+export class ReadRepair {
   private readonly parts: VolumeParts;
 
   constructor(parts: VolumeParts) {
     this.parts = parts;
-    parts.pieces.readCarefully = (piece) => void this.run(piece);
   }
 
-  private async run(piece: Piece): Promise<void> {
+  /** Brings the blocks of a piece to its memory, and ends that at the pieces. */
+  async run(piece: Piece): Promise<void> {
     const holder = { lost: false };
     const { group, stripe, reader } = piece;
     let result = 0;
@@ -51,7 +37,7 @@ export class CarefulRead {
       if (holder.lost) result = -EIO;
       else result = await this.recover(group, stripe, piece.block + index, memory, reader, holder);
     }
-    this.parts.pieces.endCareful(piece, result, holder.lost ? COMPLETION_ABANDONED : 0);
+    this.parts.pieces.endRepair(piece, result, holder.lost ? COMPLETION_ABANDONED : 0);
   }
 
   /**

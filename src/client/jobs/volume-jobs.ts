@@ -1,7 +1,7 @@
 /** The jobs of one volume: those that go on, and of those that have ended the last of each kind and place. */
 
+import type { JobProgress, VolumeEvent } from '../volume-events.js';
 import { Job, type JobHost, type JobOptions, type JobPlace } from './job.js';
-import type { JobProgress, VolumeEvent } from './volume-events.js';
 
 export interface VolumeJobsOptions {
   /** Ids for jobs; 1 and on if absent. */

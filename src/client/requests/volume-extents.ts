@@ -1,9 +1,9 @@
 /** What of a volume is allocated, by segment. */
 
-import { REQUEST_SKIPS } from '../core/limits.js';
-import { LISTED_EXTENT_BYTES } from '../ports/device.js';
-import { exists } from './allocation.js';
-import type { Membership } from './membership.js';
+import { REQUEST_SKIPS } from '../../core/limits.js';
+import { LISTED_EXTENT_BYTES } from '../../ports/device.js';
+import { exists } from '../mirror/allocation.js';
+import type { Membership } from '../mirror/membership.js';
 
 const DATA = 0;
 /** A hole that reads as zeroes. */

@@ -7,11 +7,11 @@
  * it fails leaves the map before the flush is answered; if that was the last one, the flush fails.
  */
 
-import { EIO } from '../core/errno.js';
-import type { FlushId } from '../layout/flush-id.js';
-import type { CompletionPort } from '../ports/completion.js';
-import type { SegmentMember } from '../ports/segments.js';
-import { type MemberSlot, type Membership, SETTLED_LATER, SETTLED_OK } from './membership.js';
+import { EIO } from '../../core/errno.js';
+import type { FlushId } from '../../layout/flush-id.js';
+import type { CompletionPort } from '../../ports/completion.js';
+import type { SegmentMember } from '../../ports/segments.js';
+import { JUDGED_DONE, JUDGED_LATER, type MemberSlot, type Membership } from '../mirror/membership.js';
 import type { Pieces } from './pieces.js';
 import type { WriteStamps } from './write-stamps.js';
 
@@ -101,11 +101,11 @@ export class VolumeFlush {
   private endOne(index: number, result: number): void {
     this.results[index] = result;
     this.pending -= 1;
-    if (this.pending === 0) this.settle();
+    if (this.pending === 0) this.conclude();
   }
 
-  private settle(): void {
-    let verdict = SETTLED_OK;
+  private conclude(): void {
+    let verdict = JUDGED_DONE;
     for (let group = 0; group < this.membership.groups.length; group += 1) {
       let targets = 0;
       let failed = 0;
@@ -114,13 +114,13 @@ export class VolumeFlush {
         targets |= slot.bit;
         if (!this.covers(slot, slot.member)) failed |= slot.bit;
       }
-      verdict = Math.max(verdict, this.membership.settle(group, targets, targets & ~failed, failed));
+      verdict = Math.max(verdict, this.membership.judge(group, targets, targets & ~failed, failed));
     }
-    this.held = verdict === SETTLED_LATER;
+    this.held = verdict === JUDGED_LATER;
     if (this.held) return;
-    if (verdict === SETTLED_OK) this.advance();
+    if (verdict === JUDGED_DONE) this.advance();
     for (const slot of this.slots) slot.incarnation = slot.member?.incarnation ?? slot.incarnation;
-    this.answer(verdict === SETTLED_OK ? 0 : -EIO);
+    this.answer(verdict === JUDGED_DONE ? 0 : -EIO);
   }
 
   /** Whether the flush made durable what was acknowledged on this member. */
@@ -150,7 +150,7 @@ export class VolumeFlush {
   resumeHeld(): void {
     if (!this.held) return;
     this.held = false;
-    this.settle();
+    this.conclude();
   }
 
   private answer(result: number): void {

@@ -8,7 +8,7 @@
  * can wait in a circle.
  */
 
-import { ORDER_LISTS } from '../core/limits.js';
+import { ORDER_LISTS } from '../../core/limits.js';
 import type { Piece } from './piece.js';
 
 export class BlockOrder {

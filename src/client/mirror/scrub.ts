@@ -1,28 +1,29 @@
 /** Reads everything that a volume holds, on every member, mends what is bad, and gives back slots that hold nothing. */
 
-import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES, COPY_BYTES } from '../core/limits.js';
-import { groupOf } from '../layout/volume-map.js';
-import type { CarefulRead, VolumeParts } from './careful-read.js';
-import type { CopyBuffer } from './copy-buffers.js';
-import type { Job } from './job.js';
+import { StrakeError } from '../../core/errors.js';
+import { BLOCK_BYTES, COPY_BYTES } from '../../core/limits.js';
+import { groupOf } from '../../layout/volume-map.js';
+import type { CopyBuffer } from '../jobs/copy-buffers.js';
+import type { Job } from '../jobs/job.js';
+import type { VolumeFlush } from '../requests/volume-flush.js';
+import type { VolumeParts } from '../volume-parts.js';
 import type { MemberSlot } from './membership.js';
+import type { ReadRepair } from './read-repair.js';
 import type { Reclaim } from './reclaim.js';
-import type { VolumeFlush } from './volume-flush.js';
 
 const COPY_BLOCKS = COPY_BYTES / BLOCK_BYTES;
 
 export class Scrub {
   private readonly parts: VolumeParts;
-  private readonly careful: CarefulRead;
+  private readonly repair: ReadRepair;
 
   private readonly reclaims: readonly Reclaim[];
   private released = false;
 
   /** `reclaims`: by group. */
-  constructor(parts: VolumeParts, careful: CarefulRead, reclaims: readonly Reclaim[]) {
+  constructor(parts: VolumeParts, repair: ReadRepair, reclaims: readonly Reclaim[]) {
     this.parts = parts;
-    this.careful = careful;
+    this.repair = repair;
     this.reclaims = reclaims;
   }
 
@@ -67,7 +68,7 @@ export class Scrub {
     const result = await this.parts.calls.call((token) => present.read(stripe, first, count, memory, token), buffer);
     for (let block = first; result < 0 && block < first + count && !buffer.lost; block += 1) {
       job.check();
-      await this.careful.recover(group, stripe, block, memory, position, buffer);
+      await this.repair.recover(group, stripe, block, memory, position, buffer);
     }
   }
 }

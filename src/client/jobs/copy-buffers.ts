@@ -5,9 +5,9 @@
  * that has ended.
  */
 
-import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES, COPY_BUFFERS, COPY_BYTES } from '../core/limits.js';
-import type { Memory } from '../ports/memory.js';
+import { StrakeError } from '../../core/errors.js';
+import { BLOCK_BYTES, COPY_BUFFERS, COPY_BYTES } from '../../core/limits.js';
+import type { Memory } from '../../ports/memory.js';
 
 export interface CopyBuffer {
   readonly memory: number;

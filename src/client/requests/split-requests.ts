@@ -1,23 +1,23 @@
 /**
- * Requests that are no single piece: those that cross segments or cover blocks in part.
+ * Split requests are no single piece: they cross segments or cover blocks in part.
  *
  * Such a request is carried out part by part, in order of address, a few at a time. A part that covers a block in part is a
  * patch, the others are whole blocks of one segment. If there are too many parts, the request waits for one to end; as
  * parts never wait for requests, that always happens. The first error ends the request when its parts in flight have ended.
  */
 
-import { check } from '../core/check.js';
-import { BLOCK_BYTES, REQUEST_PARTS, REQUEST_SKIPS, VOLUME_REQUESTS_MAX } from '../core/limits.js';
-import { alignDown, alignUp } from '../core/units.js';
-import { Waiting } from '../core/waiting.js';
-import type { CompletionPort } from '../ports/completion.js';
-import { SEGMENT_FUA } from '../ports/segments.js';
-import { exists } from './allocation.js';
-import type { Membership } from './membership.js';
+import { check } from '../../core/check.js';
+import { BLOCK_BYTES, REQUEST_PARTS, REQUEST_SKIPS, VOLUME_REQUESTS_MAX } from '../../core/limits.js';
+import { alignDown, alignUp } from '../../core/units.js';
+import { Waiting } from '../../core/waiting.js';
+import type { CompletionPort } from '../../ports/completion.js';
+import { SEGMENT_FUA, SEGMENT_KEEP } from '../../ports/segments.js';
+import { exists } from '../mirror/allocation.js';
+import type { Membership } from '../mirror/membership.js';
 import { PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, type Piece } from './piece.js';
 import type { Pieces } from './pieces.js';
 
-class CutRequest {
+class SplitRequest {
   readonly index: number;
   kind = PIECE_READ;
   /** Of byte `origin` of the volume. */
@@ -44,15 +44,15 @@ class CutRequest {
   }
 }
 
-export class CutRequests {
+export class SplitRequests {
   private readonly completions: CompletionPort;
   private readonly membership: Membership;
   private readonly pieces: Pieces;
   private readonly token: number;
-  private readonly all: CutRequest[] = [];
-  private readonly free: CutRequest[] = [];
+  private readonly all: SplitRequest[] = [];
+  private readonly free: SplitRequest[] = [];
   /** Requests that wait for parts. */
-  private readonly starved = new Waiting<CutRequest>('cut requests that wait for parts', VOLUME_REQUESTS_MAX);
+  private readonly starved = new Waiting<SplitRequest>('split requests that wait for parts', VOLUME_REQUESTS_MAX);
   private readonly segmentBytes: number;
   private readonly flush: (token: number) => void;
 
@@ -64,29 +64,22 @@ export class CutRequests {
     this.pieces = pieces;
     this.segmentBytes = membership.record.segmentBytes;
     this.token = completions.register({ complete: (tag, result, flags) => this.endPart(tag, result, flags) });
-    pieces.onPartFree = () => this.feedStarved();
   }
 
-  /** Starts a request; `memory` is the place of its first byte. Reads take in the blocks that they cover in part. */
-  start(
-    kind: number,
-    memory: number,
-    length: number,
-    offset: number,
-    flags: number,
-    release: boolean,
-    token: number,
-    answer: number,
-  ): void {
+  /**
+   * Starts a request of `PIECE_READ`, `PIECE_WRITE` or `PIECE_ZERO`; `memory` is the place of its first byte. Reads take in
+   * the blocks that they cover in part. Zeroing gives back what it empties, unless that is to be kept.
+   */
+  start(kind: number, memory: number, length: number, offset: number, flags: number, token: number): void {
     const request = this.take();
     request.kind = kind;
     request.memory = memory;
     request.origin = offset;
     request.flushed = kind === PIECE_ZERO && (flags & SEGMENT_FUA) !== 0;
     request.flags = request.flushed ? flags & ~SEGMENT_FUA : flags;
-    request.release = release;
+    request.release = kind === PIECE_ZERO && (flags & SEGMENT_KEEP) === 0;
     request.token = token;
-    request.answer = answer;
+    request.answer = kind === PIECE_ZERO ? 0 : length;
     request.next = kind === PIECE_READ ? alignDown(offset, BLOCK_BYTES) : offset;
     request.end = kind === PIECE_READ ? alignUp(offset + length, BLOCK_BYTES) : offset + length;
     request.running = 0;
@@ -100,17 +93,17 @@ export class CutRequests {
     return this.all.length - this.free.length;
   }
 
-  private take(): CutRequest {
+  private take(): SplitRequest {
     const request = this.free.pop();
     if (request !== undefined) return request;
-    check(this.all.length < VOLUME_REQUESTS_MAX, 'more cut requests than requests', VOLUME_REQUESTS_MAX);
-    const made = new CutRequest(this.all.length);
+    check(this.all.length < VOLUME_REQUESTS_MAX, 'more split requests than requests', VOLUME_REQUESTS_MAX);
+    const made = new SplitRequest(this.all.length);
     this.all.push(made);
     return made;
   }
 
   /** Starts parts as far as bounds allow. A request without any goes on in a later batch. */
-  private advance(request: CutRequest): void {
+  private advance(request: SplitRequest): void {
     let skips = 0;
     while (request.next < request.end && request.running < REQUEST_PARTS && !request.starved) {
       if (request.kind === PIECE_ZERO && this.skip(request)) {
@@ -126,15 +119,15 @@ export class CutRequests {
   }
 
   /** Passes over the rest of a segment that is all zeroes already, and not only because a discard of it is under way. */
-  private skip(request: CutRequest): boolean {
+  private skip(request: SplitRequest): boolean {
     const stripe = Math.floor(request.next / this.segmentBytes);
     if (exists(this.membership.groupOf(stripe), stripe) || !this.pieces.idle(stripe)) return false;
     request.next = Math.min(request.end, (stripe + 1) * this.segmentBytes);
     return true;
   }
 
-  private startPart(request: CutRequest): void {
-    const piece = this.pieces.take(true);
+  private startPart(request: SplitRequest): void {
+    const piece = this.pieces.takePart();
     if (piece === null) {
       request.starved = true;
       this.starved.push(request);
@@ -163,7 +156,7 @@ export class CutRequests {
     this.pieces.submit(piece);
   }
 
-  private fillPatch(request: CutRequest, piece: Piece, inBlock: number, stop: number): void {
+  private fillPatch(request: SplitRequest, piece: Piece, inBlock: number, stop: number): void {
     piece.kind = PIECE_PATCH;
     piece.blocks = 1;
     piece.from = inBlock;
@@ -191,7 +184,8 @@ export class CutRequests {
     else this.completions.finish(request.token, answer, request.resultFlags);
   }
 
-  private feedStarved(): void {
+  /** A part has ended: a request that waits for one may go on. */
+  feedStarved(): void {
     const request = this.starved.take();
     if (request === undefined) return;
     request.starved = false;

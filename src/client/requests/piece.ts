@@ -3,6 +3,9 @@
  * are made once and used again; a piece holds its blocks (alone, or together with reads) until it ends.
  */
 
+import { BLOCK_BYTES } from '../../core/limits.js';
+import type { Memory } from '../../ports/memory.js';
+
 export const PIECE_READ = 0;
 export const PIECE_WRITE = 1;
 export const PIECE_ZERO = 2;
@@ -31,7 +34,7 @@ export class Piece {
   token = 0;
   /** What to answer in case of success. */
   answer = 0;
-  /** Whether it is a part of a request that was cut. */
+  /** Whether it is a part of a split request. */
   part = false;
 
   /** Of a patch: first byte within the block and number of bytes that change; where they are, or -1 for zeroes. */
@@ -44,8 +47,8 @@ export class Piece {
 
   /** Its blocks are its own. */
   started = false;
-  /** A read that has failed on one member and is repeated with care. */
-  careful = false;
+  /** A read that has failed on one member, and goes through read repair. */
+  repaired = false;
   /** Position of the member on which it failed. */
   reader = 0;
   /** Zeroing may give the slot back; whether that was asked for, also where a member is away. */
@@ -73,4 +76,16 @@ export class Piece {
   constructor(index: number) {
     this.index = index;
   }
+}
+
+/** Whether what is in flight for a piece are reads, and not modifications. */
+export function reads({ kind, changed }: Piece): boolean {
+  return kind === PIECE_READ || (kind === PIECE_PATCH && !changed);
+}
+
+/** The caller's source is free after this batch, so what cannot be sent yet is copied now. */
+export function bringPayload(memory: Memory, piece: Piece): void {
+  if (piece.source < 0) return;
+  memory.copy(piece.memory, piece.source, piece.blocks * BLOCK_BYTES);
+  piece.source = -1;
 }

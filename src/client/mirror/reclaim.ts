@@ -10,17 +10,17 @@
  * begins anew when that one is current again.
  */
 
-import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES } from '../core/limits.js';
-import { allVacant } from '../layout/block-entry.js';
-import { isBefore } from '../layout/flush-id.js';
-import { unreleasedSince } from '../layout/volume-map.js';
-import type { VolumeParts } from './careful-read.js';
-import type { Job, JobOptions } from './job.js';
+import { StrakeError } from '../../core/errors.js';
+import { BLOCK_BYTES } from '../../core/limits.js';
+import { allVacant } from '../../layout/block-entry.js';
+import { isBefore } from '../../layout/flush-id.js';
+import { unreleasedSince } from '../../layout/volume-map.js';
+import type { Job, JobOptions } from '../jobs/job.js';
+import type { VolumeJobs } from '../jobs/volume-jobs.js';
+import type { VolumeFlush } from '../requests/volume-flush.js';
+import type { VolumeParts } from '../volume-parts.js';
 import type { MemberSlot } from './membership.js';
 import { allEnded, entriesOf } from './reconcile.js';
-import type { VolumeFlush } from './volume-flush.js';
-import type { VolumeJobs } from './volume-jobs.js';
 
 /** Bytes of a block's entry. */
 const ENTRY_BYTES = 16;

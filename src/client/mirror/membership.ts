@@ -7,13 +7,13 @@
  * the volume stops.
  */
 
-import { toStrakeError } from '../core/errors.js';
-import type { FlushId } from '../layout/flush-id.js';
-import { memberOffline, withProgress, withReleased } from '../layout/map-changes.js';
-import { groupOf, type MemberProgress, type MemberState, type VolumeMap } from '../layout/volume-map.js';
-import { FENCE_OPEN } from '../ports/device.js';
-import type { SegmentMember } from '../ports/segments.js';
-import type { VolumeEvent } from './volume-events.js';
+import { toStrakeError } from '../../core/errors.js';
+import type { FlushId } from '../../layout/flush-id.js';
+import { memberOffline, withProgress, withReleased } from '../../layout/map-changes.js';
+import { groupOf, type MemberProgress, type MemberState, type VolumeMap } from '../../layout/volume-map.js';
+import { FENCE_OPEN } from '../../ports/device.js';
+import type { SegmentMember } from '../../ports/segments.js';
+import type { VolumeEvent } from '../volume-events.js';
 
 /** One place in a group, and who has it. */
 export class MemberSlot {
@@ -53,10 +53,10 @@ export class MemberSlot {
 }
 
 /** What came of an operation on several members. */
-export const SETTLED_OK = 0;
-export const SETTLED_FAILED = 1;
+export const JUDGED_DONE = 0;
+export const JUDGED_FAILED = 1;
 /** A change of the map is on its way; ask again when it has taken effect. */
-export const SETTLED_LATER = 2;
+export const JUDGED_LATER = 2;
 
 export interface MembershipHooks {
   commit(record: VolumeMap): Promise<void>;
@@ -129,8 +129,8 @@ export class Membership {
    * Judges an operation that was sent to the members `targets` (bits by position), was done by `done` and failed on
    * `failed`: takes those that failed out of the map, and says whether the operation counts as done.
    */
-  settle(groupIndex: number, targets: number, done: number, failed: number): number {
-    if (this.stopped !== null) return SETTLED_FAILED;
+  judge(groupIndex: number, targets: number, done: number, failed: number): number {
+    if (this.stopped !== null) return JUDGED_FAILED;
     const group = this.groups[groupIndex];
     let later = false;
     // If all fail at once, the one that remains should be one that still answers.
@@ -142,11 +142,11 @@ export class Membership {
         if (this.expel(slot, 'an operation failed')) later = true;
       }
     }
-    if (later) return SETTLED_LATER;
+    if (later) return JUDGED_LATER;
     let current = 0;
     for (const slot of group) if (slot.state === 'in-sync') current |= slot.bit;
     current &= targets;
-    return current !== 0 && (current & ~done) === 0 ? SETTLED_OK : SETTLED_FAILED;
+    return current !== 0 && (current & ~done) === 0 ? JUDGED_DONE : JUDGED_FAILED;
   }
 
   /** Takes a member out of the map if it can be done without. Returns whether that is on its way, or done. */

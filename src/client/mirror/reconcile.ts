@@ -14,8 +14,8 @@
  * Repeating this after it was interrupted comes to an end of the same kind: each step leaves a state that a crash could.
  */
 
-import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES, COPY_BYTES, RECONCILE_BLOCKS, RECONCILE_SEGMENTS } from '../core/limits.js';
+import { StrakeError } from '../../core/errors.js';
+import { BLOCK_BYTES, COPY_BYTES, RECONCILE_BLOCKS, RECONCILE_SEGMENTS } from '../../core/limits.js';
 import {
   allVacant,
   allZero,
@@ -28,12 +28,12 @@ import {
   sameBlock,
   stampOf,
   zeroFlags,
-} from '../layout/block-entry.js';
-import { compareFlushes, type FlushId, NO_FLUSH } from '../layout/flush-id.js';
-import { compareStamps, type Stamp } from '../layout/write-stamp.js';
+} from '../../layout/block-entry.js';
+import { compareFlushes, type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
+import { compareStamps, type Stamp } from '../../layout/write-stamp.js';
+import { BufferPage, type CopyBuffer } from '../jobs/copy-buffers.js';
+import type { VolumeParts } from '../volume-parts.js';
 import type { Allocation } from './allocation.js';
-import type { VolumeParts } from './careful-read.js';
-import { BufferPage, type CopyBuffer } from './copy-buffers.js';
 import type { MemberSlot } from './membership.js';
 
 /** One member's part in comparing a segment. */

@@ -11,11 +11,11 @@
  * as well; on a device that hangs these are given up after `IO_TIMEOUT_MS`, as any other. Until then its place is taken.
  */
 
-import type { Calls } from '../core/calls.js';
-import { StrakeError, toStrakeError } from '../core/errors.js';
-import { JOB_STEP_MS, RESYNC_DEPTH, RESYNC_DEPTH_BUSY, RESYNC_YIELD_MS } from '../core/limits.js';
-import type { Clock } from '../ports/clock.js';
-import type { JobKind, JobProgress } from './volume-events.js';
+import type { Calls } from '../../core/calls.js';
+import { StrakeError, toStrakeError } from '../../core/errors.js';
+import { JOB_STEP_MS, RESYNC_DEPTH, RESYNC_DEPTH_BUSY, RESYNC_YIELD_MS } from '../../core/limits.js';
+import type { Clock } from '../../ports/clock.js';
+import type { JobKind, JobProgress } from '../volume-events.js';
 
 export interface JobOptions {
   /** The most bytes that are compared or copied in a second; no limit by default. */

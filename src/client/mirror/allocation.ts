@@ -6,8 +6,8 @@
  * others had already: it cannot become current, and must not keep the volume from being written.
  */
 
-import type { Calls } from '../core/calls.js';
-import { EIO, ENOSPC } from '../core/errno.js';
+import type { Calls } from '../../core/calls.js';
+import { EIO, ENOSPC } from '../../core/errno.js';
 import type { MemberSlot, Membership } from './membership.js';
 
 /** Whether the segment has a slot on every member that writes go to. */

@@ -1,0 +1,138 @@
+/** Which jobs go on for the copies of a volume: resync and rebuild, scrub, and giving back what was discarded meanwhile. */
+
+import { StrakeError } from '../../core/errors.js';
+import { replaceMember } from '../../layout/map-changes.js';
+import type { SegmentMember } from '../../ports/segments.js';
+import type { Job, JobOptions } from '../jobs/job.js';
+import type { VolumeJobs } from '../jobs/volume-jobs.js';
+import type { VolumeFlush } from '../requests/volume-flush.js';
+import type { VolumeParts } from '../volume-parts.js';
+import type { Allocation } from './allocation.js';
+import type { MemberSlot, Membership } from './membership.js';
+import type { ReadRepair } from './read-repair.js';
+import { Reclaim } from './reclaim.js';
+import { Resync } from './resync.js';
+import { Scrub, scrubbed } from './scrub.js';
+
+export interface CopyJobsParts {
+  readonly parts: VolumeParts;
+  readonly allocation: Allocation;
+  readonly flushes: VolumeFlush;
+  readonly repair: ReadRepair;
+  readonly jobs: VolumeJobs;
+  /** Of jobs that nobody asks for. */
+  readonly options: JobOptions;
+  /** Throws a `StrakeError` unless the volume is served, and for writing. */
+  readonly checkServing: () => void;
+  readonly mayReclaim: () => boolean;
+}
+
+export class CopyJobs {
+  private readonly needs: CopyJobsParts;
+  private readonly membership: Membership;
+  private readonly jobs: VolumeJobs;
+  /** By group. */
+  private readonly reclaims: Reclaim[];
+
+  constructor(needs: CopyJobsParts) {
+    const { parts, flushes, jobs } = needs;
+    this.needs = needs;
+    this.membership = parts.membership;
+    this.jobs = jobs;
+    this.reclaims = parts.membership.groups.map((_, group) => new Reclaim(parts, group, flushes));
+  }
+
+  /** The volume is served from now on: begins with what is to be done. */
+  begin(): void {
+    for (const slot of this.membership.groups.flat()) {
+      if (slot.member !== null && slot.state === 'offline') this.startResync(slot, 'resync');
+    }
+    this.reclaims.forEach((_, group) => {
+      this.startReclaim(group);
+    });
+  }
+
+  /** See `VolumeEngine.attach`. */
+  attach(group: number, position: number, member: SegmentMember): Job {
+    const slot = this.offlineSlot(group, position);
+    checkMember(this.membership, slot, member);
+    slot.member = member;
+    return this.startResync(slot, 'resync');
+  }
+
+  /** See `VolumeEngine.replace`. */
+  async replace(group: number, position: number, deviceId: string, member: SegmentMember): Promise<Job> {
+    const slot = this.offlineSlot(group, position);
+    if (member.deviceId !== deviceId || member.segmentBytes !== this.membership.record.segmentBytes) {
+      throw new StrakeError('INVALID_ARGUMENT', `device ${member.deviceId} cannot stand in for ${deviceId}`);
+    }
+    await this.membership.change((record) => replaceMember(record, group, position, deviceId));
+    this.offlineSlot(group, position).member = member;
+    return this.startResync(slot, 'rebuild');
+  }
+
+  private offlineSlot(group: number, position: number): MemberSlot {
+    this.needs.checkServing();
+    const slot = this.membership.groups[group]?.[position];
+    if (slot === undefined) throw new StrakeError('INVALID_ARGUMENT', `no member ${position} in group ${group}`);
+    if (slot.state !== 'offline' || this.jobs.isSynced(slot)) {
+      throw new StrakeError('BUSY', `member ${position} is ${slot.state}`);
+    }
+    return slot;
+  }
+
+  /** See `VolumeEngine.resume`. */
+  async resume(group: number, position: number, incarnation: number): Promise<boolean> {
+    await this.jobs.givenUp({ group, position });
+    await this.membership.idle();
+    this.needs.checkServing();
+    const slot = this.membership.groups[group][position];
+    if (slot.state !== 'offline' || this.jobs.isSynced(slot)) return true;
+    if (slot.member?.incarnation !== incarnation) return false;
+    this.startResync(slot, 'resync');
+    return true;
+  }
+
+  private startResync(slot: MemberSlot, kind: 'resync' | 'rebuild'): Job {
+    const { parts, allocation, flushes, options } = this.needs;
+    const resync = new Resync(parts, allocation, slot);
+    const work = (job: Job) => resync.run(job, flushes);
+    const undo = (reason: string) => {
+      this.membership.expel(slot, reason);
+    };
+    const { group, position } = slot;
+    const job = this.jobs.start({ kind, group, position }, options, work, undo);
+    job.ended.then(() => this.startReclaim(group));
+    return job;
+  }
+
+  /** A segment was discarded whose slot could not be given back then, and now could. */
+  noteUnreleased(group: number, stripe: number): void {
+    this.reclaims[group].note(stripe);
+    this.startReclaim(group);
+  }
+
+  /** Begins to give back what was discarded while a member of a group was away, if all are current now. */
+  private startReclaim(group: number): void {
+    if (!this.needs.mayReclaim()) return;
+    this.reclaims[group].begin(this.jobs, this.needs.options, () => this.startReclaim(group));
+  }
+
+  /** See `VolumeEngine.scrub`. */
+  scrub(options: JobOptions): Job {
+    const other = this.jobs.unfinished('scrub');
+    if (other !== undefined) throw scrubbed(other);
+    const scrub = new Scrub(this.needs.parts, this.needs.repair, this.reclaims);
+    const work = (job: Job) => scrub.run(job, this.needs.flushes);
+    return this.jobs.start({ kind: 'scrub', group: -1, position: -1 }, options, work, () => {});
+  }
+}
+
+/** Throws `ERR_STRAKE_INVALID_ARGUMENT` unless a member is the one that the map names at its place. */
+export function checkMember(membership: Membership, slot: MemberSlot, member: SegmentMember): void {
+  const expected = membership.deviceId(slot);
+  const { segmentBytes } = membership.record;
+  if (member.deviceId === expected && member.segmentBytes === segmentBytes) return;
+  const what = `device ${member.deviceId} is not device ${expected} with segments of ${segmentBytes} bytes`;
+  throw new StrakeError('INVALID_ARGUMENT', what);
+}

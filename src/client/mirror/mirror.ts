@@ -1,0 +1,202 @@
+/**
+ * Copies: every member has all of its group's segments.
+ *
+ * A write is sent to every member that is in-sync or syncing and is done when all that are in-sync have it, or have left the map.
+ * A read goes to one member; what to do if that fails is for whoever asked.
+ *
+ * Fault model: members fail in any phase, with any error. Where the map has to change before an answer is right, the piece is
+ * held, with its blocks.
+ */
+
+import { check } from '../../core/check.js';
+import { EIO, ENOSPC } from '../../core/errno.js';
+import { BLOCK_BYTES, GROUP_MEMBERS_MAX, PIECES_MAX } from '../../core/limits.js';
+import { COMPLETION_ABANDONED, type CompletionPort, TAG_BITS } from '../../ports/completion.js';
+import { FENCE_ALL } from '../../ports/device.js';
+import type { Memory } from '../../ports/memory.js';
+import { SEGMENT_FUA, SEGMENT_KEEP } from '../../ports/segments.js';
+import { bringPayload, type Piece, reads } from '../requests/piece.js';
+import type { IoEnds, SegmentIo } from '../requests/segment-io.js';
+import type { WriteStamps } from '../requests/write-stamps.js';
+import { type Allocation, allocated, exists } from './allocation.js';
+import { JUDGED_DONE, JUDGED_LATER, type Membership } from './membership.js';
+
+/** A tag is a piece's index and, in its lowest bits, a member's position. */
+const TAG_SHIFT = 6;
+check(GROUP_MEMBERS_MAX <= 1 << TAG_SHIFT, 'positions have no room in a tag', GROUP_MEMBERS_MAX);
+check(PIECES_MAX << TAG_SHIFT <= 1 << TAG_BITS, 'pieces have no room in a tag', PIECES_MAX);
+
+export interface MirrorParts {
+  readonly completions: CompletionPort;
+  readonly memory: Memory;
+  readonly membership: Membership;
+  readonly allocation: Allocation;
+  readonly stamps: WriteStamps;
+  /** The piece of an index. */
+  readonly pieceAt: (index: number) => Piece;
+  readonly ends: IoEnds;
+}
+
+export class Mirror implements SegmentIo {
+  private readonly memory: Memory;
+  private readonly membership: Membership;
+  private readonly stamps: WriteStamps;
+  private readonly parts: MirrorParts;
+  private readonly token: number;
+  /** Pieces whose answer depends on a change of the map. */
+  private held: Piece[] = [];
+
+  constructor(parts: MirrorParts) {
+    this.parts = parts;
+    this.memory = parts.memory;
+    this.membership = parts.membership;
+    this.stamps = parts.stamps;
+    this.token = parts.completions.register({ complete: (tag, result, flags) => this.complete(tag, result, flags) });
+  }
+
+  private complete(tag: number, result: number, flags: number): void {
+    const piece = this.parts.pieceAt(tag >>> TAG_SHIFT);
+    const position = tag & ((1 << TAG_SHIFT) - 1);
+    if ((flags & COMPLETION_ABANDONED) !== 0) piece.resultFlags |= COMPLETION_ABANDONED;
+    if (reads(piece)) this.endRead(piece, position, result);
+    else this.endOne(piece, position, result);
+  }
+
+  read(piece: Piece): void {
+    const group = this.membership.groups[piece.group];
+    const slot = this.membership.pickReader(group);
+    if (slot === null) {
+      this.parts.ends.later(piece, -EIO);
+    } else if (!slot.present.has(piece.stripe)) {
+      this.memory.fill(piece.memory, piece.blocks * BLOCK_BYTES, 0);
+      this.parts.ends.later(piece, 0);
+    } else {
+      const token = this.token + (piece.index << TAG_SHIFT) + slot.position;
+      slot.present.read(piece.stripe, piece.block, piece.blocks, piece.memory, token);
+    }
+  }
+
+  private endRead(piece: Piece, position: number, result: number): void {
+    if (result < 0) {
+      piece.reader = position;
+      const slot = this.membership.groups[piece.group][position];
+      if (slot.member?.fence() === FENCE_ALL) this.membership.expel(slot, 'the device is gone');
+    }
+    this.parts.ends.read(piece, result);
+  }
+
+  write(piece: Piece): void {
+    const group = this.membership.groups[piece.group];
+    if (!allocated(group, piece.stripe)) {
+      bringPayload(this.memory, piece);
+      this.writeOnceAllocated(piece);
+      return;
+    }
+    this.aim(piece, false);
+    const { stripe, block, blocks, memory } = piece;
+    const flags = piece.flags & SEGMENT_FUA;
+    const { low, high } = this.stamps.next();
+    let { source } = piece;
+    for (let position = 0; position < group.length; position += 1) {
+      const slot = group[position];
+      if ((piece.targets & slot.bit) === 0) continue;
+      const token = this.token + (piece.index << TAG_SHIFT) + position;
+      slot.present.write(stripe, block, blocks, memory, source, low, high, flags, token);
+      // The first member's operation brings the payload; the others find it in place.
+      source = -1;
+    }
+  }
+
+  private writeOnceAllocated(piece: Piece): void {
+    this.parts.allocation.ensure(piece.stripe).then((result) => {
+      const failed = result < 0 || this.membership.stopped !== null;
+      if (failed) this.parts.ends.modified(piece, result < 0 ? result : -EIO);
+      else this.write(piece);
+    });
+  }
+
+  /** Zeroes into a segment that is all zeroes change nothing. That they are durable is for the whole request to see to. */
+  zero(piece: Piece): void {
+    const group = this.membership.groups[piece.group];
+    if (!exists(group, piece.stripe)) {
+      this.parts.ends.later(piece, 0);
+      return;
+    }
+    this.aim(piece, true);
+    // A member that comes back learns from the entries what was zeroed; a freed slot would tell it nothing.
+    const release = piece.release && this.membership.complete(group);
+    const { stripe, block, blocks } = piece;
+    const flags = piece.flags & SEGMENT_KEEP;
+    const { low, high } = this.stamps.next();
+    for (let position = 0; position < group.length; position += 1) {
+      const slot = group[position];
+      if ((piece.targets & ~piece.done & slot.bit) === 0) continue;
+      const token = this.token + (piece.index << TAG_SHIFT) + position;
+      slot.present.zero(stripe, block, blocks, release, low, high, flags, token);
+    }
+  }
+
+  /**
+   * Chooses the members that a modification goes to, and counts its operations before the first begins. What zeroes does
+   * nothing where the segment has no slot, so there it is done: should the others leave, that copy is still right.
+   */
+  private aim(piece: Piece, zeroes: boolean): void {
+    const group = this.membership.groups[piece.group];
+    piece.targets = 0;
+    piece.done = 0;
+    piece.failed = 0;
+    piece.noSpace = 0;
+    piece.pending = 0;
+    piece.flushNumber = this.stamps.flushNumber;
+    for (const slot of group) {
+      if (!slot.writable) continue;
+      piece.targets |= slot.bit;
+      if (zeroes && !slot.present.has(piece.stripe)) piece.done |= slot.bit;
+      else piece.pending += 1;
+    }
+  }
+
+  private endOne(piece: Piece, position: number, result: number): void {
+    const slot = this.membership.groups[piece.group][position];
+    check(piece.pending > 0, 'a modification has ended on more members than it was sent to', piece.index);
+    if (result >= 0) {
+      piece.done |= slot.bit;
+      if (slot.written < piece.flushNumber) slot.written = piece.flushNumber;
+    } else {
+      piece.failed |= slot.bit;
+      if (result === -ENOSPC) piece.noSpace |= slot.bit;
+    }
+    piece.pending -= 1;
+    if (piece.pending === 0) this.conclude(piece);
+  }
+
+  /** Every member has answered. Where the map has to change first, the piece is held, with its blocks. */
+  private conclude(piece: Piece): void {
+    const { targets, done, failed, noSpace } = piece;
+    const { ends } = this.parts;
+    // Nobody has it: the copies are still equal, and the map may stay as it is.
+    if (noSpace !== 0 && done === 0 && failed === noSpace) {
+      ends.modified(piece, -ENOSPC);
+      return;
+    }
+    if (failed !== 0 || this.membership.stopped !== null) {
+      const verdict = this.membership.judge(piece.group, targets, done, failed);
+      if (verdict === JUDGED_LATER) this.held.push(piece);
+      else ends.modified(piece, verdict === JUDGED_DONE ? 0 : noSpace === 0 ? -EIO : -ENOSPC);
+      return;
+    }
+    ends.modified(piece, 0);
+  }
+
+  /** The map has changed, or the volume has stopped. */
+  resumeHeld(): void {
+    const { held } = this;
+    this.held = [];
+    for (const piece of held) this.conclude(piece);
+  }
+
+  /** Gives up the handler; nothing may be in flight. */
+  close(): void {
+    this.parts.completions.unregister(this.token);
+  }
+}

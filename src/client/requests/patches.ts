@@ -1,0 +1,94 @@
+/**
+ * Scratch blocks for patches: a part of a block is read into one, changed there, and written.
+ *
+ * So many patches go on at a time; others wait. A block that a member may still use after an operation was given up is set aside
+ * until that has ended. Should all be set aside, patches fail, as nobody knows how long that lasts.
+ */
+
+import { BLOCK_BYTES, COPIES_MAX, PATCHES_MAX } from '../../core/limits.js';
+import { Waiting } from '../../core/waiting.js';
+import { COMPLETION_ABANDONED } from '../../ports/completion.js';
+import type { Memory } from '../../ports/memory.js';
+import type { Piece } from './piece.js';
+
+/** Should a device hang, all blocks that are in use may be set aside; then the other copies still have to be changed. */
+const PATCH_BLOCKS = COPIES_MAX * PATCHES_MAX;
+/** Memory for patches, starting at a page. */
+export const PATCH_SCRATCH_BYTES = PATCH_BLOCKS * BLOCK_BYTES;
+
+export interface PatchesParts {
+  readonly memory: Memory;
+  /** Start of `PATCH_SCRATCH_BYTES` of page-aligned memory. */
+  readonly scratch: number;
+  /** The most patches that wait. */
+  readonly most: number;
+  /** Begins a patch that has waited. */
+  readonly begin: (piece: Piece) => void;
+}
+
+export class Patches {
+  private readonly parts: PatchesParts;
+  private readonly free: number[] = [];
+  private readonly waiting: Waiting<Piece>;
+  /** Patches that have a scratch block, and scratch blocks that are set aside. */
+  private running = 0;
+  private aside = 0;
+
+  constructor(parts: PatchesParts) {
+    this.parts = parts;
+    this.waiting = new Waiting<Piece>('pieces that wait for scratch blocks', parts.most);
+    for (let index = PATCH_BLOCKS - 1; index >= 0; index -= 1) this.free.push(index);
+  }
+
+  /** Whether all scratch blocks are set aside. */
+  get exhausted(): boolean {
+    return this.aside === PATCH_BLOCKS;
+  }
+
+  /** Gives a patch its scratch block. Returns false if there is none now. */
+  take(piece: Piece): boolean {
+    const index = this.running < PATCHES_MAX ? this.free.pop() : undefined;
+    if (index === undefined) return false;
+    this.running += 1;
+    piece.scratch = index;
+    piece.memory = this.parts.scratch + index * BLOCK_BYTES;
+    return true;
+  }
+
+  /** A patch waits for a scratch block. */
+  wait(piece: Piece): void {
+    this.waiting.push(piece);
+  }
+
+  /** Brings the piece's part into the block that was read, or zeroes there. */
+  change(piece: Piece): void {
+    const { memory } = this.parts;
+    const at = piece.memory + piece.from;
+    if (piece.payload < 0) memory.fill(at, piece.length, 0);
+    else memory.copy(at, piece.payload, piece.length);
+  }
+
+  /** Takes the scratch block of a patch back. */
+  giveBack(piece: Piece): void {
+    const index = piece.scratch;
+    piece.scratch = -1;
+    this.running -= 1;
+    if ((piece.resultFlags & COMPLETION_ABANDONED) === 0) {
+      this.free.push(index);
+      return;
+    }
+    // It is the scratch block that the member may still use, not the caller's memory.
+    piece.resultFlags &= ~COMPLETION_ABANDONED;
+    this.aside += 1;
+    this.parts.memory.whenFree(this.parts.scratch + index * BLOCK_BYTES, BLOCK_BYTES, () => {
+      this.aside -= 1;
+      this.free.push(index);
+      this.serve();
+    });
+  }
+
+  /** Begins patches that wait, as far as there are scratch blocks. */
+  serve(): void {
+    this.waiting.resume(this.parts.begin, () => (this.running < PATCHES_MAX && this.free.length > 0) || this.exhausted);
+  }
+}

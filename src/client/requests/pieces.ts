@@ -1,0 +1,325 @@
+/**
+ * The life of pieces: from their turn at their blocks to the answer.
+ *
+ * ```text
+ *   submit ── waits for its blocks ── begin ─┬─ read ──────────────┬─ finish
+ *                                            ├─ modify ────────────┤
+ *                                            └─ patch: read, modify┘
+ * ```
+ *
+ * A piece never ends within `submit`. Its content is read and modified by `SegmentIo`. A read that fails on a member takes its
+ * blocks for itself, and read repair looks for a good copy.
+ *
+ * Fault model: memory of operations that were given up belongs to the kernel until they end, so the answer carries
+ * `COMPLETION_ABANDONED`, and such scratch memory is set aside for so long.
+ */
+
+import { check } from '../../core/check.js';
+import { EIO } from '../../core/errno.js';
+import { PIECES_MAX, VOLUME_PARTS_MAX } from '../../core/limits.js';
+import { groupOf } from '../../layout/volume-map.js';
+import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
+import type { Memory } from '../../ports/memory.js';
+import { type Allocation, exists } from '../mirror/allocation.js';
+import type { Membership } from '../mirror/membership.js';
+import { Mirror } from '../mirror/mirror.js';
+import type { VolumeCounters } from '../volume-events.js';
+import { Barriers } from './barriers.js';
+import { BlockOrder } from './block-order.js';
+import { Patches } from './patches.js';
+import { bringPayload, PIECE_LOCK, PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, Piece } from './piece.js';
+import type { IoEnds } from './segment-io.js';
+import type { WriteStamps } from './write-stamps.js';
+
+export interface PiecesParts {
+  readonly completions: CompletionPort;
+  readonly memory: Memory;
+  readonly membership: Membership;
+  readonly allocation: Allocation;
+  readonly stamps: WriteStamps;
+  readonly counters: VolumeCounters;
+  /** Start of `PATCH_SCRATCH_BYTES` of page-aligned memory. */
+  readonly scratch: number;
+  /** Repeats a read that failed on a member, alone with its blocks; ends with `endRepair`. */
+  readonly repairRead: (piece: Piece) => void;
+  /** A piece that was a part has ended, so that another one can be had. */
+  readonly onPartFree: () => void;
+  /** A segment may have been given back. */
+  readonly onRelease: () => void;
+  /** A segment may have been discarded whose slot is to be given back, which its discard could not do. */
+  readonly onUnreleased: (group: number, stripe: number) => void;
+}
+
+export class Pieces implements IoEnds {
+  inFlight = 0;
+  private parts = 0;
+  private locks = 0;
+  private readonly needs: PiecesParts;
+  private readonly membership: Membership;
+  private readonly token: number;
+  private readonly all: Piece[] = [];
+  private readonly free: Piece[] = [];
+  private readonly order = new BlockOrder();
+  private readonly barriers = new Barriers();
+  private readonly patches: Patches;
+  private readonly io: Mirror;
+
+  constructor(needs: PiecesParts) {
+    const { completions, memory, membership, allocation, stamps, scratch } = needs;
+    this.needs = needs;
+    this.membership = membership;
+    this.patches = new Patches({ memory, scratch, most: PIECES_MAX, begin: (piece) => this.patch(piece) });
+    const pieceAt = (index: number) => this.all[index];
+    this.io = new Mirror({ completions, memory, membership, allocation, stamps, pieceAt, ends: this });
+    this.token = completions.register({ complete: (tag) => this.endSelf(this.all[tag]) });
+  }
+
+  /** A part to fill in, or null if there are too many. */
+  takePart(): Piece | null {
+    if (this.parts === VOLUME_PARTS_MAX) return null;
+    this.parts += 1;
+    return this.take(true);
+  }
+
+  /** A piece to fill in that is a whole request or a lock; the caller knows that there are not too many. */
+  takeWhole(): Piece {
+    return this.take(false);
+  }
+
+  private take(part: boolean): Piece {
+    let piece = this.free.pop();
+    if (piece === undefined) {
+      check(this.all.length < PIECES_MAX, 'more pieces than requests and parts', PIECES_MAX);
+      piece = new Piece(this.all.length);
+      this.all.push(piece);
+    }
+    this.inFlight += 1;
+    piece.part = part;
+    piece.resultFlags = 0;
+    piece.targets = 0;
+    piece.failed = 0;
+    piece.noSpace = 0;
+    piece.started = false;
+    piece.repaired = false;
+    piece.changed = false;
+    piece.release = false;
+    piece.discards = false;
+    piece.source = -1;
+    return piece;
+  }
+
+  /** Lines a piece up; `kind`, `stripe`, `block`, `blocks`, `flags`, `token`, `answer` and memory have been filled in. */
+  submit(piece: Piece): void {
+    piece.group = groupOf(this.membership.record, piece.stripe);
+    piece.exclusive = piece.kind !== PIECE_READ;
+    if (piece.release) {
+      // While a slot may become free nothing else must happen in the segment.
+      piece.firstHeld = 0;
+      piece.endHeld = Number.MAX_SAFE_INTEGER;
+    } else {
+      piece.firstHeld = piece.block;
+      piece.endHeld = piece.block + piece.blocks;
+    }
+    if (this.order.add(piece)) this.begin(piece);
+    else bringPayload(this.needs.memory, piece);
+  }
+
+  private begin(piece: Piece): void {
+    piece.started = true;
+    if (this.membership.stopped !== null && piece.kind !== PIECE_LOCK) this.later(piece, -EIO);
+    else if (piece.repaired) this.needs.repairRead(piece);
+    else if (piece.kind === PIECE_READ) this.io.read(piece);
+    else if (piece.kind === PIECE_WRITE) this.io.write(piece);
+    else if (piece.kind === PIECE_ZERO) this.io.zero(piece);
+    else if (piece.kind === PIECE_PATCH) this.patch(piece);
+    else piece.onStart?.();
+  }
+
+  /** Ends a step of a piece in a later batch. */
+  later(piece: Piece, result: number): void {
+    piece.outcome = result;
+    this.needs.completions.defer(this.token + piece.index, 0);
+  }
+
+  private endSelf(piece: Piece): void {
+    if (piece.kind === PIECE_PATCH && !piece.changed && piece.outcome === 0) this.change(piece);
+    else this.finish(piece, piece.outcome);
+  }
+
+  // Reading.
+
+  read(piece: Piece, result: number): void {
+    if (result >= 0) {
+      if (piece.kind === PIECE_PATCH) this.change(piece);
+      else this.finish(piece, 0);
+      return;
+    }
+    if ((piece.resultFlags & COMPLETION_ABANDONED) !== 0) {
+      // The member may still write to this memory, so another copy must not be read into it.
+      if (piece.kind === PIECE_PATCH) this.patchAnew(piece);
+      else this.finish(piece, -EIO);
+      return;
+    }
+    this.needs.counters.retriedReads += 1;
+    piece.repaired = true;
+    if (piece.exclusive) {
+      this.needs.repairRead(piece);
+      return;
+    }
+    // Repairing modifies the blocks: the read lines up anew, to be alone with them.
+    piece.started = false;
+    this.order.remove(piece);
+    piece.exclusive = true;
+    if (this.order.add(piece)) this.begin(piece);
+    this.beginReady();
+  }
+
+  /** Read repair has put the blocks into the piece's memory, or failed for good. */
+  endRepair(piece: Piece, result: number, flags: number): void {
+    piece.repaired = false;
+    piece.resultFlags |= flags;
+    if (piece.kind === PIECE_PATCH && (flags & COMPLETION_ABANDONED) !== 0) this.patchAnew(piece);
+    else if (result < 0 || piece.kind !== PIECE_PATCH) this.finish(piece, result);
+    else this.change(piece);
+  }
+
+  // Patching.
+
+  private patch(piece: Piece): void {
+    if (!this.patches.take(piece)) {
+      if (this.patches.exhausted) this.later(piece, -EIO);
+      else this.patches.wait(piece);
+      return;
+    }
+    const nothing = !exists(this.membership.groups[piece.group], piece.stripe);
+    if (nothing && piece.payload < 0) {
+      piece.changed = true;
+      this.io.zero(piece);
+    } else {
+      this.io.read(piece);
+    }
+  }
+
+  /** The patch's scratch block may still be used by an operation that was given up: it takes another one. */
+  private patchAnew(piece: Piece): void {
+    this.patches.giveBack(piece);
+    this.patch(piece);
+  }
+
+  /** The block is in scratch memory: changes it, and writes it. */
+  private change(piece: Piece): void {
+    piece.changed = true;
+    this.patches.change(piece);
+    this.io.write(piece);
+  }
+
+  // Ends.
+
+  modified(piece: Piece, result: number): void {
+    this.finish(piece, result);
+  }
+
+  /** The map has changed, or the volume has stopped. */
+  resumeHeld(): void {
+    this.io.resumeHeld();
+  }
+
+  private finish(piece: Piece, error: number): void {
+    const { token, part, answer } = piece;
+    if (piece.release && this.lacking(piece)) this.needs.onRelease();
+    // It was cut while a member was away, which has become current before it ended.
+    if (piece.discards && !piece.release && !this.degraded(piece)) this.needs.onUnreleased(piece.group, piece.stripe);
+    if (piece.scratch >= 0) this.patches.giveBack(piece);
+    if (error === 0 && piece.exclusive && piece.kind !== PIECE_READ && this.degraded(piece)) {
+      this.needs.counters.degradedWrites += 1;
+    }
+    const flags = piece.resultFlags;
+    this.order.remove(piece);
+    this.putBack(piece);
+    if (part) this.parts -= 1;
+    this.needs.completions.finish(token, error < 0 ? error : answer, flags);
+    this.beginReady();
+    if (part) this.needs.onPartFree();
+    this.patches.serve();
+  }
+
+  /** Whether a member has no slot for the segment of a piece, perhaps no longer. */
+  private lacking({ group, stripe }: Piece): boolean {
+    return this.membership.groups[group].some((slot) => slot.writable && !slot.present.has(stripe));
+  }
+
+  private degraded(piece: Piece): boolean {
+    return !this.membership.complete(this.membership.groups[piece.group]);
+  }
+
+  private putBack(piece: Piece): void {
+    piece.started = false;
+    piece.onStart = null;
+    this.free.push(piece);
+    this.inFlight -= 1;
+    this.barriers.pass(piece);
+  }
+
+  private beginReady(): void {
+    const { ready } = this.order;
+    for (let piece = ready.shift(); piece !== undefined; piece = ready.shift()) this.begin(piece);
+  }
+
+  // Control work.
+
+  /** Runs `work` alone with these blocks, when their turn has come. */
+  async locked<T>(stripe: number, block: number, blocks: number, work: () => Promise<T>): Promise<T> {
+    const piece = this.takeWhole();
+    this.locks += 1;
+    piece.kind = PIECE_LOCK;
+    piece.stripe = stripe;
+    piece.block = block;
+    piece.blocks = blocks;
+    await new Promise<void>((resolve) => {
+      piece.onStart = resolve;
+      this.submit(piece);
+    });
+    try {
+      return await work();
+    } finally {
+      this.order.remove(piece);
+      this.putBack(piece);
+      this.locks -= 1;
+      this.beginReady();
+    }
+  }
+
+  /** Whether nothing is in flight in a segment, waiting or not. */
+  idle(stripe: number): boolean {
+    return !this.order.holds(stripe);
+  }
+
+  /** Pieces that are whole requests. */
+  get whole(): number {
+    return this.inFlight - this.parts - this.locks;
+  }
+
+  /** Resolves when all modifications of a group that are being carried out now have ended. */
+  drained(group: number): Promise<void> {
+    return this.barriers.wait(
+      this.all.filter(
+        (piece) => piece.started && piece.exclusive && piece.group === group && piece.kind !== PIECE_LOCK,
+      ),
+    );
+  }
+
+  /** The lowest flush number of a modification that is being carried out, or `otherwise`. */
+  oldestFlushNumber(otherwise: number): number {
+    let oldest = otherwise;
+    for (const { started, exclusive, targets, flushNumber } of this.all) {
+      if (started && exclusive && targets !== 0 && flushNumber < oldest) oldest = flushNumber;
+    }
+    return oldest;
+  }
+
+  /** Gives up the handler; nothing may be in flight. */
+  close(): void {
+    this.io.close();
+    this.needs.completions.unregister(this.token);
+  }
+}
