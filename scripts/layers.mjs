@@ -20,7 +20,7 @@ const LAYERS = {
   net: ['core', 'ports'],
   nbd: ['core', 'ports', 'net'],
   node: ['core', 'ports', 'layout', 'store'],
-  volumes: ['core', 'ports', 'layout', 'store', 'client', 'node'],
+  volumes: ['core', 'ports', 'layout', 'client', 'node'],
   serve: ['core', 'ports', 'ring', 'nbd', 'node', 'volumes'],
   sim: ['core', 'ports', 'layout', 'ring', 'store', 'client', 'node', 'volumes', 'net', 'nbd', 'serve'],
   worker: ['core', 'ports', 'ring', 'uring', 'client', 'store', 'node', 'volumes', 'serve'],

@@ -3,8 +3,9 @@
 import { sizeBytes as bytesOfSome, id, newVolumeName, path as pathRule, volumeName, whole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DEVICE_WAIT_MS, JOB_IDS_PER_WORKER, NODE_STORES_MAX } from '../core/limits.js';
+import type { StoreStatus } from '../node/node-store.js';
 import type { FaultRule } from '../uring/native.js';
-import type { StoreStatus, VolumeReport } from '../volumes/node-status.js';
+import type { VolumeReport } from '../volumes/volume-status.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import { checkSignal } from './block-io.js';
 import { matchDevice } from './device-names.js';

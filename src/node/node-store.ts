@@ -1,11 +1,34 @@
-/** A device of a node: its store, and what belongs to it. */
+/**
+ * A device of a node: its store, and what belongs to it. Who decides about volumes asks this, and knows no store.
+ */
 
 import type { KnownDevice } from '../layout/starting-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
+import { FENCE_ALL } from '../ports/device.js';
+import { SLOT_FREE, VOLUMES_MAX } from '../store/format/format.js';
 import type { Superblock } from '../store/format/superblock.js';
+import { VOLUME_MEMBERS_MAX } from '../store/format/volume-page.js';
+import type { OpenedStore } from '../store/opening/open-store.js';
 import type { RecoveryReport } from '../store/opening/recovery.js';
 import type { Checkpointer } from '../store/running/checkpoint.js';
 import type { SegmentStore } from '../store/segment-store.js';
+import type { StoreCounters } from '../store/store-start.js';
+
+/** A device, as plain data. */
+export interface StoreStatus {
+  readonly path: string;
+  readonly superblock: Superblock;
+  readonly state: 'ok' | 'failed' | 'lost';
+  readonly usedSlots: number;
+  readonly recovery: RecoveryReport;
+  readonly counters: StoreCounters;
+}
+
+/** Segments of one group of a volume: those whose number leaves the rest `group` when it is divided by `groups`. */
+export interface GroupShare {
+  readonly group: number;
+  readonly groups: number;
+}
 
 export class NodeStore implements KnownDevice {
   readonly path: string;
@@ -17,23 +40,25 @@ export class NodeStore implements KnownDevice {
   /** Its place in the order in which devices were asked for. */
   readonly order: number;
 
-  constructor(
-    path: string,
-    store: SegmentStore,
-    checkpointer: Checkpointer,
-    recovery: RecoveryReport,
-    where: { readonly place: number; readonly order: number },
-  ) {
+  constructor(path: string, opened: OpenedStore, where: { readonly place: number; readonly order: number }) {
     this.path = path;
-    this.store = store;
-    this.checkpointer = checkpointer;
-    this.recovery = recovery;
+    this.store = opened.store;
+    this.checkpointer = opened.checkpointer;
+    this.recovery = opened.recovery;
     this.place = where.place;
     this.order = where.order;
   }
 
   get superblock(): Superblock {
     return this.store.superblock;
+  }
+
+  get deviceId(): string {
+    return this.store.superblock.deviceId;
+  }
+
+  get slotBytes(): number {
+    return this.store.superblock.layout.slotBytes;
   }
 
   get maps(): readonly (VolumeMap | undefined)[] {
@@ -46,6 +71,73 @@ export class NodeStore implements KnownDevice {
 
   get incarnation(): number {
     return this.store.superblock.incarnation;
+  }
+
+  get freeSlots(): number {
+    return this.store.freeSlots;
+  }
+
+  /** Whether it could know another volume. */
+  get hasRoom(): boolean {
+    return this.store.volumeTable.hasRoom;
+  }
+
+  /** The most volumes that it can know, with deleted ones. */
+  get volumesMax(): number {
+    return VOLUMES_MAX;
+  }
+
+  /** The most members that a map may list which it is to keep. */
+  get membersMax(): number {
+    return VOLUME_MEMBERS_MAX;
+  }
+
+  /** Its map of a volume; undefined if it does not know it. */
+  mapOf(volumeId: string): VolumeMap | undefined {
+    return this.store.volumes.find((map) => map?.id === volumeId);
+  }
+
+  /** Whether it knows a volume, deleted ones included. */
+  knows(volumeId: string): boolean {
+    return this.mapOf(volumeId) !== undefined;
+  }
+
+  /** Whether nothing of a volume can come back from here: it is not known, or is durably deleted. */
+  isGone(volumeId: string): boolean {
+    return this.store.volumeTable.isGone(volumeId);
+  }
+
+  /**
+   * Stores a map durably. Resolves with a number that is not negative, `-ENOSPC` if there is no room for it, or another errno.
+   */
+  putMap(map: VolumeMap): Promise<number> {
+    return this.store.putVolume(map);
+  }
+
+  /** Segments of a volume that have a slot here: of one group, or of all. */
+  segmentsOf(volumeId: string, share: GroupShare | null): number {
+    const { volumeTable, slots } = this.store;
+    const index = volumeTable.indexOf(volumeId);
+    if (index < 0) return 0;
+    if (share === null || share.groups === 1) return volumeTable.segmentsOf(index);
+    let count = 0;
+    for (let slot = 0; slot < slots.slots; slot += 1) {
+      if (slots.states[slot] === SLOT_FREE || slots.volumes[slot] !== index) continue;
+      if (slots.stripes[slot] % share.groups === share.group) count += 1;
+    }
+    return count;
+  }
+
+  status(): StoreStatus {
+    const { path, store, superblock, recovery } = this;
+    return {
+      path,
+      superblock,
+      state: store.device.fence() === FENCE_ALL ? 'lost' : store.failed ? 'failed' : 'ok',
+      usedSlots: store.slots.usedSlots,
+      recovery,
+      counters: { ...store.counters },
+    };
   }
 }
 

@@ -7,15 +7,15 @@
 import { StrakeError } from '../core/errors.js';
 import { NbdExport } from '../nbd/export.js';
 import type { NbdServer } from '../nbd/server.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { NodeStore, StoreStatus } from '../node/node-store.js';
 import type { Volume } from '../ports/volume.js';
 import type { AwaitedDevice } from '../volumes/deleted-volumes.js';
 import type { HostedVolume } from '../volumes/hosted-volume.js';
 import type { JobReport } from '../volumes/job-book.js';
-import type { StoreStatus, VolumeReport } from '../volumes/node-status.js';
 import type { VolumeSpec } from '../volumes/placement.js';
 import type { StorageEvent } from '../volumes/storage-events.js';
 import { type NodePorts, StorageNode } from '../volumes/storage-node.js';
+import type { VolumeReport } from '../volumes/volume-status.js';
 
 /** Calls by name: what is asked, and what comes back. */
 export interface NodeCalls {
@@ -63,9 +63,7 @@ export class NodeService {
 
   constructor(ports: NodePorts, listener: NodeListener) {
     this.listener = listener;
-    this.node = new StorageNode(ports);
-    this.node.onEvent = listener.onEvent;
-    this.node.onResolved = () => this.offer();
+    this.node = new StorageNode(ports, { onEvent: listener.onEvent, onResolved: () => this.offer() });
   }
 
   /** From now on this server offers the node's volumes. */

@@ -16,11 +16,9 @@ import { NO_FLUSH } from '../layout/flush-id.js';
 import { newestMaps } from '../layout/starting-map.js';
 import { NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
+import { Replica } from '../node/replica.js';
 import type { CompletionPort } from '../ports/completion.js';
-import { LocalMember } from '../store/local-member.js';
 
-/** Segments that are given back at the same time. */
-const RELEASES = 256;
 /**
  * By how much the version of a deletion is higher than that of the map before: a change of the map that could not be stored
  * everywhere may have left the next one on a device.
@@ -40,14 +38,14 @@ export function awaitedBy(stores: Stores, { id, groups }: VolumeMap): string[] {
   named.delete(NO_DEVICE);
   return [...named].filter((deviceId) => {
     const entry = stores.get(deviceId);
-    return entry === undefined || entry.store.failed || !entry.store.volumeTable.isGone(id);
+    return entry === undefined || entry.failed || !entry.isGone(id);
   });
 }
 
 /** Whether no device that is here, and none that is away, can bring a deleted volume back. */
 export function mayForget(stores: Stores, note: VolumeMap): boolean {
   if (awaitedBy(stores, note).length > 0) return false;
-  return [...stores.values()].every(({ store }) => store.volumeTable.isGone(note.id));
+  return [...stores.values()].every((entry) => entry.isGone(note.id));
 }
 
 /** A device that deleted volumes wait for, and how many. */
@@ -74,7 +72,7 @@ export function unknownTo(stores: Stores, { id, groups, mapVersion }: VolumeMap)
   if (mapVersion <= 1) return [];
   return groups.flat().flatMap(({ deviceId, state }) => {
     const entry = stores.get(deviceId);
-    const unknown = state === 'in-sync' && entry !== undefined && entry.store.volumeTable.indexOf(id) < 0;
+    const unknown = state === 'in-sync' && entry !== undefined && !entry.knows(id);
     return unknown ? [deviceId] : [];
   });
 }
@@ -99,10 +97,10 @@ export interface CleanUp {
  */
 export async function cleanUp(stores: Stores, note: VolumeMap, options: CleanUp): Promise<void> {
   await Promise.all(
-    [...stores].map(async ([deviceId, { store }]) => {
-      if (store.failed || store.volumeTable.indexOf(note.id) < 0) return;
+    [...stores].map(async ([deviceId, entry]) => {
+      if (entry.failed || !entry.knows(note.id)) return;
       try {
-        await cleanUpOn(store, note, options);
+        await cleanUpOn(entry, note, options);
       } catch (error) {
         options.onFailure(deviceId, toStrakeError(error));
       }
@@ -110,21 +108,7 @@ export async function cleanUp(stores: Stores, note: VolumeMap, options: CleanUp)
   );
 }
 
-async function cleanUpOn(store: NodeStore['store'], note: VolumeMap, { completions, ending }: CleanUp): Promise<void> {
-  const { volumeTable } = store;
-  const known = store.volumes[volumeTable.indexOf(note.id)];
-  if (known !== undefined && known.mapVersion !== note.mapVersion) await store.putVolume(note);
-  // By now the page may be another volume's.
-  const index = volumeTable.indexOf(note.id);
-  if (index < 0 || store.volumes[index]?.deleted !== true || volumeTable.segmentsOf(index) === 0) return;
-  const member = new LocalMember(completions, store, index);
-  try {
-    const stripes = [...member.segments()].map(({ stripe }) => stripe);
-    for (let at = 0; at < stripes.length && !ending(); at += RELEASES) {
-      await Promise.all(stripes.slice(at, at + RELEASES).map((stripe) => member.release(stripe)));
-    }
-    await store.flushed();
-  } finally {
-    member.close();
-  }
+async function cleanUpOn(entry: NodeStore, note: VolumeMap, { completions, ending }: CleanUp): Promise<void> {
+  if (entry.mapOf(note.id)?.mapVersion !== note.mapVersion) await entry.putMap(note);
+  await Replica.release(completions, entry, note.id, ending);
 }

@@ -2,14 +2,14 @@
 
 import type { VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeMap } from '../layout/volume-map.js';
-import type { LocalMember } from '../store/local-member.js';
+import type { Replica } from '../node/replica.js';
 
 /** A volume of the node, started or not. */
 export class HostedVolume {
   readonly id: string;
   stored: VolumeMap;
   engine: VolumeEngine | null = null;
-  members: LocalMember[] = [];
+  replicas: Replica[] = [];
   /** Its piece of memory, while it is started. */
   place = -1;
   /** Why it is not started. */

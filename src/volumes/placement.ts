@@ -5,8 +5,6 @@ import { StrakeError } from '../core/errors.js';
 import { NO_FLUSH } from '../layout/flush-id.js';
 import { checkMap, type VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
-import { VOLUMES_MAX } from '../store/format/format.js';
-import { VOLUME_MEMBERS_MAX } from '../store/format/volume-page.js';
 import { awaitedBy } from './deleted-volumes.js';
 
 /** What a new volume is to be. */
@@ -48,11 +46,11 @@ function placeVolume(
   stores: ReadonlyMap<string, NodeStore>,
   { copies, layout, name }: VolumeSpec,
 ): Pick<VolumeMap, 'groups' | 'segmentBytes'> {
-  const working = [...stores.values()].filter(({ store }) => !store.failed);
-  const usable = working.filter(({ store }) => store.volumeTable.hasRoom);
+  const working = [...stores.values()].filter(({ failed }) => !failed);
+  const usable = working.filter(({ hasRoom }) => hasRoom);
   const sizes = new Map<number, NodeStore[]>();
   for (const entry of usable) {
-    const { slotBytes } = entry.superblock.layout;
+    const { slotBytes } = entry;
     sizes.set(slotBytes, [...(sizes.get(slotBytes) ?? []), entry]);
   }
   const alike = [...sizes.values()].sort((one, other) => other.length - one.length)[0] ?? [];
@@ -62,26 +60,25 @@ function placeVolume(
     const what = `volume ${name} needs ${copies} devices with slots of one size, and there are ${alike.length}`;
     throw new StrakeError('NO_SPACE', what, { remedy: 'Add formatted devices.' });
   }
-  const sorted = alike.sort((one, other) => other.store.freeSlots - one.store.freeSlots);
-  const groupsMax = Math.floor(VOLUME_MEMBERS_MAX / copies);
+  const sorted = alike.sort((one, other) => other.freeSlots - one.freeSlots);
+  const groupsMax = Math.floor(sorted[0].membersMax / copies);
   const count = layout === 'single' ? 1 : Math.min(groupsMax, Math.floor(sorted.length / copies));
   const groups = Array.from({ length: count }, (_, group) =>
     Array.from({ length: copies }, (_, position) => {
-      const { superblock } = sorted[group * copies + position];
-      const { deviceId, incarnation } = superblock;
+      const { deviceId, incarnation } = sorted[group * copies + position];
       return { deviceId, state: 'in-sync' as const, since: NO_FLUSH, incarnation: incarnation - 1, flushNumber: 0 };
     }),
   );
-  return { groups, segmentBytes: sorted[0].superblock.layout.slotBytes };
+  return { groups, segmentBytes: sorted[0].slotBytes };
 }
 
 /** Why devices take no other volume, and what to do about it. */
 export function noPage(stores: ReadonlyMap<string, NodeStore>, full: readonly NodeStore[], name: string): StrakeError {
-  const [{ path, store }] = full;
-  const waiting = store.volumes.map((volume) => (volume?.deleted ? awaitedBy(stores, volume) : []));
+  const [{ path, maps, volumesMax }] = full;
+  const waiting = maps.map((volume) => (volume?.deleted ? awaitedBy(stores, volume) : []));
   const notes = waiting.filter((devices) => devices.length > 0);
   const awaited = new Set(notes.flat());
-  const what = `volume ${name} finds no place: device ${path} knows ${VOLUMES_MAX} volumes, as many as it can`;
+  const what = `volume ${name} finds no place: device ${path} knows ${volumesMax} volumes, as many as it can`;
   if (awaited.size === 0) return new StrakeError('NO_SPACE', what, { remedy: 'Delete volumes, or add devices.' });
   const ids = [...awaited];
   const why = `${notes.length} of them are deleted, and wait for device ${ids.join(', ')}, which may bring them back`;

@@ -9,25 +9,24 @@
 import { StrakeError } from '../core/errors.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
-import type { HostedVolume } from './hosted-volume.js';
 
 /**
  * Stores the name on all devices that know the volume and take writes. Resolves with its newest map under that name; rejects
  * with `ERR_STRAKE_UNAVAILABLE` if no device takes it.
  */
-async function renameStored(
+export async function renameStored(
   stores: ReadonlyMap<string, NodeStore>,
   newest: VolumeMap,
   name: string,
 ): Promise<VolumeMap> {
-  const holders = [...stores.values()].flatMap(({ store }) => {
-    const own = store.volumes.find((one) => one?.id === newest.id);
-    return own === undefined || own.deleted ? [] : [{ store, own }];
+  const holders = [...stores.values()].flatMap((entry) => {
+    const own = entry.mapOf(newest.id);
+    return own === undefined || own.deleted ? [] : [{ entry, own }];
   });
   const nameVersion = 1 + Math.max(newest.nameVersion, ...holders.map(({ own }) => own.nameVersion));
   const stored = await Promise.all(
-    holders.map(async ({ store, own }) => {
-      return !store.failed && (await store.putVolume({ ...own, name, nameVersion })) >= 0;
+    holders.map(async ({ entry, own }) => {
+      return !entry.failed && (await entry.putMap({ ...own, name, nameVersion })) >= 0;
     }),
   );
   if (!stored.includes(true)) {
@@ -40,20 +39,4 @@ async function renameStored(
     );
   }
   return { ...newest, name, nameVersion };
-}
-
-/** Gives a volume a name that is free. It has both names until that is done. */
-export async function renameVolume(
-  stores: ReadonlyMap<string, NodeStore>,
-  volume: HostedVolume,
-  name: string,
-): Promise<void> {
-  const { engine } = volume;
-  volume.nextName = name;
-  try {
-    if (engine !== null && engine.status().state !== 'failed') await engine.rename(name);
-    else volume.stored = await renameStored(stores, volume.stored, name);
-  } finally {
-    volume.nextName = null;
-  }
 }

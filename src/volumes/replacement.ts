@@ -7,7 +7,6 @@ import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import { NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
-import { SLOT_FREE } from '../store/format/format.js';
 import { noPage } from './placement.js';
 
 /** A volume that has a member on the device that is lost. */
@@ -43,7 +42,7 @@ export function checkReplacement(
   entry: NodeStore,
   users: readonly User[],
 ): void {
-  if (entry.superblock.deviceId === deviceId) {
+  if (entry.deviceId === deviceId) {
     const what = `${entry.path} is device ${deviceId} itself, which cannot stand in for itself`;
     throw new StrakeError('WRONG_DEVICE', what, {
       remedy: `Take it back with what it holds: strake device add ${entry.path}. Or format it, which makes it a new device.`,
@@ -51,9 +50,8 @@ export function checkReplacement(
   }
   if (users.length === 0) throw new StrakeError('NOT_FOUND', `no volume has a member on device ${deviceId}`);
   for (const user of users) checkUser(deviceId, entry, user);
-  const { volumeTable } = entry.store;
-  const unknown = users.find(({ stored }) => volumeTable.indexOf(stored.id) < 0);
-  if (unknown !== undefined && !volumeTable.hasRoom) throw noPage(stores, [entry], unknown.stored.name);
+  const unknown = users.find(({ stored }) => !entry.knows(stored.id));
+  if (unknown !== undefined && !entry.hasRoom) throw noPage(stores, [entry], unknown.stored.name);
   checkRoom(stores, deviceId, entry, users);
 }
 
@@ -64,7 +62,7 @@ function checkUser(deviceId: string, entry: NodeStore, { stored, engine, reason 
     if (groups[group][position].state !== 'offline') {
       throw new StrakeError('VOLUME_BUSY', `device ${deviceId} is still in use by volume ${name}`);
     }
-    const by = entry.superblock.deviceId;
+    const by = entry.deviceId;
     const member = groups[group].find((one) => one.deviceId === by);
     if (member === undefined) continue;
     const what = `device ${by} (${entry.path}) cannot take the place of ${nameOf(deviceId)} in volume ${name}`;
@@ -76,7 +74,7 @@ function checkUser(deviceId: string, entry: NodeStore, { stored, engine, reason 
       },
     );
   }
-  const { slotBytes } = entry.superblock.layout;
+  const { slotBytes } = entry;
   if (slotBytes === segmentBytes) return;
   const what = `slots of ${formatBytes(slotBytes)}, and volume ${name} has segments of ${formatBytes(segmentBytes)}`;
   throw new StrakeError('INVALID_ARGUMENT', `${entry.path} has ${what}`);
@@ -95,33 +93,18 @@ function checkRoom(
 ): void {
   let needed = 0;
   for (const { stored } of users) {
-    needed -= segmentsOn(entry, stored, null);
+    needed -= entry.segmentsOf(stored.id, null);
     for (const { group } of placesOf(stored, deviceId)) {
       const sources = stored.groups[group].filter(({ state }) => state === 'in-sync');
       const counts = sources.map((member) => {
         const source = stores.get(member.deviceId);
-        return source === undefined ? 0 : segmentsOn(source, stored, group);
+        return source?.segmentsOf(stored.id, { group, groups: stored.groups.length }) ?? 0;
       });
       needed += Math.max(0, ...counts);
     }
   }
-  const { freeSlots } = entry.store;
+  const { freeSlots, slotBytes } = entry;
   if (needed <= freeSlots) return;
-  const { slotBytes } = entry.superblock.layout;
   const what = `${entry.path} has room for ${formatBytes(freeSlots * slotBytes)}, and what is to be rebuilt there takes`;
   throw new StrakeError('NO_SPACE', `${what} ${formatBytes(needed * slotBytes)}`, { remedy: 'Name a larger device.' });
-}
-
-/** Segments of a volume on a device: of one group, or all. */
-function segmentsOn({ store }: NodeStore, { id, groups }: VolumeMap, group: number | null): number {
-  const index = store.volumeTable.indexOf(id);
-  if (index < 0) return 0;
-  if (group === null || groups.length === 1) return store.volumeTable.segmentsOf(index);
-  const { slots } = store;
-  let count = 0;
-  for (let slot = 0; slot < slots.slots; slot += 1) {
-    if (slots.states[slot] === SLOT_FREE || slots.volumes[slot] !== index) continue;
-    if (slots.stripes[slot] % groups.length === group) count += 1;
-  }
-  return count;
 }

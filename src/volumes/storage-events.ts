@@ -1,9 +1,10 @@
 /** What is told of what happens to volumes and devices. */
 
 import type { VolumeEvent } from '../client/volume-events.js';
+import type { DeviceEvent } from '../node/device-events.js';
 
 export interface StorageEvent {
-  readonly kind: VolumeEvent['kind'] | 'device-failed' | 'device-damage';
+  readonly kind: VolumeEvent['kind'] | DeviceEvent['kind'];
   readonly volume?: string;
   readonly deviceId?: string;
   readonly text: string;

@@ -20,8 +20,8 @@ export async function storeMap(stores: ReadonlyMap<string, NodeStore>, stored: V
         Promise.all(
           group.map(async ({ deviceId, state }) => {
             const entry = stores.get(deviceId);
-            if (entry === undefined || entry.store.failed || (state === 'in-sync') !== current) return false;
-            const result = await entry.store.putVolume(stored);
+            if (entry === undefined || entry.failed || (state === 'in-sync') !== current) return false;
+            const result = await entry.putMap(stored);
             if (result === -ENOSPC && current) full.push(entry);
             return result >= 0;
           }),

@@ -49,9 +49,9 @@ export class VolumeDirectory {
   }
 
   /** Lists no longer the volumes that only this device, which has gone, knew, and that are not started. */
-  dropUnknown(stores: Stores, { store }: NodeStore): void {
+  dropUnknown(stores: Stores, { maps }: NodeStore): void {
     const known = newestMaps(stores);
-    for (const stored of store.volumes) {
+    for (const stored of maps) {
       const volume = stored === undefined || known.has(stored.id) ? undefined : this.byId.get(stored.id);
       if (volume !== undefined && volume.engine === null) this.remove(volume);
     }
@@ -59,7 +59,7 @@ export class VolumeDirectory {
 
   /** Ids of volumes that have a place on a device, or of which it knows. */
   idsOn(stores: Stores, deviceId: string): string[] {
-    const known = stores.get(deviceId)?.store.volumes ?? [];
+    const known = stores.get(deviceId)?.maps ?? [];
     const using = [...this.byId.values()].filter(({ stored }) => hasMember(stored, deviceId));
     return [...new Set([...known.flatMap((stored) => stored?.id ?? []), ...using.map(({ id }) => id)])];
   }

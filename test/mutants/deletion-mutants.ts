@@ -14,8 +14,8 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'volumes/deleted-volumes.ts',
-        find: 'return entry === undefined || entry.store.failed || !entry.store.volumeTable.isGone(id);',
-        replace: 'return entry !== undefined && !entry.store.volumeTable.isGone(id);',
+        find: 'return entry === undefined || entry.failed || !entry.isGone(id);',
+        replace: 'return entry !== undefined && !entry.isGone(id);',
       },
     ],
     judges: [DELETED],

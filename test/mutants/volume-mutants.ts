@@ -407,9 +407,9 @@ const MAP: Mutant[] = [
     rule: 'a map takes effect when all in-sync members have stored it',
     edits: [
       {
-        file: 'volumes/storage-node.ts',
-        find: 'await storeMap(this.stores, next);\n          volume.stored = next;',
-        replace: 'volume.stored = next;',
+        file: 'volumes/device-catalog.ts',
+        find: '    await storeMap(this.stores, next);\n    this.tell(next);',
+        replace: '    this.tell(next);',
       },
     ],
     judges: [sim(['death', 'kill', 'restart']), MIRROR_DEATH],
@@ -421,8 +421,8 @@ const MAP: Mutant[] = [
     edits: [
       {
         file: 'volumes/renaming.ts',
-        find: 'putVolume({ ...own, name, nameVersion })',
-        replace: 'putVolume({ ...own, mapVersion: own.mapVersion + 9, name, nameVersion })',
+        find: 'putMap({ ...own, name, nameVersion })',
+        replace: 'putMap({ ...own, mapVersion: own.mapVersion + 9, name, nameVersion })',
       },
     ],
     judges: [tests('node-sim/names.test.ts')],

@@ -75,12 +75,9 @@ for (const reversed of [false, true]) {
       assert.is(await codeOf(sim, call), NAME_CONFLICT);
     }
     assert.is(await codeOf(sim, sim.node.create(single('c'.repeat(32)))), 'ERR_STRAKE_EXISTS');
-    let told = 0;
-    sim.node.onResolved = () => {
-      told += 1;
-    };
+    const before = sim.resolved;
     await sim.settle(sim.node.rename(OTHER.slice(0, 8), 'w'));
-    assert.is(told, 1);
+    assert.is(sim.resolved, before + 1);
     const contents = async (node: SimNode) => [await contentOf(node, VOLUME_NAME), await contentOf(node, 'w')];
     assert.equal([...(await contents(sim)), ...conflicts(sim)], [1, 2, false, false]);
     await sim.settle(sim.node.close());

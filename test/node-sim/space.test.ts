@@ -319,9 +319,8 @@ check('slots for writes that a crash cut off before anything was written are giv
       await world.restart(copies === 1 ? [0] : [0, 1]);
       let written = 0;
       for (const { store } of world.sim.node.stores.values()) {
-        const [member] = world.sim.node
-          .volume(VOLUME_NAME)
-          .members.filter((one) => one.deviceId === store.superblock.deviceId);
+        const { replicas } = world.sim.node.volume(VOLUME_NAME);
+        const [{ member }] = replicas.filter((one) => one.deviceId === store.superblock.deviceId);
         for (const { stripe } of [...member.segments()]) {
           const entries = await world.sim.settle(member.entries(stripe));
           assert.ok(
@@ -340,7 +339,7 @@ check('a scrub gives back slots without content', [], async () => {
   const world = await World.make(2);
   const { sim } = world;
   // As older versions have left them.
-  for (const member of sim.node.volume(VOLUME_NAME).members) {
+  for (const { member } of sim.node.volume(VOLUME_NAME).replicas) {
     for (let stripe = 0; stripe < STRIPES; stripe += 1) {
       const zero = sim.begin((token) => member.zero(stripe, 0, SLOT / BLOCK, false, 9, 1 << 8, 0, token));
       assert.is(await sim.settle(zero), 0);

@@ -4,6 +4,7 @@ import { SimDevice, type SimDeviceSettings } from '#strake/sim/disk/device.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimLoop } from '#strake/sim/world/loop.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
+import type { StorageEvent } from '#strake/volumes/storage-events.js';
 import { nodeMemoryBytes, StorageNode } from '#strake/volumes/storage-node.js';
 import { BLOCK, CLUSTER_ID, SLOT } from './sim-store.js';
 
@@ -30,13 +31,23 @@ export class SimNode {
   readonly node: StorageNode;
   /** The volume that is used, by its name or id. */
   volume = VOLUME_NAME;
+  /** What the node has told. */
+  readonly events: StorageEvent[] = [];
+  /** How often volumes have begun to serve that another one's name had kept from it. */
+  resolved = 0;
   private readonly base: number;
   private readonly waiting: ((result: number) => void)[] = [];
 
   constructor(seed: number) {
     this.loop = new SimLoop({ seed, arena });
     const { loop } = this;
-    this.node = new StorageNode({ completions: loop, memory: loop, clock: loop, memoryStart: 0, storesMax: STORES });
+    const ports = { completions: loop, memory: loop, clock: loop, memoryStart: 0, storesMax: STORES };
+    this.node = new StorageNode(ports, {
+      onEvent: (event) => this.events.push(event),
+      onResolved: () => {
+        this.resolved += 1;
+      },
+    });
     this.base = loop.register({ complete: (tag, result) => this.waiting[tag](result) });
   }
 

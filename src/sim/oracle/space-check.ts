@@ -9,10 +9,10 @@ import type { StorageNode } from '../../volumes/storage-node.js';
  */
 export async function discardedWithSlots(node: StorageNode, name: string): Promise<string[]> {
   const found: string[] = [];
-  const { engine, members } = node.volume(name);
+  const { engine, replicas } = node.volume(name);
   if (engine === null) throw new Error(`volume ${name} is not started`);
   const current = engine.record.groups.flat().map(({ deviceId }) => {
-    const member = members.findLast((one) => one.deviceId === deviceId);
+    const member = replicas.findLast((one) => one.deviceId === deviceId)?.member;
     if (member === undefined) throw new Error(`device ${deviceId} is not there`);
     return member;
   });

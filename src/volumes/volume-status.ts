@@ -1,24 +1,10 @@
-/** What a node tells of its devices and volumes, as plain data. */
+/** What a node tells of its volumes, as plain data. */
 
 import type { VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeStatus } from '../client/volume-events.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
-import { FENCE_ALL } from '../ports/device.js';
-import type { Superblock } from '../store/format/superblock.js';
-import type { RecoveryReport } from '../store/opening/recovery.js';
-import type { StoreCounters } from '../store/store-start.js';
 import type { VolumeDirectory } from './volume-directory.js';
-
-/** A device, as plain data. */
-export interface StoreStatus {
-  readonly path: string;
-  readonly superblock: Superblock;
-  readonly state: 'ok' | 'failed' | 'lost';
-  readonly usedSlots: number;
-  readonly recovery: RecoveryReport;
-  readonly counters: StoreCounters;
-}
 
 /** A volume, as plain data. */
 export interface VolumeReport {
@@ -33,17 +19,6 @@ export interface VolumeReport {
 }
 
 type Stores = ReadonlyMap<string, NodeStore>;
-
-export function storeStatuses(stores: Stores): StoreStatus[] {
-  return [...stores.values()].map(({ path, store, superblock, recovery }) => ({
-    path,
-    superblock,
-    state: store.device.fence() === FENCE_ALL ? 'lost' : store.failed ? 'failed' : 'ok',
-    usedSlots: store.slots.usedSlots,
-    recovery,
-    counters: { ...store.counters },
-  }));
-}
 
 /** Of all volumes but those that are being made. */
 export function volumeReports(volumes: VolumeDirectory, stores: Stores): VolumeReport[] {
@@ -60,10 +35,7 @@ export function volumeReports(volumes: VolumeDirectory, stores: Stores): VolumeR
 
 function usedSlots(stores: Stores, volumeId: string): number {
   let used = 0;
-  for (const { store } of stores.values()) {
-    const index = store.volumeTable.indexOf(volumeId);
-    if (index >= 0) used += store.volumeTable.segmentsOf(index);
-  }
+  for (const entry of stores.values()) used += entry.segmentsOf(volumeId, null);
   return used;
 }
 

@@ -1,0 +1,148 @@
+/**
+ * The devices of a node: each is opened by itself, and is refused if it cannot be a part of this node. What volumes are on
+ * them, and who serves these, is decided elsewhere; here a volume is a map and the segments that belong to it.
+ *
+ * Fault model: devices are missing, older copies, clones, or of another cluster; they fail while they are opened and later.
+ */
+
+import { deviceError } from '../core/errno.js';
+import { StrakeError } from '../core/errors.js';
+import type { VolumeMap } from '../layout/volume-map.js';
+import type { CompletionPort } from '../ports/completion.js';
+import type { Device } from '../ports/device.js';
+import type { Memory } from '../ports/memory.js';
+import type { Superblock } from '../store/format/superblock.js';
+import { type Expectations, openStore } from '../store/opening/open-store.js';
+import { STORE_MEMORY_BYTES } from '../store/store-start.js';
+import type { DeviceEvent } from './device-events.js';
+import { closedError, tooManyDevices } from './node-errors.js';
+import { addInOrder, NodeStore, type StoreStatus } from './node-store.js';
+
+/** Memory in the arena, from a page on, of a host of at most so many devices. */
+export function deviceHostBytes(storesMax: number): number {
+  return storesMax * STORE_MEMORY_BYTES;
+}
+
+export interface DeviceHostPorts {
+  readonly completions: CompletionPort;
+  readonly memory: Memory;
+  /** Start of `deviceHostBytes(storesMax)`. */
+  readonly memoryStart: number;
+  /** The most devices, at most `NODE_STORES_MAX`. */
+  readonly storesMax: number;
+}
+
+export type { Expectations };
+
+/** Who decides about volumes. */
+export interface DeviceHostHooks {
+  onEvent(event: DeviceEvent): void;
+  /** Whether the note of a deleted volume may go. */
+  mayForget(note: VolumeMap): boolean;
+}
+
+export class DeviceHost {
+  /** The devices that are open, by id. */
+  private readonly byId = new Map<string, NodeStore>();
+  private readonly ports: DeviceHostPorts;
+  private readonly hooks: DeviceHostHooks;
+  private readonly freePlaces: number[] = [];
+  private closing = false;
+  private asked = 0;
+  /** What is known of devices that are being opened, by place. */
+  private readonly opening = new Map<number, { readonly superblock: Superblock; readonly path: string }>();
+
+  constructor(ports: DeviceHostPorts, hooks: DeviceHostHooks) {
+    this.ports = ports;
+    this.hooks = hooks;
+    for (let place = ports.storesMax - 1; place >= 0; place -= 1) this.freePlaces.push(place);
+  }
+
+  /** The devices that are open, by id, in the order in which they were asked for. */
+  get stores(): ReadonlyMap<string, NodeStore> {
+    return this.byId;
+  }
+
+  private memoryOf(place: number): number {
+    return this.ports.memoryStart + place * STORE_MEMORY_BYTES;
+  }
+
+  /** A device that did not answer may still write to its memory. */
+  private returnPlace(place: number): void {
+    this.ports.memory.whenFree(this.memoryOf(place), STORE_MEMORY_BYTES, () => this.freePlaces.push(place));
+  }
+
+  /**
+   * Opens a device, beside whatever else goes on. Rejects with `ERR_STRAKE_WRONG_DEVICE` for a clone and others of
+   * `openStore`.
+   */
+  async open(device: Device, expected: Expectations): Promise<NodeStore> {
+    const place = this.freePlaces.pop();
+    if (place === undefined) throw tooManyDevices(this.ports.storesMax);
+    const order = this.asked;
+    this.asked += 1;
+    const { path } = expected;
+    try {
+      const { completions, memory } = this.ports;
+      const ports = { completions, memory, device, memoryStart: this.memoryOf(place) };
+      const refuse = (found: Superblock) => {
+        this.checkNew(found, path);
+        this.opening.set(place, { superblock: found, path });
+      };
+      const opened = await openStore(ports, { ...expected, refuse });
+      const entry = new NodeStore(path, opened, { place, order });
+      const { deviceId } = entry;
+      if (this.closing) {
+        await opened.store.quiet();
+        opened.store.dispose();
+        throw closedError();
+      }
+      opened.store.onDamage = (text) => this.hooks.onEvent({ kind: 'device-damage', deviceId, text });
+      opened.store.volumeTable.mayForget = (note) => this.hooks.mayForget(note);
+      addInOrder(this.byId, entry);
+      return entry;
+    } catch (error) {
+      this.returnPlace(place);
+      throw error;
+    } finally {
+      this.opening.delete(place);
+    }
+  }
+
+  /** Before anything is written to a device: whether it may be a part of this node. */
+  private checkNew(found: Superblock, path: string): void {
+    for (const { superblock, path: other } of [...this.stores.values(), ...this.opening.values()]) {
+      if (superblock.deviceId === found.deviceId) {
+        const what = `${path} is the same device as ${other} (${found.deviceId}): one of them is a copy`;
+        throw new StrakeError('WRONG_DEVICE', what);
+      }
+      if (superblock.clusterId === found.clusterId) continue;
+      const what = `${path} belongs to cluster ${found.clusterId}, ${other} to ${superblock.clusterId}`;
+      throw new StrakeError('WRONG_DEVICE', what);
+    }
+  }
+
+  /** What begins from now on does not see the device; `close` ends what it has begun. */
+  letGo(deviceId: string): void {
+    this.byId.delete(deviceId);
+  }
+
+  /** Closes a device in order, if it still takes writes. No volume may use it, and it has been let go of. */
+  async close({ store, checkpointer, place, path }: NodeStore): Promise<void> {
+    const result = store.failed ? 0 : await checkpointer.close();
+    // What ended later would go to whoever registers under the same number next.
+    await store.quiet();
+    store.dispose();
+    this.returnPlace(place);
+    if (result < 0) throw deviceError(-result, `close ${path}`);
+  }
+
+  status(): StoreStatus[] {
+    return [...this.stores.values()].map((entry) => entry.status());
+  }
+
+  /** A device that is being opened is not taken any more: the node is about to be closed. */
+  endWork(): void {
+    this.closing = true;
+  }
+}

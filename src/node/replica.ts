@@ -1,0 +1,75 @@
+/**
+ * A replica: the part of a volume that one device holds as a member of one group. It gives the volume's engine the member that
+ * serves the data, and knows the map that the device has stored of it.
+ */
+
+import { deviceError } from '../core/errno.js';
+import type { VolumeMap } from '../layout/volume-map.js';
+import type { CompletionPort } from '../ports/completion.js';
+import { LocalMember } from '../store/local-member.js';
+import type { GroupShare, NodeStore } from './node-store.js';
+
+/** Segments that are given back at the same time. */
+const RELEASES = 256;
+
+export class Replica {
+  readonly deviceId: string;
+  readonly group: number;
+  readonly member: LocalMember;
+
+  private constructor(completions: CompletionPort, { store, deviceId }: NodeStore, index: number, share?: GroupShare) {
+    this.deviceId = deviceId;
+    this.group = share?.group ?? 0;
+    this.member = new LocalMember(completions, store, index, share);
+  }
+
+  /** What a device that knows the volume has of a group; null if it does not know it, or takes no more writes. */
+  static on(completions: CompletionPort, device: NodeStore | undefined, map: VolumeMap, group: number): Replica | null {
+    if (device === undefined || device.failed) return null;
+    const index = device.store.volumeTable.indexOf(map.id);
+    return index < 0 ? null : new Replica(completions, device, index, { group, groups: map.groups.length });
+  }
+
+  /** Of a device that may not know the volume yet. Rejects with a `StrakeError` if it cannot store the map. */
+  static async make(completions: CompletionPort, device: NodeStore, map: VolumeMap, group: number): Promise<Replica> {
+    const index = await device.putMap(map);
+    if (index < 0) throw deviceError(-index, `store the map of ${map.name} on ${device.path}`);
+    return new Replica(completions, device, index, { group, groups: map.groups.length });
+  }
+
+  /** The copies of the group agree: nothing of it is in doubt here any more. */
+  reconciled(): void {
+    this.member.reconciled();
+  }
+
+  /** Gives up what serves the member; nothing may be in flight. */
+  close(): void {
+    this.member.close();
+  }
+
+  /**
+   * Gives back what a device has of a deleted volume. What is left when `ending` says that the node is about to be closed is
+   * given back when the device is opened the next time.
+   */
+  static async release(
+    completions: CompletionPort,
+    device: NodeStore,
+    volumeId: string,
+    ending: () => boolean,
+  ): Promise<void> {
+    const { store } = device;
+    const index = store.volumeTable.indexOf(volumeId);
+    // By now the page may be another volume's.
+    if (index < 0 || store.volumes[index]?.deleted !== true || store.volumeTable.segmentsOf(index) === 0) return;
+    const { member } = new Replica(completions, device, index);
+    try {
+      const stripes = [...member.segments()].map(({ stripe }) => stripe);
+      for (let at = 0; at < stripes.length && !ending(); at += RELEASES) {
+        await Promise.all(stripes.slice(at, at + RELEASES).map((stripe) => member.release(stripe)));
+      }
+      await store.flushed();
+    } finally {
+      member.close();
+    }
+  }
+}

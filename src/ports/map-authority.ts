@@ -1,0 +1,30 @@
+/**
+ * Who decides about the maps of volumes: on one node the catalog on its devices, in a cluster its managers.
+ *
+ * A map is *decided* before any member hears of it, and is *in effect* when every member that it calls in-sync has stored it.
+ * Nothing is acknowledged under a map that is not in effect.
+ */
+
+/** How a volume is to be attached. */
+export interface AttachRequest {
+  readonly volumeId: string;
+  /** Ids of the devices that whoever attaches can reach. What others hold is not judged, and they are absent. */
+  readonly reachable: readonly string[];
+  /** It was attached before by this process, whose devices have not been opened anew since. */
+  readonly again: boolean;
+}
+
+export interface MapAuthority<VolumeMap> {
+  /**
+   * Gives the exclusive right to write: decides a map of the next generation, in which nobody is in-sync who may have missed
+   * something, and resolves to it when it is in effect. Rejects with a `StrakeError` if it cannot be.
+   */
+  attach(request: AttachRequest): Promise<VolumeMap>;
+  /**
+   * Decides a changed map, and resolves when it is in effect. Whoever has the right to write asks for one change at a time.
+   * Rejects with a `StrakeError` if it could not be stored; then nobody knows which map counts.
+   */
+  change(next: VolumeMap): Promise<void>;
+  /** Calls `listener` with each map that takes effect, before whoever asked for it is answered. */
+  onMap(listener: (map: VolumeMap) => void): void;
+}

@@ -1,0 +1,187 @@
+/**
+ * The engines of a node's volumes: which serve, over which replicas, in which memory. With which map a volume is served,
+ * somebody else decides (`MapAuthority`).
+ */
+
+import { COPY_SCRATCH_BYTES, CopyBuffers } from '../client/jobs/copy-buffers.js';
+import type { Job } from '../client/jobs/job.js';
+import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engine.js';
+import type { VolumeEvent } from '../client/volume-events.js';
+import { StrakeError } from '../core/errors.js';
+import { NODE_VOLUMES_MAX } from '../core/limits.js';
+import type { VolumeMap } from '../layout/volume-map.js';
+import type { NodeStore } from '../node/node-store.js';
+import { Replica } from '../node/replica.js';
+import type { Clock } from '../ports/clock.js';
+import type { CompletionPort } from '../ports/completion.js';
+import type { MapAuthority } from '../ports/map-authority.js';
+import type { Memory } from '../ports/memory.js';
+import type { HostedVolume } from './hosted-volume.js';
+import { JobBook } from './job-book.js';
+import { placesOf } from './replacement.js';
+import { type StorageEvent, storageEvent } from './storage-events.js';
+import { tooManyVolumes } from './volume-errors.js';
+
+/** Memory in the arena, from a page on, of a host of `NODE_VOLUMES_MAX` volumes. */
+export const VOLUME_HOST_BYTES = COPY_SCRATCH_BYTES + NODE_VOLUMES_MAX * VOLUME_ENGINE_SCRATCH_BYTES;
+
+export interface VolumeHostPorts {
+  readonly completions: CompletionPort;
+  readonly memory: Memory;
+  readonly clock: Clock;
+  /** Start of `VOLUME_HOST_BYTES`. */
+  readonly memoryStart: number;
+}
+
+export interface VolumeHostParts {
+  readonly stores: ReadonlyMap<string, NodeStore>;
+  readonly authority: MapAuthority<VolumeMap>;
+  readonly onEvent: (event: StorageEvent) => void;
+}
+
+export class VolumeHost {
+  readonly jobs = new JobBook();
+  private readonly ports: VolumeHostPorts;
+  private readonly parts: VolumeHostParts;
+  private readonly freePlaces: number[] = [];
+  private readonly buffers: CopyBuffers;
+
+  constructor(ports: VolumeHostPorts, parts: VolumeHostParts) {
+    this.ports = ports;
+    this.parts = parts;
+    this.buffers = new CopyBuffers(ports.memory, ports.memoryStart);
+    for (let place = NODE_VOLUMES_MAX - 1; place >= 0; place -= 1) this.freePlaces.push(place);
+  }
+
+  private memoryOf(place: number): number {
+    return this.ports.memoryStart + COPY_SCRATCH_BYTES + place * VOLUME_ENGINE_SCRATCH_BYTES;
+  }
+
+  /** Whether another volume could be started. */
+  get hasRoom(): boolean {
+    return this.freePlaces.length > 0;
+  }
+
+  /** Attaches a volume and serves it. Rejects with a `StrakeError`; then it is stopped. */
+  async start(volume: HostedVolume): Promise<void> {
+    const { authority } = this.parts;
+    const place = this.freePlaces.pop();
+    if (place === undefined) throw tooManyVolumes();
+    volume.place = place;
+    try {
+      // A device that comes while this goes on has not been judged: it is taken back afterwards.
+      const stores = new Map(this.parts.stores);
+      const request = { volumeId: volume.id, reachable: [...stores.keys()], again: volume.started };
+      const map = await authority.attach(request);
+      const { engine } = this.assemble(volume, map, stores);
+      volume.engine = engine;
+      volume.started = true;
+      await engine.start();
+      for (const replica of volume.replicas) if (isCurrent(volume, replica)) replica.reconciled();
+      volume.reason = '';
+      volume.unproven = false;
+    } catch (error) {
+      await this.stop(volume);
+      throw error;
+    }
+  }
+
+  /** The engine of a volume, over the replicas that are there. */
+  private assemble(
+    volume: HostedVolume,
+    map: VolumeMap,
+    stores: ReadonlyMap<string, NodeStore>,
+  ): { readonly engine: VolumeEngine } {
+    const { completions, memory, clock } = this.ports;
+    const { authority } = this.parts;
+    const replicas = map.groups.map((group, at) =>
+      group.map(({ deviceId }) => Replica.on(completions, stores.get(deviceId), map, at)),
+    );
+    volume.replicas = replicas.flat().filter((replica) => replica !== null);
+    const engine = new VolumeEngine({
+      completions,
+      memory,
+      clock,
+      record: map,
+      members: replicas.map((group) => group.map((replica) => replica?.member ?? null)),
+      scratch: this.memoryOf(volume.place),
+      buffers: this.buffers,
+      readOnly: false,
+      commit: (next) => authority.change(next),
+      onEvent: (event) => this.noteEvent(volume, event),
+      nextJobId: () => this.jobs.nextId(),
+      onJob: (job) => this.noteJob(volume, job),
+    });
+    return { engine };
+  }
+
+  private noteEvent(volume: HostedVolume, event: VolumeEvent): void {
+    if (event.kind === 'member-in-sync') {
+      // The last one: earlier ones belong to earlier openings of the device.
+      volume.replicas
+        .findLast(({ deviceId, group }) => deviceId === event.deviceId && group === event.group)
+        ?.reconciled();
+    }
+    const told = storageEvent(volume.name, event);
+    if (told !== null) this.parts.onEvent(told);
+  }
+
+  private noteJob(volume: HostedVolume, job: Job): void {
+    const { group, position } = job;
+    const deviceId = volume.engine?.record.groups[group]?.[position]?.deviceId ?? null;
+    this.jobs.add(job, () => ({ volumeId: volume.id, volume: volume.name, deviceId }));
+  }
+
+  /** Ends the service of a volume in order, if it has begun. */
+  async stop(volume: HostedVolume): Promise<void> {
+    const { engine, replicas, place } = volume;
+    volume.engine = null;
+    volume.replicas = [];
+    volume.place = -1;
+    if (engine !== null) await engine.close();
+    for (const replica of replicas) replica.close();
+    if (place < 0) return;
+    const start = this.memoryOf(place);
+    this.ports.memory.whenFree(start, VOLUME_ENGINE_SCRATCH_BYTES, () => this.freePlaces.push(place));
+  }
+
+  /** Begins to bring the places of a device up to date, unless they are, or that goes on already. */
+  async resumeOn(volume: HostedVolume, engine: VolumeEngine, device: NodeStore): Promise<void> {
+    const { deviceId, incarnation } = device;
+    // It may just be on its way out.
+    await engine.changesEnded();
+    for (const { group, position } of placesOf(volume.stored, deviceId)) {
+      if (await engine.resume(group, position, incarnation)) continue;
+      engine.attach(group, position, (await this.newReplica(volume, device, group)).member);
+    }
+  }
+
+  /** Puts a device in the places of one that is lost, and begins to rebuild what it held; resolves to the jobs. */
+  async replaceIn(volume: HostedVolume, lostId: string, device: NodeStore): Promise<Job[]> {
+    const jobs: Job[] = [];
+    for (const { group, position } of placesOf(volume.stored, lostId)) {
+      const { member } = await this.newReplica(volume, device, group);
+      const job = await volume.engine?.replace(group, position, device.deviceId, member);
+      if (job !== undefined) jobs.push(job);
+    }
+    return jobs;
+  }
+
+  /** A replica on a device that may not know the volume yet. */
+  private async newReplica(volume: HostedVolume, device: NodeStore, group: number): Promise<Replica> {
+    const replica = await Replica.make(this.ports.completions, device, volume.stored, group);
+    volume.replicas.push(replica);
+    return replica;
+  }
+}
+
+function isCurrent(volume: HostedVolume, { group, deviceId }: Replica): boolean {
+  return volume.stored.groups[group].some((member) => member.deviceId === deviceId && member.state === 'in-sync');
+}
+
+/** The engine of a volume that serves. Throws `ERR_STRAKE_UNPROVEN` or `ERR_STRAKE_UNAVAILABLE` if it does not. */
+export function servingEngine({ engine, name, unproven, reason }: HostedVolume): VolumeEngine {
+  if (engine?.serving) return engine;
+  if (engine !== null) throw new StrakeError('UNAVAILABLE', `volume ${name} is being started or stopped`);
+  throw new StrakeError(unproven ? 'UNPROVEN' : 'UNAVAILABLE', `volume ${name}: ${reason}`);
+}
