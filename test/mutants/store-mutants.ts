@@ -273,8 +273,8 @@ const SLOTS: Mutant[] = [
     edits: [
       {
         file: 'store/running/slot-allocation.ts',
-        find: 'addAllocate(slot, volume.id, member, op.stripe)',
-        replace: 'addAllocate(slot ^ 1, volume.id, member, op.stripe)',
+        find: 'addAllocate({ slot, volumeId',
+        replace: 'addAllocate({ slot: slot ^ 1, volumeId',
       },
     ],
     judges: [sim(['kill']), CRASH],
@@ -302,8 +302,8 @@ const RECOVERY: Mutant[] = [
     edits: [
       {
         file: 'store/opening/recovery.ts',
-        find: '    if (Math.abs(firstIn[block]) > this.image.durableSequence) {',
-        replace: '    if (Math.abs(firstIn[block]) === Number.POSITIVE_INFINITY) {',
+        find: '    if (firstIn[block] > this.image.durableSequence) {',
+        replace: '    if (firstIn[block] === Number.POSITIVE_INFINITY) {',
       },
     ],
     judges: [CRASH, sim(['power']), IMAGES],

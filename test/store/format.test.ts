@@ -267,12 +267,14 @@ check('a batch of the journal', () => {
   const bytes = new Uint8Array(16 * 4096);
   const batch = new Batch(bytes, 0);
   batch.begin(0x0102_0304_05);
-  batch.addAllocate(6, VOLUME, 1, 2 ** 32 + 5);
+  batch.addAllocate({ slot: 6, volumeId: VOLUME, member: 1, stripe: 2 ** 32 + 5, epoch: 1, group: 0x0203 });
   batch.addBlock(6, 3, Uint32Array.of(0, 0x11223344, 1, 0x55, 0x66), 1, 1);
   batch.addSlot(3, 7);
   batch.addSlot(4, 8);
   batch.addStamp(6, 3, 4);
   batch.addFlushed(2, { generation: 3, flushNumber: 4 });
+  batch.addSettled(0x0102, { generation: 3, flushNumber: 2 });
+  batch.addZero(6, 3, 0x0102, 0x55, 0x66);
   // This one does not fit the rest of the first sector, so it begins the second.
   batch.addVolume(2, new Uint8Array(4096).fill(0xee), 416);
   batch.addPage(0x0102, new Uint8Array(4096).fill(0xdd), 832);
@@ -282,15 +284,17 @@ check('a batch of the journal', () => {
     [8, '0504030201000000'], // sequence
     [16, DEVICE],
     [32, '0900000000000000'], // incarnation
-    [40, '0c000000 08000000'], // own page, records
+    [40, '0c000000 0a000000'], // own page, records
     [48, '0404030201000000'], // durable sequence
     [72, `02 00 0100 06000000 ${VOLUME}`],
-    [96, '0500000001000000'],
+    [96, '0500000001000000 01000000 00000000 0000 0302'], // stripe, epoch, layer, flags and state, group
     [128, '01 01 0300 06000000 44332211 01000000 55000000 66000000'],
     [152, '03 00 0000 07000000'],
     [160, '04 00 0000 08000000'],
     [168, '05 00 0000 06000000 0300000000000000 0400000000000000'],
     [192, '07 00 0000 02000000 0300000000000000 0400000000000000'],
+    [216, '09 00 0000 02010000 0300000000000000 0200000000000000'],
+    [240, '0a 00 0300 06000000 55000000 66000000 0201 000000000000'],
     [512, `06 02 a001 a0010000 ${'ee'.repeat(416)}`],
     [1024, `08 00 a001 0201 4003 ${'dd'.repeat(416)}`],
   ]);

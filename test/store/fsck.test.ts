@@ -5,9 +5,12 @@
 
 import * as assert from 'uvu/assert';
 import { StrakeError } from '#strake/core/errors.js';
+import { NO_FLUSH } from '#strake/layout/flush-id.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { checkDevice, type FsckReport } from '#strake/store/checking/fsck.js';
+import type { Batch } from '#strake/store/format/journal-batch.js';
+import type { AllocateRecord } from '#strake/store/format/journal-records.js';
 import type { ImageReader } from '#strake/store/opening/image-reader.js';
 import type { ProblemKind } from '#strake/store/opening/problems.js';
 import { check, run } from '../support/check.js';
@@ -200,14 +203,31 @@ async function journaled(change: (store: SimStore) => void): Promise<{ report: F
   return { report: await fsck(disk), disk };
 }
 
+function allocationOf(digit: string, stripe: number): AllocateRecord {
+  return { slot: 9, volumeId: digit.repeat(32), member: 0, stripe, epoch: 1, group: 1 };
+}
+
+/** Adds a record, and sets a byte of it. */
+function addWith(batch: Batch, add: (batch: Batch) => boolean, byte: number): void {
+  const before = batch.bytes.slice();
+  add(batch);
+  const start = batch.bytes.findIndex((value, at) => value !== before[at]);
+  batch.bytes[start + byte] = 0x11;
+}
+
 check('records that contradict the tree', async () => {
   const words = new Uint32Array(4);
   const cases: readonly (readonly [(store: SimStore) => void, RegExp])[] = [
     [({ opened }) => opened.store.journal.batch.addSlot(3, 9), /a record names slot 9, which is free/],
     [({ opened }) => opened.store.journal.batch.addSlot(4, 1000), /slot 1000, which is free or does not exist/],
-    [({ opened }) => opened.store.journal.batch.addBlock(0, 16, words, 0, 0), /block 16 of slot 0/],
-    [({ opened }) => opened.store.journal.batch.addAllocate(9, 'a'.repeat(32), 0, 0), /cannot have been given slot 9/],
-    [({ opened }) => opened.store.journal.batch.addAllocate(9, 'e'.repeat(32), 0, 77), /cannot have been given slot 9/],
+    [({ opened }) => opened.store.journal.batch.addBlock(0, 16, words, 0, 0), /1 blocks from 16 on of slot 0/],
+    [({ opened }) => opened.store.journal.batch.addZero(0, 15, 2, 1, 1), /2 blocks from 15 on of slot 0/],
+    [({ opened }) => opened.store.journal.batch.addZero(0, 1, 0, 1, 1), /16 blocks from 1 on of slot 0/],
+    [({ opened }) => opened.store.journal.batch.addZero(9, 0, 0, 1, 1), /names slot 9, which is free/],
+    [({ opened }) => opened.store.journal.batch.addBlock(0, 2, words, 0, 5), /block 2 of slot 0 was zero before it/],
+    [({ opened }) => opened.store.journal.batch.addSettled(9, NO_FLUSH), /names volume 9, which does not exist/],
+    [({ opened }) => opened.store.journal.batch.addAllocate(allocationOf('a', 0)), /cannot have been given slot 9/],
+    [({ opened }) => opened.store.journal.batch.addAllocate(allocationOf('e', 77)), /cannot have been given slot 9/],
     [
       ({ opened }) => {
         const { batch } = opened.store.journal;
@@ -225,7 +245,7 @@ check('records that contradict the tree', async () => {
       /is beyond 2\^53/,
     ],
   ];
-  for (const [change, text] of cases) {
+  for (const [change, text] of [...cases, ...reservedCases()]) {
     const { report, disk } = await journaled(change);
     const [verdict, kind, found] = only(report);
     assert.equal([verdict, kind], ['damaged', 'record']);
@@ -233,6 +253,28 @@ check('records that contradict the tree', async () => {
     assert.is((await openAndRead(disk, new Map())).refused, 'ERR_STRAKE_DAMAGED');
   }
 });
+
+/** Records with what no version writes: a flag, an epoch, or a byte of which a feature that is not there has the meaning. */
+function reservedCases(): (readonly [(store: SimStore) => void, RegExp])[] {
+  const words = new Uint32Array(4);
+  const mark = { generation: 1, flushNumber: 1 };
+  const records: readonly (readonly [(batch: Batch) => boolean, readonly number[]])[] = [
+    [(batch) => batch.addBlock(0, 0, words, 0, 1), [1]],
+    [(batch) => batch.addAllocate(allocationOf('a', 9)), [1, 32, 36, 40, 41, 44, 55]],
+    [(batch) => batch.addSlot(4, 1), [1, 2, 3]],
+    [(batch) => batch.addStamp(1, 1, 1), [1, 3]],
+    [(batch) => batch.addFlushed(0, mark), [1, 3]],
+    [(batch) => batch.addPage(0, new Uint8Array(8), 0), [1]],
+    [(batch) => batch.addSettled(0, mark), [1, 3]],
+    [(batch) => batch.addZero(0, 0, 1, 1, 1), [1, 18, 23]],
+  ];
+  return records.flatMap(([add, reserved]) =>
+    reserved.map((byte): readonly [(store: SimStore) => void, RegExp] => [
+      ({ opened }) => addWith(opened.store.journal.batch, add, byte),
+      /has 1 records, of which -1 can be read/,
+    ]),
+  );
+}
 
 /** A reader of a device of which one page cannot be read. */
 function failingAt(disk: SimDisk, bad: number): ImageReader {

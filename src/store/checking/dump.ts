@@ -156,7 +156,7 @@ async function dumpTable(
       stampLow: words[ENTRY_STAMP_LOW],
       stampHigh: words[ENTRY_STAMP_HIGH],
       // The batch whose record made it valid for the first time; 0 if the journal has none.
-      firstIn: Math.abs(table.firstIn[block]),
+      firstIn: table.firstIn[block],
     });
   }
   return { ...dumpSlot(image, slot), inDoubt: inDoubt(image, slot), damaged: table.damaged, blocks };
@@ -167,11 +167,13 @@ function dumpRecords(batch: FoundBatch): PlainObject {
   const count = readRecords(batch, {
     block: (slot, block, words, flags) =>
       records.push({ type: 'block', slot, block, first: (flags & RECORD_FLAG_FIRST) !== 0, words: [...words] }),
-    allocate: (slot, volume, member, stripe) => records.push({ type: 'allocate', slot, volume, member, stripe }),
+    allocate: (record) => records.push({ type: 'allocate', ...record }),
     free: (slot) => records.push({ type: 'free', slot }),
     intent: (slot) => records.push({ type: 'intent', slot }),
     stamp: (slot, generation, flushNumber) => records.push({ type: 'stamp', slot, generation, flushNumber }),
     flushed: (volume, mark) => records.push({ type: 'flushed', volume, ...mark }),
+    settled: (page, settled) => records.push({ type: 'settled', page, ...settled }),
+    zero: (slot, block, blocks, words) => records.push({ type: 'zero', slot, block, blocks, words: [...words] }),
     page: (index, offset, bytes) => records.push({ type: 'page', index, offset, bytes: bytes.length }),
   });
   return { list: records, readable: count === batch.records };

@@ -14,6 +14,7 @@ import {
 } from './format.js';
 import {
   ALLOCATE_RECORD_BYTES,
+  type AllocateRecord,
   BLOCK_RECORD_BYTES,
   FLUSHED_RECORD_BYTES,
   INTENT_RECORD_BYTES,
@@ -24,12 +25,15 @@ import {
   type RECORD_FREE,
   type RECORD_INTENT,
   RECORD_PAGE,
+  RECORD_SETTLED,
   RECORD_STAMP,
   RECORD_VOLUME,
+  RECORD_ZERO,
   STAMP_RECORD_BYTES,
   tagOf,
   VOLUME_CHUNK_BYTES,
   VOLUME_RECORD_HEADER_BYTES,
+  ZERO_RECORD_BYTES,
 } from './journal-records.js';
 
 /** A batch while it is filled, in memory from which it will be written. */
@@ -96,14 +100,29 @@ export class Batch {
     return true;
   }
 
-  addAllocate(slot: number, volumeId: string, member: number, stripe: number): boolean {
+  addAllocate(record: AllocateRecord): boolean {
     const at = this.reserve(ALLOCATE_RECORD_BYTES);
     if (at < 0) return false;
     this.view.setUint8(at, RECORD_ALLOCATE);
-    this.view.setUint16(at + 2, member, true);
+    this.view.setUint16(at + 2, record.member, true);
+    this.view.setUint32(at + 4, record.slot, true);
+    putId(this.view, at + 8, record.volumeId);
+    putUint64(this.view, at + 24, record.stripe);
+    this.view.setUint32(at + 32, record.epoch, true);
+    this.view.setUint16(at + 42, record.group, true);
+    return true;
+  }
+
+  /** `count` blocks from `block` on become zero, with the stamp; 0 stands for all of the slot. */
+  addZero(slot: number, block: number, count: number, stampLow: number, stampHigh: number): boolean {
+    const at = this.reserve(ZERO_RECORD_BYTES);
+    if (at < 0) return false;
+    this.view.setUint8(at, RECORD_ZERO);
+    this.view.setUint16(at + 2, block, true);
     this.view.setUint32(at + 4, slot, true);
-    putId(this.view, at + 8, volumeId);
-    putUint64(this.view, at + 24, stripe);
+    this.view.setUint32(at + 8, stampLow, true);
+    this.view.setUint32(at + 12, stampHigh, true);
+    this.view.setUint16(at + 16, count, true);
     return true;
   }
 
@@ -126,39 +145,53 @@ export class Batch {
     return true;
   }
 
-  addFlushed(volume: number, { generation, flushNumber }: FlushId): boolean {
+  addFlushed(volume: number, mark: FlushId): boolean {
+    return this.addMark(RECORD_FLUSHED, volume, mark);
+  }
+
+  /** What is settled of the volume whose page this is. */
+  addSettled(page: number, settled: FlushId): boolean {
+    return this.addMark(RECORD_SETTLED, page, settled);
+  }
+
+  private addMark(
+    type: typeof RECORD_FLUSHED | typeof RECORD_SETTLED,
+    page: number,
+    { generation, flushNumber }: FlushId,
+  ): boolean {
     const at = this.reserve(FLUSHED_RECORD_BYTES);
     if (at < 0) return false;
-    this.view.setUint8(at, RECORD_FLUSHED);
-    this.view.setUint32(at + 4, volume, true);
+    this.view.setUint8(at, type);
+    this.view.setUint32(at + 4, page, true);
     putUint64(this.view, at + 8, generation);
     putUint64(this.view, at + 16, flushNumber);
     return true;
   }
 
-  /** One part of a page of the volumes region, from `offset` on. */
-  addPage(index: number, page: Uint8Array, offset: number): boolean {
-    const at = this.addPart(RECORD_PAGE, page, offset);
-    if (at < 0) return false;
-    this.view.setUint16(at + 4, index, true);
-    this.view.setUint16(at + 6, offset, true);
-    return true;
-  }
-
-  /** The same for one of the first 256 pages, as it was before `RECORD_PAGE`. */
+  /** One part of a volume page, from `offset` on, as devices without the feature `groups` have it. */
   addVolume(index: number, page: Uint8Array, offset: number): boolean {
-    const at = this.addPart(RECORD_VOLUME, page, offset);
+    const at = this.addPart(page, offset);
     if (at < 0) return false;
+    this.view.setUint8(at, RECORD_VOLUME);
     this.view.setUint8(at + 1, index);
     this.view.setUint32(at + 4, offset, true);
     return true;
   }
 
-  private addPart(type: number, page: Uint8Array, offset: number): number {
+  /** One part of a page of the volumes region, from `offset` on. */
+  addPage(index: number, page: Uint8Array, offset: number): boolean {
+    const at = this.addPart(page, offset);
+    if (at < 0) return false;
+    this.view.setUint8(at, RECORD_PAGE);
+    this.view.setUint16(at + 4, index, true);
+    this.view.setUint16(at + 6, offset, true);
+    return true;
+  }
+
+  private addPart(page: Uint8Array, offset: number): number {
     const length = Math.min(VOLUME_CHUNK_BYTES, page.length - offset);
     const at = this.reserve(VOLUME_RECORD_HEADER_BYTES + length);
-    if (at < 0) return at;
-    this.view.setUint8(at, type);
+    if (at < 0) return -1;
     this.view.setUint16(at + 2, length, true);
     this.bytes.set(page.subarray(offset, offset + length), at + VOLUME_RECORD_HEADER_BYTES);
     return at;

@@ -1,6 +1,14 @@
 /** Reading the journal: which batches count, how it ends, and the records of a batch. */
 
 import { SECTOR_BYTES } from '../../core/limits.js';
+import {
+  BLOCK_ZERO,
+  ENTRY_CHECKSUM,
+  ENTRY_FLAGS,
+  ENTRY_STAMP_HIGH,
+  ENTRY_STAMP_LOW,
+  ENTRY_WORDS,
+} from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import {
   BATCH_HEADER_BYTES,
@@ -16,24 +24,25 @@ import {
 } from './format.js';
 import {
   ALLOCATE_RECORD_BYTES,
-  BLOCK_RECORD_BYTES,
-  FLUSHED_RECORD_BYTES,
-  FREE_RECORD_BYTES,
+  type AllocateRecord,
   INTENT_RECORD_BYTES,
   nextBatchPage,
   PAGE_SECTORS,
   RECORD_ALLOCATE,
   RECORD_BLOCK,
   RECORD_BYTES,
+  RECORD_FLAGS,
   RECORD_FLUSHED,
   RECORD_FREE,
   RECORD_INTENT,
   RECORD_PAGE,
+  RECORD_SETTLED,
   RECORD_STAMP,
   RECORD_VOLUME,
-  STAMP_RECORD_BYTES,
+  RECORD_ZERO,
   tagOf,
   VOLUME_RECORD_HEADER_BYTES,
+  ZERO_RECORD_BYTES,
 } from './journal-records.js';
 import type { Checksum } from './superblock.js';
 
@@ -196,26 +205,29 @@ export class JournalReader {
   }
 }
 
-/** What replaying meets in a batch. Slots and blocks are as they were written: the receiver checks them. */
+/** What replaying meets in a batch. Slots, pages and blocks are as they were written: the receiver checks them. */
 export interface RecordHandler {
   /** `flags`: `RECORD_FLAG_*`. */
   block(slot: number, block: number, words: Uint32Array, flags: number): void;
-  allocate(slot: number, volumeId: string, member: number, stripe: number): void;
+  allocate(record: AllocateRecord): void;
   free(slot: number): void;
   intent(slot: number): void;
   stamp(slot: number, generation: number, flushNumber: number): void;
-  /** A part of a page of the volumes region; of types 6 and 8. */
+  /** A part of a page of the volumes region. */
   page(index: number, offset: number, bytes: Uint8Array): void;
-  flushed(volume: number, mark: FlushId): void;
+  flushed(page: number, mark: FlushId): void;
+  settled(page: number, settled: FlushId): void;
+  /** `count` blocks become zero, 0 for all of the slot. `words`: the entry that each of them gets. */
+  zero(slot: number, block: number, count: number, words: Uint32Array): void;
 }
 
 /**
- * Passes the records of a batch to a handler. Returns how many there were, or -1 if one has an unknown type or does not end
- * within its sector.
+ * Passes the records of a batch to a handler. Returns how many there were, or -1 if one has an unknown type, sets what is
+ * reserved, or does not end within its sector.
  */
 export function readRecords(batch: FoundBatch, handler: RecordHandler): number {
   const view = viewOf(batch.bytes);
-  const words = new Uint32Array(4);
+  const words = new Uint32Array(ENTRY_WORDS);
   let count = 0;
   for (let sector = 0; sector < batch.pages * PAGE_SECTORS; sector += 1) {
     const end = sector * SECTOR_BYTES + SEALED_BYTES;
@@ -223,51 +235,94 @@ export function readRecords(batch: FoundBatch, handler: RecordHandler): number {
     while (at + INTENT_RECORD_BYTES <= end) {
       const type = view.getUint8(at);
       if (type === 0) break;
-      if (type >= RECORD_BYTES.length || at + RECORD_BYTES[type] > end) return -1;
-      const slot = view.getUint32(at + 4, true);
+      if (type >= RECORD_BYTES.length || at + RECORD_BYTES[type] > end || isReservedSet(view, at)) return -1;
       count += 1;
-      switch (type) {
-        case RECORD_BLOCK: {
-          for (let index = 0; index < 4; index += 1) words[index] = view.getUint32(at + 8 + 4 * index, true);
-          handler.block(slot, view.getUint16(at + 2, true), words, view.getUint8(at + 1));
-          at += BLOCK_RECORD_BYTES;
-          break;
-        }
-        case RECORD_ALLOCATE:
-          handler.allocate(slot, getId(view, at + 8), view.getUint16(at + 2, true), getUint64(view, at + 24));
-          at += ALLOCATE_RECORD_BYTES;
-          break;
-        case RECORD_FREE:
-          handler.free(slot);
-          at += FREE_RECORD_BYTES;
-          break;
-        case RECORD_INTENT:
-          handler.intent(slot);
-          at += INTENT_RECORD_BYTES;
-          break;
-        case RECORD_STAMP:
-          handler.stamp(slot, getUint64(view, at + 8), getUint64(view, at + 16));
-          at += STAMP_RECORD_BYTES;
-          break;
-        case RECORD_FLUSHED:
-          handler.flushed(slot, { generation: getUint64(view, at + 8), flushNumber: getUint64(view, at + 16) });
-          at += FLUSHED_RECORD_BYTES;
-          break;
-        case RECORD_VOLUME:
-        case RECORD_PAGE: {
-          const start = at + VOLUME_RECORD_HEADER_BYTES;
-          const after = start + view.getUint16(at + 2, true);
-          if (after > end) return -1;
-          const old = type === RECORD_VOLUME;
-          const index = old ? view.getUint8(at + 1) : view.getUint16(at + 4, true);
-          handler.page(index, old ? slot : view.getUint16(at + 6, true), batch.bytes.subarray(start, after));
-          at = after;
-          break;
-        }
-        default:
-          return -1;
-      }
+      const isPart = type === RECORD_PAGE || type === RECORD_VOLUME;
+      const next = at + RECORD_BYTES[type] + (isPart ? view.getUint16(at + 2, true) : 0);
+      if (next > end) return -1;
+      if (isPart) passPart(view, at, batch.bytes.subarray(at + VOLUME_RECORD_HEADER_BYTES, next), handler);
+      else passRecord(view, at, words, handler);
+      at = next;
     }
   }
   return count;
+}
+
+/** Whether a record has flags that nobody knows, or a field that has no meaning yet and is not zero. */
+function isReservedSet(view: DataView, at: number): boolean {
+  switch (view.getUint8(at)) {
+    case RECORD_BLOCK:
+      return view.getUint8(at + 1) > RECORD_FLAGS;
+    case RECORD_ALLOCATE: {
+      // Epochs after the first, layers, flags and other states come with features that this program does not know.
+      const zero = isZero(view, at + 36, at + 42) && isZero(view, at + 44, at + ALLOCATE_RECORD_BYTES);
+      return view.getUint8(at + 1) !== 0 || view.getUint32(at + 32, true) > 1 || !zero;
+    }
+    case RECORD_VOLUME:
+      return false;
+    case RECORD_PAGE:
+      return view.getUint8(at + 1) !== 0;
+    case RECORD_ZERO:
+      return view.getUint8(at + 1) !== 0 || !isZero(view, at + 18, at + ZERO_RECORD_BYTES);
+    default:
+      return !isZero(view, at + 1, at + 4);
+  }
+}
+
+function isZero(view: DataView, from: number, to: number): boolean {
+  for (let at = from; at < to; at += 1) if (view.getUint8(at) !== 0) return false;
+  return true;
+}
+
+function passPart(view: DataView, at: number, bytes: Uint8Array, handler: RecordHandler): void {
+  if (view.getUint8(at) === RECORD_VOLUME) handler.page(view.getUint8(at + 1), view.getUint32(at + 4, true), bytes);
+  else handler.page(view.getUint16(at + 4, true), view.getUint16(at + 6, true), bytes);
+}
+
+function markAt(view: DataView, at: number): FlushId {
+  return { generation: getUint64(view, at), flushNumber: getUint64(view, at + 8) };
+}
+
+/** Passes on a record that is no part of a page. `words`: memory for an entry. */
+function passRecord(view: DataView, at: number, words: Uint32Array, handler: RecordHandler): void {
+  const slot = view.getUint32(at + 4, true);
+  switch (view.getUint8(at)) {
+    case RECORD_BLOCK:
+      for (let word = 0; word < ENTRY_WORDS; word += 1) words[word] = view.getUint32(at + 8 + 4 * word, true);
+      handler.block(slot, view.getUint16(at + 2, true), words, view.getUint8(at + 1));
+      break;
+    case RECORD_ALLOCATE:
+      handler.allocate({
+        slot,
+        volumeId: getId(view, at + 8),
+        member: view.getUint16(at + 2, true),
+        stripe: getUint64(view, at + 24),
+        epoch: view.getUint32(at + 32, true),
+        group: view.getUint16(at + 42, true),
+      });
+      break;
+    case RECORD_FREE:
+      handler.free(slot);
+      break;
+    case RECORD_INTENT:
+      handler.intent(slot);
+      break;
+    case RECORD_STAMP:
+      handler.stamp(slot, getUint64(view, at + 8), getUint64(view, at + 16));
+      break;
+    case RECORD_FLUSHED:
+      handler.flushed(slot, markAt(view, at + 8));
+      break;
+    case RECORD_SETTLED:
+      handler.settled(slot, markAt(view, at + 8));
+      break;
+    case RECORD_ZERO:
+      words[ENTRY_CHECKSUM] = 0;
+      words[ENTRY_FLAGS] = BLOCK_ZERO;
+      words[ENTRY_STAMP_LOW] = view.getUint32(at + 8, true);
+      words[ENTRY_STAMP_HIGH] = view.getUint32(at + 12, true);
+      handler.zero(slot, view.getUint16(at + 2, true), view.getUint16(at + 16, true), words);
+      break;
+    default:
+  }
 }

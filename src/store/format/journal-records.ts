@@ -32,13 +32,21 @@ export const RECORD_STAMP = 5;
 export const RECORD_VOLUME = 6;
 /** This flush of a volume has begun; what it has to make durable stands before. */
 export const RECORD_FLUSHED = 7;
-/** A part of any page of the volumes region. */
+/** A part of any page of the volumes region; in place of `RECORD_VOLUME`. */
 export const RECORD_PAGE = 8;
+/** What is settled of a volume. */
+export const RECORD_SETTLED = 9;
+/** Blocks become zero, with a stamp. */
+export const RECORD_ZERO = 10;
 
 /** The block had no content before: it is valid only if its content matches, until a flush has covered it. */
 export const RECORD_FLAG_FIRST = 1;
 /** With the former: the block was poison before, and stays so if its content does not match. */
 export const RECORD_FLAG_POISON = 2;
+/** With the first: the block was zero before, and becomes that zero again, with its stamp, if its content does not match. */
+export const RECORD_FLAG_ZERO = 4;
+/** All flags. */
+export const RECORD_FLAGS = 7;
 
 export const BLOCK_RECORD_BYTES = 24;
 export const ALLOCATE_RECORD_BYTES = 56;
@@ -46,7 +54,9 @@ export const FREE_RECORD_BYTES = 8;
 export const INTENT_RECORD_BYTES = 8;
 export const STAMP_RECORD_BYTES = 24;
 export const FLUSHED_RECORD_BYTES = 24;
-/** Bytes of a volume page in one record, so that a page takes ten of them. */
+export const SETTLED_RECORD_BYTES = 24;
+export const ZERO_RECORD_BYTES = 24;
+/** Bytes of a page of the volumes region in one record, so that a page takes ten of them. */
 export const VOLUME_CHUNK_BYTES = 416;
 export const VOLUME_RECORD_HEADER_BYTES = 8;
 /** Bytes of a record by its type; of a part of a page its header. The entry at 0 is never used: that type ends a sector. */
@@ -60,7 +70,23 @@ export const RECORD_BYTES: readonly number[] = [
   VOLUME_RECORD_HEADER_BYTES,
   FLUSHED_RECORD_BYTES,
   VOLUME_RECORD_HEADER_BYTES,
+  SETTLED_RECORD_BYTES,
+  ZERO_RECORD_BYTES,
 ];
+
+/** What the record of an allocation says. */
+export interface AllocateRecord {
+  readonly slot: number;
+  /** 32 hexadecimal digits. */
+  readonly volumeId: string;
+  /** Place of the device in its group. */
+  readonly member: number;
+  readonly stripe: number;
+  /** Epoch in which the segment is written, from 1 on; 0 counts as 1. */
+  readonly epoch: number;
+  /** Number of the placement group, plus 1; 0 where the device has only one of the volume. */
+  readonly group: number;
+}
 
 /** Sectors of a page. */
 export const PAGE_SECTORS = PAGE_BYTES / SECTOR_BYTES;

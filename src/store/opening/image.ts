@@ -25,6 +25,8 @@ export interface StoreImage {
   readonly volumeIds: string[];
   /** By index of the volume: the last flush of it that is in the journal or the tree. */
   readonly flushed: FlushId[];
+  /** By index of the volume: what its last engine has told to be settled; `NO_FLUSH` if that is not known. */
+  readonly settled: FlushId[];
   /** Block tables that the journal has changed, by slot. */
   readonly tables: Map<number, TableImage>;
   /** The activity log as it was at the end. */

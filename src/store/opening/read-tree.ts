@@ -95,6 +95,7 @@ export class TreeReader {
       volumes: new Array<VolumeMap | undefined>(VOLUMES_MAX).fill(undefined),
       volumeIds: new Array<string>(VOLUMES_MAX).fill(''),
       flushed: new Array<FlushId>(VOLUMES_MAX).fill(NO_FLUSH),
+      settled: new Array<FlushId>(VOLUMES_MAX).fill(NO_FLUSH),
       tables: new Map(),
       active: new Set(root.active),
       changedSlots: new Set(),

@@ -110,12 +110,13 @@ export class Recovery {
   /** Reads blocks and compares the valid ones. Returns false if they cannot be read. */
   private async compareRange(
     slot: number,
-    { words, firstIn }: TableImage,
+    table: TableImage,
     piece: number,
     from: number,
     to: number,
   ): Promise<boolean> {
     const { layout } = this.image.superblock;
+    const { words } = table;
     const memory = this.scratch + piece * CONTROL_PIECE_BYTES;
     const checksums = this.scratch + (CONTROL_PIECES - 2) * CONTROL_PIECE_BYTES + piece * PAGE_BYTES;
     const offset = layout.dataOffset + slot * layout.slotBytes + from * BLOCK_BYTES;
@@ -125,7 +126,7 @@ export class Recovery {
     for (let block = from; block < to; block += 1) {
       const word = block * ENTRY_WORDS;
       if ((words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0) continue;
-      if (found[block - from] !== words[word + ENTRY_CHECKSUM]) this.mismatch(words, firstIn, block);
+      if (found[block - from] !== words[word + ENTRY_CHECKSUM]) this.mismatch(table, block);
     }
     return true;
   }
@@ -135,20 +136,19 @@ export class Recovery {
    * happened. Nor may its content be accepted later, unseen: it may be another volume's.
    */
   private unreadable({ words, firstIn }: TableImage, block: number): void {
-    const young = Math.abs(firstIn[block]) > this.image.durableSequence;
+    const young = firstIn[block] > this.image.durableSequence;
     words[block * ENTRY_WORDS + ENTRY_FLAGS] = young ? BLOCK_POISON : BLOCK_VALID | BLOCK_SUSPECT;
     if (young) words[block * ENTRY_WORDS + ENTRY_CHECKSUM] = 0;
     else this.suspectBlocks += 1;
     this.changed = true;
   }
 
-  private mismatch(words: Uint32Array, firstIn: Float64Array, block: number): void {
+  private mismatch({ words, firstIn, before }: TableImage, block: number): void {
     const word = block * ENTRY_WORDS;
     this.changed = true;
-    if (Math.abs(firstIn[block]) > this.image.durableSequence) {
+    if (firstIn[block] > this.image.durableSequence) {
       // Its first write was under way, and nobody was promised that it stays.
-      words.fill(0, word, word + ENTRY_WORDS);
-      if (firstIn[block] < 0) words[word + ENTRY_FLAGS] = BLOCK_POISON;
+      words.set(before.subarray(word, word + ENTRY_WORDS), word);
       this.droppedBlocks += 1;
     } else {
       words[word + ENTRY_FLAGS] |= BLOCK_SUSPECT;

@@ -4,16 +4,21 @@
  */
 
 import type { StrakeError } from '../../core/errors.js';
-import { ENTRY_WORDS } from '../../layout/block-entry.js';
+import { BLOCK_POISON, BLOCK_ZERO, ENTRY_FLAGS, ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import { type Layout, PAGE_BYTES, SLOT_FREE, slotBlocks, VOLUMES_MAX } from '../format/format.js';
 import { type FoundBatch, JournalReader, readRecords } from '../format/journal-reader.js';
-import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from '../format/journal-records.js';
+import {
+  type AllocateRecord,
+  RECORD_FLAG_FIRST,
+  RECORD_FLAG_POISON,
+  RECORD_FLAG_ZERO,
+} from '../format/journal-records.js';
 import type { GrowingImage } from './image.js';
 import { type ImageReader, isReadError } from './image-reader.js';
 import type { OnProblem } from './problems.js';
 import type { TreeReader } from './read-tree.js';
-import { BLOCK_FIRST_NONE, emptyTable, loadTable } from './table-image.js';
+import { BLOCK_FIRST_NONE, emptyTable, loadTable, type TableImage } from './table-image.js';
 
 /** Bytes of the journal that are read at a time. */
 const JOURNAL_PIECE_BYTES = 1 << 20;
@@ -123,12 +128,16 @@ export class JournalReplay {
       block: (slot) => {
         if (!fresh.has(slot)) needed.add(slot);
       },
-      allocate: (slot) => fresh.add(slot),
+      allocate: ({ slot }) => fresh.add(slot),
       free: ignore,
       intent: ignore,
       stamp: ignore,
       page: ignore,
       flushed: ignore,
+      settled: ignore,
+      zero: (slot) => {
+        if (!fresh.has(slot)) needed.add(slot);
+      },
     });
     if (count !== batch.records) {
       const text = `batch ${batch.sequence} has ${batch.records} records, of which ${count} can be read`;
@@ -145,7 +154,7 @@ export class JournalReplay {
       if (slot < this.layout.slots && !this.image.tables.has(slot)) await this.fetchTable(slot);
     readRecords(batch, {
       block: (slot, block, words, flags) => this.applyBlock(batch, slot, block, words, flags),
-      allocate: (slot, volumeId, member, stripe) => this.applyAllocate(batch, slot, volumeId, member, stripe),
+      allocate: (record) => this.applyAllocate(batch, record),
       free: (slot) => this.applyFree(batch, slot),
       intent: (slot) => {
         if (this.usable(batch, slot)) this.image.active.add(slot);
@@ -158,6 +167,8 @@ export class JournalReplay {
       },
       page: (index, offset, bytes) => this.applyPage(batch, index, offset, bytes),
       flushed: (index, mark) => this.applyFlushed(batch, index, mark),
+      settled: (index, settled) => this.applySettled(batch, index, settled),
+      zero: (slot, block, count, words) => this.applyZero(batch, slot, block, count, words),
     });
     this.takeVolumes();
   }
@@ -183,20 +194,52 @@ export class JournalReplay {
     return false;
   }
 
-  private applyBlock(batch: FoundBatch, slot: number, block: number, words: Uint32Array, flags: number): void {
-    if (!this.usable(batch, slot)) return;
+  /** The table of blocks that a record names; undefined, and told, if they do not exist. */
+  private tableOf(batch: FoundBatch, slot: number, block: number, count: number): TableImage | undefined {
+    if (!this.usable(batch, slot)) return undefined;
     const table = this.image.tables.get(slot);
-    if (table === undefined || block >= slotBlocks(this.layout)) {
-      this.wrong(batch, `a record names block ${block} of slot ${slot}, which does not exist`);
-      return;
+    if (table !== undefined && count > 0 && block + count <= slotBlocks(this.layout)) return table;
+    this.wrong(batch, `a record names ${count} blocks from ${block} on of slot ${slot}, which do not exist`);
+    return undefined;
+  }
+
+  private applyBlock(batch: FoundBatch, slot: number, block: number, words: Uint32Array, flags: number): void {
+    const table = this.tableOf(batch, slot, block, 1);
+    if (table === undefined) return;
+    const word = block * ENTRY_WORDS;
+    table.firstIn[block] = BLOCK_FIRST_NONE;
+    if ((flags & RECORD_FLAG_FIRST) !== 0) {
+      table.firstIn[block] = batch.sequence;
+      table.before.fill(0, word, word + ENTRY_WORDS);
+      if ((flags & RECORD_FLAG_POISON) !== 0) table.before[word + ENTRY_FLAGS] = BLOCK_POISON;
+      else if ((flags & RECORD_FLAG_ZERO) !== 0) this.keepZero(batch, table, slot, block);
     }
-    table.words.set(words, block * ENTRY_WORDS);
-    const sequence = (flags & RECORD_FLAG_POISON) !== 0 ? -batch.sequence : batch.sequence;
-    table.firstIn[block] = (flags & RECORD_FLAG_FIRST) !== 0 ? sequence : BLOCK_FIRST_NONE;
+    table.words.set(words, word);
     this.image.changedSlots.add(slot);
   }
 
-  private applyAllocate(batch: FoundBatch, slot: number, volumeId: string, member: number, stripe: number): void {
+  /** A block that is written for the first time was zero: what was known of it stands in the table, or in a record before. */
+  private keepZero(batch: FoundBatch, { words, before }: TableImage, slot: number, block: number): void {
+    const word = block * ENTRY_WORDS;
+    if (words[word + ENTRY_FLAGS] !== BLOCK_ZERO) {
+      this.wrong(batch, `a record says that block ${block} of slot ${slot} was zero before it, which it was not`);
+      return;
+    }
+    before.set(words.subarray(word, word + ENTRY_WORDS), word);
+  }
+
+  private applyZero(batch: FoundBatch, slot: number, block: number, count: number, words: Uint32Array): void {
+    const blocks = count === 0 ? slotBlocks(this.layout) : count;
+    const table = this.tableOf(batch, slot, block, blocks);
+    if (table === undefined) return;
+    for (let at = block; at < block + blocks; at += 1) {
+      table.words.set(words, at * ENTRY_WORDS);
+      table.firstIn[at] = BLOCK_FIRST_NONE;
+    }
+    this.image.changedSlots.add(slot);
+  }
+
+  private applyAllocate(batch: FoundBatch, { slot, volumeId, member, stripe }: AllocateRecord): void {
     this.takeVolumes();
     const { image } = this;
     const volume = image.volumeIds.indexOf(volumeId);
@@ -228,6 +271,16 @@ export class JournalReplay {
       return;
     }
     this.image.flushed[index] = mark;
+    this.image.changedVolumes.add(index);
+  }
+
+  private applySettled(batch: FoundBatch, index: number, settled: FlushId): void {
+    this.takeVolumes();
+    if (index >= VOLUMES_MAX || this.image.volumes[index] === undefined) {
+      this.wrong(batch, `a record names volume ${index}, which does not exist`);
+      return;
+    }
+    this.image.settled[index] = settled;
     this.image.changedVolumes.add(index);
   }
 

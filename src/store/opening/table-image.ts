@@ -12,8 +12,10 @@ export const BLOCK_FIRST_NONE = 0;
 export interface TableImage {
   /** The entries, four words each. */
   readonly words: Uint32Array;
-  /** For each block the batch that made its first write valid, negative if it was poison before, or `BLOCK_FIRST_NONE`. */
+  /** For each block the batch that made its first write valid, or `BLOCK_FIRST_NONE`. */
   readonly firstIn: Float64Array;
+  /** For those blocks, the entries that they had before: never written, poison, or zero. */
+  readonly before: Uint32Array;
   /** The table on the device was damaged: all entries are poison. */
   readonly damaged: boolean;
 }
@@ -22,6 +24,7 @@ export function emptyTable(): TableImage {
   return {
     words: new Uint32Array(TABLE_ENTRIES * ENTRY_WORDS),
     firstIn: new Float64Array(TABLE_ENTRIES),
+    before: new Uint32Array(TABLE_ENTRIES * ENTRY_WORDS),
     damaged: false,
   };
 }

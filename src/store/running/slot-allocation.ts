@@ -97,7 +97,7 @@ export class SlotAllocation {
     if (volume === undefined) throw new Error('an allocation for a volume that is not here');
     op.waiting = WAIT_INTENT;
     const member = memberOf(volume, superblock.deviceId);
-    if (!journal.batch.addAllocate(slot, volume.id, member, op.stripe)) {
+    if (!journal.batch.addAllocate({ slot, volumeId: volume.id, member, stripe: op.stripe, epoch: 0, group: 0 })) {
       this.parts.waitForRoom(op);
       return;
     }

@@ -2,8 +2,8 @@
  * The journal: replay of a ring of sectors, and the records in what it finds.
  *
  * An input is the page and the sequence where replay begins, 4 bytes each, then the ring; what it lacks to `RING_PAGES` is
- * empty. What the parser passes on has to be what a plain second parser finds, which knows the lengths of records and
- * nothing else.
+ * empty. What the parser passes on has to be what a plain second parser finds, which knows the lengths of records, what in
+ * them is reserved, and nothing else.
  */
 
 import { crc32c } from '#strake/sim/world/crc32c.js';
@@ -27,7 +27,36 @@ const SECTOR = 512;
 const SECTORS = PAGE_BYTES / SECTOR;
 const RING_PAGES = 40;
 /** Bytes of a record by type. A volume record has its length in it. */
-const RECORD_BYTES: Readonly<Record<number, number>> = { 1: 24, 2: 56, 3: 8, 4: 8, 5: 24, 6: 8, 7: 24, 8: 8 };
+const RECORD_BYTES: Readonly<Record<number, number>> = {
+  1: 24,
+  2: 56,
+  3: 8,
+  4: 8,
+  5: 24,
+  6: 8,
+  7: 24,
+  8: 8,
+  9: 24,
+  10: 24,
+};
+/** Bytes of a record by type that have to be zero: the first, and the one after the last. */
+const RESERVED: Readonly<Record<number, readonly (readonly [number, number])[]>> = {
+  2: [
+    [1, 2],
+    [36, 42],
+    [44, 56],
+  ],
+  3: [[1, 4]],
+  4: [[1, 4]],
+  5: [[1, 4]],
+  7: [[1, 4]],
+  8: [[1, 2]],
+  9: [[1, 4]],
+  10: [
+    [1, 2],
+    [18, 24],
+  ],
+};
 
 const LAYOUT: Layout = { ...computeLayout(4 << 20, 64 << 10), journalPages: RING_PAGES };
 
@@ -36,9 +65,16 @@ function fillBatch(batch: Batch, random: SimRandom, records: number): void {
   for (let left = records; left > 0; left -= 1) {
     const slot = random.below(6);
     words.fill(random.next());
-    switch (random.below(8)) {
+    switch (random.below(10)) {
       case 0:
-        batch.addAllocate(slot, VOLUME_ID, 0, random.below(100));
+        batch.addAllocate({
+          slot,
+          volumeId: VOLUME_ID,
+          member: 0,
+          stripe: random.below(100),
+          epoch: random.below(2),
+          group: random.below(9),
+        });
         break;
       case 1:
         batch.addSlot(RECORD_FREE, slot);
@@ -58,8 +94,14 @@ function fillBatch(batch: Batch, random: SimRandom, records: number): void {
       case 6:
         batch.addPage(random.below(2 ** 16), new Uint8Array(PAGE_BYTES).fill(random.next()), random.below(10) * 416);
         break;
+      case 7:
+        batch.addSettled(slot, { generation: 1, flushNumber: random.below(1000) });
+        break;
+      case 8:
+        batch.addZero(slot, random.below(16), random.below(16), random.next(), random.next());
+        break;
       default:
-        batch.addBlock(slot, random.below(16), words, 0, random.below(4));
+        batch.addBlock(slot, random.below(16), words, 0, random.below(8));
     }
   }
 }
@@ -96,7 +138,7 @@ function generate(random: SimRandom): Uint8Array {
     const what = random.below(4);
     if (what === 0) view.setUint16(at + 2, random.below(700), true);
     else if (what === 1) putNumber(bytes, at, random.pick([4, 8]), interesting(random), true);
-    else bytes[at] = random.below(9);
+    else bytes[at] = random.below(11);
   }
   if (random.chance(0.9)) reseal(bytes);
   return bytes;
@@ -116,16 +158,28 @@ type Seen = string;
 function collector(list: Seen[]): RecordHandler {
   return {
     block: (slot, block, words, flags) => list.push(`1 ${slot} ${block} ${flags} ${words.join(' ')}`),
-    allocate: (slot, volume, member, stripe) => list.push(`2 ${slot} ${volume} ${member} ${stripe}`),
+    allocate: ({ slot, volumeId, member, stripe, epoch, group }) =>
+      list.push(`2 ${slot} ${volumeId} ${member} ${stripe} ${epoch} ${group}`),
     free: (slot) => list.push(`3 ${slot}`),
     intent: (slot) => list.push(`4 ${slot}`),
     stamp: (slot, generation, flush) => list.push(`5 ${slot} ${generation} ${flush}`),
     flushed: (volume, mark) => list.push(`7 ${volume} ${mark.generation} ${mark.flushNumber}`),
+    settled: (page, settled) => list.push(`9 ${page} ${settled.generation} ${settled.flushNumber}`),
+    zero: (slot, block, count, words) => list.push(`10 ${slot} ${block} ${count} ${words.join(' ')}`),
     page: (index, offset, bytes) => list.push(`page ${index} ${offset} ${bytes.length} ${crc32c(bytes)}`),
   };
 }
 
-/** Types and slots of a batch's records, found with nothing but their lengths; undefined if one is none. */
+/** Whether a record has flags that nobody knows, or what is reserved is not zero. */
+function isUnknown(bytes: Uint8Array, view: DataView, at: number): boolean {
+  if (bytes[at] === 1 && bytes[at + 1] > 7) return true;
+  if (bytes[at] === 2 && view.getUint32(at + 32, true) > 1) return true;
+  return (RESERVED[bytes[at]] ?? []).some(([from, to]) =>
+    bytes.subarray(at + from, at + to).some((byte) => byte !== 0),
+  );
+}
+
+/** Types and slots of a batch's records, found with nothing but lengths and zeroes; undefined if one is none. */
 function plainRecords({ bytes, pages }: FoundBatch): string[] | undefined {
   const view = viewOf(bytes);
   const list: string[] = [];
@@ -137,7 +191,7 @@ function plainRecords({ bytes, pages }: FoundBatch): string[] | undefined {
       const length =
         (RECORD_BYTES[type] ?? Number.POSITIVE_INFINITY) +
         (type === 6 || type === 8 ? view.getUint16(at + 2, true) : 0);
-      if (at + length > end) return undefined;
+      if (at + length > end || isUnknown(bytes, view, at)) return undefined;
       const second = view.getUint32(at + 4, true);
       if (type === 6) list.push(`page ${bytes[at + 1]} ${second}`);
       else if (type === 8) list.push(`page ${second % 2 ** 16} ${second >>> 16}`);
