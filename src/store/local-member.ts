@@ -62,6 +62,7 @@ export class LocalMember implements SegmentMember {
     this.segmentBytes = superblock.layout.slotBytes;
     this.incarnation = superblock.incarnation;
     this.flushed = store.volumeTable.flushedMarks[volume];
+    this.request.generation = store.volumes[volume]?.generation ?? 0;
     this.calls = new Calls(completions);
   }
 
@@ -148,7 +149,8 @@ export class LocalMember implements SegmentMember {
   }
 
   mark(generation: number, flushNumber: number): void {
-    this.store.volumeTable.marks[this.volume] = { generation, flushNumber };
+    this.request.generation = generation;
+    this.request.flushNumber = flushNumber;
   }
 
   *segments(): Iterable<SegmentState> {
@@ -189,9 +191,10 @@ export class LocalMember implements SegmentMember {
   /** The volume's copies agree: nothing of it is in doubt any more. */
   reconciled(): void {
     const { slots } = this.store;
+    const { generation, flushNumber } = this.request;
     for (let slot = 0; slot < slots.slots; slot += 1) {
       if (!this.owns(slot) || (slots.flags[slot] & SLOT_FLAG_DOUBT) === 0) continue;
-      this.store.endDoubt(slot);
+      this.store.endDoubt(slot, { generation, flushNumber });
     }
   }
 

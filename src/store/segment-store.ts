@@ -27,6 +27,7 @@
 
 import { EBUSY, EIO } from '../core/errno.js';
 import { BLOCK_BYTES } from '../core/limits.js';
+import type { FlushId } from '../layout/flush-id.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_WRITES } from '../ports/device.js';
@@ -176,7 +177,10 @@ export class SegmentStore {
   /** Begins a request of a volume. Its token never ends within the call. */
   submit(volume: number, request: SegmentRequest): void {
     if (request.kind === REQUEST_FLUSH) {
-      this.steps.flushes.flush(request.token, (request.flags & REQUEST_MARKED) !== 0 ? volume : -1);
+      const { generation, flushNumber, flags, token } = request;
+      const marked = (flags & REQUEST_MARKED) !== 0;
+      if (marked) this.volumeTable.marks[volume] = { generation, flushNumber };
+      this.steps.flushes.flush(token, marked ? volume : -1);
       return;
     }
     const op = this.pool.take();
@@ -217,8 +221,8 @@ export class SegmentStore {
   }
 
   /** The copies that are current agree on a slot. @internal */
-  endDoubt(slot: number): void {
-    this.steps.endDoubt(slot);
+  endDoubt(slot: number, at: FlushId): void {
+    this.steps.endDoubt(slot, at);
   }
 
   // ---------------------------------------------------------------- control work

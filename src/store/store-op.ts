@@ -71,7 +71,12 @@ export class StoreOp implements JournalWaiter {
   target: Uint32Array | null = null;
   stampLow = 0;
   stampHigh = 0;
+  /** What it is recorded under. */
+  generation = 0;
+  flushNumber = 0;
   flags = 0;
+  /** Whose answer by block it fills. */
+  request: SegmentRequest | null = null;
   /** Its records have been sent along with its data. */
   early = false;
   token = 0;
@@ -117,7 +122,10 @@ export class StoreOp implements JournalWaiter {
     this.target = entries;
     this.stampLow = request.stampLow;
     this.stampHigh = request.stampHigh;
+    this.generation = request.generation;
+    this.flushNumber = request.flushNumber;
     this.flags = flags;
+    this.request = request;
     this.token = request.token;
     this.page = -1;
     this.area = -1;

@@ -135,8 +135,7 @@ check('slots whose doubt has ended are stamped by a checkpoint where the journal
   // Two pages are left: one for the checkpoint's note, and none for stamps.
   while (opened.journal.freePages > -14) assert.is(await store.settle(opened.noted()), 0);
   const { checkpoints } = opened.counters;
-  opened.volumeTable.marks[0] = { generation: 9, flushNumber: 9 };
-  for (let slot = 0; slot < 2 * WRITES; slot += 1) opened.endDoubt(slot);
+  for (let slot = 0; slot < 2 * WRITES; slot += 1) opened.endDoubt(slot, { generation: 9, flushNumber: 9 });
   await store.loop.run(() => opened.counters.checkpoints === checkpoints + 1);
   opened.dispose();
   disk.kill(new SimRandom(1));

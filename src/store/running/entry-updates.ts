@@ -20,6 +20,7 @@ import {
   isVacant,
   ZERO_KEPT,
 } from '../../layout/block-entry.js';
+import type { FlushId } from '../../layout/flush-id.js';
 import type { Memory } from '../../ports/memory.js';
 import {
   REQUEST_ACCEPT,
@@ -36,7 +37,6 @@ import type { PendingEntries } from './pending-entries.js';
 import { SLOT_FLAG_DOUBT, type SlotTable } from './slot-table.js';
 import type { StoreFlush } from './store-flush.js';
 import { inSet, type TableCache } from './table-cache.js';
-import type { VolumeTable } from './volume-table.js';
 import type { YoungBlocks } from './young-blocks.js';
 
 /** What updates of entries need of their store. */
@@ -45,7 +45,6 @@ export interface EntryUpdatesParts {
   readonly slots: SlotTable;
   readonly tables: TableCache;
   readonly journal: JournalWriter;
-  readonly volumes: VolumeTable;
   readonly pending: PendingEntries;
   readonly young: YoungBlocks;
   readonly flushes: StoreFlush;
@@ -106,7 +105,7 @@ export class EntryUpdates {
       op.waiting = WAIT_RECORDS;
     }
     tables.setChanged(op.page);
-    this.stamp(op.slot, op.volume);
+    this.stamp(op.slot, op.generation, op.flushNumber);
     if (op.waiting === WAIT_RECORDS) {
       journal.whenComplete(op);
       return;
@@ -137,11 +136,15 @@ export class EntryUpdates {
     words[word + ENTRY_STAMP_HIGH] = stamps === null ? op.stampHigh : stamps[at + ENTRY_STAMP_HIGH];
   }
 
-  private stamp(slot: number, volume: number): void {
-    const { slots, changedSlots, volumes } = this.parts;
+  /**
+   * The slot was modified at this point. An operation that has waited while the volume was flushed may end after one that was
+   * begun later, so the stamp only rises: copies of the segment come to the same one in whatever order they carry both out.
+   */
+  private stamp(slot: number, generation: number, flushNumber: number): void {
+    const { slots, changedSlots } = this.parts;
     changedSlots.add(slot);
-    const { generation, flushNumber } = volumes.marks[volume];
-    if (slots.generations[slot] === generation && slots.flushNumbers[slot] === flushNumber) return;
+    const known = slots.generations[slot];
+    if (known > generation || (known === generation && slots.flushNumbers[slot] >= flushNumber)) return;
     slots.generations[slot] = generation;
     slots.flushNumbers[slot] = flushNumber;
     this.pending.addStamp(slot);
@@ -149,14 +152,13 @@ export class EntryUpdates {
 
   /**
    * The copies that are current agree on a slot. The stamp of its last modification may have been lost in the crash, so the slot
-   * counts as modified now: a copy that is away has to be compared with it. `journaled`: the journal has room for the
-   * record of that. Without, it comes with the next checkpoint, which ends the doubt on the device as well.
+   * counts as modified at the point that is given: a copy that is away has to be compared with it. `journaled`: the journal has
+   * room for the record of that. Without, it comes with the next checkpoint, which ends the doubt on the device as well.
    */
-  endDoubt(slot: number, journaled: boolean): void {
-    const { slots, volumes, changedSlots } = this.parts;
+  endDoubt(slot: number, { generation, flushNumber }: FlushId, journaled: boolean): void {
+    const { slots, changedSlots } = this.parts;
     slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
-    const { generation, flushNumber } = volumes.marks[slots.volumes[slot]];
-    if (journaled) this.stamp(slot, slots.volumes[slot]);
+    if (journaled) this.stamp(slot, generation, flushNumber);
     slots.generations[slot] = generation;
     slots.flushNumbers[slot] = flushNumber;
     changedSlots.add(slot);
@@ -184,7 +186,7 @@ export class EntryUpdates {
       earlyWords[ENTRY_STAMP_HIGH] = op.stampHigh;
       journal.batch.addBlock(op.slot, op.block + index, earlyWords, 0, 0);
     }
-    this.stamp(op.slot, op.volume);
+    this.stamp(op.slot, op.generation, op.flushNumber);
     this.pending.writeStamp(op.slot);
     op.early = true;
     this.flushes.countEager(op.blocks);

@@ -7,6 +7,7 @@
 
 import { BLOCK_BYTES } from '../../core/limits.js';
 import { ENTRY_WORDS } from '../../layout/block-entry.js';
+import type { FlushId } from '../../layout/flush-id.js';
 import type { CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
@@ -17,6 +18,7 @@ import {
   REQUEST_FUA,
   REQUEST_READ,
   REQUEST_RELEASE,
+  REQUEST_RELEASE_ZERO,
   REQUEST_WRITE,
   REQUEST_ZERO,
 } from '../../ports/segment-request.js';
@@ -183,7 +185,6 @@ export class OpSteps {
       slots: this.parts.slots,
       tables: this.tables,
       journal: this.parts.journal,
-      volumes: this.parts.volumes,
       pending: this.pending,
       young: this.young,
       flushes: this.flushes,
@@ -304,11 +305,21 @@ export class OpSteps {
         this.endZero(op);
         break;
       case REQUEST_RELEASE:
-        this.allocation.free(op);
+        this.release(op);
         break;
       default:
         this.updates.set(op);
     }
+  }
+
+  /** Gives the slot back, unless that is only to be done if nothing in it is stored or kept. */
+  private release(op: StoreOp): void {
+    const needed =
+      (op.flags & REQUEST_RELEASE_ZERO) !== 0 && !(this.admission.isAlone(op) && this.updates.emptyBut(op));
+    if (needed) {
+      op.request?.left.add(0);
+      this.parts.finish(op, 0);
+    } else this.allocation.free(op);
   }
 
   private endZero(op: StoreOp): void {
@@ -361,16 +372,16 @@ export class OpSteps {
   private haveRoom(op: StoreOp): void {
     if (op.kind === REQUEST_ALLOCATE) this.allocation.begin(op);
     else if (op.waiting === WAIT_INTENT) this.writeIntent(op);
-    else if (op.kind === REQUEST_RELEASE) this.allocation.free(op);
+    else if (op.kind === REQUEST_RELEASE) this.release(op);
     else if (op.kind === REQUEST_ZERO && op.next === 0) this.endZero(op);
     else this.updates.set(op);
   }
 
   /** The copies that are current agree on a slot. */
-  endDoubt(slot: number): void {
+  endDoubt(slot: number, at: FlushId): void {
     const hasRoom = this.room.sparePages >= SPARE_PAGES;
     if (!hasRoom) this.admission.askCheckpoint();
-    this.updates.endDoubt(slot, hasRoom);
+    this.updates.endDoubt(slot, at, hasRoom);
   }
 
   /** The journal has an empty batch. */

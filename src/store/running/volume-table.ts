@@ -21,7 +21,7 @@ import type { SlotTable } from './slot-table.js';
 export class VolumeTable {
   /** By index; undefined where a page is empty. */
   readonly volumes: (VolumeMap | undefined)[];
-  /** Generation and flush number of each volume, under which modifications are recorded. */
+  /** Of each volume the flush that was last to be remembered. */
   readonly marks: FlushId[] = [];
   /** By volume: its last flush that is remembered. Written with the records that it makes durable. */
   readonly flushedMarks: FlushId[];
