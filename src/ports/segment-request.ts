@@ -80,8 +80,8 @@ export const REQUEST_KEEP = 2;
 /** Of a release: only if nothing in the chunk is stored or kept. */
 export const REQUEST_RELEASE_ZERO = 4;
 /**
- * A block is left unless the stamp is higher than the one that it has. What is sent again, and what may be late, bears this; the
- * same write comes to the same end however often it arrives.
+ * A block is left unless the stamp is higher than the one that it has, or the same and the block is in doubt. What is sent again,
+ * and what may be late, bears this; the same write comes to the same end however often it arrives.
  */
 export const REQUEST_NEWER = 8;
 /**
@@ -91,10 +91,9 @@ export const REQUEST_NEWER = 8;
  */
 export const REQUEST_SAME = 16;
 /**
- * The blocks are copies of another member's, and `entries` are those that they have there: each gets its stamp from there
- * instead of
- * the record's. With `REQUEST_NEWER` a block is left unless that one is higher than its own; with `REQUEST_SAME`
- * the entries expected come first in `entries`, and those of the source follow them.
+ * The blocks are copies of another member's, and `entries` are those that they have there: each gets its stamp from there instead
+ * of the record's. With `REQUEST_NEWER` a block is left unless that one is higher than its own, or the same while the
+ * entries differ; with `REQUEST_SAME` the entries expected come first in `entries`, and those of the source follow them.
  */
 export const REQUEST_COPY = 32;
 /** Of a flush: it is remembered. */

@@ -25,22 +25,17 @@
  * reads. A failed sync, or a failed write of the journal or the tree, ends all modifications for good.
  */
 
-import { EBUSY, EIO } from '../core/errno.js';
+import { EBUSY, EINVAL, EIO } from '../core/errno.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { FlushId } from '../layout/flush-id.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_WRITES } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import {
-  REQUEST_ENTRIES,
-  REQUEST_FLUSH,
-  REQUEST_MARKED,
-  REQUEST_READ,
-  type SegmentRequest,
-} from '../ports/segment-request.js';
-import { ACTIVE_SLOTS_MAX } from './format/format.js';
+import { REQUEST_ENTRIES, REQUEST_FLUSH, REQUEST_READ, type SegmentRequest } from '../ports/segment-request.js';
+import { ACTIVE_SLOTS_MAX, slotBlocks } from './format/format.js';
 import type { Superblock } from './format/superblock.js';
+import { isRequest } from './request-check.js';
 import { ControlIo } from './running/control-io.js';
 import { JournalWriter } from './running/journal-writer.js';
 import { MapWriter } from './running/map-writer.js';
@@ -84,6 +79,7 @@ export class SegmentStore {
   readonly start: StoreStart;
   private readonly completions: CompletionPort;
   private readonly controlStart: number;
+  private readonly chunkBlocks: number;
   private readonly pool = new OpPool((op, result) => this.steps.proceed(op, result));
   /** @internal */
   readonly steps: OpSteps;
@@ -99,6 +95,7 @@ export class SegmentStore {
     this.start = start;
     this.superblock = superblock;
     this.completions = completions;
+    this.chunkBlocks = slotBlocks(layout);
     this.memory = memory;
     this.device = device;
     this.slots = slots;
@@ -124,7 +121,7 @@ export class SegmentStore {
       opAt: (index) => this.pool.at(index),
       finish: (op, result) => this.finish(op, result),
       finishLater: (op, result) => this.finishLater(op, result),
-      modify: (op) => this.modify(op),
+      modify: (op) => this.enter(op),
       failure,
       checkpoint: (evict) => this.checkpoint(evict),
       onMismatch: () => {
@@ -176,11 +173,12 @@ export class SegmentStore {
 
   /** Begins a request of a volume. Its token never ends within the call. */
   submit(volume: number, request: SegmentRequest): void {
+    if (!isRequest(request, this.chunkBlocks)) {
+      this.completions.defer(request.token, -EINVAL);
+      return;
+    }
     if (request.kind === REQUEST_FLUSH) {
-      const { generation, flushNumber, flags, token } = request;
-      const marked = (flags & REQUEST_MARKED) !== 0;
-      if (marked) this.volumeTable.marks[volume] = { generation, flushNumber };
-      this.steps.flushes.flush(token, marked ? volume : -1);
+      this.steps.flush(volume, request);
       return;
     }
     const op = this.pool.take();
@@ -191,24 +189,14 @@ export class SegmentStore {
       return;
     }
     op.begin(volume, request);
-    if (op.kind === REQUEST_READ || op.kind === REQUEST_ENTRIES) this.look(op);
-    else this.modify(op);
+    this.enter(op);
   }
 
-  /** Begins what changes nothing. */
-  private look(op: StoreOp): void {
+  /** Begins an operation, or one again that was held. A modification is held while a checkpoint runs. */
+  private enter(op: StoreOp): void {
     this.entered += 1;
-    op.slot = this.slots.find(op.volume, op.stripe);
-    if (op.slot >= 0) this.steps.loader.load(op);
-    else if (op.kind === REQUEST_READ) this.steps.transfers.endZeroes(op);
-    else this.finish(op, 0);
-    this.entered -= 1;
-  }
-
-  /** Admits a modification, or holds it while a checkpoint runs. */
-  private modify(op: StoreOp): void {
-    this.entered += 1;
-    if (this.failure !== 0) this.finish(op, this.failure);
+    if (op.kind === REQUEST_READ || op.kind === REQUEST_ENTRIES) this.steps.look(op);
+    else if (this.failure !== 0) this.finish(op, this.failure);
     else this.steps.admission.modify(op);
     this.entered -= 1;
   }
@@ -265,9 +253,11 @@ export class SegmentStore {
     this.steps.transfers.release(op);
     const { admitted } = op;
     if (admitted) this.steps.admission.leave(op);
+    this.steps.conditions.end(op);
     this.pool.giveBack(op);
     if (this.entered > 0 && resultFlags === 0) this.completions.defer(token, result);
     else this.completions.finish(token, result, resultFlags);
+    this.steps.conditions.resume();
     this.steps.transfers.resume();
     this.steps.loader.retry();
     if (admitted) this.steps.admission.endModification();

@@ -28,12 +28,14 @@
 
 import { check } from '../core/check.js';
 import { BLOCK_BYTES } from '../core/limits.js';
+import { ENTRY_STAMP_HIGH, ENTRY_STAMP_LOW, ENTRY_WORDS } from '../layout/block-entry.js';
 import type { Memory } from '../ports/memory.js';
 import {
   REQUEST_COPY,
   REQUEST_FLAGS,
   REQUEST_KINDS,
   REQUEST_READ,
+  REQUEST_SAME,
   type SegmentRequest,
 } from '../ports/segment-request.js';
 import type { JournalWaiter } from './running/journal-writer.js';
@@ -64,11 +66,9 @@ export class StoreOp implements JournalWaiter {
   block = 0;
   blocks = 0;
   memory = 0;
-  /** Entries of another copy, whose stamps the blocks get. */
-  stamps: Uint32Array | null = null;
   source = -1;
-  /** Where a copy of the entries goes. */
-  target: Uint32Array | null = null;
+  /** Those of the request: expected ones, those of another copy, or where a copy of entries goes. */
+  entries: Uint32Array | null = null;
   stampLow = 0;
   stampHigh = 0;
   /** What it is recorded under. */
@@ -77,6 +77,12 @@ export class StoreOp implements JournalWaiter {
   flags = 0;
   /** Whose answer by block it fills. */
   request: SegmentRequest | null = null;
+  /** Blocks that are left as they are because a condition does not hold for them. */
+  left = 0;
+  /** Whether it is in the list of decided modifications of its slot, and the indices of those before and after it there. */
+  listed = false;
+  before = -1;
+  after = -1;
   /** Its records have been sent along with its data. */
   early = false;
   token = 0;
@@ -107,7 +113,7 @@ export class StoreOp implements JournalWaiter {
 
   /** Begins a request. What is needed of it is copied: an operation may be held until after its caller has gone on. */
   begin(volume: number, request: SegmentRequest): void {
-    const { kind, flags, entries } = request;
+    const { kind, flags } = request;
     check(!this.inFlight, 'an operation is begun twice', this.index);
     this.inFlight = true;
     this.kind = kind;
@@ -118,8 +124,7 @@ export class StoreOp implements JournalWaiter {
     this.blocks = request.blocks;
     this.memory = request.memory;
     this.source = request.source;
-    this.stamps = (flags & REQUEST_COPY) !== 0 ? entries : null;
-    this.target = entries;
+    this.entries = request.entries;
     this.stampLow = request.stampLow;
     this.stampHigh = request.stampHigh;
     this.generation = request.generation;
@@ -129,11 +134,38 @@ export class StoreOp implements JournalWaiter {
     this.token = request.token;
     this.page = -1;
     this.area = -1;
+    this.left = 0;
     this.early = false;
     this.result = 0;
     this.resultFlags = 0;
     this.next = 0;
     this.admitted = false;
+  }
+
+  /** A block, by its position in the request, is left as it is. */
+  leave(index: number): void {
+    this.left += 1;
+    this.request?.left.add(index);
+  }
+
+  isLeft(index: number): boolean {
+    return this.left > 0 && this.request !== null && this.request.left.has(index);
+  }
+
+  /** Of a copy, the word from which the source's entry of a block is found in `entries`. Those expected come before. */
+  copyAt(index: number): number {
+    return (index + ((this.flags & REQUEST_SAME) !== 0 ? this.blocks : 0)) * ENTRY_WORDS;
+  }
+
+  /** The stamp that a block gets, which is that of the source where the operation copies. */
+  stampLowOf(index: number): number {
+    if ((this.flags & REQUEST_COPY) === 0 || this.entries === null) return this.stampLow;
+    return this.entries[this.copyAt(index) + ENTRY_STAMP_LOW];
+  }
+
+  stampHighOf(index: number): number {
+    if ((this.flags & REQUEST_COPY) === 0 || this.entries === null) return this.stampHigh;
+    return this.entries[this.copyAt(index) + ENTRY_STAMP_HIGH];
   }
 
   proceed(result: number): void {

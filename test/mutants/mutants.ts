@@ -1,8 +1,14 @@
 /** All mutants. */
 
+import { CONDITION_MUTANTS } from './condition-mutants.js';
 import { DELETION_MUTANTS } from './deletion-mutants.js';
 import type { Mutant } from './mutant.js';
 import { STORE_MUTANTS } from './store-mutants.js';
 import { VOLUME_MUTANTS } from './volume-mutants.js';
 
-export const MUTANTS: readonly Mutant[] = [...STORE_MUTANTS, ...VOLUME_MUTANTS, ...DELETION_MUTANTS];
+export const MUTANTS: readonly Mutant[] = [
+  ...STORE_MUTANTS,
+  ...CONDITION_MUTANTS,
+  ...VOLUME_MUTANTS,
+  ...DELETION_MUTANTS,
+];

@@ -2,6 +2,7 @@
 
 import { BLOCK_SUSPECT, ENTRY_FLAGS, ENTRY_WORDS } from '#strake/layout/block-entry.js';
 import type { VolumeMap } from '#strake/layout/volume-map.js';
+import type { SegmentRequest } from '#strake/ports/segment-request.js';
 import { SimDevice } from '#strake/sim/disk/device.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimLoop } from '#strake/sim/world/loop.js';
@@ -152,6 +153,30 @@ export class SimStore {
 
   zero(stripe: number, block: number, blocks: number, release: boolean, stamp: number): Promise<number> {
     return this.start((token) => this.member.zero(stripe, block, blocks, release, stamp, 1, 0, token));
+  }
+
+  /**
+   * Hands a request over as it is, with a token of its own. `value`: what its payload holds, in a place that lies apart from
+   * where the device reads it.
+   */
+  async submit(request: SegmentRequest, value?: number): Promise<number> {
+    const memory = this.freePayloads.pop();
+    const source = this.freePayloads.pop();
+    if (memory === undefined || source === undefined) throw new Error('too many requests at once');
+    request.memory = memory;
+    if (value !== undefined) {
+      request.source = source;
+      new Uint32Array(arena.buffer, source, (request.blocks * BLOCK) / 4).fill(value);
+    }
+    const { store } = this.opened;
+    const result = await this.start((token) => {
+      request.token = token;
+      store.submit(store.volumeTable.indexOf(VOLUME_ID), request);
+      // The payload is the caller's again when the batch has been handed over.
+      this.loop.defer(this.loop.register({ complete: () => arena.fill(0xee, source, source + SLOT) }), 0);
+    });
+    this.freePayloads.push(memory, source);
+    return result;
   }
 
   flush(marked = false): Promise<number> {

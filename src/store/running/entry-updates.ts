@@ -85,6 +85,7 @@ export class EntryUpdates {
     for (; op.next < op.blocks; op.next += 1) {
       const block = op.block + op.next;
       const word = tables.wordOf(op.page, block);
+      if (op.isLeft(op.next)) continue;
       if (op.kind === REQUEST_ACCEPT && !isDoubtful(words[word + ENTRY_FLAGS])) continue;
       const later = op.kind === REQUEST_WRITE && words[word + ENTRY_FLAGS] === BLOCK_VALID;
       // Not before the batch has room: nothing must be seen in memory that a checkpoint could not find in the journal.
@@ -130,10 +131,8 @@ export class EntryUpdates {
         words[word + ENTRY_FLAGS] = BLOCK_VALID;
     }
     if (op.kind === REQUEST_ACCEPT) return;
-    const { stamps } = op;
-    const at = op.next * ENTRY_WORDS;
-    words[word + ENTRY_STAMP_LOW] = stamps === null ? op.stampLow : stamps[at + ENTRY_STAMP_LOW];
-    words[word + ENTRY_STAMP_HIGH] = stamps === null ? op.stampHigh : stamps[at + ENTRY_STAMP_HIGH];
+    words[word + ENTRY_STAMP_LOW] = op.stampLowOf(op.next);
+    words[word + ENTRY_STAMP_HIGH] = op.stampHighOf(op.next);
   }
 
   /**

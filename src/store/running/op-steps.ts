@@ -16,11 +16,13 @@ import {
   REQUEST_ALLOCATE,
   REQUEST_ENTRIES,
   REQUEST_FUA,
+  REQUEST_MARKED,
   REQUEST_READ,
   REQUEST_RELEASE,
   REQUEST_RELEASE_ZERO,
   REQUEST_WRITE,
   REQUEST_ZERO,
+  type SegmentRequest,
 } from '../../ports/segment-request.js';
 import { slotBlocks } from '../format/format.js';
 import type { Superblock } from '../format/superblock.js';
@@ -36,6 +38,7 @@ import {
 } from '../store-op.js';
 import { ActivityLog } from './activity-log.js';
 import { Admission } from './admission.js';
+import { Conditions } from './conditions.js';
 import type { ControlIo } from './control-io.js';
 import { EntryUpdates } from './entry-updates.js';
 import { Intents } from './intents.js';
@@ -96,6 +99,7 @@ export class OpSteps {
   readonly updates: EntryUpdates;
   readonly allocation: SlotAllocation;
   readonly loader: TableLoader;
+  readonly conditions: Conditions;
   private readonly parts: OpStepsParts;
   private readonly memory: Memory;
   private readonly tables: TableCache;
@@ -139,6 +143,12 @@ export class OpSteps {
     this.updates = this.newUpdates();
     this.allocation = this.newAllocation();
     this.loader = this.newLoader();
+    this.conditions = new Conditions({
+      tables,
+      slots: layout.slots,
+      opAt: parts.opAt,
+      resume: (op) => this.haveTable(op),
+    });
   }
 
   private newTransfers(): Transfers {
@@ -232,6 +242,21 @@ export class OpSteps {
     });
   }
 
+  /** Begins what changes nothing. */
+  look(op: StoreOp): void {
+    op.slot = this.parts.slots.find(op.volume, op.stripe);
+    if (op.slot >= 0) this.loader.load(op);
+    else if (op.kind === REQUEST_READ) this.transfers.endZeroes(op);
+    else this.parts.finish(op, 0);
+  }
+
+  /** Makes durable what has ended. */
+  flush(volume: number, { token, flags, generation, flushNumber }: SegmentRequest): void {
+    const marked = (flags & REQUEST_MARKED) !== 0;
+    if (marked) this.parts.volumes.marks[volume] = { generation, flushNumber };
+    this.flushes.flush(token, marked ? volume : -1);
+  }
+
   /** There may be a page for an operation that has waited for one. */
   private havePage(op: StoreOp): void {
     if (op.kind === REQUEST_ALLOCATE) this.allocation.begin(op);
@@ -245,8 +270,7 @@ export class OpSteps {
     }
     if (op.kind === REQUEST_ENTRIES) {
       const start = this.tables.wordOf(op.page, op.block);
-      op.target?.set(this.tables.words.subarray(start, start + op.blocks * ENTRY_WORDS));
-      op.target = null;
+      op.entries?.set(this.tables.words.subarray(start, start + op.blocks * ENTRY_WORDS));
       this.parts.finish(op, 0);
       return;
     }
@@ -295,6 +319,14 @@ export class OpSteps {
   }
 
   private haveIntent(op: StoreOp): void {
+    if (!this.conditions.begin(op)) {
+      saveSource(this.memory, op);
+      return;
+    }
+    if (op.blocks > 0 && op.left === op.blocks) {
+      this.endRecords(op);
+      return;
+    }
     switch (op.kind) {
       case REQUEST_WRITE:
       case OP_ACCEPT_BLOCK:

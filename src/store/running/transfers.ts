@@ -88,15 +88,20 @@ export class Transfers {
     const { words } = this.tables;
     let from = -1;
     let to = -1;
+    let result = 0;
     for (let block = op.block; block < op.block + op.blocks; block += 1) {
       const flags = words[this.tables.wordOf(op.page, block) + ENTRY_FLAGS];
       if ((flags & (BLOCK_POISON | BLOCK_SUSPECT)) !== 0) {
-        this.parts.finish(op, (flags & BLOCK_POISON) !== 0 ? -ENODATA : -EBADMSG);
-        return;
+        op.request?.bad.add(block - op.block);
+        if (result === 0) result = (flags & BLOCK_POISON) !== 0 ? -ENODATA : -EBADMSG;
       }
       if ((flags & BLOCK_VALID) === 0) continue;
       if (from < 0) from = block;
       to = block + 1;
+    }
+    if (result < 0) {
+      this.parts.finish(op, result);
+      return;
     }
     if (from < 0) {
       this.endZeroes(op);
@@ -140,6 +145,9 @@ export class Transfers {
       device.read(op.memory, bytes, offset, token, checksums);
     } else if (op.kind === REQUEST_ACCEPT) {
       device.read(op.memory, bytes, offset, token, checksums);
+    } else if (op.left > 0) {
+      saveSource(this.memory, op);
+      this.writeRun(op, op.block);
     } else if (op.source >= 0) {
       const { source } = op;
       this.parts.onWrite(op);
@@ -150,6 +158,25 @@ export class Transfers {
     }
   }
 
+  /** Writes the next blocks from `block` on that are not left as they are. Returns false if there are none. */
+  private writeRun(op: StoreOp, block: number): boolean {
+    const end = op.block + op.blocks;
+    let from = block;
+    while (from < end && op.isLeft(from - op.block)) from += 1;
+    let to = from;
+    while (to < end && !op.isLeft(to - op.block)) to += 1;
+    if (from === to) return false;
+    op.from = from;
+    op.to = to;
+    const { layout } = this;
+    const offset = layout.dataOffset + op.slot * layout.slotBytes + from * BLOCK_BYTES;
+    const skipped = from - op.block;
+    const checksums = this.areasStart + op.area * AREA_BYTES + 4 * skipped;
+    const memory = op.memory + skipped * BLOCK_BYTES;
+    this.device.write(memory, (to - from) * BLOCK_BYTES, offset, 0, this.token + op.index, checksums);
+    return true;
+  }
+
   private end(index: number, result: number, flags: number): void {
     const op = this.parts.opAt(index);
     op.resultFlags |= flags & COMPLETION_ABANDONED;
@@ -158,7 +185,7 @@ export class Transfers {
     } else if (result < 0) {
       if (op.kind === REQUEST_WRITE) this.suspectRange(op);
       this.parts.finish(op, result);
-    } else {
+    } else if (op.left === 0 || !this.writeRun(op, op.to)) {
       op.next = 0;
       this.parts.transferred(op);
     }
@@ -172,14 +199,18 @@ export class Transfers {
     const { tables, checksums } = this;
     const { words } = tables;
     const area = op.area * TABLE_ENTRIES;
+    let bad = 0;
     for (let block = op.from; block < op.to; block += 1) {
       const word = tables.wordOf(op.page, block);
       if (words[word + ENTRY_FLAGS] === BLOCK_VALID && words[word] === checksums[area + block - op.from]) continue;
-      if ((words[word + ENTRY_FLAGS] & BLOCK_VALID) !== 0) {
-        this.parts.onMismatch();
-        this.parts.finish(op, -EBADMSG);
-        return;
-      }
+      if ((words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0) continue;
+      op.request?.bad.add(block - op.block);
+      bad += 1;
+    }
+    if (bad > 0) {
+      this.parts.onMismatch();
+      this.parts.finish(op, -EBADMSG);
+      return;
     }
     const bytes = op.blocks * BLOCK_BYTES;
     if (this.fillUnwritten(op)) this.parts.finishLater(op, bytes);
@@ -205,6 +236,7 @@ export class Transfers {
     const { pending, changedSlots } = this.parts;
     const { words } = this.tables;
     for (let block = op.block; block < op.block + op.blocks; block += 1) {
+      if (op.isLeft(block - op.block)) continue;
       const word = this.tables.wordOf(op.page, block);
       // What was never valid stays so: it reads as zeroes, and the slot's old content stays hidden.
       if ((words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0) continue;

@@ -1,0 +1,74 @@
+/** Mutants of what a store does with requests that have conditions. */
+
+import { type Mutant, tests } from './mutant.js';
+
+const CONDITIONS = tests('store/conditions.test.ts');
+
+export const CONDITION_MUTANTS: readonly Mutant[] = [
+  {
+    name: 'older-write-applied',
+    breaks: 'A write that is not newer than the block is applied',
+    rule: 'a write that comes late is answered, not applied',
+    edits: [
+      {
+        file: 'store/running/conditions.ts',
+        find: 'return (op.flags & REQUEST_NEWER) === 0 || this.isNewer(op, index, word);',
+        replace: 'return true;',
+      },
+    ],
+    judges: [CONDITIONS],
+  },
+  {
+    name: 'late-write-overtakes',
+    breaks: 'A write that comes late is compared with what the write before it had found',
+    rule: 'a write that comes late is answered, not applied',
+    edits: [
+      {
+        file: 'store/running/conditions.ts',
+        find: '      if (this.meets(op)) {',
+        replace: '      if (this.meets(op) && op.blocks === 0) {',
+      },
+    ],
+    judges: [CONDITIONS],
+  },
+  {
+    name: 'changed-block-copied-over',
+    breaks: 'A block is replaced although it is not as it was when it was compared',
+    rule: 'what has no stamp of its own is applied only if the entry is what was compared',
+    edits: [
+      {
+        file: 'store/running/conditions.ts',
+        find: '      if (words[word + at] !== entries[index * ENTRY_WORDS + at]) return false;',
+        replace: '      if (words[word] !== entries[index * ENTRY_WORDS]) return false;',
+      },
+    ],
+    judges: [CONDITIONS],
+  },
+  {
+    name: 'sent-again-not-durable',
+    breaks: 'A FUA write that is sent again is answered although the first is not durable',
+    rule: 'FUA is durable on every member that is in-sync',
+    edits: [
+      {
+        file: 'store/running/op-steps.ts',
+        find: '    if (op.blocks > 0 && op.left === op.blocks) {\n      this.endRecords(op);',
+        replace:
+          '    if (op.blocks > 0 && op.left === op.blocks) {\n      this.parts.finish(op, op.blocks * BLOCK_BYTES);',
+      },
+    ],
+    judges: [CONDITIONS],
+  },
+  {
+    name: 'left-block-written',
+    breaks: 'The content of blocks that are left is written all the same',
+    rule: 'a write that comes late is answered, not applied',
+    edits: [
+      {
+        file: 'store/running/transfers.ts',
+        find: 'while (to < end && !op.isLeft(to - op.block)) to += 1;',
+        replace: 'to = end;',
+      },
+    ],
+    judges: [CONDITIONS],
+  },
+];
