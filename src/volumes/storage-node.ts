@@ -454,7 +454,7 @@ export class StorageNode {
     this.catalog.endWork();
     this.deviceTurns.close(closedError());
     this.volumeTurns.close(closedError());
-    for (const { engine } of this.volumes.values()) engine?.endWork();
+    this.host.endWork();
   }
 
   /** Stops all volumes and closes all devices in order. Rejects with the first error; everything is closed all the same. */

@@ -10,6 +10,7 @@ import type { VolumeEvent } from '../client/volume-events.js';
 import { StrakeError } from '../core/errors.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
 import type { VolumeMap } from '../layout/volume-map.js';
+import { closedError } from '../node/node-errors.js';
 import type { NodeStore } from '../node/node-store.js';
 import { Replica } from '../node/replica.js';
 import type { Clock } from '../ports/clock.js';
@@ -45,6 +46,9 @@ export class VolumeHost {
   private readonly parts: VolumeHostParts;
   private readonly freePlaces: number[] = [];
   private readonly buffers: CopyBuffers;
+  /** Engines that serve, or are about to. */
+  private readonly engines = new Set<VolumeEngine>();
+  private ending = false;
 
   constructor(ports: VolumeHostPorts, parts: VolumeHostParts) {
     this.ports = ports;
@@ -73,8 +77,11 @@ export class VolumeHost {
       const stores = new Map(this.parts.stores);
       const request = { volumeId: volume.id, reachable: [...stores.keys()], again: volume.started };
       const map = await authority.attach(request);
-      const { engine } = this.assemble(volume, map, stores);
+      // As a start that a crash has cut off. To make the copies agree may take long, and nothing would end it.
+      if (this.ending) throw closedError();
+      const engine = this.assemble(volume, map, stores);
       volume.engine = engine;
+      this.engines.add(engine);
       volume.started = true;
       await engine.start();
       for (const replica of volume.replicas) if (isCurrent(volume, replica)) replica.reconciled();
@@ -87,18 +94,14 @@ export class VolumeHost {
   }
 
   /** The engine of a volume, over the replicas that are there. */
-  private assemble(
-    volume: HostedVolume,
-    map: VolumeMap,
-    stores: ReadonlyMap<string, NodeStore>,
-  ): { readonly engine: VolumeEngine } {
+  private assemble(volume: HostedVolume, map: VolumeMap, stores: ReadonlyMap<string, NodeStore>): VolumeEngine {
     const { completions, memory, clock } = this.ports;
     const { authority } = this.parts;
     const replicas = map.groups.map((group, at) =>
       group.map(({ deviceId }) => Replica.on(completions, stores.get(deviceId), map, at)),
     );
     volume.replicas = replicas.flat().filter((replica) => replica !== null);
-    const engine = new VolumeEngine({
+    return new VolumeEngine({
       completions,
       memory,
       clock,
@@ -112,7 +115,6 @@ export class VolumeHost {
       nextJobId: () => this.jobs.nextId(),
       onJob: (job) => this.noteJob(volume, job),
     });
-    return { engine };
   }
 
   private noteEvent(volume: HostedVolume, event: VolumeEvent): void {
@@ -132,13 +134,22 @@ export class VolumeHost {
     this.jobs.add(job, () => ({ volumeId: volume.id, volume: volume.name, deviceId }));
   }
 
+  /** What may take long comes to an end; no engine begins any more. Requests go on. */
+  endWork(): void {
+    this.ending = true;
+    for (const engine of this.engines) engine.endWork();
+  }
+
   /** Ends the service of a volume in order, if it has begun. */
   async stop(volume: HostedVolume): Promise<void> {
     const { engine, replicas, place } = volume;
     volume.engine = null;
     volume.replicas = [];
     volume.place = -1;
-    if (engine !== null) await engine.close();
+    if (engine !== null) {
+      await engine.close();
+      this.engines.delete(engine);
+    }
     for (const replica of replicas) replica.close();
     if (place < 0) return;
     const start = this.memoryOf(place);

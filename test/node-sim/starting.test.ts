@@ -106,6 +106,23 @@ check('a volume can be waited for before it has an engine', [], async () => {
   await loop.settle(host.close());
 });
 
+check('a volume whose start is on its way when the node begins to close is not served', [], async () => {
+  const world = new World();
+  await world.format();
+  await world.open();
+  await world.create('a', 'first');
+  await world.restart();
+  const { host, loop, disk } = world;
+  disk.faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 1_000_000 } });
+  const assembled = host.call('assemble', { without: new Map() });
+  await loop.run(() => host.node.volumes.size === 1);
+  host.node.endWork();
+  await loop.settle(assembled);
+  const [volume] = host.node.volumes.named('first');
+  assert.equal([volume.engine, volume.reason], [null, 'the node is being closed']);
+  await loop.settle(host.close());
+});
+
 check('a volume that somebody uses by the turn of its deletion is not deleted', [], async () => {
   const world = new World();
   await world.format();
