@@ -59,7 +59,6 @@ check('a flushed block that is being overwritten survives a crash and a flipped 
   // The slot stays in use, so the next write of the block needs nothing of the journal.
   await store.settle(store.opened.store.runCheckpoint('half'));
   assert.is(await store.settle(store.write(0, 0, 1, 103)), BLOCK);
-  store.opened.store.dispose();
   disk.kill(randomOf(1));
   const at = newestRoot(disk, layout) + 200;
   disk.poke(

@@ -178,6 +178,7 @@ async function assemble(
   await takeOver(store, checkpointer, image);
   await store.runCheckpoint('all');
   if (store.failed) {
+    await store.quiet();
     store.dispose();
     throw new StrakeError('IO', 'the checkpoint after recovery failed', { errno: EIO });
   }

@@ -5,6 +5,8 @@
  * who are under way together fit. A slot leaves it at a checkpoint, the longest unused first.
  */
 
+import { check } from '../../core/check.js';
+
 /** Share of the log in use from which on a checkpoint makes room in it: each slot that leaves costs a sync when it returns. */
 const CROWDED_SHARE = 7 / 8;
 
@@ -49,6 +51,7 @@ export class ActivityLog {
 
   add(slot: number): void {
     if (!this.has(slot)) this.slots.push(slot);
+    check(this.slots.length <= this.max, 'the activity log has more slots than it may', this.slots.length);
     this.touch(slot);
     this.claims.delete(slot);
   }
@@ -56,8 +59,10 @@ export class ActivityLog {
   /** The slot has been given back. */
   remove(slot: number): void {
     if (!this.has(slot)) return;
+    const at = this.slots.indexOf(slot);
+    check(at >= 0, 'a slot is in the activity log, and in no list of it', slot);
     this.lastUse[slot] = 0;
-    this.slots.splice(this.slots.indexOf(slot), 1);
+    this.slots.splice(at, 1);
   }
 
   /** A modification is admitted that may make the slot enter. */

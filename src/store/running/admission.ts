@@ -6,6 +6,7 @@
  * Maps of volumes go before any other modification: those may be so many that they begin the next checkpoint at once.
  */
 
+import { check } from '../../core/check.js';
 import { ENOENT } from '../../core/errno.js';
 import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
@@ -81,6 +82,7 @@ export class Admission {
 
   private admit(op: StoreOp): void {
     const { slots, log, room } = this.parts;
+    check(!op.admitted, 'a modification is admitted twice', op.index);
     op.admitted = true;
     this.modifying += 1;
     room.reserve(op.pages);
@@ -119,9 +121,12 @@ export class Admission {
   /** A modification is in progress no more. `endModification` has to follow. */
   leave(op: StoreOp): void {
     const { log, room } = this.parts;
+    check(op.admitted, 'a modification leaves that was not admitted', op.index);
+    check(op.slot < 0 || this.busy[op.slot] > 0, 'a slot has fewer modifications than none', op.slot);
     if (op.slot >= 0) this.busy[op.slot] -= 1;
     if (op.kind === REQUEST_ALLOCATE) log.expected -= 1;
     else log.endClaim(op.slot);
+    check(log.expected >= 0, 'more allocations have ended than were admitted', log.expected);
     room.giveBack(op.pages);
     op.admitted = false;
   }
@@ -129,6 +134,7 @@ export class Admission {
   /** Lets a checkpoint go on if nothing is in progress now. */
   endModification(): void {
     this.modifying -= 1;
+    check(this.modifying >= 0, 'more modifications have ended than were admitted', this.modifying);
     if (this.modifying > 0 || this.onQuiet === null) return;
     const resolve = this.onQuiet;
     this.onQuiet = null;
@@ -186,11 +192,14 @@ export class Admission {
 
   private async checkpointNow(evict: 'half' | 'all'): Promise<void> {
     if (this.modifying > 0) {
+      check(this.onQuiet === null, 'two checkpoints wait for modifications to end');
       await new Promise<void>((resolve) => {
         this.onQuiet = resolve;
       });
     }
+    check(this.modifying === 0, 'a checkpoint begins while modifications are in progress', this.modifying);
     await this.parts.checkpoint(evict);
+    check(this.modifying === 0, 'modifications were admitted during a checkpoint', this.modifying);
     this.checkpointsAsked -= 1;
     if (this.closed || this.checkpointsAsked > 0) return;
     this.holding = false;
@@ -206,6 +215,7 @@ export class Admission {
 
   /** Admits nothing more. */
   close(): void {
+    check(this.modifying === 0, 'modifications are in progress when their store is given up', this.modifying);
     this.closed = true;
     this.holding = true;
   }

@@ -11,6 +11,7 @@
  * 5. sync. From now on the journal before this point may be written over.
  */
 
+import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
 import { encodeDirectory } from '../format/directory.js';
 import {
@@ -224,6 +225,13 @@ export class Checkpointer {
       volumes: this.volumePages.slice(0, VOLUMES_MAX),
       active: [...store.steps.log.active],
     };
+    const { completedSequence } = store.journal;
+    check(this.staged.length === 0, 'a root is written before what it refers to', this.staged.length);
+    check(
+      completedSequence >= root.durableSequence,
+      'a root counts batches as durable that are on their way',
+      completedSequence,
+    );
     encodeRoot(root, deviceId, bytes, arenaChecksum(store, memory + ROOT_BYTES));
     this.rootPlace ^= 1;
     demand(await store.io.write(memory, ROOT_BYTES, layout.rootOffset + this.rootPlace * ROOT_BYTES));

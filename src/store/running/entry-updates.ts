@@ -6,6 +6,7 @@
  * with its data.
  */
 
+import { check } from '../../core/check.js';
 import { BLOCK_BYTES, STORE_EARLY_BLOCKS_MAX } from '../../core/limits.js';
 import {
   BLOCK_POISON,
@@ -32,6 +33,7 @@ import {
 import { TABLE_ENTRIES } from '../format/format.js';
 import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from '../format/journal-records.js';
 import { type StoreOp, WAIT_RECORDS } from '../store-op.js';
+import type { ActivityLog } from './activity-log.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { PendingEntries } from './pending-entries.js';
 import { SLOT_FLAG_DOUBT, type SlotTable } from './slot-table.js';
@@ -48,6 +50,7 @@ export interface EntryUpdatesParts {
   readonly pending: PendingEntries;
   readonly young: YoungBlocks;
   readonly flushes: StoreFlush;
+  readonly log: ActivityLog;
   /** Checksums of transfers: that of the first block of area `a` is at `a * TABLE_ENTRIES`. */
   readonly checksums: Uint32Array;
   /** Slots whose entries in the tree are not up to date. */
@@ -82,6 +85,10 @@ export class EntryUpdates {
   set(op: StoreOp): void {
     const { tables, journal } = this;
     const { words } = tables;
+    check(this.parts.log.has(op.slot), 'a slot is modified that is not in the activity log', op.slot);
+    check(op.block + op.blocks <= this.parts.blocks, 'entries are set beyond the end of a slot', op.slot);
+    // What becomes pending must not leave memory, whatever becomes of the operation.
+    tables.setChanged(op.page);
     for (; op.next < op.blocks; op.next += 1) {
       const block = op.block + op.next;
       const word = tables.wordOf(op.page, block);
@@ -101,11 +108,11 @@ export class EntryUpdates {
         if (!op.early) this.pending.add(op.slot, op.page, block);
         continue;
       }
-      journal.batch.addBlock(op.slot, block, words, word, first ? RECORD_FLAG_FIRST | poison : 0);
+      const added = journal.batch.addBlock(op.slot, block, words, word, first ? RECORD_FLAG_FIRST | poison : 0);
+      check(added, 'a record does not fit the batch that has room for it', op.slot);
       if (first) this.parts.young.add(op.slot, op.page, block);
       op.waiting = WAIT_RECORDS;
     }
-    tables.setChanged(op.page);
     this.stamp(op.slot, op.generation, op.flushNumber);
     if (op.waiting === WAIT_RECORDS) {
       journal.whenComplete(op);
@@ -127,6 +134,7 @@ export class EntryUpdates {
         words[word + ENTRY_FLAGS] = BLOCK_POISON;
         break;
       default:
+        check(op.area >= 0, 'a block gets the checksum of a transfer that was not made', op.index);
         words[word + ENTRY_CHECKSUM] = this.checksums[op.area * TABLE_ENTRIES + op.next];
         words[word + ENTRY_FLAGS] = BLOCK_VALID;
     }
@@ -183,7 +191,8 @@ export class EntryUpdates {
       earlyWords[ENTRY_FLAGS] = BLOCK_VALID;
       earlyWords[ENTRY_STAMP_LOW] = op.stampLow;
       earlyWords[ENTRY_STAMP_HIGH] = op.stampHigh;
-      journal.batch.addBlock(op.slot, op.block + index, earlyWords, 0, 0);
+      const added = journal.batch.addBlock(op.slot, op.block + index, earlyWords, 0, 0);
+      check(added, 'the records of an overwrite do not fit the batch that has room for them', op.slot);
     }
     this.stamp(op.slot, op.generation, op.flushNumber);
     this.pending.writeStamp(op.slot);

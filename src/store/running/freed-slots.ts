@@ -3,6 +3,7 @@
  * been told that their content is not needed.
  */
 
+import { check } from '../../core/check.js';
 import { DISCARDS_MAX } from '../limits.js';
 
 /** In place of the batch that says so, of a slot that is being discarded. */
@@ -42,11 +43,14 @@ export class FreedSlots {
 
   /** A slot is given back by a record in this batch. */
   add(slot: number, sequence: number): void {
+    check(!this.batches.has(slot), 'a slot is given back twice', slot);
+    check(sequence > this.durableSequence, 'a slot is given back by a record that has passed', sequence);
     this.batches.set(slot, sequence);
   }
 
   /** Batches up to this one are durable. */
   advance(durableSequence: number): void {
+    check(durableSequence >= this.durableSequence, 'batches that were durable are so no more', durableSequence);
     this.durableSequence = durableSequence;
     if (this.stopped) return;
     const { discard } = this.hooks;
@@ -69,7 +73,9 @@ export class FreedSlots {
   }
 
   private end(slot: number): void {
+    check(this.batches.get(slot) === DISCARDING, 'a slot was discarded that is not being so', slot);
     this.inFlight -= 1;
+    check(this.inFlight >= 0, 'more discards have ended than were begun', this.inFlight);
     this.batches.delete(slot);
     this.advance(this.durableSequence);
     this.hooks.onFree();

@@ -3,6 +3,7 @@
  * in the activity log.
  */
 
+import { check } from '../../core/check.js';
 import { SLOT_USED } from '../format/format.js';
 import { RECORD_INTENT } from '../format/journal-records.js';
 import type { StoreOp } from '../store-op.js';
@@ -75,9 +76,12 @@ export class Intents {
     const slots = [slot, ...(this.neighbours.get(slot) ?? [])];
     this.neighbours.delete(slot);
     this.log.expected -= slots.length - 1;
+    check(this.log.expected >= 0, 'more slots have entered the activity log than were expected', this.log.expected);
     const ended: StoreOp[] = [];
     for (const one of slots) {
-      ended.push(...(this.waiting.get(one) ?? []));
+      const waiting = this.waiting.get(one);
+      check(waiting !== undefined, 'an intent has ended twice, or was not wanted', one);
+      ended.push(...waiting);
       this.waiting.delete(one);
       if (result === 0) this.log.add(one);
     }

@@ -3,6 +3,7 @@
  * checkpoint, which makes room and waits until none is in progress. Those whose batch is full wait here for the next one.
  */
 
+import { check } from '../../core/check.js';
 import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import { PAGE_BLOCK_RECORDS } from '../format/journal-records.js';
@@ -53,6 +54,7 @@ export class JournalRoom {
 
   giveBack(pages: number): void {
     this.reserved -= pages;
+    check(this.reserved >= 0, 'more room in the journal is given back than was reserved', this.reserved);
   }
 
   /** Lets an operation that found the batch full wait for the next one. */
@@ -85,6 +87,12 @@ export class JournalRoom {
   end(failure: number): void {
     for (const op of this.waiting.takeAll()) this.parts.onFailed(op, failure);
     this.resumeCalls();
+  }
+
+  /** Nothing is under way: all room has been given back, and nobody waits for any. */
+  checkAtRest(): void {
+    check(this.reserved === 0, 'room in the journal is reserved for nothing', this.reserved);
+    check(this.waiting.size + this.calls.size === 0, 'some wait for room in the journal that will not come');
   }
 
   /** From now on nobody begins to wait. */

@@ -210,9 +210,10 @@ export class JournalWriter {
     const batch = this.filling;
     const { memory } = batch;
     // Whoever adds records has seen to it that there is room. The process would rather die: nothing is lost by that.
-    if (this.usedPages + batch.pages >= this.layout.journalPages) {
-      throw new Error('the journal is full: a batch would be written over what recovery needs');
-    }
+    const hasRoom = this.usedPages + batch.pages < this.layout.journalPages;
+    check(hasRoom, 'the journal is full: a batch would be written over what recovery needs', this.usedPages);
+    check(this.page + batch.pages <= this.layout.journalPages, 'a batch reaches beyond the journal', this.page);
+    check(batch.sequence === this.completedSequence + 1, 'the journal leaves a batch out', batch.sequence);
     batch.seal(this.deviceId, this.incarnation, this.page, this.durableSequence, (from, bytes) =>
       this.memory.checksum(memory + from, bytes),
     );
@@ -238,7 +239,8 @@ export class JournalWriter {
   }
 
   private endWrite(result: number): void {
-    const batch = this.inFlight as Batch;
+    const batch = this.inFlight;
+    check(batch !== null, 'a batch has been written twice, or was not handed over');
     this.inFlight = null;
     if (result < 0) {
       this.fail(result);
@@ -270,11 +272,14 @@ export class JournalWriter {
   }
 
   private endSync(result: number): void {
+    check(this.syncing, 'a sync of the journal has ended twice, or was not begun');
     this.syncing = false;
     if (result < 0) {
       this.fail(result);
       return;
     }
+    check(this.syncCompleted >= this.durableSequence, 'batches that were durable are so no more', this.syncCompleted);
+    check(this.syncNote <= this.syncCompleted, 'a batch says that later ones are durable', this.syncNote);
     this.durableSequence = this.syncCompleted;
     this.notedSequence = this.syncNote;
     for (const { waiter } of this.covered.takeAll()) waiter.proceed(0);
@@ -298,7 +303,9 @@ export class JournalWriter {
 
   /** A checkpoint has made everything before this unneeded. */
   releaseBefore({ page }: JournalPosition): void {
-    this.usedPages = page <= this.page ? this.page - page : this.layout.journalPages - page + this.page;
+    const used = page <= this.page ? this.page - page : this.layout.journalPages - page + this.page;
+    check(used <= this.usedPages, 'a checkpoint leaves more of the journal needed than there was', used);
+    this.usedPages = used;
   }
 
   /** Whether the device still has something to do for it. */
@@ -321,6 +328,7 @@ export class JournalWriter {
 
   /** Gives up the handler; nothing may be in flight. */
   close(): void {
+    check(this.inFlight === null && !this.syncing, 'the journal is in use when its store is given up');
     this.completions.offBatchEnd(this.batchEnd);
     this.completions.unregister(this.token);
   }

@@ -1,5 +1,6 @@
 /** Maps of volumes on their way to the journal: each is stored whole, in one batch, and is durable when that is told. */
 
+import { check } from '../../core/check.js';
 import { ENOSPC } from '../../core/errno.js';
 import type { VolumeMap } from '../../layout/volume-map.js';
 import { PAGE_BYTES } from '../format/format.js';
@@ -47,12 +48,16 @@ export class MapWriter {
       if (index < 0) return -ENOSPC;
       const mark = volumes.flushedMarks[index];
       encodeVolume(page, index, deviceId, journal.lastSequence, volume, mark);
-      for (let at = 0; at < PAGE_BYTES; at += VOLUME_CHUNK_BYTES) journal.batch.addVolume(index, page, at);
+      const { sequence } = journal.batch;
+      for (let at = 0; at < PAGE_BYTES; at += VOLUME_CHUNK_BYTES) {
+        check(journal.batch.addVolume(index, page, at), 'a map does not fit the batch that has room for it', index);
+      }
       const result = await new Promise<number>((proceed) => {
-        journal.whenSynced(journal.batch.sequence, { proceed });
+        journal.whenSynced(sequence, { proceed });
         journal.submit();
       });
       if (result < 0) return result;
+      check(journal.durableSequence >= sequence, 'a map counts as stored before it is durable', index);
       volumes.settle(index, volume);
       return index;
     } finally {

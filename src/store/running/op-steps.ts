@@ -5,6 +5,7 @@
  * from or go to.
  */
 
+import { check } from '../../core/check.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
 import { ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
@@ -161,6 +162,7 @@ export class OpSteps {
       layout: superblock.layout,
       tables,
       pending: this.pending,
+      log: this.log,
       changedSlots,
       areasStart,
       acceptedStart,
@@ -198,6 +200,7 @@ export class OpSteps {
       pending: this.pending,
       young: this.young,
       flushes: this.flushes,
+      log: this.log,
       checksums: this.transfers.checksums,
       changedSlots: this.parts.changedSlots,
       blocks: this.blocks,
@@ -264,6 +267,7 @@ export class OpSteps {
   }
 
   private haveTable(op: StoreOp): void {
+    check(this.tables.slotAt(op.page) === op.slot, 'an operation has the block table of another slot', op.slot);
     if (op.kind === REQUEST_READ) {
       this.transfers.read(op);
       return;
@@ -362,6 +366,8 @@ export class OpSteps {
   }
 
   private endRecords(op: StoreOp): void {
+    // One that has given its slot back has no block table any more, and no records of blocks.
+    check(op.page < 0 || op.next === op.blocks, 'a modification ends before all its entries are set', op.index);
     const bytes = op.kind === REQUEST_WRITE || op.kind === REQUEST_ACCEPT ? op.blocks * BLOCK_BYTES : 0;
     if ((op.flags & REQUEST_FUA) === 0) {
       this.parts.finish(op, bytes);
@@ -390,6 +396,7 @@ export class OpSteps {
         else this.allocation.haveSpace(op);
         break;
       default:
+        check(waiting === WAIT_DURABLE, 'an operation goes on that waits for nothing', op.index);
         this.parts.finish(op, result < 0 ? result : op.result);
     }
   }
@@ -434,6 +441,7 @@ export class OpSteps {
 
   /** Gives up the handlers; nothing may be in flight. */
   close(): void {
+    this.room.checkAtRest();
     this.admission.close();
     this.loader.close();
     this.transfers.close();

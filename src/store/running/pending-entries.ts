@@ -3,6 +3,7 @@
  * all of it, before its sync.
  */
 
+import { check } from '../../core/check.js';
 import { PAGE_BLOCK_RECORDS } from '../format/journal-records.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { SlotTable } from './slot-table.js';
@@ -39,6 +40,7 @@ export class PendingEntries {
   }
 
   add(slot: number, page: number, block: number): void {
+    check(this.tables.slotAt(page) === slot, 'an entry is pending in the block table of another slot', slot);
     if (inSet(this.tables.pending, page, block)) return;
     addToSet(this.tables.pending, page, block);
     this.entries.add(slot);
@@ -56,6 +58,7 @@ export class PendingEntries {
       this.blocks -= bitCount(pending[word]);
       pending[word] = 0;
     }
+    check(this.blocks >= 0, 'more entries are forgotten than were pending', this.blocks);
     this.entries.delete(slot);
     this.stamps.delete(slot);
   }
@@ -74,7 +77,8 @@ export class PendingEntries {
     const { journal, tables } = this;
     if (!this.writeStamp(slot)) return false;
     const page = tables.find(slot);
-    if (page < 0 || !this.entries.has(slot)) return true;
+    if (!this.entries.has(slot)) return true;
+    check(page >= 0, 'a block table has left memory with entries that the journal does not have', slot);
     for (let word = 0; word < BLOCK_SET_WORDS; word += 1) {
       const at = page * BLOCK_SET_WORDS + word;
       while (tables.pending[at] !== 0) {
@@ -86,6 +90,8 @@ export class PendingEntries {
       }
     }
     this.entries.delete(slot);
+    check(this.blocks >= this.entries.size, 'fewer entries are pending than slots have some', this.blocks);
+    check(this.blocks === 0 || this.entries.size > 0, 'entries are pending that no slot has', this.blocks);
     return true;
   }
 }

@@ -5,9 +5,11 @@
  * be given away again only when the record of that is durable, and no read still looks at its last owner's entries.
  */
 
+import { check } from '../../core/check.js';
 import { ENOSPC } from '../../core/errno.js';
 import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
+import { SLOT_FREE } from '../format/format.js';
 import { RECORD_FREE } from '../format/journal-records.js';
 import type { Superblock } from '../format/superblock.js';
 import { memberOf } from '../format/volume-page.js';
@@ -78,7 +80,7 @@ export class SlotAllocation {
       else waiting.push(op);
       return;
     }
-    if (volumes.volumes[op.volume] === undefined) throw new Error('an allocation for a volume that is not here');
+    check(volumes.volumes[op.volume] !== undefined, 'an allocation is for a volume that is not here', op.volume);
     if (slots.freeSlots === this.freed.size) {
       this.waitForSpace(op);
       return;
@@ -115,7 +117,8 @@ export class SlotAllocation {
 
   /** The record of an allocation is durable (0), or nothing will be any more. */
   end(op: StoreOp, result: number): void {
-    const waiting = this.allocations.get(op.slot) ?? [];
+    const waiting = this.allocations.get(op.slot);
+    check(waiting !== undefined, 'an allocation has ended twice, or was not begun', op.slot);
     this.allocations.delete(op.slot);
     if (result === 0) this.parts.log.add(op.slot);
     for (const other of waiting) this.parts.finish(other, result);
@@ -145,7 +148,9 @@ export class SlotAllocation {
   }
 
   private discard(slot: number): Promise<number> {
-    const { layout } = this.parts.superblock;
+    const { superblock, slots } = this.parts;
+    const { layout } = superblock;
+    check(slots.states[slot] === SLOT_FREE, 'a slot that is in use is discarded', slot);
     return this.parts.io.discard(layout.dataOffset + slot * layout.slotBytes, layout.slotBytes);
   }
 
@@ -157,6 +162,8 @@ export class SlotAllocation {
   free(op: StoreOp): void {
     const { journal, slots, tables, pending, young, log, changedSlots } = this.parts;
     const { slot, page } = op;
+    check(!this.allocations.has(slot), 'a slot is given back while it is given away', slot);
+    check(tables.slotAt(page) === slot, 'a slot is given back with the block table of another', slot);
     op.waiting = WAIT_RECORDS;
     if (!journal.batch.addSlot(RECORD_FREE, slot)) {
       this.parts.waitForRoom(op);

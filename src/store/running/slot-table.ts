@@ -5,6 +5,7 @@
  * for a slot, the fields that are reserved are zero and not kept.
  */
 
+import { check } from '../../core/check.js';
 import { SLOT_FREE, SLOT_USED, VOLUMES_MAX } from '../format/format.js';
 
 /** The segment is in the activity log, or was when the device was last open: content and entries may differ. */
@@ -97,7 +98,7 @@ export class SlotTable {
 
   /** Gives a free slot to a segment. */
   assign(slot: number, volume: number, stripe: number, member: number): void {
-    if (this.states[slot] !== SLOT_FREE) throw new Error(`slot ${slot} is given away twice`);
+    check(this.states[slot] === SLOT_FREE, 'a slot is given away twice', slot);
     this.states[slot] = SLOT_USED;
     // The tree on the device may still need the page that the slot's last owner had there: the next goes to the other
     // place, whoever owns it.
@@ -111,16 +112,22 @@ export class SlotTable {
     this.used += 1;
     this.usedByVolume[volume] += 1;
     let bucket = this.bucketOf(volume, stripe);
-    while (this.buckets[bucket] !== EMPTY) bucket = (bucket + 1) & this.mask;
+    for (; this.buckets[bucket] !== EMPTY; bucket = (bucket + 1) & this.mask) {
+      const other = this.buckets[bucket];
+      const same = this.stripes[other] === stripe && this.volumes[other] === volume;
+      check(!same, 'a segment is given a second slot', slot);
+    }
     this.buckets[bucket] = slot;
   }
 
   /** Takes a slot back. */
   free(slot: number): void {
-    if (this.states[slot] !== SLOT_USED) throw new Error(`slot ${slot} is given back twice`);
+    check(this.states[slot] === SLOT_USED, 'a slot is given back twice', slot);
     const { buckets, mask } = this;
     let hole = this.bucketOf(this.volumes[slot], this.stripes[slot]);
-    while (buckets[hole] !== slot) hole = (hole + 1) & mask;
+    for (; buckets[hole] !== slot; hole = (hole + 1) & mask) {
+      check(buckets[hole] !== EMPTY, 'a slot is not found by its segment', slot);
+    }
     // What follows may have been pushed on by the one that goes: move it up (TAOCP volume 3, 6.4, algorithm R).
     for (let bucket = (hole + 1) & mask; buckets[bucket] !== EMPTY; bucket = (bucket + 1) & mask) {
       const moved = buckets[bucket];
@@ -133,6 +140,7 @@ export class SlotTable {
     this.states[slot] = SLOT_FREE;
     this.flags[slot] &= SLOT_FLAG_PLACE;
     this.used -= 1;
+    check(this.usedByVolume[this.volumes[slot]] > 0, 'a volume has given back more slots than it had', slot);
     this.usedByVolume[this.volumes[slot]] -= 1;
   }
 }

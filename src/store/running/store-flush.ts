@@ -6,6 +6,7 @@
  * (*eager*).
  */
 
+import { check } from '../../core/check.js';
 import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import type { CompletionPort } from '../../ports/completion.js';
@@ -62,6 +63,8 @@ export class StoreFlush {
   /** Slots whose pending entries the running flush has yet to write, and marks. */
   private unjournaled: number[] = [];
   private unmarked: number[] = [];
+  /** The batch that the running flush makes durable. */
+  private sequence = 0;
   private eagerly = false;
   private eagerBlocks = 0;
 
@@ -76,6 +79,7 @@ export class StoreFlush {
       this.parts.completions.defer(token, failure);
       return;
     }
+    check(volume < 0 || this.parts.volumes.volumes[volume] !== undefined, 'a flush is of no volume', volume);
     if (volume >= 0 && this.parts.sparePages() < SPARE_PAGES_LOW) {
       // Its mark takes room that no modification has asked for.
       this.marked.push({ token, volume });
@@ -121,8 +125,10 @@ export class StoreFlush {
 
   private start(): void {
     const { pending } = this.parts;
-    this.running = true;
     const nobody = this.told;
+    check(nobody.size === 0, 'a flush begins before all have been told of the last one', nobody.size);
+    check(this.unjournaled.length + this.unmarked.length === 0, 'a flush begins before the last one has written all');
+    this.running = true;
     this.told = this.asked;
     this.asked = nobody;
     this.unmarked = [...this.volumes];
@@ -165,12 +171,15 @@ export class StoreFlush {
       volumes.changed.add(volume);
       this.unmarked.pop();
     }
-    journal.whenSynced(journal.lastSequence, { proceed: (result) => this.end(result) });
+    this.sequence = journal.lastSequence;
+    journal.whenSynced(this.sequence, { proceed: (result) => this.end(result) });
     journal.submit();
   }
 
   private end(result: number): void {
-    const { completions, onDurable } = this.parts;
+    const { completions, journal, onDurable } = this.parts;
+    check(this.running, 'a flush has ended twice');
+    check(result !== 0 || journal.durableSequence >= this.sequence, 'a flush ends before it is durable', this.sequence);
     this.running = false;
     const tokens = this.told.tokens.takeAll();
     const callbacks = this.told.callbacks.takeAll();

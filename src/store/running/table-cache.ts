@@ -5,6 +5,7 @@
  * neither is given up. Any other may be, the longest unused first, by the clock algorithm (Corbató, 1968).
  */
 
+import { check } from '../../core/check.js';
 import { ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { Memory } from '../../ports/memory.js';
 import { PAGE_BYTES, TABLE_ENTRIES } from '../format/format.js';
@@ -72,6 +73,7 @@ export class TableCache {
 
   /** Takes a page for a slot that has none, with undefined content. Returns -1 if all pages are in use. */
   take(slot: number): number {
+    check(this.pageOf[slot] === NONE, 'a slot takes a second page for its block table', slot);
     for (let tried = 0; tried < 2 * this.pages; tried += 1) {
       const page = this.hand;
       this.hand = page + 1 === this.pages ? 0 : page + 1;
@@ -96,12 +98,19 @@ export class TableCache {
 
   private drop(page: number): void {
     const slot = this.slotOf[page];
+    this.checkJournaled(page);
     if (slot !== NONE) this.pageOf[slot] = NONE;
     this.slotOf[page] = NONE;
     this.changed[page] = 0;
     this.used[page] = 0;
-    this.pending.fill(0, page * BLOCK_SET_WORDS, (page + 1) * BLOCK_SET_WORDS);
     this.young.fill(0, page * BLOCK_SET_WORDS, (page + 1) * BLOCK_SET_WORDS);
+  }
+
+  /** Only what the journal has, too, may go from memory. */
+  private checkJournaled(page: number): void {
+    for (let word = page * BLOCK_SET_WORDS; word < (page + 1) * BLOCK_SET_WORDS; word += 1) {
+      check(this.pending[word] === 0, 'entries go that the journal does not have', page);
+    }
   }
 
   /** Forgets a slot's table, which nobody uses. */
@@ -111,11 +120,12 @@ export class TableCache {
   }
 
   pin(page: number): void {
+    check(this.slotOf[page] !== NONE, 'a page is held that has no block table', page);
     this.pins[page] += 1;
   }
 
   unpin(page: number): void {
-    if (this.pins[page] === 0) throw new Error(`the block table in page ${page} was let go of twice`);
+    check(this.pins[page] > 0, 'a block table was let go of twice', page);
     this.pins[page] -= 1;
   }
 
@@ -124,6 +134,7 @@ export class TableCache {
   }
 
   setChanged(page: number): void {
+    check(this.slotOf[page] !== NONE, 'a page has changed that has no block table', page);
     this.changed[page] = 1;
   }
 
@@ -135,6 +146,7 @@ export class TableCache {
   }
 
   setClean(page: number): void {
+    this.checkJournaled(page);
     this.changed[page] = 0;
   }
 }

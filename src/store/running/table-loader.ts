@@ -3,6 +3,7 @@
  * in; each gets its page pinned.
  */
 
+import { check } from '../../core/check.js';
 import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import { BLOCK_POISON, ENTRY_FLAGS } from '../../layout/block-entry.js';
@@ -51,6 +52,7 @@ export class TableLoader {
   load(op: StoreOp): void {
     const { tables, onWait, onReady } = this.parts;
     const { slot } = op;
+    check(op.page < 0, 'an operation asks for a block table that it has', op.index);
     const waiting = this.loading.get(slot);
     if (waiting !== undefined) {
       onWait(op);
@@ -93,7 +95,8 @@ export class TableLoader {
   private end(page: number, result: number, flags: number): void {
     const { tables, memory, slots, onReady, onFailed } = this.parts;
     const slot = tables.slotAt(page);
-    const waiting = this.loading.get(slot) ?? [];
+    const waiting = this.loading.get(slot);
+    check(waiting !== undefined, 'a block table has been read twice, or for nobody', page);
     this.loading.delete(slot);
     if (result < 0) {
       // The kernel may still write to a page whose reading was given up: it stays pinned for ever.
@@ -103,6 +106,7 @@ export class TableLoader {
       return;
     }
     if (memory.checksum(tables.memoryOf(page), PAGE_BYTES) !== slots.tableChecksums[slot]) this.losePage(page, slot);
+    check(tables.pinned(page), 'a block table was let go of while it was read', slot);
     for (const op of waiting) {
       tables.pin(page);
       op.page = page;
@@ -133,6 +137,7 @@ export class TableLoader {
 
   /** Lets an operation wait for a page that is free, behind all others; the one that has its turn waits on, before them. */
   awaitPage(op: StoreOp): void {
+    check(op.page < 0, 'an operation waits for a page of the cache that it has', op.index);
     if (op !== this.tried) {
       this.waiting.push(op);
       return;
@@ -154,6 +159,8 @@ export class TableLoader {
   }
 
   close(): void {
+    check(this.loading.size === 0, 'block tables are read when their store is given up', this.loading.size);
+    check(this.waiting.size === 0, 'operations wait for block tables when their store is given up', this.waiting.size);
     this.parts.completions.unregister(this.token);
   }
 }

@@ -5,6 +5,7 @@
  * zeroes, whatever the slot holds there. Of a write, what follows is the entries' (`transferred`).
  */
 
+import { check } from '../../core/check.js';
 import { EBADMSG, ENODATA } from '../../core/errno.js';
 import { BLOCK_BYTES, STORE_ACCEPTED_MAX, STORE_OPERATIONS_MAX, STORE_TRANSFERS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
@@ -15,6 +16,7 @@ import type { Memory } from '../../ports/memory.js';
 import { REQUEST_ACCEPT, REQUEST_READ, REQUEST_WRITE } from '../../ports/segment-request.js';
 import { type Layout, TABLE_ENTRIES } from '../format/format.js';
 import { OP_ACCEPT_BLOCK, type StoreOp, saveSource } from '../store-op.js';
+import type { ActivityLog } from './activity-log.js';
 import type { PendingEntries } from './pending-entries.js';
 import type { TableCache } from './table-cache.js';
 
@@ -32,6 +34,7 @@ export interface TransfersParts {
   readonly layout: Layout;
   readonly tables: TableCache;
   readonly pending: PendingEntries;
+  readonly log: ActivityLog;
   /** Slots whose entries in the tree are not up to date. */
   readonly changedSlots: Set<number>;
   /** Start of `TRANSFER_AREAS_BYTES`. */
@@ -126,9 +129,10 @@ export class Transfers {
       this.waiting.push(op);
       return;
     }
+    const { layout, device } = this;
+    this.checkPlace(op);
     const area = this.freeAreas.pop() as number;
     op.area = area;
-    const { layout, device } = this;
     const start = layout.dataOffset + op.slot * layout.slotBytes;
     const token = this.token + op.index;
     const checksums = this.areasStart + area * AREA_BYTES;
@@ -147,7 +151,7 @@ export class Transfers {
       device.read(op.memory, bytes, offset, token, checksums);
     } else if (op.left > 0) {
       saveSource(this.memory, op);
-      this.writeRun(op, op.block);
+      check(this.writeRun(op, op.block), 'a write goes to none of its blocks', op.index);
     } else if (op.source >= 0) {
       const { source } = op;
       this.parts.onWrite(op);
@@ -177,8 +181,21 @@ export class Transfers {
     return true;
   }
 
+  /** A transfer at a wrong place would destroy, or show, what belongs to others. */
+  private checkPlace(op: StoreOp): void {
+    const { layout } = this;
+    check(op.slot >= 0 && op.slot < layout.slots, 'a transfer is of no slot', op.slot);
+    check((op.block + op.blocks) * BLOCK_BYTES <= layout.slotBytes, 'a transfer reaches beyond its slot', op.slot);
+    check(op.area < 0, 'an operation begins a second transfer', op.index);
+    if (op.kind === REQUEST_WRITE) {
+      check(this.parts.log.has(op.slot), 'a slot is written to that is not in the activity log', op.slot);
+    }
+  }
+
   private end(index: number, result: number, flags: number): void {
     const op = this.parts.opAt(index);
+    check(op.area >= 0, 'a transfer has ended twice, or was not begun', index);
+    check(this.tables.pinned(op.page), 'a transfer has ended without its block table', index);
     op.resultFlags |= flags & COMPLETION_ABANDONED;
     if (op.kind === REQUEST_READ) {
       this.endRead(op, result);
@@ -251,6 +268,8 @@ export class Transfers {
   release(op: StoreOp): void {
     if (op.area < 0) return;
     this.freeAreas.push(op.area);
+    op.area = -1;
+    check(this.freeAreas.length <= STORE_TRANSFERS_MAX, 'a place for checksums is given back twice', op.index);
     // Memory that the device may still write to is not used again.
     if (op.kind === OP_ACCEPT_BLOCK && op.resultFlags === 0) this.freeAccepted.push(op.memory);
   }
@@ -262,6 +281,8 @@ export class Transfers {
 
   /** Gives up the handler; nothing may be in flight. */
   close(): void {
+    check(this.freeAreas.length === STORE_TRANSFERS_MAX, 'transfers are in flight when their store is given up');
+    check(this.waiting.size === 0, 'transfers wait when their store is given up', this.waiting.size);
     this.parts.completions.unregister(this.token);
   }
 }

@@ -13,6 +13,7 @@
  * The note that is taken is not always the first: the longest that a note can stay is a whole round of pages.
  */
 
+import { check } from '../../core/check.js';
 import { type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
 import type { VolumeMap } from '../../layout/volume-map.js';
 import { VOLUMES_MAX } from '../format/format.js';
@@ -77,6 +78,7 @@ export class VolumeTable {
     const index = known >= 0 ? known : this.freeIndex();
     if (index < 0) return -1;
     if (known < 0) {
+      check(this.slots.usedBy(index) === 0, 'a volume gets the page of another that has slots', index);
       // What was remembered of the last volume there is nothing of this one.
       this.flushedMarks[index] = NO_FLUSH;
       this.marks[index] = { generation: volume.generation, flushNumber: 0 };

@@ -3,6 +3,7 @@
  * says so. A young block is not written again, or recovery would drop what was durable.
  */
 
+import { check } from '../../core/check.js';
 import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import { REQUEST_WRITE } from '../../ports/segment-request.js';
@@ -28,6 +29,12 @@ export class YoungBlocks {
 
   /** A first write of a block has its record in the batch that is being filled. */
   add(slot: number, page: number, block: number): void {
+    check(this.tables.slotAt(page) === slot, 'a young block is noted in the block table of another slot', slot);
+    check(
+      (this.sequences.get(slot) ?? 0) <= this.journal.batch.sequence,
+      'first writes of a slot go back in the journal',
+      slot,
+    );
     addToSet(this.tables.young, page, block);
     this.sequences.set(slot, this.journal.batch.sequence);
   }
@@ -52,6 +59,7 @@ export class YoungBlocks {
 
   /** Holds an operation until what is young now is old. */
   hold(op: StoreOp): void {
+    check(op.page >= 0, 'an operation waits for young blocks without its block table', op.index);
     this.waiting.push(op);
     if (!this.aging) this.age();
   }
@@ -61,6 +69,7 @@ export class YoungBlocks {
     const { journal } = this;
     this.aging = true;
     const end = (result: number) => {
+      check(this.aging, 'young blocks have become old twice');
       this.aging = false;
       for (const op of this.takeHeld()) this.resume(op, result);
     };
@@ -87,6 +96,7 @@ export class YoungBlocks {
 
   /** Everything is in the tree, which a sync has covered. */
   forgetAll(): void {
+    check(this.waiting.size === 0, 'a checkpoint ends while operations wait for young blocks', this.waiting.size);
     this.sequences.clear();
     this.tables.young.fill(0);
   }
