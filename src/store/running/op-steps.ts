@@ -366,8 +366,9 @@ export class OpSteps {
   }
 
   private endRecords(op: StoreOp): void {
-    // One that has given its slot back has no block table any more, and no records of blocks.
-    check(op.page < 0 || op.next === op.blocks, 'a modification ends before all its entries are set', op.index);
+    // One that has given its slot back has no block table any more; one that leaves all blocks as they are sets no entries.
+    const entered = op.page < 0 || op.next === op.blocks || op.left === op.blocks;
+    check(entered, 'a modification ends before all its entries are set', op.index);
     const bytes = op.kind === REQUEST_WRITE || op.kind === REQUEST_ACCEPT ? op.blocks * BLOCK_BYTES : 0;
     if ((op.flags & REQUEST_FUA) === 0) {
       this.parts.finish(op, bytes);
