@@ -24,6 +24,7 @@ export const EOPNOTSUPP = 95;
 export const EADDRINUSE = 98;
 export const ECONNRESET = 104;
 export const ESHUTDOWN = 108;
+export const ECONNREFUSED = 111;
 export const ECANCELED = 125;
 export const EDQUOT = 122;
 

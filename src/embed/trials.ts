@@ -4,7 +4,9 @@ import { availableParallelism } from 'node:os';
 import { Piscina } from 'piscina';
 import { type FaultKind, planOf } from '../sim/trial/plan.js';
 import { edited, type PlanEdit, type ShrunkPlan, shrink } from '../sim/trial/shrink.js';
-import { TRIAL_MEMORY_BYTES, Trial, type TrialOptions, type TrialResult } from '../sim/trial/trial.js';
+import { Trial, type TrialResult } from '../sim/trial/trial.js';
+import { TRIAL_MEMORY_BYTES } from '../sim/trial/trial-node.js';
+import type { TrialOptions } from '../sim/trial/trial-world.js';
 import { native } from '../uring/native.js';
 
 /** Trials of one task: enough that handing it over costs nothing, little enough that all workers end at about the same time. */

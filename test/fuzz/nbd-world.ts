@@ -13,7 +13,8 @@ import { ConnectionResources } from '#strake/net/connection-resources.js';
 import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '#strake/raw/raw-volume.js';
 import { SimDevice } from '#strake/sim/disk/device.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
-import { type SimPeer, SimTransport } from '#strake/sim/net/transport.js';
+import type { SimPeer } from '#strake/sim/net/peer.js';
+import { SimTransport } from '#strake/sim/net/transport.js';
 import { SimLoop } from '#strake/sim/world/loop.js';
 import type { SimRandom } from '#strake/sim/world/random.js';
 import { CMD, header, infoData, OPT, option, REP, u32 } from '../support/nbd-client.js';
@@ -137,7 +138,7 @@ export class NbdWorld {
   }
 
   connect(): Client {
-    const client = new Client(this.loop, this.transport.connect(this.listener));
+    const client = new Client(this.loop, this.transport.peer(this.listener));
     this.clients.push(client);
     return client;
   }

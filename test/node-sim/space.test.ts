@@ -72,7 +72,7 @@ class World {
   async restart(numbers: readonly number[], kill = true): Promise<void> {
     if (!kill) await this.sim.settle(this.sim.node.close());
     else {
-      this.sim.loop.halt();
+      this.sim.loop.kill();
       for (const disk of this.disks) disk.kill(randomOf(this.lives));
     }
     this.lives += 1;

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { SimDevice } from '#strake/sim/disk/device.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { NbdSession } from '#strake/sim/net/nbd-session.js';
-import { hostMemoryBytes, SimHost } from '#strake/sim/world/host.js';
+import { NodeProgram, programMemoryBytes } from '#strake/sim/trial/node-program.js';
 import { SimLoop } from '#strake/sim/world/loop.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
 import { check, run } from '../support/check.js';
@@ -17,10 +17,10 @@ function specOf(id: string, name: string) {
 }
 
 class World {
-  readonly arena = new Uint8Array(hostMemoryBytes(STORES));
+  readonly arena = new Uint8Array(programMemoryBytes(STORES));
   readonly disk: SimDisk = diskOf(64);
   loop = new SimLoop({ seed: 1, arena: this.arena });
-  host = new SimHost(this.loop, { storesMax: STORES });
+  host = new NodeProgram(this.loop, { storesMax: STORES });
 
   async format(disk = this.disk, deviceId = '01'.repeat(16)): Promise<void> {
     const { loop } = this;
@@ -38,7 +38,7 @@ class World {
   async restart(): Promise<void> {
     await this.loop.settle(this.host.close());
     this.loop = new SimLoop({ seed: 2, arena: this.arena, nowUs: this.loop.nowUs });
-    this.host = new SimHost(this.loop, { storesMax: STORES });
+    this.host = new NodeProgram(this.loop, { storesMax: STORES });
     await this.open();
   }
 
@@ -50,7 +50,7 @@ class World {
   async connect(name: string): Promise<NbdSession | undefined> {
     const { host, loop } = this;
     let offered: boolean | undefined;
-    const session = new NbdSession(host.transport.connect(host.listener), name, true, (state) => {
+    const session = new NbdSession(host.transport.peer(host.listener), name, true, (state) => {
       offered ??= state;
     });
     await loop.run(() => offered !== undefined);

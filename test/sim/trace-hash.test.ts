@@ -5,7 +5,8 @@ import * as assert from 'uvu/assert';
 import { TraceHash } from '#strake/embed/trace-hash.js';
 import { makeTrials } from '#strake/embed/trials.js';
 import { FAULT_KINDS, planOf } from '#strake/sim/trial/plan.js';
-import { TRIAL_MEMORY_BYTES, Trial, type TrialResult } from '#strake/sim/trial/trial.js';
+import { Trial, type TrialResult } from '#strake/sim/trial/trial.js';
+import { TRIAL_MEMORY_BYTES } from '#strake/sim/trial/trial-node.js';
 import { SimTrace } from '#strake/sim/world/trace.js';
 import { native } from '#strake/uring/native.js';
 import { makeCheckout, mutatedFiles, removeCheckout } from '../mutants/workshop.js';
@@ -96,7 +97,7 @@ check('a changed constant changes the hash, other tokens do not', async () => {
   const variants = {
     same: { file: 'core/limits.ts', find: 'WATCH_MS = 1_000;', replace: 'WATCH_MS = 1000;' },
     constant: { file: 'core/limits.ts', find: 'WATCH_MS = 1_000;', replace: 'WATCH_MS = 1_001;' },
-    tokens: { file: 'sim/world/loop.ts', find: 'let number = 0;', replace: 'let number = 3;' },
+    tokens: { file: 'sim/world/process.ts', find: 'let number = 0;', replace: 'let number = 3;' },
   };
   const hashes: Record<string, unknown> = {};
   for (const [name, edit] of Object.entries(variants)) {

@@ -3,14 +3,15 @@
 import * as assert from 'uvu/assert';
 import { ECONNRESET, EPIPE } from '#strake/core/errno.js';
 import { RECEIVE_WAIT_ALL } from '#strake/ports/transport.js';
-import { SimTransport, type SimTransportSettings } from '#strake/sim/net/transport.js';
+import type { SimLineSettings } from '#strake/sim/net/connection.js';
+import { SimTransport } from '#strake/sim/net/transport.js';
 import { SimLoop } from '#strake/sim/world/loop.js';
 import { check, run } from '../support/check.js';
 
 const MEMORY = 1 << 20;
 const OUT = MEMORY / 2;
 
-async function connected(seed: number, settings: SimTransportSettings = {}) {
+async function connected(seed: number, settings: SimLineSettings = {}) {
   const loop = new SimLoop({ seed, arenaBytes: MEMORY });
   const transport = new SimTransport(loop, settings);
   const waiting: ((result: number) => void)[] = [];
@@ -19,7 +20,7 @@ async function connected(seed: number, settings: SimTransportSettings = {}) {
     new Promise<number>((resolve) => begin(base + waiting.push(resolve) - 1));
   const listener = transport.listen();
   const accepted = start((token) => transport.accept(listener, token));
-  const peer = transport.connect(listener);
+  const peer = transport.peer(listener);
   const got: number[] = [];
   peer.onData = (bytes) => got.push(...bytes);
   let ended = false;
@@ -139,7 +140,7 @@ check('a listener that is closed refuses, and its accept ends', [], async () => 
   transport.shutdown(listener);
   transport.close(listener);
   assert.ok((await loop.settle(accepting)) < 0);
-  const peer = transport.connect(listener);
+  const peer = transport.peer(listener);
   let refused = false;
   peer.onEnd = () => {
     refused = true;

@@ -4,8 +4,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { makeTrial, makeTrials } from '#strake/embed/trials.js';
+import { programMemoryBytes } from '#strake/sim/trial/node-program.js';
 import { FAULT_KINDS, planOf, type SimPlan } from '#strake/sim/trial/plan.js';
-import { TRIAL_MEMORY_BYTES, Trial, type TrialResult } from '#strake/sim/trial/trial.js';
+import { Trial, type TrialResult } from '#strake/sim/trial/trial.js';
+import { TRIAL_MEMORY_BYTES } from '#strake/sim/trial/trial-node.js';
 import { check, repetitions, run } from '../support/check.js';
 
 check('a seed takes the same course in every thread, after whatever came before, and told or not', [], async () => {
@@ -60,6 +62,34 @@ check('connections and programs of the process ask for everything that a volume 
   const requests = ['flush', 'read', 'trim', 'write', 'write-zeroes'];
   const all = ['block status', ...requests].map((request) => `connection: ${request}`);
   assert.equal([...done].sort(), [...all, ...requests.map((request) => `program: ${request}`)].sort());
+});
+
+check('what a trial finds in memory hangs on its seed, not on what was there before', [], async () => {
+  const plan = planOf(11, FAULT_KINDS);
+  const used = programMemoryBytes(plan.devices);
+  const [one, other] = [0xa5, 0x5a].map((before) => new Uint8Array(TRIAL_MEMORY_BYTES).fill(before));
+  const results = [await new Trial(plan, { memory: one }).run(), await new Trial(plan, { memory: other }).run()];
+  assert.equal(results[0], results[1]);
+  assert.is(Buffer.compare(one.subarray(0, used), other.subarray(0, used)), 0);
+});
+
+check('plans have several nodes and volumes, and clients that are far away', [], async () => {
+  const plans = Array.from({ length: 100 }, (_, seed) => planOf(seed, FAULT_KINDS));
+  const several = plans.filter(({ nodes, volumes }) => nodes > 1 && volumes > 1);
+  assert.ok(several.length > 0);
+  assert.ok(plans.some(({ clientDelaysUs }) => clientDelaysUs.some((delayUs) => delayUs > 0)));
+  const [{ seed, nodes, volumes }] = several;
+  const opened = new Set<string>();
+  const told: string[] = [];
+  const { failure } = await makeTrial(seed, ['kill'], {}, (_timeUs, text) => {
+    told.push(text);
+    const action = /^action .*"node":(\d)/.exec(text);
+    if (action !== null) opened.add(action[1]);
+  });
+  assert.is(failure, undefined);
+  assert.is(told.filter((text) => text === 'faults stop').length, nodes);
+  assert.is(opened.size, nodes, 'each node has faults of its own');
+  assert.ok(volumes > 1 && told.some((text) => text.includes('volume2')));
 });
 
 check('every kind of fault is drawn, and happens', [], () => {

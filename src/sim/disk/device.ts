@@ -1,5 +1,5 @@
 /**
- * The device port over a simulated disk and loop.
+ * The device port of a process over a simulated disk.
  *
  * Each operation ends after a random latency, so in any order. A write's payload is taken when it is handed over; what is
  * read is the content at some moment between hand-over and end, and until then the memory holds poison, so that nobody can
@@ -26,7 +26,7 @@ import {
   FENCE_WRITES,
 } from '../../ports/device.js';
 import type { SimSource } from '../world/events.js';
-import type { SimLoop } from '../world/loop.js';
+import type { SimProcess } from '../world/process.js';
 import type { SimRandom } from '../world/random.js';
 import type { SimDisk } from './disk.js';
 import type { FaultAction, FaultOp } from './faults.js';
@@ -101,7 +101,7 @@ export class SimDevice implements Device, SimSource {
   readonly disk: SimDisk;
   /** Operations that have not ended. */
   inFlight = 0;
-  private readonly loop: SimLoop;
+  private readonly process: SimProcess;
   private readonly random: SimRandom;
   private readonly latencyUs: SimLatency;
   private readonly syncLatencyUs: SimLatency;
@@ -113,16 +113,16 @@ export class SimDevice implements Device, SimSource {
   private closing = false;
 
   /** Throws if another device is open on the disk. */
-  constructor(loop: SimLoop, disk: SimDisk, settings: SimDeviceSettings = {}) {
+  constructor(process: SimProcess, disk: SimDisk, settings: SimDeviceSettings = {}) {
     if (disk.attached) throw new Error('the disk is in use: close its device, kill it, or cut the power');
     disk.attached = true;
     disk.onCrash = () => this.release();
-    this.loop = loop;
+    this.process = process;
     this.disk = disk;
     this.geometry = disk.geometry;
     this.generation = disk.generation;
-    this.party = loop.nextParty();
-    this.random = loop.random.fork('device');
+    this.party = process.time.nextParty();
+    this.random = process.random.fork('device');
     this.latencyUs = settings.latencyUs ?? [20, 200];
     this.syncLatencyUs = settings.syncLatencyUs ?? [100, 1000];
   }
@@ -157,7 +157,7 @@ export class SimDevice implements Device, SimSource {
     checksums = 0,
   ): void {
     this.checkTransfer(memory, lengthBytes, offsetBytes, checksums);
-    this.loop.checkRange(source, lengthBytes);
+    this.process.checkRange(source, lengthBytes);
     const operation = this.take('write', token);
     operation.memory = memory;
     operation.source = source;
@@ -187,7 +187,7 @@ export class SimDevice implements Device, SimSource {
   /** As the port has it; what is allocated is known in units of 4 KiB. */
   extents(offsetBytes: number, spanBytes: number, memory: number, roomBytes: number, token: number): void {
     this.checkSpan(offsetBytes, spanBytes, 1);
-    this.loop.checkRange(memory, roomBytes);
+    this.process.checkRange(memory, roomBytes);
     const operation = this.take('extents', token);
     operation.memory = memory;
     operation.flags = roomBytes;
@@ -205,18 +205,18 @@ export class SimDevice implements Device, SimSource {
 
   /**
    * What the production engine does about a dead device: if an operation has taken longer than `limitMs`, all in flight
-   * are answered with EIO and `COMPLETION_ABANDONED`, and the device is fenced wholly. The loop keeps their memory until
+   * are answered with EIO and `COMPLETION_ABANDONED`, and the device is fenced wholly. The process keeps their memory until
    * they end. Returns the number given up.
    */
   giveUpOverdue(limitMs: number): number {
-    const { loop } = this;
+    const { process } = this;
     const waiting = this.operations.filter((operation) => operation.active && !operation.abandoned);
-    if (!waiting.some((operation) => loop.nowUs - operation.startedUs > limitMs * 1000)) return 0;
+    if (!waiting.some((operation) => process.nowUs - operation.startedUs > limitMs * 1000)) return 0;
     this.tightenFence(FENCE_ALL);
     for (const operation of waiting) {
       operation.abandoned = true;
-      if (operation.usesMemory) loop.abandon(operation.memory, operation.memoryBytes, operation.kind !== 'write');
-      loop.complete(operation.token, -EIO, COMPLETION_ABANDONED, operation.origin);
+      if (operation.usesMemory) process.abandon(operation.memory, operation.memoryBytes, operation.kind !== 'write');
+      process.complete(operation.token, -EIO, COMPLETION_ABANDONED, operation.origin);
     }
     return waiting.length;
   }
@@ -230,7 +230,7 @@ export class SimDevice implements Device, SimSource {
 
   private freeMemory(operation: Operation): void {
     const { usesMemory, memory, memoryBytes, kind } = operation;
-    if (usesMemory) this.loop.endAbandoned(memory, memoryBytes, kind !== 'write');
+    if (usesMemory) this.process.endAbandoned(memory, memoryBytes, kind !== 'write');
   }
 
   private checkSpan(offset: number, length: number, unit: number): void {
@@ -243,10 +243,10 @@ export class SimDevice implements Device, SimSource {
 
   private checkTransfer(memory: number, length: number, offset: number, checksums: number): void {
     this.checkSpan(offset, length, this.geometry.logicalBlockBytes);
-    this.loop.checkRange(memory, length);
+    this.process.checkRange(memory, length);
     if (memory % SECTOR_BYTES !== 0) throw new Error(`a device cannot use memory at ${memory}: it is not aligned`);
     if (checksums === 0) return;
-    this.loop.checkRange(checksums, Math.ceil(length / CHECKSUM_SPAN_BYTES) * 4);
+    this.process.checkRange(checksums, Math.ceil(length / CHECKSUM_SPAN_BYTES) * 4);
     if (checksums % 4 !== 0) throw new Error(`checksums cannot be stored at ${checksums}: it is not aligned`);
   }
 
@@ -271,18 +271,18 @@ export class SimDevice implements Device, SimSource {
     operation.length = length;
     operation.offset = offset;
     this.inFlight += 1;
-    this.loop.submit(this, operation.slot);
+    this.process.submit(this, operation.slot);
   }
 
   /** The operation is handed over. */
   start(slot: number): void {
-    const { disk, loop, random } = this;
+    const { disk, process, random } = this;
     const operation = this.operations[slot];
     const { kind, length, offset, memory, source } = operation;
     if (disk.generation !== this.generation) return;
     operation.active = true;
-    operation.startedUs = loop.nowUs;
-    if (source >= 0) loop.bytes.copyWithin(memory, source, source + length);
+    operation.startedUs = process.nowUs;
+    if (source >= 0) process.bytes.copyWithin(memory, source, source + length);
     this.traceStart(operation);
     if (operation.checksums !== 0 && kind === 'write') this.storeChecksums(operation);
     const refusal = this.refusal(operation);
@@ -294,16 +294,16 @@ export class SimDevice implements Device, SimSource {
     operation.action = action;
     if (action?.kind === 'vanish') disk.vanished = true;
     this.begin(operation);
-    if (action?.kind !== 'stick') loop.schedule(this, slot, this.latencyOf(operation));
+    if (action?.kind !== 'stick') process.time.schedule(null, this, slot, this.latencyOf(operation));
   }
 
   private traceStart(operation: Operation): void {
-    const { loop } = this;
+    const { process } = this;
     const { kind, token, offset, length, flags, memory } = operation;
-    operation.origin = loop.trace.add(kind, loop.nowUs, token, offset, length);
-    loop.trace.note(this.party);
-    loop.trace.note(flags);
-    if (kind === 'write') loop.traceBytes(loop.bytes, memory, length);
+    operation.origin = process.trace.add(kind, process.nowUs, token, offset, length);
+    process.trace.note(this.party);
+    process.trace.note(flags);
+    if (kind === 'write') process.time.traceBytes(process.bytes, memory, length);
   }
 
   /** A negative errno if the operation is not even tried. */
@@ -349,7 +349,7 @@ export class SimDevice implements Device, SimSource {
   private beginRead(operation: Operation): void {
     const { disk, random } = this;
     const { memory, length, offset } = operation;
-    this.loop.bytes.fill(POISON, memory, memory + length);
+    this.process.bytes.fill(POISON, memory, memory + length);
     // Only with modifications in flight can it matter whether the content is of the beginning or of the end.
     const early = disk.inFlight > 0 ? random.chance(0.5) : random.below(8) === 0;
     if (!early) return;
@@ -362,7 +362,7 @@ export class SimDevice implements Device, SimSource {
     const { action, memory, length, flags, kind } = operation;
     if (action?.kind === 'lose') return;
     const data = kind === 'write' ? this.disk.payloads.take(length) : null;
-    data?.set(this.loop.bytes.subarray(memory, memory + length));
+    data?.set(this.process.bytes.subarray(memory, memory + length));
     if (action?.kind === 'corrupt' && data !== null) data[random.below(length)] ^= 1 << random.below(8);
     const misdirected = action?.kind === 'misdirect' && kind !== 'discard';
     const offset = misdirected ? action.toOffsetBytes : operation.offset;
@@ -395,6 +395,8 @@ export class SimDevice implements Device, SimSource {
 
   /** What is left to do for an operation that succeeds. Returns its result. */
   private carryOut(operation: Operation): number {
+    // Its memory may be another's by now.
+    if (!this.process.alive) return -EIO;
     if (operation.kind === 'read') this.endRead(operation);
     if (operation.kind === 'extents') return this.listExtents(operation);
     return operation.kind === 'read' || operation.kind === 'write' ? operation.length : 0;
@@ -402,7 +404,7 @@ export class SimDevice implements Device, SimSource {
 
   private endRead(operation: Operation): void {
     const { random } = this;
-    const { bytes } = this.loop;
+    const { bytes } = this.process;
     const { memory, length, offset, early } = operation;
     if (early === null) this.disk.read(offset, length, bytes, memory, random);
     else bytes.set(early.subarray(0, length), memory);
@@ -411,7 +413,7 @@ export class SimDevice implements Device, SimSource {
   }
 
   private storeChecksums(operation: Operation): void {
-    const { bytes, crc32c, view } = this.loop;
+    const { bytes, crc32c, view } = this.process;
     const { memory, length, checksums } = operation;
     for (let done = 0, at = checksums; done < length; done += CHECKSUM_SPAN_BYTES, at += 4) {
       view.setUint32(at, crc32c(bytes, memory + done, Math.min(CHECKSUM_SPAN_BYTES, length - done)), true);
@@ -419,7 +421,7 @@ export class SimDevice implements Device, SimSource {
   }
 
   private listExtents(operation: Operation): number {
-    const { view } = this.loop;
+    const { view } = this.process;
     const room = Math.floor(operation.flags / EXTENT_BYTES);
     if (room === 0) return -EINVAL;
     const end = operation.offset + operation.length;
@@ -436,7 +438,7 @@ export class SimDevice implements Device, SimSource {
   }
 
   private end(slot: number, result: number): void {
-    const { loop } = this;
+    const { process } = this;
     const operation = this.operations[slot];
     const { kind, token, flags, origin } = operation;
     const promised = kind !== 'read' && kind !== 'extents' && (flags & DEVICE_FUA) !== 0;
@@ -448,7 +450,7 @@ export class SimDevice implements Device, SimSource {
     operation.early = null;
     this.inFlight -= 1;
     this.free.push(slot);
-    if (!operation.abandoned) loop.complete(token, result, 0, origin);
+    if (!operation.abandoned) process.complete(token, result, 0, origin);
     else this.freeMemory(operation);
     this.detachWhenIdle();
   }

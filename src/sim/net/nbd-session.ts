@@ -37,7 +37,7 @@ import {
   STRUCTURED_HEADER_BYTES,
   STRUCTURED_REPLY_MAGIC,
 } from '../../nbd/protocol.js';
-import type { SimPeer } from './transport.js';
+import type { SimPeer } from './peer.js';
 
 /** Room for messages at first. */
 const MESSAGE_BYTES = 4 << 10;

@@ -16,15 +16,12 @@ import { createRing } from '../../ring/spsc-ring.js';
 import { RingClient } from '../../serve/ring-client.js';
 import { REQUEST_DISCARD, REQUEST_FLUSH, REQUEST_ZERO } from '../../serve/ring-protocol.js';
 import { RingService } from '../../serve/ring-service.js';
-import type { SimLoop } from '../world/loop.js';
 import { Lane } from '../world/mailbox.js';
+import type { SimProcess } from '../world/process.js';
 import type { SessionRequest } from './nbd-session.js';
 
 /** Memory for the buffers of programs, starting at a page. */
 export const RING_MEMORY_BYTES = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
-
-/** The number under which a program knows the volume. */
-const VOLUME = 0;
 
 /** Buffers and requests at a time, where they are few: requests wait in the program's thread, and large ones are cut. */
 const FEW = {
@@ -45,26 +42,26 @@ export class SimRings {
   /** What the program's thread does when it comes to it. */
   readonly program: Lane;
 
-  /** `volume` is what programs use, if it is there; `memoryStart` is of `RING_MEMORY_BYTES`. */
-  constructor(loop: SimLoop, watch: Watch, memoryStart: number, volume: () => Volume | undefined) {
-    const random = loop.random.fork('rings');
-    const shard = new Lane(loop, random);
-    this.program = new Lane(loop, random);
+  /** `volume` is what programs know by a number, if it is there; `memoryStart` is of `RING_MEMORY_BYTES`. */
+  constructor(process: SimProcess, watch: Watch, memoryStart: number, volume: (number: number) => Volume | undefined) {
+    const random = process.random.fork('rings');
+    const shard = new Lane(process, random);
+    this.program = new Lane(process, random);
     const [requests, replies] = [createRing(CLIENT_RING_ENTRIES), createRing(CLIENT_RING_ENTRIES)];
-    const service = new RingService(loop, loop, watch, {
+    const service = new RingService(process, process, watch, {
       requests,
       replies,
       memoryStart,
       memoryBytes: RING_MEMORY_BYTES,
-      volume: (number) => (number === VOLUME ? volume() : undefined),
+      volume,
       wake: () => this.program.post(() => this.client.drain()),
       onBroken: (why) => {
         throw new Error(why);
       },
     });
     const within = (memory: number, lengthBytes: number) => {
-      loop.checkRange(memory, lengthBytes);
-      return loop.bytes.subarray(memory, memory + lengthBytes);
+      process.checkRange(memory, lengthBytes);
+      return process.bytes.subarray(memory, memory + lengthBytes);
     };
     this.client = new RingClient({
       requests,
@@ -84,9 +81,12 @@ export class RingSession {
   /** Programs cannot ask for the status of blocks. */
   readonly status = false;
   private readonly rings: SimRings;
+  private readonly volume: number;
 
-  constructor(rings: SimRings) {
+  /** `volume`: its number. */
+  constructor(rings: SimRings, volume: number) {
     this.rings = rings;
+    this.volume = volume;
   }
 
   /** Sends a request. A write's payload is put into its bytes by `fill`, from the place that it is told. */
@@ -106,17 +106,18 @@ export class RingSession {
   }
 
   private ask(request: SessionRequest, flags: number, fill: (bytes: Uint8Array, at: number) => void): Promise<number> {
-    const { client } = this.rings;
+    const { rings, volume } = this;
+    const { client } = rings;
     const { type, offset, length } = request;
     const fua = (flags & CMD_FLAG_FUA) !== 0 ? DEVICE_FUA : 0;
-    if (type === CMD_FLUSH) return client.command(REQUEST_FLUSH, VOLUME, 0, 0, 0);
+    if (type === CMD_FLUSH) return client.command(REQUEST_FLUSH, volume, 0, 0, 0);
     if (type !== CMD_READ && type !== CMD_WRITE) {
-      return client.command(type === CMD_TRIM ? REQUEST_DISCARD : REQUEST_ZERO, VOLUME, offset, length, fua);
+      return client.command(type === CMD_TRIM ? REQUEST_DISCARD : REQUEST_ZERO, volume, offset, length, fua);
     }
     const bytes = new Uint8Array(length);
     if (type === CMD_WRITE) fill(bytes, 0);
     else request.bytes = bytes;
-    return client.transfer(type === CMD_WRITE, VOLUME, offset, bytes, fua);
+    return client.transfer(type === CMD_WRITE, volume, offset, bytes, fua);
   }
 
   /** A program cannot take back what it has asked for. */

@@ -17,13 +17,14 @@ import {
   NBD_EIO,
 } from '../../nbd/protocol.js';
 import { NbdSession, type SessionRequest } from '../net/nbd-session.js';
+import type { SimPeer } from '../net/peer.js';
 import { RingSession } from '../net/ring-session.js';
-import type { SimPeer } from '../net/transport.js';
 import type { VolumeHistory } from '../oracle/history.js';
 import type { SimHost } from '../world/host.js';
 import type { SimRandom } from '../world/random.js';
-import { SimTimers } from '../world/timers.js';
-import type { SimPlan } from './plan.js';
+import type { NodeProgram } from './node-program.js';
+import type { Server, TrialVolume } from './trial-volume.js';
+import { SimViolation, type TrialWorld } from './trial-world.js';
 
 const BLOCK_SECTORS = 8;
 const ZEROES = new Uint8Array(BLOCK_BYTES);
@@ -37,17 +38,15 @@ const STATUS = 1 / 16;
 /** Share of trims that are of a whole segment. */
 const WHOLE_SEGMENTS = 0.5;
 
-export const VOLUME_NAME = 'volume';
-
-/** What the clients of a trial have in common. */
-export interface ClientWorld {
-  readonly plan: SimPlan;
-  readonly history: VolumeHistory;
-  readonly volumeSectors: number;
-  /** Whether requests may be answered with an error now. */
-  mayFail(): boolean;
-  /** For the log of details, if there is one. */
-  log(text: () => string): void;
+/** Which client of its node it is. */
+export interface ClientPlace {
+  readonly number: number;
+  /** Number of its volume on the node. */
+  readonly volume: number;
+  /** Whether it is a program in the node's process. */
+  readonly inside: boolean;
+  /** Where its connections come from. */
+  readonly host: SimHost;
 }
 
 const TYPES: Readonly<Record<number, string>> = {
@@ -70,9 +69,6 @@ interface Session {
   finish(): void;
 }
 
-/** Something that must not happen has. */
-export class SimViolation extends Error {}
-
 interface Asked extends SessionRequest {
   readonly slot: number;
   /** Of a status request: slots of reads, one for each block. What is said to be zeroes has been read as that. */
@@ -89,16 +85,20 @@ function nameOf({ type, offset, length, slot }: Asked): string {
 }
 
 export class SimClient {
-  private readonly title: string;
-  readonly program: boolean;
+  readonly host: SimHost;
+  readonly inside: boolean;
   /** Requests answered. */
   answered = 0;
   peer: SimPeer | null = null;
-  private readonly world: ClientWorld;
+  private readonly title: string;
+  private readonly trial: TrialWorld;
+  private readonly server: Server;
+  private readonly volume: TrialVolume;
+  private readonly place: ClientPlace;
   private readonly random: SimRandom;
   private session: Session | null = null;
-  private host: SimHost | null = null;
-  private timers: SimTimers | null = null;
+  /** What serves it now; null while nothing does. */
+  private program: NodeProgram | null = null;
   private stopped = false;
   /** Whether a look at how long the oldest request has waited is due at some time. */
   private watching = false;
@@ -107,10 +107,14 @@ export class SimClient {
   /** What is in flight, the oldest first. */
   private readonly open = new Set<Asked>();
 
-  constructor(world: ClientWorld, number: number, program: boolean, random: SimRandom) {
-    this.world = world;
-    this.title = `${program ? 'program' : 'connection'} ${number}`;
-    this.program = program;
+  constructor(trial: TrialWorld, server: Server, volume: TrialVolume, place: ClientPlace, random: SimRandom) {
+    this.trial = trial;
+    this.server = server;
+    this.volume = volume;
+    this.place = place;
+    this.host = place.host;
+    this.inside = place.inside;
+    this.title = `${place.inside ? 'program' : 'connection'} ${place.number}`;
     this.random = random;
   }
 
@@ -119,17 +123,15 @@ export class SimClient {
   }
 
   /** A process serves now. */
-  attach(host: SimHost): void {
-    this.host = host;
+  attach(program: NodeProgram): void {
+    this.program = program;
     this.stopped = false;
-    this.timers = new SimTimers(host.loop);
     this.connect();
   }
 
   /** The process has died. What was in flight has no answer. */
   detach(): void {
-    this.host = null;
-    this.timers = null;
+    this.program = null;
     this.watching = false;
     this.peer = null;
     const { session } = this;
@@ -145,16 +147,16 @@ export class SimClient {
   }
 
   private connect(): void {
-    const { host } = this;
-    if (host === null || this.stopped) return;
-    if (this.program) {
-      this.join(host);
+    const { program, trial } = this;
+    if (program === null || this.stopped) return;
+    if (this.inside) {
+      this.join(program);
       return;
     }
-    const peer = host.transport.connect(host.listener);
+    const peer = trial.network.connect(this.host, this.server.address);
     this.peer = peer;
-    const session: NbdSession = new NbdSession(peer, VOLUME_NAME, this.random.chance(0.5), (serving) => {
-      if (this.session !== session || this.host !== host) return;
+    const session: NbdSession = new NbdSession(peer, this.volume.name, this.random.chance(0.5), (serving) => {
+      if (this.session !== session || this.program !== program) return;
       if (serving) this.burst(session);
       else this.lost();
     });
@@ -162,37 +164,45 @@ export class SimClient {
   }
 
   /** A program begins once the volume is there. */
-  private join({ rings, node }: SimHost): void {
+  private join({ rings, node }: NodeProgram): void {
     if (rings === null) throw new Error('the process has no rings');
-    if (!node.volumes.named(VOLUME_NAME).at(0)?.engine?.serving) {
-      this.timers?.after(RECONNECT_US, () => this.connect());
+    if (!node.volumes.named(this.volume.name).at(0)?.engine?.serving) {
+      this.later(RECONNECT_US, () => this.connect());
       return;
     }
-    this.session = new RingSession(rings);
+    this.session = new RingSession(rings, this.place.volume);
     this.burst(this.session);
   }
 
+  /** Does something after a while, unless the process has died by then. */
+  private later(delayUs: number, work: () => void): void {
+    const { program } = this;
+    this.trial.timers.after(delayUs, () => {
+      if (this.program === program && program !== null) work();
+    });
+  }
+
   private lost(): void {
-    this.world.log(() => `${this.title} is lost`);
+    this.trial.log(() => `${this.title} is lost`);
     this.session = null;
     this.peer = null;
     this.lose();
-    this.timers?.after(RECONNECT_US, () => {
+    this.later(RECONNECT_US, () => {
       if (this.session === null) this.connect();
     });
   }
 
   private lose(): void {
-    const { history } = this.world;
+    const { history } = this.volume;
     // A process that has died ends all that was in flight at once; one that lives may still do it.
-    if (this.host !== null) for (const asked of this.open) this.give(history, asked);
+    if (this.program !== null) for (const asked of this.open) this.give(history, asked);
     this.open.clear();
     this.running = 0;
     this.left = 0;
   }
 
   private give(history: VolumeHistory, { slot, type, blocks }: Asked): void {
-    const nowUs = this.host?.loop.nowUs ?? 0;
+    const nowUs = this.trial.nowUs;
     if (type === CMD_BLOCK_STATUS) for (const block of blocks) history.failRead(block, nowUs);
     else if (type === CMD_READ) history.failRead(slot, nowUs);
     else history.end(slot, false, nowUs);
@@ -201,7 +211,7 @@ export class SimClient {
   /** A burst of requests, then a pause. */
   private burst(session: Session): void {
     if (this.session !== session || this.stopped) return;
-    const { burst, depth } = this.world.plan;
+    const { burst, depth } = this.trial.plan;
     this.left = this.random.between(1, burst);
     for (let index = 0; index < depth && this.left > 0; index += 1) this.ask(session);
   }
@@ -215,24 +225,24 @@ export class SimClient {
     this.note(asked);
     if (this.left > 0) this.ask(session);
     else if (this.running === 0) {
-      const us = this.random.below(2_000 * this.world.plan.thinkMs);
-      this.timers?.after(us, () => this.burst(session));
+      const us = this.random.below(2_000 * this.trial.plan.thinkMs);
+      this.later(us, () => this.burst(session));
     }
   }
 
   private note(asked: Asked): void {
     const { slot, type, error, bytes, at } = asked;
-    const { world } = this;
-    const { history } = world;
+    const { trial, volume } = this;
+    const { history } = volume;
     this.traceAnswer(asked);
     if (error !== 0) {
       const text = `${this.title}: ${nameOf(asked)} was answered with error ${error}`;
-      world.log(() => text);
-      if (error !== NBD_EIO || !world.mayFail()) throw new SimViolation(text);
+      trial.log(() => text);
+      if (error !== NBD_EIO || !this.server.mayFail) throw new SimViolation(text);
       this.give(history, asked);
     } else {
-      const nowUs = this.host?.loop.nowUs ?? 0;
-      world.log(() => `${this.title}: ${nameOf(asked)} is done`);
+      const nowUs = this.trial.nowUs;
+      trial.log(() => `${this.title}: ${nameOf(asked)} is done`);
       if (type === CMD_BLOCK_STATUS) this.noteStatus(asked, nowUs);
       else if (type === CMD_READ) history.endRead(slot, bytes ?? new Uint8Array(0), at, nowUs);
       else history.end(slot, true, nowUs);
@@ -241,14 +251,13 @@ export class SimClient {
 
   /** What a connection reads is in the trace when it arrives; a program's has come by memory. */
   private traceAnswer({ slot, type, error, bytes, at, length, origin }: Asked): void {
-    if (this.host === null) return;
-    const { loop } = this.host;
-    loop.trace.add('answer', loop.nowUs, slot, error, origin);
-    if (this.program && type === CMD_READ && error === 0 && bytes !== null) loop.traceBytes(bytes, at, length);
+    const { time } = this.trial;
+    time.trace.add('answer', time.nowUs, slot, error, origin);
+    if (this.inside && type === CMD_READ && error === 0 && bytes !== null) time.traceBytes(bytes, at, length);
   }
 
   private noteStatus({ offset, blocks, zeroes }: Asked, nowUs: number): void {
-    const { history } = this.world;
+    const { history } = this.volume;
     for (const [index, slot] of blocks.entries()) {
       const start = offset + index * BLOCK_BYTES;
       const isZero = zeroes?.some(([from, to]) => from <= start && to >= start + BLOCK_BYTES);
@@ -258,10 +267,10 @@ export class SimClient {
   }
 
   private ask(session: Session): void {
-    const { random, world, host } = this;
-    if (host === null) return;
-    const { history } = world;
-    const { nowUs } = host.loop;
+    const { random, trial, volume, program } = this;
+    if (program === null) return;
+    const { history } = volume;
+    const { nowUs } = trial;
     const dice = random.below(100);
     this.left -= 1;
     this.running += 1;
@@ -291,7 +300,7 @@ export class SimClient {
   }
 
   private beginChange(type: number, sector: number, count: number, fua: boolean, nowUs: number): number {
-    const { history } = this.world;
+    const { history } = this.volume;
     if (type === CMD_WRITE) return history.beginWrite(sector, count, fua, nowUs);
     return type === CMD_TRIM
       ? history.beginTrim(sector, count, fua, nowUs)
@@ -315,39 +324,35 @@ export class SimClient {
       error: 0,
       slot,
       blocks,
-      beganUs: this.host?.loop.nowUs ?? 0,
+      beganUs: this.trial.nowUs,
       origin: 0,
       session,
       ended: (request) => this.ended(request as Asked),
     };
     this.open.add(asked);
     this.traceQuestion(asked, flags);
-    this.world.log(() => `${this.title}: ${nameOf(asked)}${flags === 0 ? '' : ' with FUA'}`);
-    session.send(asked, flags, (message, at) => this.world.history.fill(slot, message, at));
+    this.trial.log(() => `${this.title}: ${nameOf(asked)}${flags === 0 ? '' : ' with FUA'}`);
+    session.send(asked, flags, (message, at) => this.volume.history.fill(slot, message, at));
     if (!this.watching) this.watch(PATIENCE_US);
   }
 
   private traceQuestion(asked: Asked, flags: number): void {
-    if (this.host === null) return;
-    const { loop } = this.host;
-    asked.origin = loop.trace.add('ask', loop.nowUs, asked.slot, asked.offset, asked.length);
-    loop.trace.note(asked.type);
-    loop.trace.note(flags);
+    const { time } = this.trial;
+    asked.origin = time.trace.add('ask', time.nowUs, asked.slot, asked.offset, asked.length);
+    time.trace.note(asked.type);
+    time.trace.note(flags);
   }
 
   /** Looks at the oldest request after a while, and gives its connection up if it has waited for too long. */
   private watch(delayUs: number): void {
-    const { timers } = this;
-    if (timers === null) return;
     this.watching = true;
-    timers.after(delayUs, () => {
-      if (this.timers !== timers) return;
+    this.later(delayUs, () => {
       this.watching = false;
       const [oldest] = this.open;
       if (oldest === undefined) return;
-      const leftUs = PATIENCE_US - (this.host?.loop.nowUs ?? 0) + oldest.beganUs;
+      const leftUs = PATIENCE_US - this.trial.nowUs + oldest.beganUs;
       if (leftUs > 0) this.watch(leftUs);
-      else if (!this.program) oldest.session.finish();
+      else if (!this.inside) oldest.session.finish();
       else throw new SimViolation(`${this.title}: ${nameOf(oldest)} is not answered`);
     });
   }
@@ -357,10 +362,10 @@ export class SimClient {
    * whole segments, so that slots come and go.
    */
   private range(type: number): Range {
-    const { random, world } = this;
-    const { plan, volumeSectors } = world;
+    const { random, trial, volume } = this;
+    const { plan } = trial;
     const hot = (plan.hotSegments * plan.segmentBytes) / SECTOR_BYTES;
-    const area = random.chance(0.5) ? hot : volumeSectors;
+    const area = random.chance(0.5) ? hot : volume.sectors;
     const shape = random.below(16);
     if (type === CMD_TRIM && random.chance(WHOLE_SEGMENTS)) {
       const sectors = plan.segmentBytes / SECTOR_BYTES;

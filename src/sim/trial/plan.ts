@@ -32,6 +32,8 @@ export type DeathKind = 'vanish' | 'fail-writes' | 'fail-sync' | 'stuck' | 'late
 interface At {
   /** Number of the action in its plan; it stays the same when others are taken away. */
   readonly number: number;
+  /** The node that it happens to. Devices and connections are counted within it. */
+  readonly node: number;
   /** When it happens, in milliseconds; later, if it has to wait until earlier damage is repaired. */
   readonly atMs: number;
 }
@@ -85,15 +87,24 @@ export type SimAction = At &
     | { readonly kind: 'grow' }
   );
 
+/** Nodes in one world at most. */
+export const NODES_MAX = 2;
+
 export interface SimPlan {
   readonly seed: number;
+  /** Storage nodes, each with devices, volumes and clients of its own, as many as the plan says of one. */
+  readonly nodes: number;
+  /** Volumes of a node, over the same devices. */
+  readonly volumes: number;
   readonly copies: 1 | 2 | 3;
   readonly devices: number;
-  /** Size of the volume, in segments. */
+  /** Size of a volume, in segments. */
   readonly segments: number;
   readonly segmentBytes: number;
-  /** How many clients there are. */
+  /** How many clients there are. They divide the volumes among them. */
   readonly connections: number;
+  /** What a segment to or from the host of a client takes longer, in microseconds, by its number; none is 0. */
+  readonly clientDelaysUs: readonly number[];
   /** So many of them are no connections, but programs in the process that use the rings. */
   readonly programs: number;
   /** Requests of each client in flight, in a burst. */
@@ -189,7 +200,11 @@ export function planOf(seed: number, faults: readonly FaultKind[]): SimPlan {
   const random = new SimRandom(seed).fork('plan');
   const copies = random.pick([1, 2, 2, 2, 3] as const);
   const devices = copies === 1 ? 1 : copies + (random.below(3) === 0 ? copies : 0);
-  const connections = random.between(1, 4);
+  // A stream of its own: what else is drawn is older than several nodes and volumes are.
+  const shape = new SimRandom(seed).fork('shape');
+  const nodes = shape.below(8) === 0 ? NODES_MAX : 1;
+  const volumes = shape.pick([1, 1, 1, 2]);
+  const connections = Math.max(volumes, random.between(1, 4));
   const segments = random.pick([4, 8, 16, 32]);
   const sealed = random.below(8) === 0;
   // Plans in which few kinds of faults happen often find other bugs than those with some of each.
@@ -203,15 +218,19 @@ export function planOf(seed: number, faults: readonly FaultKind[]): SimPlan {
     if (atMs >= PLAN_MS) break;
     const kind =
       random.below(8) === 0 || chosen.length === 0 ? random.pick(['scrub', 'grow'] as const) : random.pick(chosen);
-    actions.push({ number: actions.length + 1, atMs, ...draftOf(kind, random, { devices, connections }) });
+    const node = shape.below(nodes);
+    actions.push({ number: actions.length + 1, node, atMs, ...draftOf(kind, random, { devices, connections }) });
   }
   return {
     seed,
+    nodes,
+    volumes,
     copies,
     devices,
     segments,
     segmentBytes: 64 << 10,
     connections,
+    clientDelaysUs: Array.from({ length: connections }, () => shape.pick([0, 0, 100, 2_000])),
     // A stream of its own: what else is drawn is older than programs are.
     programs: Math.min(connections, new SimRandom(seed).fork('programs').pick([0, 0, 1, 2])),
     depth: random.pick([1, 2, 4, 8, 16]),

@@ -12,6 +12,8 @@ export interface PlanEdit {
   /** Numbers of the actions that are kept. */
   readonly keep?: readonly number[];
   readonly endMs?: number;
+  readonly nodes?: number;
+  readonly volumes?: number;
   readonly connections?: number;
   readonly programs?: number;
   readonly depth?: number;
@@ -45,6 +47,8 @@ function* attempts(plan: SimPlan, edit: PlanEdit, failedMs: number): Generator<P
       yield { ...edit, keep: numbers.filter((_, at) => at < from || at >= from + share) };
     }
   }
+  if (now.nodes > 1) yield { ...edit, nodes: now.nodes - 1 };
+  if (now.volumes > 1) yield { ...edit, volumes: now.volumes - 1 };
   if (now.connections > 1) yield { ...edit, connections: now.connections - 1 };
   if (now.programs > 0) yield { ...edit, programs: now.programs - 1 };
   if (now.depth > 1) yield { ...edit, depth: now.depth / 2 };

@@ -11,11 +11,12 @@ import { EIO } from '../../core/errno.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, IO_TIMEOUT_MS, WATCH_MS } from '../../core/limits.js';
 import { alignDown } from '../../core/units.js';
+import { isUsed } from '../../volumes/volume-status.js';
 import type { FaultOp } from '../disk/faults.js';
 import { SimRandom } from '../world/random.js';
-import { SimViolation, VOLUME_NAME } from './client.js';
 import type { SimAction } from './plan.js';
-import type { Trial, TrialDisk } from './trial.js';
+import type { TrialDisk, TrialNode } from './trial-node.js';
+import { SimViolation, type TrialWorld } from './trial-world.js';
 
 type ActionOf<Kind extends SimAction['kind']> = Extract<SimAction, { readonly kind: Kind }>;
 
@@ -35,30 +36,25 @@ const REPAIRS_MAX = 5;
 const LOOKS_MAX = 6_000;
 
 export class TrialFaults {
-  /** Requests may be answered with EIO: the only copy has been damaged. */
-  mayFail = false;
-  private readonly trial: Trial;
-  /** Something may be wrong with a copy: these disks'. */
-  private damaged = new Set<TrialDisk>();
+  private readonly node: TrialNode;
+  private readonly trial: TrialWorld;
   /** Operations of a device may never end, or not before they are given up. */
   private stuck = false;
   /** Damage that only reading everything finds. */
   private hidden = false;
 
-  /** Ends what would end by itself: its timers die with the process. */
-  private passing: (() => void)[] = [];
-
-  constructor(trial: Trial) {
-    this.trial = trial;
+  constructor(node: TrialNode) {
+    this.node = node;
+    this.trial = node.trial;
   }
 
   async perform(action: SimAction): Promise<void> {
-    const { trial } = this;
+    const { node, trial } = this;
     const damages = ['death', 'error', 'rot', 'silent', 'replace', 'lie', 'decay'].includes(action.kind);
     if (damages && trial.plan.copies > 1) await this.heal();
     trial.log(`action ${action.number}: ${JSON.stringify(action)}`);
-    if (damages && 'device' in action) this.damaged.add(this.diskOf(action.device));
-    if (damages && trial.plan.copies === 1) this.mayFail = true;
+    if (damages && 'device' in action) node.damaged.add(this.diskOf(action.device));
+    if (damages && trial.plan.copies === 1) node.mayFail = true;
     switch (action.kind) {
       case 'kill':
       case 'power':
@@ -80,7 +76,7 @@ export class TrialFaults {
       case 'scrub':
         return this.scrub();
       case 'grow':
-        return this.grow();
+        return this.grow(action);
       default:
         return this.spoil(action);
     }
@@ -89,46 +85,57 @@ export class TrialFaults {
   // ---------------------------------------------------------------- the process
 
   private async crash({ kind, downMs, again, number }: ActionOf<'kill' | 'power'>): Promise<void> {
-    const { trial } = this;
+    const { node, trial } = this;
     const random = new SimRandom(trial.plan.seed, number).fork('crash');
     const power = kind === 'power';
     if (this.hidden && this.isOffered()) {
       // A block that is bad on one copy, and was being overwritten on the other: nothing would tell which of them is right.
-      await trial.rest();
-      await trial.flush();
+      await node.rest();
+      await node.flush();
     }
-    trial.die(power);
-    trial.boot(downMs * 1000);
+    node.die(power);
+    await node.boot(downMs * 1000);
     for (let turn = 0; turn < again; turn += 1) {
-      const opening = trial.openAll().then(() => trial.serve());
-      await Promise.race([opening.catch(() => {}), trial.loop.haltAfter(random.between(0, 200))]);
+      const { process } = node;
+      const last = process.batches + random.between(0, 200);
+      let open = false;
+      const opening = node.openAll().then(() => node.serve());
+      opening.then(
+        () => {
+          open = true;
+        },
+        () => {
+          open = true;
+        },
+      );
+      await trial.until(() => open || process.batches >= last);
       trial.log('the process dies again while it recovers');
-      trial.die(power);
-      trial.boot(1000);
+      node.die(power);
+      await node.boot(1000);
     }
-    await trial.openAll();
-    await trial.serve();
+    await node.openAll();
+    await node.serve();
     // What has been seen after a power cut stays: later reads are held against it.
-    if (power && random.chance(0.5) && this.isOffered()) await trial.sweep();
+    if (power && random.chance(0.5) && this.isOffered()) await node.sweep();
   }
 
   private async restart({ downMs }: ActionOf<'restart'>): Promise<void> {
-    const { trial } = this;
-    await trial.close(this.damaged.size > 0);
-    trial.die(false);
-    trial.boot(downMs * 1000);
-    await trial.openAll();
-    await trial.serve();
+    const { node } = this;
+    await node.close(node.damaged.size > 0);
+    node.die(false);
+    await node.boot(downMs * 1000);
+    await node.openAll();
+    await node.serve();
   }
 
   private async pause({ forMs }: ActionOf<'pause'>): Promise<void> {
-    this.trial.loop.stall(forMs * 1000);
+    this.node.process.stall(forMs * 1000);
   }
 
   // ---------------------------------------------------------------- devices
 
   private diskOf(number: number): TrialDisk {
-    const here = this.trial.disks.filter(({ retired }) => !retired);
+    const here = this.node.disks.filter(({ retired }) => !retired);
     return here[number % here.length];
   }
 
@@ -154,7 +161,7 @@ export class TrialFaults {
       const ops: FaultOp[] = how === 'fail-sync' ? ['sync'] : ['write', 'discard', 'zero', 'sync'];
       faults.add({ ops, action: { kind: 'error', errno: EIO } });
     }
-    await trial.settle(trial.timers.pause(forMs * 1000));
+    await trial.pause(forMs * 1000);
   }
 
   /** The faults that are rules. */
@@ -177,7 +184,7 @@ export class TrialFaults {
           { probability: 0.5 },
         ] as const);
         const remove = disk.faults.add({ ...where, action: { kind: 'slow', byUs: action.byMs * 1000 } });
-        this.passing.push(remove);
+        this.node.passing.push(remove);
         trial.timers.after(action.forMs * 1000, remove);
         break;
       }
@@ -192,7 +199,7 @@ export class TrialFaults {
         const toOffsetBytes = start + 4096 * random.below(64);
         const rule = how === 'misdirect' ? ({ kind: how, toOffsetBytes } as const) : ({ kind: how } as const);
         const remove = disk.faults.add({ ops: ['write'], start, count, action: rule });
-        await trial.settle(trial.timers.pause(SILENT_US));
+        await trial.pause(SILENT_US);
         remove();
         await this.cover();
       }
@@ -206,8 +213,8 @@ export class TrialFaults {
   private async cover(): Promise<boolean> {
     const { trial } = this;
     // What is under way now has ended then.
-    await trial.settle(trial.timers.pause(SLOWEST_US));
-    return trial.flush();
+    await trial.pause(SLOWEST_US);
+    return this.node.flush();
   }
 
   /** Flips bits of blocks that a flush has covered. */
@@ -225,7 +232,7 @@ export class TrialFaults {
       if (unchanged) disk.flipBit(offset, random.below(8));
     }
     // A block that was being written is in doubt until that has ended.
-    await this.trial.settle(this.trial.timers.pause(SLOWEST_US));
+    await this.trial.pause(SLOWEST_US);
   }
 
   private dataOffset({ disk, dataStart }: TrialDisk, random: SimRandom): number {
@@ -241,12 +248,12 @@ export class TrialFaults {
     const { trial } = this;
     const entry = this.diskOf(device);
     const remove = entry.disk.faults.add({ action: { kind: 'lie' } });
-    await trial.settle(trial.timers.pause(forMs * 1000));
-    await trial.rest();
-    await trial.flush();
+    await trial.pause(forMs * 1000);
+    await this.node.rest();
+    await this.node.flush();
     remove();
     this.hidden = true;
-    trial.die(true);
+    this.node.die(true);
     await this.returnWith(entry);
   }
 
@@ -259,11 +266,11 @@ export class TrialFaults {
     const random = new SimRandom(trial.plan.seed, number).fork('decay');
     const entry = this.diskOf(device);
     const { disk, dataStart } = entry;
-    await trial.rest();
-    await trial.flush();
+    await this.node.rest();
+    await this.node.flush();
     this.hidden = true;
-    if (how === 'restart') await trial.close(false);
-    trial.die(how === 'power');
+    if (how === 'restart') await this.node.close(false);
+    this.node.die(how === 'power');
     for (let bit = 0; bit < bits; bit += 1) {
       const offset = random.below(dataStart);
       if (disk.allocated(offset)) disk.flipBit(offset, random.below(8));
@@ -273,14 +280,14 @@ export class TrialFaults {
 
   /** The process starts again; a device that it refuses is replaced. */
   private async returnWith(entry: TrialDisk): Promise<void> {
-    const { trial } = this;
-    trial.boot(1000);
-    await trial.openAll();
-    if (trial.host.node.stores.has(entry.deviceId)) {
-      await trial.serve();
+    const { node } = this;
+    await node.boot(1000);
+    await node.openAll();
+    if (node.program.node.stores.has(entry.deviceId)) {
+      await node.serve();
       return;
     }
-    await trial.serve([entry.deviceId]);
+    await node.serve([entry.deviceId]);
     await this.substitute(entry);
   }
 
@@ -292,134 +299,145 @@ export class TrialFaults {
   }
 
   private async substitute(old: TrialDisk): Promise<void> {
-    const { trial } = this;
-    old.away = true;
+    const { node } = this;
+    node.disconnect(old);
     old.retired = true;
-    const fresh = await trial.addDisk();
-    await trial.settle(trial.host.open(fresh.disk, fresh.name));
+    const fresh = await node.addDisk();
+    await node.settle(node.program.open(fresh.disk, fresh.name));
     await this.takeOut(old);
     const { deviceId } = old;
-    await this.insist(() => trial.host.call('replace', { deviceId, by: fresh.deviceId }));
+    await this.insist(() => node.program.call('replace', { deviceId, by: fresh.deviceId }));
     await this.heal();
   }
 
+  /** A connection breaks, or what its client sends or is sent is held back: also what it sends over its next connection. */
   private async network({ connection, how, forMs }: ActionOf<'network'>): Promise<void> {
-    const { trial } = this;
-    const peer = trial.clients[connection % trial.clients.length].peer;
+    const { node, trial } = this;
+    const client = node.clients[connection % node.clients.length];
+    const { peer, host } = client;
     if (peer === null) return;
     if (how === 'reset') {
       peer.reset();
-      return;
+    } else if (how === 'slow-reader') {
+      peer.paused = true;
+      trial.timers.after(forMs * 1000, () => {
+        peer.paused = false;
+      });
+    } else {
+      const [from, to] = how === 'block-in' ? [host, node.host] : [node.host, host];
+      trial.network.cut(from, to);
+      trial.timers.after(forMs * 1000, () => trial.network.mend(from, to));
     }
-    const direction = how === 'block-in' ? 'to-server' : 'to-peer';
-    if (how === 'slow-reader') peer.paused = true;
-    else peer.block(direction);
-    trial.timers.after(forMs * 1000, () => {
-      if (how === 'slow-reader') peer.paused = false;
-      else peer.unblock(direction);
-    });
   }
 
   // ---------------------------------------------------------------- repair
 
-  /** The process has died. */
-  endPassing(): void {
-    for (const remove of this.passing) remove();
-    this.passing = [];
+  private isOffered(): boolean {
+    return this.node.volumes.every(({ name }) => this.engineOf(name) != null);
   }
 
-  private isOffered(): boolean {
-    return this.trial.host.node.volumes.named(VOLUME_NAME).at(0)?.engine != null;
+  private engineOf(name: string) {
+    return this.node.program.node.volumes.named(name).at(0)?.engine;
   }
 
   private async scrub(): Promise<void> {
-    const { trial } = this;
+    const { node } = this;
     if (!this.isOffered()) return;
-    await trial.settle(trial.host.call('scrub', { name: VOLUME_NAME, bytesPerSecond: 0 }).catch(() => {}));
+    for (const { name } of node.volumes) {
+      await node.settle(node.program.call('scrub', { name, bytesPerSecond: 0 }).catch(() => {}));
+    }
   }
 
-  /** Makes the volume larger than its clients know, so that their part of it stays as it is. */
-  private async grow(): Promise<void> {
-    const { trial } = this;
-    const engine = trial.host.node.volumes.named(VOLUME_NAME).at(0)?.engine;
+  /** Makes a volume larger than its clients know, so that their part of it stays as it is. */
+  private async grow({ number }: ActionOf<'grow'>): Promise<void> {
+    const { node } = this;
+    const { name } = node.volumes[number % node.volumes.length];
+    const engine = this.engineOf(name);
     if (engine == null) return;
     const sizeBytes = engine.sizeBytes + 4096;
-    await trial.settle(trial.host.call('growVolume', { name: VOLUME_NAME, sizeBytes }).catch(() => {}));
+    await node.settle(node.program.call('growVolume', { name, sizeBytes }).catch(() => {}));
   }
 
   /** Ends all faults, brings back what was lost, and waits until the volume is whole. */
   async heal(): Promise<void> {
-    const { trial } = this;
-    for (const { disk } of trial.disks) disk.faults.clear();
+    const { node, trial } = this;
+    for (const { disk } of node.disks) disk.faults.clear();
     if (trial.plan.copies === 1) {
-      if (this.damaged.size > 0) await this.restart({ kind: 'restart', number: 0, atMs: 0, downMs: 1 });
-      this.damaged.clear();
+      if (node.damaged.size > 0)
+        await this.restart({ kind: 'restart', number: 0, node: node.number, atMs: 0, downMs: 1 });
+      node.damaged.clear();
       return;
     }
-    if (this.stuck) await trial.settle(trial.timers.pause(STUCK_US));
+    if (this.stuck) await trial.pause(STUCK_US);
     this.stuck = false;
-    if (this.damaged.size > 0) await this.repair();
+    if (node.damaged.size > 0) await this.repair();
     await this.whole();
     if (this.hidden) {
       await this.scrub();
       await this.whole();
     }
-    this.damaged.clear();
+    node.damaged.clear();
     this.hidden = false;
-  }
-
-  /** Whether a device may be found to be damaged. */
-  mayBeRefused(disk: TrialDisk): boolean {
-    return this.damaged.has(disk);
   }
 
   /** What was under way when faults ended may still fail, so one look at what is lost is not enough. */
   private async repair(): Promise<void> {
-    const { trial } = this;
+    const { node, trial } = this;
     for (let turn = 0; turn < REPAIRS_MAX; turn += 1) {
       await this.jobsEnded();
       await this.bringBack();
-      await trial.settle(trial.timers.pause(SLOWEST_US));
-      if (!trial.disks.some((entry) => !entry.retired && this.isOut(entry))) return;
+      await trial.pause(SLOWEST_US);
+      if (!node.disks.some((entry) => !entry.retired && this.isOut(entry))) return;
     }
   }
 
   private async bringBack(): Promise<void> {
-    const { trial } = this;
-    for (const entry of trial.disks) {
+    const { node, trial } = this;
+    for (const entry of node.disks) {
       if (entry.retired || !this.isOut(entry)) continue;
       trial.log(`${entry.name} comes back`);
+      if (this.isUsed(entry)) {
+        // Only some of the volumes have given it up.
+        await node.settle(node.program.call('takeBack', { deviceId: entry.deviceId }));
+        continue;
+      }
       await this.takeOut(entry);
       // It had no power meanwhile, if it was lost.
-      if (entry.disk.vanished) entry.disk.powerCut(trial.random);
-      else if (entry.disk.attached) entry.disk.kill(trial.random);
+      if (entry.disk.vanished) entry.disk.powerCut(node.random);
+      else if (entry.disk.attached) entry.disk.kill(node.random);
       entry.disk.vanished = false;
-      entry.away = false;
-      await trial.settle(trial.host.open(entry.disk, entry.name));
-      await trial.settle(trial.host.call('takeBack', { deviceId: entry.deviceId }));
+      node.reconnect(entry);
+      await node.settle(node.program.open(entry.disk, entry.name));
+      await node.settle(node.program.call('takeBack', { deviceId: entry.deviceId }));
     }
   }
 
   /** Whether a disk has to be connected again. */
   private isOut({ disk, away, deviceId }: TrialDisk): boolean {
-    const { node } = this.trial.host;
-    const entry = node.stores.get(deviceId);
+    const { stores, volumes } = this.node.program.node;
+    const entry = stores.get(deviceId);
     if (away || disk.vanished || entry === undefined || entry.store.failed) return true;
-    const members = node.volumes.named(VOLUME_NAME).at(0)?.stored.groups.flat() ?? [];
+    const members = this.node.volumes.flatMap(({ name }) => volumes.named(name).at(0)?.stored.groups.flat() ?? []);
     return members.some((member) => member.deviceId === deviceId && member.state === 'offline');
+  }
+
+  /** Whether a volume goes on using a disk that is there and takes writes. */
+  private isUsed({ disk, away, deviceId }: TrialDisk): boolean {
+    const { stores, volumes } = this.node.program.node;
+    if (away || disk.vanished || stores.get(deviceId)?.store.failed !== false) return false;
+    return [...volumes.values()].some(({ engine }) => engine !== null && isUsed(engine, deviceId));
   }
 
   /** The node lets go of a device, once it has noticed that it is lost. */
   private async takeOut({ deviceId }: TrialDisk): Promise<void> {
-    const { trial } = this;
-    if (trial.host.node.stores.has(deviceId)) await this.insist(() => trial.host.call('forget', { deviceId }));
+    const { program } = this.node;
+    if (program.node.stores.has(deviceId)) await this.insist(() => program.call('forget', { deviceId }));
   }
 
   /** Repeats a call while it is refused because something is in use. */
   private async insist(call: () => Promise<unknown>): Promise<void> {
-    const { trial } = this;
     for (let look = 0; ; look += 1) {
-      const result = await trial.settle(
+      const result = await this.node.settle(
         call().then(
           () => null,
           (error: unknown) => error,
@@ -428,27 +446,27 @@ export class TrialFaults {
       if (result === null) return;
       const busy = result instanceof StrakeError && result.code === 'ERR_STRAKE_VOLUME_BUSY';
       if (!busy || look === LOOKS_MAX) throw result;
-      await trial.settle(trial.timers.pause(LOOK_US));
+      await this.trial.pause(LOOK_US);
     }
   }
 
   jobsEnded(): Promise<void> {
-    return this.reach('has ended its jobs', (status) => !status?.jobs.some(({ state }) => state === 'running'));
+    return this.reach('have ended their jobs', (status) => !status?.jobs.some(({ state }) => state === 'running'));
   }
 
   /** Waits until all copies are in sync and no job runs. */
   private async whole(): Promise<void> {
     await this.jobsEnded();
-    await this.reach('is whole again', (status) => status?.state === 'ok');
+    await this.reach('are whole again', (status) => status?.state === 'ok');
   }
 
   private async reach(what: string, reached: (status: VolumeStatus | undefined) => boolean): Promise<void> {
-    const { trial } = this;
+    const { node, trial } = this;
     for (let look = 0; look < LOOKS_MAX; look += 1) {
-      if (reached(trial.host.node.volumes.named(VOLUME_NAME).at(0)?.engine?.status())) return;
-      await trial.settle(trial.timers.pause(LOOK_US));
+      if (node.volumes.every(({ name }) => reached(this.engineOf(name)?.status()))) return;
+      await trial.pause(LOOK_US);
     }
-    const { volumes } = await trial.settle(trial.host.call('nodeStatus', null));
-    throw new SimViolation(`no time has come at which the volume ${what}: ${JSON.stringify(volumes)}`);
+    const { volumes } = await node.settle(node.program.call('nodeStatus', null));
+    throw new SimViolation(`no time has come at which all volumes ${what}: ${JSON.stringify(volumes)}`);
   }
 }

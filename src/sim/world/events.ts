@@ -14,11 +14,23 @@ export interface SimSource {
   fire(slot: number): void;
 }
 
+/** The process in which something happens. */
+export interface SimOwner {
+  readonly alive: boolean;
+  /** Until then it stands still: nothing happens in it. */
+  readonly stalledUntilUs: number;
+  /** Something has happened in it: its turn comes at the end of the step. */
+  awake: boolean;
+  complete(token: number, result: number, flags: number, origin?: number): void;
+}
+
 export class SimEvent {
   timeUs = 0;
   tie = 0;
   age = 0;
-  /** Who is told; null for a completion. */
+  /** In which process it happens; null for what happens outside, such as in a disk or on a line. */
+  owner: SimOwner | null = null;
+  /** Who is told; null for a completion of the owner. */
   source: SimSource | null = null;
   /** The slot of the source, or the token. */
   target = 0;
@@ -52,16 +64,24 @@ export class SimEvents {
     return this.heap[0].timeUs;
   }
 
-  push(timeUs: number, source: SimSource | null, target: number, result: number, flags: number, origin = 0): void {
+  /** Adds an event. Returns it, so that it can be told more; nothing of the last use is left in it. */
+  push(timeUs: number, owner: SimOwner | null, source: SimSource | null, target: number): SimEvent {
     const event = this.spare.pop() ?? new SimEvent();
+    event.owner = owner;
+    event.source = source;
+    event.target = target;
+    event.result = 0;
+    event.flags = 0;
+    event.origin = 0;
+    this.put(event, timeUs);
+    return event;
+  }
+
+  /** Adds an event that has been taken out, for another time. */
+  put(event: SimEvent, timeUs: number): void {
     event.timeUs = timeUs;
     event.tie = this.random.next();
     event.age = this.pushed;
-    event.source = source;
-    event.target = target;
-    event.result = result;
-    event.flags = flags;
-    event.origin = origin;
     this.pushed += 1;
     const { heap } = this;
     let at = heap.push(event) - 1;
@@ -95,6 +115,7 @@ export class SimEvents {
   }
 
   release(event: SimEvent): void {
+    event.owner = null;
     event.source = null;
     this.spare.push(event);
   }

@@ -5,7 +5,7 @@
  */
 
 import type { SimSource } from './events.js';
-import type { SimLoop } from './loop.js';
+import type { SimProcess } from './process.js';
 import type { SimRandom } from './random.js';
 
 /** How long a message takes, in microseconds. */
@@ -16,15 +16,15 @@ const LATE_FACTOR = 50;
 
 /** What is posted to one thread, in order. */
 export class Lane implements SimSource {
-  private readonly loop: SimLoop;
+  private readonly process: SimProcess;
   private readonly random: SimRandom;
   private readonly posted: (() => void)[] = [];
   private readonly party: number;
   private lastUs = 0;
 
-  constructor(loop: SimLoop, random: SimRandom) {
-    this.loop = loop;
-    this.party = loop.nextParty();
+  constructor(process: SimProcess, random: SimRandom) {
+    this.process = process;
+    this.party = process.time.nextParty();
     this.random = random;
   }
 
@@ -32,16 +32,16 @@ export class Lane implements SimSource {
     const [least, most] = DELAY_US;
     let us = this.random.between(least, most);
     if (this.random.below(LATE_ONE_IN) === 0) us *= LATE_FACTOR;
-    this.lastUs = Math.max(this.lastUs, this.loop.nowUs + us);
+    this.lastUs = Math.max(this.lastUs, this.process.nowUs + us);
     this.posted.push(arrive);
-    this.loop.schedule(this, 0, this.lastUs - this.loop.nowUs);
+    this.process.schedule(this, 0, this.lastUs - this.process.nowUs);
   }
 
   start(): void {}
 
   /** Messages due at the same time may be told in any order; they arrive in theirs. */
   fire(): void {
-    this.loop.trace.add('message', this.loop.nowUs, 0, this.party, 0);
+    this.process.trace.add('message', this.process.nowUs, 0, this.party, 0);
     this.posted.shift()?.();
   }
 }
@@ -52,10 +52,10 @@ export class SimMailbox<Request, Response> {
   private readonly handle: (request: Request) => Promise<Response>;
 
   /** `handle` is what the other thread does with a request. */
-  constructor(loop: SimLoop, handle: (request: Request) => Promise<Response>) {
-    const random = loop.random.fork('mailbox');
-    this.requests = new Lane(loop, random);
-    this.answers = new Lane(loop, random);
+  constructor(process: SimProcess, handle: (request: Request) => Promise<Response>) {
+    const random = process.random.fork('mailbox');
+    this.requests = new Lane(process, random);
+    this.answers = new Lane(process, random);
     this.handle = handle;
   }
 

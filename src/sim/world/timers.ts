@@ -1,22 +1,25 @@
 /** Timers of whoever plays a part in a simulation without being product code: clients, and those who make faults. */
 
-import type { SimSource } from './events.js';
-import type { SimLoop } from './loop.js';
+import type { SimOwner, SimSource } from './events.js';
+import type { SimTimeline } from './timeline.js';
 
 export class SimTimers implements SimSource {
-  private readonly loop: SimLoop;
+  private readonly time: SimTimeline;
+  private readonly owner: SimOwner | null;
   private readonly waiting: ((() => void) | undefined)[] = [];
   private readonly free: number[] = [];
 
-  constructor(loop: SimLoop) {
-    this.loop = loop;
+  /** With an `owner`, nothing happens once that process is dead. */
+  constructor(time: SimTimeline, owner: SimOwner | null = null) {
+    this.time = time;
+    this.owner = owner;
   }
 
   /** Calls `work` when so many microseconds have gone by. */
   after(delayUs: number, work: () => void): void {
     const slot = this.free.pop() ?? this.waiting.length;
     this.waiting[slot] = work;
-    this.loop.schedule(this, slot, Math.max(0, Math.round(delayUs)));
+    this.time.schedule(this.owner, this, slot, Math.max(0, Math.round(delayUs)));
   }
 
   /** Resolves when so many microseconds have gone by. */
@@ -30,7 +33,7 @@ export class SimTimers implements SimSource {
     const work = this.waiting[slot];
     this.waiting[slot] = undefined;
     this.free.push(slot);
-    this.loop.trace.add('timer', this.loop.nowUs, 0, 0, 0);
+    this.time.trace.add('timer', this.time.nowUs, 0, 0, 0);
     work?.();
   }
 }

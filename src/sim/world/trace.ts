@@ -32,7 +32,7 @@ export type TraceKind =
   | NetworkTraceKind;
 
 /** What happens to connections; `deliver`: bytes arrive at a peer. */
-export type NetworkTraceKind = 'accept' | 'receive' | 'send' | 'deliver';
+export type NetworkTraceKind = 'connect' | 'accept' | 'receive' | 'send' | 'deliver';
 
 /** One thing that happened. */
 export interface TraceEvent {
@@ -66,6 +66,7 @@ const CODES: Readonly<Record<TraceKind, number>> = {
   fault: 18,
   ask: 19,
   answer: 20,
+  connect: 21,
 };
 
 export class SimTrace {
