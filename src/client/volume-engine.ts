@@ -16,6 +16,7 @@
  */
 
 import { Calls } from '../core/calls.js';
+import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import { grow, rename } from '../layout/map-changes.js';
@@ -159,6 +160,7 @@ export class VolumeEngine implements Volume {
    */
   async start(): Promise<void> {
     const { membership, stamps, flushes } = this;
+    check(this.phase === 'starting' && membership.stopped === null, 'a volume is started twice');
     const slots = membership.groups.flat();
     try {
       await this.partFromMissing();

@@ -11,6 +11,7 @@
  * the failed range, partly new sectors.
  */
 
+import { check } from '../core/check.js';
 import { EBUSY, EIO, EROFS } from '../core/errno.js';
 import { BLOCK_BYTES, MODIFICATIONS_MAX, PATCHES_MAX, RANGE_STEP_BYTES } from '../core/limits.js';
 import { alignDown, alignUp } from '../core/units.js';
@@ -323,7 +324,7 @@ export class RawVolume implements Volume {
   /** Changes the bytes from `start` to `end`, which lie in one block. `mayStart` saw to it that patches are free. */
   private startPatch(record: Modification, start: number, end: number): void {
     const patch = this.freePatches.pop();
-    if (patch === undefined) throw new Error('a request was started without patches');
+    check(patch !== undefined, 'a request was started without patches', record.index);
     record.parts += 1;
     patch.owner = record;
     patch.block = alignDown(start, this.unit);

@@ -5,6 +5,7 @@
  * that has ended.
  */
 
+import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, COPY_BUFFERS, COPY_BYTES } from '../../core/limits.js';
 import type { Memory } from '../../ports/memory.js';
@@ -24,6 +25,7 @@ export class BufferPage implements CopyBuffer {
   private readonly buffer: CopyBuffer;
 
   constructor(buffer: CopyBuffer, index: number) {
+    check(index >= 0 && index < COPY_BYTES / BLOCK_BYTES, 'a page is beyond its buffer', index);
     this.buffer = buffer;
     this.memory = buffer.memory + index * BLOCK_BYTES;
   }
@@ -99,6 +101,7 @@ export class CopyBuffers {
   }
 
   private giveBack(buffer: CopyBuffer): void {
+    check(!this.buffers.includes(buffer), 'a buffer for copying is given back twice', buffer.memory);
     if (buffer.lost) {
       this.setAside(buffer);
       return;
@@ -110,8 +113,10 @@ export class CopyBuffers {
 
   private setAside(buffer: CopyBuffer): void {
     this.aside += 1;
+    check(this.aside <= COPY_BUFFERS, 'more buffers for copying are set aside than there are', this.aside);
     this.memory.whenFree(buffer.memory, COPY_BYTES, () => {
       this.aside -= 1;
+      check(this.aside >= 0, 'a buffer for copying comes back that was not set aside', buffer.memory);
       buffer.lost = false;
       this.giveBack(buffer);
     });

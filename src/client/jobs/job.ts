@@ -12,6 +12,7 @@
  */
 
 import type { Calls } from '../../core/calls.js';
+import { check } from '../../core/check.js';
 import { StrakeError, toStrakeError } from '../../core/errors.js';
 import { JOB_STEP_MS, RESYNC_DEPTH, RESYNC_DEPTH_BUSY, RESYNC_YIELD_MS } from '../../core/limits.js';
 import type { Clock } from '../../ports/clock.js';
@@ -94,6 +95,7 @@ export class Job implements JobPlace {
       this.end('failed', toStrakeError(error).message);
       undo(this.reason);
     }
+    check(this.cancelCallbacks.size === 0, 'a job is over for which somebody waits', this.cancelCallbacks.size);
     this.over = true;
   }
 
@@ -156,6 +158,7 @@ export class Job implements JobPlace {
           throw error;
         });
         this.segmentsDone += 1;
+        check(this.segmentsDone <= this.segmentsTotal, 'a job has done more than there is', this.segmentsDone);
         this.bytesDone += segmentBytes;
       }
     };

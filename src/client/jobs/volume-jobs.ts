@@ -1,5 +1,6 @@
 /** The jobs of one volume: those that go on, and of those that have ended the last of each kind and place. */
 
+import { check } from '../../core/check.js';
 import type { JobProgress, VolumeEvent } from '../volume-events.js';
 import { Job, type JobHost, type JobOptions, type JobPlace } from './job.js';
 
@@ -32,6 +33,9 @@ export class VolumeJobs {
     const { kind, group, position } = place;
     this.lastId += 1;
     const id = this.options.nextJobId?.() ?? this.lastId;
+    const same = this.jobs.filter((other) => !other.over && other.kind === kind && other.group === group);
+    check(!same.some((other) => other.position === position), 'two jobs do the same work', id);
+    check(!this.jobs.some((other) => other.id === id), 'two jobs have one number', id);
     const job = new Job({ id, kind, group, position }, this.host, options, work, undo);
     this.jobs = this.jobs.filter(
       (other) => !other.over || other.kind !== kind || other.group !== group || other.position !== position,

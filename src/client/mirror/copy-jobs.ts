@@ -1,5 +1,6 @@
 /** Which jobs go on for the copies of a volume: resync and rebuild, scrub, and giving back what was discarded meanwhile. */
 
+import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { replaceMember } from '../../layout/map-changes.js';
 import type { SegmentMember } from '../../ports/segments.js';
@@ -95,6 +96,8 @@ export class CopyJobs {
 
   private startResync(slot: MemberSlot, kind: 'resync' | 'rebuild'): Job {
     const { parts, allocation, flushes, options } = this.needs;
+    check(slot.member !== null, 'a member is brought up to date that is not there', slot.position);
+    check(slot.state === 'offline', 'a member is brought up to date that is not offline', slot.position);
     const resync = new Resync(parts, allocation, slot);
     const work = (job: Job) => resync.run(job, flushes);
     const undo = (reason: string) => {

@@ -7,6 +7,7 @@
  * the volume stops.
  */
 
+import { check } from '../../core/check.js';
 import { toStrakeError } from '../../core/errors.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import { memberOffline, withProgress, withReleased } from '../../layout/map-changes.js';
@@ -47,7 +48,7 @@ export class MemberSlot {
 
   /** The member of a slot that is known to have one. */
   get present(): SegmentMember {
-    if (this.member === null) throw new Error(`member ${this.position} of group ${this.group} is not there`);
+    check(this.member !== null, 'a member is asked that is not there', this.position);
     return this.member;
   }
 }
@@ -132,6 +133,8 @@ export class Membership {
   judge(groupIndex: number, targets: number, done: number, failed: number): number {
     if (this.stopped !== null) return JUDGED_FAILED;
     const group = this.groups[groupIndex];
+    check((targets & ~(done | failed)) === 0, 'an operation is judged before all members have answered', groupIndex);
+    check((done & failed) === 0, 'an operation has been done where it failed', groupIndex);
     let later = false;
     // If all fail at once, the one that remains should be one that still answers.
     for (const broken of [true, false]) {
@@ -179,6 +182,7 @@ export class Membership {
       if (this.stopped !== null) throw toStrakeError(new Error(this.stopped));
       const changed = make(this.record);
       const next = withProgress(changed, (group, position) => this.progressOf(changed, group, position));
+      this.checkNext(next);
       try {
         await this.hooks.commit(next);
       } catch (error) {
@@ -191,11 +195,26 @@ export class Membership {
     return result;
   }
 
+  /** What a map must be before it is stored anywhere: the next owner of the volume believes it. */
+  private checkNext(next: VolumeMap): void {
+    const { record } = this;
+    const newer = next.mapVersion > record.mapVersion || next.nameVersion > record.nameVersion;
+    check(newer, 'a changed map is not newer than the one before', next.mapVersion);
+    check(next.mapVersion >= record.mapVersion, 'a changed map is older than the one before', next.mapVersion);
+    check(next.id === record.id && next.generation === record.generation, 'a changed map is of another volume');
+    check(next.sizeBytes >= record.sizeBytes, 'a volume becomes smaller', next.sizeBytes);
+    for (const group of next.groups) {
+      const current = group.some(({ state }) => state === 'in-sync');
+      check(current, 'a map leaves a group without a current member', next.mapVersion);
+    }
+  }
+
   /**
    * Segments of a group that were discarded while a member was away have been given back. The next change of the map makes that
    * durable; before, it would only be looked for again.
    */
   released(group: number): void {
+    check(group < this.groups.length, 'segments are given back of no group', group);
     if (this.complete(this.groups[group])) this.record = withReleased(this.record, group);
   }
 

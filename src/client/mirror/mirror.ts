@@ -57,6 +57,7 @@ export class Mirror implements SegmentIo {
   private complete(tag: number, result: number, flags: number): void {
     const piece = this.parts.pieceAt(tag >>> TAG_SHIFT);
     const position = tag & ((1 << TAG_SHIFT) - 1);
+    check(piece.started, 'a member answers for a piece that is over', piece.index);
     if ((flags & COMPLETION_ABANDONED) !== 0) piece.resultFlags |= COMPLETION_ABANDONED;
     if (reads(piece)) this.endRead(piece, position, result);
     else this.endOne(piece, position, result);
@@ -154,11 +155,14 @@ export class Mirror implements SegmentIo {
       if (zeroes && !slot.present.has(piece.stripe)) piece.done |= slot.bit;
       else piece.pending += 1;
     }
+    check(piece.pending > 0, 'a modification goes to no member', piece.stripe);
   }
 
   private endOne(piece: Piece, position: number, result: number): void {
     const slot = this.membership.groups[piece.group][position];
     check(piece.pending > 0, 'a modification has ended on more members than it was sent to', piece.index);
+    check((piece.targets & slot.bit) !== 0, 'a member answers that was not asked', position);
+    check(((piece.done | piece.failed) & slot.bit) === 0, 'a member answers twice', position);
     if (result >= 0) {
       piece.done |= slot.bit;
       if (slot.written < piece.flushNumber) slot.written = piece.flushNumber;
@@ -173,6 +177,8 @@ export class Mirror implements SegmentIo {
   /** Every member has answered. Where the map has to change first, the piece is held, with its blocks. */
   private conclude(piece: Piece): void {
     const { targets, done, failed, noSpace } = piece;
+    check((done | failed) === targets, 'a modification ends before all members have answered', piece.index);
+    check((failed & noSpace) === noSpace, 'a member has no space and has not failed', piece.index);
     const { ends } = this.parts;
     // Nobody has it: the copies are still equal, and the map may stay as it is.
     if (noSpace !== 0 && done === 0 && failed === noSpace) {
@@ -197,6 +203,7 @@ export class Mirror implements SegmentIo {
 
   /** Gives up the handler; nothing may be in flight. */
   close(): void {
+    check(this.held.length === 0, 'pieces are held when their volume is closed', this.held.length);
     this.parts.completions.unregister(this.token);
   }
 }

@@ -7,9 +7,10 @@
  */
 
 import type { MemoryHolder } from '../../core/calls.js';
+import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
-import { isZero, stampOf, zeroFlags } from '../../layout/block-entry.js';
+import { isPoison, isSuspect, isZero, stampOf, zeroFlags } from '../../layout/block-entry.js';
 import { COMPLETION_ABANDONED } from '../../ports/completion.js';
 import { FENCE_ALL } from '../../ports/device.js';
 import type { Piece } from '../requests/piece.js';
@@ -28,6 +29,7 @@ export class ReadRepair {
 
   /** Brings the blocks of a piece to its memory, and ends that at the pieces. */
   async run(piece: Piece): Promise<void> {
+    check(piece.exclusive && piece.started, 'a read is repaired while others have its blocks', piece.index);
     const holder = { lost: false };
     const { group, stripe, reader } = piece;
     let result = 0;
@@ -86,6 +88,7 @@ export class ReadRepair {
     const { calls, counters, membership, onEvent } = this.parts;
     const entries = await good.present.entries(stripe).catch(() => null);
     if (entries === null || bad.state !== 'in-sync') return;
+    check(!isPoison(entries, block) && !isSuspect(entries, block), 'damage is copied over another copy', block);
     const { low, high } = stampOf(entries, block);
     const member = bad.present;
     const result = await calls.call((token) => {

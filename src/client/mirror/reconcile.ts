@@ -14,6 +14,7 @@
  * Repeating this after it was interrupted comes to an end of the same kind: each step leaves a state that a crash could.
  */
 
+import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES, RECONCILE_BLOCKS, RECONCILE_SEGMENTS } from '../../core/limits.js';
 import {
@@ -76,12 +77,14 @@ export class Reconcile {
         }
       };
       await allEnded(Array.from({ length: RECONCILE_SEGMENTS }, worker));
+      check(doubtful.length === 0, 'segments are left that copies may not agree on', doubtful.length);
     }
     await this.flush();
   }
 
   private async segment(group: readonly MemberSlot[], stripe: number): Promise<void> {
     const slots = group.filter(({ readable }) => readable);
+    check(slots.length > 0, 'a segment is made equal that has no copy', stripe);
     const read = await Promise.allSettled(slots.map((slot) => entriesOf(slot, stripe)));
     const bad = slots.filter((_, index) => read[index].status === 'rejected');
     if (bad.length > 0) {
@@ -93,6 +96,8 @@ export class Reconcile {
       const { value } = read[index] as PromiseFulfilledResult<Uint32Array>;
       return { slot, entries: value, behind: isBehind(slot, lastFlush) };
     });
+    const sized = copies.every(({ entries }) => entries.length === copies[0].entries.length);
+    check(sized, 'copies of a segment have tables of different sizes', stripe);
     // Content is compared with the first.
     copies.sort((one, other) => Number(one.behind) - Number(other.behind));
     const lacking = slots.filter(({ present }) => !present.has(stripe));
@@ -200,6 +205,7 @@ export class Reconcile {
   ): Promise<void> {
     const { calls } = this.parts;
     const { bytes } = this.parts.memory;
+    check(copies.length * count * BLOCK_BYTES <= COPY_BYTES, 'copies do not fit the buffer', count);
     const place = (index: number, block: number) => buffer.memory + (index * count + block - first) * BLOCK_BYTES;
     const results = await Promise.all(
       copies.map(({ slot: { present } }, index) =>
@@ -258,6 +264,8 @@ export class Reconcile {
     buffer: CopyBuffer,
   ): Promise<void> {
     const { low, high } = stampOf(from.entries, block);
+    check(from.slot !== to, 'a copy is made equal to itself', to.position);
+    check(!isPoison(from.entries, block), 'poison is copied as content', block);
     const member = to.present;
     const result = await this.parts.calls.call((token) => {
       if (isZero(from.entries, block))

@@ -16,6 +16,7 @@
  * offline, with the point from which it missed writes unchanged.
  */
 
+import { check } from '../../core/check.js';
 import { EBADMSG, EIO, ENODATA } from '../../core/errno.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES } from '../../core/limits.js';
@@ -52,6 +53,7 @@ export class Resync {
   /** Rejects with a `StrakeError`; the member is then to be taken out of the map. */
   async run(job: Job, flushes: Pick<VolumeFlush, 'ended' | 'flush' | 'markAll' | 'markNext'>): Promise<void> {
     const { membership, pieces } = this.parts;
+    check(this.job === null, 'a resync is run twice', job.id);
     const { group, position, present } = this.slot;
     const known = membership.record.groups[group][position];
     const everything = isOlder(this.slot, known);
@@ -77,6 +79,7 @@ export class Resync {
   private source(): MemberSlot {
     const source = this.parts.membership.groups[this.slot.group].find(({ readable }) => readable);
     if (source === undefined) throw new StrakeError('UNAVAILABLE', 'no member is current that could be copied');
+    check(source !== this.slot, 'a member is brought up to date from itself', source.position);
     return source;
   }
 
@@ -137,6 +140,7 @@ export class Resync {
   /** Copies what differs of a run that is held; what was seen before it was held may be out of date. */
   private async copyRun(job: Job, stripe: number, first: number, count: number, buffer: CopyBuffer): Promise<void> {
     const source = this.source();
+    check(count <= COPY_BLOCKS, 'a run does not fit the buffer', count);
     const [from, to] = await allEnded([entriesOf(source, stripe), entriesOf(this.slot, stripe)]);
     const differ: number[] = [];
     const unequal = this.contents ? await this.unequal(stripe, first, count, buffer) : new Set<number>();
@@ -165,6 +169,7 @@ export class Resync {
   /** Blocks of a run that can be read on both sides, and are not the same there. */
   private async unequal(stripe: number, first: number, count: number, buffer: CopyBuffer): Promise<Set<number>> {
     const { bytes } = this.parts.memory;
+    check(2 * count <= COPY_BLOCKS, 'two sides of a run do not fit the buffer', count);
     const sides = [this.source().present, this.slot.present];
     const found = new Set<number>();
     const compare = async (block: number, blocks: number): Promise<void> => {
@@ -235,6 +240,7 @@ export class Resync {
     const { present } = this.slot;
     const { low, high } = stampOf(from, block);
     if (lost || isPoison(from, block)) {
+      check(count === 1, 'blocks become poison together', count);
       await present.settle(stripe, block, 'poison', low, high);
       this.parts.counters.poisonedBlocks += 1;
       this.parts.onEvent({ kind: 'poisoned', deviceId: present.deviceId, stripe, block });
@@ -243,6 +249,7 @@ export class Resync {
     const memory = buffer.memory + (block - first) * BLOCK_BYTES;
     const result = await this.call((token) => {
       const entries = from.subarray(block * ENTRY_WORDS, (block + count) * ENTRY_WORDS);
+      check(block >= first && block - first + count <= COPY_BLOCKS, 'a copied block is beyond the buffer', block);
       if (isStored(from, block)) present.write(stripe, block, count, memory, -1, low, high, 0, token, entries);
       else present.zero(stripe, block, count, false, low, high, zeroFlags(from, block), token);
     }, buffer);
@@ -258,6 +265,7 @@ export class Resync {
     const { calls, membership } = this.parts;
     const { group, position, present } = this.slot;
     const { written } = this.slot;
+    check(job.segmentsDone === job.segmentsTotal, 'a member becomes current before all was compared', job.segmentsDone);
     flushes.markNext();
     const result = await calls.call((token) => flushes.flush(token));
     if (result < 0) throw new StrakeError('IO', 'the flush after copying failed');

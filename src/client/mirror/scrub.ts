@@ -1,5 +1,6 @@
 /** Reads everything that a volume holds, on every member, mends what is bad, and gives back slots that hold nothing. */
 
+import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES } from '../../core/limits.js';
 import { groupOf } from '../../layout/volume-map.js';
@@ -37,6 +38,7 @@ export class Scrub {
     }
     const sorted = [...stripes].sort((one, other) => one - other);
     await job.each(sorted, membership.record.segmentBytes, (stripe) => this.segment(job, stripe));
+    check(job.segmentsDone === sorted.length, 'a scrub ends before all was read', job.segmentsDone);
     if (counters.repairedBlocks === repairedBlocks && !this.released) return;
     const result = await calls.call((token) => flushes.flush(token));
     if (result < 0) throw new StrakeError('IO', 'the flush after mending failed');

@@ -8,6 +8,7 @@
  * can wait in a circle.
  */
 
+import { check } from '../../core/check.js';
 import { ORDER_LISTS } from '../../core/limits.js';
 import type { Piece } from './piece.js';
 
@@ -25,6 +26,11 @@ export class BlockOrder {
       if (inTheWay(other, piece)) blockers += 1;
     }
     const previous = this.last[list];
+    check(
+      piece.previous === null && piece.next === null && previous !== piece,
+      'a piece is lined up twice',
+      piece.index,
+    );
     piece.blockers = blockers;
     piece.previous = previous;
     piece.next = null;
@@ -46,6 +52,9 @@ export class BlockOrder {
   remove(piece: Piece): void {
     const list = piece.stripe & (ORDER_LISTS - 1);
     const { previous, next } = piece;
+    check(piece.blockers === 0, 'a piece leaves while others are in its way', piece.index);
+    check(previous !== null || this.first[list] === piece, 'a piece leaves that is not lined up', piece.index);
+    check(next !== null || this.last[list] === piece, 'a piece leaves that others have lost', piece.index);
     if (previous === null) this.first[list] = next;
     else previous.next = next;
     if (next === null) this.last[list] = previous;
@@ -55,6 +64,7 @@ export class BlockOrder {
     for (let other = next; other !== null; other = other.next) {
       if (!inTheWay(piece, other)) continue;
       other.blockers -= 1;
+      check(other.blockers >= 0, 'a piece waits for fewer than none', other.index);
       if (other.blockers === 0) this.ready.push(other);
     }
   }

@@ -5,6 +5,7 @@
  * until that has ended. Should all be set aside, patches fail, as nobody knows how long that lasts.
  */
 
+import { check } from '../../core/check.js';
 import { BLOCK_BYTES, COPIES_MAX, PATCHES_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import { COMPLETION_ABANDONED } from '../../ports/completion.js';
@@ -47,6 +48,7 @@ export class Patches {
 
   /** Gives a patch its scratch block. Returns false if there is none now. */
   take(piece: Piece): boolean {
+    check(piece.scratch < 0, 'a patch takes a second scratch block', piece.index);
     const index = this.running < PATCHES_MAX ? this.free.pop() : undefined;
     if (index === undefined) return false;
     this.running += 1;
@@ -63,6 +65,8 @@ export class Patches {
   /** Brings the piece's part into the block that was read, or zeroes there. */
   change(piece: Piece): void {
     const { memory } = this.parts;
+    check(piece.scratch >= 0, 'a patch has no scratch block to be changed in', piece.index);
+    check(piece.from + piece.length <= BLOCK_BYTES, 'a patch reaches beyond its block', piece.index);
     const at = piece.memory + piece.from;
     if (piece.payload < 0) memory.fill(at, piece.length, 0);
     else memory.copy(at, piece.payload, piece.length);
@@ -71,8 +75,10 @@ export class Patches {
   /** Takes the scratch block of a patch back. */
   giveBack(piece: Piece): void {
     const index = piece.scratch;
+    check(index >= 0, 'a patch gives back a scratch block twice', piece.index);
     piece.scratch = -1;
     this.running -= 1;
+    check(this.running >= 0, 'more patches have ended than were begun', this.running);
     if ((piece.resultFlags & COMPLETION_ABANDONED) === 0) {
       this.free.push(index);
       return;
@@ -82,6 +88,7 @@ export class Patches {
     this.aside += 1;
     this.parts.memory.whenFree(this.parts.scratch + index * BLOCK_BYTES, BLOCK_BYTES, () => {
       this.aside -= 1;
+      check(this.aside >= 0, 'a scratch block comes back that was not set aside', index);
       this.free.push(index);
       this.serve();
     });

@@ -45,6 +45,8 @@ export class Piece {
   scratch = -1;
   changed = false;
 
+  /** It has been taken, and has not ended. */
+  inUse = false;
   /** Its blocks are its own. */
   started = false;
   /** A read that has failed on one member, and goes through read repair. */

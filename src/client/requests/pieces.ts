@@ -16,7 +16,7 @@
 
 import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
-import { PIECES_MAX, VOLUME_PARTS_MAX } from '../../core/limits.js';
+import { BLOCK_BYTES, PIECES_MAX, VOLUME_PARTS_MAX } from '../../core/limits.js';
 import { groupOf } from '../../layout/volume-map.js';
 import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
 import type { Memory } from '../../ports/memory.js';
@@ -57,6 +57,7 @@ export class Pieces implements IoEnds {
   private readonly needs: PiecesParts;
   private readonly membership: Membership;
   private readonly token: number;
+  private readonly segmentBlocks: number;
   private readonly all: Piece[] = [];
   private readonly free: Piece[] = [];
   private readonly order = new BlockOrder();
@@ -68,6 +69,7 @@ export class Pieces implements IoEnds {
     const { completions, memory, membership, allocation, stamps, scratch } = needs;
     this.needs = needs;
     this.membership = membership;
+    this.segmentBlocks = membership.record.segmentBytes / BLOCK_BYTES;
     this.patches = new Patches({ memory, scratch, most: PIECES_MAX, begin: (piece) => this.patch(piece) });
     const pieceAt = (index: number) => this.all[index];
     this.io = new Mirror({ completions, memory, membership, allocation, stamps, pieceAt, ends: this });
@@ -94,6 +96,8 @@ export class Pieces implements IoEnds {
       this.all.push(piece);
     }
     this.inFlight += 1;
+    check(!piece.inUse, 'a piece is taken that is in use', piece.index);
+    piece.inUse = true;
     piece.part = part;
     piece.resultFlags = 0;
     piece.targets = 0;
@@ -110,6 +114,9 @@ export class Pieces implements IoEnds {
 
   /** Lines a piece up; `kind`, `stripe`, `block`, `blocks`, `flags`, `token`, `answer` and memory have been filled in. */
   submit(piece: Piece): void {
+    check(piece.inUse && !piece.started, 'a piece is submitted twice', piece.index);
+    check(piece.blocks > 0 && piece.block >= 0, 'a piece has no blocks', piece.stripe);
+    check(piece.block + piece.blocks <= this.segmentBlocks, 'a piece reaches beyond its segment', piece.stripe);
     piece.group = groupOf(this.membership.record, piece.stripe);
     piece.exclusive = piece.kind !== PIECE_READ;
     if (piece.release) {
@@ -125,6 +132,8 @@ export class Pieces implements IoEnds {
   }
 
   private begin(piece: Piece): void {
+    check(piece.blockers === 0, 'a piece begins while others are in its way', piece.index);
+    check(!piece.started, 'a piece begins twice', piece.index);
     piece.started = true;
     if (this.membership.stopped !== null && piece.kind !== PIECE_LOCK) this.later(piece, -EIO);
     else if (piece.repaired) this.needs.repairRead(piece);
@@ -176,6 +185,7 @@ export class Pieces implements IoEnds {
 
   /** Read repair has put the blocks into the piece's memory, or failed for good. */
   endRepair(piece: Piece, result: number, flags: number): void {
+    check(piece.repaired, 'read repair has ended twice', piece.index);
     piece.repaired = false;
     piece.resultFlags |= flags;
     if (piece.kind === PIECE_PATCH && (flags & COMPLETION_ABANDONED) !== 0) this.patchAnew(piece);
@@ -208,6 +218,7 @@ export class Pieces implements IoEnds {
 
   /** The block is in scratch memory: changes it, and writes it. */
   private change(piece: Piece): void {
+    check(!piece.changed, 'a patch is changed twice', piece.index);
     piece.changed = true;
     this.patches.change(piece);
     this.io.write(piece);
@@ -226,6 +237,7 @@ export class Pieces implements IoEnds {
 
   private finish(piece: Piece, error: number): void {
     const { token, part, answer } = piece;
+    check(piece.started, 'a piece ends that has not begun', piece.index);
     if (piece.release && this.lacking(piece)) this.needs.onRelease();
     // It was cut while a member was away, which has become current before it ended.
     if (piece.discards && !piece.release && !this.degraded(piece)) this.needs.onUnreleased(piece.group, piece.stripe);
@@ -237,6 +249,7 @@ export class Pieces implements IoEnds {
     this.order.remove(piece);
     this.putBack(piece);
     if (part) this.parts -= 1;
+    check(this.parts >= 0, 'more parts have ended than were taken', this.parts);
     this.needs.completions.finish(token, error < 0 ? error : answer, flags);
     this.beginReady();
     if (part) this.needs.onPartFree();
@@ -253,6 +266,8 @@ export class Pieces implements IoEnds {
   }
 
   private putBack(piece: Piece): void {
+    check(piece.inUse, 'a piece ends twice', piece.index);
+    piece.inUse = false;
     piece.started = false;
     piece.onStart = null;
     this.free.push(piece);
@@ -296,7 +311,9 @@ export class Pieces implements IoEnds {
 
   /** Pieces that are whole requests. */
   get whole(): number {
-    return this.inFlight - this.parts - this.locks;
+    const whole = this.inFlight - this.parts - this.locks;
+    check(whole >= 0, 'fewer requests are in flight than none', whole);
+    return whole;
   }
 
   /** Resolves when all modifications of a group that are being carried out now have ended. */
@@ -319,6 +336,7 @@ export class Pieces implements IoEnds {
 
   /** Gives up the handler; nothing may be in flight. */
   close(): void {
+    check(this.inFlight === 0, 'pieces are in flight when their volume is closed', this.inFlight);
     this.io.close();
     this.needs.completions.unregister(this.token);
   }

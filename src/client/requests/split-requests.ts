@@ -95,7 +95,10 @@ export class SplitRequests {
 
   private take(): SplitRequest {
     const request = this.free.pop();
-    if (request !== undefined) return request;
+    if (request !== undefined) {
+      check(request.running === 0 && !request.starved, 'a split request is used again before its end', request.index);
+      return request;
+    }
     check(this.all.length < VOLUME_REQUESTS_MAX, 'more split requests than requests', VOLUME_REQUESTS_MAX);
     const made = new SplitRequest(this.all.length);
     this.all.push(made);
@@ -152,6 +155,7 @@ export class SplitRequests {
       piece.release = request.release && this.membership.complete(this.membership.groupOf(stripe));
       request.next = stop;
     }
+    check(request.next > next && request.next <= end, 'a part is not the next of its request', request.index);
     request.running += 1;
     this.pieces.submit(piece);
   }
@@ -167,6 +171,7 @@ export class SplitRequests {
 
   private endPart(index: number, result: number, flags: number): void {
     const request = this.all[index];
+    check(request.running > 0, 'more parts of a request have ended than were begun', index);
     request.running -= 1;
     request.resultFlags |= flags;
     if (result < 0 && request.error === 0) {
@@ -188,12 +193,14 @@ export class SplitRequests {
   feedStarved(): void {
     const request = this.starved.take();
     if (request === undefined) return;
+    check(request.starved, 'a request is fed that waits for no part', request.index);
     request.starved = false;
     this.advance(request);
   }
 
   /** Gives up the handler; nothing may be in flight. */
   close(): void {
+    check(this.inFlight === 0, 'split requests are in flight when their volume is closed', this.inFlight);
     this.completions.unregister(this.token);
   }
 }

@@ -7,6 +7,7 @@
  * it fails leaves the map before the flush is answered; if that was the last one, the flush fails.
  */
 
+import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import type { CompletionPort } from '../../ports/completion.js';
@@ -79,6 +80,7 @@ export class VolumeFlush {
   }
 
   private start(): void {
+    check(!this.held && this.running.length === 0, 'a flush begins before the last one has ended');
     this.running = this.waiting;
     this.waiting = [];
     this.slots = this.membership.groups.flat().filter(({ writable }) => writable);
@@ -99,12 +101,14 @@ export class VolumeFlush {
   }
 
   private endOne(index: number, result: number): void {
+    check(this.pending > 0 && this.running.length > 0, 'more members have flushed than were asked', index);
     this.results[index] = result;
     this.pending -= 1;
     if (this.pending === 0) this.conclude();
   }
 
   private conclude(): void {
+    check(this.pending === 0, 'a flush is judged before all members have answered', this.pending);
     let verdict = JUDGED_DONE;
     for (let group = 0; group < this.membership.groups.length; group += 1) {
       let targets = 0;
@@ -130,6 +134,8 @@ export class VolumeFlush {
   }
 
   private advance(): void {
+    check(this.durableNext >= this.durableBelow, 'writes that were durable are so no more', this.durableNext);
+    check(this.durableNext <= this.stamps.flushNumber, 'writes are durable that come later', this.durableNext);
     this.durableBelow = this.durableNext;
     this.stamps.flushNumber += 1;
     this.slots.forEach((slot, index) => {
@@ -155,6 +161,7 @@ export class VolumeFlush {
 
   private answer(result: number): void {
     const tokens = this.running;
+    check(tokens.length > 0, 'a flush has been answered twice');
     this.running = [];
     for (const token of tokens) this.completions.defer(token, result);
     for (const resolve of this.endWaiters.splice(0)) resolve();
@@ -163,6 +170,8 @@ export class VolumeFlush {
 
   /** Gives up the handler; nothing may be in flight. */
   close(): void {
+    check(this.running.length === 0, 'a flush is in progress when its volume is closed', this.running.length);
+    check(this.waiting.length === 0, 'flushes wait when their volume is closed', this.waiting.length);
     this.completions.unregister(this.token);
   }
 }

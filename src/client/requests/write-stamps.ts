@@ -6,6 +6,7 @@
  * ```
  */
 
+import { check } from '../../core/check.js';
 import type { Stamp } from '../../layout/write-stamp.js';
 
 const LOW = 2 ** 32;
@@ -32,7 +33,7 @@ export class WriteStamps {
 
   /** The next stamp; the object is the same each time. */
   next(): Stamp {
-    if (this.sequence === SEQUENCE_MAX) throw new Error('a generation has used up its sequence numbers');
+    check(this.sequence < SEQUENCE_MAX, 'a generation has used up its sequence numbers', this.generation);
     this.sequence += 1;
     this.current.low = this.sequence % LOW;
     this.current.high = ((this.generation << 8) | Math.floor(this.sequence / LOW)) >>> 0;
