@@ -169,7 +169,9 @@ export class VolumeEngine implements Volume {
       flushes.startAt(stamps.flushNumber);
       if (!this.readOnly) {
         flushes.markAll();
-        await new Reconcile(this.parts, this.allocation, () => this.ending).run();
+        const { generation } = membership.record;
+        const at = { generation, flushNumber: stamps.flushNumber };
+        await new Reconcile(this.parts, this.allocation, () => this.ending).run(at);
         stamps.flushNumber += 1;
         flushes.startAt(stamps.flushNumber);
         flushes.markAll();

@@ -18,6 +18,7 @@
  *   POISON      x         x                                      x                                             -
  *   FLUSH                                                   the last two             MARKED                    -
  *   AGREED                                                  the last two                                       -
+ *   RESTAMP     x                                           the last two                                       -
  * ```
  *
  * A *chunk* is a slot-sized part of the volume, named by its number; blocks are counted within it. Generation and flush number
@@ -70,8 +71,15 @@ export const REQUEST_POISON = 7;
 export const REQUEST_FLUSH = 8;
 /** All copies agree as of this generation and flush number: nothing of the volume is in doubt here any more. Result: 0. */
 export const REQUEST_AGREED = 9;
+/**
+ * The chunk holds what another copy holds that is recorded under this generation and flush number: it is recorded under them
+ * from now on, whatever it was before, and is in doubt no more. Durable with the next flush at the latest, and never before
+ * what has ended in the chunk, unless a crash puts it in doubt again. Does nothing without a slot. The caller keeps
+ * modifications of the chunk away. Result: 0.
+ */
+export const REQUEST_RESTAMP = 10;
 /** Kinds are below. */
-export const REQUEST_KINDS = 10;
+export const REQUEST_KINDS = 11;
 
 /** Durable when it ends; the same as `DEVICE_FUA`. */
 export const REQUEST_FUA = 1;

@@ -115,6 +115,12 @@ export interface SegmentMember {
    * The caller keeps other operations away from it.
    */
   settle(stripe: number, block: number, how: 'accept' | 'poison', stampLow: number, stampHigh: number): Promise<void>;
+  /**
+   * The segment holds what another copy holds that is recorded under this generation and flush number: it is recorded under
+   * them from now on, and is in doubt no more. Does nothing without a slot. The caller keeps modifications of the segment
+   * away. Durable with the next flush. Result: 0.
+   */
+  restamp(stripe: number, generation: number, flushNumber: number, token: number): void;
   /** Gives the segment's slot back, whatever it holds. */
   release(stripe: number): Promise<void>;
 }

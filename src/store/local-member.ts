@@ -15,6 +15,7 @@ import {
   REQUEST_POISON,
   REQUEST_READ,
   REQUEST_RELEASE,
+  REQUEST_RESTAMP,
   REQUEST_WRITE,
   REQUEST_ZERO,
   SegmentRequest,
@@ -222,6 +223,14 @@ export class LocalMember implements SegmentMember {
       this.submit(kind, stripe, token, block, 1);
     });
     if (result < 0) throw deviceError(-result, `settling block ${block} of segment ${stripe}`);
+  }
+
+  restamp(stripe: number, generation: number, flushNumber: number, token: number): void {
+    const { request } = this;
+    const mark = { generation: request.generation, flushNumber: request.flushNumber };
+    this.mark(generation, flushNumber);
+    this.submit(REQUEST_RESTAMP, stripe, token);
+    this.mark(mark.generation, mark.flushNumber);
   }
 
   async release(stripe: number): Promise<void> {

@@ -15,6 +15,7 @@ import {
   REQUEST_READ,
   REQUEST_RELEASE,
   REQUEST_RELEASE_ZERO,
+  REQUEST_RESTAMP,
   REQUEST_SAME,
   REQUEST_WRITE,
   REQUEST_ZERO,
@@ -33,10 +34,11 @@ const FLAGS: Readonly<Record<number, number>> = {
   [REQUEST_ACCEPT]: 0,
   [REQUEST_POISON]: 0,
   [REQUEST_FLUSH]: REQUEST_MARKED,
+  [REQUEST_RESTAMP]: 0,
   [OP_ACCEPT_BLOCK]: 0,
 };
 /** Kinds that are about a whole chunk, or the whole volume. */
-const WHOLE: ReadonlySet<number> = new Set([REQUEST_ALLOCATE, REQUEST_RELEASE, REQUEST_FLUSH]);
+const WHOLE: ReadonlySet<number> = new Set([REQUEST_ALLOCATE, REQUEST_RELEASE, REQUEST_FLUSH, REQUEST_RESTAMP]);
 
 /** Whether a record is a request for a volume of which a chunk has so many blocks. */
 export function isRequest(request: SegmentRequest, chunkBlocks: number): boolean {

@@ -32,7 +32,13 @@ import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_WRITES } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import { REQUEST_ENTRIES, REQUEST_FLUSH, REQUEST_READ, type SegmentRequest } from '../ports/segment-request.js';
+import {
+  REQUEST_ENTRIES,
+  REQUEST_FLUSH,
+  REQUEST_READ,
+  REQUEST_RESTAMP,
+  type SegmentRequest,
+} from '../ports/segment-request.js';
 import { ACTIVE_SLOTS_MAX, slotBlocks } from './format/format.js';
 import type { Superblock } from './format/superblock.js';
 import { isRequest } from './request-check.js';
@@ -181,6 +187,10 @@ export class SegmentStore {
       this.steps.flush(volume, request);
       return;
     }
+    if (request.kind === REQUEST_RESTAMP) {
+      this.restamp(volume, request);
+      return;
+    }
     const op = this.pool.take();
     if (op === null) {
       const { memory, source, blocks, token } = request;
@@ -190,6 +200,15 @@ export class SegmentStore {
     }
     op.begin(volume, request);
     this.enter(op);
+  }
+
+  /** Nothing has to be read or waited for. */
+  private restamp(volume: number, { chunk, generation, flushNumber, token }: SegmentRequest): void {
+    const { failure } = this;
+    if (failure === 0 && this.has(volume, chunk)) {
+      this.steps.restamp(this.slots.find(volume, chunk), { generation, flushNumber });
+    }
+    this.completions.defer(token, failure);
   }
 
   /** Begins an operation, or one again that was held. A modification is held while a checkpoint runs. */
@@ -208,9 +227,12 @@ export class SegmentStore {
     this.entered -= 1;
   }
 
-  /** The copies that are current agree on a slot. @internal */
+  /**
+   * The copies that are current agree on a slot. The stamp of its last modification may have been lost in a crash, so the slot
+   * counts as modified at the point that is given: a copy that is away has to be compared with it. @internal
+   */
   endDoubt(slot: number, at: FlushId): void {
-    this.steps.endDoubt(slot, at);
+    this.steps.restamp(slot, at);
   }
 
   // ---------------------------------------------------------------- control work

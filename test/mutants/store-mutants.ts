@@ -246,7 +246,7 @@ const SLOTS: Mutant[] = [
         replace: '    this.allocations.set(slot, [op]);\n    journal.whenComplete(op);',
       },
     ],
-    judges: [IMAGES, sim(['power'])],
+    judges: [IMAGES, sim(['power']), tests('store/restamp.test.ts')],
   },
   {
     name: 'freed-slot-reused-early',

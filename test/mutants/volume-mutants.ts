@@ -5,6 +5,7 @@ import { type Mutant, sim, tests } from './mutant.js';
 const ENGINE = tests('client/volume-engine.test.ts');
 const RANDOM = tests('client/volume-engine-random.test.ts');
 const RESYNC = tests('client/volume-engine-resync.test.ts');
+const RESTAMP = tests('node-sim/restamp.test.ts');
 const RESTART = tests('node-sim/restart.test.ts');
 const MIRROR_DEATH = tests('node-sim/mirror-death.test.ts');
 
@@ -253,7 +254,7 @@ const COPYING: Mutant[] = [
     edits: [
       {
         file: 'client/mirror/resync.ts',
-        find: 'if (differs || !isBefore(state, since)) candidates.push(state.stripe);',
+        find: 'if (!sameState(state, other) || state.dirty || !isBefore(state, since)) candidates.push(state.stripe);',
         replace: 'if (other === undefined) candidates.push(state.stripe);',
       },
     ],
@@ -266,7 +267,7 @@ const COPYING: Mutant[] = [
     edits: [
       {
         file: 'client/mirror/resync.ts',
-        find: 'if (differs || !isBefore(state, since)) candidates.push(state.stripe);',
+        find: 'if (!sameState(state, other) || state.dirty || !isBefore(state, since)) candidates.push(state.stripe);',
         replace: 'if (other === undefined || state.dirty || other.dirty) candidates.push(state.stripe);',
       },
     ],
@@ -284,6 +285,45 @@ const COPYING: Mutant[] = [
       },
     ],
     judges: [sim(['death', 'replace', 'restart']), RESYNC, MIRROR_DEATH],
+  },
+  {
+    name: 'equal-before-copied',
+    breaks: 'A segment is recorded as equal to its source before it has been compared and copied',
+    rule: 'what is recorded as equal has the content, whenever the job is stopped',
+    edits: [
+      {
+        file: 'client/mirror/resync.ts',
+        find: '    await job.pace(blocks * 16);\n',
+        replace: '    await this.restamp(stripe, blocks);\n    await job.pace(blocks * 16);\n',
+      },
+    ],
+    judges: [RESTAMP],
+  },
+  {
+    name: 'copies-keep-stamps',
+    breaks: 'Segments that were made equal by a resync keep their own stamps',
+    rule: 'a start after a resync compares nothing that is not in doubt',
+    edits: [
+      {
+        file: 'client/mirror/resync.ts',
+        find: '    await this.restamp(stripe, blocks);\n',
+        replace: '',
+      },
+    ],
+    judges: [RESTAMP],
+  },
+  {
+    name: 'equal-not-journaled',
+    breaks: 'That a segment is equal is not in the journal, and so is lost in a crash',
+    rule: 'what is recorded as equal is durable with the next flush',
+    edits: [
+      {
+        file: 'store/running/entry-updates.ts',
+        find: '    if (journaled) this.pending.addStamp(slot);\n',
+        replace: '    if (!journaled) this.pending.addStamp(slot);\n',
+      },
+    ],
+    judges: [RESTAMP],
   },
   {
     name: 'reconcile-off',

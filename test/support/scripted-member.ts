@@ -31,7 +31,7 @@ import { crc32c } from '#strake/sim/world/crc32c.js';
 export const BLOCK = 4096;
 
 export interface PendingSegmentOperation {
-  readonly kind: 'read' | 'write' | 'zero' | 'allocate' | 'flush' | 'accept' | 'nop';
+  readonly kind: 'read' | 'write' | 'zero' | 'allocate' | 'flush' | 'accept' | 'restamp' | 'nop';
   readonly member: ScriptedMember | null;
   readonly stripe: number;
   readonly block: number;
@@ -398,6 +398,14 @@ export class ScriptedMember implements SegmentMember {
     const bytes = content.slice(block * BLOCK, (block + 1) * BLOCK);
     if (how === 'accept') this.put(stripe, block, bytes, BLOCK_VALID, low, high);
     else this.put(stripe, block, null, BLOCK_POISON, low, high);
+  }
+
+  restamp(stripe: number, generation: number, flushNumber: number, token: number): void {
+    this.begin('restamp', stripe, 0, 0, 0, token, () => {
+      const segment = this.slots.get(stripe);
+      if (segment !== undefined) Object.assign(segment, { generation, flushNumber, dirty: false });
+      return 0;
+    });
   }
 
   async release(stripe: number): Promise<void> {

@@ -62,24 +62,55 @@ export class Reconcile {
     this.ending = ending;
   }
 
-  /** Rejects with a `StrakeError` if a group is left without a member that works, or if it is given up. */
-  async run(): Promise<void> {
-    for (const group of this.parts.membership.groups) {
+  /**
+   * Rejects with a `StrakeError` if a group is left without a member that works, or if it is given up. `at`: the flush under
+   * which it is recorded that copies agree.
+   */
+  async run(at: FlushId): Promise<void> {
+    const { groups } = this.parts.membership;
+    const compared: number[][] = [];
+    for (const group of groups) {
       const doubtful = doubtfulSegments(group.filter(({ readable }) => readable));
-      let failed = false;
-      const worker = async () => {
-        for (let stripe = doubtful.pop(); stripe !== undefined && !failed; stripe = doubtful.pop()) {
-          if (this.ending()) throw new StrakeError('ABORTED', 'the volume is being closed');
-          await this.segment(group, stripe).catch((error: unknown) => {
-            failed = true;
-            throw error;
-          });
-        }
-      };
-      await allEnded(Array.from({ length: RECONCILE_SEGMENTS }, worker));
-      check(doubtful.length === 0, 'segments are left that copies may not agree on', doubtful.length);
+      compared.push(doubtful);
+      await this.eachOf(doubtful, (stripe) => this.segment(group, stripe));
     }
     await this.flush();
+    for (const [index, group] of groups.entries()) {
+      await this.eachOf(compared[index], (stripe) => this.restamp(group, stripe, at));
+    }
+  }
+
+  private async eachOf(stripes: readonly number[], work: (stripe: number) => Promise<void>): Promise<void> {
+    let next = 0;
+    const worker = async () => {
+      while (next < stripes.length) {
+        if (this.ending()) throw new StrakeError('ABORTED', 'the volume is being closed');
+        next += 1;
+        await work(stripes[next - 1]).catch((error: unknown) => {
+          next = stripes.length;
+          throw error;
+        });
+      }
+    };
+    await allEnded(Array.from({ length: RECONCILE_SEGMENTS }, worker));
+    check(next === stripes.length, 'segments are left that copies may not agree on', stripes.length - next);
+  }
+
+  /**
+   * What is equal now, durably, is recorded at one point on all members, so that the next start need not compare it again. The
+   * stamp of its last modification may have been lost in the crash, so that point is now: a copy that is away has to be compared.
+   */
+  private async restamp(group: readonly MemberSlot[], stripe: number, at: FlushId): Promise<void> {
+    await allEnded(
+      group.map(async (slot) => {
+        if (!slot.readable || !slot.present.has(stripe)) return;
+        const { present } = slot;
+        const result = await this.parts.calls.call((token) =>
+          present.restamp(stripe, at.generation, at.flushNumber, token),
+        );
+        if (result < 0) await this.lose(slot, 'a segment could not be recorded as equal');
+      }),
+    );
   }
 
   private async segment(group: readonly MemberSlot[], stripe: number): Promise<void> {

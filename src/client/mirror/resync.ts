@@ -12,7 +12,8 @@
  * may differ is compared by the entries of its blocks, and blocks that differ are copied, each run alone with its
  * blocks, so that no write can come between. Where the volume was opened while the member was away, content is compared as
  * well: a write that a crash cut short may be on a copy without a trace in its entry, if the checksum is the same.
- * A block that no source can read becomes poison, never silent zeroes. A job that fails or is cancelled leaves the member
+ * A block that no source can read becomes poison, never silent zeroes. A segment that was made equal is recorded under the same
+ * flush as its source, so that the next start need not compare it again. A job that fails or is cancelled leaves the member
  * offline, with the point from which it missed writes unchanged.
  */
 
@@ -26,6 +27,7 @@ import { memberInSync, memberSyncing } from '../../layout/map-changes.js';
 import type { MemberRecord } from '../../layout/volume-map.js';
 import { compareStamps } from '../../layout/write-stamp.js';
 import { FENCE_ALL } from '../../ports/device.js';
+import type { SegmentState } from '../../ports/segments.js';
 import type { CopyBuffer } from '../jobs/copy-buffers.js';
 import type { Job } from '../jobs/job.js';
 import type { VolumeFlush } from '../requests/volume-flush.js';
@@ -91,13 +93,7 @@ export class Resync {
     for (const state of this.source().present.segments()) {
       const other = target.get(state.stripe);
       target.delete(state.stripe);
-      const differs =
-        other === undefined ||
-        state.dirty ||
-        other.dirty ||
-        state.generation !== other.generation ||
-        state.flushNumber !== other.flushNumber;
-      if (differs || !isBefore(state, since)) candidates.push(state.stripe);
+      if (!sameState(state, other) || state.dirty || !isBefore(state, since)) candidates.push(state.stripe);
     }
     return [...candidates, ...target.keys()].sort((one, other) => one - other);
   }
@@ -135,6 +131,24 @@ export class Resync {
       }
       block = Math.max(end, block + 1);
     }
+    await this.restamp(stripe, blocks);
+  }
+
+  /**
+   * The segment is equal, and all that is written meanwhile goes to both sides: with the whole of it held, the point at which the
+   * source was last modified is that of the target as well. Before the last block is equal it must not be: a target that is
+   * stopped half-way would be taken for one that needs nothing.
+   */
+  private async restamp(stripe: number, blocks: number): Promise<void> {
+    const { present } = this.slot;
+    if (sameState(this.source().present.stateOf(stripe), present.stateOf(stripe))) return;
+    const result = await this.parts.pieces.locked(stripe, 0, blocks, () => {
+      const source = this.source().present.stateOf(stripe);
+      if (source === null || sameState(source, present.stateOf(stripe))) return Promise.resolve(0);
+      const { generation, flushNumber } = source;
+      return this.parts.calls.call((token) => present.restamp(stripe, generation, flushNumber, token));
+    });
+    if (result < 0) throw new StrakeError('IO', `device ${present.deviceId}: a segment could not be recorded as equal`);
   }
 
   /** Copies what differs of a run that is held; what was seen before it was held may be out of date. */
@@ -280,6 +294,12 @@ export class Resync {
     });
     this.parts.onEvent({ kind: 'member-in-sync', group, position, deviceId: present.deviceId, reason: job.kind });
   }
+}
+
+/** Whether both sides were last modified at the same point, and the second is in no doubt. */
+function sameState(one: SegmentState | null, other: SegmentState | null | undefined): boolean {
+  if (one === null || other === null || other === undefined || other.dirty) return false;
+  return one.generation === other.generation && one.flushNumber === other.flushNumber;
 }
 
 /** Whether two blocks can be put by one operation. */

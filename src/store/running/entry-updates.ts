@@ -158,17 +158,22 @@ export class EntryUpdates {
   }
 
   /**
-   * The copies that are current agree on a slot. The stamp of its last modification may have been lost in the crash, so the slot
-   * counts as modified at the point that is given: a copy that is away has to be compared with it. `journaled`: the journal has
-   * room for the record of that. Without, it comes with the next checkpoint, which ends the doubt on the device as well.
+   * A slot holds what other copies hold that are recorded under this flush: it is recorded under it as well, whatever it was
+   * before, and is in doubt no more. `journaled`: the journal has room for the record of that, which the next flush writes.
+   * Without, it comes with the next checkpoint.
+   *
+   * A crash may leave the new stamp without content that was written before it. Then the slot is still in the activity log,
+   * and so in doubt again: it leaves that log only at a checkpoint, which has synced the content. The end of its doubt reaches
+   * the device by a checkpoint alone.
    */
-  endDoubt(slot: number, { generation, flushNumber }: FlushId, journaled: boolean): void {
+  restamp(slot: number, { generation, flushNumber }: FlushId, journaled: boolean): void {
     const { slots, changedSlots } = this.parts;
     slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
-    if (journaled) this.stamp(slot, generation, flushNumber);
+    changedSlots.add(slot);
+    if (slots.generations[slot] === generation && slots.flushNumbers[slot] === flushNumber) return;
     slots.generations[slot] = generation;
     slots.flushNumbers[slot] = flushNumber;
-    changedSlots.add(slot);
+    if (journaled) this.pending.addStamp(slot);
   }
 
   /**

@@ -417,11 +417,11 @@ export class OpSteps {
     else this.updates.set(op);
   }
 
-  /** The copies that are current agree on a slot. */
-  endDoubt(slot: number, at: FlushId): void {
+  /** A slot holds what other copies hold that are recorded under this flush. */
+  restamp(slot: number, at: FlushId): void {
     const hasRoom = this.room.sparePages >= SPARE_PAGES;
     if (!hasRoom) this.admission.askCheckpoint();
-    this.updates.endDoubt(slot, at, hasRoom);
+    this.updates.restamp(slot, at, hasRoom);
   }
 
   /** The journal has an empty batch. */
