@@ -188,8 +188,8 @@ const JOURNAL: Mutant[] = [
       },
       {
         file: 'store/running/journal-writer.ts',
-        find: 'if (this.usedPages + batch.pages >= this.layout.journalPages)',
-        replace: 'if (this.usedPages < 0)',
+        find: 'const hasRoom = this.usedPages + batch.pages < this.layout.journalPages;',
+        replace: 'const hasRoom = this.usedPages >= 0;',
       },
     ],
     judges: [sim(['slow', 'power', 'kill']), tests('store/journal-room.test.ts')],
