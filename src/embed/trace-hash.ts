@@ -6,6 +6,7 @@
  */
 
 import { createHash } from 'node:crypto';
+import { check } from '../core/check.js';
 import type { TrialResult } from '../sim/trial/trial.js';
 
 /** Hexadecimal digits of the hash: enough that no two courses are told apart by chance. */
@@ -33,7 +34,7 @@ export class TraceHash {
 
   /** The hash of all trials, as text. All from the first seed on must have been added, and nothing is added later. */
   digest(): string {
-    if (this.early.size > 0) throw new Error(`the trial of seed ${this.next} is missing`);
+    check(this.early.size === 0, 'the trial of a seed is missing', this.next);
     return this.hash.digest('hex').slice(0, DIGITS);
   }
 

@@ -7,6 +7,7 @@
  */
 
 import { BufferPool, type PooledBuffer } from '../core/buffer-pool.js';
+import { check } from '../core/check.js';
 import {
   BLOCK_BYTES,
   BUFFER_CLASSES,
@@ -171,4 +172,4 @@ export class ConnectionResources {
   }
 }
 
-if (CONNECTION_BYTES % BLOCK_BYTES !== 0) throw new Error('connections are carved in whole pages');
+check(CONNECTION_BYTES % BLOCK_BYTES === 0, 'connections are carved in whole pages', CONNECTION_BYTES);

@@ -1,5 +1,6 @@
 /** Writes big-endian fields into a bounded area of shared memory. */
 
+import { check } from '../core/check.js';
 import type { Memory } from '../ports/memory.js';
 
 export class Writer {
@@ -31,7 +32,7 @@ export class Writer {
 
   private claim(bytes: number): number {
     const at = this.at;
-    if (at + bytes > this.limit) throw new Error('a reply is larger than the area it is written to');
+    check(at + bytes <= this.limit, 'a reply is larger than the area it is written to', bytes);
     this.at = at + bytes;
     return at;
   }

@@ -6,6 +6,7 @@
  */
 
 import { BufferPool, type PooledBuffer } from '../core/buffer-pool.js';
+import { check } from '../core/check.js';
 import { ECANCELED, EINVAL, EIO } from '../core/errno.js';
 import { BLOCK_BYTES, CLIENT_BUFFER_CLASSES, CLIENT_CHUNK_BYTES, CLIENT_REQUESTS_MAX } from '../core/limits.js';
 import { alignDown } from '../core/units.js';
@@ -134,7 +135,7 @@ export class RingClient {
       if (flight.op === REQUEST_WRITE && !this.copyIn(flight)) return true;
     }
     const word = this.requests.reserve();
-    if (word < 0) throw new Error('the request ring has fewer entries than there are tags');
+    check(word >= 0, 'the request ring has fewer entries than there are tags');
     const tag = this.freeTags.pop() as number;
     this.flights[tag] = flight;
     const { words, floats } = this.requests;

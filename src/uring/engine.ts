@@ -17,6 +17,7 @@
  */
 
 import { AbandonedMemory } from '../core/abandoned-memory.js';
+import { check } from '../core/check.js';
 import { ECANCELED } from '../core/errno.js';
 import { COMPLETIONS, ENGINE_THREADS, LOCKED_SHARE, SEND_VECTORS_MAX, SUBMISSIONS, VECTORS } from '../core/limits.js';
 import type { Clock } from '../ports/clock.js';
@@ -176,7 +177,7 @@ export class Engine implements CompletionPort, Memory, Clock {
   register(handler: CompletionHandler): number {
     let number = 0;
     while (this.handlers[number] !== undefined) number += 1;
-    if (number > HANDLERS_MAX) throw new Error('too many completion handlers');
+    check(number <= HANDLERS_MAX, 'there are too many completion handlers', number);
     this.handlers[number] = handler;
     return (number << TAG_BITS) | 0;
   }

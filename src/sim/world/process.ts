@@ -21,6 +21,7 @@
  */
 
 import { AbandonedMemory } from '../../core/abandoned-memory.js';
+import { check } from '../../core/check.js';
 import { SUBMISSIONS } from '../../core/limits.js';
 import type { Clock } from '../../ports/clock.js';
 import { type CompletionHandler, type CompletionPort, HANDLERS_MAX, TAG_BITS } from '../../ports/completion.js';
@@ -115,7 +116,7 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
   register(handler: CompletionHandler): number {
     let number = 0;
     while (this.handlers[number] !== undefined) number += 1;
-    if (number > HANDLERS_MAX) throw new Error('too many completion handlers');
+    check(number <= HANDLERS_MAX, 'there are too many completion handlers', number);
     this.handlers[number] = handler;
     return (number << TAG_BITS) | 0;
   }

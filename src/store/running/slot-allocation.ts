@@ -96,7 +96,7 @@ export class SlotAllocation {
   private assign(op: StoreOp, slot: number, page: number): void {
     const { superblock, slots, tables, journal, volumes, changedSlots } = this.parts;
     const volume = volumes.volumes[op.volume];
-    if (volume === undefined) throw new Error('an allocation for a volume that is not here');
+    check(volume !== undefined, 'a slot is allocated for a volume that is not here', op.volume);
     op.waiting = WAIT_INTENT;
     const member = memberOf(volume, superblock.deviceId);
     if (!journal.batch.addAllocate({ slot, volumeId: volume.id, member, stripe: op.stripe, epoch: 0, group: 0 })) {
