@@ -2,6 +2,7 @@
 
 import { Calls } from '../core/calls.js';
 import { deviceError } from '../core/errno.js';
+import type { SlotIndex } from '../core/ids.js';
 import { ENTRY_WORDS } from '../layout/block-entry.js';
 import type { FlushId } from '../layout/flush-id.js';
 import type { CompletionPort } from '../ports/completion.js';
@@ -195,7 +196,7 @@ export class LocalMember implements SegmentMember {
     const { generation, flushNumber } = this.request;
     for (let slot = 0; slot < slots.slots; slot += 1) {
       if (!this.owns(slot) || (slots.flags[slot] & SLOT_FLAG_DOUBT) === 0) continue;
-      this.store.endDoubt(slot, { generation, flushNumber });
+      this.store.endDoubt(slot as SlotIndex, { generation, flushNumber });
     }
   }
 

@@ -26,6 +26,7 @@
  */
 
 import { EBUSY, EINVAL, EIO } from '../core/errno.js';
+import type { SlotIndex } from '../core/ids.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { FlushId } from '../layout/flush-id.js';
 import type { VolumeMap } from '../layout/volume-map.js';
@@ -139,7 +140,7 @@ export class SegmentStore {
     this.maps = new MapWriter({ admission, room, journal, volumes, deviceId: superblock.deviceId, failure });
   }
 
-  private noteDamagedTable(slot: number): void {
+  private noteDamagedTable(slot: SlotIndex): void {
     this.counters.tablesDamaged += 1;
     this.onDamage(`the block table of slot ${slot} is damaged: its blocks are unreadable`);
   }
@@ -231,7 +232,7 @@ export class SegmentStore {
    * The copies that are current agree on a slot. The stamp of its last modification may have been lost in a crash, so the slot
    * counts as modified at the point that is given: a copy that is away has to be compared with it. @internal
    */
-  endDoubt(slot: number, at: FlushId): void {
+  endDoubt(slot: SlotIndex, at: FlushId): void {
     this.steps.restamp(slot, at);
   }
 

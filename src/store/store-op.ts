@@ -27,6 +27,7 @@
  */
 
 import { check } from '../core/check.js';
+import { NO_PAGE, NO_SLOT } from '../core/ids.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import { ENTRY_STAMP_HIGH, ENTRY_STAMP_LOW, ENTRY_WORDS } from '../layout/block-entry.js';
 import type { Memory } from '../ports/memory.js';
@@ -62,7 +63,7 @@ export class StoreOp implements JournalWaiter {
   kind = REQUEST_READ;
   volume = 0;
   stripe = 0;
-  slot = -1;
+  slot = NO_SLOT;
   block = 0;
   blocks = 0;
   memory = 0;
@@ -87,7 +88,7 @@ export class StoreOp implements JournalWaiter {
   early = false;
   token = 0;
   /** Pinned page of the table cache, -1 for none. */
-  page = -1;
+  page = NO_PAGE;
   /** Place for checksums, -1 for none. */
   area = -1;
   /** First and last plus one of the blocks that are read from the device. */
@@ -119,7 +120,7 @@ export class StoreOp implements JournalWaiter {
     this.kind = kind;
     this.volume = volume;
     this.stripe = request.chunk;
-    this.slot = -1;
+    this.slot = NO_SLOT;
     this.block = request.block;
     this.blocks = request.blocks;
     this.memory = request.memory;
@@ -132,7 +133,7 @@ export class StoreOp implements JournalWaiter {
     this.flags = flags;
     this.request = request;
     this.token = request.token;
-    this.page = -1;
+    this.page = NO_PAGE;
     this.area = -1;
     this.left = 0;
     this.early = false;

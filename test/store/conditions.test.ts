@@ -2,6 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { EBADMSG, EINVAL, ENODATA } from '#strake/core/errno.js';
+import type { SlotIndex } from '#strake/core/ids.js';
 import { BLOCK_POISON, BLOCK_VALID, BLOCK_ZERO } from '#strake/layout/block-entry.js';
 import {
   REQUEST_ACCEPT,
@@ -168,8 +169,8 @@ check('an error names the blocks that cannot be read, and a range becomes unread
   await modify(store, requestFor(REQUEST_WRITE, 4, 2, 0, 3), 30);
   const { store: segments } = store.opened;
   const { tables } = segments;
-  tables.words[tables.wordOf(tables.find(0), 1)] ^= 1;
-  tables.words[tables.wordOf(tables.find(0), 6)] ^= 1;
+  const page = tables.find(0 as SlotIndex);
+  for (const block of [1, 6]) tables.words[tables.wordOf(page, block)] ^= 1;
   const rotten = requestFor(REQUEST_READ, 0, 8);
   assert.is(await store.settle(store.submit(rotten)), -EBADMSG);
   assert.equal([rotten.bad.has(1), rotten.bad.has(6), rotten.bad.count], [true, true, 2]);

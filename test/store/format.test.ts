@@ -6,6 +6,7 @@
 import fc from 'fast-check';
 import * as assert from 'uvu/assert';
 import type { StrakeError } from '#strake/core/errors.js';
+import type { SlotIndex } from '#strake/core/ids.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
@@ -182,7 +183,7 @@ const SLOT_FIELDS: readonly (readonly [number, string])[] = [
 
 check('a page of slots', () => {
   const table = new SlotTable(40);
-  table.assign(32, 0, 2 ** 32 + 5, 2);
+  table.assign(32 as SlotIndex, 0, 2 ** 32 + 5, 2);
   table.flags[32] = 6;
   table.generations[32] = 3;
   table.flushNumbers[32] = 4;

@@ -4,6 +4,7 @@
  */
 
 import * as assert from 'uvu/assert';
+import type { SlotIndex } from '#strake/core/ids.js';
 import { SEGMENT_FUA } from '#strake/ports/segments.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimRandom } from '#strake/sim/world/random.js';
@@ -135,7 +136,8 @@ check('slots whose doubt has ended are stamped by a checkpoint where the journal
   // Two pages are left: one for the checkpoint's note, and none for stamps.
   while (opened.journal.freePages > -14) assert.is(await store.settle(opened.noted()), 0);
   const { checkpoints } = opened.counters;
-  for (let slot = 0; slot < 2 * WRITES; slot += 1) opened.endDoubt(slot, { generation: 9, flushNumber: 9 });
+  for (let slot = 0; slot < 2 * WRITES; slot += 1)
+    opened.endDoubt(slot as SlotIndex, { generation: 9, flushNumber: 9 });
   await store.loop.run(() => opened.counters.checkpoints === checkpoints + 1);
   opened.dispose();
   disk.kill(new SimRandom(1));

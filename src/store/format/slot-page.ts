@@ -1,5 +1,6 @@
 /** Pages of the slot table: which segment lies in which slot, and where the block table of each is. */
 
+import type { SlotIndex } from '../../core/ids.js';
 import {
   SLOT_FLAG_DOUBT,
   SLOT_FLAG_PLACE,
@@ -109,7 +110,7 @@ export function decodeSlots(
     if (table.find(volume, stripe) >= 0) {
       throw new PageProblem(`slot ${slot} holds a segment that is in another slot too`);
     }
-    table.assign(slot, volume, stripe, member);
+    table.assign(slot as SlotIndex, volume, stripe, member);
     table.flags[slot] = flags & (SLOT_FLAG_DOUBT | SLOT_FLAG_TABLE | SLOT_FLAG_PLACE);
     table.generations[slot] = words[word + 10] + words[word + 11] * WORD;
     table.flushNumbers[slot] = words[word + 12] + words[word + 13] * WORD;

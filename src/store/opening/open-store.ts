@@ -12,6 +12,7 @@
 
 import { EIO } from '../../core/errno.js';
 import { StrakeError } from '../../core/errors.js';
+import type { SlotIndex } from '../../core/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import { DEVICE_OPEN, PAGE_BYTES, ROOT_BYTES, SLOT_FREE } from '../format/format.js';
 import { checkFeatures, type Superblock, SuperblockProblem } from '../format/superblock.js';
@@ -192,7 +193,8 @@ async function assemble(
 async function takeOver(store: SegmentStore, checkpointer: Checkpointer, image: StoreImage): Promise<void> {
   for (const slot of image.changedSlots) store.changedSlots.add(slot);
   for (const index of image.changedVolumes) store.volumeTable.changed.add(index);
-  for (const [slot, table] of image.tables) {
+  for (const [number, table] of image.tables) {
+    const slot = number as SlotIndex;
     if (image.slots.states[slot] === SLOT_FREE) continue;
     let page = store.tables.take(slot);
     if (page < 0) {

@@ -4,6 +4,7 @@
  */
 
 import type { StrakeError } from '../../core/errors.js';
+import type { SlotIndex } from '../../core/ids.js';
 import { BLOCK_POISON, BLOCK_ZERO, ENTRY_FLAGS, ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import { type Layout, PAGE_BYTES, SLOT_FREE, slotBlocks, VOLUMES_MAX } from '../format/format.js';
@@ -248,7 +249,7 @@ export class JournalReplay {
       this.wrong(batch, `segment ${stripe} of volume ${volumeId} cannot have been given slot ${slot}`);
       return;
     }
-    image.slots.assign(slot, volume, stripe, member);
+    image.slots.assign(slot as SlotIndex, volume, stripe, member);
     image.tables.set(slot, emptyTable());
     image.changedSlots.add(slot);
     // A slot is given away with the intent to write to it.
@@ -257,7 +258,7 @@ export class JournalReplay {
 
   private applyFree(batch: FoundBatch, slot: number): void {
     if (!this.usable(batch, slot)) return;
-    this.image.slots.free(slot);
+    this.image.slots.free(slot as SlotIndex);
     this.image.tables.delete(slot);
     this.image.active.delete(slot);
     this.image.changedSlots.add(slot);

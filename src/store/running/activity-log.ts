@@ -6,6 +6,7 @@
  */
 
 import { check } from '../../core/check.js';
+import type { SlotIndex } from '../../core/ids.js';
 
 /** Share of the log in use from which on a checkpoint makes room in it: each slot that leaves costs a sync when it returns. */
 const CROWDED_SHARE = 7 / 8;
@@ -15,9 +16,9 @@ export class ActivityLog {
   /** Slots that are about to enter beside those that were claimed: for allocations, and neighbours. */
   expected = 0;
   private readonly lastUse: Float64Array;
-  private slots: number[] = [];
+  private slots: SlotIndex[] = [];
   /** Slots that are about to enter, with the modifications under way that want that. */
-  private readonly claims = new Map<number, number>();
+  private readonly claims = new Map<SlotIndex, number>();
   private clock = 1;
 
   constructor(slotCount: number, max: number) {
@@ -26,7 +27,7 @@ export class ActivityLog {
   }
 
   /** The slots in it. */
-  get active(): readonly number[] {
+  get active(): readonly SlotIndex[] {
     return this.slots;
   }
 
@@ -35,21 +36,21 @@ export class ActivityLog {
     return this.slots.length + this.claims.size + this.expected;
   }
 
-  has(slot: number): boolean {
+  has(slot: SlotIndex): boolean {
     return this.lastUse[slot] > 0;
   }
 
   /** Whether a modification of the slot needs no room that has not been counted. */
-  covers(slot: number): boolean {
+  covers(slot: SlotIndex): boolean {
     return this.has(slot) || this.claims.has(slot);
   }
 
-  touch(slot: number): void {
+  touch(slot: SlotIndex): void {
     this.lastUse[slot] = this.clock;
     this.clock += 1;
   }
 
-  add(slot: number): void {
+  add(slot: SlotIndex): void {
     if (!this.has(slot)) this.slots.push(slot);
     check(this.slots.length <= this.max, 'the activity log has more slots than it may', this.slots.length);
     this.touch(slot);
@@ -57,7 +58,7 @@ export class ActivityLog {
   }
 
   /** The slot has been given back. */
-  remove(slot: number): void {
+  remove(slot: SlotIndex): void {
     if (!this.has(slot)) return;
     const at = this.slots.indexOf(slot);
     check(at >= 0, 'a slot is in the activity log, and in no list of it', slot);
@@ -66,12 +67,12 @@ export class ActivityLog {
   }
 
   /** A modification is admitted that may make the slot enter. */
-  claim(slot: number): void {
+  claim(slot: SlotIndex): void {
     if (!this.has(slot)) this.claims.set(slot, (this.claims.get(slot) ?? 0) + 1);
   }
 
   /** It has ended, whether the slot has entered or not. */
-  endClaim(slot: number): void {
+  endClaim(slot: SlotIndex): void {
     const claims = this.claims.get(slot);
     if (claims === undefined) return;
     if (claims === 1) this.claims.delete(slot);

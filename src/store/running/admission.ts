@@ -8,6 +8,7 @@
 
 import { check } from '../../core/check.js';
 import { ENOENT } from '../../core/errno.js';
+import type { SlotIndex } from '../../core/ids.js';
 import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import type { Memory } from '../../ports/memory.js';
@@ -102,7 +103,7 @@ export class Admission {
   }
 
   /** An allocation that is in progress has a slot now. */
-  occupy(slot: number): void {
+  occupy(slot: SlotIndex): void {
     this.busy[slot] += 1;
   }
 

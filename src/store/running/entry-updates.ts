@@ -7,6 +7,7 @@
  */
 
 import { check } from '../../core/check.js';
+import type { SlotIndex } from '../../core/ids.js';
 import { BLOCK_BYTES, STORE_EARLY_BLOCKS_MAX } from '../../core/limits.js';
 import {
   BLOCK_POISON,
@@ -147,7 +148,7 @@ export class EntryUpdates {
    * The slot was modified at this point. An operation that has waited while the volume was flushed may end after one that was
    * begun later, so the stamp only rises: copies of the segment come to the same one in whatever order they carry both out.
    */
-  private stamp(slot: number, generation: number, flushNumber: number): void {
+  private stamp(slot: SlotIndex, generation: number, flushNumber: number): void {
     const { slots, changedSlots } = this.parts;
     changedSlots.add(slot);
     const known = slots.generations[slot];
@@ -166,7 +167,7 @@ export class EntryUpdates {
    * and so in doubt again: it leaves that log only at a checkpoint, which has synced the content. The end of its doubt reaches
    * the device by a checkpoint alone.
    */
-  restamp(slot: number, { generation, flushNumber }: FlushId, journaled: boolean): void {
+  restamp(slot: SlotIndex, { generation, flushNumber }: FlushId, journaled: boolean): void {
     const { slots, changedSlots } = this.parts;
     slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
     changedSlots.add(slot);

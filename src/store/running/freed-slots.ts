@@ -4,6 +4,7 @@
  */
 
 import { check } from '../../core/check.js';
+import type { SlotIndex } from '../../core/ids.js';
 import { DISCARDS_MAX } from '../limits.js';
 
 /** In place of the batch that says so, of a slot that is being discarded. */
@@ -11,14 +12,14 @@ const DISCARDING = -1;
 
 export interface FreedSlotsHooks {
   /** Discards a slot's content; null where the device has no use for that. */
-  readonly discard: ((slot: number) => Promise<unknown>) | null;
+  readonly discard: ((slot: SlotIndex) => Promise<unknown>) | null;
   /** A slot has become free for use. */
   readonly onFree: () => void;
 }
 
 export class FreedSlots {
   /** The batch with the record, by slot. */
-  private readonly batches = new Map<number, number>();
+  private readonly batches = new Map<SlotIndex, number>();
   private readonly hooks: FreedSlotsHooks;
   private inFlight = 0;
   private durableSequence = 0;
@@ -37,12 +38,12 @@ export class FreedSlots {
     return this.inFlight > 0;
   }
 
-  has(slot: number): boolean {
+  has(slot: SlotIndex): boolean {
     return this.batches.has(slot);
   }
 
   /** A slot is given back by a record in this batch. */
-  add(slot: number, sequence: number): void {
+  add(slot: SlotIndex, sequence: number): void {
     check(!this.batches.has(slot), 'a slot is given back twice', slot);
     check(sequence > this.durableSequence, 'a slot is given back by a record that has passed', sequence);
     this.batches.set(slot, sequence);
@@ -72,7 +73,7 @@ export class FreedSlots {
     this.stopped = true;
   }
 
-  private end(slot: number): void {
+  private end(slot: SlotIndex): void {
     check(this.batches.get(slot) === DISCARDING, 'a slot was discarded that is not being so', slot);
     this.inFlight -= 1;
     check(this.inFlight >= 0, 'more discards have ended than were begun', this.inFlight);

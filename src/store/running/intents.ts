@@ -4,6 +4,7 @@
  */
 
 import { check } from '../../core/check.js';
+import type { SlotIndex } from '../../core/ids.js';
 import { SLOT_USED } from '../format/format.js';
 import { RECORD_INTENT } from '../format/journal-records.js';
 import type { StoreOp } from '../store-op.js';
@@ -19,13 +20,13 @@ export class Intents {
   private readonly slots: SlotTable;
   private readonly journal: JournalWriter;
   /** Whether a slot is just being given to a segment. */
-  private readonly isAllocating: (slot: number) => boolean;
+  private readonly isAllocating: (slot: SlotIndex) => boolean;
   /** By slot: the operations that wait, of which the first has the record written. */
-  private readonly waiting = new Map<number, StoreOp[]>();
+  private readonly waiting = new Map<SlotIndex, StoreOp[]>();
   /** Slots that enter the log together with one that is about to be written to, by that one. */
-  private readonly neighbours = new Map<number, number[]>();
+  private readonly neighbours = new Map<SlotIndex, SlotIndex[]>();
 
-  constructor(log: ActivityLog, slots: SlotTable, journal: JournalWriter, isAllocating: (slot: number) => boolean) {
+  constructor(log: ActivityLog, slots: SlotTable, journal: JournalWriter, isAllocating: (slot: SlotIndex) => boolean) {
     this.log = log;
     this.slots = slots;
     this.journal = journal;
@@ -53,12 +54,13 @@ export class Intents {
    * Slots beside one that is about to be written to will often be next, and cost nothing in the same batch: otherwise random
    * writes would pay a sync for each slot once.
    */
-  private addNeighbours(slot: number): void {
+  private addNeighbours(slot: SlotIndex): void {
     const { slots, journal } = this;
     const first = slot - (slot % INTENT_SLOTS);
     let room = Math.floor((this.log.max - this.log.inUse) / 2);
-    const added: number[] = [];
-    for (let other = first; other < Math.min(first + INTENT_SLOTS, slots.slots) && room > 0; other += 1) {
+    const added: SlotIndex[] = [];
+    for (let index = first; index < Math.min(first + INTENT_SLOTS, slots.slots) && room > 0; index += 1) {
+      const other = index as SlotIndex;
       const idle = slots.states[other] === SLOT_USED && !this.log.covers(other);
       if (!idle || this.waiting.has(other) || this.isAllocating(other)) continue;
       if (!journal.batch.addSlot(RECORD_INTENT, other)) break;
@@ -72,7 +74,7 @@ export class Intents {
   }
 
   /** A slot's intent is durable (0), or has failed. Returns the operations that have waited for that. */
-  end(slot: number, result: number): StoreOp[] {
+  end(slot: SlotIndex, result: number): StoreOp[] {
     const slots = [slot, ...(this.neighbours.get(slot) ?? [])];
     this.neighbours.delete(slot);
     this.log.expected -= slots.length - 1;

@@ -6,6 +6,7 @@
  */
 
 import { check } from '../../core/check.js';
+import { NO_PAGE, type SlotIndex } from '../../core/ids.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
 import { ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
@@ -87,7 +88,7 @@ export interface OpStepsParts {
   /** Content that was read does not match its entry. */
   readonly onMismatch: () => void;
   /** The block table of a slot is damaged. */
-  readonly onDamagedTable: (slot: number) => void;
+  readonly onDamagedTable: (slot: SlotIndex) => void;
 }
 
 export class OpSteps {
@@ -296,7 +297,7 @@ export class OpSteps {
   /** Holds a modification that has changed nothing yet. */
   private putBack(op: StoreOp): void {
     this.loader.letGo(op.page);
-    op.page = -1;
+    op.page = NO_PAGE;
     this.admission.putBack(op);
   }
 
@@ -418,7 +419,7 @@ export class OpSteps {
   }
 
   /** A slot holds what other copies hold that are recorded under this flush. */
-  restamp(slot: number, at: FlushId): void {
+  restamp(slot: SlotIndex, at: FlushId): void {
     const hasRoom = this.room.sparePages >= SPARE_PAGES;
     if (!hasRoom) this.admission.askCheckpoint();
     this.updates.restamp(slot, at, hasRoom);

@@ -4,6 +4,7 @@
  */
 
 import { check } from '../../core/check.js';
+import type { SlotIndex, TablePage } from '../../core/ids.js';
 import { PAGE_BLOCK_RECORDS } from '../format/journal-records.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { SlotTable } from './slot-table.js';
@@ -15,8 +16,8 @@ export class PendingEntries {
   private readonly tables: TableCache;
   private readonly slots: SlotTable;
   private readonly journal: JournalWriter;
-  private readonly entries = new Set<number>();
-  private readonly stamps = new Set<number>();
+  private readonly entries = new Set<SlotIndex>();
+  private readonly stamps = new Set<SlotIndex>();
 
   constructor(tables: TableCache, slots: SlotTable, journal: JournalWriter) {
     this.tables = tables;
@@ -30,16 +31,16 @@ export class PendingEntries {
   }
 
   /** Slots with entries. */
-  get withEntries(): number[] {
+  get withEntries(): SlotIndex[] {
     return [...this.entries];
   }
 
   /** Slots with anything. */
-  get all(): number[] {
+  get all(): SlotIndex[] {
     return [...this.entries, ...[...this.stamps].filter((slot) => !this.entries.has(slot))];
   }
 
-  add(slot: number, page: number, block: number): void {
+  add(slot: SlotIndex, page: TablePage, block: number): void {
     check(this.tables.slotAt(page) === slot, 'an entry is pending in the block table of another slot', slot);
     if (inSet(this.tables.pending, page, block)) return;
     addToSet(this.tables.pending, page, block);
@@ -47,12 +48,12 @@ export class PendingEntries {
     this.blocks += 1;
   }
 
-  addStamp(slot: number): void {
+  addStamp(slot: SlotIndex): void {
     this.stamps.add(slot);
   }
 
   /** Nothing of a slot that is given back matters any more. */
-  forget(slot: number, page: number): void {
+  forget(slot: SlotIndex, page: TablePage): void {
     const { pending } = this.tables;
     for (let word = page * BLOCK_SET_WORDS; word < (page + 1) * BLOCK_SET_WORDS; word += 1) {
       this.blocks -= bitCount(pending[word]);
@@ -64,7 +65,7 @@ export class PendingEntries {
   }
 
   /** Writes the record of a slot's stamp, if one is pending. Returns false if the batch is full. */
-  writeStamp(slot: number): boolean {
+  writeStamp(slot: SlotIndex): boolean {
     if (!this.stamps.has(slot)) return true;
     const { generations, flushNumbers } = this.slots;
     if (!this.journal.batch.addStamp(slot, generations[slot], flushNumbers[slot])) return false;
@@ -73,7 +74,7 @@ export class PendingEntries {
   }
 
   /** Writes records of a slot's stamp and entries. Returns false if the batch is full before that is done. */
-  write(slot: number): boolean {
+  write(slot: SlotIndex): boolean {
     const { journal, tables } = this;
     if (!this.writeStamp(slot)) return false;
     const page = tables.find(slot);

@@ -7,6 +7,7 @@
 
 import { check } from '../../core/check.js';
 import { ENOSPC } from '../../core/errno.js';
+import { NO_PAGE, type SlotIndex, type TablePage } from '../../core/ids.js';
 import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import { SLOT_FREE } from '../format/format.js';
@@ -43,9 +44,9 @@ export interface SlotAllocationParts {
   /** No page in memory is free: the operation is to come here again when one may be. */
   readonly awaitPage: (op: StoreOp) => void;
   /** Unpins the page of a slot that has been given back. */
-  readonly letGo: (page: number) => void;
+  readonly letGo: (page: TablePage) => void;
   /** A modification is in progress in a slot that has just been given to its segment. */
-  readonly occupy: (slot: number) => void;
+  readonly occupy: (slot: SlotIndex) => void;
 }
 
 export class SlotAllocation {
@@ -66,7 +67,7 @@ export class SlotAllocation {
   }
 
   /** Whether a slot is just being given to a segment. */
-  isAllocating(slot: number): boolean {
+  isAllocating(slot: SlotIndex): boolean {
     return this.allocations.has(slot);
   }
 
@@ -88,12 +89,12 @@ export class SlotAllocation {
     // A page that a read still holds shows its old owner's entries.
     const slot = slots.findFree((free) => !this.freed.has(free) && tables.find(free) < 0);
     // Slots may be free, but for a read that still looks at the table of their last owner.
-    const page = slot < 0 ? -1 : tables.take(slot);
+    const page = slot < 0 ? NO_PAGE : tables.take(slot);
     if (page < 0) this.parts.awaitPage(op);
     else this.assign(op, slot, page);
   }
 
-  private assign(op: StoreOp, slot: number, page: number): void {
+  private assign(op: StoreOp, slot: SlotIndex, page: TablePage): void {
     const { superblock, slots, tables, journal, volumes, changedSlots } = this.parts;
     const volume = volumes.volumes[op.volume];
     check(volume !== undefined, 'a slot is allocated for a volume that is not here', op.volume);
@@ -147,7 +148,7 @@ export class SlotAllocation {
     if (!this.ended) this.freed.advance(this.parts.journal.durableSequence);
   }
 
-  private discard(slot: number): Promise<number> {
+  private discard(slot: SlotIndex): Promise<number> {
     const { superblock, slots } = this.parts;
     const { layout } = superblock;
     check(slots.states[slot] === SLOT_FREE, 'a slot that is in use is discarded', slot);
@@ -175,7 +176,7 @@ export class SlotAllocation {
     slots.free(slot);
     tables.setClean(page);
     this.parts.letGo(page);
-    op.page = -1;
+    op.page = NO_PAGE;
     changedSlots.add(slot);
     this.freed.add(slot, journal.batch.sequence);
     journal.whenComplete(op);

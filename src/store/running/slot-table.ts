@@ -6,6 +6,7 @@
  */
 
 import { check } from '../../core/check.js';
+import { NO_SLOT, type SlotIndex } from '../../core/ids.js';
 import { SLOT_FREE, SLOT_USED, VOLUMES_MAX } from '../format/format.js';
 
 /** The segment is in the activity log, or was when the device was last open: content and entries may differ. */
@@ -77,27 +78,27 @@ export class SlotTable {
   }
 
   /** The slot of a segment, or -1. */
-  find(volume: number, stripe: number): number {
+  find(volume: number, stripe: number): SlotIndex {
     const { buckets, mask, stripes, volumes } = this;
     for (let bucket = this.bucketOf(volume, stripe); ; bucket = (bucket + 1) & mask) {
-      const slot = buckets[bucket];
-      if (slot === EMPTY) return -1;
+      const slot = buckets[bucket] as SlotIndex;
+      if (slot === EMPTY) return NO_SLOT;
       if (stripes[slot] === stripe && volumes[slot] === volume) return slot;
     }
   }
 
   /** A free slot that `usable` accepts, or -1. Searches on from where it found the last one. */
-  findFree(usable: (slot: number) => boolean): number {
+  findFree(usable: (slot: SlotIndex) => boolean): SlotIndex {
     for (let tried = 0; tried < this.slots; tried += 1) {
-      const slot = this.next;
+      const slot = this.next as SlotIndex;
       this.next = slot + 1 === this.slots ? 0 : slot + 1;
       if (this.states[slot] === SLOT_FREE && usable(slot)) return slot;
     }
-    return -1;
+    return NO_SLOT;
   }
 
   /** Gives a free slot to a segment. */
-  assign(slot: number, volume: number, stripe: number, member: number): void {
+  assign(slot: SlotIndex, volume: number, stripe: number, member: number): void {
     check(this.states[slot] === SLOT_FREE, 'a slot is given away twice', slot);
     this.states[slot] = SLOT_USED;
     // The tree on the device may still need the page that the slot's last owner had there: the next goes to the other
@@ -121,7 +122,7 @@ export class SlotTable {
   }
 
   /** Takes a slot back. */
-  free(slot: number): void {
+  free(slot: SlotIndex): void {
     check(this.states[slot] === SLOT_USED, 'a slot is given back twice', slot);
     const { buckets, mask } = this;
     let hole = this.bucketOf(this.volumes[slot], this.stripes[slot]);

@@ -7,6 +7,7 @@
  */
 
 import { check } from '../../core/check.js';
+import type { SlotIndex } from '../../core/ids.js';
 import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import type { CompletionPort } from '../../ports/completion.js';
@@ -61,7 +62,7 @@ export class StoreFlush {
   private readonly volumes = new Set<number>();
   private running = false;
   /** Slots whose pending entries the running flush has yet to write, and marks. */
-  private unjournaled: number[] = [];
+  private unjournaled: SlotIndex[] = [];
   private unmarked: number[] = [];
   /** The batch that the running flush makes durable. */
   private sequence = 0;

@@ -6,6 +6,7 @@
  */
 
 import { check } from '../../core/check.js';
+import { NO_PAGE, type SlotIndex, type TablePage } from '../../core/ids.js';
 import { ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { Memory } from '../../ports/memory.js';
 import { PAGE_BYTES, TABLE_ENTRIES } from '../format/format.js';
@@ -51,31 +52,31 @@ export class TableCache {
   }
 
   /** The page of a slot's table, or -1. */
-  find(slot: number): number {
-    const page = this.pageOf[slot];
+  find(slot: SlotIndex): TablePage {
+    const page = this.pageOf[slot] as TablePage;
     if (page !== NONE) this.used[page] = 1;
     return page;
   }
 
-  slotAt(page: number): number {
-    return this.slotOf[page];
+  slotAt(page: TablePage): SlotIndex {
+    return this.slotOf[page] as SlotIndex;
   }
 
   /** Where a page lies in the arena. */
-  memoryOf(page: number): number {
+  memoryOf(page: TablePage): number {
     return this.memoryStart + page * PAGE_BYTES;
   }
 
   /** First word of an entry. */
-  wordOf(page: number, block: number): number {
+  wordOf(page: TablePage, block: number): number {
     return page * (PAGE_BYTES / 4) + block * ENTRY_WORDS;
   }
 
   /** Takes a page for a slot that has none, with undefined content. Returns -1 if all pages are in use. */
-  take(slot: number): number {
+  take(slot: SlotIndex): TablePage {
     check(this.pageOf[slot] === NONE, 'a slot takes a second page for its block table', slot);
     for (let tried = 0; tried < 2 * this.pages; tried += 1) {
-      const page = this.hand;
+      const page = this.hand as TablePage;
       this.hand = page + 1 === this.pages ? 0 : page + 1;
       if (this.pins[page] > 0 || this.changed[page] === 1) continue;
       if (this.used[page] === 1) {
@@ -88,15 +89,15 @@ export class TableCache {
       this.used[page] = 1;
       return page;
     }
-    return NONE;
+    return NO_PAGE;
   }
 
-  clear(page: number): void {
+  clear(page: TablePage): void {
     const start = page * (PAGE_BYTES / 4);
     this.words.fill(0, start, start + PAGE_BYTES / 4);
   }
 
-  private drop(page: number): void {
+  private drop(page: TablePage): void {
     const slot = this.slotOf[page];
     this.checkJournaled(page);
     if (slot !== NONE) this.pageOf[slot] = NONE;
@@ -107,65 +108,65 @@ export class TableCache {
   }
 
   /** Only what the journal has, too, may go from memory. */
-  private checkJournaled(page: number): void {
+  private checkJournaled(page: TablePage): void {
     for (let word = page * BLOCK_SET_WORDS; word < (page + 1) * BLOCK_SET_WORDS; word += 1) {
       check(this.pending[word] === 0, 'entries go that the journal does not have', page);
     }
   }
 
   /** Forgets a slot's table, which nobody uses. */
-  forget(slot: number): void {
-    const page = this.pageOf[slot];
+  forget(slot: SlotIndex): void {
+    const page = this.pageOf[slot] as TablePage;
     if (page !== NONE) this.drop(page);
   }
 
-  pin(page: number): void {
+  pin(page: TablePage): void {
     check(this.slotOf[page] !== NONE, 'a page is held that has no block table', page);
     this.pins[page] += 1;
   }
 
-  unpin(page: number): void {
+  unpin(page: TablePage): void {
     check(this.pins[page] > 0, 'a block table was let go of twice', page);
     this.pins[page] -= 1;
   }
 
-  pinned(page: number): boolean {
+  pinned(page: TablePage): boolean {
     return this.pins[page] > 0;
   }
 
-  setChanged(page: number): void {
+  setChanged(page: TablePage): void {
     check(this.slotOf[page] !== NONE, 'a page has changed that has no block table', page);
     this.changed[page] = 1;
   }
 
   /** The pages that hold entries which the tree on the device does not. */
-  changedPages(): number[] {
-    const list: number[] = [];
-    for (let page = 0; page < this.pages; page += 1) if (this.changed[page] === 1) list.push(page);
+  changedPages(): TablePage[] {
+    const list: TablePage[] = [];
+    for (let page = 0; page < this.pages; page += 1) if (this.changed[page] === 1) list.push(page as TablePage);
     return list;
   }
 
-  setClean(page: number): void {
+  setClean(page: TablePage): void {
     this.checkJournaled(page);
     this.changed[page] = 0;
   }
 }
 
 /** Whether a block is in a page's set. */
-export function inSet(set: Int32Array, page: number, block: number): boolean {
+export function inSet(set: Int32Array, page: TablePage, block: number): boolean {
   return (set[page * BLOCK_SET_WORDS + (block >>> 5)] & (1 << (block & 31))) !== 0;
 }
 
-export function addToSet(set: Int32Array, page: number, block: number): void {
+export function addToSet(set: Int32Array, page: TablePage, block: number): void {
   set[page * BLOCK_SET_WORDS + (block >>> 5)] |= 1 << (block & 31);
 }
 
-export function clearSet(set: Int32Array, page: number): void {
+export function clearSet(set: Int32Array, page: TablePage): void {
   set.fill(0, page * BLOCK_SET_WORDS, (page + 1) * BLOCK_SET_WORDS);
 }
 
 /** Whether a page's set has any block from `first` on, `count` of them. */
-export function meetsSet(set: Int32Array, page: number, first: number, count: number): boolean {
+export function meetsSet(set: Int32Array, page: TablePage, first: number, count: number): boolean {
   for (let block = first; block < first + count; block += 1) if (inSet(set, page, block)) return true;
   return false;
 }

@@ -4,6 +4,7 @@
  */
 
 import { check } from '../../core/check.js';
+import { NO_PAGE, type SlotIndex, type TablePage } from '../../core/ids.js';
 import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import { BLOCK_POISON, ENTRY_FLAGS } from '../../layout/block-entry.js';
@@ -31,7 +32,7 @@ export interface TableLoaderParts {
   /** A page may have become free for an operation that waited with `awaitPage`. */
   readonly onPage: (op: StoreOp) => void;
   /** A slot's table is not what was written. */
-  readonly onDamage: (slot: number) => void;
+  readonly onDamage: (slot: SlotIndex) => void;
 }
 
 export class TableLoader {
@@ -45,7 +46,9 @@ export class TableLoader {
 
   constructor(parts: TableLoaderParts) {
     this.parts = parts;
-    this.token = parts.completions.register({ complete: (tag, result, flags) => this.end(tag, result, flags) });
+    this.token = parts.completions.register({
+      complete: (tag, result, flags) => this.end(tag as TablePage, result, flags),
+    });
   }
 
   /** Gets an operation the table of its slot. */
@@ -70,14 +73,14 @@ export class TableLoader {
   }
 
   /** Begins to load a slot's table. Returns its page if there is nothing to load. */
-  private begin(op: StoreOp): number {
+  private begin(op: StoreOp): TablePage {
     const { tables, slots, device, layout, onWait } = this.parts;
     const { slot } = op;
     const page = tables.take(slot);
     if (page < 0) {
       onWait(op);
       this.awaitPage(op);
-      return -1;
+      return NO_PAGE;
     }
     if ((slots.flags[slot] & SLOT_FLAG_TABLE) === 0) {
       tables.clear(page);
@@ -89,10 +92,10 @@ export class TableLoader {
     const place = (slots.flags[slot] & SLOT_FLAG_PLACE) !== 0 ? 1 : 0;
     const offset = pageOffset(layout.blockTableOffset, slot, place);
     device.read(tables.memoryOf(page), PAGE_BYTES, offset, this.token + page);
-    return -1;
+    return NO_PAGE;
   }
 
-  private end(page: number, result: number, flags: number): void {
+  private end(page: TablePage, result: number, flags: number): void {
     const { tables, memory, slots, onReady, onFailed } = this.parts;
     const slot = tables.slotAt(page);
     const waiting = this.loading.get(slot);
@@ -118,7 +121,7 @@ export class TableLoader {
   }
 
   /** Nothing tells any more what the slot's blocks are: reading them is an error until they are written again. */
-  private losePage(page: number, slot: number): void {
+  private losePage(page: TablePage, slot: SlotIndex): void {
     const { tables, layout, onDamage } = this.parts;
     onDamage(slot);
     tables.clear(page);
@@ -128,7 +131,7 @@ export class TableLoader {
   }
 
   /** Unpins a page. That of a slot that has been given back goes with the last who looks at it. */
-  letGo(page: number): void {
+  letGo(page: TablePage): void {
     const { tables, slots } = this.parts;
     tables.unpin(page);
     const slot = tables.slotAt(page);

@@ -4,6 +4,7 @@
  */
 
 import { check } from '../../core/check.js';
+import type { SlotIndex, TablePage } from '../../core/ids.js';
 import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import { REQUEST_WRITE } from '../../ports/segment-request.js';
@@ -28,7 +29,7 @@ export class YoungBlocks {
   }
 
   /** A first write of a block has its record in the batch that is being filled. */
-  add(slot: number, page: number, block: number): void {
+  add(slot: SlotIndex, page: TablePage, block: number): void {
     check(this.tables.slotAt(page) === slot, 'a young block is noted in the block table of another slot', slot);
     check(
       (this.sequences.get(slot) ?? 0) <= this.journal.batch.sequence,
@@ -90,7 +91,7 @@ export class YoungBlocks {
   }
 
   /** A slot has been given back. */
-  forget(slot: number): void {
+  forget(slot: SlotIndex): void {
     this.sequences.delete(slot);
   }
 

@@ -8,6 +8,7 @@
 
 import * as assert from 'uvu/assert';
 import { StrakeError } from '#strake/core/errors.js';
+import type { SlotIndex } from '#strake/core/ids.js';
 import type { FlushId } from '#strake/layout/flush-id.js';
 import type { VolumeMap } from '#strake/layout/volume-map.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
@@ -134,7 +135,8 @@ function corpus(): Uint8Array[] {
     active: [1, 5, 9],
   };
   const table = new SlotTable(2 * SLOT_ENTRIES);
-  for (let entry = 0; entry < 8; entry += 1) table.assign(SLOT_ENTRIES + 3 * entry, entry % 2, entry * 5, entry % 3);
+  for (let entry = 0; entry < 8; entry += 1)
+    table.assign((SLOT_ENTRIES + 3 * entry) as SlotIndex, entry % 2, entry * 5, entry % 3);
   const member = volumeOf().groups[0][0];
   const mirror = { ...volumeOf('b'.repeat(32)), layout: 'mirror', copies: 2, name: 'größe' } as const;
   return [
