@@ -5,6 +5,7 @@
  * Fault model: devices are missing, older copies, clones, or of another cluster; they fail while they are opened and later.
  */
 
+import { check } from '../core/check.js';
 import { deviceError } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import type { VolumeMap } from '../layout/volume-map.js';
@@ -69,7 +70,10 @@ export class DeviceHost {
 
   /** A device that did not answer may still write to its memory. */
   private returnPlace(place: number): void {
-    this.ports.memory.whenFree(this.memoryOf(place), STORE_MEMORY_BYTES, () => this.freePlaces.push(place));
+    this.ports.memory.whenFree(this.memoryOf(place), STORE_MEMORY_BYTES, () => {
+      check(!this.freePlaces.includes(place), 'the memory of a device is given back twice', place);
+      this.freePlaces.push(place);
+    });
   }
 
   /**
@@ -99,6 +103,7 @@ export class DeviceHost {
       }
       opened.store.onDamage = (text) => this.hooks.onEvent({ kind: 'device-damage', deviceId, text });
       opened.store.volumeTable.mayForget = (note) => this.hooks.mayForget(note);
+      check(!this.byId.has(deviceId), 'a device is open twice', place);
       addInOrder(this.byId, entry);
       return entry;
     } catch (error) {
@@ -128,7 +133,8 @@ export class DeviceHost {
   }
 
   /** Closes a device in order, if it still takes writes. No volume may use it, and it has been let go of. */
-  async close({ store, checkpointer, place, path }: NodeStore): Promise<void> {
+  async close({ store, checkpointer, place, path, deviceId }: NodeStore): Promise<void> {
+    check(this.byId.get(deviceId)?.store !== store, 'a device is closed that has not been let go of', place);
     const result = store.failed ? 0 : await checkpointer.close();
     // What ended later would go to whoever registers under the same number next.
     await store.quiet();

@@ -2,6 +2,7 @@
  * A device of a node: its store, and what belongs to it. Who decides about volumes asks this, and knows no store.
  */
 
+import { check } from '../core/check.js';
 import type { KnownDevice } from '../layout/starting-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import { FENCE_ALL } from '../ports/device.js';
@@ -119,6 +120,7 @@ export class NodeStore implements KnownDevice {
     const { volumeTable, slots } = this.store;
     const index = volumeTable.indexOf(volumeId);
     if (index < 0) return 0;
+    check(share === null || share.group < share.groups, 'segments are counted of a group that there is not', index);
     if (share === null || share.groups === 1) return volumeTable.segmentsOf(index);
     let count = 0;
     for (let slot = 0; slot < slots.slots; slot += 1) {
@@ -149,4 +151,5 @@ export function addInOrder(stores: Map<string, NodeStore>, entry: NodeStore): vo
   const sorted = [...stores.values(), entry].sort((one, other) => one.order - other.order);
   stores.clear();
   for (const one of sorted) stores.set(one.superblock.deviceId, one);
+  check(stores.size === sorted.length, 'two devices have one id', entry.place);
 }

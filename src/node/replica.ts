@@ -3,6 +3,7 @@
  * serves the data, and knows the map that the device has stored of it.
  */
 
+import { check } from '../core/check.js';
 import { deviceError } from '../core/errno.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
@@ -16,8 +17,10 @@ export class Replica {
   readonly deviceId: string;
   readonly group: number;
   readonly member: LocalMember;
+  private isOpen = true;
 
   private constructor(completions: CompletionPort, { store, deviceId }: NodeStore, index: number, share?: GroupShare) {
+    check(share === undefined || share.group < share.groups, 'a replica is of a group that there is not', index);
     this.deviceId = deviceId;
     this.group = share?.group ?? 0;
     this.member = new LocalMember(completions, store, index, share);
@@ -39,11 +42,14 @@ export class Replica {
 
   /** The copies of the group agree: nothing of it is in doubt here any more. */
   reconciled(): void {
+    check(this.isOpen, 'the copies of a replica agree that is closed', this.group);
     this.member.reconciled();
   }
 
   /** Gives up what serves the member; nothing may be in flight. */
   close(): void {
+    check(this.isOpen, 'a replica is closed twice', this.group);
+    this.isOpen = false;
     this.member.close();
   }
 

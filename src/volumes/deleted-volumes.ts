@@ -10,6 +10,7 @@
  * not started by itself: see `unknownTo`.
  */
 
+import { check } from '../core/check.js';
 import type { StrakeError } from '../core/errors.js';
 import { toStrakeError } from '../core/errors.js';
 import { NO_FLUSH } from '../layout/flush-id.js';
@@ -79,6 +80,7 @@ export function unknownTo(stores: Stores, { id, groups, mapVersion }: VolumeMap)
 
 /** The note without a device that is lost for good. */
 export function withoutDevice(stored: VolumeMap, deviceId: string): VolumeMap {
+  check(stored.deleted, 'a device is taken out of a map that is no note of a deletion', stored.mapVersion);
   const nobody = { deviceId: NO_DEVICE, state: 'offline', since: NO_FLUSH, incarnation: 0, flushNumber: 0 } as const;
   const groups = stored.groups.map((group) => group.map((member) => (member.deviceId === deviceId ? nobody : member)));
   return { ...stored, mapVersion: stored.mapVersion + 1, groups };

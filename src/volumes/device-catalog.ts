@@ -11,6 +11,7 @@
  */
 
 import { allEnded } from '../client/mirror/reconcile.js';
+import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { newestMaps, startingMap, withoutDoubles } from '../layout/starting-map.js';
 import { checkMap, type VolumeMap } from '../layout/volume-map.js';
@@ -65,6 +66,9 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
     if (newest === undefined) throw new StrakeError('NO_VOLUME', `no device that is here knows volume ${volumeId}`);
     const map = startingMap(stores, withoutDoubles(newest), again);
     checkMap(map);
+    check(map.id === volumeId, 'a volume is attached with the map of another', map.mapVersion);
+    check(map.mapVersion > newest.mapVersion, 'a volume is attached with a map that is not newer', map.mapVersion);
+    check(map.generation > newest.generation, 'a volume is attached under a generation that has been', map.generation);
     // Not even told to the devices: with the right ones the volume may start the next time.
     if (map.groups.some((group) => group.every(({ state }) => state !== 'in-sync'))) {
       throw new StrakeError('UNAVAILABLE', `a group of volume ${map.name} has no current copy`);
@@ -96,12 +100,14 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
 
   /** Makes the first map of a volume durable. Rejects with a `StrakeError`. */
   create(map: VolumeMap): Promise<void> {
+    check(map.mapVersion === 1 && !map.deleted, 'the first map of a volume is not the first', map.mapVersion);
     return storeMap(this.stores, map);
   }
 
   /** Makes durable that a volume is deleted. What it has is given back by `cleanUp` of the note that this resolves to. */
   async delete(map: VolumeMap): Promise<VolumeMap> {
     const note = deletionOf(map);
+    check(note.deleted && note.mapVersion > map.mapVersion, 'a deletion is not newer than the map', note.mapVersion);
     await storeMap(this.stores, note);
     return note;
   }
@@ -114,6 +120,7 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
   /** Gives back what a deleted volume still has on the devices that are here. */
   cleanUp(note: VolumeMap): Promise<void> {
     const { completions, onEvent } = this.parts;
+    check(note.deleted, 'segments are given back of a volume that is not deleted', note.mapVersion);
     return cleanUp(this.stores, note, {
       completions,
       ending: () => this.ending,

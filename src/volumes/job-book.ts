@@ -2,6 +2,7 @@
 
 import type { Job } from '../client/jobs/job.js';
 import type { JobProgress } from '../client/volume-events.js';
+import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { JOBS_KEPT_MAX } from '../core/limits.js';
 
@@ -35,6 +36,8 @@ export class JobBook {
   }
 
   add(job: Job, about: Entry['about']): void {
+    check(job.id > 0 && job.id <= this.lastId, 'a job has a number that was not given', job.id);
+    check(!this.entries.some((entry) => entry.job.id === job.id), 'two jobs have one number', job.id);
     this.entries.push({ job, about });
     const ended = this.entries.filter((entry) => !entry.job.running);
     const dropped = new Set(ended.slice(0, Math.max(0, ended.length - JOBS_KEPT_MAX)));

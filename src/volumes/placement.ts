@@ -1,7 +1,9 @@
 /** What a new volume may be, and on which devices it lies. */
 
 import { newVolumeName } from '../core/arguments.js';
+import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
+import { BLOCK_BYTES } from '../core/limits.js';
 import { NO_FLUSH } from '../layout/flush-id.js';
 import { checkMap, type VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
@@ -20,8 +22,11 @@ export interface VolumeSpec {
 /** Throws `ERR_STRAKE_INVALID_ARGUMENT` if there can be no such volume. */
 function checkSpec({ name, copies, layout, sizeBytes }: VolumeSpec): void {
   newVolumeName.take(name, 'the name of a volume');
-  if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes % 4096 !== 0) {
-    throw new StrakeError('INVALID_ARGUMENT', `the size of a volume is a multiple of 4096 bytes, not ${sizeBytes}`);
+  if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes % BLOCK_BYTES !== 0) {
+    throw new StrakeError(
+      'INVALID_ARGUMENT',
+      `the size of a volume is a multiple of ${BLOCK_BYTES} bytes, not ${sizeBytes}`,
+    );
   }
   if (layout === 'single' ? copies !== 1 : copies < 2 || copies > 3) {
     throw new StrakeError('INVALID_ARGUMENT', `${layout} with ${copies} copies: a mirror has 2 or 3, single has 1`);
@@ -69,6 +74,8 @@ function placeVolume(
       return { deviceId, state: 'in-sync' as const, since: NO_FLUSH, incarnation: incarnation - 1, flushNumber: 0 };
     }),
   );
+  const devices = new Set(groups.flat().map(({ deviceId }) => deviceId));
+  check(devices.size === count * copies, 'a new volume names a device twice', devices.size);
   return { groups, segmentBytes: sorted[0].slotBytes };
 }
 

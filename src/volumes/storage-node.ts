@@ -22,6 +22,7 @@ import type { Job } from '../client/jobs/job.js';
 import { allEnded } from '../client/mirror/reconcile.js';
 import type { VolumeEngine } from '../client/volume-engine.js';
 import { newVolumeName } from '../core/arguments.js';
+import { check } from '../core/check.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { withoutDoubles } from '../layout/starting-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
@@ -104,7 +105,9 @@ export class StorageNode {
 
   private noteMap(map: VolumeMap): void {
     const volume = this.volumes.get(map.id);
-    if (volume !== undefined) volume.stored = map;
+    if (volume === undefined) return;
+    check(map.mapVersion >= volume.stored.mapVersion, 'a volume gets a map that is older than its own', map.mapVersion);
+    volume.stored = map;
   }
 
   /**
@@ -333,6 +336,7 @@ export class StorageNode {
     const deleted = await this.inVolume(text, async (volume) => {
       if (volume.engine !== null) prepare(volume.engine);
       await this.host.stop(volume);
+      check(volume.engine === null, 'a volume is deleted that is served', volume.place);
       volume.reason = 'it was to be deleted, which could not be stored';
       const note = await this.catalog.delete(volume.stored);
       this.volumes.remove(volume);
@@ -471,6 +475,7 @@ export class StorageNode {
     );
     this.volumes.clear();
     await Promise.all([...this.stores.values()].map((entry) => this.closeStore(entry).catch(note)));
+    check(this.stores.size === 0, 'devices are left open when a node is closed', this.stores.size);
     if (errors.length > 0) throw errors[0];
   }
 }

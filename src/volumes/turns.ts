@@ -14,6 +14,8 @@
  * takes a second turn of the same object; with two objects, as long as all take theirs in the same order.
  */
 
+import { check } from '../core/check.js';
+
 interface Turn {
   readonly keys: readonly string[];
   /** Null once it has begun. */
@@ -37,10 +39,15 @@ export class Turns {
         turn.waiting = { begin: resolve, refuse: reject };
       });
     }
+    const at = this.turns.indexOf(turn);
+    check(at >= 0 && turn.waiting === null, 'an operation begins that has no turn', at);
+    check(this.mayBegin(turn, at), 'an operation begins before an earlier one that it has to wait for', at);
     try {
       return await work();
     } finally {
-      this.turns.splice(this.turns.indexOf(turn), 1);
+      const place = this.turns.indexOf(turn);
+      check(place >= 0, 'the turn of an operation has ended before it', place);
+      this.turns.splice(place, 1);
       this.goOn();
     }
   }

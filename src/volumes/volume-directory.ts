@@ -3,6 +3,7 @@
  * the one that was when the other came. Without that, none is.
  */
 
+import { check } from '../core/check.js';
 import { nameConflict, volumeMeant, volumesMeant } from '../core/volume-names.js';
 import { newestMaps } from '../layout/starting-map.js';
 import type { NodeStore } from '../node/node-store.js';
@@ -23,14 +24,20 @@ export class VolumeDirectory {
   }
 
   add(volume: HostedVolume): void {
+    const known = this.byId.get(volume.id);
+    check(known === undefined || known === volume, 'a volume is listed in the place of another', volume.place);
     this.byId.set(volume.id, volume);
   }
 
   remove(volume: HostedVolume): void {
+    check(volume.engine === null, 'a volume is listed no longer that is served', volume.place);
     this.byId.delete(volume.id);
   }
 
   clear(): void {
+    for (const { engine, place } of this.byId.values()) {
+      check(engine === null, 'volumes are listed no longer of which one is served', place);
+    }
     this.byId.clear();
   }
 

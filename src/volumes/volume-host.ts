@@ -7,6 +7,7 @@ import { COPY_SCRATCH_BYTES, CopyBuffers } from '../client/jobs/copy-buffers.js'
 import type { Job } from '../client/jobs/job.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeEvent } from '../client/volume-events.js';
+import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
 import type { VolumeMap } from '../layout/volume-map.js';
@@ -69,6 +70,7 @@ export class VolumeHost {
   /** Attaches a volume and serves it. Rejects with a `StrakeError`; then it is stopped. */
   async start(volume: HostedVolume): Promise<void> {
     const { authority } = this.parts;
+    check(volume.engine === null && volume.place < 0, 'a volume is started twice', volume.place);
     const place = this.freePlaces.pop();
     if (place === undefined) throw tooManyVolumes();
     volume.place = place;
@@ -97,6 +99,9 @@ export class VolumeHost {
   private assemble(volume: HostedVolume, map: VolumeMap, stores: ReadonlyMap<string, NodeStore>): VolumeEngine {
     const { completions, memory, clock } = this.ports;
     const { authority } = this.parts;
+    check(map.id === volume.id, 'a volume is served with the map of another', volume.place);
+    check(!map.deleted, 'a volume is served that is deleted', volume.place);
+    check(volume.replicas.length === 0, 'a volume is served over replicas of its last start', volume.place);
     const replicas = map.groups.map((group, at) =>
       group.map(({ deviceId }) => Replica.on(completions, stores.get(deviceId), map, at)),
     );
@@ -148,12 +153,15 @@ export class VolumeHost {
     volume.place = -1;
     if (engine !== null) {
       await engine.close();
-      this.engines.delete(engine);
+      check(this.engines.delete(engine), 'an engine is stopped that does not serve', place);
     }
     for (const replica of replicas) replica.close();
     if (place < 0) return;
     const start = this.memoryOf(place);
-    this.ports.memory.whenFree(start, VOLUME_ENGINE_SCRATCH_BYTES, () => this.freePlaces.push(place));
+    this.ports.memory.whenFree(start, VOLUME_ENGINE_SCRATCH_BYTES, () => {
+      check(!this.freePlaces.includes(place), 'the memory of a volume is given back twice', place);
+      this.freePlaces.push(place);
+    });
   }
 
   /** Begins to bring the places of a device up to date, unless they are, or that goes on already. */
