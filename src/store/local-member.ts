@@ -1,6 +1,7 @@
 /** One volume's part of a store, as the volume engine sees it. */
 
 import { Calls } from '../core/calls.js';
+import { check } from '../core/check.js';
 import { deviceError } from '../core/errno.js';
 import type { SlotIndex } from '../core/ids.js';
 import { ENTRY_WORDS } from '../layout/block-entry.js';
@@ -57,6 +58,8 @@ export class LocalMember implements SegmentMember {
     share: MemberShare = { group: 0, groups: 1 },
   ) {
     const { superblock } = store;
+    check(share.group < share.groups, 'a member is of a group that there is not', share.group);
+    check(store.volumes[volume] !== undefined, 'a member is of a volume that is not here', volume);
     this.share = share;
     this.store = store;
     this.volume = volume;
@@ -151,6 +154,9 @@ export class LocalMember implements SegmentMember {
   }
 
   mark(generation: number, flushNumber: number): void {
+    const { request } = this;
+    const later = generation > request.generation || flushNumber >= request.flushNumber;
+    check(generation >= request.generation && later, 'a member is told of a flush that has been', flushNumber);
     this.request.generation = generation;
     this.request.flushNumber = flushNumber;
   }

@@ -25,6 +25,7 @@
  * reads. A failed sync, or a failed write of the journal or the tree, ends all modifications for good.
  */
 
+import { check } from '../core/check.js';
 import { EBUSY, EINVAL, EIO } from '../core/errno.js';
 import type { SlotIndex } from '../core/ids.js';
 import { BLOCK_BYTES } from '../core/limits.js';
@@ -54,6 +55,7 @@ import { VolumeTable } from './running/volume-table.js';
 import { type StoreOp, saveSource } from './store-op.js';
 import {
   CONTROL_PIECE_BYTES,
+  CONTROL_PIECES,
   noCounts,
   placesFrom,
   type StorePorts,
@@ -147,6 +149,7 @@ export class SegmentStore {
 
   /** Memory for control work. */
   controlMemory(piece: number): number {
+    check(piece >= 0 && piece < CONTROL_PIECES, 'there is no such piece of memory', piece);
     return this.controlStart + piece * CONTROL_PIECE_BYTES;
   }
 
@@ -199,6 +202,7 @@ export class SegmentStore {
       this.completions.defer(token, -EBUSY);
       return;
     }
+    check(this.volumeTable.volumes[volume] !== undefined, 'a request is of a volume that is not here', volume);
     op.begin(volume, request);
     this.enter(op);
   }
@@ -307,6 +311,8 @@ export class SegmentStore {
 
   /** Gives up the handlers and the device; nothing may be in flight. @internal */
   dispose(): void {
+    check(this.pool.running === 0, 'operations are in flight when their store is given up', this.pool.running);
+    check(!this.io.busy, 'control work is in flight when its store is given up');
     this.steps.close();
     this.journal.close();
     this.io.close();

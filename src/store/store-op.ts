@@ -145,6 +145,7 @@ export class StoreOp implements JournalWaiter {
 
   /** A block, by its position in the request, is left as it is. */
   leave(index: number): void {
+    check(index < this.blocks && !this.isLeft(index), 'a block is left as it is twice, or is none', index);
     this.left += 1;
     this.request?.left.add(index);
   }
@@ -155,6 +156,7 @@ export class StoreOp implements JournalWaiter {
 
   /** Of a copy, the word from which the source's entry of a block is found in `entries`. Those expected come before. */
   copyAt(index: number): number {
+    check(index < this.blocks, 'a copy is asked for a block that it has not', index);
     return (index + ((this.flags & REQUEST_SAME) !== 0 ? this.blocks : 0)) * ENTRY_WORDS;
   }
 

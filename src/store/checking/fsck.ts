@@ -14,6 +14,7 @@
  * Nobody may write to the device meanwhile.
  */
 
+import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
 import {
@@ -198,11 +199,20 @@ class Checker {
     image.volumes.forEach((volume, index) => {
       if (volume !== undefined) this.checkVolume(image, volume, index);
     });
+    let looked = 0;
     for (let slot = 0; slot < slots.slots; slot += 1) {
       if (slots.states[slot] === SLOT_FREE) continue;
+      looked += 1;
       await this.checkSlot(image, slot);
       this.options.onProgress?.(slot + 1, slots.slots);
     }
+    check(looked === slots.usedSlots, 'slots in use were not looked at', looked);
+    check(counts.checkedBlocks <= counts.validBlocks, 'more blocks were read than are valid', counts.checkedBlocks);
+    check(
+      counts.badBlocks + counts.inDoubt <= counts.checkedBlocks,
+      'more blocks differ than were read',
+      counts.badBlocks,
+    );
   }
 
   private checkVolume(image: StoreImage, volume: VolumeMap, index: number): void {

@@ -14,6 +14,7 @@
  * Offsets derive from the sizes of what comes before; a superblock whose offsets do not is refused.
  */
 
+import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, SECTOR_BYTES } from '../../core/limits.js';
 import { alignUp, formatBytes } from '../../core/units.js';
@@ -174,11 +175,14 @@ export function computeLayout(sizeBytes: number, slotBytes: number): Layout {
     if (fits(layoutFor(sizeBytes, slotBytes, middle))) low = middle;
     else high = middle - 1;
   }
-  return layoutFor(sizeBytes, slotBytes, low);
+  const layout = layoutFor(sizeBytes, slotBytes, low);
+  check(fits(layout), 'a layout does not fit its device', sizeBytes);
+  return layout;
 }
 
 /** Offset of a page in its region: each has two places, side by side. */
 export function pageOffset(regionOffset: number, page: number, place: number): number {
+  check(place === 0 || place === 1, 'a page is at neither of its two places', place);
   return regionOffset + (2 * page + place) * PAGE_BYTES;
 }
 
@@ -205,6 +209,7 @@ export function getCounter(view: DataView, at: number): number {
 }
 
 export function putUint64(view: DataView, at: number, value: number): void {
+  check(value >= 0 && Number.isSafeInteger(value), 'a number is written that nobody could read', value);
   view.setUint32(at, value % 2 ** 32, true);
   view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
 }
@@ -221,6 +226,7 @@ export function getId(view: DataView, at: number): string {
 }
 
 export function putId(view: DataView, at: number, id: string): void {
+  check(id.length === 32, 'an identifier is written that is none', id.length);
   for (let index = 0; index < 16; index += 1) {
     view.setUint8(at + index, Number.parseInt(id.slice(2 * index, 2 * index + 2), 16));
   }

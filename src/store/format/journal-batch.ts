@@ -1,5 +1,6 @@
 /** A batch of the journal while records are put into it. `journal-records` describes how it lies on the device. */
 
+import { check } from '../../core/check.js';
 import { SECTOR_BYTES } from '../../core/limits.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import {
@@ -10,6 +11,7 @@ import {
   putId,
   putUint64,
   SEALED_BYTES,
+  TABLE_ENTRIES,
   viewOf,
 } from './format.js';
 import {
@@ -56,6 +58,7 @@ export class Batch {
   }
 
   begin(sequence: number): void {
+    check(sequence > this.sequence, 'a batch has a number that has been', sequence);
     // What lies behind is still zero from the time before.
     this.bytes.fill(0, 0, this.pages * PAGE_BYTES);
     this.sequence = sequence;
@@ -76,6 +79,7 @@ export class Batch {
 
   /** Room for a record. Returns where to put it, or -1 if the batch is full. */
   reserve(bytes: number): number {
+    check(bytes <= SEALED_BYTES - BATCH_HEADER_BYTES, 'a record does not fit a sector', bytes);
     if (this.at + bytes > this.limit) {
       if (this.sector + 1 === BATCH_PAGES_MAX * PAGE_SECTORS) return -1;
       this.sector += 1;
@@ -89,6 +93,7 @@ export class Batch {
   }
 
   addBlock(slot: number, block: number, words: Uint32Array, word: number, flags: number): boolean {
+    check(block < TABLE_ENTRIES, 'a record names a block that no slot has', block);
     const at = this.reserve(BLOCK_RECORD_BYTES);
     if (at < 0) return false;
     const { view } = this;
@@ -115,6 +120,7 @@ export class Batch {
 
   /** `count` blocks from `block` on become zero, with the stamp; 0 stands for all of the slot. */
   addZero(slot: number, block: number, count: number, stampLow: number, stampHigh: number): boolean {
+    check(block + count <= TABLE_ENTRIES, 'a record names blocks that no slot has', block);
     const at = this.reserve(ZERO_RECORD_BYTES);
     if (at < 0) return false;
     this.view.setUint8(at, RECORD_ZERO);
@@ -189,6 +195,7 @@ export class Batch {
   }
 
   private addPart(page: Uint8Array, offset: number): number {
+    check(offset >= 0 && offset < page.length, 'a part lies beyond its page', offset);
     const length = Math.min(VOLUME_CHUNK_BYTES, page.length - offset);
     const at = this.reserve(VOLUME_RECORD_HEADER_BYTES + length);
     if (at < 0) return -1;
@@ -206,6 +213,7 @@ export class Batch {
     checksum: (from: number, bytes: number) => number,
   ): void {
     const { view, sequence } = this;
+    check(durableSequence < sequence, 'a batch says of itself that it is durable', sequence);
     view.setUint32(0, JOURNAL_MAGIC, true);
     view.setUint32(4, this.pages, true);
     putUint64(view, 8, sequence);

@@ -1,5 +1,6 @@
 /** Reading the journal: which batches count, how it ends, and the records of a batch. */
 
+import { check } from '../../core/check.js';
 import { SECTOR_BYTES } from '../../core/limits.js';
 import {
   BLOCK_ZERO,
@@ -87,6 +88,7 @@ export class JournalReader {
 
   /** `bytes` is the whole journal. */
   constructor(bytes: Uint8Array, layout: Layout, deviceId: string, checksum: Checksum) {
+    check(bytes.length === layout.journalPages * PAGE_BYTES, 'a journal is read in part', bytes.length);
     this.bytes = bytes;
     this.view = viewOf(bytes);
     this.layout = layout;
@@ -187,6 +189,7 @@ export class JournalReader {
         else if (tag !== SECTOR_OLD) sequenceMax = Math.max(sequenceMax, this.sequenceNear(tag, last));
       }
     }
+    check(sequenceMax >= expected - 1, 'batches are replayed that are not there', sequenceMax);
     const torn = sequenceMax >= expected;
     // What cannot be read now may be a part of any batch that was not durable.
     if (strayDamage > 0) sequenceMax += this.layout.journalPages;

@@ -15,6 +15,7 @@
  * When fewer than `BATCH_PAGES_MAX` pages are left before the end of the ring, the next batch begins at its start.
  */
 
+import { check } from '../../core/check.js';
 import { SECTOR_BYTES } from '../../core/limits.js';
 import { BATCH_HEADER_BYTES, BATCH_PAGES_MAX, type Layout, PAGE_BYTES, SEALED_BYTES } from './format.js';
 
@@ -95,11 +96,13 @@ export const PAGE_BLOCK_RECORDS = Math.floor((SEALED_BYTES - BATCH_HEADER_BYTES)
 
 /** The tag of a sector: by it a sector is known for a part of its batch. */
 export function tagOf(sequence: number, sector: number): number {
+  check(sector < 256, 'a sector has no room in its tag', sector);
   return ((sequence % 2 ** 24) * 256 + sector) >>> 0;
 }
 
 /** The page at which the batch after one of `pages` pages at `page` begins. */
 export function nextBatchPage(layout: Layout, page: number, pages: number): number {
   const next = page + pages;
+  check(next <= layout.journalPages, 'a batch ends beyond the journal', next);
   return next + BATCH_PAGES_MAX > layout.journalPages ? 0 : next;
 }

@@ -5,6 +5,7 @@
  * it. Checksums of pages are checked by whoever follows the reference. `docs/disk-format.md` lays out the fields.
  */
 
+import { check } from '../../core/check.js';
 import { getId, putId, putUint64, REFERENCE_PLACE, REFERENCE_PRESENT, viewOf } from './format.js';
 
 /** A page is not what it must be. */
@@ -29,6 +30,7 @@ export function demandZero(view: DataView, from: number, to: number): void {
 }
 
 export function putReference(view: DataView, at: number, { present, place, checksum }: Reference): void {
+  check(place === 0 || place === 1, 'a reference leads to neither of two places', place);
   view.setUint32(at, checksum, true);
   view.setUint32(at + 4, (present ? REFERENCE_PRESENT : 0) | (place === 1 ? REFERENCE_PLACE : 0), true);
 }

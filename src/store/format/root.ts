@@ -1,5 +1,6 @@
 /** The root: what the tree hangs on. It exists twice, has a checksum of its own, and is chosen by its sequence number. */
 
+import { check } from '../../core/check.js';
 import {
   ACTIVE_SLOTS_MAX,
   DIRECTORY_PAGES_MAX,
@@ -41,6 +42,11 @@ const ROOT_AT_ACTIVE = ROOT_AT_VOLUMES + VOLUMES_MAX * REFERENCE_BYTES;
 
 /** Writes the root into `ROOT_BYTES` of memory. */
 export function encodeRoot(root: Root, deviceId: string, bytes: Uint8Array, checksum: Checksum): void {
+  check(bytes.length === ROOT_BYTES, 'a root is encoded into something else', bytes.length);
+  check(root.active.length <= ACTIVE_SLOTS_MAX, 'the activity log does not fit the root', root.active.length);
+  check(root.directory.length <= DIRECTORY_PAGES_MAX, 'the directory does not fit the root', root.directory.length);
+  check(root.volumes.length <= VOLUMES_MAX, 'the volumes do not fit the root', root.volumes.length);
+  check(root.durableSequence < root.journalSequence, 'a root counts what comes as durable', root.durableSequence);
   const view = viewOf(bytes);
   bytes.fill(0);
   view.setUint32(0, ROOT_MAGIC, true);

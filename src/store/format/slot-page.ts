@@ -1,6 +1,7 @@
 /** Pages of the slot table: which segment lies in which slot, and where the block table of each is. */
 
 import type { SlotIndex } from '../../core/ids.js';
+import { check } from '../../core/check.js';
 import {
   SLOT_FLAG_DOUBT,
   SLOT_FLAG_PLACE,
@@ -34,10 +35,13 @@ export function encodeSlots(
   const view = putHeader(page, SLOTS_MAGIC, index, deviceId, sequence);
   const first = index * SLOT_ENTRIES;
   const count = Math.min(SLOT_ENTRIES, table.slots - first);
+  check(count > 0, 'a page of slots lies beyond the last slot', index);
   for (let entry = 0; entry < count; entry += 1) {
     const slot = first + entry;
     if (table.states[slot] === SLOT_FREE) continue;
     const at = (entry + 1) * SLOT_ENTRY_BYTES;
+    check(table.members[slot] <= MEMBER_MAX, 'a slot is of a member that no volume has', slot);
+    check(table.flags[slot] <= SLOT_FLAGS_KNOWN, 'a slot has flags that nobody knows', slot);
     putId(view, at, volumeIds[table.volumes[slot]]);
     putUint64(view, at + 16, table.stripes[slot]);
     view.setUint16(at + 32, table.members[slot], true);

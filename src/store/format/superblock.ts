@@ -5,11 +5,13 @@
  * It changes only when a device is opened, closed or relabelled: what changes all the time is found through the root.
  */
 
+import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
 import {
   CHECKSUM_CRC32C,
   computeLayout,
+  DEVICE_CLEAN,
   DEVICE_OPEN,
   ENTRY_BYTES,
   FORMAT_VERSION,
@@ -97,7 +99,11 @@ const OFFSETS = [
 
 /** Writes a superblock into a page. */
 export function encodeSuperblock(superblock: Superblock, page: Uint8Array, checksum: Checksum): void {
-  const { layout } = superblock;
+  const { layout, sequence, state } = superblock;
+  check(sequence > 0, 'a superblock has no sequence', sequence);
+  check(state === DEVICE_CLEAN || state === DEVICE_OPEN, 'a superblock has no state', state);
+  const dataEnd = layout.dataOffset + layout.slots * layout.slotBytes;
+  check(layout.copyOffset >= dataEnd, 'the second superblock lies where data does', layout.copyOffset);
   const view = viewOf(page);
   page.fill(0);
   page.set(SUPERBLOCK_MAGIC, 0);

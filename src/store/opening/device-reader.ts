@@ -1,5 +1,6 @@
 /** Reading a device that nothing else uses yet, for opening it. */
 
+import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { FENCE_ALL } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
@@ -30,6 +31,7 @@ export class DeviceReader implements ImageReader {
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
+    check(length <= CONTROL_PIECE_BYTES, 'more is read than there is memory for', length);
     const result = await this.io.read(this.at, length, offset);
     if (result < 0) throw new StrakeError('IO', `reading ${length} bytes at ${offset} failed`, { errno: -result });
     return this.memory.bytes.subarray(this.at, this.at + length);

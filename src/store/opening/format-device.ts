@@ -1,5 +1,6 @@
 /** Formatting a device: it gets its layout, an empty journal, an empty tree and, last of all, its superblocks. */
 
+import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { SECTOR_BYTES } from '../../core/limits.js';
 import {
@@ -71,6 +72,7 @@ export async function formatDevice(ports: StorePorts, options: FormatOptions): P
     // Written, not merely zeroed: space that a file system has yet to find would make each flush wait for that.
     memory.bytes.fill(0, memoryStart, memoryStart + CLEAR_BYTES);
     const journalEnd = layout.journalOffset + layout.journalPages * PAGE_BYTES;
+    check(journalEnd <= layout.dataOffset, 'the journal reaches into the data', journalEnd);
     for (let at = layout.journalOffset; at < journalEnd; at += CLEAR_BYTES) {
       const length = Math.min(CLEAR_BYTES, journalEnd - at);
       await demand('clearing the journal', io.write(memoryStart, length, at));

@@ -10,6 +10,7 @@
  * 4. a checkpoint makes the result the tree. Slots in doubt stay marked until their copies have been reconciled.
  */
 
+import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
 import { StrakeError } from '../../core/errors.js';
 import type { SlotIndex } from '../../core/ids.js';
@@ -119,10 +120,11 @@ async function forgetRoots(
   io: ControlIo,
   memory: Memory,
   at: number,
-  { rootsLost, superblock }: StoreImage,
+  { rootsLost, rootPlace, superblock }: StoreImage,
   path: string,
 ): Promise<void> {
   for (const place of rootsLost) {
+    check(place !== rootPlace, 'the root that counts is emptied', place);
     memory.bytes.fill(0, at, at + ROOT_BYTES);
     const written = await io.write(at, ROOT_BYTES, superblock.layout.rootOffset + place * ROOT_BYTES);
     const result = written < 0 ? written : await io.sync();
@@ -138,9 +140,10 @@ async function forgetRoots(
  * empty page would be an ordinary end to it. Nothing has been written to the journal since.
  */
 async function emptyDamagedPages(store: SegmentStore, memory: Memory, image: StoreImage): Promise<void> {
-  const { journalOffset } = image.superblock.layout;
+  const { journalOffset, journalPages } = image.superblock.layout;
   const at = store.controlMemory(0);
   for (const page of image.journal.damagedPages) {
+    check(page < journalPages, 'a page is emptied that is none of the journal', page);
     memory.bytes.fill(0, at, at + PAGE_BYTES);
     await store.io.write(at, PAGE_BYTES, journalOffset + page * PAGE_BYTES);
   }
@@ -168,6 +171,12 @@ async function assemble(
     // leaving a number out sees to that.
     journal: { page: journal.page, sequence: journal.sequenceMax + (recovery.changed ? 2 : 1) },
   };
+  check(
+    start.journal.sequence > journal.sequenceMax,
+    'a batch would have a number that has been',
+    start.journal.sequence,
+  );
+  check(superblock.incarnation > image.superblock.incarnation, 'a device is opened under a life that has been');
   const store = new SegmentStore(ports, start);
   const checkpointer = new Checkpointer(store);
   store.volumes.forEach((volume, index) => {
@@ -201,6 +210,7 @@ async function takeOver(store: SegmentStore, checkpointer: Checkpointer, image: 
       await checkpointer.writeTables();
       page = store.tables.take(slot);
     }
+    check(page >= 0, 'a block table finds no page though all are in the tree', slot);
     store.tables.words.set(table.words, store.tables.wordOf(page, 0));
     store.tables.setChanged(page);
   }

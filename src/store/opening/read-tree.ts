@@ -1,5 +1,6 @@
 /** Reading the tree: the root that counts, then volumes, directory and slots. What is damaged is told, and left out. */
 
+import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
 import type { VolumeMap } from '../../layout/volume-map.js';
@@ -66,7 +67,9 @@ export async function findRoot(
   // One that is not whole may be the last thing that a crash interrupted. Whether the other is the newest, the journal tells.
   for (const failure of failures) problem(best === undefined ? { ...failure, harmless: false } : failure);
   if (best === undefined && failures.length === 0) problem({ kind: 'root', text: 'there is no root', harmless: false });
-  return best === undefined ? undefined : { ...best, lost };
+  if (best === undefined) return undefined;
+  check(!lost.includes(best.place), 'a root counts that is not believed', best.place);
+  return { ...best, lost };
 }
 
 export class TreeReader {
@@ -192,6 +195,7 @@ export class TreeReader {
       const count = Math.min(DIRECTORY_ENTRIES, layout.slotPages - index * DIRECTORY_ENTRIES);
       for (let at = 0; at < count; at += 1) image.slotPages.push(pages[at]);
     }
+    check(image.slotPages.length === layout.slotPages, 'the directory was read in part', image.slotPages.length);
     await this.loadSlotPages();
     this.checkSlots();
   }

@@ -5,6 +5,7 @@
  * Only memory changes here; the checkpoint that follows makes the result the tree.
  */
 
+import { check } from '../../core/check.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
 import {
   BLOCK_POISON,
@@ -87,11 +88,13 @@ export class Recovery {
       }
     };
     await Promise.all(Array.from({ length: CONTROL_PIECES - 2 }, (_, piece) => worker(piece)));
+    check(next === doubtful.length, 'slots in doubt are left that were not compared', next);
   }
 
   private async compare(slot: number, piece: number): Promise<void> {
     const { layout } = this.image.superblock;
-    const table = this.image.tables.get(slot) as TableImage;
+    const table = this.image.tables.get(slot);
+    check(table !== undefined, 'a slot in doubt has no block table', slot);
     const valid = (block: number) => (table.words[block * ENTRY_WORDS + ENTRY_FLAGS] & BLOCK_VALID) !== 0;
     const blocks = slotBlocks(layout);
     let from = 0;
@@ -117,6 +120,12 @@ export class Recovery {
   ): Promise<boolean> {
     const { layout } = this.image.superblock;
     const { words } = table;
+    check(piece < CONTROL_PIECES - 2, 'slots are compared in more memory than there is', piece);
+    check(
+      (to - from) * BLOCK_BYTES <= CONTROL_PIECE_BYTES,
+      'a slot does not fit the memory that it is compared in',
+      slot,
+    );
     const memory = this.scratch + piece * CONTROL_PIECE_BYTES;
     const checksums = this.scratch + (CONTROL_PIECES - 2) * CONTROL_PIECE_BYTES + piece * PAGE_BYTES;
     const offset = layout.dataOffset + slot * layout.slotBytes + from * BLOCK_BYTES;
@@ -145,6 +154,7 @@ export class Recovery {
 
   private mismatch({ words, firstIn, before }: TableImage, block: number): void {
     const word = block * ENTRY_WORDS;
+    check((words[word + ENTRY_FLAGS] & BLOCK_VALID) !== 0, 'a block is doubted that has no content', block);
     this.changed = true;
     if (firstIn[block] > this.image.durableSequence) {
       // Its first write was under way, and nobody was promised that it stays.

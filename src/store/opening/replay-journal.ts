@@ -3,6 +3,7 @@
  * be is told, and left out.
  */
 
+import { check } from '../../core/check.js';
 import type { StrakeError } from '../../core/errors.js';
 import type { SlotIndex } from '../../core/ids.js';
 import { BLOCK_POISON, BLOCK_ZERO, ENTRY_FLAGS, ENTRY_WORDS } from '../../layout/block-entry.js';
@@ -67,6 +68,9 @@ export class JournalReplay {
     for (const batch of batches) {
       image.durableSequence = Math.max(image.durableSequence, batch.durableSequence);
     }
+    batches.forEach((batch, at) => {
+      check(batch.sequence === sequence + at, 'batches are replayed out of their order', batch.sequence);
+    });
     for (const batch of batches) await this.tryApply(batch);
     image.batches = batches.length;
     for (const slot of image.active) if (image.slots.states[slot] === SLOT_FREE) image.active.delete(slot);

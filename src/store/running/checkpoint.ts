@@ -108,6 +108,7 @@ export class Checkpointer {
     store.steps.log.evict(evict);
     await this.writeRoot(sequence, position);
     demand(await store.io.sync());
+    check(this.sequence === sequence - 1, 'two checkpoints run at once', sequence);
     this.sequence = sequence;
     store.journal.releaseBefore(position);
     store.steps.young.forgetAll();
@@ -142,6 +143,9 @@ export class Checkpointer {
   private async stage(offset: number): Promise<Uint8Array> {
     if (this.staged.length * PAGE_BYTES === CONTROL_PIECE_BYTES) await this.writeStaged();
     const memory = this.store.controlMemory(0) + this.staged.length * PAGE_BYTES;
+    const { layout } = this.store.superblock;
+    const inTree = offset >= layout.volumesOffset && offset + PAGE_BYTES <= layout.blockTableOffset;
+    check(inTree, 'a page of the tree is written elsewhere', offset);
     this.staged.push({ memory, offset });
     return this.store.memory.bytes.subarray(memory, memory + PAGE_BYTES);
   }

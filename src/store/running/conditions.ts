@@ -62,6 +62,11 @@ export class Conditions {
       this.decide(op);
     }
     const next = this.first[op.slot];
+    check(
+      next === NONE || this.parts.opAt(next).slot === op.slot,
+      'an operation is listed with those of another slot',
+      next,
+    );
     op.after = next;
     op.before = NONE;
     if (next !== NONE) this.parts.opAt(next).before = op.index;
@@ -75,6 +80,16 @@ export class Conditions {
     if (!op.listed) return;
     const { opAt } = this.parts;
     op.listed = false;
+    check(
+      op.before !== NONE || this.first[op.slot] === op.index,
+      'an operation leaves a list that it is not in',
+      op.index,
+    );
+    check(
+      op.after === NONE || opAt(op.after).before === op.index,
+      'an operation leaves a list that has lost it',
+      op.index,
+    );
     if (op.before === NONE) this.first[op.slot] = op.after;
     else opAt(op.before).after = op.after;
     if (op.after !== NONE) opAt(op.after).before = op.before;

@@ -44,6 +44,8 @@ export class Intents {
   /** Writes the record; the operation proceeds when that is durable. Returns false if the batch is full. */
   write(op: StoreOp): boolean {
     const { journal } = this;
+    check(this.waiting.has(op.slot), 'an intent is written that nobody waits for', op.slot);
+    check(!this.log.has(op.slot), 'an intent is written of a slot in the activity log', op.slot);
     if (!journal.batch.addSlot(RECORD_INTENT, op.slot)) return false;
     this.addNeighbours(op.slot);
     journal.whenSynced(journal.batch.sequence, op);
@@ -71,6 +73,7 @@ export class Intents {
     if (added.length === 0) return;
     this.neighbours.set(slot, added);
     this.log.expected += added.length;
+    check(this.log.inUse <= this.log.max, 'more slots are to enter the activity log than fit', this.log.inUse);
   }
 
   /** A slot's intent is durable (0), or has failed. Returns the operations that have waited for that. */

@@ -49,6 +49,7 @@ export class JournalRoom {
   }
 
   reserve(pages: number): void {
+    check(pages > 0, 'a modification needs no room in the journal', pages);
     this.reserved += pages;
   }
 

@@ -22,6 +22,7 @@ export class OpPool {
 
   /** The operation of an index. */
   at(index: number): StoreOp {
+    check(index < this.ops.length, 'an operation has ended that was never made', index);
     return this.ops[index];
   }
 

@@ -77,6 +77,7 @@ export class VolumeTable {
     const known = this.indexOf(volume.id);
     const index = known >= 0 ? known : this.freeIndex();
     if (index < 0) return -1;
+    check(index < this.pages, 'a volume gets a page that there is not', index);
     if (known < 0) {
       check(this.slots.usedBy(index) === 0, 'a volume gets the page of another that has slots', index);
       // What was remembered of the last volume there is nothing of this one.
@@ -91,6 +92,7 @@ export class VolumeTable {
 
   /** A map that was put here has become durable. */
   settle(index: number, volume: VolumeMap): void {
+    check(this.volumes[index] !== undefined, 'a map is durable of a volume that is not here', index);
     if (this.volumes[index] === volume) this.durable[index] = volume;
   }
 
