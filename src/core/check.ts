@@ -4,6 +4,9 @@
  * A state that must not be is damage that travels: it is cheaper to end the thread where it is seen than to find out, a thousand
  * events later, what it has led to. A condition here says something about this program alone; what a device, a client or a
  * caller can cause is an operating error, and has a code.
+ *
+ * In control work, which is made of promises, what fails by it is the operation: nothing of it is done, and whoever asked for it
+ * learns why. What it says is a constant text, so that on the way of every request an assertion costs a comparison only.
  */
 
 /** This program has contradicted itself. Nobody handles it: it ends the thread in which it happens. */

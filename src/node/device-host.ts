@@ -65,6 +65,7 @@ export class DeviceHost {
   }
 
   private memoryOf(place: number): number {
+    check(place >= 0 && place < this.ports.storesMax, 'there is no such piece of memory', place);
     return this.ports.memoryStart + place * STORE_MEMORY_BYTES;
   }
 
@@ -94,6 +95,7 @@ export class DeviceHost {
         this.opening.set(place, { superblock: found, path });
       };
       const opened = await openStore(ports, { ...expected, refuse });
+      check(this.opening.has(place), 'a device was opened that nobody has judged', place);
       const entry = new NodeStore(path, opened, { place, order });
       const { deviceId } = entry;
       if (this.closing) {

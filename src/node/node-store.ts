@@ -112,6 +112,7 @@ export class NodeStore implements KnownDevice {
    * Stores a map durably. Resolves with a number that is not negative, `-ENOSPC` if there is no room for it, or another errno.
    */
   putMap(map: VolumeMap): Promise<number> {
+    check(map.mapVersion > 0, 'a map is stored that has no version', map.mapVersion);
     return this.store.putVolume(map);
   }
 
@@ -127,6 +128,7 @@ export class NodeStore implements KnownDevice {
       if (slots.states[slot] === SLOT_FREE || slots.volumes[slot] !== index) continue;
       if (slots.stripes[slot] % share.groups === share.group) count += 1;
     }
+    check(count <= volumeTable.segmentsOf(index), 'a group has more segments than its volume', count);
     return count;
   }
 

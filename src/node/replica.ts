@@ -21,6 +21,7 @@ export class Replica {
 
   private constructor(completions: CompletionPort, { store, deviceId }: NodeStore, index: number, share?: GroupShare) {
     check(share === undefined || share.group < share.groups, 'a replica is of a group that there is not', index);
+    check(index >= 0, 'a replica is of a volume that its device does not know', index);
     this.deviceId = deviceId;
     this.group = share?.group ?? 0;
     this.member = new LocalMember(completions, store, index, share);
@@ -71,6 +72,7 @@ export class Replica {
     try {
       const stripes = [...member.segments()].map(({ stripe }) => stripe);
       for (let at = 0; at < stripes.length && !ending(); at += RELEASES) {
+        check(store.volumes[index]?.id === volumeId, 'segments are given back of another volume', index);
         await Promise.all(stripes.slice(at, at + RELEASES).map((stripe) => member.release(stripe)));
       }
       await store.flushed();

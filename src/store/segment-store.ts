@@ -230,6 +230,7 @@ export class SegmentStore {
     this.entered += 1;
     this.finish(op, result);
     this.entered -= 1;
+    check(this.entered >= 0, 'more calls have returned than were made', this.entered);
   }
 
   /**

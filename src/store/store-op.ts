@@ -172,6 +172,7 @@ export class StoreOp implements JournalWaiter {
   }
 
   proceed(result: number): void {
+    check(this.inFlight, 'an operation goes on that has been answered', this.index);
     this.handler(this, result);
   }
 }

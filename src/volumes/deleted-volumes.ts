@@ -30,6 +30,7 @@ type Stores = ReadonlyMap<string, NodeStore>;
 
 /** The note that a volume is deleted. */
 export function deletionOf(stored: VolumeMap): VolumeMap {
+  check(!stored.deleted, 'a volume is deleted twice', stored.mapVersion);
   return { ...stored, mapVersion: stored.mapVersion + DELETION_VERSIONS, deleted: true };
 }
 

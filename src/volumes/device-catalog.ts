@@ -69,6 +69,7 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
     check(map.id === volumeId, 'a volume is attached with the map of another', map.mapVersion);
     check(map.mapVersion > newest.mapVersion, 'a volume is attached with a map that is not newer', map.mapVersion);
     check(map.generation > newest.generation, 'a volume is attached under a generation that has been', map.generation);
+    check(map.groups.length === newest.groups.length, 'a volume is attached with other groups', map.mapVersion);
     // Not even told to the devices: with the right ones the volume may start the next time.
     if (map.groups.some((group) => group.every(({ state }) => state !== 'in-sync'))) {
       throw new StrakeError('UNAVAILABLE', `a group of volume ${map.name} has no current copy`);
@@ -130,6 +131,7 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
 
   /** Another name for a volume that is not attached. Rejects with `ERR_STRAKE_UNAVAILABLE` if no device takes it. */
   rename(map: VolumeMap, name: string): Promise<VolumeMap> {
+    check(!map.deleted, 'a volume is renamed that is deleted', map.mapVersion);
     return renameStored(this.stores, map, name);
   }
 

@@ -6,6 +6,7 @@
  * a version of their own instead. A crash in between leaves the old name on some devices; the newer name counts.
  */
 
+import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
@@ -24,6 +25,7 @@ export async function renameStored(
     return own === undefined || own.deleted ? [] : [{ entry, own }];
   });
   const nameVersion = 1 + Math.max(newest.nameVersion, ...holders.map(({ own }) => own.nameVersion));
+  check(nameVersion > newest.nameVersion, 'a new name is not newer than the last', nameVersion);
   const stored = await Promise.all(
     holders.map(async ({ entry, own }) => {
       return !entry.failed && (await entry.putMap({ ...own, name, nameVersion })) >= 0;

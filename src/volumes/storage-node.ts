@@ -252,6 +252,7 @@ export class StorageNode {
       await this.startResolved();
       throw error;
     }
+    check(this.volumes.get(spec.id) === volume, 'a volume that was made is not listed', volume.place);
     volume.coming = false;
     return volume;
   }
@@ -291,12 +292,14 @@ export class StorageNode {
     try {
       if (engine !== null && engine.status().state !== 'failed') await engine.rename(name);
       else volume.stored = await this.catalog.rename(volume.stored, name);
+      check(volume.name === name, 'a volume has another name than it was given', volume.stored.nameVersion);
     } finally {
       volume.nextName = null;
     }
   }
 
   private async makeVolume(volume: HostedVolume): Promise<void> {
+    check(volume.coming && volume.engine === null, 'a volume is made twice', volume.place);
     if (!this.host.hasRoom) throw tooManyVolumes();
     try {
       await this.catalog.create(volume.stored);
@@ -406,6 +409,7 @@ export class StorageNode {
           const begun = await this.host.replaceIn(volume, deviceId, entry);
           jobs.push(...begun.map(({ id }) => id));
         }
+        check(jobs.length >= users.length, 'a volume keeps a device that was replaced', jobs.length);
         return jobs;
       }),
     );

@@ -1,8 +1,9 @@
 /** Storing the map of a volume on its devices. */
 
+import { check } from '../core/check.js';
 import { ENOSPC } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import type { VolumeMap } from '../layout/volume-map.js';
+import { doubledDevice, type VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
 import { noPage } from './placement.js';
 
@@ -13,6 +14,8 @@ import { noPage } from './placement.js';
  * know, as nobody would be current then after a crash.
  */
 export async function storeMap(stores: ReadonlyMap<string, NodeStore>, stored: VolumeMap): Promise<void> {
+  const sound = stored.deleted || doubledDevice(stored.groups) === null;
+  check(sound, 'a map is stored that names a device twice in a group', stored.mapVersion);
   const full: NodeStore[] = [];
   const put = (current: boolean) =>
     Promise.all(

@@ -51,6 +51,7 @@ export class VolumeDirectory {
     for (const id of ids) {
       const stored = newest.get(id);
       if (stored === undefined || stored.deleted || this.byId.has(id)) continue;
+      check(stored.id === id, 'a map is found under the id of another volume', stored.mapVersion);
       this.add(new HostedVolume(stored));
     }
   }

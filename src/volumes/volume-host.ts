@@ -59,6 +59,7 @@ export class VolumeHost {
   }
 
   private memoryOf(place: number): number {
+    check(place >= 0 && place < NODE_VOLUMES_MAX, 'there is no such piece of memory', place);
     return this.ports.memoryStart + COPY_SCRATCH_BYTES + place * VOLUME_ENGINE_SCRATCH_BYTES;
   }
 
@@ -86,6 +87,8 @@ export class VolumeHost {
       this.engines.add(engine);
       volume.started = true;
       await engine.start();
+      check(volume.engine === engine, 'a volume was stopped while it was started', volume.place);
+      check(volume.replicas.length > 0, 'a volume is served over nothing', volume.place);
       for (const replica of volume.replicas) if (isCurrent(volume, replica)) replica.reconciled();
       volume.reason = '';
       volume.unproven = false;
@@ -148,6 +151,7 @@ export class VolumeHost {
   /** Ends the service of a volume in order, if it has begun. */
   async stop(volume: HostedVolume): Promise<void> {
     const { engine, replicas, place } = volume;
+    check(engine === null || place >= 0, 'a volume is served that has no memory', place);
     volume.engine = null;
     volume.replicas = [];
     volume.place = -1;
@@ -177,11 +181,12 @@ export class VolumeHost {
 
   /** Puts a device in the places of one that is lost, and begins to rebuild what it held; resolves to the jobs. */
   async replaceIn(volume: HostedVolume, lostId: string, device: NodeStore): Promise<Job[]> {
+    const { engine } = volume;
+    check(engine !== null, 'a device is replaced in a volume that is not served', volume.place);
     const jobs: Job[] = [];
     for (const { group, position } of placesOf(volume.stored, lostId)) {
       const { member } = await this.newReplica(volume, device, group);
-      const job = await volume.engine?.replace(group, position, device.deviceId, member);
-      if (job !== undefined) jobs.push(job);
+      jobs.push(await engine.replace(group, position, device.deviceId, member));
     }
     return jobs;
   }
@@ -189,6 +194,7 @@ export class VolumeHost {
   /** A replica on a device that may not know the volume yet. */
   private async newReplica(volume: HostedVolume, device: NodeStore, group: number): Promise<Replica> {
     const replica = await Replica.make(this.ports.completions, device, volume.stored, group);
+    check(volume.engine !== null, 'a replica is made of a volume that is not served', volume.place);
     volume.replicas.push(replica);
     return replica;
   }

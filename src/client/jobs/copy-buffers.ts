@@ -69,6 +69,7 @@ export class CopyBuffers {
    */
   async withBuffer<T>(work: (buffer: CopyBuffer) => Promise<T>, waiter?: BufferWaiter): Promise<T> {
     const buffer = await this.takeBuffer(waiter);
+    check(!buffer.lost, 'a buffer for copying is given out that may still be used', buffer.memory);
     try {
       return await work(buffer);
     } finally {

@@ -140,6 +140,7 @@ export class Job implements JobPlace {
 
   /** Goes through segments, several at a time, fewer while clients are busy. */
   async each(stripes: number[], segmentBytes: number, work: (stripe: number) => Promise<void>): Promise<void> {
+    check(this.segmentsTotal === 0, 'a job goes through segments a second time', this.id);
     this.segmentsTotal = stripes.length;
     this.bytesTotal = stripes.length * segmentBytes;
     const left = stripes.slice().reverse();

@@ -111,6 +111,7 @@ export class CopyJobs {
 
   /** A segment was discarded whose slot could not be given back then, and now could. */
   noteUnreleased(group: number, stripe: number): void {
+    check(group < this.reclaims.length, 'a segment is discarded of no group', group);
     this.reclaims[group].note(stripe);
     this.startReclaim(group);
   }

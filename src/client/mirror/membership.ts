@@ -182,8 +182,8 @@ export class Membership {
       if (this.stopped !== null) throw toStrakeError(new Error(this.stopped));
       const changed = make(this.record);
       const next = withProgress(changed, (group, position) => this.progressOf(changed, group, position));
-      this.checkNext(next);
       try {
+        this.checkNext(next);
         await this.hooks.commit(next);
       } catch (error) {
         this.stop(`a new map could not be committed: ${toStrakeError(error).message}`);
@@ -235,6 +235,7 @@ export class Membership {
   }
 
   private apply(record: VolumeMap): void {
+    check(record.groups.length === this.groups.length, 'a map has other groups than the one before', record.mapVersion);
     this.record = record;
     for (const slot of this.groups.flat()) {
       const { state } = record.groups[slot.group][slot.position];

@@ -81,6 +81,7 @@ export class Mirror implements SegmentIo {
     if (result < 0) {
       piece.reader = position;
       const slot = this.membership.groups[piece.group][position];
+      check(slot !== undefined, 'a member has answered that there is not', position);
       if (slot.member?.fence() === FENCE_ALL) this.membership.expel(slot, 'the device is gone');
     }
     this.parts.ends.read(piece, result);

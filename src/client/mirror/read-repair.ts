@@ -55,6 +55,7 @@ export class ReadRepair {
     holder: MemoryHolder,
   ): Promise<number> {
     const group = this.parts.membership.groups[groupIndex];
+    check(first >= 0 && first < group.length, 'a block is recovered from a member that there is not', first);
     const bad = new Set<MemberSlot>();
     for (let round = 0; round < ROUNDS; round += 1) {
       for (let step = 0; step < group.length; step += 1) {

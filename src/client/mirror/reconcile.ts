@@ -186,6 +186,7 @@ export class Reconcile {
       }
     };
     await allEnded(Array.from({ length: Math.min(RECONCILE_BLOCKS, blocks.length) }, worker));
+    check(blocks.length === 0, 'blocks are left in which copies differ', blocks.length);
   }
 
   /** A single copy in doubt is taken as it is, in one go; what cannot be read stays in doubt, and is dealt with singly. */
@@ -217,6 +218,7 @@ export class Reconcile {
     const [{ entries }] = copies;
     const blocks = entries.length / ENTRY_WORDS;
     const most = Math.floor(COPY_BYTES / BLOCK_BYTES / copies.length);
+    check(most > 0, 'so many copies have no room in the buffer', copies.length);
     const equal = (block: number) =>
       isStored(entries, block) && copies.every((copy) => sameBlock(entries, copy.entries, block));
     for (let block = 0; block < blocks; ) {
@@ -317,6 +319,7 @@ export class Reconcile {
     buffer: CopyBuffer,
   ): Promise<Copy | null> {
     const current = copies.filter(({ behind }) => !behind);
+    check(current.length > 0, 'all copies of a block are behind', block);
     const known = current.map(({ entries }) => stampOf(entries, block)).reduce(higher);
     const helpful = copies.filter(
       ({ entries, behind }) => behind && compareStamps(stampOf(entries, block), known) >= 0,

@@ -218,6 +218,7 @@ export class Resync {
     lost: Set<number>,
   ): Promise<void> {
     const sources = this.parts.membership.groups[this.slot.group].filter(({ readable }) => readable);
+    check(sources.length > 0, 'blocks count as lost that nobody was asked for', first);
     for (const block of blocks) {
       if (!isStored(from, block)) continue;
       let found = false;

@@ -1,5 +1,6 @@
 /** What of a volume is allocated, by segment. */
 
+import { check } from '../../core/check.js';
 import { REQUEST_SKIPS } from '../../core/limits.js';
 import { LISTED_EXTENT_BYTES } from '../../ports/device.js';
 import { exists } from '../mirror/allocation.js';
@@ -45,6 +46,7 @@ export function volumeExtents(
 }
 
 function put(view: DataView, at: number, length: number, kind: number): void {
+  check(length > 0, 'an extent is empty', kind);
   view.setFloat64(at, length, true);
   view.setFloat64(at + 8, kind, true);
 }

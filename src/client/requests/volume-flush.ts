@@ -63,6 +63,7 @@ export class VolumeFlush {
 
   /** Everything before this point was dealt with when the volume was opened. */
   startAt(flushNumber: number): void {
+    check(flushNumber >= this.durableBelow, 'a volume begins with a flush that has been', flushNumber);
     this.durableBelow = flushNumber;
   }
 
@@ -102,6 +103,7 @@ export class VolumeFlush {
 
   private endOne(index: number, result: number): void {
     check(this.pending > 0 && this.running.length > 0, 'more members have flushed than were asked', index);
+    check(index < this.members.length, 'a member has flushed that there is not', index);
     this.results[index] = result;
     this.pending -= 1;
     if (this.pending === 0) this.conclude();

@@ -37,6 +37,7 @@ export class WriteStamps {
     this.sequence += 1;
     this.current.low = this.sequence % LOW;
     this.current.high = ((this.generation << 8) | Math.floor(this.sequence / LOW)) >>> 0;
+    check(this.current.high >>> 8 === this.generation, 'a generation has no room in a stamp', this.generation);
     return this.current;
   }
 }

@@ -206,8 +206,9 @@ class Checker {
       await this.checkSlot(image, slot);
       this.options.onProgress?.(slot + 1, slots.slots);
     }
+    const blocks = counts.validBlocks + counts.zeroBlocks + counts.poisonedBlocks + counts.suspectBlocks;
+    check(blocks <= looked * TABLE_ENTRIES, 'more blocks are counted than there are', blocks);
     check(looked === slots.usedSlots, 'slots in use were not looked at', looked);
-    check(counts.checkedBlocks <= counts.validBlocks, 'more blocks were read than are valid', counts.checkedBlocks);
     check(
       counts.badBlocks + counts.inDoubt <= counts.checkedBlocks,
       'more blocks differ than were read',

@@ -177,6 +177,8 @@ export function computeLayout(sizeBytes: number, slotBytes: number): Layout {
   }
   const layout = layoutFor(sizeBytes, slotBytes, low);
   check(fits(layout), 'a layout does not fit its device', sizeBytes);
+  check(layout.dataOffset % slotBytes === 0, 'slots do not begin at a multiple of their size', layout.dataOffset);
+  check(layout.journalPages > 2 * BATCH_PAGES_MAX, 'a journal has no room for two batches', layout.journalPages);
   return layout;
 }
 

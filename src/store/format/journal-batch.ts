@@ -79,6 +79,7 @@ export class Batch {
 
   /** Room for a record. Returns where to put it, or -1 if the batch is full. */
   reserve(bytes: number): number {
+    check(this.sequence > 0, 'a record is put into a batch that was not begun', this.sequence);
     check(bytes <= SEALED_BYTES - BATCH_HEADER_BYTES, 'a record does not fit a sector', bytes);
     if (this.at + bytes > this.limit) {
       if (this.sector + 1 === BATCH_PAGES_MAX * PAGE_SECTORS) return -1;
@@ -120,7 +121,6 @@ export class Batch {
 
   /** `count` blocks from `block` on become zero, with the stamp; 0 stands for all of the slot. */
   addZero(slot: number, block: number, count: number, stampLow: number, stampHigh: number): boolean {
-    check(block + count <= TABLE_ENTRIES, 'a record names blocks that no slot has', block);
     const at = this.reserve(ZERO_RECORD_BYTES);
     if (at < 0) return false;
     this.view.setUint8(at, RECORD_ZERO);

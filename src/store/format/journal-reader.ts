@@ -159,7 +159,10 @@ export class JournalReader {
       if (damaged > 0) damage = `${damaged} sectors of batch ${expected} at page ${at} are damaged`;
       if (old > 0 || damaged > 0) break;
       each({ ...header, bytes: this.bytes.subarray(at * PAGE_BYTES, (at + header.pages) * PAGE_BYTES) });
-      for (let index = 0; index < header.pages; index += 1) seen.add(at + index);
+      for (let index = 0; index < header.pages; index += 1) {
+        check(!seen.has(at + index), 'the journal is replayed round and round', at);
+        seen.add(at + index);
+      }
       expected += 1;
       at = nextBatchPage(this.layout, at, header.pages);
     }

@@ -3,6 +3,7 @@
 import { check } from '../../core/check.js';
 import {
   ACTIVE_SLOTS_MAX,
+  BATCH_PAGES_MAX,
   DIRECTORY_PAGES_MAX,
   getCounter,
   getId,
@@ -46,7 +47,6 @@ export function encodeRoot(root: Root, deviceId: string, bytes: Uint8Array, chec
   check(root.active.length <= ACTIVE_SLOTS_MAX, 'the activity log does not fit the root', root.active.length);
   check(root.directory.length <= DIRECTORY_PAGES_MAX, 'the directory does not fit the root', root.directory.length);
   check(root.volumes.length <= VOLUMES_MAX, 'the volumes do not fit the root', root.volumes.length);
-  check(root.durableSequence < root.journalSequence, 'a root counts what comes as durable', root.durableSequence);
   const view = viewOf(bytes);
   bytes.fill(0);
   view.setUint32(0, ROOT_MAGIC, true);
@@ -84,7 +84,8 @@ export function decodeRoot(bytes: Uint8Array, deviceId: string, layout: Layout, 
   if (directoryPages !== layout.directoryPages) throw new PageProblem('its directory has another size');
   if (activeCount > ACTIVE_SLOTS_MAX) throw new PageProblem('its activity log is too long');
   const journalPage = getUint64(view, 32);
-  if (journalPage >= layout.journalPages) throw new PageProblem('it points beyond the journal');
+  // A batch of any size has to fit there, and nothing of it be written where the data is.
+  if (journalPage + BATCH_PAGES_MAX > layout.journalPages) throw new PageProblem('it points beyond the journal');
   const list = <T>(count: number, read: (index: number) => T): T[] =>
     Array.from({ length: count }, (_, at) => read(at));
   const active = list(activeCount, (index) => view.getUint32(ROOT_AT_ACTIVE + 4 * index, true));

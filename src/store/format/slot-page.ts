@@ -1,7 +1,7 @@
 /** Pages of the slot table: which segment lies in which slot, and where the block table of each is. */
 
-import type { SlotIndex } from '../../core/ids.js';
 import { check } from '../../core/check.js';
+import type { SlotIndex } from '../../core/ids.js';
 import {
   SLOT_FLAG_DOUBT,
   SLOT_FLAG_PLACE,

@@ -1,5 +1,6 @@
 /** A block table while it is read and replayed. */
 
+import { check } from '../../core/check.js';
 import { BLOCK_POISON, ENTRY_FLAGS, ENTRY_WORDS } from '../../layout/block-entry.js';
 import { type Layout, PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from '../format/format.js';
 import { SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, type SlotTable } from '../running/slot-table.js';
@@ -36,6 +37,7 @@ export async function loadTable(
   slot: number,
   problem: OnProblem,
 ): Promise<TableImage> {
+  check(slot < slots.slots, 'a block table is read of a slot that there is not', slot);
   const table = emptyTable();
   const flags = slots.flags[slot];
   if (slots.states[slot] === SLOT_FREE || (flags & SLOT_FLAG_TABLE) === 0) return table;

@@ -68,6 +68,7 @@ export class ActivityLog {
 
   /** A modification is admitted that may make the slot enter. */
   claim(slot: SlotIndex): void {
+    check(slot >= 0 && slot < this.lastUse.length, 'a slot is to enter the activity log that there is not', slot);
     if (!this.has(slot)) this.claims.set(slot, (this.claims.get(slot) ?? 0) + 1);
   }
 
@@ -84,6 +85,11 @@ export class ActivityLog {
     if (which === 'half' && this.slots.length < this.max * CROWDED_SHARE) return;
     const byUse = this.slots.slice().sort((one, other) => this.lastUse[other] - this.lastUse[one]);
     const kept = which === 'all' ? 0 : Math.min(byUse.length, Math.floor(this.max / 2));
+    check(
+      this.claims.size + this.expected === 0,
+      'the activity log is cleared while slots are to enter it',
+      this.claims.size,
+    );
     for (const slot of byUse.slice(kept)) this.lastUse[slot] = 0;
     this.slots = byUse.slice(0, kept);
   }

@@ -68,6 +68,7 @@ export class Admission {
   }
 
   private hold(op: StoreOp): void {
+    check(!op.admitted, 'a modification is held that is in progress', op.index);
     saveSource(this.parts.memory, op);
     this.held.push(op);
     if (!this.holding) this.beginCheckpoint();
@@ -198,6 +199,7 @@ export class Admission {
         this.onQuiet = resolve;
       });
     }
+    check(this.holding, 'a checkpoint runs while modifications are admitted');
     check(this.modifying === 0, 'a checkpoint begins while modifications are in progress', this.modifying);
     await this.parts.checkpoint(evict);
     check(this.modifying === 0, 'modifications were admitted during a checkpoint', this.modifying);

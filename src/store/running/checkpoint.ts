@@ -159,6 +159,7 @@ export class Checkpointer {
   }
 
   private refer(reference: Reference, page: Uint8Array): void {
+    check(page.buffer === this.store.memory.bytes.buffer, 'a page is referred to that is not in the arena');
     reference.present = true;
     reference.checksum = this.store.memory.checksum(page.byteOffset - this.store.memory.bytes.byteOffset, PAGE_BYTES);
   }
@@ -171,6 +172,7 @@ export class Checkpointer {
     store.changedSlots.clear();
     const ids = store.volumes.map((volume) => volume?.id ?? '');
     for (const index of changed) {
+      check(index < this.slotPages.length, 'there is no such page of slots', index);
       const reference = this.slotPages[index];
       reference.place ^= 1;
       const page = await this.stage(pageOffset(layout.slotTableOffset, index, reference.place));
@@ -185,6 +187,7 @@ export class Checkpointer {
     const { layout, deviceId } = this.store.superblock;
     const changed = new Set([...slotPages].map((index) => Math.floor(index / DIRECTORY_ENTRIES)));
     for (const index of changed) {
+      check(index < this.directory.length, 'there is no such page of the directory', index);
       const reference = this.directory[index];
       reference.place ^= 1;
       const page = await this.stage(pageOffset(layout.directoryOffset, index, reference.place));
@@ -205,6 +208,7 @@ export class Checkpointer {
     for (const index of changed) {
       const volume = store.volumes[index];
       if (volume === undefined) continue;
+      check(index < this.volumePages.length, 'there is no such page of a volume', index);
       const reference = this.volumePages[index];
       reference.place ^= 1;
       const page = await this.stage(pageOffset(layout.volumesOffset, index, reference.place));
@@ -236,6 +240,7 @@ export class Checkpointer {
       'a root counts batches as durable that are on their way',
       completedSequence,
     );
+    check(this.directory.length === layout.directoryPages, 'a root has a part of the directory', this.directory.length);
     encodeRoot(root, deviceId, bytes, arenaChecksum(store, memory + ROOT_BYTES));
     this.rootPlace ^= 1;
     demand(await store.io.write(memory, ROOT_BYTES, layout.rootOffset + this.rootPlace * ROOT_BYTES));

@@ -3,6 +3,7 @@
  */
 
 import { Calls } from '../../core/calls.js';
+import { check } from '../../core/check.js';
 import type { CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
 
@@ -31,6 +32,12 @@ export class ControlIo {
   }
 
   write(memory: number, lengthBytes: number, offsetBytes: number): Promise<number> {
+    const { sizeBytes } = this.device.geometry;
+    check(
+      offsetBytes >= 0 && offsetBytes + lengthBytes <= sizeBytes,
+      'control work writes beyond its device',
+      offsetBytes,
+    );
     return this.calls.call((token) => this.device.write(memory, lengthBytes, offsetBytes, 0, token));
   }
 
@@ -39,6 +46,7 @@ export class ControlIo {
   }
 
   discard(offsetBytes: number, spanBytes: number): Promise<number> {
+    check(spanBytes > 0, 'control work discards nothing', offsetBytes);
     return this.calls.call((token) => this.device.discard(offsetBytes, spanBytes, 0, token));
   }
 

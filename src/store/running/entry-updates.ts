@@ -31,7 +31,7 @@ import {
   REQUEST_WRITE,
   REQUEST_ZERO,
 } from '../../ports/segment-request.js';
-import { TABLE_ENTRIES } from '../format/format.js';
+import { SLOT_USED, TABLE_ENTRIES } from '../format/format.js';
 import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from '../format/journal-records.js';
 import { type StoreOp, WAIT_RECORDS } from '../store-op.js';
 import type { ActivityLog } from './activity-log.js';
@@ -88,6 +88,7 @@ export class EntryUpdates {
     const { words } = tables;
     check(this.parts.log.has(op.slot), 'a slot is modified that is not in the activity log', op.slot);
     check(op.block + op.blocks <= this.parts.blocks, 'entries are set beyond the end of a slot', op.slot);
+    check(tables.slotAt(op.page) === op.slot, 'entries are set in the block table of another slot', op.slot);
     // What becomes pending must not leave memory, whatever becomes of the operation.
     tables.setChanged(op.page);
     for (; op.next < op.blocks; op.next += 1) {
@@ -169,6 +170,7 @@ export class EntryUpdates {
    */
   restamp(slot: SlotIndex, { generation, flushNumber }: FlushId, journaled: boolean): void {
     const { slots, changedSlots } = this.parts;
+    check(slots.states[slot] === SLOT_USED, 'doubt ends about a slot that is free', slot);
     slots.flags[slot] &= ~SLOT_FLAG_DOUBT;
     changedSlots.add(slot);
     if (slots.generations[slot] === generation && slots.flushNumbers[slot] === flushNumber) return;
@@ -192,6 +194,7 @@ export class EntryUpdates {
     }
     if (journal.batch.sectorsLeft < 2) return;
     const { earlyWords } = this;
+    check(op.source >= 0 && !op.early, 'an overwrite is sent early without its payload, or twice', op.index);
     for (let index = 0; index < op.blocks; index += 1) {
       earlyWords[ENTRY_CHECKSUM] = this.parts.memory.checksum(op.source + index * BLOCK_BYTES, BLOCK_BYTES);
       earlyWords[ENTRY_FLAGS] = BLOCK_VALID;

@@ -64,6 +64,7 @@ export class FreedSlots {
       if (this.inFlight === DISCARDS_MAX) return;
       this.batches.set(slot, DISCARDING);
       this.inFlight += 1;
+      check(this.inFlight <= DISCARDS_MAX, 'more slots are discarded at once than may be', this.inFlight);
       void discard(slot).then(() => this.end(slot));
     }
   }

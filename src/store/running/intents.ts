@@ -36,6 +36,7 @@ export class Intents {
   /** Lets an operation wait for its slot's intent. Returns whether it is the one that has to write it. */
   join(op: StoreOp): boolean {
     const waiting = this.waiting.get(op.slot);
+    check(op.page >= 0, 'an operation waits for an intent without its block table', op.index);
     if (waiting === undefined) this.waiting.set(op.slot, [op]);
     else waiting.push(op);
     return waiting === undefined;

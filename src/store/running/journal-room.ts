@@ -64,6 +64,7 @@ export class JournalRoom {
       this.parts.onFailed(op, this.failure);
       return;
     }
+    check(op.inFlight && op.admitted, 'an operation waits for room that has ended', op.index);
     this.waiting.push(op);
     this.parts.journal.makeRoom();
   }

@@ -112,6 +112,8 @@ export class JournalWriter {
     this.layout = superblock.layout;
     this.deviceId = superblock.deviceId;
     this.incarnation = superblock.incarnation;
+    const fits = start.page + BATCH_PAGES_MAX <= superblock.layout.journalPages;
+    check(fits, 'the journal goes on where no batch fits', start.page);
     this.page = start.page;
     // Everything before is durable, and in the tree.
     this.completedSequence = start.sequence - 1;
@@ -223,6 +225,7 @@ export class JournalWriter {
     const offset = this.layout.journalOffset + this.page * PAGE_BYTES;
     this.device.write(memory, batch.pages * PAGE_BYTES, offset, 0, this.token + TAG_WRITE);
     const next = nextBatchPage(this.layout, this.page, batch.pages);
+    check(next !== this.page, 'the journal does not go on', next);
     this.usedPages += next > this.page ? next - this.page : this.layout.journalPages - this.page;
     this.page = next;
     this.filling = this.spare;
@@ -302,7 +305,8 @@ export class JournalWriter {
   }
 
   /** A checkpoint has made everything before this unneeded. */
-  releaseBefore({ page }: JournalPosition): void {
+  releaseBefore({ page, sequence }: JournalPosition): void {
+    check(sequence <= this.filling.sequence, 'a checkpoint covers batches that are yet to come', sequence);
     const used = page <= this.page ? this.page - page : this.layout.journalPages - page + this.page;
     check(used <= this.usedPages, 'a checkpoint leaves more of the journal needed than there was', used);
     this.usedPages = used;

@@ -58,6 +58,7 @@ export class MapWriter {
       });
       if (result < 0) return result;
       check(journal.durableSequence >= sequence, 'a map counts as stored before it is durable', index);
+      check(volumes.indexOf(volume.id) === index, 'a map was stored under the number of another volume', index);
       volumes.settle(index, volume);
       return index;
     } finally {

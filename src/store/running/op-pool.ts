@@ -29,6 +29,7 @@ export class OpPool {
   /** An operation that is the caller's until it is given back; null if there are too many. */
   take(): StoreOp | null {
     const op = this.free.pop();
+    check(op === undefined || !op.inFlight, 'an operation is given out that is in flight', op?.index);
     if (op !== undefined) return op;
     if (this.ops.length === STORE_OPERATIONS_MAX) return null;
     const made = new StoreOp(this.ops.length, this.proceed);

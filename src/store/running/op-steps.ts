@@ -318,8 +318,12 @@ export class OpSteps {
 
   private endIntent(op: StoreOp, result: number): void {
     for (const other of this.intents.end(op.slot, result)) {
-      if (result < 0) this.finish(other, result);
-      else this.haveTable(other);
+      if (result < 0) {
+        this.finish(other, result);
+        continue;
+      }
+      check(this.log.has(other.slot), 'an intent is durable of a slot that is not in the activity log', other.slot);
+      this.haveTable(other);
     }
   }
 
@@ -415,7 +419,10 @@ export class OpSteps {
     else if (op.waiting === WAIT_INTENT) this.writeIntent(op);
     else if (op.kind === REQUEST_RELEASE) this.release(op);
     else if (op.kind === REQUEST_ZERO && op.next === 0) this.endZero(op);
-    else this.updates.set(op);
+    else {
+      check(op.waiting === WAIT_RECORDS, 'an operation has room that it did not wait for', op.index);
+      this.updates.set(op);
+    }
   }
 
   /** A slot holds what other copies hold that are recorded under this flush. */

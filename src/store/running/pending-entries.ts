@@ -5,6 +5,7 @@
 
 import { check } from '../../core/check.js';
 import type { SlotIndex, TablePage } from '../../core/ids.js';
+import { SLOT_USED } from '../format/format.js';
 import { PAGE_BLOCK_RECORDS } from '../format/journal-records.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { SlotTable } from './slot-table.js';
@@ -49,6 +50,7 @@ export class PendingEntries {
   }
 
   addStamp(slot: SlotIndex): void {
+    check(this.slots.states[slot] === SLOT_USED, 'a stamp is pending of a slot that is free', slot);
     this.stamps.add(slot);
   }
 

@@ -82,6 +82,7 @@ export class SlotAllocation {
       return;
     }
     check(volumes.volumes[op.volume] !== undefined, 'an allocation is for a volume that is not here', op.volume);
+    check(slots.freeSlots >= this.freed.size, 'more slots were given back than are free', this.freed.size);
     if (slots.freeSlots === this.freed.size) {
       this.waitForSpace(op);
       return;
@@ -98,6 +99,8 @@ export class SlotAllocation {
     const { superblock, slots, tables, journal, volumes, changedSlots } = this.parts;
     const volume = volumes.volumes[op.volume];
     check(volume !== undefined, 'a slot is allocated for a volume that is not here', op.volume);
+    check(!this.parts.log.has(slot), 'a free slot is in the activity log', slot);
+    check(tables.slotAt(page) === slot, 'a slot is given away with the block table of another', slot);
     op.waiting = WAIT_INTENT;
     const member = memberOf(volume, superblock.deviceId);
     if (!journal.batch.addAllocate({ slot, volumeId: volume.id, member, stripe: op.stripe, epoch: 0, group: 0 })) {

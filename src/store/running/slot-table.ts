@@ -100,6 +100,7 @@ export class SlotTable {
   /** Gives a free slot to a segment. */
   assign(slot: SlotIndex, volume: number, stripe: number, member: number): void {
     check(this.states[slot] === SLOT_FREE, 'a slot is given away twice', slot);
+    check(volume < VOLUMES_MAX, 'a slot is given to no volume', slot);
     this.states[slot] = SLOT_USED;
     // The tree on the device may still need the page that the slot's last owner had there: the next goes to the other
     // place, whoever owns it.
@@ -143,5 +144,6 @@ export class SlotTable {
     this.used -= 1;
     check(this.usedByVolume[this.volumes[slot]] > 0, 'a volume has given back more slots than it had', slot);
     this.usedByVolume[this.volumes[slot]] -= 1;
+    check(this.find(this.volumes[slot], this.stripes[slot]) < 0, 'a segment is found whose slot was given back', slot);
   }
 }

@@ -121,6 +121,7 @@ export class StoreFlush {
   journalEagerly(): void {
     const { pending } = this.parts;
     this.countEager(pending.blocks);
+    check(!this.running, 'entries are journaled at once while a flush writes them');
     for (const slot of pending.withEntries) if (!pending.write(slot)) return;
   }
 
@@ -152,6 +153,7 @@ export class StoreFlush {
 
   private journalPending(): void {
     const { journal, slots, pending, volumes } = this.parts;
+    check(this.running, 'records of a flush are written that does not run');
     while (this.unjournaled.length > 0) {
       const slot = this.unjournaled[this.unjournaled.length - 1];
       if (slots.states[slot] !== SLOT_FREE && !pending.write(slot)) {

@@ -54,6 +54,7 @@ export class TableCache {
   /** The page of a slot's table, or -1. */
   find(slot: SlotIndex): TablePage {
     const page = this.pageOf[slot] as TablePage;
+    check(page === NONE || this.slotOf[page] === slot, 'a slot has its block table in the page of another', slot);
     if (page !== NONE) this.used[page] = 1;
     return page;
   }
@@ -64,6 +65,7 @@ export class TableCache {
 
   /** Where a page lies in the arena. */
   memoryOf(page: TablePage): number {
+    check(page >= 0 && page < this.pages, 'there is no such page of the cache', page);
     return this.memoryStart + page * PAGE_BYTES;
   }
 

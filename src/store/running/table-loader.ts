@@ -68,6 +68,7 @@ export class TableLoader {
       if (page < 0) return;
     }
     tables.pin(page);
+    check(tables.slotAt(page) === slot, 'an operation gets the block table of another slot', slot);
     op.page = page;
     onReady(op);
   }

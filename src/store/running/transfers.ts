@@ -145,6 +145,7 @@ export class Transfers {
     const offset = start + op.block * BLOCK_BYTES;
     const bytes = op.blocks * BLOCK_BYTES;
     if (op.kind === OP_ACCEPT_BLOCK) {
+      check(op.blocks === 1, 'blocks are accepted by way of one page', op.blocks);
       op.memory = this.freeAccepted.pop() as number;
       device.read(op.memory, bytes, offset, token, checksums);
     } else if (op.kind === REQUEST_ACCEPT) {
@@ -215,6 +216,7 @@ export class Transfers {
     }
     const { tables, checksums } = this;
     const { words } = tables;
+    check(op.to > op.from && op.from >= op.block, 'a read has ended that has read nothing', op.index);
     const area = op.area * TABLE_ENTRIES;
     let bad = 0;
     for (let block = op.from; block < op.to; block += 1) {
@@ -272,6 +274,7 @@ export class Transfers {
     check(this.freeAreas.length <= STORE_TRANSFERS_MAX, 'a place for checksums is given back twice', op.index);
     // Memory that the device may still write to is not used again.
     if (op.kind === OP_ACCEPT_BLOCK && op.resultFlags === 0) this.freeAccepted.push(op.memory);
+    check(this.freeAccepted.length <= STORE_ACCEPTED_MAX, 'a page for content is given back twice', op.index);
   }
 
   /** An operation has ended: the one that has waited longest has its turn. */
