@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
+import { SOCKET_PATH_MAX } from '../control/limits.js';
 import {
   dictionary,
   fields,
@@ -23,14 +24,10 @@ import {
 } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { LOST_DEVICES_MAX } from '../core/limits.js';
+import { HOST_BYTES_MAX } from '../embed/limits.js';
+import { CLUSTER_BYTES_MAX, CONFIG_BYTES_MAX, CONFIG_DEVICES_MAX } from './limits.js';
 
 export const CONFIG_NAME = 'strake.json';
-const CONFIG_BYTES_MAX = 1 << 20;
-const SOCKET_PATH_MAX = 107;
-/** More than a node has, as patterns and paths of devices that are away count too. */
-const CONFIG_DEVICES_MAX = 1024;
-const CLUSTER_BYTES_MAX = 255;
-const HOST_BYTES_MAX = 255;
 /** Folders in which commands look for a running node. */
 const USUAL_FOLDERS = ['data', '.'];
 

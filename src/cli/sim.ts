@@ -6,6 +6,7 @@ import { TraceHash } from '../embed/trace-hash.js';
 import { FAULT_KINDS, type FaultKind } from '../sim/trial/plan.js';
 import type { PlanEdit } from '../sim/trial/shrink.js';
 import type { TrialResult } from '../sim/trial/trial.js';
+import { FAILURES_MAX, SEED_MAX, SHRINK_TRIALS_MAX } from './limits.js';
 import { type OnExit, outputOption, wholeNumber } from './options.js';
 import { EXIT_FAILED, fields, note, type OutputFormat, print } from './output.js';
 import { Progress } from './progress.js';
@@ -13,11 +14,6 @@ import { Progress } from './progress.js';
 /** The simulator, the product's whole code in it, and the pool of workers: loaded only when something is simulated. */
 const simulator = () => import('../embed/trials.js');
 
-const SEED_MAX = 2 ** 31 - 1;
-/** Trials that making a failure smaller may take. */
-const SHRINK_TRIALS_MAX = 400;
-/** Failures that are listed; all are counted. */
-const FAILURES_MAX = 100;
 /** The first lines of a failure tell what it is. */
 const FAILURE_LINES = 6;
 

@@ -22,8 +22,6 @@ import { LOST_DEVICES_MAX } from '../core/limits.js';
 import { CREATE_VOLUME_FIELDS } from '../embed/node-rules.js';
 import type { CreateVolumeOptions, NodeDevice, NodeJob, NodeStatus, NodeVolumeStatus } from '../embed/node-types.js';
 
-/** Bytes of a request's body. */
-export const CONTROL_BODY_MAX = 64 << 10;
 export const CONTROL_VERSION = 1;
 
 /** A volume, and where clients find it. */

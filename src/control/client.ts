@@ -4,10 +4,10 @@ import { lstatSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
 import { ERRORS, type ErrorName, StrakeError } from '../core/errors.js';
 import { CONTROL, type ControlCall, type ControlCalls } from './calls.js';
+import { ANSWER_BYTES_MAX } from './limits.js';
 
 /** Time for one call, which may have to open and read a device. */
 const CALL_MS = 120_000;
-const ANSWER_BYTES_MAX = 64 << 20;
 
 /** Checks that the socket is of this user or of root: in a shared folder it could be anybody's. */
 function checkOwner(socket: string): void {

@@ -15,7 +15,6 @@ import type { Node } from '../embed/node.js';
 import type { NodeVolumeStatus } from '../embed/node-types.js';
 import {
   CONTROL,
-  CONTROL_BODY_MAX,
   CONTROL_VERSION,
   type ControlCall,
   type ControlCalls,
@@ -23,6 +22,7 @@ import {
   type ControlVolume,
   checkParams,
 } from './calls.js';
+import { CONTROL_BODY_MAX, SOCKET_PATH_MAX } from './limits.js';
 
 /** What of a node is controlled. */
 export type ControlledNode = Pick<
@@ -57,7 +57,6 @@ export interface ControlServerOptions {
   readonly onBug: (error: unknown) => void;
 }
 
-const SOCKET_PATH_MAX = 107;
 const CONNECTIONS = 64;
 const HEADERS_MS = 10_000;
 const REQUEST_MS = 30_000;

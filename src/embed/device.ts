@@ -25,6 +25,7 @@ import type { ShardLink } from '../worker/shard-pool.js';
 import type { ShardStats } from '../worker/shard-stats.js';
 import { BlockIo, type BlockTarget, checkSignal } from './block-io.js';
 import { blkidSignatures, type DeviceFacts } from './facts.js';
+import { LOAD_MS_MAX } from './limits.js';
 import { faultRules } from './rules.js';
 import { type DeviceTenant, Runtime } from './runtime.js';
 
@@ -46,7 +47,6 @@ const OPEN_DEVICE = optionsOf<OpenDeviceOptions>({
   signal: optional(signal),
   faults: optional(faultRules),
 });
-const LOAD_MS_MAX = 3_600_000;
 const LOAD = fields<Omit<LoadMessage, 'device'>>({
   pattern: oneOf('read', 'write', 'randread', 'randwrite', 'mixed', 'sync'),
   blockBytes: whole(1, CHUNK_BYTES),

@@ -16,10 +16,10 @@ import type { ImageReader } from '../store/opening/image-reader.js';
 import { crc32c } from '../uring/checksum.js';
 import { readDeviceFile, within } from '../uring/native-devices.js';
 import { abandonNative, checkSignatures, openDevice, openNative, plainGeometry } from './device.js';
+import { LABEL_BYTES_MAX } from './limits.js';
 import type { DeviceDescription, FormatDeviceOptions } from './node-types.js';
 import { Runtime } from './runtime.js';
 
-const LABEL_BYTES_MAX = 63;
 const FORMAT_DEVICE = optionsOf<FormatDeviceOptions>({
   confirm: optional(pathRule),
   clusterId: optional(id),

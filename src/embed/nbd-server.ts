@@ -9,6 +9,7 @@ import type { ListenMessage } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import type { ShardStats } from '../worker/shard-stats.js';
 import { Device } from './device.js';
+import { HOST_BYTES_MAX } from './limits.js';
 import type { Tenant } from './runtime.js';
 
 /** How to serve a device. Either `socket` or `host` and `port`. */
@@ -35,7 +36,6 @@ export interface CloseServerOptions {
   readonly drainMs?: number;
 }
 
-const HOST_BYTES_MAX = 255;
 const ADDRESS = {
   socket: optional(path),
   host: optional(text(1, HOST_BYTES_MAX)),

@@ -3,10 +3,8 @@
 import { fields, list, made, oneOf, optional, type Rule, whole, wrongArgument } from '../core/arguments.js';
 import { FAULT_RULES_MAX } from '../core/limits.js';
 import type { FaultRule } from '../uring/native.js';
+import { COUNT_MAX, ERRNO_MAX } from './limits.js';
 
-const COUNT_MAX = 2 ** 32 - 1;
-/** The largest error number that the system gives. */
-const ERRNO_MAX = 4095;
 const place = whole(0);
 const count = whole(0, COUNT_MAX);
 

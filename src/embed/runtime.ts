@@ -14,6 +14,7 @@ import type { StorageEvent } from '../volumes/storage-events.js';
 import { type ShardLink, ShardPool } from '../worker/shard-pool.js';
 import { chooseEngine, type EngineChoice } from './engine-choice.js';
 import { publish } from './events.js';
+import { SHARDS_MAX } from './limits.js';
 
 /** Something that lives on a shard and can be set up again on another. */
 export interface Tenant {
@@ -33,9 +34,6 @@ export interface DeviceTenant extends Tenant {
   /** Its shard has fenced it. */
   noteFence(fence: number): void;
 }
-
-/** Shards of a process. */
-const SHARDS_MAX = 64;
 
 interface PoolSize {
   readonly shards: number;

@@ -25,8 +25,6 @@ export const COMPLETION_MORE = 4;
 
 /** Bits of a token that are the tag. */
 export const TAG_BITS = 22;
-/** The most handlers; the engine keeps the last number to itself. */
-export const HANDLERS_MAX = 1022;
 
 /** Gives out tokens. */
 export interface CompletionPort {

@@ -6,3 +6,6 @@ export const CHUNK_BLOCKS_MAX = 256;
 export const LIST_PAGE_CHUNKS = 4096;
 /** Chunks that one digest stands for. */
 export const DIGEST_CHUNKS = 4096;
+
+/** The most handlers; the engine keeps the last number to itself. */
+export const HANDLERS_MAX = 1022;

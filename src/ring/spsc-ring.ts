@@ -23,6 +23,7 @@
  */
 
 import { made, powerOfTwo } from '../core/arguments.js';
+import { ENTRIES_MAX } from './limits.js';
 
 /** Bytes of an entry. */
 export const RING_ENTRY_BYTES = 64;
@@ -36,7 +37,6 @@ const WORD_TAIL = 16;
 const WORD_HEAD = 32;
 const WORD_SLEEPING = 48;
 const WORDS_BEFORE_ENTRIES = 64;
-const ENTRIES_MAX = 1 << 20;
 
 const ringEntries = powerOfTwo(2, ENTRIES_MAX);
 /** Throws unless it is called on such memory, whatever the memory says of itself. */

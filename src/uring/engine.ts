@@ -26,9 +26,9 @@ import {
   COMPLETION_LATE,
   type CompletionHandler,
   type CompletionPort,
-  HANDLERS_MAX,
   TAG_BITS,
 } from '../ports/completion.js';
+import { HANDLERS_MAX } from '../ports/limits.js';
 import type { Memory } from '../ports/memory.js';
 import { type NativeEngine, native, nativeError } from './native.js';
 

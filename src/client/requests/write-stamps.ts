@@ -8,10 +8,9 @@
 
 import { check } from '../../core/check.js';
 import type { Stamp } from '../../layout/write-stamp.js';
+import { SEQUENCE_MAX } from '../limits.js';
 
 const LOW = 2 ** 32;
-/** Largest sequence number. */
-const SEQUENCE_MAX = 2 ** 40 - 1;
 
 export class WriteStamps {
   /** The stamp given out last. */

@@ -1,0 +1,14 @@
+/** What bounds arguments of the public API, and what a process has. */
+
+/** Milliseconds that a load goes on. */
+export const LOAD_MS_MAX = 3_600_000;
+/** Bytes of a device's label. */
+export const LABEL_BYTES_MAX = 63;
+/** Bytes of the name of a host. */
+export const HOST_BYTES_MAX = 255;
+/** The largest count that a rule of faults takes. */
+export const COUNT_MAX = 2 ** 32 - 1;
+/** The largest error number that the system gives. */
+export const ERRNO_MAX = 4095;
+/** Shards of a process. */
+export const SHARDS_MAX = 64;
