@@ -3,6 +3,7 @@
 import { CONDITION_MUTANTS } from './condition-mutants.js';
 import { DELETION_MUTANTS } from './deletion-mutants.js';
 import type { Mutant } from './mutant.js';
+import { NBD_MUTANTS } from './nbd-mutants.js';
 import { STORE_MUTANTS } from './store-mutants.js';
 import { VOLUME_MUTANTS } from './volume-mutants.js';
 
@@ -10,5 +11,6 @@ export const MUTANTS: readonly Mutant[] = [
   ...STORE_MUTANTS,
   ...CONDITION_MUTANTS,
   ...VOLUME_MUTANTS,
+  ...NBD_MUTANTS,
   ...DELETION_MUTANTS,
 ];

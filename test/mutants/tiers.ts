@@ -8,6 +8,8 @@ import type { Form, Judge, Mutant } from './mutant.js';
 /** Files that look at what mutants break, those first that end soonest. */
 const FILES = [
   'client/volume-engine.test.ts',
+  'client/volume-engine-discards.test.ts',
+  'client/volume-engine-reconcile.test.ts',
   'client/volume-engine-resync.test.ts',
   'node-sim/restart.test.ts',
   'store/journal.test.ts',

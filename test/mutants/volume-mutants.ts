@@ -1,9 +1,10 @@
-/** Mutants above the store: mirrors, their resync and reconcile, the map, and what NBD requests mean. */
+/** Mutants above the store: mirrors, their resync and reconcile, and the map. */
 
 import { type Mutant, sim, tests } from './mutant.js';
 
 const ENGINE = tests('client/volume-engine.test.ts');
 const RANDOM = tests('client/volume-engine-random.test.ts');
+const RECONCILE = tests('client/volume-engine-reconcile.test.ts');
 const RESYNC = tests('client/volume-engine-resync.test.ts');
 const RESTAMP = tests('node-sim/restamp.test.ts');
 const RESTART = tests('node-sim/restart.test.ts');
@@ -336,7 +337,7 @@ const COPYING: Mutant[] = [
         replace: 'const doubtful: number[] = doubtfulSegments([]);',
       },
     ],
-    judges: [sim(['kill']), RESYNC],
+    judges: [sim(['kill']), RECONCILE],
   },
   {
     name: 'reconcile-older-wins',
@@ -349,7 +350,7 @@ const COPYING: Mutant[] = [
         replace: 'compareStamps(stampOf(one.entries, block), stampOf(other.entries, block))',
       },
     ],
-    judges: [RESYNC, sim(['power', 'kill'])],
+    judges: [RECONCILE, sim(['power', 'kill'])],
   },
   {
     name: 'reconcile-entries-only',
@@ -362,7 +363,7 @@ const COPYING: Mutant[] = [
         replace: '',
       },
     ],
-    judges: [RESYNC, sim(['kill'])],
+    judges: [RECONCILE, sim(['kill'])],
   },
   {
     name: 'repair-spreads-damage',
@@ -390,7 +391,7 @@ const COPYING: Mutant[] = [
         replace: 'return false;',
       },
     ],
-    judges: [sim(['lie'], 200), RESYNC],
+    judges: [sim(['lie'], 200), RECONCILE],
   },
   {
     name: 'release-not-remembered',
@@ -403,7 +404,7 @@ const COPYING: Mutant[] = [
         replace: '',
       },
     ],
-    judges: [sim(['lie'], 400), RESYNC],
+    judges: [sim(['lie'], 400), RECONCILE],
   },
 ];
 
@@ -469,46 +470,4 @@ const MAP: Mutant[] = [
   },
 ];
 
-const NBD: Mutant[] = [
-  {
-    name: 'nbd-flush-answered-at-once',
-    breaks: 'FLUSH is answered without asking the volume',
-    rule: 'FLUSH covers all that was acknowledged',
-    edits: [
-      {
-        file: 'nbd/writes.ts',
-        find: 'volume.flush(token);',
-        replace: 'this.resources.ports.completions.defer(token, 0);',
-      },
-    ],
-    judges: [sim(['power']), tests('nbd/transmission.test.ts')],
-  },
-  {
-    name: 'nbd-fua-dropped',
-    breaks: 'The FUA flag of a write is not passed on',
-    rule: 'FUA is durable when it is answered',
-    edits: [
-      {
-        file: 'nbd/writes.ts',
-        find: '    request.running += 1;\n    const flags = (request.flags & CMD_FLAG_FUA) !== 0 ? DEVICE_FUA : 0;',
-        replace: '    request.running += 1;\n    const flags = 0;',
-      },
-    ],
-    judges: [sim(['power']), tests('nbd/transmission.test.ts')],
-  },
-  {
-    name: 'trim-does-nothing',
-    breaks: 'A trim is answered as done, and nothing becomes zero',
-    rule: 'what was trimmed reads as zeroes',
-    edits: [
-      {
-        file: 'nbd/writes.ts',
-        find: 'volume.discardRange(request.offset, request.length, fua, token);',
-        replace: 'this.resources.ports.completions.defer(token, 0);',
-      },
-    ],
-    judges: [sim([]), tests('nbd/transmission.test.ts')],
-  },
-];
-
-export const VOLUME_MUTANTS: readonly Mutant[] = [...MIRROR, ...RECLAIMING, ...COPYING, ...MAP, ...NBD];
+export const VOLUME_MUTANTS: readonly Mutant[] = [...MIRROR, ...RECLAIMING, ...COPYING, ...MAP];

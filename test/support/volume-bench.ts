@@ -172,3 +172,17 @@ export class VolumeBench {
     return this.world.pending.map(({ kind }) => kind);
   }
 }
+
+/** A volume whose first segment holds ones. */
+export async function written(states: readonly MemberState[] = ['in-sync', 'in-sync']): Promise<VolumeBench> {
+  const bench = await new VolumeBench(states).start();
+  bench.write(60, 0, SEGMENT, 1);
+  await bench.world.drain();
+  assert.is(bench.results[60], SEGMENT);
+  return bench;
+}
+
+/** The two copies hold the same. */
+export function assertEqual(bench: VolumeBench): void {
+  assert.is(Buffer.compare(bench.image(bench.members[0]), bench.image(bench.members[1])), 0);
+}
