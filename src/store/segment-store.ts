@@ -52,7 +52,7 @@ import { OpSteps } from './running/op-steps.js';
 import type { SlotTable } from './running/slot-table.js';
 import { TableCache } from './running/table-cache.js';
 import { VolumeTable } from './running/volume-table.js';
-import { type StoreOp, saveSource } from './store-op.js';
+import type { StoreOp } from './store-op.js';
 import {
   CONTROL_PIECE_BYTES,
   CONTROL_PIECES,
@@ -274,21 +274,12 @@ export class SegmentStore {
   // ---------------------------------------------------------------- ends
 
   private finish(op: StoreOp, result: number): void {
-    const { token, resultFlags } = op;
-    // Other members write what the first one brings, also if that one fails.
-    saveSource(this.memory, op);
-    if (op.page >= 0) this.steps.loader.letGo(op.page);
-    this.steps.transfers.release(op);
-    const { admitted } = op;
-    if (admitted) this.steps.admission.leave(op);
-    this.steps.conditions.end(op);
+    const { token, resultFlags, admitted } = op;
+    this.steps.end(op);
     this.pool.giveBack(op);
     if (this.entered > 0 && resultFlags === 0) this.completions.defer(token, result);
     else this.completions.finish(token, result, resultFlags);
-    this.steps.conditions.resume();
-    this.steps.transfers.resume();
-    this.steps.loader.retry();
-    if (admitted) this.steps.admission.endModification();
+    this.steps.resumeOthers(admitted);
     this.pool.noteIdle();
   }
 

@@ -432,6 +432,24 @@ export class OpSteps {
     this.updates.restamp(slot, at, hasRoom);
   }
 
+  /** An operation has ended: takes back what it had. */
+  end(op: StoreOp): void {
+    // Other members write what the first one brings, also if that one fails.
+    saveSource(this.memory, op);
+    if (op.page >= 0) this.loader.letGo(op.page);
+    this.transfers.release(op);
+    if (op.admitted) this.admission.leave(op);
+    this.conditions.end(op);
+  }
+
+  /** An operation has been answered: those go on that have waited for what it had. */
+  resumeOthers(modification: boolean): void {
+    this.conditions.resume();
+    this.transfers.resume();
+    this.loader.retry();
+    if (modification) this.admission.endModification();
+  }
+
   /** The journal has an empty batch. */
   useRoom(): void {
     this.room.resume();
