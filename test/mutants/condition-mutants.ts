@@ -71,4 +71,17 @@ export const CONDITION_MUTANTS: readonly Mutant[] = [
     ],
     judges: [CONDITIONS],
   },
+  {
+    name: 'doubtful-block-left',
+    breaks: 'A write that is sent again is not applied to a block that a crash has left in doubt',
+    rule: 'a write that was answered is what the block holds',
+    edits: [
+      {
+        file: 'store/running/conditions.ts',
+        find: '    if ((words[word + ENTRY_FLAGS] & BLOCK_SUSPECT) !== 0) return true;\n',
+        replace: '',
+      },
+    ],
+    judges: [CONDITIONS],
+  },
 ];

@@ -116,6 +116,44 @@ check('what is sent again with FUA is durable when it is answered, though it was
   }
 });
 
+check('after a crash, all writes sent again in any order come to the newest', [], async () => {
+  let suspects = 0;
+  for (let seed = 1; seed <= 40; seed += 1) {
+    const random = randomOf(seed);
+    const disk = diskOf(4);
+    const store = new SimStore(disk, seed);
+    await store.format();
+    await store.open();
+    await store.settle(store.allocate(0));
+    const sent = Array.from({ length: 24 }, (_, index) => {
+      const block = random.below(5);
+      return requestFor(REQUEST_WRITE, block, 1 + random.below(3), REQUEST_NEWER, index + 1);
+    });
+    const newest = Array.from({ length: 8 }, (_, block) => {
+      const last = sent.findLast((one) => one.block <= block && block < one.block + one.blocks);
+      return last === undefined ? 0 : last.stampLow * 10;
+    });
+    for (let at = 0; at < sent.length; at += 4) {
+      const some = sent.slice(at, at + 4);
+      const writes = some.map((request) => store.submit(request, request.stampLow * 10));
+      if (random.chance(0.3)) await store.settle(store.flush());
+      await store.settle(Promise.all(writes));
+    }
+    disk.powerCut(random);
+    const after = new SimStore(disk, seed + 100);
+    const { suspectBlocks } = await after.open(true, false);
+    suspects += suspectBlocks;
+    while (sent.length > 0) {
+      const [request] = sent.splice(random.below(sent.length), 1);
+      request.left.clear();
+      await after.settle(after.submit(request, request.stampLow * 10));
+    }
+    assert.equal(await valuesOf(after, 8), newest, `seed ${seed}`);
+    await after.close();
+  }
+  assert.ok(suspects > 0);
+});
+
 check('a block is left unless its entry is the one that is expected', [], async () => {
   const store = await opened();
   await modify(store, requestFor(REQUEST_WRITE, 0, 4, 0, 5), 50);

@@ -91,16 +91,16 @@ export class SimStore {
 
   /**
    * Opens the store and attaches the volume, accepting whatever is suspect, as a volume of one copy does. A volume that is not
-   * there is put there, unless it is `expected` to be.
+   * there is put there, unless it is `expected` to be. `accepting`: false leaves what is suspect in doubt.
    */
-  async open(expected = false): Promise<RecoveryReport> {
+  async open(expected = false, accepting = true): Promise<RecoveryReport> {
     this.opened = await this.settle(openStore(this.ports, { path: 'disk' }));
     const { store } = this.opened;
     let index = store.volumes.findIndex((volume) => volume?.id === VOLUME_ID);
     if (index < 0 && expected) throw new Error('the volume is gone');
     if (index < 0) index = await this.settle(store.putVolume(volumeOf()));
     this.member = new LocalMember(this.loop, store, index);
-    await this.settle(this.acceptAll());
+    if (accepting) await this.settle(this.acceptAll());
     return this.opened.recovery;
   }
 
