@@ -75,7 +75,7 @@ export const REQUEST_AGREED = 9;
  * The chunk holds what another copy holds that is recorded under this generation and flush number: it is recorded under them
  * from now on, whatever it was before, and is in doubt no more. Durable with the next flush at the latest, and never before
  * what has ended in the chunk, unless a crash puts it in doubt again. Does nothing without a slot. The caller keeps
- * modifications of the chunk away. Result: 0.
+ * modifications of the chunk away. Result: 0, or `-EBUSY` while one is in progress.
  */
 export const REQUEST_RESTAMP = 10;
 /** Kinds are below. */

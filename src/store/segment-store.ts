@@ -209,11 +209,14 @@ export class SegmentStore {
 
   /** Nothing has to be read or waited for. */
   private restamp(volume: number, { chunk, generation, flushNumber, token }: SegmentRequest): void {
-    const { failure } = this;
-    if (failure === 0 && this.has(volume, chunk)) {
-      this.steps.restamp(this.slots.find(volume, chunk), { generation, flushNumber });
+    let result = this.failure;
+    if (result === 0 && this.has(volume, chunk)) {
+      const slot = this.slots.find(volume, chunk);
+      // Its end may set another stamp, or leave other content.
+      if (this.steps.admission.isIdle(slot)) this.steps.restamp(slot, { generation, flushNumber });
+      else result = -EBUSY;
     }
-    this.completions.defer(token, failure);
+    this.completions.defer(token, result);
   }
 
   /** Begins an operation, or one again that was held. A modification is held while a checkpoint runs. */

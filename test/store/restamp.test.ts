@@ -114,6 +114,16 @@ check('a stamp is taken without journal room as well, and by no segment without 
   assert.equal(stamps, new Array(STRIPES).fill(SOURCE));
 });
 
+check('a segment that is being modified is not recorded as equal', async () => {
+  const store = await target(diskOf(STRIPES));
+  const write = store.write(1, 0, 1, NEW);
+  assert.is(await store.settle(restamp(store, 1)), -16);
+  assert.is(await store.settle(write), 4096);
+  assert.is(store.member.stateOf(1)?.flushNumber, DURING.flushNumber);
+  assert.is(await store.settle(restamp(store, 1)), 0);
+  assert.is(store.member.stateOf(1)?.flushNumber, SOURCE.flushNumber);
+});
+
 check('a device that takes no more writes says so', async () => {
   const store = await target(diskOf(STRIPES));
   store.device.disk.faults.add({ ops: ['sync'], count: 1, action: { kind: 'error', errno: 5 } });

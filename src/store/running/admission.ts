@@ -113,6 +113,11 @@ export class Admission {
     return this.busy[op.slot] === 1;
   }
 
+  /** Whether no modification of a slot is in progress. */
+  isIdle(slot: SlotIndex): boolean {
+    return this.busy[slot] === 0;
+  }
+
   /** Holds a modification that has changed nothing yet, and has no page any more. */
   putBack(op: StoreOp): void {
     this.leave(op);
