@@ -24,11 +24,13 @@ import { checkMap, type VolumeMap } from '../layout/volume-map.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Memory } from '../ports/memory.js';
-import type { SegmentMember } from '../ports/segments.js';
+import { LIST_ALL } from '../ports/segment-list.js';
+import type { SegmentMember } from '../ports/segment-member.js';
 import type { Volume } from '../ports/volume.js';
 import type { CopyBuffers } from './jobs/copy-buffers.js';
 import type { Job, JobOptions } from './jobs/job.js';
 import { VolumeJobs, type VolumeJobsOptions } from './jobs/volume-jobs.js';
+import { MemberWork } from './members/member-work.js';
 import { Allocation } from './mirror/allocation.js';
 import { CopyJobs, checkMember } from './mirror/copy-jobs.js';
 import { Membership } from './mirror/membership.js';
@@ -37,7 +39,7 @@ import { Reconcile } from './mirror/reconcile.js';
 import { PATCH_SCRATCH_BYTES } from './requests/patches.js';
 import { Pieces } from './requests/pieces.js';
 import { SplitRequests } from './requests/split-requests.js';
-import { highestFlushNumber, VolumeFlush } from './requests/volume-flush.js';
+import { VolumeFlush } from './requests/volume-flush.js';
 import { VolumeRequests } from './requests/volume-requests.js';
 import { WriteStamps } from './requests/write-stamps.js';
 import { VolumeCounters, type VolumeStatus } from './volume-events.js';
@@ -77,6 +79,7 @@ export class VolumeEngine implements Volume {
   private readonly completions: CompletionPort;
   private readonly membership: Membership;
   private readonly calls: Calls;
+  private readonly work: MemberWork;
   private readonly allocation: Allocation;
   private readonly pieces: Pieces;
   private readonly split: SplitRequests;
@@ -111,17 +114,22 @@ export class VolumeEngine implements Volume {
     }
     this.stamps = new WriteStamps(record.generation);
     this.calls = new Calls(completions);
-    this.allocation = new Allocation(membership, this.calls);
+    this.work = new MemberWork(this.calls, () => this.stamps);
+    this.allocation = new Allocation(membership, this.work, (group) => this.copies.makeRoom(group));
     this.pieces = this.newPieces(scratch);
     this.split = new SplitRequests(completions, membership, this.pieces, (token) => this.flushes.flush(token));
-    this.flushes = new VolumeFlush(completions, membership, this.pieces, this.stamps);
+    this.flushes = new VolumeFlush(completions, membership, this.pieces, this.stamps, {
+      onDone: () => this.copies.releaseSettled(),
+      oldestDiscard: (otherwise) => this.copies.oldestDiscard(otherwise),
+    });
     this.requests = new VolumeRequests({
       ...{ completions, memory, membership, counters, pieces: this.pieces, split: this.split, flushes: this.flushes },
       readOnly: options.readOnly,
       serving: () => this.serving,
     });
     const { buffers, clock } = options;
-    this.parts = { membership, memory, pieces: this.pieces, calls: this.calls, buffers, counters, onEvent };
+    const { pieces, calls, work } = this;
+    this.parts = { membership, memory, pieces, calls, work, buffers, counters, onEvent };
     this.repair = new ReadRepair(this.parts);
     this.jobs = new VolumeJobs({ clock, calls: this.calls, busy: () => this.requests.inFlight > 0 }, options);
     this.copies = new CopyJobs({
@@ -142,8 +150,7 @@ export class VolumeEngine implements Volume {
       ...{ completions, memory, membership, allocation, stamps, counters, scratch },
       repairRead: (piece) => void this.repair.run(piece),
       onPartFree: () => this.split.feedStarved(),
-      onRelease: () => this.flushes.markNext(),
-      onUnreleased: (group, stripe) => this.copies.noteUnreleased(group, stripe),
+      onDiscarded: (group, stripe, flushNumber) => this.copies.noteDiscarded(group, stripe, flushNumber),
     });
   }
 
@@ -165,16 +172,17 @@ export class VolumeEngine implements Volume {
     try {
       await this.partFromMissing();
       for (const { member } of slots) if (member !== null) stamps.startAbove(member.stampMax);
-      stamps.flushNumber = 1 + highestFlushNumber(slots);
+      stamps.flushNumber = 1 + (await this.learn());
       flushes.startAt(stamps.flushNumber);
       if (!this.readOnly) {
-        flushes.markAll();
         const { generation } = membership.record;
         const at = { generation, flushNumber: stamps.flushNumber };
         await new Reconcile(this.parts, this.allocation, () => this.ending).run(at);
         stamps.flushNumber += 1;
         flushes.startAt(stamps.flushNumber);
-        flushes.markAll();
+        await Promise.all(
+          slots.filter(({ readable }) => readable).map(({ present }) => this.work.agreed(present, flushes.settled)),
+        );
       }
     } catch (error) {
       membership.stop(error instanceof Error ? error.message : String(error));
@@ -184,6 +192,20 @@ export class VolumeEngine implements Volume {
     this.phase = 'serving';
     if (this.readOnly || this.ending) return;
     this.copies.begin();
+  }
+
+  /** Learns what the members have. Resolves to the highest flush number that any of them has recorded something under. */
+  private async learn(): Promise<number> {
+    let highest = 0;
+    for (const { member, segments, covered } of this.membership.groups.flat()) {
+      highest = Math.max(highest, covered);
+      if (member === null) continue;
+      await this.work.list(member, LIST_ALL, null, (stripe, _generation, flushNumber) => {
+        segments.add(stripe);
+        highest = Math.max(highest, flushNumber);
+      });
+    }
+    return highest;
   }
 
   /** Members that are missing, and those whose sync was interrupted, are offline from the start. */
@@ -260,6 +282,11 @@ export class VolumeEngine implements Volume {
     }
   }
 
+  /** Flushes, and gives back what was discarded before. Resolves when that is done as far as it can be. */
+  async releaseDiscarded(): Promise<void> {
+    for (const group of this.membership.groups.keys()) await this.copies.makeRoom(group);
+  }
+
   /** Resolves when the changes of the map that have been asked for are in effect, or have failed. */
   changesEnded(): Promise<void> {
     return this.membership.idle();
@@ -292,12 +319,20 @@ export class VolumeEngine implements Volume {
     this.phase = 'closing';
     this.endWork();
     await this.jobs.unwound();
+    await this.releaseAtEnd();
     while (this.requests.inFlight > 0 || this.flushes.busy || this.calls.running > 0) {
       await this.calls.call((token) => this.options.clock.after(CLOSE_POLL_MS, token));
     }
     await this.membership.idle();
     this.phase = 'closed';
     for (const part of [this.pieces, this.split, this.flushes, this.calls]) part.close();
+  }
+
+  /** What was discarded and not flushed since would have to be looked for at the next start. */
+  private async releaseAtEnd(): Promise<void> {
+    // Where it fails the start does it.
+    if (this.membership.stopped === null && !this.readOnly) await this.releaseDiscarded().catch(() => {});
+    await this.copies.idle();
   }
 
   // Requests.

@@ -3,6 +3,7 @@
 import type { Calls } from '../core/calls.js';
 import type { Memory } from '../ports/memory.js';
 import type { CopyBuffers } from './jobs/copy-buffers.js';
+import type { MemberWork } from './members/member-work.js';
 import type { Membership } from './mirror/membership.js';
 import type { Pieces } from './requests/pieces.js';
 import type { VolumeCounters, VolumeEvent } from './volume-events.js';
@@ -13,6 +14,7 @@ export interface VolumeParts {
   readonly membership: Membership;
   readonly pieces: Pieces;
   readonly calls: Calls;
+  readonly work: MemberWork;
   readonly buffers: CopyBuffers;
   readonly counters: VolumeCounters;
   onEvent(event: VolumeEvent): void;

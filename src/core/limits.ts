@@ -86,6 +86,12 @@ export const PATCHES_MAX = 16;
 export const MODIFICATIONS_MAX = 6144;
 /** Members of a placement group: copies of a segment. */
 export const COPIES_MAX = 3;
+/** Discarded segments of a group that are remembered until they are released; of more, a job or a scrub finds the slots. */
+export const DISCARDS_NOTED_MAX = 65536;
+/** Segments of a group that are released at the same time. */
+export const RELEASES_AT_ONCE = 4;
+/** Segments of one page of the map of what a member has. */
+export const SEGMENT_MAP_PAGE = 4096;
 /** Members that a request of a volume may be sent to: a bit each in a word, and a position in a tag. */
 export const GROUP_MEMBERS_MAX = 32;
 /** Reads of one volume in flight; each holds a buffer of its shard, or of a client. */

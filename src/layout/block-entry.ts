@@ -3,7 +3,7 @@
  * as members hand them out.
  */
 
-import { SEGMENT_KEEP } from '../ports/segments.js';
+import { REQUEST_KEEP } from '../ports/segment-request.js';
 import { compareStamps, type Stamp } from './write-stamp.js';
 
 /** Words of an entry. Two copies of a block are equal when checksum and stamp are. */
@@ -96,5 +96,5 @@ export function allVacant(entries: Uint32Array): boolean {
 export function zeroFlags(entries: Uint32Array, block: number): number {
   const kept =
     (flagsOf(entries, block) & BLOCK_ZERO) !== 0 && entries[block * ENTRY_WORDS + ENTRY_CHECKSUM] === ZERO_KEPT;
-  return kept ? SEGMENT_KEEP : 0;
+  return kept ? REQUEST_KEEP : 0;
 }

@@ -3,10 +3,13 @@
  * serves the data, and knows the map that the device has stored of it.
  */
 
+import { Calls } from '../core/calls.js';
 import { check } from '../core/check.js';
 import { deviceError } from '../core/errno.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
+import { LIST_ALL, SegmentList } from '../ports/segment-list.js';
+import { REQUEST_RELEASE, SegmentRequest } from '../ports/segment-request.js';
 import { LocalMember } from '../store/local-member.js';
 import type { GroupShare, NodeStore } from './node-store.js';
 
@@ -41,12 +44,6 @@ export class Replica {
     return new Replica(completions, device, index, { group, groups: map.groups.length });
   }
 
-  /** The copies of the group agree: nothing of it is in doubt here any more. */
-  reconciled(): void {
-    check(this.isOpen, 'the copies of a replica agree that is closed', this.group);
-    this.member.reconciled();
-  }
-
   /** Gives up what serves the member; nothing may be in flight. */
   close(): void {
     check(this.isOpen, 'a replica is closed twice', this.group);
@@ -69,15 +66,34 @@ export class Replica {
     // By now the page may be another volume's.
     if (index < 0 || store.volumes[index]?.deleted !== true || store.volumeTable.segmentsOf(index) === 0) return;
     const { member } = new Replica(completions, device, index);
+    const calls = new Calls(completions);
     try {
-      const stripes = [...member.segments()].map(({ stripe }) => stripe);
-      for (let at = 0; at < stripes.length && !ending(); at += RELEASES) {
-        check(store.volumes[index]?.id === volumeId, 'segments are given back of another volume', index);
-        await Promise.all(stripes.slice(at, at + RELEASES).map((stripe) => member.release(stripe)));
-      }
+      await releaseAll(calls, member, ending);
       await store.flushed();
     } finally {
       member.close();
+      calls.close();
     }
   }
+}
+
+/** Gives back all slots of a member, page by page of its list. Rejects with a `StrakeError`. */
+async function releaseAll(calls: Calls, member: LocalMember, ending: () => boolean): Promise<void> {
+  const list = new SegmentList().begin(LIST_ALL);
+  const requests = Array.from({ length: RELEASES }, () => new SegmentRequest());
+  const release = async (request: SegmentRequest, chunk: number) => {
+    const result = await calls.call((token) => member.submit(request.begin(REQUEST_RELEASE, chunk, token)));
+    if (result < 0) throw deviceError(-result, `giving back segment ${chunk}`);
+  };
+  do {
+    await calls.call((token) => {
+      list.token = token;
+      member.list(list);
+    });
+    for (let at = 0; at < list.count && !ending(); at += RELEASES) {
+      const chunks = [...list.chunks.subarray(at, Math.min(at + RELEASES, list.count))];
+      await Promise.all(chunks.map((chunk, index) => release(requests[index], chunk)));
+    }
+    list.cursor = list.next;
+  } while (list.next >= 0 && !ending());
 }

@@ -172,6 +172,8 @@ export class SegmentRequest {
 
   /** Sets what every kind has, and takes back what an earlier use has left. */
   begin(kind: number, chunk: number, token: number): this {
+    this.settledGeneration = 0;
+    this.settledNumber = 0;
     this.kind = kind;
     this.chunk = chunk;
     this.token = token;

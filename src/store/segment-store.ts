@@ -26,7 +26,7 @@
  */
 
 import { check } from '../core/check.js';
-import { EBUSY, EINVAL, EIO } from '../core/errno.js';
+import { EBUSY, EIO } from '../core/errno.js';
 import type { SlotIndex } from '../core/ids.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { FlushId } from '../layout/flush-id.js';
@@ -41,9 +41,8 @@ import {
   REQUEST_RESTAMP,
   type SegmentRequest,
 } from '../ports/segment-request.js';
-import { ACTIVE_SLOTS_MAX, slotBlocks } from './format/format.js';
+import { ACTIVE_SLOTS_MAX } from './format/format.js';
 import type { Superblock } from './format/superblock.js';
-import { isRequest } from './request-check.js';
 import { ControlIo } from './running/control-io.js';
 import { JournalWriter } from './running/journal-writer.js';
 import { MapWriter } from './running/map-writer.js';
@@ -88,7 +87,6 @@ export class SegmentStore {
   readonly start: StoreStart;
   private readonly completions: CompletionPort;
   private readonly controlStart: number;
-  private readonly chunkBlocks: number;
   private readonly pool = new OpPool((op, result) => this.steps.proceed(op, result));
   /** @internal */
   readonly steps: OpSteps;
@@ -104,7 +102,6 @@ export class SegmentStore {
     this.start = start;
     this.superblock = superblock;
     this.completions = completions;
-    this.chunkBlocks = slotBlocks(layout);
     this.memory = memory;
     this.device = device;
     this.slots = slots;
@@ -181,12 +178,8 @@ export class SegmentStore {
 
   // ---------------------------------------------------------------- requests
 
-  /** Begins a request of a volume. Its token never ends within the call. */
+  /** Begins a request of a volume, which has been checked (`LocalMember`). Its token never ends within the call. */
   submit(volume: number, request: SegmentRequest): void {
-    if (!isRequest(request, this.chunkBlocks)) {
-      this.completions.defer(request.token, -EINVAL);
-      return;
-    }
     if (request.kind === REQUEST_FLUSH) {
       this.steps.flush(volume, request);
       return;

@@ -89,7 +89,6 @@ export class VolumeHost {
       await engine.start();
       check(volume.engine === engine, 'a volume was stopped while it was started', volume.place);
       check(volume.replicas.length > 0, 'a volume is served over nothing', volume.place);
-      for (const replica of volume.replicas) if (isCurrent(volume, replica)) replica.reconciled();
       volume.reason = '';
       volume.unproven = false;
     } catch (error) {
@@ -126,12 +125,6 @@ export class VolumeHost {
   }
 
   private noteEvent(volume: HostedVolume, event: VolumeEvent): void {
-    if (event.kind === 'member-in-sync') {
-      // The last one: earlier ones belong to earlier openings of the device.
-      volume.replicas
-        .findLast(({ deviceId, group }) => deviceId === event.deviceId && group === event.group)
-        ?.reconciled();
-    }
     const told = storageEvent(volume.name, event);
     if (told !== null) this.parts.onEvent(told);
   }
@@ -198,10 +191,6 @@ export class VolumeHost {
     volume.replicas.push(replica);
     return replica;
   }
-}
-
-function isCurrent(volume: HostedVolume, { group, deviceId }: Replica): boolean {
-  return volume.stored.groups[group].some((member) => member.deviceId === deviceId && member.state === 'in-sync');
 }
 
 /** The engine of a volume that serves. Throws `ERR_STRAKE_UNPROVEN` or `ERR_STRAKE_UNAVAILABLE` if it does not. */

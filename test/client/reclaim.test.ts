@@ -27,7 +27,7 @@ async function discarded(): Promise<VolumeBench> {
 
 const slotsOf = ({ members }: VolumeBench) => members.map(({ slots }) => slots.size);
 const releases = ({ world }: VolumeBench) =>
-  world.pending.filter(({ kind, blocks }) => kind === 'zero' && blocks === 0);
+  world.pending.filter(({ kind, blocks }) => kind === 'release' && blocks === 0);
 
 /** A mirror whose map says that slots may have to be given back. */
 function pending(prepare: (members: ScriptedMember[]) => void): VolumeBench {
@@ -64,7 +64,7 @@ check('a write waits while the slots of its segment are being given back, and ge
   bench.write(2, stripe * SEGMENT, BLOCK, 7);
   bench.read(3, stripe * SEGMENT, BLOCK);
   const held = bench.world.pending.filter((one) => one.stripe === stripe && one.member !== null);
-  assert.ok(held.every(({ kind }) => kind === 'zero'));
+  assert.ok(held.every(({ kind }) => kind === 'release'));
   await bench.world.drain();
   assert.is(bench.results[2], BLOCK);
   assert.equal(slotsOf(bench), [1, 1]);
@@ -103,7 +103,7 @@ check('what one copy still holds is given back on none', async () => {
 check('a copy on which a slot cannot be given back leaves, and it goes on when that is back', async () => {
   const bench = await discarded();
   const [one, other] = bench.members;
-  one.fail = (kind, stripe) => (kind === 'zero' && stripe === 2 ? -5 : undefined);
+  one.fail = (kind, stripe) => (kind === 'release' && stripe === 2 ? -5 : undefined);
   bench.engine.attach(0, 1, other);
   await bench.world.drain();
   assert.equal(bench.states(), ['offline', 'in-sync']);
@@ -142,7 +142,7 @@ check('a copy on which a slot cannot be given back leaves at the start, which go
         for (let block = 0; block < SEGMENT_BLOCKS; block += 1) member.put(1, block, null, ZERO, both ? 5 : 4, HIGH);
         for (const segment of member.slots.values()) segment.dirty = true;
       }
-      other.fail = (kind, stripe) => (kind === 'zero' && stripe === 1 ? -5 : undefined);
+      other.fail = (kind, stripe) => (kind === 'release' && stripe === 1 ? -5 : undefined);
     });
     await bench.start();
     await bench.world.drain();

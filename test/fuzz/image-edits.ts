@@ -13,10 +13,10 @@ import { SimDisk } from '#strake/sim/disk/disk.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
 import { SimRandom } from '#strake/sim/world/random.js';
 import { type Layout, PAGE_BYTES, SEALED_BYTES, viewOf } from '#strake/store/format/format.js';
-import { LocalMember } from '#strake/store/local-member.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
 import { openStore } from '#strake/store/opening/open-store.js';
 import { type KnownDevice, knownDevice, putAll, type Range, resealTree } from '../support/damaged-store.js';
+import { DirectMember } from '../support/direct-member.js';
 import { diskOf, SimStore, VOLUME_ID, volumeOf } from '../support/sim-store.js';
 import { interesting, putNumber } from './mutate.js';
 
@@ -60,7 +60,7 @@ async function otherMember(): Promise<SimDisk> {
   await store.settle(formatDevice(store.ports, { deviceId, clusterId: 'c'.repeat(32), slotBytes: 64 << 10, nowMs: 1 }));
   store.opened = await store.settle(openStore(store.ports, { path: 'other' }));
   const index = await store.settle(store.opened.store.putVolume(volumeOf(VOLUME_ID, deviceId)));
-  store.member = new LocalMember(store.loop, store.opened.store, index);
+  store.member = new DirectMember(store.loop, store.opened.store, index);
   for (const stripe of [0, 1, 2, 3]) {
     const blocks = [0, 1, 2, 3, 5, 9].map((block): [number, number] => [block, 90_001 + 100 * stripe + block]);
     await putAll(store, new Map(), stripe, blocks);

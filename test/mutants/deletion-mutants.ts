@@ -81,7 +81,7 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     rule: 'a rebuild discards nothing that belongs to somebody else',
     edits: [
       {
-        file: 'store/local-member.ts',
+        file: 'store/member-lists.ts',
         find: 'return slots.stripes[slot] % this.share.groups === this.share.group;',
         replace: 'return true;',
       },

@@ -31,10 +31,10 @@ const MIRROR: Mutant[] = [
     edits: [
       {
         file: 'client/mirror/mirror.ts',
-        find: '      slot.present.write(stripe, block, blocks, memory, source, low, high, flags, token);',
+        find: '      slot.present.submit(request);\n      // The first',
         replace:
-          '      if (position === 0) slot.present.write(stripe, block, blocks, memory, source, low, high, flags, token);\n' +
-          '      else this.parts.completions.defer(token, 0);',
+          '      if (position === 0) slot.present.submit(request);\n' +
+          '      else this.parts.completions.defer(request.token, 0);\n      // The first',
       },
     ],
     judges: [sim('all'), ENGINE],
@@ -46,9 +46,9 @@ const MIRROR: Mutant[] = [
     edits: [
       {
         file: 'client/requests/volume-flush.ts',
-        find: '      member.flush(this.token + index, marked);',
+        find: '      member.submit(this.request(index, flags));',
         replace:
-          '      if (index === 0) member.flush(this.token + index, marked);\n      else this.completions.defer(this.token + index, 0);',
+          '      if (index === 0) member.submit(this.request(index, flags));\n      else this.completions.defer(this.token + index, 0);',
       },
     ],
     judges: [sim(['power']), ENGINE],
@@ -206,7 +206,13 @@ const RECLAIMING: Mutant[] = [
     name: 'release-by-one-copy',
     breaks: 'Slots are given back on all copies because one of them needs its own no more',
     rule: 'a slot is given back only if no member needs it',
-    edits: [{ file: 'client/mirror/reclaim.ts', find: 'entries.every(allVacant)', replace: 'allVacant(entries[0])' }],
+    edits: [
+      {
+        file: 'client/mirror/reclaim.ts',
+        find: 'if (!entries.every(allVacant))',
+        replace: 'if (!allVacant(entries[0]))',
+      },
+    ],
     judges: [RECLAIM],
   },
   {
@@ -216,18 +222,23 @@ const RECLAIMING: Mutant[] = [
     edits: [
       {
         file: 'client/mirror/reclaim.ts',
+        find: '    if (!membership.complete(this.slots)) return;\n    const below',
+        replace: '    const below',
+      },
+      {
+        file: 'client/mirror/reclaim.ts',
         find: '    if (!membership.complete(this.slots)) return false;\n    // Most have content',
         replace: '    // Most have content',
       },
       {
         file: 'client/mirror/reclaim.ts',
-        find: '    if (!membership.complete(this.slots)) return false;\n    const entries',
-        replace: '    const entries',
+        find: 'if (!membership.complete(this.slots) || !this.isSettled(stripe)) return false;',
+        replace: 'if (!this.isSettled(stripe)) return false;',
       },
       {
         file: 'client/mirror/reclaim.ts',
-        find: ' || !membership.complete(this.slots)) return false;',
-        replace: ') return false;',
+        find: '    if (!membership.complete(this.slots)) return false;\n    this.discarded.delete(stripe);',
+        replace: '    this.discarded.delete(stripe);',
       },
     ],
     judges: [RECLAIM],
@@ -255,8 +266,8 @@ const COPYING: Mutant[] = [
     edits: [
       {
         file: 'client/mirror/resync.ts',
-        find: 'if (!sameState(state, other) || state.dirty || !isBefore(state, since)) candidates.push(state.stripe);',
-        replace: 'if (other === undefined) candidates.push(state.stripe);',
+        find: 'if (!sameState(own, other) || own.doubt || !isBefore(own, since)) candidates.push(stripe);',
+        replace: 'if (other === null) candidates.push(stripe);',
       },
     ],
     judges: [sim(['death', 'kill', 'restart']), RESYNC],
@@ -268,8 +279,8 @@ const COPYING: Mutant[] = [
     edits: [
       {
         file: 'client/mirror/resync.ts',
-        find: 'if (!sameState(state, other) || state.dirty || !isBefore(state, since)) candidates.push(state.stripe);',
-        replace: 'if (other === undefined || state.dirty || other.dirty) candidates.push(state.stripe);',
+        find: 'if (!sameState(own, other) || own.doubt || !isBefore(own, since)) candidates.push(stripe);',
+        replace: 'if (other === null || own.doubt || other.doubt) candidates.push(stripe);',
       },
     ],
     judges: [RESYNC, sim(['death', 'kill', 'restart'])],
@@ -333,8 +344,8 @@ const COPYING: Mutant[] = [
     edits: [
       {
         file: 'client/mirror/reconcile.ts',
-        find: 'const doubtful = doubtfulSegments(group.filter(({ readable }) => readable));',
-        replace: 'const doubtful: number[] = doubtfulSegments([]);',
+        find: '        group.filter(({ readable }) => readable),\n      );',
+        replace: '        [],\n      );',
       },
     ],
     judges: [sim(['kill']), RECONCILE],
@@ -359,7 +370,7 @@ const COPYING: Mutant[] = [
     edits: [
       {
         file: 'client/mirror/reconcile.ts',
-        find: '      if (copies.length > 1) await this.contents(copies, stripe, buffer);\n',
+        find: '      if (copies.length > 1 && inDoubt) await this.contents(copies, stripe, buffer);\n',
         replace: '',
       },
     ],
@@ -399,9 +410,9 @@ const COPYING: Mutant[] = [
     rule: 'a stale copy of a segment does not come back',
     edits: [
       {
-        file: 'client/requests/pieces.ts',
-        find: '    if (piece.release && this.lacking(piece)) this.needs.onRelease();\n',
-        replace: '',
+        file: 'client/mirror/reclaim.ts',
+        find: '    this.flushes.markNext();\n  }\n\n  /** The lowest flush number',
+        replace: '  }\n\n  /** The lowest flush number',
       },
     ],
     judges: [sim(['lie'], 400), RECONCILE],

@@ -4,12 +4,19 @@ import * as assert from 'uvu/assert';
 import { EIO, ENOSPC } from '#strake/core/errno.js';
 import { DEVICE_KEEP_ALLOCATED } from '#strake/ports/device.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
+import type { SegmentStore } from '#strake/store/segment-store.js';
 import { check, run } from '../support/check.js';
+import { DirectMember } from '../support/direct-member.js';
 import { deviceIdOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';
 import { BLOCK, diskOf, randomOf, SLOT } from '../support/sim-store.js';
 
 const STRIPES = 8;
 const SIZE = STRIPES * SLOT;
+
+/** The volume's part of a store. */
+function directMember({ loop }: SimNode, store: SegmentStore): DirectMember {
+  return new DirectMember(loop, store, store.volumeTable.indexOf('a'.repeat(32)));
+}
 
 class World {
   sim: SimNode;
@@ -90,6 +97,7 @@ class World {
     await this.sim.jobsEnded();
     const { state, jobs } = this.sim.engine.status();
     assert.is(state, 'ok', JSON.stringify(jobs));
+    await this.sim.settle(this.sim.engine.releaseDiscarded());
     assert.is(this.used, used);
     const devices = this.sim.node.deviceStatus().reduce((sum, { usedSlots }) => sum + usedSlots, 0);
     assert.is(devices, used, 'devices and volumes count the same');
@@ -113,7 +121,7 @@ for (const { name, step } of PIECES) {
     await world.expect(0);
   });
 
-  check(`what is discarded of a whole mirror is given back at once: ${name}`, [], async () => {
+  check(`what is discarded of a whole mirror is given back with the next flush: ${name}`, [], async () => {
     const world = await World.make(2);
     for (let at = 0; at < SIZE; at += step) assert.is(await world.discard(at, Math.min(step, SIZE - at)), 0);
     await world.expect(0);
@@ -319,9 +327,8 @@ check('slots for writes that a crash cut off before anything was written are giv
       await world.restart(copies === 1 ? [0] : [0, 1]);
       let written = 0;
       for (const { store } of world.sim.node.stores.values()) {
-        const { replicas } = world.sim.node.volume(VOLUME_NAME);
-        const [{ member }] = replicas.filter((one) => one.deviceId === store.superblock.deviceId);
-        for (const { stripe } of [...member.segments()]) {
+        const member = directMember(world.sim, store);
+        for (const { stripe } of member.segments()) {
           const entries = await world.sim.settle(member.entries(stripe));
           assert.ok(
             entries.some((word) => word !== 0),
@@ -339,7 +346,8 @@ check('a scrub gives back slots without content', [], async () => {
   const world = await World.make(2);
   const { sim } = world;
   // As older versions have left them.
-  for (const { member } of sim.node.volume(VOLUME_NAME).replicas) {
+  for (const { store } of sim.node.stores.values()) {
+    const member = directMember(sim, store);
     for (let stripe = 0; stripe < STRIPES; stripe += 1) {
       const zero = sim.begin((token) => member.zero(stripe, 0, SLOT / BLOCK, false, 9, 1 << 8, 0, token));
       assert.is(await sim.settle(zero), 0);

@@ -5,7 +5,7 @@
 
 import * as assert from 'uvu/assert';
 import type { SlotIndex } from '#strake/core/ids.js';
-import { SEGMENT_FUA } from '#strake/ports/segments.js';
+import { REQUEST_FUA } from '#strake/ports/segment-request.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimRandom } from '#strake/sim/world/random.js';
 import type { Layout } from '#strake/store/format/format.js';
@@ -67,7 +67,7 @@ async function burst({ slots, gapUs, flags, free }: Burst): Promise<void> {
   }
 }
 
-for (const flags of [0, SEGMENT_FUA]) {
+for (const flags of [0, REQUEST_FUA]) {
   for (const gapUs of [100, 300, 1500]) {
     for (const free of [20, 40, 60]) {
       check(`writes that end ${gapUs} us apart leave the journal whole, from ${free} pages on, flags ${flags}`, () =>

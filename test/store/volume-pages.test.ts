@@ -2,9 +2,9 @@
 
 import * as assert from 'uvu/assert';
 import type { VolumeMap } from '#strake/layout/volume-map.js';
-import { LocalMember } from '#strake/store/local-member.js';
 import { check, run } from '../support/check.js';
 import { fsck } from '../support/damaged-store.js';
+import { DirectMember } from '../support/direct-member.js';
 import { diskOf, randomOf, SimStore, VOLUME_ID, volumeOf } from '../support/sim-store.js';
 
 const PAGES = 3;
@@ -29,7 +29,7 @@ check('the page of a note is given away only if the note is not needed, is durab
   const index = await put(volumeOf(OLD));
   assert.is(await put(deleted('f'.repeat(32))), 2);
   const asked: string[] = [];
-  const member = new LocalMember(store.loop, store.opened.store, index);
+  const member = new DirectMember(store.loop, store.opened.store, index);
   const allocate = (token: number) => member.allocate(5, token);
   assert.is(await store.settle(store.start(allocate)), 0);
   await put(deleted(OLD));
@@ -64,7 +64,7 @@ check('a volume has nothing of the one that had its page: no mark, no flush that
   const { store, volumeTable, put, disk } = await opened();
   await put(deleted('f'.repeat(32)));
   const index = await put(volumeOf(OLD));
-  const member = new LocalMember(store.loop, store.opened.store, index);
+  const member = new DirectMember(store.loop, store.opened.store, index);
   member.mark(7, 70);
   assert.is(await store.settle(store.start((token) => member.flush(token, true))), 0);
   assert.equal(volumeTable.flushedMarks[index], { generation: 7, flushNumber: 70 });

@@ -4,9 +4,9 @@
  */
 
 import { ACTIVE_SLOTS_MAX, BATCH_PAGES_MAX } from '#strake/store/format/format.js';
-import { LocalMember } from '#strake/store/local-member.js';
 import type { StoreBounds } from '#strake/store/store-start.js';
 import { type Life, type LifeSettings, SLOTS, STRIPES } from './crash-life.js';
+import { DirectMember } from './direct-member.js';
 import { SLOT_BLOCKS } from './sim-store.js';
 
 const FUA = 1;
@@ -42,8 +42,8 @@ async function journalUntil(life: Life, until: (page: number, pages: number, fre
 }
 
 /** The second volume of the device. */
-function memberOf({ store }: Life): LocalMember {
-  return new LocalMember(store.loop, store.opened.store, 1);
+function memberOf({ store }: Life): DirectMember {
+  return new DirectMember(store.loop, store.opened.store, 1);
 }
 
 /** Gives it slots for these of its segments. */

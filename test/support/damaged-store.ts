@@ -7,9 +7,9 @@ import { dumpDevice } from '#strake/store/checking/dump.js';
 import { checkDevice, type FsckReport } from '#strake/store/checking/fsck.js';
 import { decodeDirectory } from '#strake/store/format/directory.js';
 import { DIRECTORY_ENTRIES, type Layout, pageOffset, ROOT_BYTES, viewOf } from '#strake/store/format/format.js';
-import { LocalMember } from '#strake/store/local-member.js';
 import type { ImageReader } from '#strake/store/opening/image-reader.js';
 import { openStore } from '#strake/store/opening/open-store.js';
+import { DirectMember } from './direct-member.js';
 import { BLOCK, DEVICE_ID, diskOf, randomOf, SimStore, SLOT_BLOCKS, VOLUME_ID } from './sim-store.js';
 
 export const STRIPES = 4;
@@ -176,7 +176,7 @@ export async function openAndRead(disk: SimDisk, expected: Expected, seed = 9): 
   }
   const index = store.opened.store.volumes.findIndex((volume) => volume?.id === VOLUME_ID);
   if (index < 0) throw new Error('the volume is gone, and nobody was told');
-  store.member = new LocalMember(store.loop, store.opened.store, index);
+  store.member = new DirectMember(store.loop, store.opened.store, index);
   await readAll(store, expected, errors);
   return { refused: '', errors, store };
 }

@@ -6,6 +6,7 @@
 
 import { AbandonedMemory } from '#strake/core/abandoned-memory.js';
 import {
+  allVacant,
   BLOCK_POISON,
   BLOCK_SUSPECT,
   BLOCK_VALID,
@@ -16,7 +17,7 @@ import {
   ENTRY_STAMP_LOW,
   ENTRY_WORDS,
 } from '#strake/layout/block-entry.js';
-import { NO_FLUSH } from '#strake/layout/flush-id.js';
+import { type FlushId, isBefore, NO_FLUSH } from '#strake/layout/flush-id.js';
 import type { Clock } from '#strake/ports/clock.js';
 import {
   COMPLETION_ABANDONED,
@@ -25,13 +26,33 @@ import {
   TAG_BITS,
 } from '#strake/ports/completion.js';
 import type { Memory } from '#strake/ports/memory.js';
-import type { SegmentMember } from '#strake/ports/segments.js';
+import { CHUNK_DOUBT, LIST_ALL, LIST_SINCE, LIST_ZERO, type SegmentList } from '#strake/ports/segment-list.js';
+import type { SegmentMember } from '#strake/ports/segment-member.js';
+import {
+  REQUEST_ACCEPT,
+  REQUEST_AGREED,
+  REQUEST_ALLOCATE,
+  REQUEST_COPY,
+  REQUEST_ENTRIES,
+  REQUEST_FLUSH,
+  REQUEST_MARKED,
+  REQUEST_NEWER,
+  REQUEST_POISON,
+  REQUEST_READ,
+  REQUEST_RELEASE,
+  REQUEST_RELEASE_ZERO,
+  REQUEST_RESTAMP,
+  REQUEST_SAME,
+  REQUEST_WRITE,
+  REQUEST_ZERO,
+  type SegmentRequest,
+} from '#strake/ports/segment-request.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
 
 export const BLOCK = 4096;
 
 export interface PendingSegmentOperation {
-  readonly kind: 'read' | 'write' | 'zero' | 'allocate' | 'flush' | 'accept' | 'restamp' | 'nop';
+  readonly kind: 'read' | 'write' | 'zero' | 'allocate' | 'release' | 'flush' | 'accept' | 'restamp' | 'nop';
   readonly member: ScriptedMember | null;
   readonly stripe: number;
   readonly block: number;
@@ -144,7 +165,8 @@ interface Segment {
 export class ScriptedMember implements SegmentMember {
   readonly slots = new Map<number, Segment>();
   incarnation = 1;
-  flushed = NO_FLUSH;
+  flushed: FlushId = NO_FLUSH;
+  settled: FlushId | null = null;
   outstanding = 0;
   fenced = 0;
   capacity = Number.POSITIVE_INFINITY;
@@ -169,16 +191,72 @@ export class ScriptedMember implements SegmentMember {
     return this.slots.has(stripe);
   }
 
-  private begin(
-    kind: PendingSegmentOperation['kind'],
-    stripe: number,
-    block: number,
-    blocks: number,
-    flags: number,
-    token: number,
-    move: () => number,
-    memory = -1,
-  ): void {
+  submit(request: SegmentRequest): void {
+    switch (request.kind) {
+      case REQUEST_READ:
+        this.read(request);
+        break;
+      case REQUEST_WRITE:
+        this.write(request);
+        break;
+      case REQUEST_ZERO:
+        this.zero(request);
+        break;
+      case REQUEST_ALLOCATE:
+        this.allocate(request);
+        break;
+      case REQUEST_FLUSH:
+        this.flush(request);
+        break;
+      case REQUEST_ACCEPT:
+        this.accept(request);
+        break;
+      case REQUEST_RELEASE:
+        this.release(request);
+        break;
+      case REQUEST_RESTAMP:
+        this.restamp(request);
+        break;
+      default:
+        this.answerSoon(request.token, this.answer(request));
+    }
+  }
+
+  list(page: SegmentList): void {
+    page.count = 0;
+    page.next = -1;
+    const { sinceGeneration: generation, sinceNumber: flushNumber } = page;
+    for (const segment of this.slots.values()) {
+      if (segment.stripe < page.firstChunk || segment.stripe >= page.endChunk) continue;
+      const late = page.kind === LIST_ALL || !isBefore(segment, { generation, flushNumber });
+      if (!(late || (page.kind === LIST_SINCE && segment.dirty))) continue;
+      if (page.kind === LIST_ZERO && !allVacant(segment.entries)) continue;
+      page.add(segment.stripe, segment.generation, segment.flushNumber, segment.dirty ? CHUNK_DOUBT : 0);
+    }
+    this.answerSoon(page.token, page.count);
+  }
+
+  /** Ends a token before anything that a test ends by itself. */
+  private answerSoon(token: number, result: number): void {
+    queueMicrotask(() => this.world.finish(token, result, 0));
+  }
+
+  private answer(request: SegmentRequest): number {
+    const { kind, chunk, block, blocks, entries, stampLow, stampHigh } = request;
+    if (kind === REQUEST_ENTRIES) {
+      const first = block * ENTRY_WORDS;
+      entries?.set(this.segment(chunk).entries.subarray(first, first + blocks * ENTRY_WORDS));
+    } else if (kind === REQUEST_POISON) {
+      this.recordUnder(request);
+      for (let at = block; at < block + blocks; at += 1) this.put(chunk, at, null, BLOCK_POISON, stampLow, stampHigh);
+    } else if (kind === REQUEST_AGREED) {
+      for (const segment of this.slots.values()) segment.dirty = false;
+    } else throw new Error(`no request of kind ${kind} was expected`);
+    return 0;
+  }
+
+  private begin(kind: PendingSegmentOperation['kind'], request: SegmentRequest, move: () => number, memory = -1): void {
+    const { chunk: stripe, block, blocks, flags, token } = request;
     const keys: string[] = [];
     if (kind === 'write' || kind === 'zero') {
       for (let index = block; index < block + blocks; index += 1) keys.push(`${stripe}.${index}`);
@@ -197,9 +275,42 @@ export class ScriptedMember implements SegmentMember {
         this.world.abandoned.add(memory);
         this.world.givenUp.push(memory);
       }
+      if (kind !== 'read' && kind !== 'restamp') this.recordUnder(request);
       this.world.finish(token, result !== undefined && result < 0 ? result : move(), completionFlags);
     };
     this.world.pending.push({ kind, member: this, stripe, block, blocks, flags, end });
+  }
+
+  /** What is recorded before an engine says under what. */
+  mark(generation: number, flushNumber: number): void {
+    this.generation = generation;
+    this.flushNumber = flushNumber;
+  }
+
+  private recordUnder({ generation, flushNumber }: SegmentRequest): void {
+    this.generation = generation;
+    this.flushNumber = flushNumber;
+  }
+
+  /** Whether a condition of a request keeps it from a block. */
+  private leaves(
+    { flags, entries, chunk, block, blocks, stampLow, stampHigh }: SegmentRequest,
+    index: number,
+  ): boolean {
+    const own = this.segment(chunk).entries.subarray((block + index) * ENTRY_WORDS, (block + index + 1) * ENTRY_WORDS);
+    if ((flags & REQUEST_SAME) !== 0) {
+      const expected = entries?.subarray(index * ENTRY_WORDS, (index + 1) * ENTRY_WORDS);
+      if (expected === undefined || own.some((word, at) => word !== expected[at])) return true;
+    }
+    if ((flags & REQUEST_NEWER) === 0) return false;
+    const copied = (flags & REQUEST_SAME) !== 0 ? blocks : 0;
+    const from = (copied + index) * ENTRY_WORDS;
+    const copy = (flags & REQUEST_COPY) !== 0 && entries !== null;
+    const high = copy ? entries[from + ENTRY_STAMP_HIGH] : stampHigh;
+    const low = copy ? entries[from + ENTRY_STAMP_LOW] : stampLow;
+    if (high !== own[ENTRY_STAMP_HIGH]) return high < own[ENTRY_STAMP_HIGH];
+    if (low !== own[ENTRY_STAMP_LOW]) return low < own[ENTRY_STAMP_LOW];
+    return !copy && (own[ENTRY_FLAGS] & BLOCK_SUSPECT) === 0;
   }
 
   private segment(stripe: number): Segment {
@@ -208,8 +319,9 @@ export class ScriptedMember implements SegmentMember {
     return segment;
   }
 
-  allocate(stripe: number, token: number): void {
-    this.begin('allocate', stripe, 0, 0, 0, token, () => {
+  private allocate(request: SegmentRequest): void {
+    const { chunk: stripe } = request;
+    this.begin('allocate', request, () => {
       if (!this.has(stripe) && this.slots.size >= this.capacity) return -28;
       if (!this.has(stripe)) this.make(stripe);
       return 0;
@@ -225,29 +337,22 @@ export class ScriptedMember implements SegmentMember {
     return segment;
   }
 
-  read(stripe: number, block: number, blocks: number, memory: number, token: number): void {
-    this.begin(
-      'read',
-      stripe,
-      block,
-      blocks,
-      0,
-      token,
-      () => {
-        const { bytes } = this.world;
-        if (!this.has(stripe)) {
-          bytes.fill(0, memory, memory + blocks * BLOCK);
-          return blocks * BLOCK;
-        }
-        for (let index = 0; index < blocks; index += 1) {
-          const content = this.contentOf(stripe, block + index);
-          if (typeof content === 'number') return content;
-          bytes.set(content, memory + index * BLOCK);
-        }
+  private read(request: SegmentRequest): void {
+    const { chunk: stripe, block, blocks, memory } = request;
+    const move = () => {
+      const { bytes } = this.world;
+      if (!this.has(stripe)) {
+        bytes.fill(0, memory, memory + blocks * BLOCK);
         return blocks * BLOCK;
-      },
-      memory,
-    );
+      }
+      for (let index = 0; index < blocks; index += 1) {
+        const content = this.contentOf(stripe, block + index);
+        if (typeof content === 'number') return content;
+        bytes.set(content, memory + index * BLOCK);
+      }
+      return blocks * BLOCK;
+    };
+    this.begin('read', request, move, memory);
   }
 
   /** What a read of the block gives: bytes or an error. */
@@ -263,43 +368,28 @@ export class ScriptedMember implements SegmentMember {
     return checksum(bytes) === entries[at + ENTRY_CHECKSUM] ? bytes : -74;
   }
 
-  write(
-    stripe: number,
-    block: number,
-    blocks: number,
-    memory: number,
-    source: number,
-    low: number,
-    high: number,
-    flags: number,
-    token: number,
-    entries?: Uint32Array,
-  ): void {
+  private write(request: SegmentRequest): void {
+    const { chunk: stripe, block, blocks, memory, source, flags, stampLow, stampHigh } = request;
     this.segment(stripe);
-    const stamps = entries?.slice();
+    const copied = (flags & REQUEST_SAME) !== 0 ? blocks * ENTRY_WORDS : 0;
+    const stamps = (flags & REQUEST_COPY) !== 0 ? request.entries?.slice(copied) : undefined;
     if (source >= 0) this.world.copy(memory, source, blocks * BLOCK);
     const payload = this.world.bytes.slice(memory, memory + blocks * BLOCK);
-    this.begin(
-      'write',
-      stripe,
-      block,
-      blocks,
-      flags,
-      token,
-      () => {
-        for (let index = 0; index < blocks; index += 1) {
-          const bytes = payload.subarray(index * BLOCK, (index + 1) * BLOCK);
-          const at = index * ENTRY_WORDS;
-          const [stampLow, stampHigh] = [
-            stamps?.[at + ENTRY_STAMP_LOW] ?? low,
-            stamps?.[at + ENTRY_STAMP_HIGH] ?? high,
-          ];
-          this.put(stripe, block + index, bytes, BLOCK_VALID, stampLow, stampHigh);
+    const move = () => {
+      for (let index = 0; index < blocks; index += 1) {
+        if (this.leaves(request, index)) {
+          request.left.add(index);
+          continue;
         }
-        return blocks * BLOCK;
-      },
-      memory,
-    );
+        const bytes = payload.subarray(index * BLOCK, (index + 1) * BLOCK);
+        const at = index * ENTRY_WORDS;
+        const low = stamps?.[at + ENTRY_STAMP_LOW] ?? stampLow;
+        const high = stamps?.[at + ENTRY_STAMP_HIGH] ?? stampHigh;
+        this.put(stripe, block + index, bytes, BLOCK_VALID, low, high);
+      }
+      return blocks * BLOCK;
+    };
+    this.begin('write', request, move, memory);
   }
 
   /** Sets a block and its entry. */
@@ -323,65 +413,31 @@ export class ScriptedMember implements SegmentMember {
     this.segment(stripe).content[block * BLOCK + 7] ^= 1;
   }
 
-  zero(
-    stripe: number,
-    block: number,
-    blocks: number,
-    release: boolean,
-    low: number,
-    high: number,
-    flags: number,
-    token: number,
-  ): void {
+  private zero(request: SegmentRequest): void {
+    const { chunk: stripe, block, blocks, stampLow, stampHigh } = request;
     this.segment(stripe);
-    this.begin('zero', stripe, block, blocks, flags, token, () => {
+    this.begin('zero', request, () => {
       for (let index = 0; index < blocks; index += 1) {
-        this.put(stripe, block + index, null, BLOCK_VALID | BLOCK_ZERO, low, high);
+        if (this.leaves(request, index)) request.left.add(index);
+        else this.put(stripe, block + index, null, BLOCK_VALID | BLOCK_ZERO, stampLow, stampHigh);
       }
-      const { entries } = this.segment(stripe);
-      let empty = true;
-      for (let at = ENTRY_FLAGS; at < entries.length; at += ENTRY_WORDS) {
-        if (entries[at] !== 0 && (entries[at] & BLOCK_ZERO) === 0) empty = false;
-      }
-      if (release && empty) this.slots.delete(stripe);
       return 0;
     });
   }
 
-  flush(token: number, marked = false): void {
-    const { generation, flushNumber } = this;
-    this.begin('flush', 0, 0, 0, 0, token, () => {
-      if (marked) this.flushed = { generation, flushNumber };
+  private flush(request: SegmentRequest): void {
+    const { generation, flushNumber } = request;
+    this.begin('flush', request, () => {
+      if ((request.flags & REQUEST_MARKED) !== 0) this.flushed = { generation, flushNumber };
       for (const segment of this.slots.values()) segment.dirty = false;
       return 0;
     });
   }
 
-  mark(generation: number, flushNumber: number): void {
-    this.generation = generation;
-    this.flushNumber = flushNumber;
-  }
-
-  segments(): Iterable<Segment> {
-    return [...this.slots.values()];
-  }
-
-  visit(each: (stripe: number, generation: number, flushNumber: number, dirty: boolean) => void): void {
-    for (const { stripe, generation, flushNumber, dirty } of this.segments())
-      each(stripe, generation, flushNumber, dirty);
-  }
-
-  stateOf(stripe: number): Segment | null {
-    return this.slots.get(stripe) ?? null;
-  }
-
-  async entries(stripe: number): Promise<Uint32Array> {
-    return this.segment(stripe).entries.slice();
-  }
-
-  accept(stripe: number, block: number, blocks: number, memory: number, token: number): void {
+  private accept(request: SegmentRequest): void {
+    const { chunk: stripe, block, blocks, memory } = request;
     const { content, entries } = this.segment(stripe);
-    this.begin('accept', stripe, block, blocks, 0, token, () => {
+    this.begin('accept', request, () => {
       this.world.bytes.set(content.subarray(block * BLOCK, (block + blocks) * BLOCK), memory);
       for (let index = block; index < block + blocks; index += 1) {
         const at = index * ENTRY_WORDS;
@@ -393,24 +449,35 @@ export class ScriptedMember implements SegmentMember {
     });
   }
 
-  async settle(stripe: number, block: number, how: 'accept' | 'poison', low: number, high: number): Promise<void> {
-    const { content } = this.segment(stripe);
-    const bytes = content.slice(block * BLOCK, (block + 1) * BLOCK);
-    if (how === 'accept') this.put(stripe, block, bytes, BLOCK_VALID, low, high);
-    else this.put(stripe, block, null, BLOCK_POISON, low, high);
+  private release(request: SegmentRequest): void {
+    const { chunk: stripe, flags, token } = request;
+    if ((flags & REQUEST_RELEASE_ZERO) === 0) {
+      if (this.fail('release', stripe, 0) !== undefined) this.answerSoon(token, -5);
+      else {
+        this.slots.delete(stripe);
+        this.answerSoon(token, 0);
+      }
+      return;
+    }
+    this.begin('release', request, () => {
+      if (this.has(stripe) && !allVacant(this.segment(stripe).entries)) request.left.add(0);
+      else this.slots.delete(stripe);
+      return 0;
+    });
   }
 
-  restamp(stripe: number, generation: number, flushNumber: number, token: number): void {
-    this.begin('restamp', stripe, 0, 0, 0, token, () => {
+  private restamp(request: SegmentRequest): void {
+    const { chunk: stripe, generation, flushNumber } = request;
+    this.begin('restamp', request, () => {
       const segment = this.slots.get(stripe);
       if (segment !== undefined) Object.assign(segment, { generation, flushNumber, dirty: false });
       return 0;
     });
   }
 
-  async release(stripe: number): Promise<void> {
-    if (this.fail('zero', stripe, 0) !== undefined) throw new Error('the slot cannot be given back');
-    this.slots.delete(stripe);
+  /** The entries of a segment. */
+  entries(stripe: number): Uint32Array {
+    return this.segment(stripe).entries.slice();
   }
 }
 

@@ -7,11 +7,11 @@ import { SimDevice } from '#strake/sim/disk/device.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimLoop } from '#strake/sim/world/loop.js';
 import { SimRandom } from '#strake/sim/world/random.js';
-import { LocalMember } from '#strake/store/local-member.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
 import { type OpenedStore, openStore } from '#strake/store/opening/open-store.js';
 import type { RecoveryReport } from '#strake/store/opening/recovery.js';
 import { STORE_MEMORY_BYTES, type StoreBounds, type StorePorts } from '#strake/store/store-start.js';
+import { DirectMember } from './direct-member.js';
 
 export const BLOCK = 4096;
 export const SECTOR = 512;
@@ -56,7 +56,7 @@ export class SimStore {
   readonly device: SimDevice;
   readonly ports: StorePorts;
   opened!: OpenedStore;
-  member!: LocalMember;
+  member!: DirectMember;
   /** Blocks that were suspect when the store was opened, by stripe * SLOT_BLOCKS + block. */
   readonly suspects: number[] = [];
   private readonly base: number;
@@ -99,7 +99,7 @@ export class SimStore {
     let index = store.volumes.findIndex((volume) => volume?.id === VOLUME_ID);
     if (index < 0 && expected) throw new Error('the volume is gone');
     if (index < 0) index = await this.settle(store.putVolume(volumeOf()));
-    this.member = new LocalMember(this.loop, store, index);
+    this.member = new DirectMember(this.loop, store, index);
     if (accepting) await this.settle(this.acceptAll());
     return this.opened.recovery;
   }
@@ -111,10 +111,10 @@ export class SimStore {
       for (let block = 0; block < SLOT_BLOCKS; block += 1) {
         if ((entries[block * ENTRY_WORDS + ENTRY_FLAGS] & BLOCK_SUSPECT) === 0) continue;
         this.suspects.push(stripe * SLOT_BLOCKS + block);
-        await this.member.settle(stripe, block, 'accept', 1, 1);
+        await this.member.acceptBlock(stripe, block, PAYLOAD);
       }
     }
-    this.member.reconciled();
+    await this.member.reconciled();
   }
 
   async close(): Promise<void> {
@@ -168,10 +168,9 @@ export class SimStore {
       request.source = source;
       new Uint32Array(arena.buffer, source, (request.blocks * BLOCK) / 4).fill(value);
     }
-    const { store } = this.opened;
     const result = await this.start((token) => {
       request.token = token;
-      store.submit(store.volumeTable.indexOf(VOLUME_ID), request);
+      this.member.submit(request);
       // The payload is the caller's again when the batch has been handed over.
       this.loop.defer(this.loop.register({ complete: () => arena.fill(0xee, source, source + SLOT) }), 0);
     });

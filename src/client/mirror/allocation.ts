@@ -6,14 +6,15 @@
  * others had already: it cannot become current, and must not keep the volume from being written.
  */
 
-import type { Calls } from '../../core/calls.js';
 import { EIO, ENOSPC } from '../../core/errno.js';
+import { groupOf } from '../../layout/volume-map.js';
+import type { MemberWork } from '../members/member-work.js';
 import type { MemberSlot, Membership } from './membership.js';
 
 /** Whether the segment has a slot on every member that writes go to. */
 export function allocated(group: readonly MemberSlot[], stripe: number): boolean {
   for (const slot of group) {
-    if (slot.member !== null && slot.state !== 'offline' && !slot.member.has(stripe)) return false;
+    if (slot.member !== null && slot.state !== 'offline' && !slot.segments.has(stripe)) return false;
   }
   return true;
 }
@@ -21,38 +22,47 @@ export function allocated(group: readonly MemberSlot[], stripe: number): boolean
 /** Whether a member that is in-sync has a slot for the segment; if none has, it reads as zeroes. */
 export function exists(group: readonly MemberSlot[], stripe: number): boolean {
   for (const slot of group)
-    if (slot.member !== null && slot.state === 'in-sync' && slot.member.has(stripe)) return true;
+    if (slot.member !== null && slot.state === 'in-sync' && slot.segments.has(stripe)) return true;
   return false;
 }
 
 export class Allocation {
   private readonly membership: Membership;
-  private readonly calls: Calls;
+  private readonly work: MemberWork;
+  private readonly makeRoom: (group: number) => Promise<void>;
   private readonly running = new Map<number, Promise<number>>();
 
-  constructor(membership: Membership, calls: Calls) {
+  /** `makeRoom`: gives back what was discarded in a group, as far as that can be done now. */
+  constructor(membership: Membership, work: MemberWork, makeRoom: (group: number) => Promise<void>) {
     this.membership = membership;
-    this.calls = calls;
+    this.work = work;
+    this.makeRoom = makeRoom;
   }
 
   /** Resolves to 0 when the segment has its slots, or to a negative errno. Those who ask meanwhile share the answer. */
   ensure(stripe: number): Promise<number> {
     let running = this.running.get(stripe);
     if (running === undefined) {
-      running = this.allocate(stripe).finally(() => this.running.delete(stripe));
+      running = this.allocateOrMakeRoom(stripe).finally(() => this.running.delete(stripe));
       this.running.set(stripe, running);
     }
     return running;
+  }
+
+  /** Where a device is full, what was discarded is given back, and then it is tried once more. */
+  private async allocateOrMakeRoom(stripe: number): Promise<number> {
+    const result = await this.allocate(stripe);
+    if (result !== -ENOSPC) return result;
+    await this.makeRoom(groupOf(this.membership.record, stripe));
+    return this.allocate(stripe);
   }
 
   private async allocate(stripe: number): Promise<number> {
     const { membership } = this;
     const group = membership.groupOf(stripe);
     const known = exists(group, stripe);
-    const lacking = group.filter((slot) => slot.writable && !slot.present.has(stripe));
-    const results = await Promise.all(
-      lacking.map((slot) => this.calls.call((token) => slot.present.allocate(stripe, token))),
-    );
+    const lacking = group.filter((slot) => slot.writable && !slot.segments.has(stripe));
+    const results = await Promise.all(lacking.map((slot) => this.work.allocate(slot.present, slot.segments, stripe)));
     const full = lacking.filter((slot, index) => results[index] === -ENOSPC && !(known && slot.state === 'syncing'));
     const failed = lacking.filter((slot, index) => results[index] < 0 && !full.includes(slot));
     const gone = failed.map((slot) => membership.expel(slot, 'no slot could be allocated'));
@@ -66,11 +76,8 @@ export class Allocation {
   }
 
   private async giveBack(slot: MemberSlot, stripe: number): Promise<void> {
-    try {
-      await slot.present.release(stripe);
-    } catch {
-      this.membership.expel(slot, 'a slot could not be given back');
-      await this.membership.idle();
-    }
+    if ((await this.work.release(slot.present, slot.segments, stripe)) >= 0) return;
+    this.membership.expel(slot, 'a slot could not be given back');
+    await this.membership.idle();
   }
 }

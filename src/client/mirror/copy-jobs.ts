@@ -3,7 +3,7 @@
 import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { replaceMember } from '../../layout/map-changes.js';
-import type { SegmentMember } from '../../ports/segments.js';
+import type { SegmentMember } from '../../ports/segment-member.js';
 import type { Job, JobOptions } from '../jobs/job.js';
 import type { VolumeJobs } from '../jobs/volume-jobs.js';
 import type { VolumeFlush } from '../requests/volume-flush.js';
@@ -109,11 +109,38 @@ export class CopyJobs {
     return job;
   }
 
-  /** A segment was discarded whose slot could not be given back then, and now could. */
-  noteUnreleased(group: number, stripe: number): void {
+  /** Blocks of a segment were discarded. */
+  noteDiscarded(group: number, stripe: number, flushNumber: number): void {
     check(group < this.reclaims.length, 'a segment is discarded of no group', group);
-    this.reclaims[group].note(stripe);
-    this.startReclaim(group);
+    this.reclaims[group].note(stripe, flushNumber);
+  }
+
+  /** See `VolumeFlushHooks.oldestDiscard`. */
+  oldestDiscard(otherwise: number): number {
+    let oldest = otherwise;
+    for (const reclaim of this.reclaims) oldest = reclaim.oldest(oldest);
+    return oldest;
+  }
+
+  /** A flush has ended: what was discarded before it is given back. */
+  releaseSettled(): void {
+    for (const reclaim of this.reclaims) void reclaim.release();
+  }
+
+  /** A device of a group is full: gives back what was discarded. Resolves when that is done as far as it can be. */
+  async makeRoom(group: number): Promise<void> {
+    const { parts, flushes } = this.needs;
+    if (this.reclaims[group].oldest(Number.POSITIVE_INFINITY) === Number.POSITIVE_INFINITY) return;
+    flushes.markNext();
+    await parts.calls.call((token) => flushes.flush(token));
+    // One that goes on may have begun before that flush had ended.
+    await this.reclaims[group].idle();
+    await this.reclaims[group].release();
+  }
+
+  /** Resolves when nothing is being given back. */
+  async idle(): Promise<void> {
+    await Promise.all(this.reclaims.map((reclaim) => reclaim.idle()));
   }
 
   /** Begins to give back what was discarded while a member of a group was away, if all are current now. */

@@ -13,7 +13,8 @@ import type { FlushId } from '../../layout/flush-id.js';
 import { memberOffline, withProgress, withReleased } from '../../layout/map-changes.js';
 import { groupOf, type MemberProgress, type MemberState, type VolumeMap } from '../../layout/volume-map.js';
 import { FENCE_OPEN } from '../../ports/device.js';
-import type { SegmentMember } from '../../ports/segments.js';
+import type { SegmentMember } from '../../ports/segment-member.js';
+import { SegmentMap } from '../members/segment-map.js';
 import type { VolumeEvent } from '../volume-events.js';
 
 /** One place in a group, and who has it. */
@@ -22,6 +23,8 @@ export class MemberSlot {
   readonly position: number;
   readonly bit: number;
   member: SegmentMember | null = null;
+  /** What the member has. */
+  readonly segments = new SegmentMap();
   state: MemberState = 'offline';
   leaving = false;
   /** What the acknowledged writes that no flush covers yet were made under. */

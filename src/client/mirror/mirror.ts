@@ -14,7 +14,15 @@ import { BLOCK_BYTES, GROUP_MEMBERS_MAX, PIECES_MAX } from '../../core/limits.js
 import { COMPLETION_ABANDONED, type CompletionPort, TAG_BITS } from '../../ports/completion.js';
 import { FENCE_ALL } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
-import { SEGMENT_FUA, SEGMENT_KEEP } from '../../ports/segments.js';
+import {
+  REQUEST_FUA,
+  REQUEST_KEEP,
+  REQUEST_NEWER,
+  REQUEST_READ,
+  REQUEST_WRITE,
+  REQUEST_ZERO,
+  type SegmentRequest,
+} from '../../ports/segment-request.js';
 import { bringPayload, type Piece, reads } from '../requests/piece.js';
 import type { IoEnds, SegmentIo } from '../requests/segment-io.js';
 import type { WriteStamps } from '../requests/write-stamps.js';
@@ -68,13 +76,33 @@ export class Mirror implements SegmentIo {
     const slot = this.membership.pickReader(group);
     if (slot === null) {
       this.parts.ends.later(piece, -EIO);
-    } else if (!slot.present.has(piece.stripe)) {
+    } else if (!slot.segments.has(piece.stripe)) {
       this.memory.fill(piece.memory, piece.blocks * BLOCK_BYTES, 0);
       this.parts.ends.later(piece, 0);
     } else {
-      const token = this.token + (piece.index << TAG_SHIFT) + slot.position;
-      slot.present.read(piece.stripe, piece.block, piece.blocks, piece.memory, token);
+      slot.present.submit(this.request(REQUEST_READ, piece, slot.position));
     }
+  }
+
+  /** A request for the blocks of a piece. */
+  private request(kind: number, piece: Piece, position: number): SegmentRequest {
+    const request = piece.requestTo(position);
+    request.begin(kind, piece.stripe, this.token + (piece.index << TAG_SHIFT) + position);
+    request.block = piece.block;
+    request.blocks = piece.blocks;
+    request.memory = piece.memory;
+    return request;
+  }
+
+  /** The same, with the stamp that was taken last. A write that is not newer than what a block has is answered, not applied. */
+  private modification(kind: number, piece: Piece, position: number): SegmentRequest {
+    const request = this.request(kind, piece, position);
+    const { current, generation } = this.stamps;
+    request.stampLow = current.low;
+    request.stampHigh = current.high;
+    request.generation = generation;
+    request.flushNumber = piece.flushNumber;
+    return request;
   }
 
   private endRead(piece: Piece, position: number, result: number): void {
@@ -95,15 +123,16 @@ export class Mirror implements SegmentIo {
       return;
     }
     this.aim(piece, false);
-    const { stripe, block, blocks, memory } = piece;
-    const flags = piece.flags & SEGMENT_FUA;
-    const { low, high } = this.stamps.next();
+    this.stamps.next();
     let { source } = piece;
     for (let position = 0; position < group.length; position += 1) {
       const slot = group[position];
       if ((piece.targets & slot.bit) === 0) continue;
-      const token = this.token + (piece.index << TAG_SHIFT) + position;
-      slot.present.write(stripe, block, blocks, memory, source, low, high, flags, token);
+      const request = this.modification(REQUEST_WRITE, piece, position);
+      request.source = source;
+      request.sourceBytes = piece.blocks * BLOCK_BYTES;
+      request.flags = (piece.flags & REQUEST_FUA) | REQUEST_NEWER;
+      slot.present.submit(request);
       // The first member's operation brings the payload; the others find it in place.
       source = -1;
     }
@@ -125,16 +154,13 @@ export class Mirror implements SegmentIo {
       return;
     }
     this.aim(piece, true);
-    // A member that comes back learns from the entries what was zeroed; a freed slot would tell it nothing.
-    const release = piece.release && this.membership.complete(group);
-    const { stripe, block, blocks } = piece;
-    const flags = piece.flags & SEGMENT_KEEP;
-    const { low, high } = this.stamps.next();
+    this.stamps.next();
     for (let position = 0; position < group.length; position += 1) {
       const slot = group[position];
       if ((piece.targets & ~piece.done & slot.bit) === 0) continue;
-      const token = this.token + (piece.index << TAG_SHIFT) + position;
-      slot.present.zero(stripe, block, blocks, release, low, high, flags, token);
+      const request = this.modification(REQUEST_ZERO, piece, position);
+      request.flags = (piece.flags & REQUEST_KEEP) | REQUEST_NEWER;
+      slot.present.submit(request);
     }
   }
 
@@ -153,7 +179,7 @@ export class Mirror implements SegmentIo {
     for (const slot of group) {
       if (!slot.writable) continue;
       piece.targets |= slot.bit;
-      if (zeroes && !slot.present.has(piece.stripe)) piece.done |= slot.bit;
+      if (zeroes && !slot.segments.has(piece.stripe)) piece.done |= slot.bit;
       else piece.pending += 1;
     }
     check(piece.pending > 0, 'a modification goes to no member', piece.stripe);

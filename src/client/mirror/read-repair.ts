@@ -10,7 +10,7 @@ import type { MemoryHolder } from '../../core/calls.js';
 import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
-import { isPoison, isSuspect, isZero, stampOf, zeroFlags } from '../../layout/block-entry.js';
+import { isPoison, isSuspect } from '../../layout/block-entry.js';
 import { COMPLETION_ABANDONED } from '../../ports/completion.js';
 import { FENCE_ALL } from '../../ports/device.js';
 import type { Piece } from '../requests/piece.js';
@@ -62,7 +62,7 @@ export class ReadRepair {
         const slot = group[(first + step) % group.length];
         if (!slot.readable) continue;
         const member = slot.present;
-        const result = await this.parts.calls.call((token) => member.read(stripe, block, 1, memory, token), holder);
+        const result = await this.parts.work.read(member, { stripe, block, blocks: 1 }, memory, holder);
         if (holder.lost) return -EIO;
         if (result >= 0) {
           bad.delete(slot);
@@ -86,16 +86,12 @@ export class ReadRepair {
     memory: number,
     holder: MemoryHolder,
   ): Promise<void> {
-    const { calls, counters, membership, onEvent } = this.parts;
-    const entries = await good.present.entries(stripe).catch(() => null);
+    const { counters, membership, onEvent } = this.parts;
+    const entries = await this.parts.work.entries(good.present, stripe).catch(() => null);
     if (entries === null || bad.state !== 'in-sync') return;
     check(!isPoison(entries, block) && !isSuspect(entries, block), 'damage is copied over another copy', block);
-    const { low, high } = stampOf(entries, block);
     const member = bad.present;
-    const result = await calls.call((token) => {
-      if (isZero(entries, block)) member.zero(stripe, block, 1, false, low, high, zeroFlags(entries, block), token);
-      else member.write(stripe, block, 1, memory, -1, low, high, 0, token);
-    }, holder);
+    const result = await this.parts.work.put(member, { stripe, block, blocks: 1 }, memory, entries, holder);
     if (result < 0) {
       membership.expel(bad, 'a bad block could not be rewritten');
       return;

@@ -1,20 +1,25 @@
 /**
- * Gives back the slots of segments that were discarded while a copy was away.
+ * Gives back the slots of segments that were discarded: in two steps, a zero with a stamp, and later the release.
  *
- * A member that comes back learns from the entries what was zeroed, so a discard keeps the slots while any member of the group is
- * not current. When all are, segments that were changed since the first of them left are looked at, and those in which no
- * block is stored or kept lose their slots: alone with the segment, on all members or on none, as a discard would do it.
- * A member that cannot do it leaves the map. What a crash leaves on some members only is given back at the start.
+ * What was zeroed is told by entries, in order with all other writes; a slot that is gone tells nothing. So a slot is given back
+ * only when
  *
- * From where on segments have to be looked at is in the map, so this goes on after a restart. It ends when a member leaves, and
- * begins anew when that one is current again.
+ * 1. the zero is *settled*: a flush that all members remember has made it durable. A device that has lost it all the same lacks
+ *    that flush, and is known for it;
+ * 2. every member of the group is current. One that comes back learns from the entries what was zeroed;
+ * 3. nothing else happens in the segment, and no block of it is stored or kept on any member.
+ *
+ * That is done after each flush for what was discarded before it. When a member has become current again, a job looks through the
+ * segments that were changed since the first of those that were away had left; from where on is in the map, so this goes on
+ * after a restart. It ends when a member leaves, and begins anew when that one is current again. What a crash leaves is given
+ * back at the start: no engine tells that anything is settled which it has yet to release.
  */
 
 import { StrakeError } from '../../core/errors.js';
-import { BLOCK_BYTES } from '../../core/limits.js';
+import { BLOCK_BYTES, DISCARDS_NOTED_MAX, RELEASES_AT_ONCE } from '../../core/limits.js';
 import { allVacant } from '../../layout/block-entry.js';
-import { isBefore } from '../../layout/flush-id.js';
 import { unreleasedSince } from '../../layout/volume-map.js';
+import { LIST_ZERO } from '../../ports/segment-list.js';
 import type { Job, JobOptions } from '../jobs/job.js';
 import type { VolumeJobs } from '../jobs/volume-jobs.js';
 import type { VolumeFlush } from '../requests/volume-flush.js';
@@ -28,34 +33,74 @@ const ENTRY_BYTES = 16;
 export class Reclaim {
   private readonly parts: VolumeParts;
   private readonly group: number;
-  private readonly flushes: Pick<VolumeFlush, 'flush' | 'markNext'>;
-  /** Segments that were discarded too late to be found by when they were changed; at most as many as pieces. */
-  private readonly noted = new Set<number>();
+  private readonly flushes: Pick<VolumeFlush, 'flush' | 'markNext' | 'rememberedBelow'>;
+  /** Segments that were discarded, and the flush number under which. */
+  private readonly discarded = new Map<number, number>();
+  private releasing: Promise<void> | null = null;
   private departures = 0;
 
-  constructor(parts: VolumeParts, group: number, flushes: Pick<VolumeFlush, 'flush' | 'markNext'>) {
+  constructor(parts: VolumeParts, group: number, flushes: Pick<VolumeFlush, 'flush' | 'markNext' | 'rememberedBelow'>) {
     this.parts = parts;
     this.group = group;
     this.flushes = flushes;
   }
 
-  /** A discard could not give the slot of a segment back, and all members are current now. */
-  note(stripe: number): void {
-    this.noted.add(stripe);
+  /** Blocks of a segment were discarded, under this flush number. What is not noted is found by the next job, or scrub. */
+  note(stripe: number, flushNumber: number): void {
+    if (this.discarded.size >= DISCARDS_NOTED_MAX && !this.discarded.has(stripe)) return;
+    this.discarded.set(stripe, flushNumber);
+    // The release relies on it that whoever lacks this flush is known for that.
+    this.flushes.markNext();
   }
 
-  /** Whether all members are current, and slots may be there to be given back. */
+  /** The lowest flush number of a discard that has yet to be followed by its release, or `otherwise`. */
+  oldest(otherwise: number): number {
+    let oldest = otherwise;
+    for (const flushNumber of this.discarded.values()) oldest = Math.min(oldest, flushNumber);
+    return oldest;
+  }
+
+  /** Whether all members are current, and slots may be there to be given back that a job has to look for. */
   private get due(): boolean {
     const { membership } = this.parts;
-    if (!membership.complete(this.slots)) return false;
-    return this.noted.size > 0 || unreleasedSince(membership.record, this.group) !== null;
+    return membership.complete(this.slots) && unreleasedSince(membership.record, this.group) !== null;
   }
 
   private get slots(): MemberSlot[] {
     return this.parts.membership.groups[this.group];
   }
 
-  /** Begins it as a job if it is due and not under way. `again` is called when there may be more to do. */
+  /** Gives back what was discarded and is settled. Resolves when all of it that could be has been. */
+  release(): Promise<void> {
+    this.releasing ??= this.releaseSettled().finally(() => {
+      this.releasing = null;
+    });
+    return this.releasing;
+  }
+
+  /** Resolves when nothing of this goes on. */
+  idle(): Promise<void> {
+    return this.releasing ?? Promise.resolve();
+  }
+
+  private async releaseSettled(): Promise<void> {
+    const { membership } = this.parts;
+    if (!membership.complete(this.slots)) return;
+    const below = this.flushes.rememberedBelow;
+    const settled = [...this.discarded].filter(([, flushNumber]) => flushNumber < below).map(([stripe]) => stripe);
+    const worker = async () => {
+      for (let stripe = settled.pop(); stripe !== undefined; stripe = settled.pop()) {
+        if (membership.stopped !== null) return;
+        // What is being written to needs its slot, or is discarded anew.
+        if (!this.parts.pieces.idle(stripe)) continue;
+        // A member that fails here is known for it by the next request; nothing is lost by a slot that is kept.
+        await this.giveBack(stripe).catch(() => false);
+      }
+    };
+    await Promise.all(Array.from({ length: RELEASES_AT_ONCE }, worker));
+  }
+
+  /** Begins the job if it is due and not under way. `again` is called when there may be more to do. */
   begin(jobs: VolumeJobs, options: JobOptions, again: () => void): void {
     const place = { group: this.group, position: -1 };
     if (!this.due || jobs.isSynced(place)) return;
@@ -72,21 +117,28 @@ export class Reclaim {
 
   /** Rejects with a `StrakeError`; what is left is found by the next one. */
   private async run(job: Job): Promise<void> {
-    const { calls, membership, pieces } = this.parts;
+    const { membership, pieces } = this.parts;
     this.departures = membership.departures;
     await pieces.drained(this.group);
+    // All that has been zeroed until now is settled.
+    await this.flush();
     let released = false;
-    await job.each(this.candidates(), membership.record.segmentBytes, async (stripe) => {
+    await job.each(await this.candidates(), membership.record.segmentBytes, async (stripe) => {
       if (this.interrupted) job.cancel('a copy has left');
       await job.pace((membership.record.segmentBytes / BLOCK_BYTES) * ENTRY_BYTES);
       if (await this.giveBack(stripe)) released = true;
     });
     // Space is there for others when it is durable that it was given back.
-    const result = released ? await calls.call((token) => this.flushes.flush(token)) : 0;
-    if (result < 0) throw new StrakeError('IO', 'the flush after giving back slots failed');
+    if (released) await this.flush();
     if (this.interrupted) job.cancel('a copy has left');
     job.check();
     membership.released(this.group);
+  }
+
+  private async flush(): Promise<void> {
+    this.flushes.markNext();
+    const result = await this.parts.calls.call((token) => this.flushes.flush(token));
+    if (result < 0) throw new StrakeError('IO', 'a flush for giving back slots failed');
   }
 
   /** Whether a member has left since the last run began: what was discarded meanwhile has slots again. */
@@ -94,16 +146,13 @@ export class Reclaim {
     return this.departures !== this.parts.membership.departures;
   }
 
-  /** Segments that were changed since a member that is current again had left. */
-  private candidates(): number[] {
+  /** Segments that hold nothing, and were changed since a member that is current again had left. */
+  private async candidates(): Promise<number[]> {
     const since = unreleasedSince(this.parts.membership.record, this.group);
-    const stripes = new Set(this.noted);
-    this.noted.clear();
+    const stripes = new Set<number>();
     for (const { member } of this.slots) {
       if (since === null) break;
-      member?.visit((stripe, generation, flushNumber) => {
-        if (!isBefore({ generation, flushNumber }, since)) stripes.add(stripe);
-      });
+      if (member !== null) await this.parts.work.list(member, LIST_ZERO, since, (stripe) => stripes.add(stripe));
     }
     return [...stripes].sort((one, other) => one - other);
   }
@@ -113,27 +162,35 @@ export class Reclaim {
     const { membership, pieces } = this.parts;
     if (!membership.complete(this.slots)) return false;
     // Most have content, which one copy tells, and nobody has to wait.
-    const first = this.slots.find(({ present }) => present.has(stripe));
-    if (first === undefined || !allVacant(await entriesOf(first, stripe))) return false;
+    const first = this.slots.find(({ segments }) => segments.has(stripe));
+    if (first === undefined || !allVacant(await entriesOf(this.parts.work, first, stripe))) {
+      if (this.isSettled(stripe)) this.discarded.delete(stripe);
+      return false;
+    }
     return pieces.locked(stripe, 0, membership.record.segmentBytes / BLOCK_BYTES, () => this.giveBackHeld(stripe));
   }
 
+  /** Whether nothing of a segment has been zeroed since the last flush that is remembered began. */
+  private isSettled(stripe: number): boolean {
+    const zeroed = this.discarded.get(stripe);
+    return zeroed === undefined || zeroed < this.flushes.rememberedBelow;
+  }
+
   private async giveBackHeld(stripe: number): Promise<boolean> {
-    const { calls, membership } = this.parts;
+    const { work, membership } = this.parts;
+    if (!membership.complete(this.slots) || !this.isSettled(stripe)) return false;
+    const entries = await allEnded(this.slots.map((slot) => entriesOf(this.parts.work, slot, stripe)));
     if (!membership.complete(this.slots)) return false;
-    const entries = await allEnded(this.slots.map((slot) => entriesOf(slot, stripe)));
-    if (!entries.every(allVacant) || !membership.complete(this.slots)) return false;
-    const having = this.slots.filter(({ present }) => present.has(stripe));
-    this.flushes.markNext();
+    this.discarded.delete(stripe);
+    if (!entries.every(allVacant)) return false;
+    const having = this.slots.filter(({ segments }) => segments.has(stripe));
     await allEnded(
       having.map(async (slot) => {
-        const { present } = slot;
-        const result = await calls.call((token) => present.zero(stripe, 0, 0, true, 0, 0, 0, token));
+        const { present, segments } = slot;
+        const result = await work.releaseZero(present, segments, stripe);
         if (result < 0 && slot.member === present) membership.expel(slot, 'a slot could not be given back');
       }),
     );
-    // A flush that has begun meanwhile may have covered it on some members only.
-    this.flushes.markNext();
     return having.length > 0;
   }
 }

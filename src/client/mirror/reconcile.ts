@@ -1,11 +1,12 @@
 /**
  * Makes the members that are in-sync agree before a volume is served.
  *
- * A writer that died may have left a write on some copies and not on others, or torn. Segments that may be concerned (dirty,
- * recorded at different points, or not there on every member) are compared by the entries of their blocks, and by content
- * where these are equal. Where copies
- * differ or one is in doubt, the good copy with the highest stamp wins. Without a good copy, content in doubt is
- * accepted from the first member that has some, and counted; what is only poisoned or rotten becomes poison on all.
+ * A writer that died may have left a write on some copies and not on others, or torn. Segments that may be concerned (in doubt,
+ * recorded after what is settled or at different points, or not there on every member) are compared by the entries of their
+ * blocks, and, where a member is in doubt about the segment, by content where these are equal: a store that lives on
+ * has exact entries. Where copies differ or one is in doubt, the good copy with the highest stamp wins. Without a good copy,
+ * content in doubt is accepted from the first member that has some, and counted; what is only poisoned or rotten becomes poison
+ * on all.
  *
  * Any member in-sync has everything that was answered, so what one of them says alone is right after a crash. That matters for
  * segments that were given back: nothing remembers them, and a device that has lost what it had flushed still has the old
@@ -28,11 +29,13 @@ import {
   noEntries,
   sameBlock,
   stampOf,
-  zeroFlags,
 } from '../../layout/block-entry.js';
-import { compareFlushes, type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
+import { compareFlushes, type FlushId, isBefore, NO_FLUSH } from '../../layout/flush-id.js';
+import { isInDoubt } from '../../layout/request-checks.js';
 import { compareStamps, type Stamp } from '../../layout/write-stamp.js';
+import { LIST_ALL } from '../../ports/segment-list.js';
 import { BufferPage, type CopyBuffer } from '../jobs/copy-buffers.js';
+import type { MemberWork } from '../members/member-work.js';
 import type { VolumeParts } from '../volume-parts.js';
 import type { Allocation } from './allocation.js';
 import type { MemberSlot } from './membership.js';
@@ -45,9 +48,10 @@ interface Copy {
 }
 
 /** Entries of a segment on a member, whether it has it or not. */
-export function entriesOf({ present }: MemberSlot, stripe: number): Promise<Uint32Array> {
-  if (!present.has(stripe)) return Promise.resolve(noEntries(present.segmentBytes / BLOCK_BYTES));
-  return present.entries(stripe);
+export function entriesOf(work: MemberWork, slot: MemberSlot, stripe: number): Promise<Uint32Array> {
+  const { present, segments } = slot;
+  if (!segments.has(stripe)) return Promise.resolve(noEntries(present.segmentBytes / BLOCK_BYTES));
+  return work.entries(present, stripe);
 }
 
 export class Reconcile {
@@ -70,9 +74,13 @@ export class Reconcile {
     const { groups } = this.parts.membership;
     const compared: number[][] = [];
     for (const group of groups) {
-      const doubtful = doubtfulSegments(group.filter(({ readable }) => readable));
-      compared.push(doubtful);
-      await this.eachOf(doubtful, (stripe) => this.segment(group, stripe));
+      const doubtful = await doubtfulSegments(
+        this.parts.work,
+        group.filter(({ readable }) => readable),
+      );
+      const stripes = [...doubtful.keys()];
+      compared.push(stripes);
+      await this.eachOf(stripes, (stripe) => this.segment(group, stripe, doubtful.get(stripe) === true));
     }
     await this.flush();
     for (const [index, group] of groups.entries()) {
@@ -103,24 +111,22 @@ export class Reconcile {
   private async restamp(group: readonly MemberSlot[], stripe: number, at: FlushId): Promise<void> {
     await allEnded(
       group.map(async (slot) => {
-        if (!slot.readable || !slot.present.has(stripe)) return;
-        const { present } = slot;
-        const result = await this.parts.calls.call((token) =>
-          present.restamp(stripe, at.generation, at.flushNumber, token),
-        );
+        if (!slot.readable || !slot.segments.has(stripe)) return;
+        const result = await this.parts.work.restamp(slot.present, stripe, at);
         if (result < 0) await this.lose(slot, 'a segment could not be recorded as equal');
       }),
     );
   }
 
-  private async segment(group: readonly MemberSlot[], stripe: number): Promise<void> {
+  /** `inDoubt`: content may differ from entries on a member. */
+  private async segment(group: readonly MemberSlot[], stripe: number, inDoubt: boolean): Promise<void> {
     const slots = group.filter(({ readable }) => readable);
     check(slots.length > 0, 'a segment is made equal that has no copy', stripe);
-    const read = await Promise.allSettled(slots.map((slot) => entriesOf(slot, stripe)));
+    const read = await Promise.allSettled(slots.map((slot) => entriesOf(this.parts.work, slot, stripe)));
     const bad = slots.filter((_, index) => read[index].status === 'rejected');
     if (bad.length > 0) {
       for (const slot of bad) await this.lose(slot, `the table of segment ${stripe} cannot be read`);
-      return this.segment(group, stripe);
+      return this.segment(group, stripe, inDoubt);
     }
     const lastFlush = latestFlush(slots);
     const copies = slots.map((slot, index): Copy => {
@@ -131,7 +137,7 @@ export class Reconcile {
     check(sized, 'copies of a segment have tables of different sizes', stripe);
     // Content is compared with the first.
     copies.sort((one, other) => Number(one.behind) - Number(other.behind));
-    const lacking = slots.filter(({ present }) => !present.has(stripe));
+    const lacking = slots.filter(({ segments }) => !segments.has(stripe));
     const empty = ({ slot, entries, behind }: Copy) =>
       allZero(entries) || (behind && lacking.some((one) => one !== slot && !isBehind(one, lastFlush)));
     if (lacking.length > 0 && copies.every(empty)) {
@@ -140,12 +146,12 @@ export class Reconcile {
     }
     if (lacking.length > 0 && (await this.allocation.ensure(stripe)) < 0) {
       for (const slot of lacking) await this.lose(slot, 'there is no space for a segment that others have');
-      return this.segment(group, stripe);
+      return this.segment(group, stripe, inDoubt);
     }
     await this.parts.buffers.withBuffer(async (buffer) => {
       if (copies.length === 1) await this.acceptAll(copies[0], stripe, buffer);
       await this.differing(copies, stripe, buffer);
-      if (copies.length > 1) await this.contents(copies, stripe, buffer);
+      if (copies.length > 1 && inDoubt) await this.contents(copies, stripe, buffer);
     });
     await this.giveBack(group, stripe);
   }
@@ -154,7 +160,7 @@ export class Reconcile {
   private async giveBack(group: readonly MemberSlot[], stripe: number): Promise<void> {
     const { membership } = this.parts;
     if (!membership.complete(group)) return;
-    const entries = await Promise.all(group.map((slot) => entriesOf(slot, stripe).catch(() => null)));
+    const entries = await Promise.all(group.map((slot) => entriesOf(this.parts.work, slot, stripe).catch(() => null)));
     for (const [at, slot] of group.entries()) {
       if (entries[at] === null) await this.lose(slot, `the table of segment ${stripe} cannot be read`);
     }
@@ -166,8 +172,9 @@ export class Reconcile {
   private async release(slots: readonly MemberSlot[], stripe: number): Promise<void> {
     await allEnded(
       slots.map(async (slot) => {
-        if (!slot.present.has(stripe)) return;
-        await slot.present.release(stripe).catch(() => this.lose(slot, 'a slot could not be given back'));
+        if (!slot.segments.has(stripe)) return;
+        const result = await this.parts.work.release(slot.present, slot.segments, stripe);
+        if (result < 0) await this.lose(slot, 'a slot could not be given back');
       }),
     );
   }
@@ -191,7 +198,7 @@ export class Reconcile {
 
   /** A single copy in doubt is taken as it is, in one go; what cannot be read stays in doubt, and is dealt with singly. */
   private async acceptAll({ slot, entries }: Copy, stripe: number, buffer: CopyBuffer): Promise<void> {
-    const { calls, counters } = this.parts;
+    const { work, counters } = this.parts;
     const count = entries.length / ENTRY_WORDS;
     const doubtful = [];
     for (let block = 0; block < count; block += 1) {
@@ -199,15 +206,13 @@ export class Reconcile {
     }
     if (doubtful.length === 0) return;
     const [first, last] = [doubtful[0], doubtful[doubtful.length - 1]];
-    const result = await calls.call(
-      (token) => slot.present.accept(stripe, first, last - first + 1, buffer.memory, token),
-      buffer,
-    );
+    const range = { stripe, block: first, blocks: last - first + 1 };
+    const result = await work.accept(slot.present, range, buffer.memory, buffer);
     if (buffer.lost) throw new StrakeError('IO', `device ${slot.present.deviceId} did not answer`);
     if (result < 0) return;
     counters.acceptedSuspects += doubtful.length;
     counters.reconciledBlocks += doubtful.length;
-    entries.set(await slot.present.entries(stripe));
+    entries.set(await work.entries(slot.present, stripe));
   }
 
   /**
@@ -236,13 +241,13 @@ export class Reconcile {
     count: number,
     buffer: CopyBuffer,
   ): Promise<void> {
-    const { calls } = this.parts;
+    const { work } = this.parts;
     const { bytes } = this.parts.memory;
     check(copies.length * count * BLOCK_BYTES <= COPY_BYTES, 'copies do not fit the buffer', count);
     const place = (index: number, block: number) => buffer.memory + (index * count + block - first) * BLOCK_BYTES;
     const results = await Promise.all(
       copies.map(({ slot: { present } }, index) =>
-        calls.call((token) => present.read(stripe, first, count, place(index, first), token), buffer),
+        work.read(present, { stripe, block: first, blocks: count }, place(index, first), buffer),
       ),
     );
     if (buffer.lost) throw new StrakeError('IO', 'a device did not answer');
@@ -259,7 +264,7 @@ export class Reconcile {
   }
 
   private async block(copies: readonly Copy[], stripe: number, block: number, buffer: CopyBuffer): Promise<void> {
-    const { counters, onEvent } = this.parts;
+    const { work, counters, onEvent } = this.parts;
     counters.reconciledBlocks += 1;
     let source = await this.bestCopy(copies, stripe, block, buffer);
     const accepted = source === null ? await this.accept(copies, stripe, block, buffer) : null;
@@ -272,7 +277,7 @@ export class Reconcile {
     );
     if (source === null) {
       const stamp = copies.map(({ entries }) => stampOf(entries, block)).reduce(higher);
-      for (const { slot } of copies) await slot.present.settle(stripe, block, 'poison', stamp.low, stamp.high);
+      for (const { slot } of copies) await work.poison(slot.present, stripe, block, stamp);
       counters.poisonedBlocks += 1;
       onEvent({ kind: 'poisoned', deviceId: copies[0].slot.present.deviceId, stripe, block });
       return;
@@ -296,15 +301,10 @@ export class Reconcile {
     memory: number,
     buffer: CopyBuffer,
   ): Promise<void> {
-    const { low, high } = stampOf(from.entries, block);
     check(from.slot !== to, 'a copy is made equal to itself', to.position);
     check(!isPoison(from.entries, block), 'poison is copied as content', block);
-    const member = to.present;
-    const result = await this.parts.calls.call((token) => {
-      if (isZero(from.entries, block))
-        member.zero(stripe, block, 1, false, low, high, zeroFlags(from.entries, block), token);
-      else member.write(stripe, block, 1, memory, -1, low, high, 0, token);
-    }, buffer);
+    const range = { stripe, block, blocks: 1 };
+    const result = await this.parts.work.put(to.present, range, memory, from.entries, buffer);
     if (result < 0) await this.lose(to, 'a block could not be made equal');
   }
 
@@ -342,8 +342,7 @@ export class Reconcile {
   }
 
   private async read({ present }: MemberSlot, stripe: number, block: number, buffer: CopyBuffer): Promise<boolean> {
-    const { calls } = this.parts;
-    const result = await calls.call((token) => present.read(stripe, block, 1, buffer.memory, token), buffer);
+    const result = await this.parts.work.read(present, { stripe, block, blocks: 1 }, buffer.memory, buffer);
     if (buffer.lost) throw new StrakeError('IO', `device ${present.deviceId} did not answer`);
     return result >= 0;
   }
@@ -355,16 +354,13 @@ export class Reconcile {
     block: number,
     buffer: CopyBuffer,
   ): Promise<Copy | null> {
-    const { counters, onEvent } = this.parts;
+    const { work, counters, onEvent } = this.parts;
     for (const copy of copies) {
       if (!isSuspect(copy.entries, block) || isPoison(copy.entries, block)) continue;
-      const { low, high } = stampOf(copy.entries, block);
       const { present } = copy.slot;
-      try {
-        await present.settle(stripe, block, 'accept', low, high);
-      } catch {
-        continue;
-      }
+      const accepted = await work.accept(present, { stripe, block, blocks: 1 }, buffer.memory, buffer);
+      if (buffer.lost) throw new StrakeError('IO', `device ${present.deviceId} did not answer`);
+      if (accepted < 0) continue;
       if (!isZero(copy.entries, block) && !(await this.read(copy.slot, stripe, block, buffer))) continue;
       counters.acceptedSuspects += 1;
       onEvent({ kind: 'accepted', deviceId: present.deviceId, stripe, block });
@@ -382,10 +378,10 @@ export class Reconcile {
   }
 
   private async flush(): Promise<void> {
-    const { membership, calls } = this.parts;
+    const { membership, work } = this.parts;
     for (const slot of membership.groups.flat()) {
       if (!slot.readable) continue;
-      const result = await calls.call((token) => slot.present.flush(token, true));
+      const result = await work.flush(slot.present);
       if (result < 0) await this.lose(slot, 'a flush failed');
     }
   }
@@ -415,31 +411,44 @@ function isBehind({ present }: MemberSlot, lastFlush: FlushId): boolean {
   return compareFlushes(present.flushed, lastFlush) < 0;
 }
 
-/** Segments of which it is not certain that all these members hold the same. */
-function doubtfulSegments(slots: readonly MemberSlot[]): number[] {
-  const doubtful = new Set<number>();
+/** What the last engine has told these members to be settled, the lowest of it; null if it has told nothing. */
+function lowestSettled(slots: readonly MemberSlot[]): FlushId | null {
+  let lowest: FlushId | null = null;
+  for (const { present } of slots) {
+    if (present.settled !== null && (lowest === null || isBefore(present.settled, lowest))) lowest = present.settled;
+  }
+  return lowest;
+}
+
+/**
+ * Segments of which it is not certain that all these members hold the same, and whether any of them is in doubt about it. A
+ * writer that dies leaves nothing in doubt on stores that live on, but what it had under way was recorded after what is settled.
+ */
+async function doubtfulSegments(work: MemberWork, slots: readonly MemberSlot[]): Promise<Map<number, boolean>> {
+  const doubtful = new Map<number, boolean>();
   const lastFlush = latestFlush(slots);
+  const settled = lowestSettled(slots);
   // What a member behind has lost may be any modification since the flush that it remembers.
   const since = slots
     .map(({ present }) => present.flushed)
     .reduce((one, other) => (compareFlushes(one, other) <= 0 ? one : other), lastFlush);
   const anyBehind = compareFlushes(since, lastFlush) < 0;
-  const isSince = (generation: number, flushNumber: number) =>
-    generation > since.generation || (generation === since.generation && flushNumber >= since.flushNumber);
-  for (const slot of slots) {
-    slot.present.visit((stripe, generation, flushNumber, dirty) => {
-      const recent = anyBehind && isSince(generation, flushNumber);
-      const agreed = slots.every((other) => other === slot || agrees(other, stripe, generation, flushNumber));
-      if (dirty || recent || !agreed) {
-        doubtful.add(stripe);
-      }
+  /** What the first member has, and how many others have been found to have the same. */
+  const first = new Map<number, FlushId & { agreed: number }>();
+  for (const [index, slot] of slots.entries()) {
+    await work.list(slot.present, LIST_ALL, null, (stripe, generation, flushNumber, state) => {
+      const recent = anyBehind && !isBefore({ generation, flushNumber }, since);
+      const unsettled = settled !== null && !isBefore({ generation, flushNumber }, settled);
+      if (index === 0) first.set(stripe, { generation, flushNumber, agreed: 1 });
+      const known = first.get(stripe);
+      const agrees = known?.generation === generation && known.flushNumber === flushNumber;
+      if (known !== undefined && agrees && index > 0) known.agreed += 1;
+      if (isInDoubt(state)) doubtful.set(stripe, true);
+      else if ((recent || unsettled || !agrees) && !doubtful.has(stripe)) doubtful.set(stripe, false);
     });
   }
-  return [...doubtful];
-}
-
-/** Whether a member has a segment, and it was last changed at this point. */
-function agrees({ present }: MemberSlot, stripe: number, generation: number, flushNumber: number): boolean {
-  const state = present.stateOf(stripe);
-  return state !== null && state.generation === generation && state.flushNumber === flushNumber;
+  for (const [stripe, { agreed }] of first) {
+    if (agreed < slots.length && !doubtful.has(stripe)) doubtful.set(stripe, false);
+  }
+  return doubtful;
 }

@@ -18,18 +18,20 @@
  */
 
 import { check } from '../../core/check.js';
-import { EBADMSG, EIO, ENODATA } from '../../core/errno.js';
+import { deviceError, EBADMSG, EIO, ENODATA } from '../../core/errno.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES } from '../../core/limits.js';
-import { allVacant, ENTRY_WORDS, isPoison, isStored, sameBlock, stampOf, zeroFlags } from '../../layout/block-entry.js';
-import { isBefore } from '../../layout/flush-id.js';
+import { allVacant, isPoison, isStored, sameBlock, stampOf, zeroFlags } from '../../layout/block-entry.js';
+import { type FlushId, isBefore } from '../../layout/flush-id.js';
 import { memberInSync, memberSyncing } from '../../layout/map-changes.js';
-import type { MemberRecord } from '../../layout/volume-map.js';
+import { isInDoubt } from '../../layout/request-checks.js';
 import { compareStamps } from '../../layout/write-stamp.js';
 import { FENCE_ALL } from '../../ports/device.js';
-import type { SegmentState } from '../../ports/segments.js';
+import { LIST_ALL } from '../../ports/segment-list.js';
+import type { SegmentMember } from '../../ports/segment-member.js';
 import type { CopyBuffer } from '../jobs/copy-buffers.js';
 import type { Job } from '../jobs/job.js';
+import type { BlockRange } from '../members/member-work.js';
 import type { VolumeFlush } from '../requests/volume-flush.js';
 import type { VolumeParts } from '../volume-parts.js';
 import type { Allocation } from './allocation.js';
@@ -53,12 +55,12 @@ export class Resync {
   }
 
   /** Rejects with a `StrakeError`; the member is then to be taken out of the map. */
-  async run(job: Job, flushes: Pick<VolumeFlush, 'ended' | 'flush' | 'markAll' | 'markNext'>): Promise<void> {
+  async run(job: Job, flushes: Pick<VolumeFlush, 'ended' | 'flush' | 'markNext' | 'settled'>): Promise<void> {
     const { membership, pieces } = this.parts;
     check(this.job === null, 'a resync is run twice', job.id);
     const { group, position, present } = this.slot;
     const known = membership.record.groups[group][position];
-    const everything = isOlder(this.slot, known);
+    const everything = present.incarnation < known.incarnation || (await this.learn()) < known.flushNumber;
     // Before the first flush number of a generation its members are made to agree.
     this.contents = known.since.generation < membership.record.generation || known.since.flushNumber === 0;
     const { incarnation } = present;
@@ -71,11 +73,22 @@ export class Resync {
       job.check();
       return memberSyncing(record, group, position, incarnation, everything);
     });
-    flushes.markAll();
     this.parts.onEvent({ kind: 'member-syncing', group, position, deviceId: present.deviceId, reason: job.kind });
     await pieces.drained(group);
-    await job.each(this.candidates(), present.segmentBytes, (stripe) => this.segment(job, stripe));
+    await job.each(await this.candidates(), present.segmentBytes, (stripe) => this.segment(job, stripe));
     await this.promote(job, incarnation, flushes);
+  }
+
+  /** Learns what the member has. Resolves to the highest flush number that anything there was recorded under. */
+  private async learn(): Promise<number> {
+    const { present, segments } = this.slot;
+    let newest = 0;
+    segments.clear();
+    await this.parts.work.list(present, LIST_ALL, null, (stripe, _generation, flushNumber) => {
+      segments.add(stripe);
+      newest = Math.max(newest, flushNumber);
+    });
+    return newest;
   }
 
   private source(): MemberSlot {
@@ -86,36 +99,41 @@ export class Resync {
   }
 
   /** Segments in which the member may differ from the others. */
-  private candidates(): number[] {
-    const { since } = this.parts.membership.record.groups[this.slot.group][this.slot.position];
-    const target = new Map([...this.slot.present.segments()].map((state) => [state.stripe, state]));
+  private async candidates(): Promise<number[]> {
+    const { work, membership } = this.parts;
+    const { since } = membership.record.groups[this.slot.group][this.slot.position];
+    const target = new Map<number, ListedSegment>();
+    await work.list(this.slot.present, LIST_ALL, null, (stripe, generation, flushNumber, state) => {
+      target.set(stripe, { generation, flushNumber, doubt: isInDoubt(state) });
+    });
     const candidates: number[] = [];
-    for (const state of this.source().present.segments()) {
-      const other = target.get(state.stripe);
-      target.delete(state.stripe);
-      if (!sameState(state, other) || state.dirty || !isBefore(state, since)) candidates.push(state.stripe);
-    }
+    await work.list(this.source().present, LIST_ALL, null, (stripe, generation, flushNumber, state) => {
+      const own = { generation, flushNumber, doubt: isInDoubt(state) };
+      const other = target.get(stripe) ?? null;
+      target.delete(stripe);
+      if (!sameState(own, other) || own.doubt || !isBefore(own, since)) candidates.push(stripe);
+    });
     return [...candidates, ...target.keys()].sort((one, other) => one - other);
   }
 
   private async segment(job: Job, stripe: number): Promise<void> {
     const { buffers, pieces } = this.parts;
-    const { present } = this.slot;
+    const { present, segments } = this.slot;
     const blocks = present.segmentBytes / BLOCK_BYTES;
-    if (!this.source().present.has(stripe)) {
+    if (!this.source().segments.has(stripe)) {
       // Only with the whole segment held is it certain that it does not come into being meanwhile.
       await pieces.locked(stripe, 0, blocks, async () => {
-        if (present.has(stripe) && !this.source().present.has(stripe)) await present.release(stripe);
+        if (segments.has(stripe) && !this.source().segments.has(stripe)) await this.release(stripe);
       });
-      if (!this.source().present.has(stripe)) return;
+      if (!this.source().segments.has(stripe)) return;
     }
     // What is written from now on gets its slot there too.
-    if (!present.has(stripe) && allVacant(await entriesOf(this.source(), stripe))) return;
-    const allocated = present.has(stripe) ? 0 : await this.allocation.ensure(stripe);
+    if (!segments.has(stripe) && allVacant(await this.entriesOf(this.source(), stripe))) return;
+    const allocated = segments.has(stripe) ? 0 : await this.allocation.ensure(stripe);
     if (allocated < 0) throw new StrakeError('NO_SPACE', `device ${present.deviceId} has no space for a segment`);
-    if (!present.has(stripe)) throw new StrakeError('IO', `device ${present.deviceId}: no slot could be allocated`);
+    if (!segments.has(stripe)) throw new StrakeError('IO', `device ${present.deviceId}: no slot could be allocated`);
     await job.pace(blocks * 16);
-    const [from, to] = await allEnded([entriesOf(this.source(), stripe), entriesOf(this.slot, stripe)]);
+    const [from, to] = await allEnded([this.entriesOf(this.source(), stripe), this.entriesOf(this.slot, stripe)]);
     const most = this.contents ? COPY_BLOCKS / 2 : COPY_BLOCKS;
     const mayDiffer = (at: number) => !sameBlock(from, to, at) || (this.contents && isStored(from, at));
     let block = 0;
@@ -141,21 +159,38 @@ export class Resync {
    */
   private async restamp(stripe: number, blocks: number): Promise<void> {
     const { present } = this.slot;
-    if (sameState(this.source().present.stateOf(stripe), present.stateOf(stripe))) return;
-    const result = await this.parts.pieces.locked(stripe, 0, blocks, () => {
-      const source = this.source().present.stateOf(stripe);
-      if (source === null || sameState(source, present.stateOf(stripe))) return Promise.resolve(0);
-      const { generation, flushNumber } = source;
-      return this.parts.calls.call((token) => present.restamp(stripe, generation, flushNumber, token));
+    const result = await this.parts.pieces.locked(stripe, 0, blocks, async () => {
+      const [source, own] = await allEnded([this.stateOf(this.source(), stripe), this.stateOf(this.slot, stripe)]);
+      if (source === null || sameState(source, own)) return 0;
+      return this.parts.work.restamp(present, stripe, source);
     });
     if (result < 0) throw new StrakeError('IO', `device ${present.deviceId}: a segment could not be recorded as equal`);
+  }
+
+  /** What a member has recorded of a segment; null if it has no slot. */
+  private async stateOf({ present }: MemberSlot, stripe: number): Promise<ListedSegment | null> {
+    let found: ListedSegment | null = null;
+    await this.parts.work.listOne(present, stripe, (_stripe, generation, flushNumber, state) => {
+      found = { generation, flushNumber, doubt: isInDoubt(state) };
+    });
+    return found;
+  }
+
+  private entriesOf(slot: MemberSlot, stripe: number): Promise<Uint32Array> {
+    return entriesOf(this.parts.work, slot, stripe);
+  }
+
+  private async release(stripe: number): Promise<void> {
+    const { present, segments } = this.slot;
+    const result = await this.parts.work.release(present, segments, stripe);
+    if (result < 0) throw deviceError(-result, `giving back segment ${stripe}`);
   }
 
   /** Copies what differs of a run that is held; what was seen before it was held may be out of date. */
   private async copyRun(job: Job, stripe: number, first: number, count: number, buffer: CopyBuffer): Promise<void> {
     const source = this.source();
     check(count <= COPY_BLOCKS, 'a run does not fit the buffer', count);
-    const [from, to] = await allEnded([entriesOf(source, stripe), entriesOf(this.slot, stripe)]);
+    const [from, to] = await allEnded([this.entriesOf(source, stripe), this.entriesOf(this.slot, stripe)]);
     const differ: number[] = [];
     const unequal = this.contents ? await this.unequal(stripe, first, count, buffer) : new Set<number>();
     for (let block = first; block < first + count; block += 1) {
@@ -163,8 +198,7 @@ export class Resync {
     }
     const lost = new Set<number>();
     if (differ.some((block) => isStored(from, block))) {
-      const { present } = source;
-      const result = await this.call((token) => present.read(stripe, first, count, buffer.memory, token), buffer);
+      const result = await this.read(source.present, { stripe, block: first, blocks: count }, buffer.memory, buffer);
       if (result < 0) await this.readSingly(stripe, first, differ, from, buffer, lost);
     }
     const work: Promise<void>[] = [];
@@ -172,7 +206,9 @@ export class Resync {
       const start = differ[index];
       let length = 1;
       while (differ[index + length] === start + length && alike(from, start, start + length, lost)) length += 1;
-      work.push(this.put(stripe, start, length, from, lost.has(start), buffer, first));
+      const range = { stripe, block: start, blocks: length };
+      const memory = buffer.memory + (start - first) * BLOCK_BYTES;
+      work.push(this.put(range, from, lost.has(start), memory, buffer));
       index += length;
     }
     const ends = await Promise.allSettled(work);
@@ -188,9 +224,7 @@ export class Resync {
     const found = new Set<number>();
     const compare = async (block: number, blocks: number): Promise<void> => {
       const places = sides.map((_, side) => buffer.memory + (side * count + block - first) * BLOCK_BYTES);
-      const reads = sides.map((side, index) =>
-        this.call((token) => side.read(stripe, block, blocks, places[index], token), buffer),
-      );
+      const reads = sides.map((side, index) => this.read(side, { stripe, block, blocks }, places[index], buffer));
       const results = await allEnded(reads);
       if (results.some((result) => result < 0)) {
         // One bad block fails the whole read; what is bad is mended when it is read, or differs by its entry.
@@ -224,7 +258,7 @@ export class Resync {
       let found = false;
       for (const { present } of sources) {
         const memory = buffer.memory + (block - first) * BLOCK_BYTES;
-        const result = await this.call((token) => present.read(stripe, block, 1, memory, token), buffer);
+        const result = await this.read(present, { stripe, block, blocks: 1 }, memory, buffer);
         found = result >= 0;
         if (found) break;
         // Only what is known of the block itself makes it lost; a device that is gone may know it still.
@@ -235,39 +269,39 @@ export class Resync {
     }
   }
 
-  private async call(start: (token: number) => void, buffer: CopyBuffer): Promise<number> {
+  private read(member: SegmentMember, range: BlockRange, memory: number, buffer: CopyBuffer): Promise<number> {
     this.job?.check();
-    const result = await this.parts.calls.call(start, buffer);
+    return this.answered(this.parts.work.read(member, range, memory, buffer), buffer);
+  }
+
+  private async answered(work: Promise<number>, buffer: CopyBuffer): Promise<number> {
+    const result = await work;
     if (buffer.lost) throw new StrakeError('IO', 'a device did not answer');
     return result;
   }
 
-  /** Gives the member a run of blocks of one kind. */
+  /** Gives the member a run of blocks of one kind, whose content is at `memory` in the buffer. */
   private async put(
-    stripe: number,
-    block: number,
-    count: number,
+    range: BlockRange,
     from: Uint32Array,
     lost: boolean,
+    memory: number,
     buffer: CopyBuffer,
-    first: number,
   ): Promise<void> {
     const { present } = this.slot;
-    const { low, high } = stampOf(from, block);
+    const { stripe, block } = range;
+    const { work } = this.parts;
     if (lost || isPoison(from, block)) {
-      check(count === 1, 'blocks become poison together', count);
-      await present.settle(stripe, block, 'poison', low, high);
+      check(range.blocks === 1, 'blocks become poison together', range.blocks);
+      await work.poison(present, stripe, block, stampOf(from, block));
       this.parts.counters.poisonedBlocks += 1;
       this.parts.onEvent({ kind: 'poisoned', deviceId: present.deviceId, stripe, block });
       return;
     }
-    const memory = buffer.memory + (block - first) * BLOCK_BYTES;
-    const result = await this.call((token) => {
-      const entries = from.subarray(block * ENTRY_WORDS, (block + count) * ENTRY_WORDS);
-      check(block >= first && block - first + count <= COPY_BLOCKS, 'a copied block is beyond the buffer', block);
-      if (isStored(from, block)) present.write(stripe, block, count, memory, -1, low, high, 0, token, entries);
-      else present.zero(stripe, block, count, false, low, high, zeroFlags(from, block), token);
-    }, buffer);
+    this.job?.check();
+    const inBuffer = memory >= buffer.memory && memory + range.blocks * BLOCK_BYTES <= buffer.memory + COPY_BYTES;
+    check(inBuffer, 'a copied block is beyond the buffer', block);
+    const result = await this.answered(work.put(present, range, memory, from, buffer), buffer);
     if (result < 0) throw new StrakeError('IO', `device ${present.deviceId}: a copied block could not be written`);
   }
 
@@ -275,7 +309,7 @@ export class Resync {
   private async promote(
     job: Job,
     incarnation: number,
-    flushes: Pick<VolumeFlush, 'flush' | 'markNext'>,
+    flushes: Pick<VolumeFlush, 'flush' | 'markNext' | 'settled'>,
   ): Promise<void> {
     const { calls, membership } = this.parts;
     const { group, position, present } = this.slot;
@@ -293,13 +327,14 @@ export class Resync {
         throw new StrakeError('IO', `device ${present.deviceId} was opened anew`);
       return memberInSync(record, group, position, { incarnation, flushNumber: this.slot.covered });
     });
+    await this.parts.work.agreed(present, flushes.settled);
     this.parts.onEvent({ kind: 'member-in-sync', group, position, deviceId: present.deviceId, reason: job.kind });
   }
 }
 
 /** Whether both sides were last modified at the same point, and the second is in no doubt. */
-function sameState(one: SegmentState | null, other: SegmentState | null | undefined): boolean {
-  if (one === null || other === null || other === undefined || other.dirty) return false;
+function sameState(one: ListedSegment | null, other: ListedSegment | null): boolean {
+  if (one === null || other === null || other.doubt) return false;
   return one.generation === other.generation && one.flushNumber === other.flushNumber;
 }
 
@@ -313,10 +348,7 @@ function alike(from: Uint32Array, one: number, other: number, lost: ReadonlySet<
   return compareStamps(stampOf(from, one), stampOf(from, other)) === 0;
 }
 
-/** Whether what is there is older than what the map knows of the member: another image of its device. */
-function isOlder(slot: MemberSlot, known: MemberRecord): boolean {
-  if (slot.present.incarnation < known.incarnation) return true;
-  let newest = 0;
-  for (const { flushNumber } of slot.present.segments()) newest = Math.max(newest, flushNumber);
-  return newest < known.flushNumber;
+/** What a list tells of a segment. */
+interface ListedSegment extends FlushId {
+  readonly doubt: boolean;
 }

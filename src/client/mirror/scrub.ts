@@ -34,7 +34,7 @@ export class Scrub {
     const { repairedBlocks } = counters;
     const stripes = new Set<number>();
     for (const slot of membership.groups.flat()) {
-      if (slot.readable) for (const { stripe } of slot.present.segments()) stripes.add(stripe);
+      if (slot.readable) for (const stripe of slot.segments.stripes()) stripes.add(stripe);
     }
     const sorted = [...stripes].sort((one, other) => one - other);
     await job.each(sorted, membership.record.segmentBytes, (stripe) => this.segment(job, stripe));
@@ -52,7 +52,7 @@ export class Scrub {
     for (let first = 0; first < blocks; first += COPY_BLOCKS) {
       const count = Math.min(COPY_BLOCKS, blocks - first);
       for (const slot of membership.groupOf(stripe)) {
-        if (!slot.readable || !slot.present.has(stripe)) continue;
+        if (!slot.readable || !slot.segments.has(stripe)) continue;
         await job.pace(count * BLOCK_BYTES);
         const work = (buffer: CopyBuffer) =>
           pieces.locked(stripe, first, count, () => this.checkRun(job, slot, stripe, first, buffer));
@@ -67,7 +67,7 @@ export class Scrub {
     const count = Math.min(COPY_BLOCKS, this.parts.membership.record.segmentBytes / BLOCK_BYTES - first);
     const { present, group, position } = slot;
     const { memory } = buffer;
-    const result = await this.parts.calls.call((token) => present.read(stripe, first, count, memory, token), buffer);
+    const result = await this.parts.work.read(present, { stripe, block: first, blocks: count }, memory, buffer);
     for (let block = first; result < 0 && block < first + count && !buffer.lost; block += 1) {
       job.check();
       await this.repair.recover(group, stripe, block, memory, position, buffer);

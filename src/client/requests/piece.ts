@@ -5,6 +5,7 @@
 
 import { BLOCK_BYTES } from '../../core/limits.js';
 import type { Memory } from '../../ports/memory.js';
+import { SegmentRequest } from '../../ports/segment-request.js';
 
 export const PIECE_READ = 0;
 export const PIECE_WRITE = 1;
@@ -21,7 +22,7 @@ export class Piece {
   group = 0;
   block = 0;
   blocks = 0;
-  /** The blocks it holds: its own, or all of the segment where a slot may become free. */
+  /** The blocks it holds: its own. */
   firstHeld = 0;
   endHeld = 0;
   /** Whether it shares its blocks with nothing. */
@@ -53,8 +54,7 @@ export class Piece {
   repaired = false;
   /** Position of the member on which it failed. */
   reader = 0;
-  /** Zeroing may give the slot back; whether that was asked for, also where a member is away. */
-  release = false;
+  /** It zeroes what need not keep its space. */
   discards = false;
   /** Members, a bit for each position: those it was sent to, those that have done it, failed, or had no space. */
   targets = 0;
@@ -74,9 +74,21 @@ export class Piece {
   previous: Piece | null = null;
   next: Piece | null = null;
   onStart: (() => void) | null = null;
+  /** What was asked of each member, by position. */
+  private readonly requests: SegmentRequest[] = [];
 
   constructor(index: number) {
     this.index = index;
+  }
+
+  /** The record for what is asked of the member at a position. */
+  requestTo(position: number): SegmentRequest {
+    let request = this.requests[position];
+    if (request === undefined) {
+      request = new SegmentRequest();
+      this.requests[position] = request;
+    }
+    return request;
   }
 }
 

@@ -44,10 +44,8 @@ export interface PiecesParts {
   readonly repairRead: (piece: Piece) => void;
   /** A piece that was a part has ended, so that another one can be had. */
   readonly onPartFree: () => void;
-  /** A segment may have been given back. */
-  readonly onRelease: () => void;
-  /** A segment may have been discarded whose slot is to be given back, which its discard could not do. */
-  readonly onUnreleased: (group: number, stripe: number) => void;
+  /** Blocks of a segment that has slots were discarded, under this flush number. */
+  readonly onDiscarded: (group: number, stripe: number, flushNumber: number) => void;
 }
 
 export class Pieces implements IoEnds {
@@ -106,7 +104,6 @@ export class Pieces implements IoEnds {
     piece.started = false;
     piece.repaired = false;
     piece.changed = false;
-    piece.release = false;
     piece.discards = false;
     piece.source = -1;
     return piece;
@@ -119,14 +116,8 @@ export class Pieces implements IoEnds {
     check(piece.block + piece.blocks <= this.segmentBlocks, 'a piece reaches beyond its segment', piece.stripe);
     piece.group = groupOf(this.membership.record, piece.stripe);
     piece.exclusive = piece.kind !== PIECE_READ;
-    if (piece.release) {
-      // While a slot may become free nothing else must happen in the segment.
-      piece.firstHeld = 0;
-      piece.endHeld = Number.MAX_SAFE_INTEGER;
-    } else {
-      piece.firstHeld = piece.block;
-      piece.endHeld = piece.block + piece.blocks;
-    }
+    piece.firstHeld = piece.block;
+    piece.endHeld = piece.block + piece.blocks;
     if (this.order.add(piece)) this.begin(piece);
     else bringPayload(this.needs.memory, piece);
   }
@@ -238,9 +229,9 @@ export class Pieces implements IoEnds {
   private finish(piece: Piece, error: number): void {
     const { token, part, answer } = piece;
     check(piece.started, 'a piece ends that has not begun', piece.index);
-    if (piece.release && this.lacking(piece)) this.needs.onRelease();
-    // It was cut while a member was away, which has become current before it ended.
-    if (piece.discards && !piece.release && !this.degraded(piece)) this.needs.onUnreleased(piece.group, piece.stripe);
+    if (piece.discards && piece.targets !== 0) {
+      this.needs.onDiscarded(piece.group, piece.stripe, piece.flushNumber);
+    }
     if (piece.scratch >= 0) this.patches.giveBack(piece);
     if (error === 0 && piece.exclusive && piece.kind !== PIECE_READ && this.degraded(piece)) {
       this.needs.counters.degradedWrites += 1;
@@ -254,11 +245,6 @@ export class Pieces implements IoEnds {
     this.beginReady();
     if (part) this.needs.onPartFree();
     this.patches.serve();
-  }
-
-  /** Whether a member has no slot for the segment of a piece, perhaps no longer. */
-  private lacking({ group, stripe }: Piece): boolean {
-    return this.membership.groups[group].some((slot) => slot.writable && !slot.present.has(stripe));
   }
 
   private degraded(piece: Piece): boolean {

@@ -11,7 +11,7 @@ import { BLOCK_BYTES, REQUEST_PARTS, REQUEST_SKIPS, VOLUME_REQUESTS_MAX } from '
 import { alignDown, alignUp } from '../../core/units.js';
 import { Waiting } from '../../core/waiting.js';
 import type { CompletionPort } from '../../ports/completion.js';
-import { SEGMENT_FUA, SEGMENT_KEEP } from '../../ports/segments.js';
+import { REQUEST_FUA, REQUEST_KEEP } from '../../ports/segment-request.js';
 import { exists } from '../mirror/allocation.js';
 import type { Membership } from '../mirror/membership.js';
 import { PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, type Piece } from './piece.js';
@@ -75,9 +75,9 @@ export class SplitRequests {
     request.kind = kind;
     request.memory = memory;
     request.origin = offset;
-    request.flushed = kind === PIECE_ZERO && (flags & SEGMENT_FUA) !== 0;
-    request.flags = request.flushed ? flags & ~SEGMENT_FUA : flags;
-    request.release = kind === PIECE_ZERO && (flags & SEGMENT_KEEP) === 0;
+    request.flushed = kind === PIECE_ZERO && (flags & REQUEST_FUA) !== 0;
+    request.flags = request.flushed ? flags & ~REQUEST_FUA : flags;
+    request.release = kind === PIECE_ZERO && (flags & REQUEST_KEEP) === 0;
     request.token = token;
     request.answer = kind === PIECE_ZERO ? 0 : length;
     request.next = kind === PIECE_READ ? alignDown(offset, BLOCK_BYTES) : offset;
@@ -152,7 +152,6 @@ export class SplitRequests {
       piece.blocks = (stop - next) / BLOCK_BYTES;
       piece.memory = request.memory + (next - request.origin);
       piece.discards = request.release;
-      piece.release = request.release && this.membership.complete(this.membership.groupOf(stripe));
       request.next = stop;
     }
     check(request.next > next && request.next <= end, 'a part is not the next of its request', request.index);

@@ -11,16 +11,25 @@ import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import type { CompletionPort } from '../../ports/completion.js';
-import type { SegmentMember } from '../../ports/segments.js';
+import type { SegmentMember } from '../../ports/segment-member.js';
+import { REQUEST_FLUSH, REQUEST_MARKED, SegmentRequest } from '../../ports/segment-request.js';
 import { JUDGED_DONE, JUDGED_LATER, type MemberSlot, type Membership } from '../mirror/membership.js';
 import type { Pieces } from './pieces.js';
 import type { WriteStamps } from './write-stamps.js';
+
+export interface VolumeFlushHooks {
+  /** A flush has ended well. */
+  onDone(): void;
+  /** The lowest flush number of a discard whose slot has yet to be given back, or `otherwise` if that is lower. */
+  oldestDiscard(otherwise: number): number;
+}
 
 export class VolumeFlush {
   private readonly completions: CompletionPort;
   private readonly membership: Membership;
   private readonly pieces: Pieces;
   private readonly stamps: WriteStamps;
+  private readonly hooks: VolumeFlushHooks;
   private readonly token: number;
   private waiting: number[] = [];
   private running: number[] = [];
@@ -29,6 +38,7 @@ export class VolumeFlush {
   private results: number[] = [];
   private slots: MemberSlot[] = [];
   private written: number[] = [];
+  private readonly requests: SegmentRequest[] = [];
   private pending = 0;
   private held = false;
   private endWaiters: (() => void)[] = [];
@@ -36,8 +46,19 @@ export class VolumeFlush {
   private durableBelow = 0;
   private durableNext = 0;
   private marked = false;
+  /** The running flush is remembered. */
+  private remembers = false;
+  /** Modifications with lower flush numbers are durable on every member in-sync, which all remember. */
+  rememberedBelow = 0;
 
-  constructor(completions: CompletionPort, membership: Membership, pieces: Pieces, stamps: WriteStamps) {
+  constructor(
+    completions: CompletionPort,
+    membership: Membership,
+    pieces: Pieces,
+    stamps: WriteStamps,
+    hooks: VolumeFlushHooks,
+  ) {
+    this.hooks = hooks;
     this.completions = completions;
     this.membership = membership;
     this.pieces = pieces;
@@ -61,15 +82,25 @@ export class VolumeFlush {
     return { generation, flushNumber: this.pieces.oldestFlushNumber(this.durableBelow) };
   }
 
+  /**
+   * What is settled: modifications below are durable on every member in-sync, and slots that were discarded there are given
+   * back, so that nobody has to look for them when this writer has died.
+   */
+  get settled(): FlushId {
+    const { generation } = this.stamps;
+    return { generation, flushNumber: this.hooks.oldestDiscard(this.durableBelow) };
+  }
+
   /** Everything before this point was dealt with when the volume was opened. */
   startAt(flushNumber: number): void {
     check(flushNumber >= this.durableBelow, 'a volume begins with a flush that has been', flushNumber);
     this.durableBelow = flushNumber;
+    this.rememberedBelow = flushNumber;
   }
 
   /**
-   * The members remember the next flush to begin. That is for segments that were given back, of which nothing else tells: a
-   * device that lacks a flush which others remember may still have them.
+   * The members remember the next flush to begin. That is for segments that are to be given back, of which nothing tells any more
+   * then: a device that lacks a flush which others remember may still have them.
    */
   markNext(): void {
     this.marked = true;
@@ -89,16 +120,32 @@ export class VolumeFlush {
     this.members = [...new Set(this.slots.map(({ present }) => present))];
     this.results = this.members.map(() => 0);
     this.pending = this.members.length;
+    // What begins from now on is recorded under the next number: it may be covered, or not.
+    this.stamps.flushNumber += 1;
     this.durableNext = this.pieces.oldestFlushNumber(this.stamps.flushNumber);
     if (this.pending === 0 || this.membership.stopped !== null) {
       this.answer(-EIO);
       return;
     }
-    const { marked } = this;
+    const flags = this.marked ? REQUEST_MARKED : 0;
+    this.remembers = this.marked;
     this.marked = false;
     this.members.forEach((member, index) => {
-      member.flush(this.token + index, marked);
+      member.submit(this.request(index, flags));
     });
+  }
+
+  private request(index: number, flags: number): SegmentRequest {
+    const request = this.requests[index] ?? new SegmentRequest();
+    this.requests[index] = request;
+    request.begin(REQUEST_FLUSH, 0, this.token + index);
+    request.flags = flags;
+    request.settledGeneration = this.settled.generation;
+    request.settledNumber = this.settled.flushNumber;
+    request.generation = this.stamps.generation;
+    // Who lacks a later flush may have lost whatever this one has not covered.
+    request.flushNumber = this.durableNext;
+    return request;
   }
 
   private endOne(index: number, result: number): void {
@@ -127,6 +174,7 @@ export class VolumeFlush {
     if (verdict === JUDGED_DONE) this.advance();
     for (const slot of this.slots) slot.incarnation = slot.member?.incarnation ?? slot.incarnation;
     this.answer(verdict === JUDGED_DONE ? 0 : -EIO);
+    if (verdict === JUDGED_DONE) this.hooks.onDone();
   }
 
   /** Whether the flush made durable what was acknowledged on this member. */
@@ -139,19 +187,10 @@ export class VolumeFlush {
     check(this.durableNext >= this.durableBelow, 'writes that were durable are so no more', this.durableNext);
     check(this.durableNext <= this.stamps.flushNumber, 'writes are durable that come later', this.durableNext);
     this.durableBelow = this.durableNext;
-    this.stamps.flushNumber += 1;
+    if (this.remembers) this.rememberedBelow = this.durableNext;
     this.slots.forEach((slot, index) => {
       slot.covered = Math.max(slot.covered, this.written[index]);
     });
-    this.markAll();
-  }
-
-  /** Tells the members what later modifications are recorded under. */
-  markAll(): void {
-    const { groups, record } = this.membership;
-    for (const slot of groups.flat()) {
-      if (slot.writable) slot.present.mark(record.generation, this.stamps.flushNumber);
-    }
   }
 
   /** The map has changed, or the volume has stopped. */
@@ -176,16 +215,4 @@ export class VolumeFlush {
     check(this.waiting.length === 0, 'flushes wait when their volume is closed', this.waiting.length);
     this.completions.unregister(this.token);
   }
-}
-
-/** The highest flush number that any member has recorded something under. */
-export function highestFlushNumber(slots: readonly MemberSlot[]): number {
-  let highest = 0;
-  for (const { member, covered } of slots) {
-    highest = Math.max(highest, covered);
-    member?.visit((_stripe, _generation, flushNumber) => {
-      highest = Math.max(highest, flushNumber);
-    });
-  }
-  return highest;
 }

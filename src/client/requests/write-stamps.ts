@@ -15,9 +15,9 @@ const LOW = 2 ** 32;
 export class WriteStamps {
   /** The stamp given out last. */
   readonly current = { low: 0, high: 0 };
-  /** Under which modifications are recorded now; counts flushes that have completed. */
+  /** Under which modifications are recorded now; counts flushes that have begun. */
   flushNumber = 1;
-  private readonly generation: number;
+  readonly generation: number;
   private sequence = 0;
 
   constructor(generation: number) {

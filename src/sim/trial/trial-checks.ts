@@ -8,7 +8,7 @@ import { SimViolation } from './trial-world.js';
 /** What was discarded has no slot, unless its space was asked to be kept. No jobs run. */
 export async function checkSpace(node: TrialNode): Promise<void> {
   for (const { name } of node.volumes) {
-    const taken = await node.settle(discardedWithSlots(node.program.node, name));
+    const taken = await node.settle(discardedWithSlots(node.program.process, node.program.node, name));
     if (taken.length > 0) throw new SimViolation(`slots are taken by what was discarded: ${taken.join(', ')}`);
   }
 }

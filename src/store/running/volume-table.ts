@@ -14,7 +14,7 @@
  */
 
 import { check } from '../../core/check.js';
-import { type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
+import { type FlushId, isBefore, NO_FLUSH } from '../../layout/flush-id.js';
 import type { VolumeMap } from '../../layout/volume-map.js';
 import { VOLUMES_MAX } from '../format/format.js';
 import type { SlotTable } from './slot-table.js';
@@ -26,6 +26,8 @@ export class VolumeTable {
   readonly marks: FlushId[] = [];
   /** By volume: its last flush that is remembered. Written with the records that it makes durable. */
   readonly flushedMarks: FlushId[];
+  /** By volume: what its engine has told to be settled since the device was opened; undefined if it has told nothing. */
+  readonly settled: (FlushId | undefined)[] = [];
   /** Volumes whose pages in the tree are not up to date. */
   readonly changed = new Set<number>();
   /** Whether the note of this deleted volume may go; set by whoever knows the other devices. */
@@ -82,6 +84,7 @@ export class VolumeTable {
       check(this.slots.usedBy(index) === 0, 'a volume gets the page of another that has slots', index);
       // What was remembered of the last volume there is nothing of this one.
       this.flushedMarks[index] = NO_FLUSH;
+      this.settled[index] = undefined;
       this.marks[index] = { generation: volume.generation, flushNumber: 0 };
       this.next = (index + 1) % this.pages;
     }
@@ -94,6 +97,12 @@ export class VolumeTable {
   settle(index: number, volume: VolumeMap): void {
     check(this.volumes[index] !== undefined, 'a map is durable of a volume that is not here', index);
     if (this.volumes[index] === volume) this.durable[index] = volume;
+  }
+
+  /** An engine has told what is settled. It never takes that back, though a request that tells less may come later. */
+  noteSettled(index: number, told: FlushId): void {
+    const known = this.settled[index];
+    if (known === undefined || isBefore(known, told)) this.settled[index] = told;
   }
 
   private freeIndex(): number {

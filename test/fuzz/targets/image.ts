@@ -13,10 +13,10 @@ import { crc32c } from '#strake/sim/world/crc32c.js';
 import type { SimRandom } from '#strake/sim/world/random.js';
 import { type DumpRequest, dumpDevice } from '#strake/store/checking/dump.js';
 import { checkDevice, type FsckVerdict } from '#strake/store/checking/fsck.js';
-import { LocalMember } from '#strake/store/local-member.js';
 import type { ImageReader } from '#strake/store/opening/image-reader.js';
 import { openStore } from '#strake/store/opening/open-store.js';
 import { STRIPES } from '../../support/damaged-store.js';
+import { DirectMember } from '../../support/direct-member.js';
 import { BLOCK, DEVICE_ID, SimStore, SLOT_BLOCKS, VOLUME_ID } from '../../support/sim-store.js';
 import {
   type Damaged,
@@ -86,7 +86,7 @@ async function open(disk: SimDisk, seed: number): Promise<SimStore | StrakeError
   if (opened instanceof StrakeError) return opened;
   store.opened = opened;
   const index = opened.store.volumes.findIndex((volume) => volume?.id === VOLUME_ID);
-  if (index >= 0) store.member = new LocalMember(store.loop, opened.store, index);
+  if (index >= 0) store.member = new DirectMember(store.loop, opened.store, index);
   return store;
 }
 

@@ -1,0 +1,235 @@
+/**
+ * What control work asks of members, as promises: jobs, repair, reconcile. Clients' reads and writes never come here.
+ *
+ * Each operation has a record of its own while it is in flight. What modifies is recorded under the flush number of the moment in
+ * which it is begun.
+ */
+
+import type { Calls, MemoryHolder } from '../../core/calls.js';
+import { deviceError } from '../../core/errno.js';
+import { BLOCK_BYTES } from '../../core/limits.js';
+import { ENTRY_WORDS, isZero, stampOf, zeroFlags } from '../../layout/block-entry.js';
+import type { FlushId } from '../../layout/flush-id.js';
+import type { Stamp } from '../../layout/write-stamp.js';
+import { LIST_ALL, SegmentList } from '../../ports/segment-list.js';
+import type { SegmentMember } from '../../ports/segment-member.js';
+import {
+  REQUEST_ACCEPT,
+  REQUEST_AGREED,
+  REQUEST_ALLOCATE,
+  REQUEST_COPY,
+  REQUEST_ENTRIES,
+  REQUEST_FLUSH,
+  REQUEST_MARKED,
+  REQUEST_POISON,
+  REQUEST_READ,
+  REQUEST_RELEASE,
+  REQUEST_RELEASE_ZERO,
+  REQUEST_RESTAMP,
+  REQUEST_WRITE,
+  REQUEST_ZERO,
+  SegmentRequest,
+} from '../../ports/segment-request.js';
+import type { SegmentMap } from './segment-map.js';
+
+/** Blocks of one segment. */
+export interface BlockRange {
+  readonly stripe: number;
+  readonly block: number;
+  readonly blocks: number;
+}
+
+/** What of a segment a list tells. */
+export type EachSegment = (stripe: number, generation: number, flushNumber: number, state: number) => void;
+
+export class MemberWork {
+  private readonly calls: Calls;
+  private readonly now: () => FlushId;
+  private readonly free: SegmentRequest[] = [];
+  private readonly freeLists: SegmentList[] = [];
+
+  /** `now`: what modifications are recorded under. */
+  constructor(calls: Calls, now: () => FlushId) {
+    this.calls = calls;
+    this.now = now;
+  }
+
+  /** A record for an operation that begins now. */
+  private take(kind: number, stripe: number): SegmentRequest {
+    const request = this.free.pop() ?? new SegmentRequest();
+    const { generation, flushNumber } = this.now();
+    request.begin(kind, stripe, 0);
+    request.generation = generation;
+    request.flushNumber = flushNumber;
+    return request;
+  }
+
+  private takeFor(kind: number, { stripe, block, blocks }: BlockRange): SegmentRequest {
+    const request = this.take(kind, stripe);
+    request.block = block;
+    request.blocks = blocks;
+    return request;
+  }
+
+  private async run(
+    member: SegmentMember,
+    request: SegmentRequest,
+    holder: MemoryHolder | null = null,
+  ): Promise<number> {
+    const result = await this.calls.call((token) => {
+      request.token = token;
+      member.submit(request);
+    }, holder);
+    this.free.push(request);
+    return result;
+  }
+
+  /** Reads blocks to `memory`. Resolves to the bytes or a negative errno. */
+  read(member: SegmentMember, range: BlockRange, memory: number, holder: MemoryHolder): Promise<number> {
+    const request = this.takeFor(REQUEST_READ, range);
+    request.memory = memory;
+    return this.run(member, request, holder);
+  }
+
+  /** Writes blocks as they are on another member, whose entries of just these blocks are given. */
+  private copy(
+    member: SegmentMember,
+    range: BlockRange,
+    memory: number,
+    entries: Uint32Array,
+    holder: MemoryHolder,
+  ): Promise<number> {
+    const request = this.takeFor(REQUEST_WRITE, range);
+    request.memory = memory;
+    request.entries = entries;
+    request.flags = REQUEST_COPY;
+    return this.run(member, request, holder);
+  }
+
+  /** Makes blocks of one kind what they are on another member, whose entries of the whole segment are given. */
+  put(
+    member: SegmentMember,
+    range: BlockRange,
+    memory: number,
+    entries: Uint32Array,
+    holder: MemoryHolder,
+  ): Promise<number> {
+    const { block, blocks } = range;
+    if (isZero(entries, block)) return this.zero(member, range, stampOf(entries, block), zeroFlags(entries, block));
+    return this.copy(member, range, memory, entries.slice(block * ENTRY_WORDS, (block + blocks) * ENTRY_WORDS), holder);
+  }
+
+  /** Makes blocks zero with a stamp; `flags`: `REQUEST_KEEP`. */
+  private zero(member: SegmentMember, range: BlockRange, { low, high }: Stamp, flags: number): Promise<number> {
+    const request = this.takeFor(REQUEST_ZERO, range);
+    request.stampLow = low;
+    request.stampHigh = high;
+    request.flags = flags;
+    return this.run(member, request);
+  }
+
+  /** The entries of a whole segment on a member that has it. Rejects with a `StrakeError`. */
+  async entries(member: SegmentMember, stripe: number): Promise<Uint32Array> {
+    const blocks = member.segmentBytes / BLOCK_BYTES;
+    const words = new Uint32Array(blocks * ENTRY_WORDS);
+    const request = this.takeFor(REQUEST_ENTRIES, { stripe, block: 0, blocks });
+    request.entries = words;
+    const result = await this.run(member, request);
+    if (result < 0) throw deviceError(-result, `reading the block table of segment ${stripe}`);
+    return words;
+  }
+
+  /** Ends doubt about the blocks of a range by taking the content that is there; it is read to `memory`. */
+  accept(member: SegmentMember, range: BlockRange, memory: number, holder: MemoryHolder): Promise<number> {
+    const request = this.takeFor(REQUEST_ACCEPT, range);
+    request.memory = memory;
+    return this.run(member, request, holder);
+  }
+
+  /** Makes a block unreadable. Rejects with a `StrakeError`. */
+  async poison(member: SegmentMember, stripe: number, block: number, { low, high }: Stamp): Promise<void> {
+    const request = this.takeFor(REQUEST_POISON, { stripe, block, blocks: 1 });
+    request.stampLow = low;
+    request.stampHigh = high;
+    const result = await this.run(member, request);
+    if (result < 0) throw deviceError(-result, `making block ${block} of segment ${stripe} unreadable`);
+  }
+
+  /** Gives a segment a slot. Resolves to 0 or a negative errno. */
+  async allocate(member: SegmentMember, map: SegmentMap, stripe: number): Promise<number> {
+    const result = await this.run(member, this.take(REQUEST_ALLOCATE, stripe));
+    if (result >= 0) map.add(stripe);
+    return result;
+  }
+
+  /** Gives a segment's slot back, whatever it holds. Resolves to 0 or a negative errno. */
+  async release(member: SegmentMember, map: SegmentMap, stripe: number): Promise<number> {
+    const result = await this.run(member, this.take(REQUEST_RELEASE, stripe));
+    if (result >= 0) map.delete(stripe);
+    return result;
+  }
+
+  /** The same if nothing in it is stored or kept. Resolves to 1 if it was not given back, else to 0 or a negative errno. */
+  async releaseZero(member: SegmentMember, map: SegmentMap, stripe: number): Promise<number> {
+    const request = this.take(REQUEST_RELEASE, stripe);
+    request.flags = REQUEST_RELEASE_ZERO;
+    const result = await this.run(member, request);
+    if (result < 0) return result;
+    if (request.left.count > 0) return 1;
+    map.delete(stripe);
+    return 0;
+  }
+
+  /** Records that a segment is equal to what another member has as of a point. Resolves to 0 or a negative errno. */
+  restamp(member: SegmentMember, stripe: number, { generation, flushNumber }: FlushId): Promise<number> {
+    const request = this.take(REQUEST_RESTAMP, stripe);
+    request.generation = generation;
+    request.flushNumber = flushNumber;
+    return this.run(member, request);
+  }
+
+  /** A flush of the device that is remembered. */
+  flush(member: SegmentMember): Promise<number> {
+    const request = this.take(REQUEST_FLUSH, 0);
+    request.flags = REQUEST_MARKED;
+    return this.run(member, request);
+  }
+
+  /** Tells a member that all copies agree as of this point: what was recorded below is on all of them. */
+  agreed(member: SegmentMember, { generation, flushNumber }: FlushId): Promise<number> {
+    const request = this.take(REQUEST_AGREED, 0);
+    request.generation = generation;
+    request.flushNumber = flushNumber;
+    return this.run(member, request);
+  }
+
+  /** Goes through what a member has: `kind` is one of `LIST_*`. Rejects with a `StrakeError`. */
+  list(member: SegmentMember, kind: number, since: FlushId | null, each: EachSegment): Promise<void> {
+    const list = (this.freeLists.pop() ?? new SegmentList()).begin(kind);
+    list.sinceGeneration = since?.generation ?? 0;
+    list.sinceNumber = since?.flushNumber ?? 0;
+    return this.goThrough(member, list, each);
+  }
+
+  /** The same for one segment. */
+  listOne(member: SegmentMember, stripe: number, each: EachSegment): Promise<void> {
+    const list = this.freeLists.pop() ?? new SegmentList();
+    return this.goThrough(member, list.begin(LIST_ALL, stripe, stripe + 1), each);
+  }
+
+  private async goThrough(member: SegmentMember, list: SegmentList, each: EachSegment): Promise<void> {
+    for (let more = true; more; ) {
+      const result = await this.calls.call((token) => {
+        list.token = token;
+        member.list(list);
+      });
+      if (result < 0) throw deviceError(-result, `listing what device ${member.deviceId} has`);
+      for (let at = 0; at < list.count; at += 1) {
+        each(list.chunks[at], list.generations[at], list.flushNumbers[at], list.states[at]);
+      }
+      list.cursor = list.next;
+      more = list.next >= 0;
+    }
+    this.freeLists.push(list);
+  }
+}
