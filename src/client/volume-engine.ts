@@ -167,7 +167,7 @@ export class VolumeEngine implements Volume {
    */
   async start(): Promise<void> {
     const { membership, stamps, flushes } = this;
-    check(this.phase === 'starting' && membership.stopped === null, 'a volume is started twice');
+    check(this.phase === 'starting' && membership.stopped === null, 'an engine is started twice');
     const slots = membership.groups.flat();
     try {
       await this.partFromMissing();

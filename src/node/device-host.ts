@@ -65,7 +65,7 @@ export class DeviceHost {
   }
 
   private memoryOf(place: number): number {
-    check(place >= 0 && place < this.ports.storesMax, 'there is no such piece of memory', place);
+    check(place >= 0 && place < this.ports.storesMax, 'there is no memory for such a device', place);
     return this.ports.memoryStart + place * STORE_MEMORY_BYTES;
   }
 

@@ -146,7 +146,7 @@ export class SegmentStore {
 
   /** Memory for control work. */
   controlMemory(piece: number): number {
-    check(piece >= 0 && piece < CONTROL_PIECES, 'there is no such piece of memory', piece);
+    check(piece >= 0 && piece < CONTROL_PIECES, 'there is no such piece of control memory', piece);
     return this.controlStart + piece * CONTROL_PIECE_BYTES;
   }
 

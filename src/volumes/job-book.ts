@@ -37,7 +37,7 @@ export class JobBook {
 
   add(job: Job, about: Entry['about']): void {
     check(job.id > 0 && job.id <= this.lastId, 'a job has a number that was not given', job.id);
-    check(!this.entries.some((entry) => entry.job.id === job.id), 'two jobs have one number', job.id);
+    check(!this.entries.some((entry) => entry.job.id === job.id), 'two jobs of a node have one number', job.id);
     this.entries.push({ job, about });
     const ended = this.entries.filter((entry) => !entry.job.running);
     const dropped = new Set(ended.slice(0, Math.max(0, ended.length - JOBS_KEPT_MAX)));

@@ -59,7 +59,7 @@ export class VolumeHost {
   }
 
   private memoryOf(place: number): number {
-    check(place >= 0 && place < NODE_VOLUMES_MAX, 'there is no such piece of memory', place);
+    check(place >= 0 && place < NODE_VOLUMES_MAX, 'there is no memory for such a volume', place);
     return this.ports.memoryStart + COPY_SCRATCH_BYTES + place * VOLUME_ENGINE_SCRATCH_BYTES;
   }
 

@@ -68,6 +68,7 @@ export class CopyJobs {
       throw new StrakeError('INVALID_ARGUMENT', `device ${member.deviceId} cannot stand in for ${deviceId}`);
     }
     await this.membership.change((record) => replaceMember(record, group, position, deviceId));
+    check(this.membership.deviceId(slot) === deviceId, 'a place has another device than it was given', position);
     this.offlineSlot(group, position).member = member;
     return this.startResync(slot, 'rebuild');
   }

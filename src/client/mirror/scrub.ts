@@ -65,6 +65,7 @@ export class Scrub {
     job.check();
     if (!slot.readable) return;
     const count = Math.min(COPY_BLOCKS, this.parts.membership.record.segmentBytes / BLOCK_BYTES - first);
+    check(count > 0, 'a scrub reads beyond a segment', first);
     const { present, group, position } = slot;
     const { memory } = buffer;
     const result = await this.parts.work.read(present, { stripe, block: first, blocks: count }, memory, buffer);

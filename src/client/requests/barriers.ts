@@ -1,5 +1,6 @@
 /** Waiting until the pieces that were in flight at some moment have ended. */
 
+import { check } from '../../core/check.js';
 import type { Piece } from './piece.js';
 
 interface Barrier {
@@ -13,6 +14,10 @@ export class Barriers {
   /** Resolves when all of these have ended. */
   wait(pieces: readonly Piece[]): Promise<void> {
     if (pieces.length === 0) return Promise.resolve();
+    check(
+      pieces.every(({ inUse }) => inUse),
+      'somebody waits for pieces that are over',
+    );
     return new Promise((resolve) => this.barriers.push({ pieces: new Set(pieces), resolve }));
   }
 

@@ -108,6 +108,8 @@ export async function openStore(ports: StorePorts, expected: Expectations): Prom
     await emptyDamagedPages(opened.store, memory, image);
     return opened;
   } finally {
+    // Slots are compared side by side: where one cannot be, others are still being read.
+    await io.idle();
     io.close();
   }
 }

@@ -68,6 +68,7 @@ export async function findRoot(
   for (const failure of failures) problem(best === undefined ? { ...failure, harmless: false } : failure);
   if (best === undefined && failures.length === 0) problem({ kind: 'root', text: 'there is no root', harmless: false });
   if (best === undefined) return undefined;
+  check(best.root.sequence === Math.max(...sequences), 'an older root counts', best.root.sequence);
   check(!lost.includes(best.place), 'a root counts that is not believed', best.place);
   return { ...best, lost };
 }

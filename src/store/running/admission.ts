@@ -110,6 +110,7 @@ export class Admission {
 
   /** Whether an operation is the only modification of its slot. */
   isAlone(op: StoreOp): boolean {
+    check(this.busy[op.slot] > 0, 'an operation is alone in a slot in which it is not', op.slot);
     return this.busy[op.slot] === 1;
   }
 

@@ -252,6 +252,11 @@ export class Checkpointer {
    */
   async writeSuperblock(superblock: Superblock): Promise<void> {
     const { store } = this;
+    check(
+      superblock.sequence > store.superblock.sequence,
+      'a superblock is not newer than the last',
+      superblock.sequence,
+    );
     const result = await writeSuperblocks(store, store.controlMemory(0), superblock);
     if (result < 0) throw new CheckpointFailure(result);
   }

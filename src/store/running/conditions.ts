@@ -111,6 +111,7 @@ export class Conditions {
   }
 
   private decide(op: StoreOp): void {
+    check(op.left === 0, 'blocks are left as they are before that was decided', op.index);
     for (let index = 0; index < op.blocks; index += 1) {
       const word = this.parts.tables.wordOf(op.page, op.block + index);
       if (!this.holds(op, index, word)) op.leave(index);

@@ -42,6 +42,11 @@ export class ControlIo {
   }
 
   zero(offsetBytes: number, spanBytes: number): Promise<number> {
+    check(
+      offsetBytes + spanBytes <= this.device.geometry.sizeBytes,
+      'control work zeroes beyond its device',
+      offsetBytes,
+    );
     return this.calls.call((token) => this.device.zero(offsetBytes, spanBytes, 0, token));
   }
 

@@ -51,7 +51,11 @@ export class FreedSlots {
 
   /** Batches up to this one are durable. */
   advance(durableSequence: number): void {
-    check(durableSequence >= this.durableSequence, 'batches that were durable are so no more', durableSequence);
+    check(
+      durableSequence >= this.durableSequence,
+      'slots were free because of batches that are durable no more',
+      durableSequence,
+    );
     this.durableSequence = durableSequence;
     if (this.stopped) return;
     const { discard } = this.hooks;

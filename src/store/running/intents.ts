@@ -83,6 +83,7 @@ export class Intents {
     this.neighbours.delete(slot);
     this.log.expected -= slots.length - 1;
     check(this.log.expected >= 0, 'more slots have entered the activity log than were expected', this.log.expected);
+    check(slots.length <= INTENT_SLOTS, 'more slots enter the activity log together than may', slots.length);
     const ended: StoreOp[] = [];
     for (const one of slots) {
       const waiting = this.waiting.get(one);

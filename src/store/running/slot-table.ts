@@ -124,7 +124,7 @@ export class SlotTable {
 
   /** Takes a slot back. */
   free(slot: SlotIndex): void {
-    check(this.states[slot] === SLOT_USED, 'a slot is given back twice', slot);
+    check(this.states[slot] === SLOT_USED, 'a slot becomes free twice', slot);
     const { buckets, mask } = this;
     let hole = this.bucketOf(this.volumes[slot], this.stripes[slot]);
     for (; buckets[hole] !== slot; hole = (hole + 1) & mask) {

@@ -95,6 +95,7 @@ export class TableCache {
   }
 
   clear(page: TablePage): void {
+    check(this.slotOf[page] !== NONE, 'a page is cleared that has no block table', page);
     const start = page * (PAGE_BYTES / 4);
     this.words.fill(0, start, start + PAGE_BYTES / 4);
   }

@@ -118,6 +118,7 @@ export class Transfers {
   /** Ends a read of blocks that were never written. */
   endZeroes(op: StoreOp): void {
     const bytes = op.blocks * BLOCK_BYTES;
+    check(op.kind === REQUEST_READ, 'zeroes answer what is no read', op.kind);
     this.memory.fill(op.memory, bytes, 0);
     this.parts.finishLater(op, bytes);
   }
@@ -165,6 +166,7 @@ export class Transfers {
 
   /** Writes the next blocks from `block` on that are not left as they are. Returns false if there are none. */
   private writeRun(op: StoreOp, block: number): boolean {
+    check(op.area >= 0, 'blocks are written that have no place for checksums', op.index);
     const end = op.block + op.blocks;
     let from = block;
     while (from < end && op.isLeft(from - op.block)) from += 1;
