@@ -61,6 +61,9 @@ export async function lint(write = false) {
   // It needs a package, and on a fresh clone there is none before the set-up.
   const { ratchets } = await import('./ratchet.mjs');
   results.push(...ratchets(root, write));
+  const { assertionErrors } = await import('./assertions.mjs');
+  const errors = assertionErrors(root);
+  results.push({ name: 'assertions', ...(errors.length === 0 ? {} : { error: errors.join('\n') }) });
   return results;
 }
 

@@ -3,7 +3,8 @@
  * or the tests notice (`test/mutants`). The tree itself is not touched.
  *
  * Options: --only NAME[,NAME], --minutes-each N (default 4: time for the judges of one mutant), --tests brief|full (the judges
- * are the files of `npm test`, or of `npm run test:deep`).
+ * are the files of `npm test`, or of `npm run test:deep`), --assertions (lets 40 assertions fire that `--seed N`, default 1, draws:
+ * `scripts/assertions.mjs`; --only is a part of what they say then).
  *
  * The last line is 'N of N mutants caught'. The exit code is 1 if one was not caught, and 2 if the hunt itself failed.
  */

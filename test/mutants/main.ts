@@ -5,6 +5,7 @@
 
 import { setPriority } from 'node:os';
 import { parseArgs } from 'node:util';
+import { huntAssertions } from './assertion-hunt.js';
 import { Hunt, type Hunted } from './hunt.js';
 import type { Form } from './mutant.js';
 import { MUTANTS } from './mutants.js';
@@ -13,13 +14,23 @@ import { mutatedFiles } from './workshop.js';
 
 const MINUTES_EACH = 4;
 
-function optionsOf(args: string[]): { only?: string; limitMs: number; tests?: Form } {
+interface Options {
+  readonly only?: string;
+  readonly limitMs: number;
+  readonly tests?: Form;
+  readonly assertions: boolean;
+  readonly seed: number;
+}
+
+function optionsOf(args: string[]): Options {
   const { values } = parseArgs({
     args,
     options: {
       only: { type: 'string' },
       'minutes-each': { type: 'string', default: String(MINUTES_EACH) },
       tests: { type: 'string' },
+      assertions: { type: 'boolean', default: false },
+      seed: { type: 'string', default: '1' },
     },
   });
   const { tests } = values;
@@ -28,7 +39,8 @@ function optionsOf(args: string[]): { only?: string; limitMs: number; tests?: Fo
   }
   const minutes = Number(values['minutes-each']);
   if (!(minutes > 0)) throw new Error(`--minutes-each takes a number above 0, not '${values['minutes-each']}'`);
-  return { only: values.only, limitMs: minutes * 60_000, tests };
+  const { only, assertions } = values;
+  return { only, limitMs: minutes * 60_000, tests, assertions, seed: Number(values.seed) };
 }
 
 function effort({ seeds, seconds }: { seeds: number; seconds: number }): string {
@@ -53,7 +65,11 @@ function tell({ mutant, caught, verdicts }: Hunted): void {
 
 /** Returns the exit code. */
 export async function main(args: string[]): Promise<number> {
-  const { only, limitMs, tests } = optionsOf(args);
+  const { only, limitMs, tests, assertions, seed } = optionsOf(args);
+  if (assertions) {
+    setPriority(10);
+    return huntAssertions(seed, only, limitMs);
+  }
   const mutants = MUTANTS.filter(({ name }) => only === undefined || only.split(',').includes(name));
   if (mutants.length === 0) throw new Error(`there is no mutant '${only}'; there are:\n${names()}`);
   // One that has rotted is told at once, and not after an hour.

@@ -1,0 +1,327 @@
+/**
+ * Faults that let assertions fire: for each assertion that is drawn (`scripts/assertions.mjs`), a change of the code before it, and
+ * who is to meet it. Some are mistakes that somebody could make; where the code leaves no room for one, the value that the
+ * assertion looks at is spoiled.
+ */
+
+import { type Edit, type Judge, sim, tests } from './mutant.js';
+
+export interface AssertionMutant {
+  /** What the assertion says. */
+  readonly says: string;
+  readonly edits: readonly Edit[];
+  /** Asked in this order, until the assertion fires. */
+  readonly judges: readonly Judge[];
+}
+
+const ANY = sim('all', 40);
+const CALM = sim([], 6);
+
+/** A change of one place, met by the first seeds of the simulator if nobody else is named. */
+function one(says: string, file: string, find: string, replace: string, ...judges: readonly Judge[]): AssertionMutant {
+  return { says, edits: [{ file, find, replace }], judges: judges.length === 0 ? [CALM, ANY] : judges };
+}
+
+const STORE: readonly AssertionMutant[] = [
+  one(
+    'an operation waits for an intent without its block table',
+    'store/running/op-steps.ts',
+    '    if (this.intents.join(op)) this.writeIntent(op);',
+    '    this.putBack(op);\n    if (this.intents.join(op)) this.writeIntent(op);',
+  ),
+  one(
+    'two checkpoints run at once',
+    'store/running/checkpoint.ts',
+    'const sequence = this.sequence + 1;',
+    'const sequence = this.sequence + 2;',
+  ),
+  one(
+    'slots in doubt are left that were not compared',
+    'store/opening/recovery.ts',
+    'while (next < doubtful.length) {',
+    'while (next + 1 < doubtful.length) {',
+    sim(['kill'], 20),
+  ),
+  one(
+    'a slot has its block table in the page of another',
+    'store/running/table-cache.ts',
+    '    if (slot !== NONE) this.pageOf[slot] = NONE;\n',
+    '',
+  ),
+  one(
+    'a block table was let go of twice',
+    'store/running/table-loader.ts',
+    '    tables.unpin(page);\n    const slot = tables.slotAt(page);',
+    '    tables.unpin(page);\n    tables.unpin(page);\n    const slot = tables.slotAt(page);',
+  ),
+  one(
+    'two checkpoints wait for modifications to end',
+    'store/running/admission.ts',
+    '    this.onQuiet = null;\n    resolve();',
+    '    resolve();',
+    ANY,
+    tests('store/journal-room.test.ts'),
+  ),
+  one(
+    'a slot is allocated for a volume that is not here',
+    'store/running/slot-allocation.ts',
+    '    const volume = volumes.volumes[op.volume];\n',
+    '    const volume = volumes.volumes[op.volume + 1];\n',
+  ),
+  one(
+    'a slot is given back twice',
+    'store/running/slot-allocation.ts',
+    '    this.freed.add(slot, journal.batch.sequence);',
+    '    this.freed.add(slot, journal.batch.sequence);\n    this.freed.add(slot, journal.batch.sequence);',
+  ),
+  one(
+    'a slot becomes free twice',
+    'store/running/slot-allocation.ts',
+    '    slots.free(slot);',
+    '    slots.free(slot);\n    slots.free(slot);',
+  ),
+  one(
+    'a write goes to none of its blocks',
+    'store/running/op-steps.ts',
+    'if (op.blocks > 0 && op.left === op.blocks) {',
+    'if (op.blocks > 0 && op.left > op.blocks) {',
+    tests('store/conditions.test.ts'),
+  ),
+  one(
+    'a page is held that has no block table',
+    'store/running/slot-allocation.ts',
+    '    tables.clear(page);\n    tables.pin(page);',
+    '    tables.clear(page);\n    tables.forget(slot);\n    tables.pin(page);',
+  ),
+  one(
+    'a page is cleared that has no block table',
+    'store/running/slot-allocation.ts',
+    '    tables.clear(page);\n    tables.pin(page);',
+    '    tables.forget(slot);\n    tables.clear(page);\n    tables.pin(page);',
+  ),
+  one(
+    'zeroes answer what is no read',
+    'store/running/transfers.ts',
+    '    if (from < 0) {\n      this.endZeroes(op);',
+    '    if (from < 0) {\n      op.kind = REQUEST_WRITE;\n      this.endZeroes(op);',
+  ),
+  one(
+    'an operation has room that it did not wait for',
+    'store/running/entry-updates.ts',
+    '        op.waiting = WAIT_RECORDS;\n        this.parts.waitForRoom(op);',
+    '        op.waiting = 0;\n        this.parts.waitForRoom(op);',
+    tests('store/journal-room.test.ts'),
+    ANY,
+  ),
+  one(
+    'a modification needs no room in the journal',
+    'store/running/admission.ts',
+    'op.pages = pagesOf(op, slot >= 0 && log.has(slot));',
+    'op.pages = 0;',
+  ),
+  one(
+    'a page of the tree is written elsewhere',
+    'store/running/checkpoint.ts',
+    'pageOffset(layout.slotTableOffset, index, reference.place)',
+    'pageOffset(layout.dataOffset, index, reference.place)',
+  ),
+  one(
+    'control work is in flight when its store is given up',
+    'node/device-host.ts',
+    '    await store.quiet();\n    store.dispose();\n    this.returnPlace(place);',
+    '    await store.quiet();\n    void store.io.sync();\n    store.dispose();\n    this.returnPlace(place);',
+  ),
+  one(
+    'a record does not fit the batch that has room for it',
+    'store/running/entry-updates.ts',
+    'if (!later && journal.batch.sectorsLeft < 1) {',
+    'if (!later && journal.batch.sectorsLeft < 0) {',
+    tests('store/journal-room.test.ts'),
+    ANY,
+  ),
+  one(
+    'a free slot is in the activity log',
+    'store/running/slot-allocation.ts',
+    '    log.remove(slot);\n',
+    '',
+    tests('store/slots.test.ts'),
+    CALM,
+    ANY,
+  ),
+  one(
+    'the root that counts is emptied',
+    'store/opening/open-store.ts',
+    'for (const place of rootsLost) {',
+    'for (const place of [...rootsLost, rootPlace]) {',
+  ),
+  one(
+    'modifications were admitted during a checkpoint',
+    'store/running/admission.ts',
+    '      if (!this.holding) this.admitMaps();',
+    '      this.admitMaps();',
+    sim('all', 100),
+  ),
+  {
+    says: 'a segment is given a second slot',
+    edits: [
+      {
+        file: 'store/running/slot-allocation.ts',
+        find: '    if (existing >= 0) {',
+        replace: '    if (existing >= slots.slots) {',
+      },
+      {
+        file: 'client/mirror/allocation.ts',
+        find: '(slot) => slot.writable && !slot.present.has(stripe));',
+        replace: '(slot) => slot.writable);',
+      },
+    ],
+    judges: [tests('store/segment-store.test.ts'), sim(['death', 'replace'], 20)],
+  },
+  one(
+    'an intent is written of a slot in the activity log',
+    'store/running/op-steps.ts',
+    '    if (this.log.has(op.slot)) {',
+    '    if (this.log.has(op.slot) && op.blocks > 1) {',
+  ),
+  one(
+    'an allocation has ended twice, or was not begun',
+    'store/running/slot-allocation.ts',
+    '    this.allocations.set(slot, [op]);\n',
+    '',
+  ),
+  one(
+    'an operation waits for room that has ended',
+    'store/running/op-steps.ts',
+    '    if (!this.intents.write(op)) this.room.wait(op);',
+    '    this.intents.write(op);\n    op.admitted = false;\n    this.room.wait(op);',
+  ),
+];
+
+const CLIENT: readonly AssertionMutant[] = [
+  one(
+    'all copies of a block are behind',
+    'client/mirror/reconcile.ts',
+    'return compareFlushes(present.flushed, lastFlush) < 0;',
+    'return compareFlushes(present.flushed, lastFlush) <= 0;',
+    tests('client/volume-engine-reconcile.test.ts'),
+    sim(['kill'], 20),
+  ),
+  one(
+    'a buffer for copying is given out that may still be used',
+    'client/jobs/copy-buffers.ts',
+    '    if (buffer.lost) {\n      this.setAside(buffer);\n      return;\n    }\n',
+    '',
+    tests('client/volume-engine-resync.test.ts'),
+    sim(['death'], 100),
+  ),
+  one(
+    'a buffer for copying comes back that was not set aside',
+    'client/jobs/copy-buffers.ts',
+    '    this.aside += 1;\n',
+    '',
+    tests('client/volume-engine-resync.test.ts'),
+    sim(['death'], 100),
+  ),
+  one(
+    'a piece has no blocks',
+    'client/requests/split-requests.ts',
+    'piece.blocks = (stop - next) / BLOCK_BYTES;',
+    'piece.blocks = Math.floor((stop - next) / BLOCK_BYTES / 2);',
+  ),
+  one(
+    'a run does not fit the buffer',
+    'client/mirror/resync.ts',
+    'this.copyRun(job, stripe, first, count, buffer)',
+    'this.copyRun(job, stripe, first, count + COPY_BLOCKS, buffer)',
+    tests('client/volume-engine-resync.test.ts'),
+  ),
+  one(
+    'a request is fed that waits for no part',
+    'client/requests/split-requests.ts',
+    '      this.starved.push(request);',
+    '      this.starved.push(request);\n      this.starved.push(request);',
+    tests('client/volume-engine.test.ts'),
+    tests('client/volume-engine-discards.test.ts'),
+    tests('client/volume-engine-random.test.ts'),
+    ANY,
+  ),
+  one('a piece is taken that is in use', 'client/requests/pieces.ts', '    piece.inUse = false;\n', ''),
+  one(
+    'a modification goes to no member',
+    'client/mirror/mirror.ts',
+    '      if (!slot.writable) continue;\n      piece.targets',
+    '      if (slot.writable) continue;\n      piece.targets',
+  ),
+];
+
+const NODE: readonly AssertionMutant[] = [
+  one(
+    'segments are given back of another volume',
+    'node/replica.ts',
+    '    const { member } = new Replica(completions, device, index);\n    try {',
+    "    const { member } = new Replica(completions, device, index);\n    volumeId = '';\n    try {",
+    tests('node-sim/deleted-volumes.test.ts'),
+  ),
+  one(
+    'a new name is not newer than the last',
+    'volumes/renaming.ts',
+    'const nameVersion = 1 + Math.max(',
+    'const nameVersion = Math.max(',
+    tests('node-sim/names.test.ts'),
+  ),
+  one(
+    'a volume is served over nothing',
+    'volumes/volume-host.ts',
+    'volume.replicas = replicas.flat().filter((replica) => replica !== null);',
+    'volume.replicas = [];',
+  ),
+  one(
+    'segments are counted of a group that there is not',
+    'volumes/replacement.ts',
+    '{ group, groups: stored.groups.length }',
+    '{ group: group + 1, groups: stored.groups.length }',
+    sim(['replace'], 20),
+  ),
+  one(
+    'the memory of a device is given back twice',
+    'node/device-host.ts',
+    '    this.returnPlace(place);\n    if (result < 0)',
+    '    this.returnPlace(place);\n    this.returnPlace(place);\n    if (result < 0)',
+  ),
+  one(
+    'a volume is renamed that is deleted',
+    'volumes/storage-node.ts',
+    'this.catalog.rename(volume.stored, name)',
+    'this.catalog.rename({ ...volume.stored, deleted: true }, name)',
+    tests('node-sim/names.test.ts'),
+  ),
+  one(
+    'a volume is served with the map of another',
+    'volumes/volume-host.ts',
+    'this.assemble(volume, map, stores)',
+    "this.assemble(volume, { ...map, id: '' }, stores)",
+  ),
+  one(
+    'a map is found under the id of another volume',
+    'volumes/volume-directory.ts',
+    '      const stored = newest.get(id);\n      if (stored === undefined || stored.deleted || this.byId.has(id)) continue;',
+    '      const stored = [...newest.values()].at(-1);\n      if (stored === undefined || stored.deleted || this.byId.has(id)) continue;',
+    tests('node-sim/names.test.ts'),
+    tests('node-sim/deleted-volumes.test.ts'),
+  ),
+  one(
+    'a replica is made of a volume that is not served',
+    'volumes/volume-host.ts',
+    '    const replica = await Replica.make(this.ports.completions, device, volume.stored, group);\n',
+    '    const replica = await Replica.make(this.ports.completions, device, volume.stored, group);\n    volume.engine = null;\n',
+    sim(['replace'], 20),
+  ),
+  one(
+    'a new volume names a device twice',
+    'volumes/placement.ts',
+    'sorted[group * copies + position]',
+    'sorted[group * copies]',
+  ),
+];
+
+export const ASSERTION_MUTANTS: readonly AssertionMutant[] = [...STORE, ...CLIENT, ...NODE];
