@@ -3,6 +3,7 @@
 import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
 import { pageOffset } from '#strake/store/format/format.js';
+import { Batch } from '#strake/store/format/journal-batch.js';
 import { check, run } from '../support/check.js';
 import { turn } from '../support/scripted-member.js';
 import { diskOf, randomOf, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';
@@ -119,6 +120,35 @@ check('a flush that is to be remembered is, at whatever moment of a checkpoint i
     await store.close();
     if (late) return;
   }
+});
+
+check('a flush is remembered as itself, and not as one that is asked for while it waits for room', [], async () => {
+  const store = new SimStore(diskOf(SLOTS), 1);
+  await store.format();
+  await store.open();
+  await fill(store, 1);
+  await store.settle(store.flush());
+  await store.settle(store.opened.store.runCheckpoint('half'));
+  await fill(store, 2);
+  const { volumeTable } = store.opened.store;
+  const seen: number[] = [];
+  const { addFlushed } = Batch.prototype;
+  Batch.prototype.addFlushed = function (page, mark) {
+    const added = addFlushed.call(this, page, mark);
+    if (added) seen.push(mark.flushNumber);
+    return added;
+  };
+  try {
+    store.member.mark(1, 7);
+    const first = store.flush(true);
+    store.member.mark(1, 8);
+    const second = store.flush(true);
+    await store.settle(Promise.all([first, second]));
+  } finally {
+    Batch.prototype.addFlushed = addFlushed;
+  }
+  assert.equal([seen, volumeTable.flushedMarks[0].flushNumber], [[7, 8], 8]);
+  await store.close();
 });
 
 check('a flush ends when the journal fails while its mark waits for room', [], async () => {

@@ -256,9 +256,13 @@ export class OpSteps {
 
   /** Makes durable what has ended. */
   flush(volume: number, { token, flags, generation, flushNumber }: SegmentRequest): void {
-    const marked = (flags & REQUEST_MARKED) !== 0;
-    if (marked) this.parts.volumes.marks[volume] = { generation, flushNumber };
-    this.flushes.flush(token, marked ? volume : -1);
+    if ((flags & REQUEST_MARKED) === 0) {
+      this.flushes.flush(token, null);
+      return;
+    }
+    const mark = { volume, flush: { generation, flushNumber } };
+    this.parts.volumes.marks[volume] = mark.flush;
+    this.flushes.flush(token, mark);
   }
 
   /** There may be a page for an operation that has waited for one. */

@@ -10,6 +10,7 @@ import { check } from '../../core/check.js';
 import type { SlotIndex } from '../../core/ids.js';
 import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
+import type { FlushId } from '../../layout/flush-id.js';
 import type { CompletionPort } from '../../ports/completion.js';
 import { SLOT_FREE } from '../format/format.js';
 import { EAGER_BLOCKS_MAX } from '../limits.js';
@@ -36,10 +37,15 @@ export interface StoreFlushParts {
   readonly onDurable: () => void;
 }
 
-/** A flush of a volume that is to be remembered. */
+/** A flush of a volume that is to be remembered, and as which. */
+export interface FlushMark {
+  readonly volume: number;
+  readonly flush: FlushId;
+}
+
 interface MarkedFlush {
   readonly token: number;
-  readonly volume: number;
+  readonly mark: FlushMark;
 }
 
 /** Who is told how a flush has ended. */
@@ -59,11 +65,12 @@ export class StoreFlush {
   private told = new FlushWaiters();
   /** Flushes that are to be remembered, which wait for room in the journal. */
   private readonly marked = new Waiting<MarkedFlush>('flushes that wait for a checkpoint', STORE_CALLS_MAX);
-  private readonly volumes = new Set<number>();
+  /** By volume, as what the next flush is to be remembered. */
+  private readonly marks = new Map<number, FlushMark>();
   private running = false;
   /** Slots whose pending entries the running flush has yet to write, and marks. */
   private unjournaled: SlotIndex[] = [];
-  private unmarked: number[] = [];
+  private unmarked: FlushMark[] = [];
   /** The batch that the running flush makes durable. */
   private sequence = 0;
   private eagerly = false;
@@ -73,27 +80,31 @@ export class StoreFlush {
     this.parts = parts;
   }
 
-  /** Makes durable what has ended. `volume`: whose current flush this is, to be remembered; -1 for none. */
-  flush(token: number, volume: number): void {
+  /**
+   * Makes durable what has ended. `mark`: of which volume, and as which of its flushes, this is to be remembered. It is that of
+   * the request: one that comes while this waits speaks of what this does not cover.
+   */
+  flush(token: number, mark: FlushMark | null): void {
     const failure = this.parts.failure();
     if (failure !== 0) {
       this.parts.completions.defer(token, failure);
       return;
     }
-    check(volume < 0 || this.parts.volumes.volumes[volume] !== undefined, 'a flush is of no volume', volume);
-    if (volume >= 0 && this.parts.sparePages() < SPARE_PAGES_LOW) {
+    const known = mark === null || this.parts.volumes.volumes[mark.volume] !== undefined;
+    check(known, 'a flush is of no volume', mark?.volume);
+    if (mark !== null && this.parts.sparePages() < SPARE_PAGES_LOW) {
       // Its mark takes room that no modification has asked for.
-      this.marked.push({ token, volume });
+      this.marked.push({ token, mark });
       if (this.marked.size === 1) void this.parts.makeRoom().then(() => this.flushMarked());
       return;
     }
     this.asked.tokens.push(token);
-    if (volume >= 0) this.volumes.add(volume);
+    if (mark !== null) this.marks.set(mark.volume, mark);
     if (!this.running) this.start();
   }
 
   private flushMarked(): void {
-    for (const { token, volume } of this.marked.takeAll()) this.flush(token, volume);
+    for (const { token, mark } of this.marked.takeAll()) this.flush(token, mark);
   }
 
   /** The same for those who wait here. */
@@ -133,8 +144,8 @@ export class StoreFlush {
     this.running = true;
     this.told = this.asked;
     this.asked = nobody;
-    this.unmarked = [...this.volumes];
-    this.volumes.clear();
+    this.unmarked = [...this.marks.values()];
+    this.marks.clear();
     this.eagerly = this.eagerBlocks + pending.blocks <= EAGER_BLOCKS_MAX;
     this.eagerBlocks = 0;
     this.unjournaled = pending.all;
@@ -164,13 +175,12 @@ export class StoreFlush {
     }
     // Last: what it speaks of stands before it.
     while (this.unmarked.length > 0) {
-      const volume = this.unmarked[this.unmarked.length - 1];
-      const mark = volumes.marks[volume];
-      if (!journal.batch.addFlushed(volume, mark)) {
+      const { volume, flush } = this.unmarked[this.unmarked.length - 1];
+      if (!journal.batch.addFlushed(volume, flush)) {
         journal.makeRoom();
         return;
       }
-      volumes.flushedMarks[volume] = mark;
+      volumes.flushedMarks[volume] = flush;
       volumes.changed.add(volume);
       this.unmarked.pop();
     }
