@@ -94,6 +94,7 @@ async function releaseAll(calls: Calls, member: LocalMember, ending: () => boole
       const chunks = [...list.chunks.subarray(at, Math.min(at + RELEASES, list.count))];
       await Promise.all(chunks.map((chunk, index) => release(requests[index], chunk)));
     }
+    check(list.next < 0 || list.next > list.cursor, 'a list of what is to be given back does not go on', list.next);
     list.cursor = list.next;
   } while (list.next >= 0 && !ending());
 }

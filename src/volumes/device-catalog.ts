@@ -80,6 +80,7 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
   }
 
   async change(next: VolumeMap): Promise<void> {
+    check(!next.deleted, 'the map of a volume that is served says that it is deleted', next.mapVersion);
     await storeMap(this.stores, next);
     this.tell(next);
   }

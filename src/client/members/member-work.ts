@@ -6,6 +6,7 @@
  */
 
 import type { Calls, MemoryHolder } from '../../core/calls.js';
+import { check } from '../../core/check.js';
 import { deviceError } from '../../core/errno.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
 import { ENTRY_WORDS, isZero, stampOf, zeroFlags } from '../../layout/block-entry.js';
@@ -47,6 +48,8 @@ export class MemberWork {
   private readonly now: () => FlushId;
   private readonly free: SegmentRequest[] = [];
   private readonly freeLists: SegmentList[] = [];
+  /** Records that are in flight. */
+  private readonly inUse = new Set<SegmentRequest>();
 
   /** `now`: what modifications are recorded under. */
   constructor(calls: Calls, now: () => FlushId) {
@@ -58,6 +61,8 @@ export class MemberWork {
   private take(kind: number, stripe: number): SegmentRequest {
     const request = this.free.pop() ?? new SegmentRequest();
     const { generation, flushNumber } = this.now();
+    check(!this.inUse.has(request), 'a record is taken that is in flight', stripe);
+    this.inUse.add(request);
     request.begin(kind, stripe, 0);
     request.generation = generation;
     request.flushNumber = flushNumber;
@@ -65,6 +70,7 @@ export class MemberWork {
   }
 
   private takeFor(kind: number, { stripe, block, blocks }: BlockRange): SegmentRequest {
+    check(blocks > 0 && block >= 0, 'control work is asked for no blocks', stripe);
     const request = this.take(kind, stripe);
     request.block = block;
     request.blocks = blocks;
@@ -80,6 +86,7 @@ export class MemberWork {
       request.token = token;
       member.submit(request);
     }, holder);
+    check(this.inUse.delete(request), 'a record has come back twice', request.chunk);
     this.free.push(request);
     return result;
   }
@@ -115,6 +122,7 @@ export class MemberWork {
     holder: MemoryHolder,
   ): Promise<number> {
     const { block, blocks } = range;
+    check((block + blocks) * ENTRY_WORDS <= entries.length, 'blocks are copied that have no entries', block);
     if (isZero(entries, block)) return this.zero(member, range, stampOf(entries, block), zeroFlags(entries, block));
     return this.copy(member, range, memory, entries.slice(block * ENTRY_WORDS, (block + blocks) * ENTRY_WORDS), holder);
   }
@@ -175,6 +183,7 @@ export class MemberWork {
     request.flags = REQUEST_RELEASE_ZERO;
     const result = await this.run(member, request);
     if (result < 0) return result;
+    check(request.left.count <= 1, 'a release leaves more than a segment', request.left.count);
     if (request.left.count > 0) return 1;
     map.delete(stripe);
     return 0;
@@ -227,6 +236,7 @@ export class MemberWork {
       for (let at = 0; at < list.count; at += 1) {
         each(list.chunks[at], list.generations[at], list.flushNumbers[at], list.states[at]);
       }
+      check(list.next < 0 || list.next > list.cursor, 'a list does not go on', list.next);
       list.cursor = list.next;
       more = list.next >= 0;
     }

@@ -6,6 +6,7 @@
  * a slot, so that a sparse volume costs little however large it is.
  */
 
+import { check } from '../../core/check.js';
 import { SEGMENT_MAP_PAGE } from '../../core/limits.js';
 
 const ABSENT = 0;
@@ -33,15 +34,18 @@ export class SegmentMap {
     if (page[stripe % SEGMENT_MAP_PAGE] === PRESENT) return;
     page[stripe % SEGMENT_MAP_PAGE] = PRESENT;
     this.counts[number] += 1;
+    check(this.counts[number] <= SEGMENT_MAP_PAGE, 'a page has more segments than fit', number);
     this.size += 1;
   }
 
   delete(stripe: number): void {
     if (!this.has(stripe)) return;
     const number = Math.floor(stripe / SEGMENT_MAP_PAGE);
-    const page = this.pages[number] as Uint8Array;
+    const page = this.pages[number];
+    check(page !== undefined && this.counts[number] > 0, 'a segment goes from a page that has none', number);
     page[stripe % SEGMENT_MAP_PAGE] = ABSENT;
     this.size -= 1;
+    check(this.size >= 0, 'more segments have gone than there were', this.size);
     this.counts[number] -= 1;
     if (this.counts[number] === 0) this.pages[number] = undefined;
   }

@@ -86,6 +86,11 @@ export class Mirror implements SegmentIo {
 
   /** A request for the blocks of a piece. */
   private request(kind: number, piece: Piece, position: number): SegmentRequest {
+    check(
+      piece.started && position < this.membership.groups[piece.group].length,
+      'a request goes to no member',
+      position,
+    );
     const request = piece.requestTo(position);
     request.begin(kind, piece.stripe, this.token + (piece.index << TAG_SHIFT) + position);
     request.block = piece.block;

@@ -15,6 +15,7 @@
  * back at the start: no engine tells that anything is settled which it has yet to release.
  */
 
+import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, DISCARDS_NOTED_MAX, RELEASES_AT_ONCE } from '../../core/limits.js';
 import { allVacant } from '../../layout/block-entry.js';
@@ -48,7 +49,8 @@ export class Reclaim {
   /** Blocks of a segment were discarded, under this flush number. What is not noted is found by the next job, or scrub. */
   note(stripe: number, flushNumber: number): void {
     if (this.discarded.size >= DISCARDS_NOTED_MAX && !this.discarded.has(stripe)) return;
-    this.discarded.set(stripe, flushNumber);
+    // One that was begun earlier may end later: the segment is settled when both are.
+    this.discarded.set(stripe, Math.max(flushNumber, this.discarded.get(stripe) ?? 0));
     // The release relies on it that whoever lacks this flush is known for that.
     this.flushes.markNext();
   }
@@ -98,6 +100,8 @@ export class Reclaim {
       }
     };
     await Promise.all(Array.from({ length: RELEASES_AT_ONCE }, worker));
+    const ended = settled.length === 0 || membership.stopped !== null;
+    check(ended, 'segments are left that were to be given back', settled.length);
   }
 
   /** Begins the job if it is due and not under way. `again` is called when there may be more to do. */

@@ -88,7 +88,9 @@ export class VolumeFlush {
    */
   get settled(): FlushId {
     const { generation } = this.stamps;
-    return { generation, flushNumber: this.hooks.oldestDiscard(this.durableBelow) };
+    const flushNumber = this.hooks.oldestDiscard(this.durableBelow);
+    check(flushNumber <= this.durableBelow, 'more is settled than is durable', flushNumber);
+    return { generation, flushNumber };
   }
 
   /** Everything before this point was dealt with when the volume was opened. */
@@ -136,6 +138,7 @@ export class VolumeFlush {
   }
 
   private request(index: number, flags: number): SegmentRequest {
+    check(index < this.members.length, 'a flush goes to a member that there is not', index);
     const request = this.requests[index] ?? new SegmentRequest();
     this.requests[index] = request;
     request.begin(REQUEST_FLUSH, 0, this.token + index);
@@ -188,6 +191,7 @@ export class VolumeFlush {
     check(this.durableNext <= this.stamps.flushNumber, 'writes are durable that come later', this.durableNext);
     this.durableBelow = this.durableNext;
     if (this.remembers) this.rememberedBelow = this.durableNext;
+    check(this.rememberedBelow <= this.durableBelow, 'a flush is remembered that is not durable', this.rememberedBelow);
     this.slots.forEach((slot, index) => {
       slot.covered = Math.max(slot.covered, this.written[index]);
     });
