@@ -171,7 +171,7 @@ const STORE: readonly AssertionMutant[] = [
       },
       {
         file: 'client/mirror/allocation.ts',
-        find: '(slot) => slot.writable && !slot.present.has(stripe));',
+        find: '(slot) => slot.writable && !slot.segments.has(stripe));',
         replace: '(slot) => slot.writable);',
       },
     ],
@@ -198,6 +198,20 @@ const STORE: readonly AssertionMutant[] = [
 ];
 
 const CLIENT: readonly AssertionMutant[] = [
+  one(
+    'more is settled than is durable',
+    'client/requests/volume-flush.ts',
+    'this.hooks.oldestDiscard(this.durableBelow)',
+    'this.hooks.oldestDiscard(this.durableBelow + 1)',
+  ),
+  one(
+    'blocks are copied that have no entries',
+    'client/members/member-work.ts',
+    '    const { block, blocks } = range;\n    check((block + blocks)',
+    '    const { block } = range;\n    const blocks = range.blocks + entries.length;\n    check((block + blocks)',
+    tests('client/volume-engine-resync.test.ts'),
+    sim(['replace'], 20),
+  ),
   one(
     'all copies of a block are behind',
     'client/mirror/reconcile.ts',
@@ -256,10 +270,10 @@ const CLIENT: readonly AssertionMutant[] = [
 
 const NODE: readonly AssertionMutant[] = [
   one(
-    'segments are given back of another volume',
+    'a list of what is to be given back does not go on',
     'node/replica.ts',
-    '    const { member } = new Replica(completions, device, index);\n    try {',
-    "    const { member } = new Replica(completions, device, index);\n    volumeId = '';\n    try {",
+    '      list.token = token;\n      member.list(list);\n    });',
+    '      list.token = token;\n      member.list(list);\n    });\n    list.next = list.cursor;',
     tests('node-sim/deleted-volumes.test.ts'),
   ),
   one(
