@@ -2,6 +2,7 @@
 
 import { CONDITION_MUTANTS } from './condition-mutants.js';
 import { DELETION_MUTANTS } from './deletion-mutants.js';
+import { ENGINE_MUTANTS } from './engine-mutants.js';
 import type { Mutant } from './mutant.js';
 import { NBD_MUTANTS } from './nbd-mutants.js';
 import { STORE_MUTANTS } from './store-mutants.js';
@@ -13,4 +14,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...VOLUME_MUTANTS,
   ...NBD_MUTANTS,
   ...DELETION_MUTANTS,
+  ...ENGINE_MUTANTS,
 ];

@@ -18,11 +18,10 @@ import {
 } from '../../nbd/protocol.js';
 import { NbdSession, type SessionRequest } from '../net/nbd-session.js';
 import type { SimPeer } from '../net/peer.js';
-import { RingSession } from '../net/ring-session.js';
+import { RingSession, type SimRings } from '../net/ring-session.js';
 import type { VolumeHistory } from '../oracle/history.js';
 import type { SimHost } from '../world/host.js';
 import type { SimRandom } from '../world/random.js';
-import type { NodeProgram } from './node-program.js';
 import type { Server, TrialVolume } from './trial-volume.js';
 import { SimViolation, type TrialWorld } from './trial-world.js';
 
@@ -37,6 +36,12 @@ const PATIENCE_US = 120_000_000;
 const STATUS = 1 / 16;
 /** Share of trims that are of a whole segment. */
 const WHOLE_SEGMENTS = 0.5;
+
+/** What serves the clients of a volume, from its start to its death. */
+export interface Program {
+  /** Rings to a volume, for programs inside; null while it is not served. */
+  ringsOf(volume: string): SimRings | null;
+}
 
 /** Which client of its node it is. */
 export interface ClientPlace {
@@ -98,7 +103,7 @@ export class SimClient {
   private readonly random: SimRandom;
   private session: Session | null = null;
   /** What serves it now; null while nothing does. */
-  private program: NodeProgram | null = null;
+  private program: Program | null = null;
   private stopped = false;
   /** Whether a look at how long the oldest request has waited is due at some time. */
   private watching = false;
@@ -123,7 +128,7 @@ export class SimClient {
   }
 
   /** A process serves now. */
-  attach(program: NodeProgram): void {
+  attach(program: Program): void {
     this.program = program;
     this.stopped = false;
     this.connect();
@@ -164,9 +169,9 @@ export class SimClient {
   }
 
   /** A program begins once the volume is there. */
-  private join({ rings, node }: NodeProgram): void {
-    if (rings === null) throw new Error('the process has no rings');
-    if (!node.volumes.named(this.volume.name).at(0)?.engine?.serving) {
+  private join(program: Program): void {
+    const rings = program.ringsOf(this.volume.name);
+    if (rings === null) {
       this.later(RECONNECT_US, () => this.connect());
       return;
     }

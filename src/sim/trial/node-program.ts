@@ -51,8 +51,8 @@ export class NodeProgram implements Watched {
   readonly transport: SimTransport;
   readonly service: NbdService;
   readonly listener: number;
-  /** For programs in the process; null if the settings name no volumes for them. */
-  readonly rings: SimRings | null;
+  /** Null if the settings name no volumes for programs. */
+  private readonly rings: SimRings | null;
   private readonly settings: NodeProgramSettings;
   private readonly watch: Watch;
   private readonly serving: NodeService;
@@ -93,6 +93,12 @@ export class NodeProgram implements Watched {
       device.close();
       throw error;
     }
+  }
+
+  /** Rings to a volume, for programs in the process; null while it is not served. */
+  ringsOf(volume: string): SimRings | null {
+    if (this.rings === null) throw new Error('the process has no rings');
+    return this.node.volumes.named(volume).at(0)?.engine?.serving ? this.rings : null;
   }
 
   get node(): StorageNode {

@@ -23,6 +23,7 @@ export const FAULT_KINDS = [
   'replace',
   'lie',
   'decay',
+  'engine',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -83,6 +84,8 @@ export type SimAction = At &
         readonly bits: number;
         readonly how: 'restart' | 'kill' | 'power';
       }
+    /** The process of an engine dies without that of its devices, and another takes its place; `again`: that dies, too. */
+    | { readonly kind: 'engine'; readonly downMs: number; readonly again: number }
     | { readonly kind: 'scrub' }
     | { readonly kind: 'grow' }
   );
@@ -94,6 +97,8 @@ export interface SimPlan {
   readonly seed: number;
   /** Storage nodes, each with devices, volumes and clients of its own, as many as the plan says of one. */
   readonly nodes: number;
+  /** There is one volume, whose engine is in a process of its own; what happens are `DETACHED_FAULTS`. */
+  readonly detached: boolean;
   /** Volumes of a node, over the same devices. */
   readonly volumes: number;
   readonly copies: 1 | 2 | 3;
@@ -148,6 +153,8 @@ function draftOf(
       return { kind, downMs: random.between(1, 500), again: random.below(4) === 0 ? random.between(1, 3) : 0 };
     case 'restart':
       return { kind, downMs: random.between(1, 200) };
+    case 'engine':
+      return { kind, downMs: random.between(0, 50), again: random.below(4) === 0 ? random.between(1, 3) : 0 };
     case 'death': {
       const how = random.pick<DeathKind>(['vanish', 'vanish', 'fail-writes', 'fail-sync', 'stuck', 'late']);
       return { kind, device, how, forMs: random.between(1, 3_000) };
@@ -195,6 +202,64 @@ function fits(kind: FaultKind, copies: number, sealed: boolean, crashes: boolean
   return !(sealed && NEED_CHECKSUMS.includes(kind));
 }
 
+/** What may happen to a volume whose engine is in a process of its own. */
+const DETACHED_FAULTS: readonly FaultKind[] = ['engine', 'slow', 'pause', 'network'];
+
+/** One plan in so many is of an engine in a process of its own, if that may die; all are if nothing else may happen. */
+const DETACHED_ONE_IN = 8;
+
+/** What of a plan is drawn first. */
+interface PlanSize {
+  readonly copies: 1 | 2 | 3;
+  readonly devices: number;
+  readonly connections: number;
+}
+
+function isDetached(seed: number, faults: readonly FaultKind[]): boolean {
+  if (!faults.includes('engine')) return false;
+  const others = faults.some((kind) => !DETACHED_FAULTS.includes(kind));
+  return !others || new SimRandom(seed).fork('detached').below(DETACHED_ONE_IN) === 0;
+}
+
+/** Makes a plan one of an engine in a process of its own, and the faults that may happen to it. */
+function detachedPlan(plan: SimPlan, faults: readonly FaultKind[]): SimPlan {
+  const random = new SimRandom(plan.seed).fork('engine');
+  const copies = random.pick([2, 2, 3] as const);
+  const devices = copies * random.pick([1, 1, 1, 2]);
+  const size = { copies, devices, connections: plan.connections };
+  const others = DETACHED_FAULTS.filter((kind) => kind !== 'engine' && faults.includes(kind));
+  const actions: SimAction[] = [];
+  for (let atMs = random.between(1, ACTION_MS); atMs < PLAN_MS; atMs += random.between(1, ACTION_MS)) {
+    const kind = others.length === 0 || random.chance(0.5) ? 'engine' : random.pick(others);
+    actions.push({ number: actions.length + 1, node: 0, atMs, ...draftOf(kind, random, size) });
+  }
+  return { ...plan, ...size, nodes: 1, detached: true, volumes: 1, programs: 0, actions };
+}
+
+/** What happens when in the plan of nodes. */
+function actionsOf(
+  { copies, devices, connections }: PlanSize,
+  faults: readonly FaultKind[],
+  sealed: boolean,
+  random: SimRandom,
+  nodeOf: () => number,
+): SimAction[] {
+  // Plans in which few kinds of faults happen often find other bugs than those with some of each.
+  const some = faults.filter(() => random.chance(0.6));
+  const crashes = some.some((kind) => CRASHES.includes(kind));
+  const chosen = some.filter((kind) => fits(kind, copies, sealed, crashes));
+  const actions: SimAction[] = [];
+  const everyMs = ACTION_MS * random.pick([0.25, 0.5, 1, 2]);
+  for (let atMs = 0; ; ) {
+    atMs += random.between(1, 2 * everyMs);
+    if (atMs >= PLAN_MS) return actions;
+    const kind =
+      random.below(8) === 0 || chosen.length === 0 ? random.pick(['scrub', 'grow'] as const) : random.pick(chosen);
+    const node = nodeOf();
+    actions.push({ number: actions.length + 1, node, atMs, ...draftOf(kind, random, { devices, connections }) });
+  }
+}
+
 /** Draws the plan of a trial. `faults` are the kinds that may happen. */
 export function planOf(seed: number, faults: readonly FaultKind[]): SimPlan {
   const random = new SimRandom(seed).fork('plan');
@@ -207,23 +272,13 @@ export function planOf(seed: number, faults: readonly FaultKind[]): SimPlan {
   const connections = Math.max(volumes, random.between(1, 4));
   const segments = random.pick([4, 8, 16, 32]);
   const sealed = random.below(8) === 0;
-  // Plans in which few kinds of faults happen often find other bugs than those with some of each.
-  const some = faults.filter(() => random.chance(0.6));
-  const crashes = some.some((kind) => CRASHES.includes(kind));
-  const chosen = some.filter((kind) => fits(kind, copies, sealed, crashes));
-  const actions: SimAction[] = [];
-  const everyMs = ACTION_MS * random.pick([0.25, 0.5, 1, 2]);
-  for (let atMs = 0; ; ) {
-    atMs += random.between(1, 2 * everyMs);
-    if (atMs >= PLAN_MS) break;
-    const kind =
-      random.below(8) === 0 || chosen.length === 0 ? random.pick(['scrub', 'grow'] as const) : random.pick(chosen);
-    const node = shape.below(nodes);
-    actions.push({ number: actions.length + 1, node, atMs, ...draftOf(kind, random, { devices, connections }) });
-  }
-  return {
+  const attached = faults.filter((kind) => kind !== 'engine');
+  const size = { copies, devices, connections };
+  const actions = actionsOf(size, attached, sealed, random, () => shape.below(nodes));
+  const plan = {
     seed,
     nodes,
+    detached: false,
     volumes,
     copies,
     devices,
@@ -254,4 +309,5 @@ export function planOf(seed: number, faults: readonly FaultKind[]): SimPlan {
     endMs: PLAN_MS,
     actions,
   };
+  return isDetached(seed, faults) ? detachedPlan(plan, faults) : plan;
 }

@@ -1,9 +1,10 @@
 /** What a node of a trial is held against at the end of its course, beside what its clients have seen. */
 
 import { checkDevice } from '../../store/checking/fsck.js';
+import type { SimDisk } from '../disk/disk.js';
 import { discardedWithSlots } from '../oracle/space-check.js';
 import type { TrialDisk, TrialNode } from './trial-node.js';
-import { SimViolation } from './trial-world.js';
+import { SimViolation, type TrialWorld } from './trial-world.js';
 
 /** What was discarded has no slot, unless its space was asked to be kept. No jobs run. */
 export async function checkSpace(node: TrialNode): Promise<void> {
@@ -13,9 +14,14 @@ export async function checkSpace(node: TrialNode): Promise<void> {
   }
 }
 
+interface Named {
+  readonly disk: SimDisk;
+  readonly name: string;
+}
+
 /** After an orderly end a disk is as it should be. */
-export async function checkDisk(node: TrialNode, { disk, name }: TrialDisk): Promise<void> {
-  const { crc32c } = node.trial.time;
+export async function checkDisk(trial: TrialWorld, { disk, name }: Named, mayFail: boolean): Promise<void> {
+  const { crc32c } = trial.time;
   const report = await checkDevice(
     {
       sizeBytes: disk.geometry.sizeBytes,
@@ -25,7 +31,7 @@ export async function checkDisk(node: TrialNode, { disk, name }: TrialDisk): Pro
     { data: true },
   );
   // Of what a volume of one copy has lost, the damage stays.
-  if (report.verdict === 'clean' || node.mayFail) return;
+  if (report.verdict === 'clean' || mayFail) return;
   const problems = report.problems.map(({ text }) => text).join('; ');
   throw new SimViolation(`${name} is ${report.verdict} after an orderly end: ${problems}`);
 }

@@ -73,6 +73,8 @@ export class TrialFaults {
         return this.lie(action);
       case 'decay':
         return this.decay(action);
+      case 'engine':
+        throw new Error('the engines of a node die with its devices');
       case 'scrub':
         return this.scrub();
       case 'grow':

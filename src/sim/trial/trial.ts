@@ -12,6 +12,7 @@
  * by itself too, and each disk is checked. A trial is a function of its plan: the same one takes the same course.
  */
 
+import { EngineCourse } from './engine-course.js';
 import type { SimAction, SimPlan } from './plan.js';
 import { checkDisk, checkSpace, currentDisks, readAlone } from './trial-checks.js';
 import { TrialFaults } from './trial-faults.js';
@@ -33,24 +34,29 @@ export interface TrialResult {
 
 export class Trial {
   private readonly trial: TrialWorld;
-  private readonly nodes: TrialNode[];
+  private readonly nodes: TrialNode[] = [];
+  /** Of a volume whose engine is in a process of its own. */
+  private readonly engine: EngineCourse | null = null;
 
   constructor(plan: SimPlan, options: TrialOptions) {
     this.trial = new TrialWorld(plan, options);
-    this.nodes = Array.from({ length: plan.nodes }, (_, number) => new TrialNode(this.trial, number));
+    if (plan.detached) this.engine = new EngineCourse(this.trial);
+    else this.nodes = Array.from({ length: plan.nodes }, (_, number) => new TrialNode(this.trial, number));
   }
 
   /** Runs to the end, or to the first thing that goes wrong. */
   async run(): Promise<TrialResult> {
-    const { trial, nodes } = this;
+    const { trial, nodes, engine } = this;
     let failure: string | undefined;
     try {
-      await trial.run(Promise.all(nodes.map((node) => this.live(node))).then(() => {}));
+      const courses = engine === null ? nodes.map((node) => this.live(node)) : [engine.live()];
+      await trial.run(Promise.all(courses).then(() => {}));
     } catch (error) {
       failure = error instanceof Error ? textOf(error) : String(error);
       trial.log(`failed: ${failure}`);
     }
-    const requests = nodes.flatMap(({ clients }) => clients).reduce((sum, { answered }) => sum + answered, 0);
+    const clients = [...nodes, ...(engine === null ? [] : [engine])].flatMap((one) => one.clients);
+    const requests = clients.reduce((sum, { answered }) => sum + answered, 0);
     const { trace, nowUs } = trial.time;
     const { hash, length } = trace;
     return { seed: trial.plan.seed, hash, simulatedUs: nowUs, requests, events: length, faults: trial.acted, failure };
@@ -98,7 +104,7 @@ export class Trial {
     if (!node.mayFail) await checkSpace(node);
     const current = currentDisks(node);
     await node.close(false);
-    for (const disk of node.disks) if (!disk.retired) await checkDisk(node, disk);
+    for (const disk of node.disks) if (!disk.retired) await checkDisk(this.trial, disk, node.mayFail);
     if (this.trial.plan.copies > 1) for (const disk of current) await readAlone(node, disk);
     for (const { history } of node.volumes) history.checkpoint();
   }

@@ -29,6 +29,8 @@ export type TraceKind =
   | 'fault'
   | 'ask'
   | 'answer'
+  | 'member-ask'
+  | 'member-answer'
   | NetworkTraceKind;
 
 /** What happens to connections; `deliver`: bytes arrive at a peer. */
@@ -67,6 +69,8 @@ const CODES: Readonly<Record<TraceKind, number>> = {
   ask: 19,
   answer: 20,
   connect: 21,
+  'member-ask': 22,
+  'member-answer': 23,
 };
 
 export class SimTrace {

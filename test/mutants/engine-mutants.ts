@@ -1,0 +1,19 @@
+/** Mutants of what holds when an engine dies and the stores of its members live on. */
+
+import { type Mutant, sim } from './mutant.js';
+
+export const ENGINE_MUTANTS: readonly Mutant[] = [
+  {
+    name: 'settled-ignored',
+    breaks: 'Copies are compared only where something is in doubt, or recorded differently',
+    rule: 'after the death of the writer whatever it may have had under way is compared',
+    edits: [
+      {
+        file: 'client/mirror/reconcile.ts',
+        find: 'const unsettled = settled !== null && !isBefore({ generation, flushNumber }, settled);',
+        replace: 'const unsettled = false;',
+      },
+    ],
+    judges: [sim(['engine'], 60)],
+  },
+];
