@@ -65,9 +65,9 @@ const JOURNAL: Mutant[] = [
     edits: [
       {
         file: 'store/running/entry-updates.ts',
-        find: '      journal.whenComplete(op);\n      return;\n    }\n    if (this.flushes.eager',
+        find: '      this.journal.whenComplete(op);\n      return;\n    }\n    if (this.flushes.eager',
         replace:
-          '      op.waiting = 0;\n      journal.makeRoom();\n      this.parts.recorded(op);\n      return;\n    }\n    if (this.flushes.eager',
+          '      op.waiting = 0;\n      this.journal.makeRoom();\n      this.parts.recorded(op);\n      return;\n    }\n    if (this.flushes.eager',
       },
     ],
     judges: [sim(['kill']), CRASH],

@@ -113,6 +113,12 @@ const DIRECTED: readonly Workload[] = [
       await life.all(worker.flush());
       await life.all(worker.zero(0, 0, 1, false), worker.flush());
       await life.all(worker.write(0, 0), worker.flush());
+      // A segment that is zero as a whole, and first writes in it that may be torn.
+      await life.all(worker.zero(1, 0, SLOT_BLOCKS, false), worker.write(0, 1));
+      await life.all(worker.write(1, 1), worker.write(1, 3, 2));
+      await life.all(worker.flush(), worker.zero(1, 3, 1, false));
+      await life.all(worker.write(1, 3));
+      await life.all(worker.flush());
     },
   },
   {

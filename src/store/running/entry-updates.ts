@@ -32,7 +32,7 @@ import {
   REQUEST_ZERO,
 } from '../../ports/segment-request.js';
 import { SLOT_USED, TABLE_ENTRIES } from '../format/format.js';
-import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON } from '../format/journal-records.js';
+import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON, RECORD_FLAG_ZERO } from '../format/journal-records.js';
 import { type StoreOp, WAIT_RECORDS } from '../store-op.js';
 import type { ActivityLog } from './activity-log.js';
 import type { JournalWriter } from './journal-writer.js';
@@ -58,6 +58,8 @@ export interface EntryUpdatesParts {
   readonly changedSlots: Set<number>;
   /** Blocks of a slot. */
   readonly blocks: number;
+  /** Whether the device has the feature `groups`, with which the records of zeroes come. */
+  readonly groups: boolean;
   /** The batch is full: the operation is to call `set` again when there is another. */
   readonly waitForRoom: (op: StoreOp) => void;
   /** The journal has all that it needs before the operation is answered. */
@@ -84,13 +86,20 @@ export class EntryUpdates {
 
   /** Enters what an operation has done, from its next block on. */
   set(op: StoreOp): void {
-    const { tables, journal } = this;
-    const { words } = tables;
     check(this.parts.log.has(op.slot), 'a slot is modified that is not in the activity log', op.slot);
     check(op.block + op.blocks <= this.parts.blocks, 'entries are set beyond the end of a slot', op.slot);
-    check(tables.slotAt(op.page) === op.slot, 'entries are set in the block table of another slot', op.slot);
+    check(this.tables.slotAt(op.page) === op.slot, 'entries are set in the block table of another slot', op.slot);
     // What becomes pending must not leave memory, whatever becomes of the operation.
-    tables.setChanged(op.page);
+    this.tables.setChanged(op.page);
+    // What is kept is told block by block, as the record of a range has no place for that.
+    const ranged = op.kind === REQUEST_ZERO && (op.flags & REQUEST_KEEP) === 0;
+    if (ranged && this.parts.groups) this.setZero(op);
+    else this.setEach(op);
+  }
+
+  private setEach(op: StoreOp): void {
+    const { tables, journal } = this;
+    const { words } = tables;
     for (; op.next < op.blocks; op.next += 1) {
       const block = op.block + op.next;
       const word = tables.wordOf(op.page, block);
@@ -104,24 +113,64 @@ export class EntryUpdates {
         return;
       }
       const first = op.kind === REQUEST_WRITE && (words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0;
-      const poison = (words[word + ENTRY_FLAGS] & BLOCK_POISON) !== 0 ? RECORD_FLAG_POISON : 0;
+      const before = words[word + ENTRY_FLAGS];
       this.setEntry(op, word);
       if (later) {
         if (!op.early) this.pending.add(op.slot, op.page, block);
         continue;
       }
-      const added = journal.batch.addBlock(op.slot, block, words, word, first ? RECORD_FLAG_FIRST | poison : 0);
+      const added = journal.batch.addBlock(op.slot, block, words, word, first ? this.firstWriteOf(before) : 0);
       check(added, 'a record does not fit the batch that has room for it', op.slot);
+      this.pending.remove(op.slot, op.page, block);
       if (first) this.parts.young.add(op.slot, op.page, block);
       op.waiting = WAIT_RECORDS;
     }
+    this.endSet(op);
+  }
+
+  /** The flags of a first write's record, of a block that had these flags before. */
+  private firstWriteOf(before: number): number {
+    if ((before & BLOCK_POISON) !== 0) return RECORD_FLAG_FIRST | RECORD_FLAG_POISON;
+    const goesBack = before === BLOCK_ZERO && this.parts.groups;
+    return goesBack ? RECORD_FLAG_FIRST | RECORD_FLAG_ZERO : RECORD_FLAG_FIRST;
+  }
+
+  /** An operation has entered all that it has done. */
+  private endSet(op: StoreOp): void {
     this.stamp(op.slot, op.generation, op.flushNumber);
     if (op.waiting === WAIT_RECORDS) {
-      journal.whenComplete(op);
+      this.journal.whenComplete(op);
       return;
     }
     if (this.flushes.eager && !op.early) this.flushes.journalEagerly();
     this.parts.recorded(op);
+  }
+
+  /** Makes blocks zero: each run of them that is not left as it is has one record. */
+  private setZero(op: StoreOp): void {
+    const { tables, journal } = this;
+    while (op.next < op.blocks) {
+      if (op.isLeft(op.next)) {
+        op.next += 1;
+        continue;
+      }
+      if (journal.batch.sectorsLeft < 1) {
+        op.waiting = WAIT_RECORDS;
+        this.parts.waitForRoom(op);
+        return;
+      }
+      const from = op.next;
+      for (; op.next < op.blocks && !op.isLeft(op.next); op.next += 1) {
+        const block = op.block + op.next;
+        this.setEntry(op, tables.wordOf(op.page, block));
+        this.pending.remove(op.slot, op.page, block);
+      }
+      const count = op.next - from === this.parts.blocks ? 0 : op.next - from;
+      const added = journal.batch.addZero(op.slot, op.block + from, count, op.stampLow, op.stampHigh);
+      check(added, 'the record of zeroes does not fit the batch that has room for it', op.slot);
+      op.waiting = WAIT_RECORDS;
+    }
+    this.endSet(op);
   }
 
   private setEntry(op: StoreOp, word: number): void {

@@ -9,7 +9,7 @@ import { SLOT_USED } from '../format/format.js';
 import { PAGE_BLOCK_RECORDS } from '../format/journal-records.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { SlotTable } from './slot-table.js';
-import { addToSet, BLOCK_SET_WORDS, inSet, type TableCache } from './table-cache.js';
+import { addToSet, BLOCK_SET_WORDS, inSet, removeFromSet, type TableCache } from './table-cache.js';
 
 export class PendingEntries {
   /** How many entries there are. */
@@ -47,6 +47,18 @@ export class PendingEntries {
     addToSet(this.tables.pending, page, block);
     this.entries.add(slot);
     this.blocks += 1;
+  }
+
+  /** The journal has a record of the block's entry that tells all. */
+  remove(slot: SlotIndex, page: TablePage, block: number): void {
+    const { pending } = this.tables;
+    if (!inSet(pending, page, block)) return;
+    removeFromSet(pending, page, block);
+    this.blocks -= 1;
+    for (let word = page * BLOCK_SET_WORDS; word < (page + 1) * BLOCK_SET_WORDS; word += 1) {
+      if (pending[word] !== 0) return;
+    }
+    this.entries.delete(slot);
   }
 
   addStamp(slot: SlotIndex): void {

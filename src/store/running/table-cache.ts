@@ -164,6 +164,10 @@ export function addToSet(set: Int32Array, page: TablePage, block: number): void 
   set[page * BLOCK_SET_WORDS + (block >>> 5)] |= 1 << (block & 31);
 }
 
+export function removeFromSet(set: Int32Array, page: TablePage, block: number): void {
+  set[page * BLOCK_SET_WORDS + (block >>> 5)] &= ~(1 << (block & 31));
+}
+
 export function clearSet(set: Int32Array, page: TablePage): void {
   set.fill(0, page * BLOCK_SET_WORDS, (page + 1) * BLOCK_SET_WORDS);
 }
