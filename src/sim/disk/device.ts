@@ -283,8 +283,8 @@ export class SimDevice implements Device, SimSource {
     operation.active = true;
     operation.startedUs = process.nowUs;
     if (source >= 0) process.bytes.copyWithin(memory, source, source + length);
-    this.traceStart(operation);
     if (operation.checksums !== 0 && kind === 'write') this.storeChecksums(operation);
+    this.traceStart(operation);
     const refusal = this.refusal(operation);
     if (refusal !== 0) {
       this.end(slot, refusal);
@@ -303,7 +303,17 @@ export class SimDevice implements Device, SimSource {
     operation.origin = process.trace.add(kind, process.nowUs, token, offset, length);
     process.trace.note(this.party);
     process.trace.note(flags);
-    if (kind === 'write') process.time.traceBytes(process.bytes, memory, length);
+    if (kind !== 'write') return;
+    if (operation.checksums === 0) process.time.traceBytes(process.bytes, memory, length);
+    else this.traceChecksums(operation);
+  }
+
+  /** The checksums of what is written stand for it, as they have been made already. */
+  private traceChecksums({ checksums, length }: Operation): void {
+    const { trace, view } = this.process;
+    if (!trace.contents) return;
+    const end = checksums + 4 * Math.ceil(length / CHECKSUM_SPAN_BYTES);
+    for (let at = checksums; at < end; at += 4) trace.note(view.getUint32(at, true));
   }
 
   /** A negative errno if the operation is not even tried. */

@@ -52,7 +52,7 @@ export async function readAlone(node: TrialNode, { disk, deviceId, name }: Trial
   node.trial.log(`reading from ${name} alone`);
   node.process.kill();
   await node.boot(1);
-  await node.settle(node.program.open(disk.clone(), name));
+  await node.settle(node.open({ disk: disk.clone(), name }));
   const without = node.disks.map((entry) => entry.deviceId).filter((id) => id !== deviceId);
   const absent = new Map(node.volumes.map((volume) => [volume.name, without]));
   await node.settle(node.program.call('assemble', { without: absent }));

@@ -305,7 +305,7 @@ export class TrialFaults {
     node.disconnect(old);
     old.retired = true;
     const fresh = await node.addDisk();
-    await node.settle(node.program.open(fresh.disk, fresh.name));
+    await node.settle(node.open(fresh));
     await this.takeOut(old);
     const { deviceId } = old;
     await this.insist(() => node.program.call('replace', { deviceId, by: fresh.deviceId }));
@@ -409,7 +409,7 @@ export class TrialFaults {
       else if (entry.disk.attached) entry.disk.kill(node.random);
       entry.disk.vanished = false;
       node.reconnect(entry);
-      await node.settle(node.program.open(entry.disk, entry.name));
+      await node.settle(node.open(entry));
       await node.settle(node.program.call('takeBack', { deviceId: entry.deviceId }));
     }
   }

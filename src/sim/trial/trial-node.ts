@@ -6,6 +6,7 @@
  */
 
 import { NODE_STORES_MAX } from '../../core/limits.js';
+import type { NodeStore } from '../../node/node-store.js';
 import { formatDevice } from '../../store/opening/format-device.js';
 import { STORE_MEMORY_BYTES } from '../../store/store-start.js';
 import { SimDevice } from '../disk/device.js';
@@ -72,7 +73,12 @@ export class TrialNode implements Server {
   passing: (() => void)[] = [];
   private readonly arena: Uint8Array;
   private readonly storesMax: number;
+  /** What memory holds that nobody has written; so many bytes have been filled, beside those in which disks are formatted. */
+  private readonly filling: number;
+  private filledBytes = 0;
   private lives = 0;
+  /** Disks opened in this life: no more places of memory have been given to them. */
+  private opened = 0;
 
   constructor(trial: TrialWorld, number: number) {
     const { plan, world, options } = trial;
@@ -84,7 +90,9 @@ export class TrialNode implements Server {
     this.storesMax = disksMost(plan, number);
     const start = number * nodeBytes(NODE_STORES_MAX);
     this.arena = options.memory.subarray(start, start + nodeBytes(this.storesMax));
-    fillFrom(this.arena, this.random.fork('memory'));
+    this.filling = this.random.fork('memory').between(1, 255);
+    this.arena.fill(this.filling, programMemoryBytes(this.storesMax));
+    this.fillTo(programMemoryBytes(0));
     const own = world.addHost('trial');
     this.volumes = Array.from({ length: plan.volumes }, (_, index) => {
       const id = (10 + number * plan.volumes + index).toString(16).repeat(32);
@@ -113,6 +121,7 @@ export class TrialNode implements Server {
     if (afterUs > 0) await trial.pause(afterUs);
     if (!host.up) host.powerOn();
     this.lives += 1;
+    this.opened = 0;
     time.trace.add('boot', time.nowUs, this.number, this.lives, 0);
     const seed = plan.seed + LIFE_STEP * this.lives + NODE_STEP * this.number;
     this.process = host.start({ seed, arena: this.arena });
@@ -155,13 +164,26 @@ export class TrialNode implements Server {
     }
   }
 
+  /** Opens a disk, in memory that holds what the seed says. */
+  open({ disk, name }: Pick<TrialDisk, 'disk' | 'name'>): Promise<NodeStore> {
+    this.opened += 1;
+    this.fillTo(programMemoryBytes(Math.min(this.opened, this.storesMax)));
+    return this.program.open(disk, name);
+  }
+
+  private fillTo(end: number): void {
+    if (end <= this.filledBytes) return;
+    this.arena.fill(this.filling, this.filledBytes, end);
+    this.filledBytes = end;
+  }
+
   /** Opens what is there. Never ends if the process dies meanwhile. */
   async openAll(): Promise<void> {
-    const { process, program, trial } = this;
+    const { process, trial } = this;
     for (const entry of this.disks) {
       if (entry.away || entry.retired) continue;
       await unlessDead(process);
-      const opened = await this.settle(program.open(entry.disk, entry.name).catch((error: unknown) => error));
+      const opened = await this.settle(this.open(entry).catch((error: unknown) => error));
       // A device that is damaged by the plan may be found to be that; any other one has to be opened.
       if (opened instanceof Error && !this.damaged.has(entry)) throw opened;
       if (opened instanceof Error) trial.log(`${entry.name} cannot be opened: ${opened.message}`);
@@ -255,9 +277,4 @@ export class TrialNode implements Server {
 /** Never resolves if the process is dead: what was to be done in it is not done. */
 async function unlessDead(process: SimProcess): Promise<void> {
   if (!process.alive) await new Promise(() => {});
-}
-
-/** Memory that nobody has written holds anything, and the same in each run with the seed. */
-function fillFrom(arena: Uint8Array, random: SimRandom): void {
-  arena.fill(random.between(1, 255));
 }
