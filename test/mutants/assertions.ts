@@ -106,10 +106,16 @@ const STORE: readonly AssertionMutant[] = [
     '    if (from < 0) {\n      op.kind = REQUEST_WRITE;\n      this.endZeroes(op);',
   ),
   one(
+    'the record of zeroes does not fit the batch that has room for it',
+    'store/running/entry-updates.ts',
+    'const added = journal.batch.addZero(',
+    'const added = !journal.batch.addZero(',
+  ),
+  one(
     'an operation has room that it did not wait for',
     'store/running/entry-updates.ts',
-    '        op.waiting = WAIT_RECORDS;\n        this.parts.waitForRoom(op);',
-    '        op.waiting = 0;\n        this.parts.waitForRoom(op);',
+    'if (!later && journal.batch.sectorsLeft < 1) {\n        op.waiting = WAIT_RECORDS;',
+    'if (!later && journal.batch.sectorsLeft < 1) {\n        op.waiting = 0;',
     tests('store/journal-room.test.ts'),
     ANY,
   ),
@@ -157,9 +163,8 @@ const STORE: readonly AssertionMutant[] = [
   one(
     'modifications were admitted during a checkpoint',
     'store/running/admission.ts',
-    '      if (!this.holding) this.admitMaps();',
-    '      this.admitMaps();',
-    sim('all', 100),
+    '    await this.parts.checkpoint(evict);',
+    '    await this.parts.checkpoint(evict);\n    this.modifying += 1;',
   ),
   {
     says: 'a segment is given a second slot',
