@@ -197,6 +197,8 @@ export class TrialNode implements Server {
     await unlessDead(process);
     await this.settle(program.call('assemble', { without: absent }));
     await unlessDead(process);
+    // It may die in the very instant in which its volumes have started, and nobody would tell clients that come after that.
+    if (!process.alive) return new Promise(() => {});
     for (const client of this.clients) client.attach(program);
   }
 
