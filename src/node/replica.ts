@@ -68,6 +68,7 @@ export class Replica {
     const { member } = new Replica(completions, device, index);
     const calls = new Calls(completions);
     try {
+      check(store.volumes[index]?.id === volumeId, 'segments are given back of another volume', index);
       await releaseAll(calls, member, ending);
       await store.flushed();
     } finally {

@@ -155,6 +155,10 @@ export class DirectMember extends LocalMember {
     return found;
   }
 
+  stateOf(stripe: number): SegmentState | null {
+    return this.segments().find((state) => state.stripe === stripe) ?? null;
+  }
+
   /** The entries of a segment. */
   async entries(stripe: number): Promise<Uint32Array> {
     const entries = new Uint32Array(this.blocks * ENTRY_WORDS);
