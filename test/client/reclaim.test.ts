@@ -74,6 +74,9 @@ check('a write waits while the slots of its segment are being given back, and ge
 
 check('nothing is given back while a copy is away', async () => {
   const bench = await discarded();
+  bench.flush(2);
+  await bench.world.drain();
+  assert.is(slotsOf(bench)[0], SIZE / SEGMENT);
   const job = bench.engine.scrub();
   await bench.world.drain();
   assert.is(job.progress.state, 'done');

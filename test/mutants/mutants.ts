@@ -5,6 +5,7 @@ import { DELETION_MUTANTS } from './deletion-mutants.js';
 import { ENGINE_MUTANTS } from './engine-mutants.js';
 import type { Mutant } from './mutant.js';
 import { NBD_MUTANTS } from './nbd-mutants.js';
+import { SETTLED_MUTANTS } from './settled-mutants.js';
 import { STORE_MUTANTS } from './store-mutants.js';
 import { VOLUME_MUTANTS } from './volume-mutants.js';
 
@@ -12,6 +13,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...STORE_MUTANTS,
   ...CONDITION_MUTANTS,
   ...VOLUME_MUTANTS,
+  ...SETTLED_MUTANTS,
   ...NBD_MUTANTS,
   ...DELETION_MUTANTS,
   ...ENGINE_MUTANTS,

@@ -429,6 +429,8 @@ export class ScriptedMember implements SegmentMember {
     const { generation, flushNumber } = request;
     this.begin('flush', request, () => {
       if ((request.flags & REQUEST_MARKED) !== 0) this.flushed = { generation, flushNumber };
+      const { settledGeneration, settledNumber } = request;
+      if (settledGeneration > 0) this.settled = { generation: settledGeneration, flushNumber: settledNumber };
       for (const segment of this.slots.values()) segment.dirty = false;
       return 0;
     });
