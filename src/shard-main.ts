@@ -9,6 +9,7 @@
  * ```
  */
 
+import { randomBytes } from 'node:crypto';
 import { threadId } from 'node:worker_threads';
 import type { VolumeEngine } from './client/volume-engine.js';
 import { BufferPool } from './core/buffer-pool.js';
@@ -122,7 +123,15 @@ class Shard implements Watched {
     for (let index = SHARD_DEVICES_MAX - 1; index >= 0; index -= 1) {
       this.freeScratch.push(scratchStart + index * RAW_VOLUME_SCRATCH_BYTES);
     }
-    this.nodePorts = { completions: engine, memory: engine, clock: engine, memoryStart: nodeStart, storesMax };
+    const clientId = randomBytes(16).toString('hex');
+    this.nodePorts = {
+      completions: engine,
+      memory: engine,
+      clock: engine,
+      clientId,
+      memoryStart: nodeStart,
+      storesMax,
+    };
     this.watch = new Watch(engine, engine);
     this.ports = { completions: engine, memory: engine, transport: new UringTransport(engine), clock: engine };
     this.service = new NbdService(this.ports, this.watch, 0);

@@ -93,6 +93,8 @@ export class VolumeEngine implements Volume {
   private readonly jobs: VolumeJobs;
   private phase: VolumePhase = 'starting';
   private ending = false;
+  /** It has served, and may have been written to. */
+  private served = false;
 
   /** Throws `ERR_STRAKE_INVALID_ARGUMENT` if the map contradicts itself or the members. */
   constructor(options: VolumeEngineOptions) {
@@ -190,6 +192,7 @@ export class VolumeEngine implements Volume {
     }
     if (membership.stopped !== null) throw new StrakeError('UNAVAILABLE', membership.stopped);
     this.phase = 'serving';
+    this.served = !this.readOnly;
     if (this.readOnly || this.ending) return;
     this.copies.begin();
   }
@@ -275,11 +278,13 @@ export class VolumeEngine implements Volume {
     await this.membership.change((record) => rename(record, name));
   }
 
-  /** Puts into the map how far members have come, so that an older copy of one is told from it the next time. */
-  async noteProgress(): Promise<void> {
-    if (this.phase === 'serving' && !this.readOnly && this.membership.stopped === null) {
-      await this.membership.change((record) => ({ ...record, mapVersion: record.mapVersion + 1 }));
-    }
+  /**
+   * The map with which the right to write is given back once the volume is closed: it says how far the members have come, so
+   * that an older copy of one is told from it the next time. Null if the volume has not served writes, or has stopped.
+   */
+  get lastMap(): VolumeMap | null {
+    const { membership } = this;
+    return this.phase === 'closed' && this.served && membership.stopped === null ? membership.latest : null;
   }
 
   /** Flushes, and gives back what was discarded before. Resolves when that is done as far as it can be. */

@@ -1,5 +1,6 @@
 /** What a volume's engine tells of itself. */
 
+import { newestVersion } from '../layout/volume-map.js';
 import type { Membership } from './mirror/membership.js';
 import type { JobProgress, VolumeCounters, VolumeState, VolumeStatus } from './volume-events.js';
 
@@ -23,7 +24,7 @@ export function volumeStatus(
   return {
     state: stateOf(membership, phase),
     reason: membership.stopped ?? '',
-    mapVersion: membership.record.mapVersion,
+    mapVersion: newestVersion(membership.record),
     flushNumber,
     groups,
     counters: { ...counters },

@@ -4,7 +4,6 @@ import { DELETED_VOLUMES_MANY } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
 import { conflictRemedy } from '../core/volume-names.js';
 import { doubledDevice } from '../layout/volume-map.js';
-import { VOLUMES_MAX } from '../store/format/format.js';
 import type {
   DoubledName,
   NodeCheck,
@@ -43,7 +42,7 @@ function deletionChecks(awaited: NodeStatus['awaited']): NodeCheck[] {
     .map(({ deviceId, volumes }) => ({
       name: `deleted volumes ${deviceId}`,
       state: 'warning' as const,
-      text: `${volumes} deleted volumes wait for the device, and a device has room for ${VOLUMES_MAX} volumes in all`,
+      text: `${volumes} deleted volumes wait for the device, and take room of volumes on the others`,
       remedy: `Bring the device back; if it is lost for good: strake device forget ${deviceId}`,
     }));
 }

@@ -3,6 +3,7 @@
 import { sizeBytes as bytesOfSome, id, newVolumeName, path as pathRule, volumeName, whole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DEVICE_WAIT_MS, JOB_IDS_PER_WORKER, NODE_STORES_MAX } from '../core/limits.js';
+import { newestVersion } from '../layout/volume-map.js';
 import type { StoreStatus } from '../node/node-store.js';
 import type { FaultRule } from '../uring/native.js';
 import type { VolumeReport } from '../volumes/volume-status.js';
@@ -161,7 +162,7 @@ export class Node implements Tenant {
   }
 
   private volumeOf({ stored, unproven, conflict, reason, usedSlots, status }: VolumeReport): NodeVolumeStatus {
-    const { id, name, sizeBytes, layout, copies, mapVersion, generation, createdMs, segmentBytes } = stored;
+    const { id, name, sizeBytes, layout, copies, generation, createdMs, segmentBytes } = stored;
     const groups = stored.groups.map((group, at) =>
       group.map(({ deviceId, state }, position) => ({
         deviceId,
@@ -177,7 +178,7 @@ export class Node implements Tenant {
       layout,
       copies,
       createdAt: new Date(createdMs).toISOString(),
-      mapVersion,
+      mapVersion: newestVersion(stored),
       generation,
       state: status?.state ?? (conflict ? 'conflict' : unproven ? 'unproven' : 'failed'),
       reason: status === null ? reason : status.reason,

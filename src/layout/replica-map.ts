@@ -10,41 +10,23 @@
 
 import { StrakeError } from '../core/errors.js';
 import { type FlushId, NO_FLUSH } from './flush-id.js';
-import { checkMap, doubledDevice, type MemberRecord, NO_DEVICE, type VolumeMap } from './volume-map.js';
-
-/** In place of a client's id: nobody holds the generation. */
-export const NO_CLIENT = '0'.repeat(32);
-
-/** What a volume is, whatever its groups are. */
-export interface VolumeHeader {
-  /** 32 hexadecimal digits. */
-  readonly id: string;
-  readonly name: string;
-  /** Counts changes of the header. Of two headers the name of the higher one counts. */
-  readonly headerVersion: number;
-  /** Milliseconds since 1970. */
-  readonly createdMs: number;
-  /** It never becomes smaller. */
-  readonly sizeBytes: number;
-  readonly layout: 'single' | 'mirror';
-  /** Places of each group, 1 to `COPIES_MAX`. */
-  readonly copies: number;
-  /** Bytes of a chunk: the slot size of the devices. */
-  readonly segmentBytes: number;
-  /** Kept until every device that held it knows, so that an older copy of a device does not bring the volume back. */
-  readonly deleted: boolean;
-}
+import {
+  checkMap,
+  doubledDevice,
+  type LeaseKind,
+  type MemberRecord,
+  NO_CLIENT,
+  NO_VERSION,
+  NOBODY,
+  type VolumeHeader,
+  type VolumeMap,
+} from './volume-map.js';
 
 /** A member of a replica group. */
 export interface ReplicaMember extends MemberRecord {
   /** Its place in the group, from 0 to copies - 1. */
   readonly place: number;
-  /** The version of the map with which it became a member, unchanged by promotion; 0 in maps from before groups had their own. */
-  readonly joined: number;
 }
-
-/** Who may read under leases: nobody has since the volume was closed in order, one client, or several. */
-export type LeaseKind = 'released' | 'exclusive' | 'shared';
 
 /** A replica group as each of its devices knows it. */
 export interface ReplicaMap {
@@ -79,16 +61,22 @@ export const NOTHING_OWN: ReplicaOwn = { servedGeneration: 0, answered: false, f
 
 /** The header of a volume. */
 export function headerOf(map: VolumeMap): VolumeHeader {
-  const { id, name, nameVersion, createdMs, sizeBytes, layout, copies, segmentBytes, deleted } = map;
-  return { id, name, headerVersion: nameVersion, createdMs, sizeBytes, layout, copies, segmentBytes, deleted };
+  const { id, name, headerVersion, createdMs, sizeBytes, layout, copies, segmentBytes, deleted } = map;
+  return { id, name, headerVersion, createdMs, sizeBytes, layout, copies, segmentBytes, deleted };
 }
 
-/** One group of a volume. Its version and generation are those of the volume, and nobody holds it. */
+/** One group of a volume. */
 export function replicaOf(map: VolumeMap, group: number): ReplicaMap {
-  const { mapVersion, generation, groups } = map;
-  const members = groups[group].map((member, place) => ({ ...member, place, joined: 0 }));
+  const { versions, generation, holder, lease, groups } = map;
+  const members = groups[group].map((member, place) => ({ ...member, place }));
   const about = { volume: headerOf(map), group, groups: groups.length };
-  return { ...about, mapVersion, generation, holder: NO_CLIENT, lease: 'released', members };
+  return { ...about, mapVersion: versions[group], generation, holder, lease, members };
+}
+
+/** In place of a group of which nobody that is here has a map. */
+export function missingGroup(volume: VolumeHeader, group: number, groups: number): ReplicaMap {
+  const about = { volume, group, groups, mapVersion: NO_VERSION, generation: 0 };
+  return { ...about, holder: NO_CLIENT, lease: 'released', members: [] };
 }
 
 /** Whether a group has a member on the device. */
@@ -98,7 +86,8 @@ export function namesDevice({ members }: ReplicaMap, deviceId: string): boolean 
 
 /**
  * The volume of which these are all the groups, in any order. A header that has reached some groups only counts: the size is the
- * largest of any, the volume is deleted where any group says so, and the name is that of the newest header. Throws a
+ * largest of any, the volume is deleted where any group says so, and the name is that of the newest header. The holder is
+ * that of the newest generation. Throws a
  * `RangeError` if a group is missing, is there twice, or belongs to another volume.
  */
 export function volumeOf(replicas: readonly ReplicaMap[]): VolumeMap {
@@ -112,22 +101,30 @@ export function volumeOf(replicas: readonly ReplicaMap[]): VolumeMap {
   const newest = headers.reduce((one, other) => (other.headerVersion > one.headerVersion ? other : one));
   const { id, name, headerVersion, createdMs, layout, copies, segmentBytes } = newest;
   return {
-    ...{ id, name, nameVersion: headerVersion, createdMs, layout, copies, segmentBytes },
+    ...{ id, name, headerVersion, createdMs, layout, copies, segmentBytes },
     sizeBytes: Math.max(...headers.map(({ sizeBytes }) => sizeBytes)),
     deleted: headers.some(({ deleted }) => deleted),
-    mapVersion: Math.max(...sorted.map(({ mapVersion }) => mapVersion)),
-    generation: Math.max(...sorted.map(({ generation }) => generation)),
+    ...rightOf(sorted),
+    versions: sorted.map(({ mapVersion }) => mapVersion),
     groups: sorted.map((replica) => placesOf(replica)),
   };
 }
 
-const NOBODY = { deviceId: NO_DEVICE, state: 'offline', since: NO_FLUSH, incarnation: 0, flushNumber: 0 } as const;
+/** Who has the right to write: whoever has it in the group of the newest generation. */
+function rightOf(replicas: readonly ReplicaMap[]): Pick<VolumeMap, 'generation' | 'holder' | 'lease'> {
+  const { generation, holder } = replicas.reduce((one, other) => (other.generation > one.generation ? other : one));
+  const held = replicas.find(({ lease }) => lease !== 'released');
+  return { generation, holder, lease: held?.lease ?? 'released' };
+}
 
 /** One member for each place: of two that share one while it moves, the one that is in-sync. */
 export function placesOf({ members, volume }: ReplicaMap): readonly MemberRecord[] {
   return Array.from({ length: volume.copies }, (_, place) => {
     const there = members.filter((member) => member.place === place);
-    return there.find(({ state }) => state === 'in-sync') ?? there[0] ?? NOBODY;
+    const found = there.find(({ state }) => state === 'in-sync') ?? there[0];
+    if (found === undefined) return NOBODY;
+    const { deviceId, state, since, incarnation, flushNumber, joined } = found;
+    return { deviceId, state, since, incarnation, flushNumber, joined };
   });
 }
 

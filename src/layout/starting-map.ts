@@ -1,21 +1,26 @@
 /**
- * With which map a volume starts: the newest that any device has, in which nobody is in-sync who may have missed something.
+ * With which map a volume starts: of each of its groups the newest that any device has, in which nobody is in-sync who may have
+ * missed something.
  *
- * A device whose own map is older than the newest, or that has been opened less often than the others remember, is an older
- * copy of itself or missed something: it is not believed to be in-sync.
+ * Everything here is decided group by group, from the devices of that group alone. A device whose own map of the group is older
+ * than the newest, or that has been opened less often than the others remember, is an older copy of itself or missed
+ * something: it is not believed to be in-sync. What a volume is called, how large it is and whether it is deleted is told by all.
  */
 
 import { NO_FLUSH } from './flush-id.js';
 import { memberOffline } from './map-changes.js';
-import { doubledDevice, NO_DEVICE, type VolumeMap } from './volume-map.js';
+import { missingGroup, type ReplicaMap, volumeOf } from './replica-map.js';
+import { doubledDevice, NO_VERSION, NOBODY, type VolumeMap } from './volume-map.js';
 
-/** By how much the version of a map grows when a volume is started without devices that may know newer ones. */
+/** By how much the version of a group's map grows when the volume is started without devices that may know newer ones. */
 const FORK_VERSIONS = 2 ** 20;
 
 /** What a device that is open says of itself. */
 export interface KnownDevice {
   /** The maps that it has, in no order; undefined where it could have another. */
-  readonly maps: readonly (VolumeMap | undefined)[];
+  readonly replicas: readonly (ReplicaMap | undefined)[];
+  /** Those of one volume. */
+  replicasOf(volumeId: string): readonly ReplicaMap[];
   /** It takes no more writes. */
   readonly failed: boolean;
   /** How often it has been opened. */
@@ -25,24 +30,55 @@ export interface KnownDevice {
 /** The devices that are open, by id. */
 type Devices = ReadonlyMap<string, KnownDevice>;
 
-/** The newest map of each volume that any device knows, under the newest name that any knows. */
+/** The newest map of each volume that any device knows. */
 export function newestMaps(devices: Devices): Map<string, VolumeMap> {
+  const ids = new Set<string>();
+  for (const { replicas } of devices.values()) {
+    for (const replica of replicas) if (replica !== undefined) ids.add(replica.volume.id);
+  }
   const newest = new Map<string, VolumeMap>();
-  for (const { maps } of devices.values()) {
-    for (const stored of maps) {
-      if (stored === undefined) continue;
-      const other = newest.get(stored.id);
-      newest.set(stored.id, other === undefined ? stored : newerOf(stored, other));
-    }
+  for (const id of ids) {
+    const map = newestMap(devices, id);
+    if (map !== undefined) newest.set(id, map);
   }
   return newest;
 }
 
-function newerOf(one: VolumeMap, other: VolumeMap): VolumeMap {
-  const [newer, older] = one.mapVersion > other.mapVersion ? [one, other] : [other, one];
-  if (older.nameVersion <= newer.nameVersion) return newer;
-  // A rename while the newest map was missing has left that as it was.
-  return { ...newer, name: older.name, nameVersion: older.nameVersion };
+/**
+ * The newest map of each group of a volume, under the newest name that any device knows; undefined if none knows the volume. A
+ * group that none of them has is there with `NO_VERSION`, and without members.
+ */
+export function newestMap(devices: Devices, volumeId: string): VolumeMap | undefined {
+  const all = [...devices.values()].flatMap((device) => device.replicasOf(volumeId));
+  const [first] = all;
+  if (first === undefined) return undefined;
+  const groups = Math.max(...all.map((replica) => replica.groups));
+  const newest = Array.from({ length: groups }, (_, group) => newestOf(all, group));
+  const map = volumeOf(newest.map((replica, group) => replica ?? missingGroup(first.volume, group, groups)));
+  // A rename while the newest map was missing has left that as it was. Of equally new names that of the newest map counts.
+  const named = [...newest.filter((replica) => replica !== undefined), ...all];
+  const { name, headerVersion } = named
+    .map(({ volume }) => volume)
+    .reduce((one, other) => (other.headerVersion > one.headerVersion ? other : one));
+  return { ...map, name, headerVersion };
+}
+
+function newestOf(replicas: readonly ReplicaMap[], wanted: number): ReplicaMap | undefined {
+  const found = replicas.filter(({ group }) => group === wanted);
+  return found.length === 0
+    ? undefined
+    : found.reduce((one, other) => (other.mapVersion > one.mapVersion ? other : one));
+}
+
+/** Numbers of the groups of which no device that is here has a map. */
+export function missingGroups({ versions }: VolumeMap): number[] {
+  return versions.flatMap((version, group) => (version === NO_VERSION ? [group] : []));
+}
+
+/** Devices that are not here and might have a newer map of a group, as it calls them in-sync. */
+export function missingMembers(devices: { has(deviceId: string): boolean }, { groups }: VolumeMap): string[] {
+  const absent = groups.flat().filter(({ deviceId, state }) => state === 'in-sync' && !devices.has(deviceId));
+  return [...new Set(absent.map(({ deviceId }) => deviceId))];
 }
 
 /**
@@ -61,46 +97,72 @@ export function withoutDoubles(stored: VolumeMap): VolumeMap {
   return { ...stored, groups };
 }
 
-const NOBODY = { deviceId: NO_DEVICE, state: 'offline', since: NO_FLUSH, incarnation: 0, flushNumber: 0 } as const;
+/** Who starts a volume, and how. */
+export interface Start {
+  /** The client that is to have the right to write. */
+  readonly holder: string;
+  /** It was started before in this life of the devices, so their incarnations are the ones that the map knows. */
+  readonly again: boolean;
+}
 
-/** The map with which a volume starts: a new generation, and nobody in-sync who may have missed something. */
-export function startingMap(devices: Devices, stored: VolumeMap, started: boolean): VolumeMap {
-  const lost = stored.groups.flat().some(({ deviceId, state }) => state === 'in-sync' && !devices.has(deviceId));
-  // What somebody has given up may have gone further than the map that is known, and must not win when it comes back.
-  const mapVersion = stored.mapVersion + (lost ? FORK_VERSIONS : 1);
-  let record: VolumeMap = { ...stored, generation: newestGeneration(devices, stored) + 1, mapVersion };
+/** The map with which a volume starts: a new generation in every group, and nobody in-sync who may have missed something. */
+export function startingMap(devices: Devices, stored: VolumeMap, { holder, again }: Start): VolumeMap {
+  const generation = newestGeneration(devices, stored) + 1;
+  const versions = stored.groups.map((group, at) => {
+    const lost = group.some(({ deviceId, state }) => state === 'in-sync' && !devices.has(deviceId));
+    // What somebody has given up may have gone further than the map that is known, and must not win when it comes back.
+    return stored.versions[at] + (lost ? FORK_VERSIONS : 1);
+  });
+  let map: VolumeMap = { ...stored, generation, holder, lease: 'exclusive', versions };
   stored.groups.forEach((group, at) => {
-    const version = effectiveVersion(devices, stored, group);
+    const known = knownGroup(devices, stored, at);
     group.forEach((member, position) => {
       const device = devices.get(member.deviceId);
       if (device === undefined || member.state !== 'in-sync') return;
-      if (!isBehind(device, stored, version, member.incarnation, started)) return;
-      record = memberOffline(record, at, position, NO_FLUSH);
+      if (isBehind(device, known, member.incarnation, again)) map = memberOffline(map, at, position, NO_FLUSH);
     });
   });
-  return { ...record, groups: withIncarnations(devices, record.groups) };
+  return { ...map, groups: withIncarnations(devices, map.groups) };
+}
+
+/** What the devices that are here know of a group. */
+interface KnownGroup {
+  readonly newest: ReplicaMap | undefined;
+  readonly replicaOn: (device: KnownDevice) => ReplicaMap | undefined;
+  /** The version that a current device of the group has to have. */
+  readonly version: number;
+}
+
+function knownGroup(devices: Devices, { id, groups, versions }: VolumeMap, group: number): KnownGroup {
+  const replicaOn = (device: KnownDevice) => newestOf(device.replicasOf(id), group);
+  const newest = newestOf(
+    [...devices.values()].flatMap((device) => replicaOn(device) ?? []),
+    group,
+  );
+  const members = groups[group].map(({ deviceId }) => devices.get(deviceId));
+  return { newest, replicaOn, version: effectiveVersion(members, groups[group], versions[group], replicaOn) };
 }
 
 /**
  * The map that a current device of a group has to know. A map is stored on the current devices first, and it takes
- * effect only when each group has one of them with it. So if all of a group are here and nobody in the group has the
- * newest map, a crash has kept that from taking effect, and nothing was answered under it.
+ * effect only when one of them has it. So if all of a group are here and nobody in the group has the newest map, a
+ * crash has kept that from taking effect, and nothing was answered under it.
  */
-function effectiveVersion(devices: Devices, { id, mapVersion }: VolumeMap, group: VolumeMap['groups'][number]): number {
-  const known = group.map(({ deviceId }) => devices.get(deviceId));
-  const complete = group.every(({ state }, at) => state !== 'in-sync' || known[at]?.failed === false);
-  if (!complete) return mapVersion;
-  return Math.max(...known.map((device) => (device === undefined ? -1 : versionOn(device, id))));
+function effectiveVersion(
+  members: readonly (KnownDevice | undefined)[],
+  group: VolumeMap['groups'][number],
+  version: number,
+  replicaOn: KnownGroup['replicaOn'],
+): number {
+  const complete = group.every(({ state }, at) => state !== 'in-sync' || members[at]?.failed === false);
+  if (!complete) return version;
+  return Math.max(...members.map((device) => (device === undefined ? -1 : (replicaOn(device)?.mapVersion ?? -1))));
 }
 
 /** A device whose map does not count may have been started more often. */
 function newestGeneration(devices: Devices, { id, generation }: VolumeMap): number {
-  const maps = [...devices.values()].flatMap((device) => device.maps.filter((one) => one?.id === id));
-  return maps.reduce((newest, map) => Math.max(newest, map?.generation ?? 0), generation);
-}
-
-function versionOn({ maps }: KnownDevice, volumeId: string): number {
-  return maps.find((one) => one?.id === volumeId)?.mapVersion ?? -1;
+  const maps = [...devices.values()].flatMap((device) => device.replicasOf(id));
+  return maps.reduce((newest, map) => Math.max(newest, map.generation), generation);
 }
 
 /** Notes the lives of devices that start as current: an image from before this one is older then. */
@@ -115,41 +177,30 @@ function withIncarnations(devices: Devices, groups: VolumeMap['groups']): Volume
 }
 
 /** Whether a device that should be in-sync has an older map, or an older life, than the others remember. */
-function isBehind(
-  device: KnownDevice,
-  newest: VolumeMap,
-  version: number,
-  incarnation: number,
-  started: boolean,
-): boolean {
-  const own = device.maps.find((one) => one?.id === newest.id);
-  if (own === undefined) return true;
-  if (own.mapVersion < version && (started || !isCutOffStart(own, newest))) return true;
-  return !started && device.incarnation <= incarnation;
+function isBehind(device: KnownDevice, known: KnownGroup, incarnation: number, again: boolean): boolean {
+  const own = known.replicaOn(device);
+  if (own === undefined || known.newest === undefined) return true;
+  if (own.mapVersion < known.version && (again || !isCutOffStart(own, known.newest))) return true;
+  return !again && device.incarnation <= incarnation;
 }
 
 /**
- * Whether two maps of a volume differ only in what a start changes: generation and incarnations. A start that a crash has cut
- * off leaves the new map on some devices and not on others; nothing has been answered under it, and no copy has missed
+ * Whether two maps of a group differ only in what a start changes: generation, holder and incarnations. A start that a crash has
+ * cut off leaves the new map on some devices and not on others; nothing has been answered under it, and no copy has missed
  * anything. Whoever misses something later is out of the next map before that is answered. An older image of a device has
  * an older incarnation than the new map tells.
  */
-function isCutOffStart(one: VolumeMap, other: VolumeMap): boolean {
-  const same = one.sizeBytes === other.sizeBytes && one.deleted === other.deleted;
+function isCutOffStart(one: ReplicaMap, other: ReplicaMap): boolean {
+  const [own, newest] = [one.volume, other.volume];
+  const same = own.sizeBytes === newest.sizeBytes && own.deleted === newest.deleted;
   return same && membersOf(one) === membersOf(other);
 }
 
 /** What of the members of a map a start does not change. */
-function membersOf({ groups }: VolumeMap): string {
+function membersOf({ members }: ReplicaMap): string {
   return JSON.stringify(
-    groups.map((group) =>
-      group.map(({ deviceId, state, since, flushNumber }) => [
-        deviceId,
-        state,
-        since.generation,
-        since.flushNumber,
-        flushNumber,
-      ]),
-    ),
+    members.map(({ deviceId, state, since, flushNumber, joined }) => {
+      return [deviceId, state, since.generation, since.flushNumber, flushNumber, joined];
+    }),
   );
 }

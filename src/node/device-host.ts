@@ -8,7 +8,7 @@
 import { check } from '../core/check.js';
 import { deviceError } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import type { VolumeMap } from '../layout/volume-map.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
@@ -38,8 +38,8 @@ export type { Expectations };
 /** Who decides about volumes. */
 export interface DeviceHostHooks {
   onEvent(event: DeviceEvent): void;
-  /** Whether the note of a deleted volume may go. */
-  mayForget(note: VolumeMap): boolean;
+  /** Whether the note of a deleted volume may go: a map of one of its groups. */
+  mayForget(note: ReplicaMap): boolean;
 }
 
 export class DeviceHost {

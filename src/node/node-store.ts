@@ -3,12 +3,10 @@
  */
 
 import { check } from '../core/check.js';
+import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
 import type { KnownDevice } from '../layout/starting-map.js';
-import type { VolumeMap } from '../layout/volume-map.js';
 import { FENCE_ALL } from '../ports/device.js';
-import { SLOT_FREE, VOLUMES_MAX } from '../store/format/format.js';
 import type { Superblock } from '../store/format/superblock.js';
-import { VOLUME_MEMBERS_MAX } from '../store/format/volume-page.js';
 import type { OpenedStore } from '../store/opening/open-store.js';
 import type { RecoveryReport } from '../store/opening/recovery.js';
 import type { Checkpointer } from '../store/running/checkpoint.js';
@@ -23,12 +21,6 @@ export interface StoreStatus {
   readonly usedSlots: number;
   readonly recovery: RecoveryReport;
   readonly counters: StoreCounters;
-}
-
-/** Segments of one group of a volume: those whose number leaves the rest `group` when it is divided by `groups`. */
-export interface GroupShare {
-  readonly group: number;
-  readonly groups: number;
 }
 
 export class NodeStore implements KnownDevice {
@@ -62,8 +54,13 @@ export class NodeStore implements KnownDevice {
     return this.store.superblock.layout.slotBytes;
   }
 
-  get maps(): readonly (VolumeMap | undefined)[] {
-    return this.store.volumes;
+  get replicas(): readonly (ReplicaMap | undefined)[] {
+    return this.store.replicas;
+  }
+
+  replicasOf(volumeId: string): readonly ReplicaMap[] {
+    const { replicas, volumeTable } = this.store;
+    return volumeTable.indexesOf(volumeId).flatMap((page) => replicas[page] ?? []);
   }
 
   get failed(): boolean {
@@ -78,29 +75,24 @@ export class NodeStore implements KnownDevice {
     return this.store.freeSlots;
   }
 
-  /** Whether it could know another volume. */
+  /** Whether it could know another replica. */
   get hasRoom(): boolean {
     return this.store.volumeTable.hasRoom;
   }
 
-  /** The most volumes that it can know, with deleted ones. */
-  get volumesMax(): number {
-    return VOLUMES_MAX;
+  /** The most replicas that it can know, with those of deleted volumes. */
+  get replicasMax(): number {
+    return this.store.replicas.length;
   }
 
-  /** The most members that a map may list which it is to keep. */
-  get membersMax(): number {
-    return VOLUME_MEMBERS_MAX;
-  }
-
-  /** Its map of a volume; undefined if it does not know it. */
-  mapOf(volumeId: string): VolumeMap | undefined {
-    return this.store.volumes.find((map) => map?.id === volumeId);
-  }
-
-  /** Whether it knows a volume, deleted ones included. */
+  /** Whether it knows anything of a volume, deleted ones included. */
   knows(volumeId: string): boolean {
-    return this.mapOf(volumeId) !== undefined;
+    return this.store.volumeTable.indexesOf(volumeId).length > 0;
+  }
+
+  /** Whether it knows a group of a volume. */
+  knowsGroup(volumeId: string, group: number): boolean {
+    return this.store.volumeTable.indexOf(volumeId, group) >= 0;
   }
 
   /** Whether nothing of a volume can come back from here: it is not known, or is durably deleted. */
@@ -109,26 +101,20 @@ export class NodeStore implements KnownDevice {
   }
 
   /**
-   * Stores a map durably. Resolves with a number that is not negative, `-ENOSPC` if there is no room for it, or another errno.
+   * Stores the map of a group durably, with what this device is to know of itself. Resolves with a number that is not negative,
+   * `-ENOSPC` if there is no room for it, or another errno.
    */
-  putMap(map: VolumeMap): Promise<number> {
+  putReplica(map: ReplicaMap, own: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>> = {}): Promise<number> {
     check(map.mapVersion > 0, 'a map is stored that has no version', map.mapVersion);
-    return this.store.putVolume(map);
+    return this.store.putReplica(map, own);
   }
 
   /** Segments of a volume that have a slot here: of one group, or of all. */
-  segmentsOf(volumeId: string, share: GroupShare | null): number {
-    const { volumeTable, slots } = this.store;
-    const index = volumeTable.indexOf(volumeId);
-    if (index < 0) return 0;
-    check(share === null || share.group < share.groups, 'segments are counted of a group that there is not', index);
-    if (share === null || share.groups === 1) return volumeTable.segmentsOf(index);
-    let count = 0;
-    for (let slot = 0; slot < slots.slots; slot += 1) {
-      if (slots.states[slot] === SLOT_FREE || slots.volumes[slot] !== index) continue;
-      if (slots.stripes[slot] % share.groups === share.group) count += 1;
-    }
-    check(count <= volumeTable.segmentsOf(index), 'a group has more segments than its volume', count);
+  segmentsOf(volumeId: string, group: number | null): number {
+    const { volumeTable } = this.store;
+    const pages = group === null ? volumeTable.indexesOf(volumeId) : [volumeTable.indexOf(volumeId, group)];
+    const count = pages.reduce((sum, page) => sum + (page < 0 ? 0 : volumeTable.segmentsOf(page)), 0);
+    check(count <= this.store.slots.usedSlots, 'a volume has more segments than are in use', count);
     return count;
   }
 

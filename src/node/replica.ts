@@ -1,47 +1,64 @@
 /**
  * A replica: the part of a volume that one device holds as a member of one group. It gives the volume's engine the member that
- * serves the data, and knows the map that the device has stored of it.
+ * serves the data, and keeps on the device what that has served.
  */
 
 import { Calls } from '../core/calls.js';
 import { check } from '../core/check.js';
 import { deviceError } from '../core/errno.js';
+import { replicaOf } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { LIST_ALL, SegmentList } from '../ports/segment-list.js';
 import { REQUEST_RELEASE, SegmentRequest } from '../ports/segment-request.js';
 import { LocalMember } from '../store/local-member.js';
-import type { GroupShare, NodeStore } from './node-store.js';
+import type { NodeStore } from './node-store.js';
 
 /** Segments that are given back at the same time. */
 const RELEASES = 256;
 
 export class Replica {
-  readonly deviceId: string;
   readonly group: number;
   readonly member: LocalMember;
+  private readonly device: NodeStore;
+  private readonly page: number;
   private isOpen = true;
 
-  private constructor(completions: CompletionPort, { store, deviceId }: NodeStore, index: number, share?: GroupShare) {
-    check(share === undefined || share.group < share.groups, 'a replica is of a group that there is not', index);
-    check(index >= 0, 'a replica is of a volume that its device does not know', index);
-    this.deviceId = deviceId;
-    this.group = share?.group ?? 0;
-    this.member = new LocalMember(completions, store, index, share);
+  private constructor(completions: CompletionPort, device: NodeStore, page: number, group: number) {
+    check(page >= 0, 'a replica is of a group that its device does not know', group);
+    this.device = device;
+    this.page = page;
+    this.group = group;
+    this.member = new LocalMember(completions, device.store, page);
   }
 
-  /** What a device that knows the volume has of a group; null if it does not know it, or takes no more writes. */
+  get deviceId(): string {
+    return this.device.deviceId;
+  }
+
+  /** What a device that knows the group has of it; null if it does not know it, or takes no more writes. */
   static on(completions: CompletionPort, device: NodeStore | undefined, map: VolumeMap, group: number): Replica | null {
     if (device === undefined || device.failed) return null;
-    const index = device.store.volumeTable.indexOf(map.id);
-    return index < 0 ? null : new Replica(completions, device, index, { group, groups: map.groups.length });
+    const page = device.store.volumeTable.indexOf(map.id, group);
+    return page < 0 ? null : new Replica(completions, device, page, group);
   }
 
-  /** Of a device that may not know the volume yet. Rejects with a `StrakeError` if it cannot store the map. */
+  /** Of a device that may not know the group yet. Rejects with a `StrakeError` if it cannot store the map. */
   static async make(completions: CompletionPort, device: NodeStore, map: VolumeMap, group: number): Promise<Replica> {
-    const index = await device.putMap(map);
-    if (index < 0) throw deviceError(-index, `store the map of ${map.name} on ${device.path}`);
-    return new Replica(completions, device, index, { group, groups: map.groups.length });
+    const page = await device.putReplica(replicaOf(map, group));
+    if (page < 0) throw deviceError(-page, `store the map of ${map.name} on ${device.path}`);
+    return new Replica(completions, device, page, group);
+  }
+
+  /**
+   * Makes durable that the generation of its map is served, all copies being equal before. A device that does not take that
+   * takes nothing later either, and so is noticed.
+   */
+  async noteServed(): Promise<void> {
+    check(this.isOpen, 'a replica is served that is closed', this.group);
+    const map = this.device.store.replicas[this.page];
+    check(map === undefined || map.group === this.group, 'a replica has the map of another group', this.group);
+    if (map !== undefined) await this.device.putReplica(map, { servedGeneration: map.generation });
   }
 
   /** Gives up what serves the member; nothing may be in flight. */
@@ -61,20 +78,39 @@ export class Replica {
     volumeId: string,
     ending: () => boolean,
   ): Promise<void> {
-    const { store } = device;
-    const index = store.volumeTable.indexOf(volumeId);
-    // By now the page may be another volume's.
-    if (index < 0 || store.volumes[index]?.deleted !== true || store.volumeTable.segmentsOf(index) === 0) return;
-    const { member } = new Replica(completions, device, index);
-    const calls = new Calls(completions);
-    try {
-      check(store.volumes[index]?.id === volumeId, 'segments are given back of another volume', index);
-      await releaseAll(calls, member, ending);
-      await store.flushed();
-    } finally {
-      member.close();
-      calls.close();
+    const { replicas, volumeTable } = device.store;
+    for (const page of volumeTable.indexesOf(volumeId)) {
+      const old = volumeTable.legacy.has(page);
+      // By now the page may be another volume's.
+      if (!old && replicas[page]?.volume.deleted !== true) continue;
+      await releasePage({ completions, device, volumeId, page }, ending);
+      // A page in the form of version 1 cannot say that the volume is deleted, and nobody is served from it.
+      if (old && volumeTable.segmentsOf(page) === 0) await device.store.forgetReplica(page);
     }
+  }
+}
+
+/** A page whose segments are given back. */
+interface Released {
+  readonly completions: CompletionPort;
+  readonly device: NodeStore;
+  readonly volumeId: string;
+  readonly page: number;
+}
+
+/** Gives back all segments of a page. */
+async function releasePage({ completions, device, volumeId, page }: Released, ending: () => boolean): Promise<void> {
+  const { store } = device;
+  if (store.volumeTable.segmentsOf(page) === 0) return;
+  check(store.volumeTable.owners.list[page]?.volumeId === volumeId, 'segments are given back of another volume', page);
+  const member = new LocalMember(completions, store, page);
+  const calls = new Calls(completions);
+  try {
+    await releaseAll(calls, member, ending);
+    await store.flushed();
+  } finally {
+    member.close();
+    calls.close();
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * Who decides about the maps of volumes: on one node the catalog on its devices, in a cluster its managers.
+ * Who decides about the maps of volumes and their groups: on one node the catalog on its devices, in a cluster its managers.
  *
  * A map is *decided* before any member hears of it, and is *in effect* when every member that it calls in-sync has stored it.
  * Nothing is acknowledged under a map that is not in effect.
@@ -8,6 +8,8 @@
 /** How a volume is to be attached. */
 export interface AttachRequest {
   readonly volumeId: string;
+  /** The client that is to have the right to write: 32 hexadecimal digits. */
+  readonly holder: string;
   /** Ids of the devices that whoever attaches can reach. What others hold is not judged, and they are absent. */
   readonly reachable: readonly string[];
   /** It was attached before by this process, whose devices have not been opened anew since. */
@@ -25,6 +27,12 @@ export interface MapAuthority<VolumeMap> {
    * Rejects with a `StrakeError` if it could not be stored; then nobody knows which map counts.
    */
   change(next: VolumeMap): Promise<void>;
+  /**
+   * Gives the right to write back in order: nothing is under way any more, and `map`, which says how far the members have come,
+   * is the last of its holder. Rejects with a `StrakeError` if that could not be stored; then it is as if the holder had
+   * died.
+   */
+  release(map: VolumeMap): Promise<void>;
   /** Calls `listener` with each map that takes effect, before whoever asked for it is answered. */
   onMap(listener: (map: VolumeMap) => void): void;
 }

@@ -5,8 +5,8 @@
 import { check } from '../core/check.js';
 import { EINVAL } from '../core/errno.js';
 import type { FlushId } from '../layout/flush-id.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
 import { listError, type RequestBounds, requestError } from '../layout/request-checks.js';
-import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { SegmentList } from '../ports/segment-list.js';
 import type { SegmentMember } from '../ports/segment-member.js';
@@ -14,6 +14,9 @@ import { REQUEST_AGREED, REQUEST_FLUSH, type SegmentRequest } from '../ports/seg
 import { slotBlocks } from './format/format.js';
 import { MemberLists, type MemberShare } from './member-lists.js';
 import type { SegmentStore } from './segment-store.js';
+
+/** Of a page in the form of version 1, which is not served: whatever it has. */
+const WHOLE: MemberShare = { group: 0, groups: 1 };
 
 export class LocalMember implements SegmentMember {
   readonly deviceId: string;
@@ -33,22 +36,19 @@ export class LocalMember implements SegmentMember {
   private readonly lists: MemberLists;
   /** The bounds of requests, and the map that they follow from. */
   private known: RequestBounds | null = null;
-  private boundedBy: VolumeMap | undefined;
+  private boundedBy: ReplicaMap | undefined;
 
   /**
-   * `volume`: index of the volume in the store. A device may be a member of several groups; what it has of others is not
-   * this member's, and may be in another state.
+   * `volume`: number of the replica's page in the store. A device may be a member of several groups of a volume; it has a page
+   * for each, and what belongs to the others is not this member's.
    */
-  constructor(
-    completions: CompletionPort,
-    store: SegmentStore,
-    volume: number,
-    share: MemberShare = { group: 0, groups: 1 },
-  ) {
+  constructor(completions: CompletionPort, store: SegmentStore, volume: number) {
     const { superblock } = store;
-    check(share.group < share.groups, 'a member is of a group that there is not', share.group);
-    check(store.volumes[volume] !== undefined, 'a member is of a volume that is not here', volume);
-    this.share = share;
+    const { owners, legacy } = store.volumeTable;
+    check(owners.list[volume] !== undefined, 'a member is of a replica that is not here', volume);
+    const map = store.replicas[volume];
+    check(map !== undefined || legacy.has(volume), 'a member is of a replica that has no map', volume);
+    this.share = map === undefined ? WHOLE : { group: map.group, groups: map.groups };
     this.completions = completions;
     this.store = store;
     this.volume = volume;
@@ -58,7 +58,7 @@ export class LocalMember implements SegmentMember {
     this.incarnation = superblock.incarnation;
     this.flushed = store.volumeTable.flushedMarks[volume];
     this.settled = store.volumeTable.settled[volume] ?? null;
-    this.lists = new MemberLists(completions, store, volume, share);
+    this.lists = new MemberLists(completions, store, volume, this.share);
   }
 
   get outstanding(): number {
@@ -71,11 +71,11 @@ export class LocalMember implements SegmentMember {
 
   /** What its requests must lie in. */
   private get bounds(): RequestBounds {
-    const map = this.store.volumes[this.volume];
+    const map = this.store.replicas[this.volume];
     if (map !== this.boundedBy || this.known === null) {
       // A volume that is deleted, or not known yet, has no size that would count.
-      const sized = map !== undefined && !map.deleted;
-      const chunks = sized ? Math.ceil(map.sizeBytes / this.segmentBytes) : Number.MAX_SAFE_INTEGER;
+      const sized = map !== undefined && !map.volume.deleted;
+      const chunks = sized ? Math.ceil(map.volume.sizeBytes / this.segmentBytes) : Number.MAX_SAFE_INTEGER;
       this.known = { chunks, chunkBlocks: this.chunkBlocks, ...this.share };
       this.boundedBy = map;
     }

@@ -30,7 +30,7 @@ import { EBUSY, EIO } from '../core/errno.js';
 import type { SlotIndex } from '../core/ids.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { FlushId } from '../layout/flush-id.js';
-import type { VolumeMap } from '../layout/volume-map.js';
+import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_WRITES } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
@@ -105,7 +105,7 @@ export class SegmentStore {
     this.memory = memory;
     this.device = device;
     this.slots = slots;
-    this.volumeTable = new VolumeTable(start.volumes, start.flushed, slots, ports.bounds?.volumes);
+    this.volumeTable = new VolumeTable({ ...start, changedSlots: this.changedSlots, pages: ports.bounds?.volumes });
     this.io = new ControlIo(completions, device);
     const { activeSlots, tablePages } = ports.bounds ?? { activeSlots: ACTIVE_SLOTS_MAX, tablePages: TABLE_PAGES };
     const pages = Math.min(tablePages, layout.slots);
@@ -150,9 +150,9 @@ export class SegmentStore {
     return this.controlStart + piece * CONTROL_PIECE_BYTES;
   }
 
-  /** Volumes by index. @internal */
-  get volumes(): readonly (VolumeMap | undefined)[] {
-    return this.volumeTable.volumes;
+  /** Maps of replicas by number of their page. @internal */
+  get replicas(): readonly (ReplicaMap | undefined)[] {
+    return this.volumeTable.replicas;
   }
 
   /** Operations in flight. */
@@ -195,7 +195,7 @@ export class SegmentStore {
       this.completions.defer(token, -EBUSY);
       return;
     }
-    check(this.volumeTable.volumes[volume] !== undefined, 'a request is of a volume that is not here', volume);
+    check(this.volumeTable.owners.list[volume] !== undefined, 'a request is of a replica that is not here', volume);
     op.begin(volume, request);
     this.enter(op);
   }
@@ -249,9 +249,21 @@ export class SegmentStore {
     return new Promise((proceed) => this.journal.whenNoted({ proceed }));
   }
 
-  /** Stores a volume's map durably. Resolves with its index here, `-ENOSPC` if there is no page for it, or another errno. */
-  putVolume(volume: VolumeMap): Promise<number> {
-    return this.maps.put(volume);
+  /**
+   * Stores the map of a replica durably, with what this device is to know of it beside that. A map of another version than the
+   * one that is there counts as not answered, unless `own` says so. Resolves with the number of its page, by which the store
+   * calls the replica, with `-ENOSPC` if there is no page for it, or another errno.
+   */
+  putReplica(map: ReplicaMap, own?: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>>): Promise<number> {
+    return this.maps.put(map, own);
+  }
+
+  /**
+   * Empties a page durably, of a replica or in the old form. Resolves with its number, `-EBUSY` if slots belong to it, or another
+   * errno.
+   */
+  forgetReplica(page: number): Promise<number> {
+    return this.maps.forget(page);
   }
 
   /** Brings the tree up to date, with everything held; after any other that runs. @internal */

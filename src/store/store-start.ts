@@ -1,13 +1,14 @@
 /** With what a store begins: its ports, its memory, and what was read from the device. */
 
-import type { FlushId } from '../layout/flush-id.js';
-import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import { ACTIVE_SLOTS_MAX } from './format/format.js';
 import type { Reference } from './format/page.js';
+import type { ReplicaRecord } from './format/replica-page.js';
+import type { SlotOwners } from './format/slot-owners.js';
 import type { Superblock } from './format/superblock.js';
+import type { LegacyPage } from './format/volume-page.js';
 import { JOURNAL_WRITER_BYTES, type JournalPosition } from './running/journal-writer.js';
 import type { SlotTable } from './running/slot-table.js';
 import { TableCache } from './running/table-cache.js';
@@ -65,8 +66,10 @@ export interface StoreStart {
   readonly directory: Reference[];
   readonly slotPages: Reference[];
   readonly volumePages: Reference[];
-  readonly volumes: (VolumeMap | undefined)[];
-  readonly flushed: FlushId[];
+  readonly volumeDirectory: Reference[];
+  readonly replicas: readonly (ReplicaRecord | undefined)[];
+  readonly legacy: Map<number, LegacyPage>;
+  readonly owners: SlotOwners;
   readonly rootPlace: number;
   readonly rootSequence: number;
   readonly journal: JournalPosition;

@@ -10,29 +10,16 @@
  * not started by itself: see `unknownTo`.
  */
 
-import { check } from '../core/check.js';
 import type { StrakeError } from '../core/errors.js';
 import { toStrakeError } from '../core/errors.js';
-import { NO_FLUSH } from '../layout/flush-id.js';
+import { replicaOf } from '../layout/replica-map.js';
 import { newestMaps } from '../layout/starting-map.js';
 import { NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
 import { Replica } from '../node/replica.js';
 import type { CompletionPort } from '../ports/completion.js';
 
-/**
- * By how much the version of a deletion is higher than that of the map before: a change of the map that could not be stored
- * everywhere may have left the next one on a device.
- */
-const DELETION_VERSIONS = 2;
-
 type Stores = ReadonlyMap<string, NodeStore>;
-
-/** The note that a volume is deleted. */
-export function deletionOf(stored: VolumeMap): VolumeMap {
-  check(!stored.deleted, 'a volume is deleted twice', stored.mapVersion);
-  return { ...stored, mapVersion: stored.mapVersion + DELETION_VERSIONS, deleted: true };
-}
 
 /** Devices that a note waits for. */
 export function awaitedBy(stores: Stores, { id, groups }: VolumeMap): string[] {
@@ -67,24 +54,17 @@ export function awaitedDevices(stores: Stores): AwaitedDevice[] {
 }
 
 /**
- * Devices that a map calls current, and that do not know the volume though they are here: they have had it, and have forgotten
- * that it was deleted. A map that was never started may have been kept from them by a crash.
+ * Devices that a map calls current in a group, and that do not know the group though they are here: they have had it, and have
+ * forgotten that it was deleted. A map that was never started may have been kept from them by a crash.
  */
-export function unknownTo(stores: Stores, { id, groups, mapVersion }: VolumeMap): string[] {
-  if (mapVersion <= 1) return [];
-  return groups.flat().flatMap(({ deviceId, state }) => {
-    const entry = stores.get(deviceId);
-    const unknown = state === 'in-sync' && entry !== undefined && !entry.knows(id);
-    return unknown ? [deviceId] : [];
+export function unknownTo(stores: Stores, { id, groups, versions }: VolumeMap): string[] {
+  return groups.flatMap((group, at) => {
+    if (versions[at] <= 1) return [];
+    return group.flatMap(({ deviceId, state }) => {
+      const entry = stores.get(deviceId);
+      return state === 'in-sync' && entry !== undefined && !entry.knowsGroup(id, at) ? [deviceId] : [];
+    });
   });
-}
-
-/** The note without a device that is lost for good. */
-export function withoutDevice(stored: VolumeMap, deviceId: string): VolumeMap {
-  check(stored.deleted, 'a device is taken out of a map that is no note of a deletion', stored.mapVersion);
-  const nobody = { deviceId: NO_DEVICE, state: 'offline', since: NO_FLUSH, incarnation: 0, flushNumber: 0 } as const;
-  const groups = stored.groups.map((group) => group.map((member) => (member.deviceId === deviceId ? nobody : member)));
-  return { ...stored, mapVersion: stored.mapVersion + 1, groups };
 }
 
 export interface CleanUp {
@@ -112,6 +92,9 @@ export async function cleanUp(stores: Stores, note: VolumeMap, options: CleanUp)
 }
 
 async function cleanUpOn(entry: NodeStore, note: VolumeMap, { completions, ending }: CleanUp): Promise<void> {
-  if (entry.mapOf(note.id)?.mapVersion !== note.mapVersion) await entry.putMap(note);
+  const stale = entry.replicasOf(note.id).filter(({ group, mapVersion, volume }) => {
+    return !volume.deleted || mapVersion !== note.versions[group];
+  });
+  await Promise.all(stale.map(({ group }) => entry.putReplica(replicaOf(note, group))));
   await Replica.release(completions, entry, note.id, ending);
 }

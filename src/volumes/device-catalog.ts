@@ -13,20 +13,15 @@
 import { allEnded } from '../client/mirror/reconcile.js';
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
-import { newestMaps, startingMap, withoutDoubles } from '../layout/starting-map.js';
-import { checkMap, type VolumeMap } from '../layout/volume-map.js';
+import { deletionOf, released, withoutDevice } from '../layout/map-changes.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
+import { newestMap, newestMaps, startingMap, withoutDoubles } from '../layout/starting-map.js';
+import { checkMap, newestVersion, type VolumeMap } from '../layout/volume-map.js';
 import type { DeviceEvent } from '../node/device-events.js';
 import type { NodeStore } from '../node/node-store.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { AttachRequest, MapAuthority } from '../ports/map-authority.js';
-import {
-  type AwaitedDevice,
-  awaitedDevices,
-  cleanUp,
-  deletionOf,
-  mayForget,
-  withoutDevice,
-} from './deleted-volumes.js';
+import { type AwaitedDevice, awaitedDevices, cleanUp, mayForget } from './deleted-volumes.js';
 import { newVolume, type VolumeSpec } from './placement.js';
 import { renameStored } from './renaming.js';
 import { hasMember } from './replacement.js';
@@ -43,6 +38,8 @@ export interface DeviceCatalogParts {
 export class DeviceCatalog implements MapAuthority<VolumeMap> {
   private readonly parts: DeviceCatalogParts;
   private readonly listeners: ((map: VolumeMap) => void)[] = [];
+  /** Of each volume that is attached the map that is in effect. */
+  private readonly current = new Map<string, VolumeMap>();
   private ending = false;
 
   constructor(parts: DeviceCatalogParts) {
@@ -58,31 +55,64 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
     return newestMaps(this.stores);
   }
 
+  /** The newest map of one volume. */
+  newestOf(volumeId: string): VolumeMap | undefined {
+    return newestMap(this.stores, volumeId);
+  }
+
   // ---------------------------------------------------------------- maps of volumes that are served
 
-  async attach({ volumeId, reachable, again }: AttachRequest): Promise<VolumeMap> {
+  async attach({ volumeId, holder, reachable, again }: AttachRequest): Promise<VolumeMap> {
     const stores = new Map([...this.stores].filter(([deviceId]) => reachable.includes(deviceId)));
-    const newest = newestMaps(stores).get(volumeId);
+    const newest = newestMap(stores, volumeId);
     if (newest === undefined) throw new StrakeError('NO_VOLUME', `no device that is here knows volume ${volumeId}`);
-    const map = startingMap(stores, withoutDoubles(newest), again);
+    const map = startingMap(stores, withoutDoubles(newest), { holder, again });
     checkMap(map);
-    check(map.id === volumeId, 'a volume is attached with the map of another', map.mapVersion);
-    check(map.mapVersion > newest.mapVersion, 'a volume is attached with a map that is not newer', map.mapVersion);
+    check(map.id === volumeId, 'a volume is attached with the map of another', map.generation);
+    const newer = map.versions.every((version, group) => version > newest.versions[group]);
+    check(newer, 'a volume is attached with a map that is not newer in every group', newestVersion(map));
     check(map.generation > newest.generation, 'a volume is attached under a generation that has been', map.generation);
-    check(map.groups.length === newest.groups.length, 'a volume is attached with other groups', map.mapVersion);
+    check(map.groups.length === newest.groups.length, 'a volume is attached with other groups', map.groups.length);
     // Not even told to the devices: with the right ones the volume may start the next time.
     if (map.groups.some((group) => group.every(({ state }) => state !== 'in-sync'))) {
       throw new StrakeError('UNAVAILABLE', `a group of volume ${map.name} has no current copy`);
     }
-    await storeMap(stores, map);
+    // Nobody is served yet, so nothing is under way.
+    await storeMap(stores, map, { before: null, idle: true });
     this.tell(map);
     return map;
   }
 
   async change(next: VolumeMap): Promise<void> {
-    check(!next.deleted, 'the map of a volume that is served says that it is deleted', next.mapVersion);
-    await storeMap(this.stores, next);
+    const before = this.inEffect(next);
+    check(!next.deleted, 'the map of a volume that is served says that it is deleted', next.generation);
+    await storeMap(this.stores, next, { before, idle: false });
     this.tell(next);
+  }
+
+  async release(map: VolumeMap): Promise<void> {
+    const before = this.inEffect(map);
+    const last = released(map);
+    check(
+      last.versions.length === before.versions.length,
+      'a volume is given back with other groups',
+      map.groups.length,
+    );
+    await storeMap(this.stores, last, { before, idle: true });
+    this.tell(last);
+    this.current.delete(map.id);
+  }
+
+  /** The map of an attached volume. A change under another generation comes late, from a writer that another has replaced. */
+  private inEffect(next: VolumeMap): VolumeMap {
+    const before = this.current.get(next.id);
+    if (before?.generation !== next.generation || before.holder !== next.holder) {
+      throw new StrakeError(
+        'UNAVAILABLE',
+        `volume ${next.name} is not held by whoever changes its map: attach it again`,
+      );
+    }
+    return before;
   }
 
   onMap(listener: (map: VolumeMap) => void): void {
@@ -90,6 +120,7 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
   }
 
   private tell(map: VolumeMap): void {
+    this.current.set(map.id, map);
     for (const listener of this.listeners) listener(map);
   }
 
@@ -102,15 +133,14 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
 
   /** Makes the first map of a volume durable. Rejects with a `StrakeError`. */
   create(map: VolumeMap): Promise<void> {
-    check(map.mapVersion === 1 && !map.deleted, 'the first map of a volume is not the first', map.mapVersion);
-    return storeMap(this.stores, map);
+    check(newestVersion(map) === 1 && !map.deleted, 'the first map of a volume is not the first', newestVersion(map));
+    return storeMap(this.stores, map, { before: null, idle: true });
   }
 
   /** Makes durable that a volume is deleted. What it has is given back by `cleanUp` of the note that this resolves to. */
   async delete(map: VolumeMap): Promise<VolumeMap> {
     const note = deletionOf(map);
-    check(note.deleted && note.mapVersion > map.mapVersion, 'a deletion is not newer than the map', note.mapVersion);
-    await storeMap(this.stores, note);
+    await storeMap(this.stores, note, { before: null, idle: true });
     return note;
   }
 
@@ -122,7 +152,7 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
   /** Gives back what a deleted volume still has on the devices that are here. */
   cleanUp(note: VolumeMap): Promise<void> {
     const { completions, onEvent } = this.parts;
-    check(note.deleted, 'segments are given back of a volume that is not deleted', note.mapVersion);
+    check(note.deleted, 'segments are given back of a volume that is not deleted', newestVersion(note));
     return cleanUp(this.stores, note, {
       completions,
       ending: () => this.ending,
@@ -132,15 +162,16 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
 
   /** Another name for a volume that is not attached. Rejects with `ERR_STRAKE_UNAVAILABLE` if no device takes it. */
   rename(map: VolumeMap, name: string): Promise<VolumeMap> {
-    check(!map.deleted, 'a volume is renamed that is deleted', map.mapVersion);
+    check(!map.deleted, 'a volume is renamed that is deleted', newestVersion(map));
     return renameStored(this.stores, map, name);
   }
 
   // ---------------------------------------------------------------- notes of deleted volumes
 
   /** Whether no device that is here, and none that is away, can bring a deleted volume back. */
-  mayForget(note: VolumeMap): boolean {
-    return mayForget(this.stores, note);
+  mayForget({ volume }: ReplicaMap): boolean {
+    const note = newestMap(this.stores, volume.id);
+    return note !== undefined && mayForget(this.stores, note);
   }
 
   /** Devices that are not here, and for which notes of deleted volumes are kept. */
@@ -155,7 +186,7 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
   async giveUp(deviceId: string, inTurn: (id: string, work: () => Promise<void>) => Promise<void>): Promise<number> {
     const notes = [...this.newest().values()].filter((one) => one.deleted && hasMember(one, deviceId));
     const takeOut = async (id: string) => {
-      const note = this.newest().get(id);
+      const note = newestMap(this.stores, id);
       if (note?.deleted && hasMember(note, deviceId)) await this.cleanUp(withoutDevice(note, deviceId));
     };
     await allEnded(notes.map(({ id }) => inTurn(id, () => takeOut(id))));

@@ -5,9 +5,13 @@ import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import { NO_FLUSH } from '../layout/flush-id.js';
-import { checkMap, type VolumeMap } from '../layout/volume-map.js';
+import { newestMap } from '../layout/starting-map.js';
+import { checkMap, NO_CLIENT, type VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
 import { awaitedBy } from './deleted-volumes.js';
+
+/** Version of the first map of a group. */
+const FIRST_VERSION = 1;
 
 /** What a new volume is to be. */
 export interface VolumeSpec {
@@ -37,8 +41,10 @@ function checkSpec({ name, copies, layout, sizeBytes }: VolumeSpec): void {
 export function newVolume(stores: ReadonlyMap<string, NodeStore>, spec: VolumeSpec): VolumeMap {
   checkSpec(spec);
   const { id, name, createdMs, sizeBytes, layout, copies } = spec;
-  const about = { id, name, nameVersion: 0, createdMs, sizeBytes, layout, copies };
-  const stored = { ...about, ...placeVolume(stores, spec), mapVersion: 1, generation: 0, deleted: false };
+  const about = { id, name, headerVersion: 0, createdMs, sizeBytes, layout, copies, deleted: false };
+  const { groups, segmentBytes } = placeVolume(stores, spec);
+  const right = { generation: 0, holder: NO_CLIENT, lease: 'released' } as const;
+  const stored = { ...about, ...right, segmentBytes, groups, versions: groups.map(() => FIRST_VERSION) };
   checkMap(stored);
   return stored;
 }
@@ -66,12 +72,12 @@ function placeVolume(
     throw new StrakeError('NO_SPACE', what, { remedy: 'Add formatted devices.' });
   }
   const sorted = alike.sort((one, other) => other.freeSlots - one.freeSlots);
-  const groupsMax = Math.floor(sorted[0].membersMax / copies);
-  const count = layout === 'single' ? 1 : Math.min(groupsMax, Math.floor(sorted.length / copies));
+  const count = layout === 'single' ? 1 : Math.floor(sorted.length / copies);
   const groups = Array.from({ length: count }, (_, group) =>
     Array.from({ length: copies }, (_, position) => {
       const { deviceId, incarnation } = sorted[group * copies + position];
-      return { deviceId, state: 'in-sync' as const, since: NO_FLUSH, incarnation: incarnation - 1, flushNumber: 0 };
+      const member = { deviceId, state: 'in-sync', since: NO_FLUSH, flushNumber: 0, joined: FIRST_VERSION } as const;
+      return { ...member, incarnation: incarnation - 1 };
     }),
   );
   const devices = new Set(groups.flat().map(({ deviceId }) => deviceId));
@@ -81,11 +87,14 @@ function placeVolume(
 
 /** Why devices take no other volume, and what to do about it. */
 export function noPage(stores: ReadonlyMap<string, NodeStore>, full: readonly NodeStore[], name: string): StrakeError {
-  const [{ path, maps, volumesMax }] = full;
-  const waiting = maps.map((volume) => (volume?.deleted ? awaitedBy(stores, volume) : []));
+  const [{ path, replicas, replicasMax }] = full;
+  const waiting = replicas.map((replica) => {
+    const map = replica?.volume.deleted === true ? newestMap(stores, replica.volume.id) : undefined;
+    return map === undefined ? [] : awaitedBy(stores, map);
+  });
   const notes = waiting.filter((devices) => devices.length > 0);
   const awaited = new Set(notes.flat());
-  const what = `volume ${name} finds no place: device ${path} knows ${volumesMax} volumes, as many as it can`;
+  const what = `volume ${name} finds no place: device ${path} knows ${replicasMax} volumes, as many as it can`;
   if (awaited.size === 0) return new StrakeError('NO_SPACE', what, { remedy: 'Delete volumes, or add devices.' });
   const ids = [...awaited];
   const why = `${notes.length} of them are deleted, and wait for device ${ids.join(', ')}, which may bring them back`;

@@ -1,9 +1,9 @@
 /**
  * Renaming a volume. One that is started has a change of its map, like any other.
  *
- * Of one that is not, each device keeps its own map, with another name in it: it may be an older map, or the newest may be on
- * a device that is missing, and none of them may become newer by a rename, as the newest says whose data counts. Names have
- * a version of their own instead. A crash in between leaves the old name on some devices; the newer name counts.
+ * Of one that is not, each device keeps its own maps of groups, with another name in them: they may be older, or the newest may
+ * be on a device that is missing, and none of them may become newer by a rename, as the newest says whose data counts.
+ * Headers have a version of their own instead. A crash in between leaves the old name on some devices; the newer name counts.
  */
 
 import { check } from '../core/check.js';
@@ -21,14 +21,14 @@ export async function renameStored(
   name: string,
 ): Promise<VolumeMap> {
   const holders = [...stores.values()].flatMap((entry) => {
-    const own = entry.mapOf(newest.id);
-    return own === undefined || own.deleted ? [] : [{ entry, own }];
+    return entry.replicasOf(newest.id).flatMap((own) => (own.volume.deleted ? [] : [{ entry, own }]));
   });
-  const nameVersion = 1 + Math.max(newest.nameVersion, ...holders.map(({ own }) => own.nameVersion));
-  check(nameVersion > newest.nameVersion, 'a new name is not newer than the last', nameVersion);
+  const headerVersion = 1 + Math.max(newest.headerVersion, ...holders.map(({ own }) => own.volume.headerVersion));
+  check(headerVersion > newest.headerVersion, 'a new name is not newer than the last', headerVersion);
   const stored = await Promise.all(
     holders.map(async ({ entry, own }) => {
-      return !entry.failed && (await entry.putMap({ ...own, name, nameVersion })) >= 0;
+      const renamed = { ...own, volume: { ...own.volume, name, headerVersion } };
+      return !entry.failed && (await entry.putReplica(renamed)) >= 0;
     }),
   );
   if (!stored.includes(true)) {
@@ -40,5 +40,5 @@ export async function renameStored(
       },
     );
   }
-  return { ...newest, name, nameVersion };
+  return { ...newest, name, headerVersion };
 }

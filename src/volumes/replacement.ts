@@ -98,7 +98,7 @@ function checkRoom(
       const sources = stored.groups[group].filter(({ state }) => state === 'in-sync');
       const counts = sources.map((member) => {
         const source = stores.get(member.deviceId);
-        return source?.segmentsOf(stored.id, { group, groups: stored.groups.length }) ?? 0;
+        return source?.segmentsOf(stored.id, group) ?? 0;
       });
       needed += Math.max(0, ...counts);
     }

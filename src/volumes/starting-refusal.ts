@@ -1,6 +1,6 @@
 /** Why a volume is not started, though somebody could start it: what its devices say, and other volumes. */
 
-import { withoutDoubles } from '../layout/starting-map.js';
+import { missingGroups, missingMembers, withoutDoubles } from '../layout/starting-map.js';
 import { doubledDevice, type VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
 import { unknownTo } from './deleted-volumes.js';
@@ -30,13 +30,15 @@ export function refusalOf(
     return { kind: 'other', reason };
   }
   const stored = withoutDoubles(newest);
-  const missing = stored.groups
-    .flat()
-    .filter(({ deviceId, state }) => state === 'in-sync' && !stores.has(deviceId))
-    .filter(({ deviceId }) => !without.includes(deviceId));
+  const unheard = missingGroups(stored);
+  if (unheard.length > 0) {
+    const which = `group ${unheard.join(', ')} of its ${stored.groups.length} (counted from 0)`;
+    const reason = `no device that is here has ${which}: bring back the devices that hold it; without them its data is not there`;
+    return { kind: 'unproven', reason };
+  }
+  const missing = missingMembers(stores, stored).filter((deviceId) => !without.includes(deviceId));
   if (missing.length > 0) {
-    const ids = missing.map(({ deviceId }) => deviceId).join(', ');
-    return { kind: 'unproven', reason: `device ${ids} is missing, which may hold newer data` };
+    return { kind: 'unproven', reason: `device ${missing.join(', ')} is missing, which may hold newer data` };
   }
   const unknown = unknownTo(stores, stored).filter((deviceId) => !without.includes(deviceId));
   if (unknown.length === 0) return null;

@@ -56,6 +56,8 @@ export interface NodePorts {
   readonly completions: CompletionPort;
   readonly memory: Memory;
   readonly clock: Clock;
+  /** A name for this life of the process: 32 hexadecimal digits. */
+  readonly clientId: string;
   /** Start of `nodeMemoryBytes(storesMax)`. */
   readonly memoryStart: number;
   /** The most devices, at most `NODE_STORES_MAX`. */
@@ -106,7 +108,8 @@ export class StorageNode {
   private noteMap(map: VolumeMap): void {
     const volume = this.volumes.get(map.id);
     if (volume === undefined) return;
-    check(map.mapVersion >= volume.stored.mapVersion, 'a volume gets a map that is older than its own', map.mapVersion);
+    const older = map.versions.findIndex((version, group) => version < volume.stored.versions[group]);
+    check(older < 0, 'a volume gets a map of a group that is older than its own', older);
     volume.stored = map;
   }
 
@@ -172,7 +175,7 @@ export class StorageNode {
   /** Brings a volume to what the newest map says, unless it is started: starts it, or gives back what is left of it. */
   private settleVolume(id: string, without: readonly string[]): Promise<void> {
     return this.volumeTurns.take([id], async () => {
-      const stored = this.catalog.newest().get(id);
+      const stored = this.catalog.newestOf(id);
       const known = this.volumes.get(id);
       if (stored === undefined || (known !== undefined && known.engine !== null)) return;
       if (stored.deleted) {
@@ -292,7 +295,7 @@ export class StorageNode {
     try {
       if (engine !== null && engine.status().state !== 'failed') await engine.rename(name);
       else volume.stored = await this.catalog.rename(volume.stored, name);
-      check(volume.name === name, 'a volume has another name than it was given', volume.stored.nameVersion);
+      check(volume.name === name, 'a volume has another name than it was given', volume.stored.headerVersion);
     } finally {
       volume.nextName = null;
     }
@@ -324,7 +327,7 @@ export class StorageNode {
     return this.inVolume(text, async (volume) => {
       const { id, name } = volume;
       if (volume.engine !== null) throw new StrakeError('VOLUME_BUSY', `volume ${name} is started already`);
-      volume.stored = this.catalog.newest().get(id) ?? volume.stored;
+      volume.stored = this.catalog.newestOf(id) ?? volume.stored;
       await this.tryStart(volume, without);
       this.engine(id);
     });
@@ -471,12 +474,7 @@ export class StorageNode {
     await Promise.all([this.deviceTurns.ended(), this.volumeTurns.ended()]);
     const errors: unknown[] = [];
     const note = (error: unknown) => errors.push(error);
-    await Promise.all(
-      [...this.volumes.values()].map(async (volume) => {
-        if (volume.engine !== null) await volume.engine.noteProgress().catch(note);
-        await this.host.stop(volume).catch(note);
-      }),
-    );
+    await Promise.all([...this.volumes.values()].map((volume) => this.host.end(volume).catch(note)));
     this.volumes.clear();
     await Promise.all([...this.stores.values()].map((entry) => this.closeStore(entry).catch(note)));
     check(this.stores.size === 0, 'devices are left open when a node is closed', this.stores.size);

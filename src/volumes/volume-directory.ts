@@ -51,25 +51,26 @@ export class VolumeDirectory {
     for (const id of ids) {
       const stored = newest.get(id);
       if (stored === undefined || stored.deleted || this.byId.has(id)) continue;
-      check(stored.id === id, 'a map is found under the id of another volume', stored.mapVersion);
+      check(stored.id === id, 'a map is found under the id of another volume', stored.groups.length);
       this.add(new HostedVolume(stored));
     }
   }
 
   /** Lists no longer the volumes that only this device, which has gone, knew, and that are not started. */
-  dropUnknown(stores: Stores, { maps }: NodeStore): void {
+  dropUnknown(stores: Stores, { replicas }: NodeStore): void {
     const known = newestMaps(stores);
-    for (const stored of maps) {
-      const volume = stored === undefined || known.has(stored.id) ? undefined : this.byId.get(stored.id);
+    for (const replica of replicas) {
+      const id = replica?.volume.id ?? '';
+      const volume = known.has(id) ? undefined : this.byId.get(id);
       if (volume !== undefined && volume.engine === null) this.remove(volume);
     }
   }
 
   /** Ids of volumes that have a place on a device, or of which it knows. */
   idsOn(stores: Stores, deviceId: string): string[] {
-    const known = stores.get(deviceId)?.maps ?? [];
+    const known = stores.get(deviceId)?.replicas ?? [];
     const using = [...this.byId.values()].filter(({ stored }) => hasMember(stored, deviceId));
-    return [...new Set([...known.flatMap((stored) => stored?.id ?? []), ...using.map(({ id }) => id)])];
+    return [...new Set([...known.flatMap((replica) => replica?.volume.id ?? []), ...using.map(({ id }) => id)])];
   }
 
   /** The volumes that have this name, or are being given it; those that are started first. */

@@ -31,6 +31,8 @@ export interface VolumeHostPorts {
   readonly completions: CompletionPort;
   readonly memory: Memory;
   readonly clock: Clock;
+  /** By which maps call this process as the holder of a generation: 32 hexadecimal digits, different in each of its lives. */
+  readonly clientId: string;
   /** Start of `VOLUME_HOST_BYTES`. */
   readonly memoryStart: number;
 }
@@ -71,6 +73,7 @@ export class VolumeHost {
   /** Attaches a volume and serves it. Rejects with a `StrakeError`; then it is stopped. */
   async start(volume: HostedVolume): Promise<void> {
     const { authority } = this.parts;
+    const { clientId } = this.ports;
     check(volume.engine === null && volume.place < 0, 'a volume is started twice', volume.place);
     const place = this.freePlaces.pop();
     if (place === undefined) throw tooManyVolumes();
@@ -78,7 +81,7 @@ export class VolumeHost {
     try {
       // A device that comes while this goes on has not been judged: it is taken back afterwards.
       const stores = new Map(this.parts.stores);
-      const request = { volumeId: volume.id, reachable: [...stores.keys()], again: volume.started };
+      const request = { volumeId: volume.id, holder: clientId, reachable: [...stores.keys()], again: volume.started };
       const map = await authority.attach(request);
       // As a start that a crash has cut off. To make the copies agree may take long, and nothing would end it.
       if (this.ending) throw closedError();
@@ -89,6 +92,8 @@ export class VolumeHost {
       await engine.start();
       check(volume.engine === engine, 'a volume was stopped while it was started', volume.place);
       check(volume.replicas.length > 0, 'a volume is served over nothing', volume.place);
+      const current = volume.replicas.filter((replica) => isCurrent(volume, replica));
+      await Promise.all(current.map((replica) => replica.noteServed()));
       volume.reason = '';
       volume.unproven = false;
     } catch (error) {
@@ -161,6 +166,15 @@ export class VolumeHost {
     });
   }
 
+  /** Ends the service of a volume in order, and gives the right to write back. Rejects with a `StrakeError`. */
+  async end(volume: HostedVolume): Promise<void> {
+    const { engine } = volume;
+    await this.stop(volume);
+    const last = engine?.lastMap ?? null;
+    check(last === null || last.id === volume.id, 'a volume is given back with the map of another', volume.place);
+    if (last !== null) await this.parts.authority.release(last);
+  }
+
   /** Begins to bring the places of a device up to date, unless they are, or that goes on already. */
   async resumeOn(volume: HostedVolume, engine: VolumeEngine, device: NodeStore): Promise<void> {
     const { deviceId, incarnation } = device;
@@ -191,6 +205,10 @@ export class VolumeHost {
     volume.replicas.push(replica);
     return replica;
   }
+}
+
+function isCurrent(volume: HostedVolume, { group, deviceId }: Replica): boolean {
+  return volume.stored.groups[group].some((member) => member.deviceId === deviceId && member.state === 'in-sync');
 }
 
 /** The engine of a volume that serves. Throws `ERR_STRAKE_UNPROVEN` or `ERR_STRAKE_UNAVAILABLE` if it does not. */

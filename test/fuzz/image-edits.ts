@@ -17,7 +17,7 @@ import { formatDevice } from '#strake/store/opening/format-device.js';
 import { openStore } from '#strake/store/opening/open-store.js';
 import { type KnownDevice, knownDevice, putAll, type Range, resealTree } from '../support/damaged-store.js';
 import { DirectMember } from '../support/direct-member.js';
-import { diskOf, SimStore, VOLUME_ID, volumeOf } from '../support/sim-store.js';
+import { diskOf, replicaMap, SimStore, VOLUME_ID } from '../support/sim-store.js';
 import { interesting, putNumber } from './mutate.js';
 
 const SECTOR = 512;
@@ -59,7 +59,7 @@ async function otherMember(): Promise<SimDisk> {
   const deviceId = 'e'.repeat(32);
   await store.settle(formatDevice(store.ports, { deviceId, clusterId: 'c'.repeat(32), slotBytes: 64 << 10, nowMs: 1 }));
   store.opened = await store.settle(openStore(store.ports, { path: 'other' }));
-  const index = await store.settle(store.opened.store.putVolume(volumeOf(VOLUME_ID, deviceId)));
+  const index = await store.settle(store.opened.store.putReplica(replicaMap(VOLUME_ID, {}, deviceId)));
   store.member = new DirectMember(store.loop, store.opened.store, index);
   for (const stripe of [0, 1, 2, 3]) {
     const blocks = [0, 1, 2, 3, 5, 9].map((block): [number, number] => [block, 90_001 + 100 * stripe + block]);

@@ -4,6 +4,7 @@ import { type Mutant, tests } from './mutant.js';
 
 const DELETED = tests('node-sim/deleted-volumes.test.ts');
 const PAGES = tests('store/volume-pages.test.ts');
+const GROUPS = tests('node-sim/groups.test.ts');
 const ONE_EACH = tests('node-sim/one-copy-each.test.ts');
 
 export const DELETION_MUTANTS: readonly Mutant[] = [
@@ -27,8 +28,8 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'store/running/volume-table.ts',
-        find: '(this.volumes[index]?.deleted === true && this.durable[index] === this.volumes[index])',
-        replace: 'this.volumes[index]?.deleted === true',
+        find: 'return map.volume.deleted && this.durable[page] === map;',
+        replace: 'return map.volume.deleted;',
       },
     ],
     judges: [DELETED],
@@ -40,7 +41,7 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'store/running/volume-table.ts',
-        find: ' || this.slots.usedBy(index) > 0) return false;',
+        find: ' || this.slots.usedBy(page) > 0) return false;',
         replace: ') return false;',
       },
     ],
@@ -50,16 +51,20 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     name: 'page-with-old-mark',
     breaks: 'A volume that is given a page has the remembered flush of the one before',
     rule: 'after the death of the writer what may differ is compared',
-    edits: [
-      { file: 'store/running/volume-table.ts', find: '      this.flushedMarks[index] = NO_FLUSH;\n', replace: '' },
-    ],
+    edits: [{ file: 'store/running/volume-table.ts', find: '    this.flushedMarks[page] = NO_FLUSH;\n', replace: '' }],
     judges: [PAGES],
   },
   {
     name: 'forgotten-volume-starts',
     breaks: 'A volume starts though a device that its map calls current has forgotten it',
     rule: 'a deleted volume does not come back',
-    edits: [{ file: 'volumes/deleted-volumes.ts', find: '  if (mapVersion <= 1) return [];', replace: '  return [];' }],
+    edits: [
+      {
+        file: 'volumes/deleted-volumes.ts',
+        find: '    if (versions[at] <= 1) return [];\n',
+        replace: '    return [];\n',
+      },
+    ],
     judges: [DELETED],
   },
   {
@@ -77,15 +82,48 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'groups-share-segments',
-    breaks: 'A device in two groups shows each the segments of both',
+    breaks: 'A device in two groups takes the page of the one for that of the other',
     rule: 'a rebuild discards nothing that belongs to somebody else',
     edits: [
       {
-        file: 'store/member-lists.ts',
-        find: 'return slots.stripes[slot] % this.share.groups === this.share.group;',
-        replace: 'return true;',
+        file: 'store/running/volume-table.ts',
+        find: 'return this.owners.find(volumeId, group + 1);',
+        replace: 'return this.indexesOf(volumeId)[0] ?? group - group - 1;',
       },
     ],
-    judges: [ONE_EACH],
+    judges: [ONE_EACH, GROUPS],
+  },
+  {
+    name: 'start-in-one-group',
+    breaks: 'A start is a change of the first group alone',
+    rule: 'nobody writes under a generation that a group has not stored',
+    edits: [
+      {
+        file: 'volumes/store-map.ts',
+        find: 'version === NO_VERSION || version === before?.versions[group] ? [] : [group]',
+        replace: 'group > 0 && (version === NO_VERSION || version !== before?.versions[group] - 1) ? [] : [group]',
+      },
+    ],
+    judges: [GROUPS],
+  },
+  {
+    name: 'unheard-group-starts',
+    breaks: 'A volume starts, or is called something else than unproven, though nobody has a map of one of its groups',
+    rule: 'a volume of which a device that may know more is missing is not started',
+    edits: [
+      {
+        file: 'volumes/starting-refusal.ts',
+        find: '  if (unheard.length > 0) {',
+        replace: '  if (unheard.length > stored.groups.length) {',
+      },
+    ],
+    judges: [GROUPS],
+  },
+  {
+    name: 'answered-under-writes',
+    breaks: 'A device notes that it has answered a map while writes under the one before are under way',
+    rule: 'a map is answered when what was accepted before has ended',
+    edits: [{ file: 'volumes/device-catalog.ts', find: '{ before, idle: false }', replace: '{ before, idle: true }' }],
+    judges: [GROUPS],
   },
 ];

@@ -3,6 +3,7 @@
 import { CONDITION_MUTANTS } from './condition-mutants.js';
 import { DELETION_MUTANTS } from './deletion-mutants.js';
 import { ENGINE_MUTANTS } from './engine-mutants.js';
+import { MIGRATION_MUTANTS } from './migration-mutants.js';
 import type { Mutant } from './mutant.js';
 import { NBD_MUTANTS } from './nbd-mutants.js';
 import { SETTLED_MUTANTS } from './settled-mutants.js';
@@ -16,5 +17,6 @@ export const MUTANTS: readonly Mutant[] = [
   ...SETTLED_MUTANTS,
   ...NBD_MUTANTS,
   ...DELETION_MUTANTS,
+  ...MIGRATION_MUTANTS,
   ...ENGINE_MUTANTS,
 ];

@@ -273,8 +273,8 @@ const SLOTS: Mutant[] = [
     edits: [
       {
         file: 'store/running/slot-allocation.ts',
-        find: 'addAllocate({ slot, volumeId',
-        replace: 'addAllocate({ slot: slot ^ 1, volumeId',
+        find: 'addAllocate({ ...owner, slot, member',
+        replace: 'addAllocate({ ...owner, slot: slot ^ 1, member',
       },
     ],
     judges: [sim(['kill']), CRASH],

@@ -428,8 +428,9 @@ const MAP: Mutant[] = [
     edits: [
       {
         file: 'layout/starting-map.ts',
-        find: '  if (own === undefined) return true;\n',
-        replace: '  if (own === undefined || own.mapVersion < Number.POSITIVE_INFINITY) return false;\n',
+        find: '  if (own === undefined || known.newest === undefined) return true;\n',
+        replace:
+          '  if (own === undefined || known.newest === undefined || own.mapVersion < Number.POSITIVE_INFINITY) return false;\n',
       },
       // A copy that is believed by its map is still looked through if it lacks a flush that others remember.
       {
@@ -460,7 +461,7 @@ const MAP: Mutant[] = [
     edits: [
       {
         file: 'volumes/device-catalog.ts',
-        find: '    await storeMap(this.stores, next);\n    this.tell(next);',
+        find: '    await storeMap(this.stores, next, { before, idle: false });\n    this.tell(next);',
         replace: '    this.tell(next);',
       },
     ],
@@ -473,8 +474,8 @@ const MAP: Mutant[] = [
     edits: [
       {
         file: 'volumes/renaming.ts',
-        find: 'putMap({ ...own, name, nameVersion })',
-        replace: 'putMap({ ...own, mapVersion: own.mapVersion + 9, name, nameVersion })',
+        find: 'const renamed = { ...own, volume:',
+        replace: 'const renamed = { ...own, mapVersion: own.mapVersion + 9, volume:',
       },
     ],
     judges: [tests('node-sim/names.test.ts')],

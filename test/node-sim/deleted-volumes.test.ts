@@ -3,9 +3,9 @@
 import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
 import type { StrakeError } from '#strake/core/errors.js';
-import { NO_DEVICE } from '#strake/layout/volume-map.js';
+import { replicaOf } from '#strake/layout/replica-map.js';
+import { NO_CLIENT, NO_DEVICE } from '#strake/layout/volume-map.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
-import { VOLUMES_MAX } from '#strake/store/format/format.js';
 import { check, run } from '../support/check.js';
 import { fsck } from '../support/damaged-store.js';
 import { deviceIdOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';
@@ -92,7 +92,7 @@ class World {
 
   /** How many volumes a device knows that are deleted, or are not. */
   known(number: number, deleted: boolean): number {
-    return this.store(number).volumes.filter((volume) => volume?.deleted === deleted).length;
+    return this.store(number).replicas.filter((replica) => replica?.volume.deleted === deleted).length;
   }
 
   usedSlots(): number[] {
@@ -152,6 +152,9 @@ check('a volume that is deleted while a device is away does not come back with i
   await world.sim.settle(world.node.close());
 });
 
+/** Pages that the smallest devices have for replicas. */
+const VOLUMES_MAX = 256;
+
 const SPEC = { name: VOLUME_NAME, layout: 'single', copies: 1, createdMs: 1, sizeBytes: SLOT } as const;
 
 /** Puts notes on a device, of volumes that it had together with device 1 or another. */
@@ -161,11 +164,14 @@ async function putNotes(world: World, number: number, count: number, other = dev
     since: { generation: 0, flushNumber: 0 },
     incarnation: 0,
     flushNumber: 0,
+    joined: 1,
   } as const;
   const groups = [[deviceIdOf(number), other].map((deviceId) => ({ ...member, deviceId }))];
   const map = {
     name: 'gone',
-    nameVersion: 0,
+    headerVersion: 0,
+    holder: NO_CLIENT,
+    lease: 'released',
     createdMs: 1,
     sizeBytes: SLOT,
     layout: 'mirror',
@@ -173,8 +179,8 @@ async function putNotes(world: World, number: number, count: number, other = dev
     segmentBytes: SLOT,
   } as const;
   for (let put = 0; put < count; put += 1) {
-    const note = { ...map, id: newId(), mapVersion: 9, generation: 1, deleted: true, groups };
-    assert.ok((await world.sim.settle(world.store(number).putVolume(note))) >= 0);
+    const note = { ...map, id: newId(), versions: [9], generation: 1, deleted: true, groups };
+    assert.ok((await world.sim.settle(world.store(number).putReplica(replicaOf(note, 0)))) >= 0);
   }
 }
 
@@ -184,13 +190,13 @@ for (const end of ['back', 'given up', 'kept away'] as const) {
     await world.again([0]);
     await putNotes(world, 0, VOLUMES_MAX);
     assert.equal(world.node.awaitedDevices(), [{ deviceId: deviceIdOf(1), volumes: VOLUMES_MAX }]);
-    const before = JSON.stringify(world.store(0).volumes);
+    const before = JSON.stringify(world.store(0).replicas);
     const error = await refusal(world, world.node.create({ ...SPEC, id: newId() }));
     assert.is(error.code, 'ERR_STRAKE_NO_SPACE');
     for (const part of [VOLUME_NAME, 'device disk', deviceIdOf(1)])
       assert.ok(error.message.includes(part), error.message);
     assert.ok(error.remedy.endsWith(`strake device forget ${deviceIdOf(1)}`), error.remedy);
-    assert.is(JSON.stringify(world.store(0).volumes), before);
+    assert.is(JSON.stringify(world.store(0).replicas), before);
     if (end === 'kept away') {
       await world.sim.settle(world.node.close());
       return;
@@ -203,7 +209,7 @@ for (const end of ['back', 'given up', 'kept away'] as const) {
     assert.equal(world.node.awaitedDevices(), []);
     await world.create(VOLUME_NAME, 'single');
     if (end === 'given up') {
-      const named = world.store(0).volumes.flatMap((volume) => volume?.groups.flat() ?? []);
+      const named = world.store(0).replicas.flatMap((replica) => replica?.members ?? []);
       assert.ok(named.every(({ deviceId }) => [deviceIdOf(0), NO_DEVICE].includes(deviceId)));
     }
     await world.sim.settle(world.node.close());
@@ -256,7 +262,7 @@ check('a deletion that one device has not stored yet is not forgotten by another
   world.disks[1].faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 1_000_000 } });
   const deleting = world.node.delete(VOLUME_NAME);
   await world.sim.loop.run(() => world.store(0).volumeTable.isGone(id));
-  assert.is(world.store(1).volumes[0]?.deleted, true, 'it is on its way');
+  assert.is(world.store(1).replicas[0]?.volume.deleted, true, 'it is on its way');
   assert.not(world.store(0).volumeTable.hasRoom);
   world.disks[1].faults.clear();
   await world.sim.settle(deleting);
@@ -290,7 +296,7 @@ check('what a crash has left of a deleted volume is given back at the next start
   for (const disk of world.disks) disk.faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 100_000 } });
   void world.node.delete(VOLUME_NAME);
   await world.sim.loop.run(() =>
-    [0, 1].every((number) => world.store(number).volumeTable.isGone(world.store(number).volumes[0]?.id ?? '')),
+    [0, 1].every((number) => world.store(number).volumeTable.isGone(world.store(number).replicas[0]?.volume.id ?? '')),
   );
   for (const disk of world.disks) disk.faults.clear();
   await world.again([0, 1], [], 'kill');

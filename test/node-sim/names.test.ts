@@ -119,9 +119,9 @@ check('two volumes of one name that one device brings are both held back', [], a
   await sim.settle(sim.node.create(single(ONE)));
   await sim.settle(sim.node.create(single(OTHER, 'w')));
   const [entry] = sim.node.stores.values();
-  const stored = entry.store.volumes.find((one) => one?.id === OTHER);
+  const [stored] = entry.replicasOf(OTHER);
   assert.ok(stored);
-  await sim.settle(entry.store.putVolume({ ...stored, name: VOLUME_NAME, nameVersion: 1 }));
+  await sim.settle(entry.putReplica({ ...stored, volume: { ...stored.volume, name: VOLUME_NAME, headerVersion: 1 } }));
   third.kill(randomOf(1));
   const fourth = diskOf(16);
   const again = new SimNode(51);
@@ -195,9 +195,9 @@ check('names are checked, taken at once, and may be asked for twice', [], async 
     assert.is(await codeOf(sim, node.rename(VOLUME_NAME, name)), 'ERR_STRAKE_INVALID_ARGUMENT', name);
     assert.is(await codeOf(sim, node.create(single(ONE, name))), 'ERR_STRAKE_INVALID_ARGUMENT', name);
   }
-  const { id, mapVersion } = sim.engine.record;
+  const { id, versions } = sim.engine.record;
   await sim.settle(node.rename(VOLUME_NAME, VOLUME_NAME));
-  assert.is(sim.engine.record.mapVersion, mapVersion);
+  assert.equal(sim.engine.record.versions, versions);
   assert.is(await codeOf(sim, node.rename('none', 'w')), 'ERR_STRAKE_NO_VOLUME');
   await sim.settle(node.create(single(OTHER, 'constructor')));
   assert.is(await codeOf(sim, node.rename(id, 'constructor')), 'ERR_STRAKE_EXISTS');
@@ -224,7 +224,7 @@ check('a crash while a volume is renamed leaves the one name or the other, and a
         () => {},
       );
       const other = [...sim.node.stores.values()][1 - stuck].store;
-      await sim.loop.run(() => renamed || other.volumes.some((one) => one?.name === 'w'));
+      await sim.loop.run(() => renamed || other.replicas.some((one) => one?.volume.name === 'w'));
       assert.is(await sim.settle(other.flushed()), 0);
       disks[stuck].faults.clear();
       for (const disk of disks) disk.kill(randomOf(1 + writes));
@@ -334,13 +334,13 @@ check('renaming a volume that is not started leaves each device the map that it 
   const node = await nodeOf(first, second);
   const { id, unproven } = node.node.volume(VOLUME_NAME);
   assert.ok(unproven);
-  const maps = () => [...node.node.stores.values()].map(({ store }) => store.volumes.find((one) => one?.id === id));
+  const maps = () => [...node.node.stores.values()].flatMap((entry) => entry.replicasOf(id));
   const before = maps();
   assert.ok((before[0]?.mapVersion ?? 0) > (before[1]?.mapVersion ?? 0));
   await node.settle(node.node.rename(id, 'w'));
   assert.equal(
     maps(),
-    before.map((map) => ({ ...map, name: 'w', nameVersion: 1 })),
+    before.map((map) => ({ ...map, volume: { ...map.volume, name: 'w', headerVersion: 1 } })),
   );
   await node.settle(node.node.takeBack(await node.open(third)));
   node.volume = 'w';

@@ -2,7 +2,6 @@
 
 import * as assert from 'uvu/assert';
 import type { StrakeError } from '#strake/core/errors.js';
-import { NO_DEVICE, type VolumeMap } from '#strake/layout/volume-map.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { deviceBytesMin } from '#strake/store/format/format.js';
 import { check, run } from '../support/check.js';
@@ -10,7 +9,6 @@ import { deviceIdOf, numberOf, SimNode, VOLUME_NAME } from '../support/sim-node.
 import { diskOf, randomOf, SLOT } from '../support/sim-store.js';
 
 const STRIPES = [0, 1, 2, 3, 4, 5];
-const OTHER = 'other';
 
 /** A mirror on the first `count` of these disks. */
 async function mirror(count: number, slots = 16, copies = 2) {
@@ -54,7 +52,7 @@ async function readAll(sim: SimNode): Promise<void> {
   }
 }
 
-const MAPS = (sim: SimNode) => [...sim.node.stores.values()].map(({ store }) => JSON.stringify(store.volumes));
+const MAPS = (sim: SimNode) => [...sim.node.stores.values()].map(({ store }) => JSON.stringify(store.replicas));
 
 check('a device that has a copy takes no other place of its group, in whatever state it is', [], async () => {
   const { disks, sim: first } = await mirror(2);
@@ -115,7 +113,7 @@ check('of two replacements of one device at once the second finds nothing to rep
   await sim.jobsEnded();
   assert.equal(sim.engine.record.groups[0].map(({ deviceId }) => numberOf(deviceId)).toSorted(), [1, 2]);
   assert.equal(
-    other.store.volumes.filter((volume) => volume !== undefined),
+    other.store.replicas.filter((replica) => replica !== undefined),
     [],
   );
   await readAll(sim);
@@ -165,60 +163,5 @@ check('a device in two groups keeps what it has of each, through a rebuild, a cr
   await readAll(alone);
   await alone.settle(alone.node.close());
 });
-
-/** Both devices of a mirror with a map that names the second in both places, and another volume. */
-async function doubled() {
-  const { disks, sim } = await mirror(2);
-  const spec = { id: 'b'.repeat(32), name: OTHER, layout: 'mirror', copies: 2, createdMs: 1 } as const;
-  await sim.settle(sim.node.create({ ...spec, sizeBytes: SLOT }));
-  const { stored } = sim.node.volume(VOLUME_NAME);
-  const [[one, other]] = stored.groups;
-  assert.equal([one, other].map(({ deviceId }) => numberOf(deviceId)).toSorted(), [0, 1]);
-  const member = [one, other].find(({ deviceId }) => deviceId === deviceIdOf(1));
-  assert.ok(member);
-  const map: VolumeMap = { ...stored, mapVersion: stored.mapVersion + 10, groups: [[member, member]] };
-  await sim.settle(sim.node.close());
-  const writer = new SimNode(5);
-  for (const disk of disks) {
-    const { store } = await writer.open(disk);
-    await writer.settle(store.putVolume(map));
-  }
-  await writer.settle(writer.node.close());
-  return disks;
-}
-
-check(
-  'a map on devices that names one twice is not served as a mirror; others are, and its copy is saved',
-  [],
-  async () => {
-    const disks = await doubled();
-    const sim = await reopen(disks);
-    const report = sim.node.volumeReports().find(({ stored }) => stored.name === VOLUME_NAME);
-    assert.is(report?.status, null);
-    assert.ok(report?.reason.includes(deviceIdOf(1)) && report.reason.includes('twice'), report?.reason);
-    assert.throws(() => sim.engine, /twice in a group/);
-    assert.is(sim.node.engine(OTHER).status().state, 'ok');
-    const busy = await refusal(sim, sim.node.replace(deviceIdOf(1), storeOf(sim, 0)));
-    assert.is(busy.code, 'ERR_STRAKE_UNAVAILABLE');
-    // Naming another device does not help.
-    assert.is((await refusal(sim, sim.node.startWithout(VOLUME_NAME, [deviceIdOf(0)]))).code, 'ERR_STRAKE_UNAVAILABLE');
-    await sim.settle(sim.node.startWithout(VOLUME_NAME, [deviceIdOf(1)]));
-    assert.equal(sim.states(), ['in-sync', 'offline']);
-    assert.equal(
-      sim.engine.record.groups[0].map(({ deviceId }) => deviceId),
-      [deviceIdOf(1), NO_DEVICE],
-    );
-    await readAll(sim);
-    await sim.settle(sim.node.replace(NO_DEVICE, storeOf(sim, 0)));
-    await sim.jobsEnded();
-    assert.is(sim.engine.status().state, 'ok');
-    await readAll(sim);
-    await sim.settle(sim.node.close());
-
-    const again = await reopen([disks[0]], [deviceIdOf(1)], 3);
-    await readAll(again);
-    await again.settle(again.node.close());
-  },
-);
 
 run();

@@ -3,6 +3,7 @@
 import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
+import type { SegmentStore } from '#strake/store/segment-store.js';
 import { check, run } from '../support/check.js';
 import { deviceIdOf, numberOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';
 import { diskOf, randomOf, SLOT } from '../support/sim-store.js';
@@ -12,6 +13,12 @@ function failOnce({ node }: SimNode, disk: SimDisk): void {
   const [{ superblock }] = node.stores.values();
   const start = superblock.layout.dataOffset;
   disk.faults.add({ ops: ['write'], count: 1, start, action: { kind: 'error', errno: EIO } });
+}
+
+function storeOf({ node }: SimNode, deviceId: string): SegmentStore {
+  const entry = node.stores.get(deviceId);
+  assert.ok(entry);
+  return entry.store;
 }
 
 async function mirror(count = 2) {
@@ -53,18 +60,16 @@ check('a map that a crash kept from the current copy does not keep the volume fr
   const { disks, sim } = await mirror(4);
   // Twice, so that the journal need not say any more that the block exists.
   for (let turn = 0; turn < 2; turn += 1) assert.is(await sim.write(0, 0, 1), 4096);
-  const { groups, mapVersion } = sim.engine.record;
+  const { groups } = sim.engine.record;
   const [current, out] = groups[0].map(({ deviceId }) => disks[numberOf(deviceId)]);
   failOnce(sim, out);
   const { layout } = [...sim.node.stores.values()][0].superblock;
   const end = layout.dataOffset;
   current.faults.add({ ops: ['write'], start: layout.journalOffset, end, action: { kind: 'stick' } });
   void sim.begin((token) => sim.engine.write(0, 4096, 0, 0, token));
-  // The devices of the other group have the map that takes a copy of this one out; in this one nobody has it.
-  const other = sim.node.stores.get(groups[1][0].deviceId)?.store;
-  const known = () => other?.volumes.some((volume) => (volume?.mapVersion ?? 0) > mapVersion) === true;
-  await sim.loop.run(known);
-  if (other !== undefined) assert.is(await sim.settle(other.flushed()), 0);
+  // The map that takes a copy out is on its way to the other, and no device has it.
+  await sim.loop.run(() => sim.states().includes('offline'));
+  for (const { deviceId } of groups[1]) assert.is(await sim.settle(storeOf(sim, deviceId).flushed()), 0);
   current.faults.clear();
   for (const disk of disks) disk.kill(randomOf(1));
 
@@ -176,16 +181,16 @@ check('a start that is cut off while its map is stored costs no copy its place',
   for (const disk of disks) await cut.open(disk);
   second.faults.add({ ops: ['write', 'sync'], action: { kind: 'stick' } });
   const [{ store }] = cut.node.stores.values();
-  const before = store.volumes[0]?.mapVersion ?? 0;
+  const before = store.replicas[0]?.mapVersion ?? 0;
   cut.node.assemble(new Map()).catch(() => {});
-  await cut.loop.run(() => (store.volumes[0]?.mapVersion ?? 0) > before);
+  await cut.loop.run(() => (store.replicas[0]?.mapVersion ?? 0) > before);
   assert.is(await cut.settle(store.flushed()), 0);
   second.faults.clear();
   for (const disk of disks) disk.powerCut(randomOf(1));
 
   const again = new SimNode(3);
   for (const disk of [first, second]) await again.open(disk);
-  const versions = [...again.node.stores.values()].map(({ store: { volumes } }) => volumes[0]?.mapVersion ?? 0);
+  const versions = [...again.node.stores.values()].map(({ store: { replicas } }) => replicas[0]?.mapVersion ?? 0);
   assert.is(versions[0], versions[1] + 1);
   await again.assemble();
   assert.equal(again.states(), ['in-sync', 'in-sync']);

@@ -15,7 +15,7 @@ const SIZE = STRIPES * SLOT;
 
 /** The volume's part of a store. */
 function directMember({ loop }: SimNode, store: SegmentStore): DirectMember {
-  return new DirectMember(loop, store, store.volumeTable.indexOf('a'.repeat(32)));
+  return new DirectMember(loop, store, store.volumeTable.indexOf('a'.repeat(32), 0));
 }
 
 class World {

@@ -20,7 +20,17 @@ import {
   readAll,
   readerOf,
 } from '../support/damaged-store.js';
-import { BLOCK, diskOf, randomOf, SECTOR, SimStore, SLOT, SLOT_BLOCKS, volumeOf } from '../support/sim-store.js';
+import {
+  BLOCK,
+  diskOf,
+  randomOf,
+  replicaMap,
+  SECTOR,
+  SimStore,
+  SLOT,
+  SLOT_BLOCKS,
+  VOLUME_ID,
+} from '../support/sim-store.js';
 
 /** STRAKE_FLIPS=all flips every bit, for half an hour; otherwise so many bits are chosen for each device. */
 const ALL_FLIPS = process.env.STRAKE_FLIPS === 'all';
@@ -206,7 +216,7 @@ async function session(disk: SimDisk, expected: Expected, seed: number): Promise
   await putAll(store, expected, 2, [[7, 9003]]);
   await store.settle(store.zero(3, 0, SLOT_BLOCKS, true, 60));
   for (let block = 0; block < SLOT_BLOCKS; block += 1) expected.set(3 * SLOT_BLOCKS + block, 0);
-  await store.settle(store.opened.store.putVolume({ ...volumeOf(), mapVersion: 2 }));
+  await store.settle(store.opened.store.putReplica(replicaMap(VOLUME_ID, { mapVersion: 2 })));
   await store.close();
 }
 
@@ -319,7 +329,7 @@ check('whoever waits to store a volume when the journal fails is told', async ()
   await store.open();
   store.device.disk.faults.add({ ops: ['write'], action: { kind: 'error', errno: 5 } });
   const ids = Array.from({ length: 40 }, (_, index) => `${10 + index}`.padStart(32, 'b'));
-  const puts = ids.map((id) => store.opened.store.putVolume(volumeOf(id)));
+  const puts = ids.map((id) => store.opened.store.putReplica(replicaMap(id)));
   assert.equal(new Set(await store.settle(Promise.all(puts))), new Set([-5]));
 });
 

@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
 import { check, run } from '../support/check.js';
-import { diskOf, SimStore, SLOT, SLOT_BLOCKS, volumeOf } from '../support/sim-store.js';
+import { diskOf, replicaMap, SimStore, SLOT, SLOT_BLOCKS, VOLUME_ID } from '../support/sim-store.js';
 
 /** As many as are admitted at a time: their records are more than a batch of the journal has room for. */
 const WRITES = 230;
@@ -44,7 +44,7 @@ check('a map ends that waits for a checkpoint which fails', [], async () => {
   while (opened.journal.freePages >= 8) assert.is(await store.settle(opened.noted()), 0);
   const { blockTableOffset: start, journalOffset: end } = opened.superblock.layout;
   store.device.disk.faults.add({ ops: ['write'], start, end, action: { kind: 'error', errno: EIO } });
-  assert.is(await store.settle(opened.putVolume({ ...volumeOf(), mapVersion: 2 })), -EIO);
+  assert.is(await store.settle(opened.putReplica(replicaMap(VOLUME_ID, { mapVersion: 2 }))), -EIO);
 });
 
 run();

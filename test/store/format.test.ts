@@ -3,70 +3,51 @@
  * field, as `docs/disk-format.md` has them. A change that fails one of these tests is a new version of the format.
  */
 
-import fc from 'fast-check';
 import * as assert from 'uvu/assert';
-import type { StrakeError } from '#strake/core/errors.js';
 import type { SlotIndex } from '#strake/core/ids.js';
-import { SimDisk } from '#strake/sim/disk/disk.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { decodeDirectory, encodeDirectory } from '#strake/store/format/directory.js';
-import { computeLayout, deviceBytesMin, type Layout } from '#strake/store/format/format.js';
+import {
+  computeFirstLayout,
+  computeLayout,
+  DIRECTORY_MAGIC,
+  VOLUME_DIRECTORY_MAGIC,
+} from '#strake/store/format/format.js';
 import { Batch } from '#strake/store/format/journal-batch.js';
 import { absent } from '#strake/store/format/page.js';
+import { decodeReplica, encodeReplica, type ReplicaRecord } from '#strake/store/format/replica-page.js';
 import { decodeRoot, encodeRoot } from '#strake/store/format/root.js';
 import { decodeSlots, encodeSlots } from '#strake/store/format/slot-page.js';
-import { decodeSuperblock, encodeSuperblock, type Superblock } from '#strake/store/format/superblock.js';
-import { decodeFlushed, decodeVolume, encodeVolume } from '#strake/store/format/volume-page.js';
-import { demandSuperblock, openStore } from '#strake/store/opening/open-store.js';
+import {
+  decodeSuperblock,
+  encodeSuperblock,
+  FEATURE_GROUPS,
+  type Superblock,
+} from '#strake/store/format/superblock.js';
+import { decodeFlushed, decodeVolume } from '#strake/store/format/volume-page.js';
 import { SlotTable } from '#strake/store/running/slot-table.js';
 import { check, run } from '../support/check.js';
 import { readerOf } from '../support/damaged-store.js';
-import { BLOCK, diskOf, SimStore, SLOT, volumeOf } from '../support/sim-store.js';
+import { bytesOf, definedCrc, same, sealAt } from '../support/golden.js';
+import { BLOCK, diskOf, SimStore, volumeOf } from '../support/sim-store.js';
+import { encodeVolume } from '../support/version-1-page.js';
 
-const KIB = 1 << 10;
 const MIB = 1 << 20;
 const GIB = 2 ** 30;
-const TIB = 2 ** 40;
 const DEVICE = '000102030405060708090a0b0c0d0e0f';
 const CLUSTER = 'c0c1c2c3c4c5c6c7c8c9cacbcccdcecf';
 const VOLUME = 'f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff';
 
-/** CRC32C by its definition, one bit after another, as an oracle. */
-function definedCrc(bytes: Uint8Array): number {
-  let rest = 0xffff_ffff;
-  for (const byte of bytes) {
-    rest ^= byte;
-    for (let bit = 0; bit < 8; bit += 1) rest = (rest >>> 1) ^ (rest & 1 ? 0x82f6_3b78 : 0);
-  }
-  return ~rest >>> 0;
-}
-
-/** Zeroes, but for these fields: offset, and the bytes from there on in hexadecimal. */
-function bytesOf(length: number, fields: readonly (readonly [number, string])[]): Uint8Array {
-  const bytes = new Uint8Array(length);
-  for (const [at, hex] of fields) bytes.set(Buffer.from(hex.replaceAll(' ', ''), 'hex'), at);
-  return bytes;
-}
-
-function sealAt(bytes: Uint8Array, at: number): Uint8Array {
-  new DataView(bytes.buffer).setUint32(at, definedCrc(bytes), true);
-  return bytes;
-}
-
-function same(found: Uint8Array, wanted: Uint8Array): void {
-  assert.is(found.length, wanted.length);
-  const at = found.findIndex((byte, index) => byte !== wanted[index]);
-  const show = (bytes: Uint8Array) => Buffer.from(bytes.subarray(at, at + 16)).toString('hex');
-  if (at >= 0) throw new Error(`byte ${at} and what follows: ${show(found)}, and has to be ${show(wanted)}`);
-}
+const POSITION = { index: 3, deviceId: DEVICE, sequence: 7 };
+const NOBODY = { since: { generation: 0, flushNumber: 0 }, incarnation: 0, flushNumber: 0 };
 
 const SUPERBLOCK: Superblock = {
   sequence: 0x01_0203_0405,
   deviceId: DEVICE,
   clusterId: CLUSTER,
   label: 'shelf 7',
-  incompatible: 0,
+  incompatible: FEATURE_GROUPS,
   readOnlyCompatible: 0,
   compatible: 0,
   logicalBlockBytes: 512,
@@ -75,6 +56,7 @@ const SUPERBLOCK: Superblock = {
   incarnation: 9,
   state: 1,
   formattedMs: 1_700_000_000_000,
+  leaseMs: 2000,
   layout: computeLayout(GIB, MIB),
 };
 
@@ -89,19 +71,21 @@ const SUPERBLOCK_FIELDS: readonly (readonly [number, string])[] = [
   [88, '00020000 00100000 00020000'], // logical, physical, atomic
   [100, '00100000 00001000'], // block, slot
   [108, '01000000 10000000 01000000'], // kind of checksum, entry, state
-  [136, 'e703000000000000'], // 999 slots
+  [56, '01'], // the feature groups
+  [136, 'cf03000000000000'], // 975 slots
   [144, '0010000000000000'], // roots at 4096
-  [152, '0090000000000000'], // volumes at 36864
-  [160, '0090200000000000'], // directory at 2134016
-  [168, '00b0200000000000'], // slot table at 2142208
-  [176, '00d0240000000000'], // block tables at 2412544
-  [184, '00b0a10000000000'], // journal at 10596352
-  [192, 'd80d000000000000'], // 3544 pages
-  [200, '0000800100000000'], // data at 24 MiB
+  [152, '00b0000000000000'], // volumes at 45056, behind the one page of their directory
+  [160, '00b0200000000000'], // directory at 2142208
+  [168, '00d0200000000000'], // slot table at 2150400
+  [176, '0090300000000000'], // block tables at 3182592
+  [184, '0010180200000000'], // journal at 35131392
+  [192, '840d000000000000'], // 3460 pages
+  [200, '0000000300000000'], // data at 48 MiB
   [208, '00f0ff3f00000000'], // the second superblock
   [216, '0900000000000000'],
   [224, '0068e5cf8b010000'], // 1 700 000 000 000
   [232, '7368656c662037'],
+  [296, '00010000 01000000 3c0f0000 01000000 00000000 d0070000'], // V, pages of a table, T, lanes, levels, lease
 ];
 
 check('a superblock', () => {
@@ -112,6 +96,41 @@ check('a superblock', () => {
   assert.equal(decodeSuperblock(wanted, crc32c), SUPERBLOCK);
 });
 
+/** What a device has that was formatted before the feature: the layout of then, and nothing behind the label. */
+const FIRST_FIELDS: readonly (readonly [number, string])[] = [
+  ...SUPERBLOCK_FIELDS.filter(([at]) => at !== 56 && at !== 296),
+  [136, 'e703000000000000'], // 999 slots
+  [152, '0090000000000000'], // volumes at 36864
+  [160, '0090200000000000'], // directory at 2134016
+  [168, '00b0200000000000'], // slot table at 2142208
+  [176, '00d0240000000000'], // block tables at 2412544
+  [184, '00b0a10000000000'], // journal at 10596352
+  [192, 'd80d000000000000'], // 3544 pages
+  [200, '0000800100000000'], // data at 24 MiB
+];
+
+check('a superblock from before the feature groups, and one that has been migrated', () => {
+  const layout = computeFirstLayout(GIB, MIB);
+  for (const [incompatible, leaseMs, more] of [
+    [0, 0, []],
+    [
+      FEATURE_GROUPS,
+      7,
+      [
+        [56, '01'],
+        [316, '07'],
+      ],
+    ],
+  ] as const) {
+    const wanted = sealAt(bytesOf(4096, [...FIRST_FIELDS, ...more]), 12);
+    const superblock = { ...SUPERBLOCK, incompatible, leaseMs, layout };
+    const page = new Uint8Array(4096);
+    encodeSuperblock(superblock, page, crc32c);
+    same(page, wanted);
+    assert.equal(decodeSuperblock(wanted, crc32c), superblock);
+  }
+});
+
 const ROOT_FIELDS: readonly (readonly [number, string])[] = [
   [0, '53525431'], // SRT1
   [8, '0700000000000000'], // sequence
@@ -120,7 +139,7 @@ const ROOT_FIELDS: readonly (readonly [number, string])[] = [
   [56, '0200000000000000'], // used slots
   [64, '01000000 02000000'], // pages of the directory, active slots
   [128, '44332211 03000000'], // directory page 0: checksum, present and in the second place
-  [128 + 8192 + 8, 'ddccbbaa 01000000'], // volume 1
+  [128 + 8192, 'ddccbbaa 01000000'], // page 0 of the volume directory
   [128 + 8192 + 2048, '04000000 05000000'], // slots 4 and 5 are active
 ];
 const ROOT = {
@@ -131,7 +150,7 @@ const ROOT = {
   usedSlots: 2,
   directory: [{ present: true, place: 1, checksum: 0x11223344 }],
   volumes: Array.from({ length: 256 }, (_, at) =>
-    at === 1 ? { present: true, place: 0, checksum: 0xaabbccdd } : absent(),
+    at === 0 ? { present: true, place: 0, checksum: 0xaabbccdd } : absent(),
   ),
   active: [4, 5],
 };
@@ -147,7 +166,7 @@ check('a root', () => {
 check('a page of the directory', () => {
   const wanted = bytesOf(4096, [
     [0, '53445231'], // SDR1
-    [4, '02000000'],
+    [4, '03000000'],
     [8, DEVICE],
     [24, '0700000000000000'],
     [32, '04030201 01000000'],
@@ -159,11 +178,16 @@ check('a page of the directory', () => {
     { present: true, place: 1, checksum: 0xdeadbeef },
   ];
   const page = new Uint8Array(4096);
-  encodeDirectory(page, 2, DEVICE, 7, references);
+  encodeDirectory(page, DIRECTORY_MAGIC, POSITION, references);
   same(page, wanted);
-  const found = decodeDirectory(wanted, 2, DEVICE);
+  const found = decodeDirectory(wanted, DIRECTORY_MAGIC, 3, DEVICE);
   assert.is(found.length, 508);
   assert.equal(found.slice(0, 3), references);
+  // The pages that lead to volumes differ by their name alone.
+  wanted.set(Buffer.from('SVD1'), 0);
+  encodeDirectory(page, VOLUME_DIRECTORY_MAGIC, POSITION, references);
+  same(page, wanted);
+  assert.equal(decodeDirectory(wanted, VOLUME_DIRECTORY_MAGIC, 3, DEVICE), found);
 });
 
 /** Slot 32 is the second of page 1. */
@@ -174,32 +198,51 @@ const SLOT_FIELDS: readonly (readonly [number, string])[] = [
   [24, '0700000000000000'],
   [256, VOLUME],
   [256 + 16, '0500000001000000'], // stripe 2^32 + 5
-  [256 + 32, '0200'], // member
+  [256 + 24, '01000000'], // epoch
+  [256 + 32, '0200'], // place in the group
   [256 + 34, '01 06'], // used; a table, in the second place
   [256 + 36, '01000000'], // references
   [256 + 40, '0300000000000000 0400000000000000'], // generation, flush number
   [256 + 56, '78563412'], // checksum of the block table
+  [256 + 62, '0301'], // group 258
 ];
 
 check('a page of slots', () => {
-  const table = new SlotTable(40);
+  const table = new SlotTable(40, 1);
   table.assign(32 as SlotIndex, 0, 2 ** 32 + 5, 2);
   table.flags[32] = 6;
   table.generations[32] = 3;
   table.flushNumbers[32] = 4;
   table.tableChecksums[32] = 0x12345678;
   const page = new Uint8Array(4096);
-  encodeSlots(page, 1, DEVICE, 7, table, [VOLUME]);
+  encodeSlots(page, { ...POSITION, index: 1 }, table, [{ volumeId: VOLUME, group: 259 }]);
   const wanted = bytesOf(4096, SLOT_FIELDS);
   same(page, wanted);
-  const found = new SlotTable(40);
-  decodeSlots(wanted, 1, DEVICE, found, () => 0);
+  const found = new SlotTable(40, 1);
+  const ownerOf = (_words: Uint32Array, _word: number, group: number) => (group === 259 ? 0 : -1);
+  decodeSlots(wanted, 1, found, { deviceId: DEVICE, groups: true, ownerOf });
   assert.is(found.find(0, 2 ** 32 + 5), 32);
   const numbers = [found.members, found.flags, found.generations, found.flushNumbers, found.tableChecksums];
   assert.equal(
     numbers.map((column) => column[32]),
     [2, 6, 3, 4, 0x12345678],
   );
+});
+
+check('an entry of a slot from before the feature groups names neither epoch nor group', () => {
+  const first = bytesOf(
+    4096,
+    SLOT_FIELDS.filter(([at]) => at !== 256 + 24 && at !== 256 + 62),
+  );
+  for (const groups of [false, true]) {
+    const found = new SlotTable(40, 1);
+    decodeSlots(first, 1, found, {
+      deviceId: DEVICE,
+      groups,
+      ownerOf: (_words, _word, group) => (group === 0 ? 0 : -1),
+    });
+    assert.is(found.find(0, 2 ** 32 + 5), 32);
+  }
 });
 
 const VOLUME_FIELDS: readonly (readonly [number, string])[] = [
@@ -227,11 +270,12 @@ const VOLUME_FIELDS: readonly (readonly [number, string])[] = [
 const VOLUME_RECORD = {
   ...volumeOf(VOLUME, DEVICE),
   name: 'db',
-  nameVersion: 0x0203,
+  headerVersion: 0x0203,
+  lease: 'released' as const,
   layout: 'mirror' as const,
   copies: 2,
   segmentBytes: MIB,
-  mapVersion: 5,
+  versions: [5],
   generation: 6,
   groups: [
     [
@@ -241,6 +285,7 @@ const VOLUME_RECORD = {
         since: { generation: 0, flushNumber: 0 },
         incarnation: 9,
         flushNumber: 10,
+        joined: 0,
       },
       {
         deviceId: CLUSTER,
@@ -248,6 +293,7 @@ const VOLUME_RECORD = {
         since: { generation: 5, flushNumber: 3 },
         incarnation: 0,
         flushNumber: 0,
+        joined: 0,
       },
     ],
   ],
@@ -255,13 +301,115 @@ const VOLUME_RECORD = {
 
 const FLUSHED = { generation: 6, flushNumber: 0x0102_0304_05 };
 
-check('a page of a volume', () => {
+check('a page of a volume, of version 1', () => {
   const wanted = bytesOf(4096, VOLUME_FIELDS);
   const page = new Uint8Array(4096);
-  encodeVolume(page, 3, DEVICE, 7, VOLUME_RECORD, FLUSHED);
+  encodeVolume(page, POSITION, VOLUME_RECORD, FLUSHED);
   same(page, wanted);
   assert.equal(decodeVolume(wanted, 3, DEVICE), VOLUME_RECORD);
   assert.equal(decodeFlushed(wanted), FLUSHED);
+});
+
+const HOLDER = '30313233343536373839616263646566';
+const REPLICA_FIELDS: readonly (readonly [number, string])[] = [
+  [0, '53564c32'], // SVL2
+  [4, '03000000'],
+  [8, DEVICE],
+  [24, '0700000000000000'],
+  [32, VOLUME],
+  [48, '0100000000000000'], // created
+  [56, '0000004000000000'], // 1 GiB
+  [64, '0500000001000000'], // version of the map
+  [72, '0600000000000000 0400000000000000'], // generation; served generation
+  [88, '02 02 01 03'], // mirror, copies, 1, members that are listed
+  [92, '00001000'], // bytes of a chunk
+  [100, '0201 0302'], // group 258 of 515
+  [104, '0600000000000000 0504030201000000'], // the flush that is remembered
+  [120, HOLDER],
+  [136, '02 00 00 00 02 00 01'], // shared lease; no parity; a chunk a segment; by remainder; answered
+  [144, '0302000000000000'], // version of the header
+  [152, '01000000'], // live epoch
+  [160, '0200 6462'], // name
+  [424, '0600000000000000 0203000000000000'], // what is settled
+  [498, '0302'], // groups of the range
+  [512, DEVICE],
+  [512 + 16, '01 00 060504030201'], // in sync, place, joined
+  [512 + 40, '0900000000000000 0a00000000000000'], // incarnation, flush number
+  [576, CLUSTER],
+  [576 + 16, '03 01'], // offline
+  [576 + 24, '0500000000000000 0300000000000000'], // since
+  [640, HOLDER],
+  [640 + 16, '02 01'], // syncing, in the same place
+];
+const RECORD: ReplicaRecord = {
+  map: {
+    volume: {
+      ...{ id: VOLUME, name: 'db', headerVersion: 0x0203, createdMs: 1, sizeBytes: GIB },
+      ...{ layout: 'mirror', copies: 2, segmentBytes: MIB, deleted: false },
+    },
+    ...{ group: 258, groups: 515, mapVersion: 2 ** 32 + 5, generation: 6, holder: HOLDER, lease: 'shared' },
+    members: [
+      { ...VOLUME_RECORD.groups[0][0], place: 0, joined: 0x0102_0304_0506 },
+      { ...VOLUME_RECORD.groups[0][1], place: 1, joined: 0 },
+      { ...NOBODY, deviceId: HOLDER, state: 'syncing', place: 1, joined: 0 },
+    ],
+  },
+  own: { servedGeneration: 4, answered: true, flushed: FLUSHED, settled: { generation: 6, flushNumber: 0x0302 } },
+};
+
+check('a page of a replica', () => {
+  const wanted = bytesOf(4096, REPLICA_FIELDS);
+  const page = new Uint8Array(4096);
+  encodeReplica(page, POSITION, RECORD);
+  same(page, wanted);
+  assert.equal(decodeReplica(wanted, 3, DEVICE), RECORD);
+});
+
+check('a page of a replica refuses what belongs to features that are not set, and what contradicts itself', () => {
+  const cases: readonly (readonly [number, string, RegExp])[] = [
+    [88, '03', /layout is not one/],
+    [90, '02', /layout is not one/],
+    [89, '04', /lists 3 members for 4 places/],
+    [91, '05', /lists 5 members for 2 places/],
+    [96, '02', /flags that this version/],
+    [100, '0302', /group 515 of 515/],
+    [136, '03', /lease is not one/],
+    [137, '01', /byte 137 belongs to a feature/],
+    [138, '01', /byte 138/],
+    [139, '01', /byte 139/],
+    [140, '01', /layout is not one/],
+    [141, '01', /byte 141/],
+    [142, '02', /layout is not one/],
+    [143, '01', /byte 143/],
+    [144, '00000000000010', /counter at byte 144/],
+    [152, '02', /layout is not one/],
+    [156, '01', /byte 156/],
+    [160, '0001', /name is too long/],
+    [162, 'ff', /not UTF-8/],
+    [164, '01', /byte 164/],
+    [423, '01', /byte 423/],
+    [440, '01', /byte 440/],
+    [464, '01', /byte 464/],
+    [480, '01', /byte 480/],
+    [488, '01', /byte 488/],
+    [498, '0402', /group 258 of 515/],
+    [500, '01', /byte 500/],
+    [504, '01', /byte 504/],
+    [512 + 16, '04', /state of a member/],
+    [512 + 17, '02', /place beyond the last/],
+    [512 + 56, '01', /reserved byte 568/],
+    [576, DEVICE, /names device .* twice/],
+    [704, '01', /reserved byte 704/],
+    [4095, '01', /reserved byte 4092/],
+  ];
+  for (const [at, hex, message] of cases) {
+    const page = bytesOf(4096, [...REPLICA_FIELDS, [at, hex]]);
+    assert.throws(() => decodeReplica(page, 3, DEVICE), message, `byte ${at}`);
+  }
+  assert.throws(
+    () => decodeReplica(bytesOf(4096, [...REPLICA_FIELDS, [32, '00'.repeat(16)]]), 3, DEVICE),
+    /no identifier/,
+  );
 });
 
 check('a batch of the journal', () => {
@@ -330,178 +478,16 @@ check('a block table', async () => {
   same(disk.peek(slots[0].table.offset, 4096), wanted);
 });
 
-// ---------------------------------------------------------------- layout
-
-/** Size, slot size; slots, pages of directory and slot table; offsets of block tables, journal, data; journal pages. */
-const LAYOUTS: readonly (readonly number[])[] = [
-  [2494464, 64 * KIB, 1, 1, 1, 2150400, 2158592, 2424832, 65],
-  [4198400, MIB, 1, 1, 1, 2150400, 2158592, 3145728, 68],
-  [GIB, 64 * KIB, 14465, 1, 467, 5967872, 124465152, 125698048, 287],
-  [GIB, MIB, 999, 1, 33, 2412544, 10596352, 25165824, 3544],
-  [TIB, MIB, 1040169, 67, 33554, 277557248, 8798621696, 8814329856, 3631],
-];
-
-check('layouts of devices of several sizes', () => {
-  for (const [size, slot, slots, directoryPages, slotPages, tables, journal, data, journalPages] of LAYOUTS) {
-    const layout = computeLayout(size, slot);
-    assert.equal(
-      { ...layout },
-      {
-        sizeBytes: size,
-        slotBytes: slot,
-        slots,
-        rootOffset: 4096,
-        volumesOffset: 36864,
-        directoryOffset: 2134016,
-        directoryPages,
-        slotTableOffset: 2134016 + 8192 * directoryPages,
-        slotPages,
-        blockTableOffset: tables,
-        journalOffset: journal,
-        journalPages,
-        dataOffset: data,
-        copyOffset: size - 4096,
-      },
-    );
-  }
-  assert.is(deviceBytesMin(64 * KIB), 2494464);
-  assert.is(deviceBytesMin(MIB), 4198400);
-  assert.throws(() => computeLayout(2494463, 64 * KIB), /do not hold one slot/);
-  assert.throws(() => computeLayout(TIB, 64 * KIB), /more than/);
-  assert.throws(() => computeLayout(GIB, 96 * KIB), /power of two/);
-});
-
-check('a device of 512-byte sectors whose end is no whole page keeps its copy in the last whole one', async () => {
-  for (const [logicalBlockBytes, extra] of [
-    [512, 3584],
-    [4096, 0],
-  ]) {
-    const sizeBytes = 4 * MIB + extra;
-    assert.is(computeLayout(sizeBytes, SLOT).copyOffset, 4 * MIB - 4096);
-    const disk = new SimDisk({ sizeBytes, logicalBlockBytes });
-    let store = new SimStore(disk, 1);
-    await store.format();
-    await store.open();
-    await store.close();
-    // The first superblock is gone: the other is found from the size alone.
-    disk.poke(0, new Uint8Array(4096));
-    store = new SimStore(disk, 2);
-    const { problems } = await store.open();
-    assert.is(problems.length, 1);
-    const { superblock } = store.opened.store;
-    assert.equal([superblock.logicalBlockBytes, superblock.layout.sizeBytes], [logicalBlockBytes, sizeBytes]);
-    await store.close();
-  }
-});
-
-/** Regions in order, with their lengths. */
-function regionsOf(layout: Layout): [number, number][] {
-  const { slots, slotPages, directoryPages, journalPages, slotBytes } = layout;
-  return [
-    [0, 4096],
-    [layout.rootOffset, 2 * 16384],
-    [layout.volumesOffset, 2 * 256 * 4096],
-    [layout.directoryOffset, 2 * directoryPages * 4096],
-    [layout.slotTableOffset, 2 * slotPages * 4096],
-    [layout.blockTableOffset, 2 * slots * 4096],
-    [layout.journalOffset, journalPages * 4096],
-    [layout.dataOffset, slots * slotBytes],
-    [layout.copyOffset, 4096],
-  ];
-}
-
-check('regions never overlap, hold all slots, and waste less than two slots', () => {
-  const sizes = fc.oneof(
-    fc.integer({ min: 2494464, max: 64 * MIB }),
-    fc.maxSafeInteger().map((n) => Math.abs(n) % (8 * TIB)),
-  );
-  const property = fc.property(sizes, fc.constantFrom(16, 17, 18, 19, 20), (size, power) => {
-    const slotBytes = 2 ** power;
-    fc.pre(size >= deviceBytesMin(slotBytes) && size / slotBytes < 1024 * 508 * 31);
-    const layout = computeLayout(size, slotBytes);
-    const regions = regionsOf(layout);
-    for (const [index, [offset, length]] of regions.entries()) {
-      assert.is(offset % 4096, 0);
-      assert.ok(offset + length <= (regions[index + 1]?.[0] ?? size));
-    }
-    assert.is(layout.dataOffset % slotBytes, 0);
-    assert.ok(layout.slotPages * 31 >= layout.slots && layout.directoryPages * 508 >= layout.slotPages);
-    assert.ok(layout.journalPages >= 64 && layout.journalPages <= 4096);
-    const left = layout.copyOffset - layout.dataOffset - layout.slots * slotBytes;
-    assert.ok(left < 2 * slotBytes + 64 * KIB, `${left} bytes are left over`);
-  });
-  fc.assert(property, { numRuns: 2000 });
-});
-
-// ---------------------------------------------------------------- what is not known is refused
-
-/** A formatted disk on which both superblocks have been changed, with the right checksum. */
-async function changedSuperblock(at: number, hex: string): Promise<SimDisk> {
-  const disk = diskOf(2);
-  await new SimStore(disk, 1).format();
-  const { copyOffset } = computeLayout(disk.geometry.sizeBytes, SLOT);
-  for (const offset of [0, copyOffset]) {
-    const page = disk.peek(offset, 4096);
-    page.set(Buffer.from(hex, 'hex'), at);
-    page.fill(0, 12, 16);
-    disk.poke(offset, sealAt(page, 12));
-  }
-  disk.kill(new SimStore(diskOf(1), 1).loop.random);
-  return disk;
-}
-
-function refusalOf(promise: Promise<unknown>): Promise<string> {
-  return promise.then(
-    () => 'it was opened',
-    (error: StrakeError) => `${error.code}: ${error.message}`,
-  );
-}
-
-check('unknown versions, features and fields of a superblock are refused by name', async () => {
-  const cases: readonly (readonly [number, string, RegExp])[] = [
-    [8, '02000000', /UNKNOWN_FEATURE.*format version 2, and this program knows 1/],
-    [56, '05', /UNKNOWN_FEATURE.*incompatible feature 0, incompatible feature 2/],
-    [63, '80', /UNKNOWN_FEATURE.*incompatible feature 63/],
-    [64, '02', /UNKNOWN_FEATURE.*read-only-compatible feature 1/],
-    [71, '40', /UNKNOWN_FEATURE.*read-only-compatible feature 62/],
-    [108, '02', /UNKNOWN_FEATURE.*checksum is 2/],
-    [112, '20', /UNKNOWN_FEATURE.*entry size is 32/],
-    [101, '20', /UNKNOWN_FEATURE.*block size is 8192/],
-    [116, '07', /UNKNOWN_FEATURE.*unknown state 7/],
-    [120, '01', /UNKNOWN_FEATURE.*encrypted/],
-    [296, '01', /UNKNOWN_FEATURE.*reserved byte 296/],
-    [4095, '01', /UNKNOWN_FEATURE.*reserved byte 4092/],
-    [200, '00000100', /NOT_FORMATTED.*dataOffset/],
-  ];
-  for (const [at, hex, message] of cases) {
-    const disk = await changedSuperblock(at, hex);
-    const store = new SimStore(disk, 2);
-    assert.match(await refusalOf(store.settle(openStore(store.ports, { path: 'disk' }))), message);
-  }
-});
-
-check('read-only-compatible features do not keep from reading, and compatible ones from nothing', async () => {
-  const disk = await changedSuperblock(64, '02');
-  const demand = (readOnly: boolean) => demandSuperblock(readerOf(disk), { path: 'disk' }, readOnly, () => {});
-  assert.is((await demand(true)).superblock.readOnlyCompatible, 2);
-  assert.match(await refusalOf(demand(false)), /read-only-compatible feature 1/);
-  const other = await changedSuperblock(72, 'ffffffffffffffff');
-  const store = new SimStore(other, 2);
-  await store.open();
-  await store.close();
-});
-
 check('fields that are reserved are refused unless they are zero', () => {
-  const { layout } = SUPERBLOCK;
-  const slots = (page: Uint8Array) => decodeSlots(page, 1, DEVICE, new SlotTable(40), () => 0);
-  for (const at of [72, 127, 128 + 8, 128 + 8191, 128 + 10240 + 8, 16383]) {
+  const slots = (page: Uint8Array, groups = true) =>
+    decodeSlots(page, 1, new SlotTable(40, 1), { deviceId: DEVICE, groups, ownerOf: () => 0 });
+  for (const at of [72, 127, 128 + 8, 128 + 8191, 128 + 8192 + 8, 128 + 10239, 128 + 10240 + 8, 16383]) {
     const root = sealAt(bytesOf(16384, [...ROOT_FIELDS, [at, '01']]), 4);
-    assert.throws(() => decodeRoot(root, DEVICE, layout, crc32c), /reserved byte/, `root ${at}`);
+    assert.throws(() => decodeRoot(root, DEVICE, SUPERBLOCK.layout, crc32c), /reserved byte/, `root ${at}`);
   }
   for (const at of [32, 127, 128, 255])
     assert.throws(() => slots(bytesOf(4096, [...SLOT_FIELDS, [at, '01']])), /reserved/);
-  // Snapshot epoch, references, block count, parent, fold, and the rest of an entry; flags and states that are not
-  // known.
+  // Epoch, layer, references, own mask and places; flags and states that are not known.
   for (const at of [24, 28, 36, 60, 64, 72, 80, 96, 127].map((field) => 256 + field)) {
     assert.throws(
       () => slots(bytesOf(4096, [...SLOT_FIELDS, [at, '02']])),
@@ -509,7 +495,13 @@ check('fields that are reserved are refused unless they are zero', () => {
       `slot ${at - 256}`,
     );
   }
-  assert.throws(() => slots(bytesOf(4096, [...SLOT_FIELDS, [256 + 35, '16']])), /fields that this version/);
+  for (const flag of ['10', '20', '16']) {
+    assert.throws(() => slots(bytesOf(4096, [...SLOT_FIELDS, [256 + 35, flag]])), /fields that this version/);
+  }
+  // Without the feature, neither an epoch nor a group.
+  assert.throws(() => slots(bytesOf(4096, SLOT_FIELDS), false), /fields that this version/);
+  const ungrouped = SLOT_FIELDS.filter(([at]) => at !== 256 + 62);
+  assert.throws(() => slots(bytesOf(4096, ungrouped), false), /fields that this version/);
   assert.throws(() => slots(bytesOf(4096, [...SLOT_FIELDS, [256 + 34, '02']])), /unknown state 2/);
   for (const at of [100, 159, 512 + 17, 512 + 20, 576 + 56, 640, 4095]) {
     assert.throws(

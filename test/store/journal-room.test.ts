@@ -10,7 +10,7 @@ import { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimRandom } from '#strake/sim/world/random.js';
 import type { Layout } from '#strake/store/format/format.js';
 import { check, run } from '../support/check.js';
-import { diskOf, SimStore, volumeOf } from '../support/sim-store.js';
+import { diskOf, replicaMap, SimStore, VOLUME_ID } from '../support/sim-store.js';
 
 /** Writes at the same time, at most as many as a `SimStore` has payloads for. */
 const WRITES = 32;
@@ -91,7 +91,7 @@ check('a map is stored, and a flush is remembered, while more writes wait than t
   const lanes = Array.from({ length: 2 * WRITES - 2 }, (_, stripe) => lane(stripe));
   assert.is(await store.settle(store.write(0, 0, 1, 1)), 4096);
   for (let version = 2; version < 12; version += 1) {
-    assert.is(await store.settle(opened.putVolume({ ...volumeOf(), mapVersion: version })), 0);
+    assert.is(await store.settle(opened.putReplica(replicaMap(VOLUME_ID, { mapVersion: version }))), 0);
     assert.is(await store.settle(store.flush(true)), 0);
   }
   assert.ok(left > 0, 'they came only when nobody was writing any more');
@@ -103,7 +103,7 @@ check('more maps than the journal has room for at once are stored, one checkpoin
   const disk = diskOf(128);
   const store = await coldStore(disk, 2);
   const { store: opened } = store.opened;
-  const maps = Array.from({ length: 60 }, (_, at) => opened.putVolume({ ...volumeOf(), mapVersion: 2 + at }));
+  const maps = Array.from({ length: 60 }, (_, at) => opened.putReplica(replicaMap(VOLUME_ID, { mapVersion: 2 + at })));
   const marked = Array.from({ length: 8 }, () => store.flush(true));
   const write = store.write(0, 1, 1, 7);
   for (const result of await store.settle(Promise.all(maps))) assert.is(result, 0);
@@ -122,7 +122,7 @@ check('a map is stored that finds the batch nearly full when a checkpoint has le
   for (const segments of [8, 10, 12]) {
     const checkpoint = opened.runCheckpoint('half');
     const zeroes = Array.from({ length: segments }, (_, stripe) => store.zero(stripe, 0, 256, false, 1));
-    const map = opened.putVolume({ ...volumeOf(), mapVersion: 1 + segments });
+    const map = opened.putReplica(replicaMap(VOLUME_ID, { mapVersion: 1 + segments }));
     await store.settle(checkpoint);
     for (const result of await store.settle(Promise.all(zeroes))) assert.is(result, 0);
     assert.is(await store.settle(map), 0);

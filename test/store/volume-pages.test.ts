@@ -1,18 +1,18 @@
 /** Pages of volumes that are given to other volumes: when that may be, and what is left of the last one. */
 
 import * as assert from 'uvu/assert';
-import type { VolumeMap } from '#strake/layout/volume-map.js';
+import type { ReplicaMap } from '#strake/layout/replica-map.js';
 import { check, run } from '../support/check.js';
 import { fsck } from '../support/damaged-store.js';
 import { DirectMember } from '../support/direct-member.js';
-import { diskOf, randomOf, SimStore, VOLUME_ID, volumeOf } from '../support/sim-store.js';
+import { diskOf, randomOf, replicaMap, SimStore, VOLUME_ID } from '../support/sim-store.js';
 
 const PAGES = 3;
 const BOUNDS = { activeSlots: 8, tablePages: 16, volumes: PAGES };
 const [OLD, NEW] = ['d', 'e'].map((digit) => digit.repeat(32));
 
-function deleted(id: string, mapVersion = 9): VolumeMap {
-  return { ...volumeOf(id), mapVersion, deleted: true };
+function deleted(id: string, mapVersion = 9): ReplicaMap {
+  return replicaMap(id, { mapVersion, deleted: true });
 }
 
 async function opened(disk = diskOf(8), format = true) {
@@ -20,39 +20,39 @@ async function opened(disk = diskOf(8), format = true) {
   if (format) await store.format();
   await store.open();
   const { volumeTable } = store.opened.store;
-  const put = (volume: VolumeMap) => store.settle(store.opened.store.putVolume(volume));
+  const put = (map: ReplicaMap) => store.settle(store.opened.store.putReplica(map));
   return { store, disk, volumeTable, put };
 }
 
 check('the page of a note is given away only if the note is not needed, is durable, and has no slots', async () => {
   const { store, volumeTable, put, disk } = await opened();
-  const index = await put(volumeOf(OLD));
+  const index = await put(replicaMap(OLD));
   assert.is(await put(deleted('f'.repeat(32))), 2);
   const asked: string[] = [];
   const member = new DirectMember(store.loop, store.opened.store, index);
   const allocate = (token: number) => member.allocate(5, token);
   assert.is(await store.settle(store.start(allocate)), 0);
   await put(deleted(OLD));
-  volumeTable.mayForget = ({ id }) => {
+  volumeTable.mayForget = ({ volume: { id } }) => {
     asked.push(id);
     return id === OLD;
   };
   assert.not(volumeTable.hasRoom, 'it has a slot');
-  assert.is(await put(volumeOf(NEW)), -28);
+  assert.is(await put(replicaMap(NEW)), -28);
   assert.not(asked.includes(OLD));
   await store.settle(member.release(5));
   assert.ok(volumeTable.hasRoom);
   // A newer note is on its way.
-  const writing = store.opened.store.putVolume(deleted(OLD, 10));
-  await store.loop.run(() => store.opened.store.volumes[index]?.mapVersion === 10);
+  const writing = store.opened.store.putReplica(deleted(OLD, 10));
+  await store.loop.run(() => store.opened.store.replicas[index]?.mapVersion === 10);
   assert.not(volumeTable.hasRoom, 'it is not durable');
   await store.settle(writing);
   volumeTable.mayForget = () => false;
-  assert.is(await put(volumeOf(NEW)), -28);
-  volumeTable.mayForget = ({ id }) => id === OLD;
-  assert.is(await put(volumeOf(NEW)), index);
+  assert.is(await put(replicaMap(NEW)), -28);
+  volumeTable.mayForget = ({ volume: { id } }) => id === OLD;
+  assert.is(await put(replicaMap(NEW)), index);
   assert.equal(
-    store.opened.store.volumes.flatMap((volume) => volume?.id ?? []),
+    store.opened.store.replicas.flatMap((map) => map?.volume.id ?? []),
     [VOLUME_ID, NEW, 'f'.repeat(32)],
   );
   member.close();
@@ -63,20 +63,20 @@ check('the page of a note is given away only if the note is not needed, is durab
 check('a volume has nothing of the one that had its page: no mark, no flush that is remembered', async () => {
   const { store, volumeTable, put, disk } = await opened();
   await put(deleted('f'.repeat(32)));
-  const index = await put(volumeOf(OLD));
+  const index = await put(replicaMap(OLD));
   const member = new DirectMember(store.loop, store.opened.store, index);
   member.mark(7, 70);
   assert.is(await store.settle(store.start((token) => member.flush(token, true))), 0);
   assert.equal(volumeTable.flushedMarks[index], { generation: 7, flushNumber: 70 });
   await put(deleted(OLD));
-  volumeTable.mayForget = ({ id }) => id === OLD;
-  assert.is(await put(volumeOf(NEW)), index);
+  volumeTable.mayForget = ({ volume: { id } }) => id === OLD;
+  assert.is(await put(replicaMap(NEW)), index);
   const expected = { generation: 0, flushNumber: 0 };
   assert.equal(volumeTable.flushedMarks[index], expected);
   assert.equal(volumeTable.marks[index], { generation: 1, flushNumber: 0 });
   disk.powerCut(randomOf(1));
   const again = await opened(disk, false);
-  assert.is(again.volumeTable.indexOf(NEW), index);
+  assert.is(again.volumeTable.indexOf(NEW, 0), index);
   assert.equal(again.volumeTable.flushedMarks[index], expected);
   await again.store.close();
 });
@@ -87,7 +87,7 @@ check('notes are given away in turn, so that each stays as long as it can', asyn
   volumeTable.mayForget = () => true;
   const indices: number[] = [];
   for (const digit of ['3', '4', '5', '6']) {
-    indices.push(await put(volumeOf(digit.repeat(32))));
+    indices.push(await put(replicaMap(digit.repeat(32))));
     await put(deleted(digit.repeat(32)));
   }
   assert.equal(indices, [1, 2, 1, 2]);

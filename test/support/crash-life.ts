@@ -92,7 +92,7 @@ function valuesOf(words: Uint32Array, key: number): number[] {
 
 /** Slots that are used: each by another segment, as many as are counted, each found by its segment. */
 function checkSlots(store: SimStore): void {
-  const { slots, volumes, volumeTable } = store.opened.store;
+  const { slots, replicas, volumeTable } = store.opened.store;
   const owners = new Set<string>();
   let used = 0;
   for (let slot = 0; slot < slots.slots; slot += 1) {
@@ -103,7 +103,7 @@ function checkSlots(store: SimStore): void {
     if (owners.has(`${volume} ${stripe}`)) throw new Error(`segment ${stripe} of volume ${volume} has two slots`);
     owners.add(`${volume} ${stripe}`);
   }
-  const segments = volumes.reduce((sum, _, index) => sum + volumeTable.segmentsOf(index), 0);
+  const segments = replicas.reduce((sum, _, index) => sum + volumeTable.segmentsOf(index), 0);
   const counts = [used, slots.usedSlots, slots.slots - slots.freeSlots, segments];
   if (new Set(counts).size > 1) throw new Error(`used slots: ${counts.join(', ')} by state, count, free and segments`);
 }
@@ -124,9 +124,10 @@ export async function contentOf(store: SimStore): Promise<Found> {
     }
   });
   const volumes = new Map<number, number[]>();
-  for (const volume of store.opened.store.volumes) {
-    if (volume !== undefined)
-      volumes.set(VOLUME_IDS.indexOf(volume.id), [volume.deleted ? -volume.mapVersion : volume.mapVersion]);
+  for (const map of store.opened.store.replicas) {
+    if (map === undefined) continue;
+    const { id, deleted } = map.volume;
+    volumes.set(VOLUME_IDS.indexOf(id), [deleted ? -map.mapVersion : map.mapVersion]);
   }
   const segments = new Map(stripes.map((stripe) => [stripe, [1]]));
   return {

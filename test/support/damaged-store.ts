@@ -6,7 +6,14 @@ import { crc32c } from '#strake/sim/world/crc32c.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { checkDevice, type FsckReport } from '#strake/store/checking/fsck.js';
 import { decodeDirectory } from '#strake/store/format/directory.js';
-import { DIRECTORY_ENTRIES, type Layout, pageOffset, ROOT_BYTES, viewOf } from '#strake/store/format/format.js';
+import {
+  DIRECTORY_ENTRIES,
+  DIRECTORY_MAGIC,
+  type Layout,
+  pageOffset,
+  ROOT_BYTES,
+  viewOf,
+} from '#strake/store/format/format.js';
 import type { ImageReader } from '#strake/store/opening/image-reader.js';
 import { openStore } from '#strake/store/opening/open-store.js';
 import { DirectMember } from './direct-member.js';
@@ -131,14 +138,18 @@ async function liveRanges(disk: SimDisk, layout: Layout): Promise<Range[]> {
   const page = (what: string, from: number, bytes = BLOCK): Range => ({ what, from, to: from + bytes });
   const ranges = [page('superblock', 0), page('superblock', layout.copyOffset)];
   const { roots } = (await dumpDevice(reader, { what: 'root' })) as unknown as {
-    roots: { offset: number; sequence: number; volumes: Placed[]; directory: Placed[] }[];
+    roots: { offset: number; sequence: number; volumeDirectory: Placed[]; directory: Placed[] }[];
   };
   for (const { offset } of roots) ranges.push(page('root', offset, 16 << 10));
   const [newest] = roots.toSorted((one, other) => other.sequence - one.sequence);
-  for (const { offset } of newest.volumes) ranges.push(page('volume', offset));
+  for (const { offset } of newest.volumeDirectory) ranges.push(page('volume directory', offset));
+  const { volumes } = (await dumpDevice(reader, { what: 'volumes' })) as unknown as {
+    volumes: { offset: number | null }[];
+  };
+  for (const { offset } of volumes) if (offset !== null) ranges.push(page('volume', offset));
   for (const { index, offset } of newest.directory) {
     ranges.push(page('directory', offset));
-    decodeDirectory(disk.peek(offset, BLOCK), index, DEVICE_ID).forEach(({ present, place }, at) => {
+    decodeDirectory(disk.peek(offset, BLOCK), DIRECTORY_MAGIC, index, DEVICE_ID).forEach(({ present, place }, at) => {
       const slotPage = index * DIRECTORY_ENTRIES + at;
       if (present) ranges.push(page('slots', pageOffset(layout.slotTableOffset, slotPage, place)));
     });
@@ -174,7 +185,7 @@ export async function openAndRead(disk: SimDisk, expected: Expected, seed = 9): 
     if (!(error instanceof StrakeError)) throw error;
     return { refused: error.code, errors, store };
   }
-  const index = store.opened.store.volumes.findIndex((volume) => volume?.id === VOLUME_ID);
+  const index = store.opened.store.volumeTable.indexOf(VOLUME_ID, 0);
   if (index < 0) throw new Error('the volume is gone, and nobody was told');
   store.member = new DirectMember(store.loop, store.opened.store, index);
   await readAll(store, expected, errors);
@@ -261,10 +272,13 @@ export function resealTree(disk: SimDisk, layout: Layout): void {
     if ((flags & 1) === 0) return;
     const offset = pageOffset(region, index, flags >> 1);
     if (region === layout.directoryOffset) resealDirectory(disk, layout, offset);
+    if (region === layout.volumeDirectoryOffset) resealVolumes(disk, layout, index, offset);
     view.setUint32(at, crc32c(disk.peek(offset, BLOCK)), true);
   };
   reseal(rootView, 128, layout.directoryOffset, 0);
-  for (let index = 0; index < 256; index += 1) reseal(rootView, 128 + 8192 + 8 * index, layout.volumesOffset, index);
+  // Of a device from before the feature groups, the root leads to the pages of volumes.
+  const volumes = layout.volumeDirectoryPages > 0 ? layout.volumeDirectoryOffset : layout.volumesOffset;
+  for (let index = 0; index < 256; index += 1) reseal(rootView, 128 + 8192 + 8 * index, volumes, index);
   rootView.setUint32(4, 0, true);
   rootView.setUint32(4, crc32c(root), true);
   disk.poke(rootOffset, root);
@@ -286,6 +300,19 @@ function resealDirectory(disk: SimDisk, layout: Layout, offset: number): void {
     const slotsOffset = pageOffset(layout.slotTableOffset, index, flags >> 1);
     resealSlots(disk, layout, index, slotsOffset);
     view.setUint32(32 + 8 * index, crc32c(disk.peek(slotsOffset, BLOCK)), true);
+  }
+  disk.poke(offset, page);
+}
+
+function resealVolumes(disk: SimDisk, layout: Layout, index: number, offset: number): void {
+  if (layout.volumeDirectoryPages === 0) return;
+  const page = disk.peek(offset, BLOCK);
+  const view = viewOf(page);
+  for (let at = 0; at < DIRECTORY_ENTRIES; at += 1) {
+    const flags = view.getUint32(32 + 8 * at + 4, true);
+    if ((flags & 1) === 0) continue;
+    const volume = pageOffset(layout.volumesOffset, index * DIRECTORY_ENTRIES + at, flags >> 1);
+    view.setUint32(32 + 8 * at, crc32c(disk.peek(volume, BLOCK)), true);
   }
   disk.poke(offset, page);
 }

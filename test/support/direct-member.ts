@@ -23,7 +23,6 @@ import {
 } from '#strake/ports/segment-request.js';
 import { slotBlocks } from '#strake/store/format/format.js';
 import { LocalMember } from '#strake/store/local-member.js';
-import type { MemberShare } from '#strake/store/member-lists.js';
 import { SLOT_FLAG_DOUBT } from '#strake/store/running/slot-table.js';
 import type { SegmentStore } from '#strake/store/segment-store.js';
 
@@ -44,12 +43,11 @@ export class DirectMember extends LocalMember {
     private readonly port: CompletionPort,
     private readonly segmentStore: SegmentStore,
     private readonly index: number,
-    share?: MemberShare,
   ) {
-    super(port, segmentStore, index, share);
+    super(port, segmentStore, index);
     this.direct = new Calls(port);
     this.blocks = slotBlocks(segmentStore.superblock.layout);
-    this.generation = segmentStore.volumes[index]?.generation ?? 0;
+    this.generation = segmentStore.replicas[index]?.generation ?? 0;
   }
 
   has(stripe: number): boolean {

@@ -15,6 +15,9 @@ export const AREAS = 24;
 export const AREA_BYTES = 4 * SLOT;
 const arena = new Uint8Array(new SharedArrayBuffer(PAYLOAD + AREAS * AREA_BYTES));
 
+/** All processes have the same: one at a time uses the disks. */
+const CLIENT_ID = 'e'.repeat(32);
+
 export const VOLUME_NAME = 'v';
 
 export function deviceIdOf(number: number): string {
@@ -41,7 +44,14 @@ export class SimNode {
   constructor(seed: number) {
     this.loop = new SimLoop({ seed, arena });
     const { loop } = this;
-    const ports = { completions: loop, memory: loop, clock: loop, memoryStart: 0, storesMax: STORES };
+    const ports = {
+      completions: loop,
+      memory: loop,
+      clock: loop,
+      clientId: CLIENT_ID,
+      memoryStart: 0,
+      storesMax: STORES,
+    };
     this.node = new StorageNode(ports, {
       onEvent: (event) => this.events.push(event),
       onResolved: () => {

@@ -1,7 +1,8 @@
 /** A segment store on a simulated disk, with a model of what each of its sectors may hold. */
 
 import { BLOCK_SUSPECT, ENTRY_FLAGS, ENTRY_WORDS } from '#strake/layout/block-entry.js';
-import type { VolumeMap } from '#strake/layout/volume-map.js';
+import { type ReplicaMap, replicaOf } from '#strake/layout/replica-map.js';
+import { NO_CLIENT, type VolumeMap } from '#strake/layout/volume-map.js';
 import type { SegmentRequest } from '#strake/ports/segment-request.js';
 import { SimDevice } from '#strake/sim/disk/device.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
@@ -35,14 +36,35 @@ export function volumeOf(id = VOLUME_ID, deviceId = DEVICE_ID): VolumeMap {
     layout: 'single',
     copies: 1,
     segmentBytes: SLOT,
-    mapVersion: 1,
+    versions: [1],
     generation: 1,
-    nameVersion: 0,
+    holder: NO_CLIENT,
+    lease: 'exclusive',
+    headerVersion: 0,
     deleted: false,
     groups: [
-      [{ deviceId, state: 'in-sync', since: { generation: 0, flushNumber: 0 }, incarnation: 0, flushNumber: 0 }],
+      [
+        {
+          deviceId,
+          state: 'in-sync',
+          since: { generation: 0, flushNumber: 0 },
+          incarnation: 0,
+          flushNumber: 0,
+          joined: 0,
+        },
+      ],
     ],
   };
+}
+
+/** The only group of that volume, of another version, or deleted. */
+export function replicaMap(
+  id = VOLUME_ID,
+  changes: { readonly mapVersion?: number; readonly deleted?: boolean } = {},
+  deviceId = DEVICE_ID,
+): ReplicaMap {
+  const { mapVersion = 1, deleted = false } = changes;
+  return replicaOf({ ...volumeOf(id, deviceId), versions: [mapVersion], deleted }, 0);
 }
 
 /** A disk that holds so many slots, and a little more. */
@@ -96,9 +118,9 @@ export class SimStore {
   async open(expected = false, accepting = true): Promise<RecoveryReport> {
     this.opened = await this.settle(openStore(this.ports, { path: 'disk' }));
     const { store } = this.opened;
-    let index = store.volumes.findIndex((volume) => volume?.id === VOLUME_ID);
+    let index = store.volumeTable.indexOf(VOLUME_ID, 0);
     if (index < 0 && expected) throw new Error('the volume is gone');
-    if (index < 0) index = await this.settle(store.putVolume(volumeOf()));
+    if (index < 0) index = await this.settle(store.putReplica(replicaMap()));
     this.member = new DirectMember(this.loop, store, index);
     if (accepting) await this.settle(this.acceptAll());
     return this.opened.recovery;

@@ -5,7 +5,7 @@
 
 import * as assert from 'uvu/assert';
 import type { SimRandom } from '#strake/sim/world/random.js';
-import { BLOCK, BlockModel, type SimStore, SLOT_BLOCKS, volumeOf } from './sim-store.js';
+import { BLOCK, BlockModel, replicaMap, type SimStore, SLOT_BLOCKS } from './sim-store.js';
 
 const ENOSPC = 28;
 const FUA = 1;
@@ -161,8 +161,8 @@ export class StoreWorker {
     const changes: (readonly [number, number])[] = [[place, version]];
     if (over >= 0) changes.push([over, 0]);
     for (const [at, value] of changes) this.volumes.begin(at, value);
-    const map = { ...volumeOf(this.volumeIds[place]), mapVersion: Math.abs(version), deleted: version < 0 };
-    const index = await this.store.opened.store.putVolume(map);
+    const map = replicaMap(this.volumeIds[place], { mapVersion: Math.abs(version), deleted: version < 0 });
+    const index = await this.store.opened.store.putReplica(map);
     assert.ok(index >= 0, `putting the map ended with ${index}`);
     for (const [at, value] of changes) {
       this.volumes.acknowledge(at, value);

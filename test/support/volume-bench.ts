@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { COPY_SCRATCH_BYTES, CopyBuffers } from '#strake/client/jobs/copy-buffers.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine, type VolumeEngineOptions } from '#strake/client/volume-engine.js';
 import type { VolumeEvent } from '#strake/client/volume-events.js';
-import type { MemberState, VolumeMap } from '#strake/layout/volume-map.js';
+import { type MemberState, NO_CLIENT, type VolumeMap } from '#strake/layout/volume-map.js';
 import { BLOCK, ScriptedMember, SegmentWorld } from './scripted-member.js';
 
 export const SEGMENT_BLOCKS = 4;
@@ -25,6 +25,7 @@ export function makeRecord(states: readonly MemberState[]): VolumeMap {
     since: { generation: 0, flushNumber: 0 },
     incarnation: 0,
     flushNumber: 0,
+    joined: 0,
   }));
   return {
     id: 'f'.repeat(32),
@@ -33,9 +34,11 @@ export function makeRecord(states: readonly MemberState[]): VolumeMap {
     layout: states.length === 1 ? 'single' : 'mirror',
     copies: states.length,
     segmentBytes: SEGMENT,
-    nameVersion: 0,
-    mapVersion: 1,
+    headerVersion: 0,
+    versions: [1],
     generation: 3,
+    holder: NO_CLIENT,
+    lease: 'exclusive',
     createdMs: 0,
     deleted: false,
     groups: [group],

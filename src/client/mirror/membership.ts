@@ -11,7 +11,13 @@ import { check } from '../../core/check.js';
 import { toStrakeError } from '../../core/errors.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import { memberOffline, withProgress, withReleased } from '../../layout/map-changes.js';
-import { groupOf, type MemberProgress, type MemberState, type VolumeMap } from '../../layout/volume-map.js';
+import {
+  groupOf,
+  type MemberProgress,
+  type MemberState,
+  newestVersion,
+  type VolumeMap,
+} from '../../layout/volume-map.js';
 import { FENCE_OPEN } from '../../ports/device.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import { SegmentMap } from '../members/segment-map.js';
@@ -183,8 +189,7 @@ export class Membership {
   change(make: (record: VolumeMap) => VolumeMap): Promise<void> {
     const result = this.changes.then(async () => {
       if (this.stopped !== null) throw toStrakeError(new Error(this.stopped));
-      const changed = make(this.record);
-      const next = withProgress(changed, (group, position) => this.progressOf(changed, group, position));
+      const next = this.withProgress(make(this.record));
       try {
         this.checkNext(next);
         await this.hooks.commit(next);
@@ -201,14 +206,15 @@ export class Membership {
   /** What a map must be before it is stored anywhere: the next owner of the volume believes it. */
   private checkNext(next: VolumeMap): void {
     const { record } = this;
-    const newer = next.mapVersion > record.mapVersion || next.nameVersion > record.nameVersion;
-    check(newer, 'a changed map is not newer than the one before', next.mapVersion);
-    check(next.mapVersion >= record.mapVersion, 'a changed map is older than the one before', next.mapVersion);
+    const newer = next.versions.some((version, group) => version > record.versions[group]);
+    check(newer, 'a changed map is not newer than the one before', newestVersion(next));
+    const older = next.versions.findIndex((version, group) => version < record.versions[group]);
+    check(older < 0, 'a changed map of a group is older than the one before', older);
     check(next.id === record.id && next.generation === record.generation, 'a changed map is of another volume');
     check(next.sizeBytes >= record.sizeBytes, 'a volume becomes smaller', next.sizeBytes);
     for (const group of next.groups) {
       const current = group.some(({ state }) => state === 'in-sync');
-      check(current, 'a map leaves a group without a current member', next.mapVersion);
+      check(current, 'a map leaves a group without a current member', newestVersion(next));
     }
   }
 
@@ -226,6 +232,15 @@ export class Membership {
     return this.changes;
   }
 
+  /** The map, with how far its members have come. */
+  get latest(): VolumeMap {
+    return this.withProgress(this.record);
+  }
+
+  private withProgress(map: VolumeMap): VolumeMap {
+    return withProgress(map, (group, position) => this.progressOf(map, group, position));
+  }
+
   /** What is known of a member that has been current until now; of others the map keeps what it has. */
   private progressOf(record: VolumeMap, group: number, position: number): MemberProgress | null {
     const slot = this.groups[group][position];
@@ -238,7 +253,11 @@ export class Membership {
   }
 
   private apply(record: VolumeMap): void {
-    check(record.groups.length === this.groups.length, 'a map has other groups than the one before', record.mapVersion);
+    check(
+      record.groups.length === this.groups.length,
+      'a map has other groups than the one before',
+      record.groups.length,
+    );
     this.record = record;
     for (const slot of this.groups.flat()) {
       const { state } = record.groups[slot.group][slot.position];

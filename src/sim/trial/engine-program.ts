@@ -37,6 +37,9 @@ export interface EngineProgramSettings {
   readonly onEvent: (text: string) => void;
 }
 
+/** One engine at a time has the volume, so all have the same name as its holder. */
+const CLIENT_ID = 'e'.repeat(32);
+
 export class EngineProgram {
   readonly process: SimProcess;
   private readonly settings: EngineProgramSettings;
@@ -65,7 +68,7 @@ export class EngineProgram {
   async start(deviceIds: readonly string[]): Promise<void> {
     const { process, settings } = this;
     const { devices, volumeId } = settings;
-    const request = { volumeId, reachable: deviceIds, again: true };
+    const request = { volumeId, holder: CLIENT_ID, reachable: deviceIds, again: true };
     const map = await devices.ask(process, { kind: 'attach', request });
     if (map === null) throw new Error('the catalog has decided no map');
     const members = map.groups.map((group, at) =>

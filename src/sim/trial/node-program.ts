@@ -25,6 +25,9 @@ import { SimTimers } from '../world/timers.js';
 const RINGS_START = alignUp(ConnectionResources.regionBytes(), BLOCK_BYTES);
 const NODE_START = RINGS_START + RING_MEMORY_BYTES;
 
+/** One process at a time uses the disks of a node, so all have the same name as the holders of their volumes. */
+const CLIENT_ID = '5'.repeat(32);
+
 /** Memory of a process that drives at most so many devices. */
 export function programMemoryBytes(storesMax: number): number {
   return NODE_START + nodeMemoryBytes(storesMax);
@@ -68,7 +71,10 @@ export class NodeProgram implements Watched {
     const ports = { completions: process, memory: process, transport: this.transport, clock: process };
     this.service = new NbdService(ports, this.watch, 0);
     const { storesMax } = settings;
-    const nodePorts = { completions: process, memory: process, clock: process, memoryStart: NODE_START, storesMax };
+    const nodePorts = {
+      ...{ completions: process, memory: process, clock: process },
+      ...{ clientId: CLIENT_ID, memoryStart: NODE_START, storesMax },
+    };
     this.serving = new NodeService(nodePorts, { onEvent: settings.onEvent ?? (() => {}), onDelete: () => {} });
     this.mailbox = new SimMailbox(process, ({ name, request }) => this.serving.call(name, request));
     this.listener = this.transport.listen(settings.address);

@@ -19,7 +19,7 @@ import { type FoundBatch, JournalReader, readRecords } from '../format/journal-r
 import { RECORD_FLAG_FIRST } from '../format/journal-records.js';
 import type { Reference } from '../format/page.js';
 import { decodeRoot } from '../format/root.js';
-import { decodeSuperblock, type Superblock, SuperblockProblem } from '../format/superblock.js';
+import { decodeSuperblock, hasGroups, type Superblock, SuperblockProblem } from '../format/superblock.js';
 import { findSuperblock } from '../opening/find-superblock.js';
 import { inDoubt, type StoreImage } from '../opening/image.js';
 import type { ImageReader } from '../opening/image-reader.js';
@@ -79,6 +79,12 @@ function dumpReferences(references: readonly Reference[], regionOffset: number):
   );
 }
 
+/** What the root refers to: the pages of the volumes, or of their directory. */
+function dumpVolumeReferences(layout: Layout, references: readonly Reference[]): PlainObject {
+  if (layout.volumeDirectoryPages === 0) return { volumes: dumpReferences(references, layout.volumesOffset) };
+  return { volumeDirectory: dumpReferences(references, layout.volumeDirectoryOffset) };
+}
+
 async function dumpRoots(reader: ImageReader, { deviceId, layout }: Superblock): Promise<PlainObject> {
   const roots: PlainObject[] = [];
   for (const place of [0, 1]) {
@@ -93,13 +99,19 @@ async function dumpRoots(reader: ImageReader, { deviceId, layout }: Superblock):
       return {
         ...fields,
         directory: dumpReferences(directory, layout.directoryOffset),
-        volumes: dumpReferences(volumes, layout.volumesOffset),
+        ...dumpVolumeReferences(layout, volumes),
         active,
       };
     });
     roots.push({ place, offset, ...decoded });
   }
   return { roots };
+}
+
+/** The group that a slot's segment is in; null where that is not told. */
+function groupOf({ owners, slots }: StoreImage, slot: number): number | null {
+  const group = owners.list[slots.volumes[slot]]?.group ?? 0;
+  return group === 0 ? null : group - 1;
 }
 
 function dumpSlot(image: StoreImage, slot: number): PlainObject {
@@ -111,7 +123,8 @@ function dumpSlot(image: StoreImage, slot: number): PlainObject {
   return {
     slot,
     offset: layout.dataOffset + slot * layout.slotBytes,
-    volume: image.volumeIds[slots.volumes[slot]],
+    volume: image.owners.list[slots.volumes[slot]]?.volumeId ?? null,
+    group: groupOf(image, slot),
     stripe: slots.stripes[slot],
     member: slots.members[slot],
     generation: slots.generations[slot],
@@ -162,26 +175,31 @@ async function dumpTable(
   return { ...dumpSlot(image, slot), inDoubt: inDoubt(image, slot), damaged: table.damaged, blocks };
 }
 
-function dumpRecords(batch: FoundBatch): PlainObject {
+function dumpRecords(batch: FoundBatch, groups: boolean): PlainObject {
   const records: PlainObject[] = [];
-  const count = readRecords(batch, {
-    block: (slot, block, words, flags) =>
-      records.push({ type: 'block', slot, block, first: (flags & RECORD_FLAG_FIRST) !== 0, words: [...words] }),
-    allocate: (record) => records.push({ type: 'allocate', ...record }),
-    free: (slot) => records.push({ type: 'free', slot }),
-    intent: (slot) => records.push({ type: 'intent', slot }),
-    stamp: (slot, generation, flushNumber) => records.push({ type: 'stamp', slot, generation, flushNumber }),
-    flushed: (volume, mark) => records.push({ type: 'flushed', volume, ...mark }),
-    settled: (page, settled) => records.push({ type: 'settled', page, ...settled }),
-    zero: (slot, block, blocks, words) => records.push({ type: 'zero', slot, block, blocks, words: [...words] }),
-    page: (index, offset, bytes) => records.push({ type: 'page', index, offset, bytes: bytes.length }),
-  });
+  const count = readRecords(
+    batch,
+    {
+      block: (slot, block, words, flags) =>
+        records.push({ type: 'block', slot, block, first: (flags & RECORD_FLAG_FIRST) !== 0, words: [...words] }),
+      allocate: (record) => records.push({ type: 'allocate', ...record }),
+      free: (slot) => records.push({ type: 'free', slot }),
+      intent: (slot) => records.push({ type: 'intent', slot }),
+      stamp: (slot, generation, flushNumber) => records.push({ type: 'stamp', slot, generation, flushNumber }),
+      flushed: (volume, mark) => records.push({ type: 'flushed', volume, ...mark }),
+      settled: (page, settled) => records.push({ type: 'settled', page, ...settled }),
+      zero: (slot, block, blocks, words) => records.push({ type: 'zero', slot, block, blocks, words: [...words] }),
+      page: (index, offset, bytes) => records.push({ type: 'page', index, offset, bytes: bytes.length }),
+    },
+    groups,
+  );
   return { list: records, readable: count === batch.records };
 }
 
 /** The batches that replaying meets, from where the root says, and how they end. */
 async function dumpJournal(reader: ImageReader, image: StoreImage): Promise<PlainObject> {
-  const { layout, deviceId } = image.superblock;
+  const { layout, deviceId, incompatible } = image.superblock;
+  const groups = hasGroups(incompatible);
   const { journalPage, journalSequence } = image.root;
   const bytes = new Uint8Array(layout.journalPages * PAGE_BYTES);
   for (let at = 0; at < bytes.length; at += 1 << 20) {
@@ -192,7 +210,7 @@ async function dumpJournal(reader: ImageReader, image: StoreImage): Promise<Plai
   const note = (batch: FoundBatch) => {
     const { bytes: _, ...fields } = batch;
     const offset = layout.journalOffset + batch.page * PAGE_BYTES;
-    batches.push({ ...fields, offset, contents: attempt(() => dumpRecords(batch)) });
+    batches.push({ ...fields, offset, contents: attempt(() => dumpRecords(batch, groups)) });
   };
   // A header that is sealed may still hold numbers that no version writes.
   const end = attempt(() => plain(journal.replay(journalPage, journalSequence, note)));
@@ -214,11 +232,28 @@ async function dumpImage(
       return await dumpJournal(reader, image);
     default:
       return {
-        volumes: image.volumes.flatMap((volume, index) =>
-          volume === undefined ? [] : [{ index, ...plain(JSON.parse(JSON.stringify(volume)) as object) }],
-        ),
+        volumes: image.volumePages.flatMap((_, index) => dumpVolume(image, index)),
       };
   }
+}
+
+/** A page of the volumes region: a replica, or in the form of version 1 a whole volume. Nothing for one that is empty. */
+function dumpVolume({ replicas, legacy, volumePages, superblock }: StoreImage, index: number): PlainObject[] {
+  const { present, place } = volumePages[index];
+  // One that only the journal has is nowhere yet.
+  const offset = present ? pageOffset(superblock.layout.volumesOffset, index, place) : null;
+  const page = { index, offset };
+  const record = replicas[index];
+  const old = legacy.get(index);
+  if (record !== undefined) {
+    const { volume, ...map } = record.map;
+    return [{ ...page, form: 2, ...copyOf(volume), ...copyOf(map), own: copyOf(record.own) }];
+  }
+  return old === undefined ? [] : [{ ...page, form: 1, ...copyOf(old.map), own: { flushed: copyOf(old.flushed) } }];
+}
+
+function copyOf(value: object): PlainObject {
+  return plain(JSON.parse(JSON.stringify(value)) as object);
 }
 
 /**

@@ -27,9 +27,10 @@ import {
   ENTRY_WORDS,
   ZERO_KEPT,
 } from '../../layout/block-entry.js';
+import { checkReplica, namesDevice, type ReplicaMap } from '../../layout/replica-map.js';
 import { doubledDevice, type VolumeMap } from '../../layout/volume-map.js';
-import { PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from '../format/format.js';
-import { checkFeatures, type Superblock, SuperblockProblem } from '../format/superblock.js';
+import { type Layout, PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from '../format/format.js';
+import { checkFeatures, hasGroups, type Superblock, SuperblockProblem } from '../format/superblock.js';
 import { findSuperblock } from '../opening/find-superblock.js';
 import { inDoubt, type StoreImage } from '../opening/image.js';
 import type { ImageReader } from '../opening/image-reader.js';
@@ -196,9 +197,10 @@ class Checker {
     counts.usedSlots = slots.usedSlots;
     counts.batches = image.batches;
     counts.records = image.records;
-    image.volumes.forEach((volume, index) => {
-      if (volume !== undefined) this.checkVolume(image, volume, index);
+    image.replicas.forEach((record, index) => {
+      if (record !== undefined) this.checkReplica(image, record.map, index);
     });
+    for (const [index, { map }] of image.legacy) this.checkVolume(image, map, index);
     let looked = 0;
     for (let slot = 0; slot < slots.slots; slot += 1) {
       if (slots.states[slot] === SLOT_FREE) continue;
@@ -216,29 +218,50 @@ class Checker {
     );
   }
 
-  private checkVolume(image: StoreImage, volume: VolumeMap, index: number): void {
+  /** Tells what is wrong with a page of the volumes. */
+  private wrongPage(image: StoreImage, index: number, id: string): (what: string) => void {
+    const { layout } = image.superblock;
+    const offset = pageOffset(layout.volumesOffset, index, image.volumePages[index].place);
+    return (what) => this.note({ kind: 'volume', text: `volume ${id}: ${what}`, offset, harmless: false });
+  }
+
+  private checkReplica(image: StoreImage, map: ReplicaMap, index: number): void {
     this.counts.volumes += 1;
     const { deviceId, layout } = image.superblock;
-    const offset = pageOffset(layout.volumesOffset, index, image.root.volumes[index].place);
-    const wrong = (what: string) => {
-      this.note({ kind: 'volume', text: `volume ${volume.id}: ${what}`, offset, harmless: false });
-    };
-    if (image.volumeIds.indexOf(volume.id) !== index) wrong('the device has two records of it');
+    const { volume, group } = map;
+    const wrong = this.wrongPage(image, index, volume.id);
+    if (image.owners.find(volume.id, group + 1) !== index) wrong(`the device has two records of its group ${group}`);
+    if (!namesDevice(map, deviceId) && !volume.deleted)
+      wrong(`none of the members of its group ${group} is this device`);
+    checkChunks(volume.segmentBytes, layout, wrong);
+    try {
+      checkReplica(map);
+    } catch (error) {
+      if (!(error instanceof StrakeError)) throw error;
+      wrong(error.message);
+    }
+  }
+
+  /** A page in the form of version 1: the device has not been opened for writing since, or is none of the volume's any more. */
+  private checkVolume(image: StoreImage, volume: VolumeMap, index: number): void {
+    this.counts.volumes += 1;
+    const { deviceId, incompatible, layout } = image.superblock;
+    const wrong = this.wrongPage(image, index, volume.id);
+    if (image.owners.pages(volume.id).length > 1) wrong('the device has two records of it');
     const doubled = doubledDevice(volume.groups);
     if (doubled !== null && !volume.deleted)
       wrong(`a group of it names device ${doubled} twice, and has one copy there`);
     const own = volume.groups.flat().some((member) => member.deviceId === deviceId);
-    if (!own && !volume.deleted) wrong('none of its members is this device');
-    if (volume.segmentBytes !== layout.slotBytes) {
-      wrong(`its segments have ${volume.segmentBytes} bytes, and slots have ${layout.slotBytes}`);
-    }
+    if (!own && !volume.deleted && !hasGroups(incompatible)) wrong('none of its members is this device');
+    checkChunks(volume.segmentBytes, layout, wrong);
   }
 
   private async checkSlot(image: StoreImage, slot: number): Promise<void> {
     const { slots } = image;
-    const volume = image.volumes[slots.volumes[slot]];
-    if (volume !== undefined && slots.members[slot] >= volume.copies) {
-      const text = `slot ${slot} is member ${slots.members[slot]} of a volume with ${volume.copies} copies`;
+    const page = slots.volumes[slot];
+    const copies = image.replicas[page]?.map.volume.copies ?? image.legacy.get(page)?.map.copies;
+    if (copies !== undefined && slots.members[slot] >= copies) {
+      const text = `slot ${slot} is member ${slots.members[slot]} of a volume with ${copies} copies`;
       this.note({ kind: 'slots', text, harmless: false });
     }
     if (inDoubt(image, slot)) this.counts.slotsInDoubt += 1;
@@ -311,6 +334,10 @@ class Checker {
       this.note({ kind: 'data', text, offset: slotOffset + block * BLOCK_BYTES, harmless: false });
     });
   }
+}
+
+function checkChunks(segmentBytes: number, { slotBytes }: Layout, wrong: (what: string) => void): void {
+  if (segmentBytes !== slotBytes) wrong(`its segments have ${segmentBytes} bytes, and slots have ${slotBytes}`);
 }
 
 /** Why an entry cannot have been written by this version; empty if it can. */

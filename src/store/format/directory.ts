@@ -1,25 +1,36 @@
-/** Pages of the directory: references to the pages of the slot table. */
+/** Pages of references: those of the directory lead to pages of slots, those of the volume directory to pages of volumes. */
 
 import { check } from '../../core/check.js';
-import { DIRECTORY_ENTRIES, DIRECTORY_MAGIC, PAGE_HEADER_BYTES, REFERENCE_BYTES } from './format.js';
-import { checkHeader, getReference, putHeader, putReference, type Reference } from './page.js';
+import {
+  DIRECTORY_ENTRIES,
+  type DIRECTORY_MAGIC,
+  PAGE_HEADER_BYTES,
+  REFERENCE_BYTES,
+  type VOLUME_DIRECTORY_MAGIC,
+} from './format.js';
+import { checkHeader, getReference, type PagePosition, putHeader, putReference, type Reference } from './page.js';
 
+/** What a page of references leads to. */
+export type DirectoryKind = typeof DIRECTORY_MAGIC | typeof VOLUME_DIRECTORY_MAGIC;
+
+/** Writes a page of references; those that are missing are of pages that are not there. */
 export function encodeDirectory(
   page: Uint8Array,
-  index: number,
-  deviceId: string,
-  sequence: number,
-  slotPages: readonly Reference[],
+  kind: DirectoryKind,
+  position: PagePosition,
+  references: readonly Reference[],
 ): void {
-  check(slotPages.length <= DIRECTORY_ENTRIES, 'a page of the directory has too many entries', slotPages.length);
-  const view = putHeader(page, DIRECTORY_MAGIC, index, deviceId, sequence);
-  slotPages.forEach((reference, at) => {
+  check(references.length <= DIRECTORY_ENTRIES, 'a page of the directory has too many entries', references.length);
+  check(references.length <= DIRECTORY_ENTRIES, 'a page has more references than room for them', references.length);
+  const view = putHeader(page, kind, position);
+  references.forEach((reference, at) => {
     putReference(view, PAGE_HEADER_BYTES + at * REFERENCE_BYTES, reference);
   });
 }
 
-export function decodeDirectory(page: Uint8Array, index: number, deviceId: string): Reference[] {
-  const view = checkHeader(page, DIRECTORY_MAGIC, index, deviceId);
+/** Reads the `DIRECTORY_ENTRIES` references of a page. Throws a `PageProblem`. */
+export function decodeDirectory(page: Uint8Array, kind: DirectoryKind, index: number, deviceId: string): Reference[] {
+  const view = checkHeader(page, kind, index, deviceId);
   return Array.from({ length: DIRECTORY_ENTRIES }, (_, at) =>
     getReference(view, PAGE_HEADER_BYTES + at * REFERENCE_BYTES),
   );

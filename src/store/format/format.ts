@@ -3,7 +3,7 @@
  * byte.
  *
  * ```text
- *   │ superblock │ roots │ volumes │ directory │ slot table │ block tables │ journal │ data slots ... │ superblock copy │
+ *   │ superblock │ roots │ volume directory │ volumes │ directory │ slot table │ block tables │ journal │ data ... │ copy │
  * ```
  *
  * All numbers are little-endian. Pages of `PAGE_BYTES` from the volumes to the block tables exist in two *places*; whoever
@@ -11,13 +11,15 @@
  * is needed, and a page that is torn, stale or somebody else's is known for it. The tree hangs on the root, which also
  * exists twice, has its own checksum and is chosen by its sequence number.
  *
- * Offsets derive from the sizes of what comes before; a superblock whose offsets do not is refused.
+ * Offsets derive from the sizes of what comes before; a superblock whose offsets do not is refused. Devices that were formatted
+ * before the feature `groups` keep the layout of then: no volume directory, and as many entries as slots.
  */
 
 import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, SECTOR_BYTES } from '../../core/limits.js';
 import { alignUp, formatBytes } from '../../core/units.js';
+import { SLOT_ENTRIES_EACH_MAX, VOLUME_PAGES_MAX, VOLUME_PAGES_MIN } from '../limits.js';
 
 /** Format versions. 1: the first. */
 export const FORMAT_VERSION = 1;
@@ -25,18 +27,24 @@ export const PAGE_BYTES = BLOCK_BYTES;
 
 /** "STRAKE" and a line end, which shows when a transfer has changed line ends. */
 export const SUPERBLOCK_MAGIC: readonly number[] = [0x53, 0x54, 0x52, 0x41, 0x4b, 0x45, 0x0d, 0x0a];
-/** "SRT1", "SDR1", "SST1", "SVL1", "SJB1" as they lie on disk. */
+/** "SRT1", "SDR1", "SST1", "SVD1", "SVL2", "SJB1" as they lie on disk; "SVL1" is what "SVL2" was before `groups`. */
 export const ROOT_MAGIC = 0x31_54_52_53;
 export const DIRECTORY_MAGIC = 0x31_52_44_53;
 export const SLOTS_MAGIC = 0x31_54_53_53;
+export const VOLUME_DIRECTORY_MAGIC = 0x31_44_56_53;
+export const REPLICA_MAGIC = 0x32_4c_56_53;
 export const VOLUME_MAGIC = 0x31_4c_56_53;
 export const JOURNAL_MAGIC = 0x31_42_4a_53;
 
 /** The root: fixed fields, then three lists. */
 export const ROOT_BYTES = 16 << 10;
 export const ROOT_HEADER_BYTES = 128;
-/** Volumes of one device. */
-export const VOLUMES_MAX = 256;
+/** Pages that the root has references for: of the volume directory, or of the volumes where there is none. */
+export const ROOT_VOLUMES = 256;
+/** One page of the volumes region for so many slots that the device could have. */
+const SLOTS_PER_VOLUME_PAGE = 16;
+/** An entry of the slot table for each so many bytes of a slot, but not more than `SLOT_ENTRIES_EACH_MAX` a slot. */
+const SLOT_BYTES_PER_ENTRY = 256 << 10;
 /** Pages of the directory. */
 export const DIRECTORY_PAGES_MAX = 1024;
 /** Slots that may be in the activity log. */
@@ -75,6 +83,9 @@ export const SLOT_USED = 1;
 /** Reserved: what was freed while a member was away. */
 export const SLOT_TOMBSTONE = 2;
 
+/** The live epoch of every volume, as long as none has been cut. */
+export const EPOCH_FIRST = 1;
+
 /** States of a device in its superblock. */
 export const DEVICE_CLEAN = 0;
 export const DEVICE_OPEN = 1;
@@ -84,8 +95,15 @@ export interface Layout {
   readonly sizeBytes: number;
   readonly slotBytes: number;
   readonly slots: number;
+  /** T, entries of the slot table. The first `slots` of them own the slots of their numbers, others never own one. */
+  readonly entries: number;
   readonly rootOffset: number;
+  readonly volumeDirectoryOffset: number;
+  /** 0: the root refers to the pages of the volumes itself. */
+  readonly volumeDirectoryPages: number;
   readonly volumesOffset: number;
+  /** V, pages of the volumes region. */
+  readonly volumePages: number;
   readonly directoryOffset: number;
   readonly directoryPages: number;
   readonly slotTableOffset: number;
@@ -106,16 +124,44 @@ function journalPagesFor(slots: number, slotBytes: number): number {
   return Math.min(JOURNAL_PAGES_MAX, pages);
 }
 
-function layoutFor(sizeBytes: number, slotBytes: number, slots: number): Layout {
-  const slotPages = Math.ceil(slots / SLOT_ENTRIES);
+/** How much there is of what does not follow from the number of slots alone. */
+interface Tables {
+  readonly volumePages: number;
+  readonly volumeDirectoryPages: number;
+  /** Entries of the slot table for each slot. */
+  readonly entriesEach: number;
+}
+
+/** Of devices that were formatted before the feature `groups`. */
+const FIRST_TABLES: Tables = { volumePages: ROOT_VOLUMES, volumeDirectoryPages: 0, entriesEach: 1 };
+/** The most entries that a directory of one level leads to. */
+const ENTRIES_MAX = DIRECTORY_PAGES_MAX * DIRECTORY_ENTRIES * SLOT_ENTRIES;
+
+function clamp(value: number, least: number, most: number): number {
+  return Math.min(most, Math.max(least, value));
+}
+
+function tablesFor(sizeBytes: number, slotBytes: number): Tables {
+  const wanted = Math.floor(sizeBytes / slotBytes / SLOTS_PER_VOLUME_PAGE);
+  const volumePages = clamp(wanted, VOLUME_PAGES_MIN, VOLUME_PAGES_MAX);
+  const volumeDirectoryPages = Math.ceil(volumePages / DIRECTORY_ENTRIES);
+  const entriesEach = clamp(slotBytes / SLOT_BYTES_PER_ENTRY, 1, SLOT_ENTRIES_EACH_MAX);
+  return { volumePages, volumeDirectoryPages, entriesEach };
+}
+
+function layoutFor(sizeBytes: number, slotBytes: number, slots: number, tables: Tables): Layout {
+  const { volumePages, volumeDirectoryPages, entriesEach } = tables;
+  const entries = Math.max(slots, Math.min(slots * entriesEach, ENTRIES_MAX));
+  const slotPages = Math.ceil(entries / SLOT_ENTRIES);
   const directoryPages = Math.ceil(slotPages / DIRECTORY_ENTRIES);
   const journalPages = journalPagesFor(slots, slotBytes);
   const rootOffset = PAGE_BYTES;
-  const volumesOffset = rootOffset + 2 * ROOT_BYTES;
-  const directoryOffset = volumesOffset + 2 * VOLUMES_MAX * PAGE_BYTES;
+  const volumeDirectoryOffset = rootOffset + 2 * ROOT_BYTES;
+  const volumesOffset = volumeDirectoryOffset + 2 * volumeDirectoryPages * PAGE_BYTES;
+  const directoryOffset = volumesOffset + 2 * volumePages * PAGE_BYTES;
   const slotTableOffset = directoryOffset + 2 * directoryPages * PAGE_BYTES;
   const blockTableOffset = slotTableOffset + 2 * slotPages * PAGE_BYTES;
-  const journalOffset = blockTableOffset + 2 * slots * PAGE_BYTES;
+  const journalOffset = blockTableOffset + 2 * entries * PAGE_BYTES;
   // Slots begin where a device's own units of erasure are likely to begin.
   const dataOffset = alignUp(journalOffset + journalPages * PAGE_BYTES, slotBytes);
   const copyOffset = sizeBytes - (sizeBytes % PAGE_BYTES) - PAGE_BYTES;
@@ -123,8 +169,12 @@ function layoutFor(sizeBytes: number, slotBytes: number, slots: number): Layout 
     sizeBytes,
     slotBytes,
     slots,
+    entries,
     rootOffset,
+    volumeDirectoryOffset,
+    volumeDirectoryPages,
     volumesOffset,
+    volumePages,
     directoryOffset,
     directoryPages,
     slotTableOffset,
@@ -143,7 +193,11 @@ function fits(layout: Layout): boolean {
 
 /** The smallest device that holds one slot. */
 export function deviceBytesMin(slotBytes: number): number {
-  const { dataOffset } = layoutFor(0, slotBytes, 1);
+  return bytesMin(slotBytes, tablesFor(0, slotBytes));
+}
+
+function bytesMin(slotBytes: number, tables: Tables): number {
+  const { dataOffset } = layoutFor(0, slotBytes, 1, tables);
   return dataOffset + slotBytes + PAGE_BYTES;
 }
 
@@ -152,30 +206,42 @@ export function deviceBytesMin(slotBytes: number): number {
  * `ERR_STRAKE_INVALID_ARGUMENT` for other slots, `ERR_STRAKE_TOO_SMALL` and `ERR_STRAKE_TOO_LARGE` for other devices.
  */
 export function computeLayout(sizeBytes: number, slotBytes: number): Layout {
+  checkSlotBytes(slotBytes);
+  return layoutWith(sizeBytes, slotBytes, tablesFor(sizeBytes, slotBytes));
+}
+
+/** The same of a device that was formatted before the feature `groups`. */
+export function computeFirstLayout(sizeBytes: number, slotBytes: number): Layout {
+  checkSlotBytes(slotBytes);
+  return layoutWith(sizeBytes, slotBytes, FIRST_TABLES);
+}
+
+function checkSlotBytes(slotBytes: number): void {
   const power = slotBytes > 0 && (slotBytes & (slotBytes - 1)) === 0;
-  if (!power || slotBytes < SLOT_BYTES_MIN || slotBytes > SLOT_BYTES_MAX) {
-    const bounds = `a power of two from ${formatBytes(SLOT_BYTES_MIN)} to ${formatBytes(SLOT_BYTES_MAX)}`;
-    throw new StrakeError('INVALID_ARGUMENT', `a slot of ${slotBytes} bytes: it has to be ${bounds}`);
-  }
-  const smallest = deviceBytesMin(slotBytes);
+  if (power && slotBytes >= SLOT_BYTES_MIN && slotBytes <= SLOT_BYTES_MAX) return;
+  const bounds = `a power of two from ${formatBytes(SLOT_BYTES_MIN)} to ${formatBytes(SLOT_BYTES_MAX)}`;
+  throw new StrakeError('INVALID_ARGUMENT', `a slot of ${slotBytes} bytes: it has to be ${bounds}`);
+}
+
+function layoutWith(sizeBytes: number, slotBytes: number, tables: Tables): Layout {
+  const smallest = bytesMin(slotBytes, tables);
   if (sizeBytes < smallest) {
     const need = `at least ${formatBytes(smallest)} are needed`;
     throw new StrakeError('TOO_SMALL', `${formatBytes(sizeBytes)} do not hold one slot: ${need}`);
   }
-  const slotsMax = DIRECTORY_PAGES_MAX * DIRECTORY_ENTRIES * SLOT_ENTRIES;
-  if (sizeBytes / slotBytes > slotsMax + 1) {
-    const largest = formatBytes(slotsMax * slotBytes);
+  if (sizeBytes / slotBytes > ENTRIES_MAX + 1) {
+    const largest = formatBytes(ENTRIES_MAX * slotBytes);
     throw new StrakeError('TOO_LARGE', `${formatBytes(sizeBytes)} are more than the ${largest} of this slot size`);
   }
   // What the tables take depends on the number of slots, so that is found by halving.
   let low = 1;
-  let high = Math.min(slotsMax, Math.floor(sizeBytes / slotBytes));
+  let high = Math.min(ENTRIES_MAX, Math.floor(sizeBytes / slotBytes));
   while (low < high) {
     const middle = Math.ceil((low + high) / 2);
-    if (fits(layoutFor(sizeBytes, slotBytes, middle))) low = middle;
+    if (fits(layoutFor(sizeBytes, slotBytes, middle, tables))) low = middle;
     else high = middle - 1;
   }
-  const layout = layoutFor(sizeBytes, slotBytes, low);
+  const layout = layoutFor(sizeBytes, slotBytes, low, tables);
   check(fits(layout), 'a layout does not fit its device', sizeBytes);
   check(layout.dataOffset % slotBytes === 0, 'slots do not begin at a multiple of their size', layout.dataOffset);
   check(layout.journalPages > 2 * BATCH_PAGES_MAX, 'a journal has no room for two batches', layout.journalPages);
@@ -214,6 +280,16 @@ export function putUint64(view: DataView, at: number, value: number): void {
   check(value >= 0 && Number.isSafeInteger(value), 'a number is written that nobody could read', value);
   view.setUint32(at, value % 2 ** 32, true);
   view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
+}
+
+/** A number of 6 bytes. */
+export function getUint48(view: DataView, at: number): number {
+  return view.getUint16(at, true) + view.getUint32(at + 2, true) * 2 ** 16;
+}
+
+export function putUint48(view: DataView, at: number, value: number): void {
+  view.setUint16(at, value % 2 ** 16, true);
+  view.setUint32(at + 2, Math.floor(value / 2 ** 16), true);
 }
 
 /** An identifier of 16 bytes as 32 hexadecimal digits. */

@@ -32,6 +32,7 @@ import {
   RECORD_ALLOCATE,
   RECORD_BLOCK,
   RECORD_BYTES,
+  RECORD_FLAG_ZERO,
   RECORD_FLAGS,
   RECORD_FLUSHED,
   RECORD_FREE,
@@ -229,9 +230,9 @@ export interface RecordHandler {
 
 /**
  * Passes the records of a batch to a handler. Returns how many there were, or -1 if one has an unknown type, sets what is
- * reserved, or does not end within its sector.
+ * reserved, or does not end within its sector. `groups`: whether the device has that feature, with which more is known.
  */
-export function readRecords(batch: FoundBatch, handler: RecordHandler): number {
+export function readRecords(batch: FoundBatch, handler: RecordHandler, groups: boolean): number {
   const view = viewOf(batch.bytes);
   const words = new Uint32Array(ENTRY_WORDS);
   let count = 0;
@@ -241,7 +242,7 @@ export function readRecords(batch: FoundBatch, handler: RecordHandler): number {
     while (at + INTENT_RECORD_BYTES <= end) {
       const type = view.getUint8(at);
       if (type === 0) break;
-      if (type >= RECORD_BYTES.length || at + RECORD_BYTES[type] > end || isReservedSet(view, at)) return -1;
+      if (type >= RECORD_BYTES.length || at + RECORD_BYTES[type] > end || isReservedSet(view, at, groups)) return -1;
       count += 1;
       const isPart = type === RECORD_PAGE || type === RECORD_VOLUME;
       const next = at + RECORD_BYTES[type] + (isPart ? view.getUint16(at + 2, true) : 0);
@@ -255,7 +256,8 @@ export function readRecords(batch: FoundBatch, handler: RecordHandler): number {
 }
 
 /** Whether a record has flags that nobody knows, or a field that has no meaning yet and is not zero. */
-function isReservedSet(view: DataView, at: number): boolean {
+function isReservedSet(view: DataView, at: number, groups: boolean): boolean {
+  if (!groups && belongsToGroups(view, at)) return true;
   switch (view.getUint8(at)) {
     case RECORD_BLOCK:
       return view.getUint8(at + 1) > RECORD_FLAGS;
@@ -273,6 +275,14 @@ function isReservedSet(view: DataView, at: number): boolean {
     default:
       return !isZero(view, at + 1, at + 4);
   }
+}
+
+/** Whether a record, or a field that it sets, came with the feature `groups`. */
+function belongsToGroups(view: DataView, at: number): boolean {
+  const type = view.getUint8(at);
+  if (type === RECORD_BLOCK) return (view.getUint8(at + 1) & RECORD_FLAG_ZERO) !== 0;
+  if (type === RECORD_ALLOCATE) return !isZero(view, at + 32, at + ALLOCATE_RECORD_BYTES);
+  return type > RECORD_FLUSHED;
 }
 
 function isZero(view: DataView, from: number, to: number): boolean {

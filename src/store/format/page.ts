@@ -42,13 +42,16 @@ export function getReference(view: DataView, at: number): Reference {
   return { present, place: (flags & REFERENCE_PLACE) !== 0 ? 1 : 0, checksum: view.getUint32(at, true) };
 }
 
-export function putHeader(
-  page: Uint8Array,
-  magic: number,
-  index: number,
-  deviceId: string,
-  sequence: number,
-): DataView {
+/** Where a page is, and for which root it is written. */
+export interface PagePosition {
+  /** Number of the page in its region. */
+  readonly index: number;
+  readonly deviceId: string;
+  /** Of the root that it is written for, or of the batch of the journal. */
+  readonly sequence: number;
+}
+
+export function putHeader(page: Uint8Array, magic: number, { index, deviceId, sequence }: PagePosition): DataView {
   const view = viewOf(page);
   page.fill(0);
   view.setUint32(0, magic, true);
@@ -64,4 +67,13 @@ export function checkHeader(page: Uint8Array, magic: number, index: number, devi
   if (view.getUint32(4, true) !== index) throw new PageProblem(`it is page ${view.getUint32(4, true)}`);
   if (getId(view, 8) !== deviceId) throw new PageProblem(`it belongs to device ${getId(view, 8)}`);
   return view;
+}
+
+/** Text that encodes to the same bytes again: a map is written back, and must fit. */
+export function decodeName(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new PageProblem('its name is not UTF-8');
+  }
 }

@@ -15,7 +15,7 @@ import {
   ROOT_BYTES,
   ROOT_HEADER_BYTES,
   ROOT_MAGIC,
-  VOLUMES_MAX,
+  ROOT_VOLUMES,
   viewOf,
 } from './format.js';
 import { demandZero, getReference, PageProblem, putReference, type Reference } from './page.js';
@@ -31,6 +31,7 @@ export interface Root {
   durableSequence: number;
   usedSlots: number;
   directory: Reference[];
+  /** Of the pages of the volume directory, or of the volumes where there is none; 256 in any case. */
   volumes: Reference[];
   /** Slots that may be written to without another intent. */
   active: number[];
@@ -39,14 +40,16 @@ export interface Root {
 const ROOT_AT_CHECKSUM = 4;
 const ROOT_AT_RESERVE = 72;
 const ROOT_AT_VOLUMES = ROOT_HEADER_BYTES + DIRECTORY_PAGES_MAX * REFERENCE_BYTES;
-const ROOT_AT_ACTIVE = ROOT_AT_VOLUMES + VOLUMES_MAX * REFERENCE_BYTES;
+const ROOT_AT_ACTIVE = ROOT_AT_VOLUMES + ROOT_VOLUMES * REFERENCE_BYTES;
 
 /** Writes the root into `ROOT_BYTES` of memory. */
 export function encodeRoot(root: Root, deviceId: string, bytes: Uint8Array, checksum: Checksum): void {
   check(bytes.length === ROOT_BYTES, 'a root is encoded into something else', bytes.length);
   check(root.active.length <= ACTIVE_SLOTS_MAX, 'the activity log does not fit the root', root.active.length);
   check(root.directory.length <= DIRECTORY_PAGES_MAX, 'the directory does not fit the root', root.directory.length);
-  check(root.volumes.length <= VOLUMES_MAX, 'the volumes do not fit the root', root.volumes.length);
+  check(root.volumes.length <= ROOT_VOLUMES, 'the volumes do not fit the root', root.volumes.length);
+  check(root.volumes.length <= ROOT_VOLUMES, 'a root has more references than room for them', root.volumes.length);
+  check(root.active.length <= ACTIVE_SLOTS_MAX, 'a root lists more active slots than it may', root.active.length);
   const view = viewOf(bytes);
   bytes.fill(0);
   view.setUint32(0, ROOT_MAGIC, true);
@@ -93,6 +96,8 @@ export function decodeRoot(bytes: Uint8Array, deviceId: string, layout: Layout, 
     throw new PageProblem('its activity log names a slot beyond the last');
   demandZero(view, ROOT_AT_RESERVE, ROOT_HEADER_BYTES);
   demandZero(view, ROOT_HEADER_BYTES + directoryPages * REFERENCE_BYTES, ROOT_AT_VOLUMES);
+  const volumePages = layout.volumeDirectoryPages === 0 ? ROOT_VOLUMES : layout.volumeDirectoryPages;
+  demandZero(view, ROOT_AT_VOLUMES + volumePages * REFERENCE_BYTES, ROOT_AT_ACTIVE);
   demandZero(view, ROOT_AT_ACTIVE + 4 * activeCount, ROOT_BYTES);
   return {
     sequence: getCounter(view, 8),
@@ -101,7 +106,7 @@ export function decodeRoot(bytes: Uint8Array, deviceId: string, layout: Layout, 
     durableSequence: getUint64(view, 48),
     usedSlots: getUint64(view, 56),
     directory: list(directoryPages, (at) => getReference(view, ROOT_HEADER_BYTES + at * REFERENCE_BYTES)),
-    volumes: list(VOLUMES_MAX, (at) => getReference(view, ROOT_AT_VOLUMES + at * REFERENCE_BYTES)),
+    volumes: list(ROOT_VOLUMES, (at) => getReference(view, ROOT_AT_VOLUMES + at * REFERENCE_BYTES)),
     active,
   };
 }

@@ -10,6 +10,7 @@ import {
   type SlotTable,
 } from '../running/slot-table.js';
 import {
+  EPOCH_FIRST,
   getId,
   PAGE_BYTES,
   PAGE_HEADER_BYTES,
@@ -21,29 +22,38 @@ import {
   SLOT_USED,
   SLOTS_MAGIC,
 } from './format.js';
-import { checkHeader, demandZero, PageProblem, putHeader } from './page.js';
+import { checkHeader, demandZero, type PagePosition, PageProblem, putHeader } from './page.js';
 
-/** Writes the entries of one page of slots. `volumeIds` are by volume index. */
+/** Whose segments a slot may hold: those of one replica. */
+export interface SlotOwner {
+  /** Of the volume. */
+  readonly volumeId: string;
+  /** The number of the group and 1; 0 for the only group of the volume that the device has. */
+  readonly group: number;
+}
+
+/** Writes the entries of one page of slots. `owners` are by number of the page of volumes. */
 export function encodeSlots(
   page: Uint8Array,
-  index: number,
-  deviceId: string,
-  sequence: number,
+  position: PagePosition,
   table: SlotTable,
-  volumeIds: readonly string[],
+  owners: readonly (SlotOwner | undefined)[],
 ): void {
-  const view = putHeader(page, SLOTS_MAGIC, index, deviceId, sequence);
-  const first = index * SLOT_ENTRIES;
+  const view = putHeader(page, SLOTS_MAGIC, position);
+  const first = position.index * SLOT_ENTRIES;
   const count = Math.min(SLOT_ENTRIES, table.slots - first);
-  check(count > 0, 'a page of slots lies beyond the last slot', index);
+  check(count > 0, 'a page of slots lies beyond the last slot', position.index);
   for (let entry = 0; entry < count; entry += 1) {
     const slot = first + entry;
     if (table.states[slot] === SLOT_FREE) continue;
     const at = (entry + 1) * SLOT_ENTRY_BYTES;
+    const owner = owners[table.volumes[slot]];
+    check(owner !== undefined, 'a slot belongs to a volume that is not here', slot);
     check(table.members[slot] <= MEMBER_MAX, 'a slot is of a member that no volume has', slot);
     check(table.flags[slot] <= SLOT_FLAGS_KNOWN, 'a slot has flags that nobody knows', slot);
-    putId(view, at, volumeIds[table.volumes[slot]]);
+    putId(view, at, owner.volumeId);
     putUint64(view, at + 16, table.stripes[slot]);
+    view.setUint32(at + 24, EPOCH_FIRST, true);
     view.setUint16(at + 32, table.members[slot], true);
     view.setUint8(at + 34, table.states[slot]);
     view.setUint8(at + 35, table.flags[slot]);
@@ -51,11 +61,15 @@ export function encodeSlots(
     putUint64(view, at + 40, table.generations[slot]);
     putUint64(view, at + 48, table.flushNumbers[slot]);
     view.setUint32(at + 56, table.tableChecksums[slot], true);
+    view.setUint16(at + 62, owner.group, true);
   }
 }
 
-/** Words of a slot entry that version 1 keeps zero: snapshot epoch, block count, parent, fold, reserve. */
-const ZERO_WORDS = [6, 7, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31];
+/** Words of a slot entry that no feature here sets: layer of parity, places. */
+const ZERO_WORDS = [7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31];
+const EPOCH_WORD = 6;
+/** The own mask, which no feature here sets, and the group. */
+const GROUP_WORD = 15;
 const WORD = 2 ** 32;
 /** The high words of stripe, generation and flush number, and the first value at which a number would reach 2^53. */
 const HIGH_WORDS = [5, 11, 13];
@@ -63,7 +77,12 @@ const HIGH_END = 2 ** 21;
 /** A volume has at most 255 copies. */
 const MEMBER_MAX = 255;
 
-function demandUnused(words: Uint32Array, word: number, slot: number): void {
+function demandUnused(words: Uint32Array, word: number, slot: number, groups: boolean): void {
+  const group = words[word + GROUP_WORD];
+  const epoch = words[word + EPOCH_WORD];
+  if (groups ? (group & 0xffff) !== 0 || epoch > EPOCH_FIRST : group !== 0 || epoch !== 0) {
+    throw new PageProblem(`slot ${slot} has fields that this version does not know`);
+  }
   for (let index = 0; index < ZERO_WORDS.length; index += 1) {
     if (words[word + ZERO_WORDS[index]] === 0) continue;
     throw new PageProblem(`slot ${slot} has fields that this version does not know`);
@@ -74,18 +93,24 @@ function demandUnused(words: Uint32Array, word: number, slot: number): void {
   }
 }
 
+/** What reading a page of slots needs to know of its device. */
+export interface SlotReading {
+  readonly deviceId: string;
+  /** Whether the device has the feature `groups`. */
+  readonly groups: boolean;
+  /**
+   * The page of the replica whose volume's id is in four words from `word` on, and whose group is `group` - 1; with 0 that of the
+   * only replica of the volume. -1 if the device knows none, or several.
+   */
+  readonly ownerOf: (words: Uint32Array, word: number, group: number) => number;
+}
+
 /**
- * Reads the entries of one page of slots into the table. `volumeIndex` gives the index of the volume whose id is in four words
- * from `word` on, or -1 for one that the device does not know. Throws a `PageProblem`. A large device has a million
- * entries, so nothing is made for each of them.
+ * Reads the entries of one page of slots into the table. Throws a `PageProblem`. A large device has a million entries, so
+ * nothing is made for each of them.
  */
-export function decodeSlots(
-  page: Uint8Array,
-  index: number,
-  deviceId: string,
-  table: SlotTable,
-  volumeIndex: (words: Uint32Array, word: number) => number,
-): void {
+export function decodeSlots(page: Uint8Array, index: number, table: SlotTable, reading: SlotReading): void {
+  const { deviceId, groups, ownerOf } = reading;
   const view = checkHeader(page, SLOTS_MAGIC, index, deviceId);
   demandZero(view, PAGE_HEADER_BYTES, SLOT_ENTRY_BYTES);
   const words = new Uint32Array(page.buffer, page.byteOffset, PAGE_BYTES / 4);
@@ -103,13 +128,17 @@ export function decodeSlots(
     if (state !== SLOT_USED || slot >= table.slots)
       throw new PageProblem(`slot ${slot} has the unknown state ${state}`);
     const flags = words[word + 8] >>> 24;
-    demandUnused(words, word, slot);
+    demandUnused(words, word, slot, groups);
     const member = words[word + 8] & 0xffff;
     if (flags > SLOT_FLAGS_KNOWN || words[word + 9] !== 1 || member > MEMBER_MAX) {
       throw new PageProblem(`slot ${slot} has fields that this version does not know`);
     }
-    const volume = volumeIndex(words, word);
-    if (volume < 0) throw new PageProblem(`slot ${slot} belongs to volume ${getId(view, at)}, which is not here`);
+    const group = words[word + GROUP_WORD] >>> 16;
+    const volume = ownerOf(words, word, group);
+    if (volume < 0) {
+      const what = group === 0 ? '' : `group ${group - 1} of `;
+      throw new PageProblem(`slot ${slot} belongs to ${what}volume ${getId(view, at)}, which is not here`);
+    }
     const stripe = words[word + 4] + words[word + 5] * WORD;
     if (table.find(volume, stripe) >= 0) {
       throw new PageProblem(`slot ${slot} holds a segment that is in another slot too`);

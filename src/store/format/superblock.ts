@@ -10,6 +10,7 @@ import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
 import {
   CHECKSUM_CRC32C,
+  computeFirstLayout,
   computeLayout,
   DEVICE_CLEAN,
   DEVICE_OPEN,
@@ -50,11 +51,20 @@ export interface Superblock {
   readonly state: number;
   /** Milliseconds since 1970. */
   readonly formattedMs: number;
+  /** The longest lease in ms that this life of the device grants to other processes; 0 for none. */
+  readonly leaseMs: number;
   readonly layout: Layout;
 }
 
-/** Features by bit, so that an unknown one can be refused and a known one be named. None is defined yet. */
-export const INCOMPATIBLE_FEATURES: readonly string[] = [];
+/**
+ * Features by bit, so that an unknown one can be refused and named. `groups`: replica pages, the volume directory, and entries
+ * that are more than slots.
+ */
+export const INCOMPATIBLE_FEATURES: readonly string[] = ['groups'];
+/** `groups`, among the incompatible features. */
+export const FEATURE_GROUPS = 1;
+/** Features whose bits are taken, by bit after those that are known. */
+const FEATURES_TO_COME: readonly string[] = ['epochs', 'data-log', 'parity', 'regions'];
 export const READ_ONLY_FEATURES: readonly string[] = [];
 
 const AT_VERSION = 8;
@@ -82,7 +92,18 @@ const AT_INCARNATION = 216;
 const AT_FORMATTED = 224;
 const AT_LABEL = 232;
 const LABEL_BYTES = 64;
-const END = AT_LABEL + LABEL_BYTES;
+/** Pages of the volumes region, and entries of the slot table; both 0 on devices from before `groups`. */
+const AT_VOLUME_PAGES = AT_LABEL + LABEL_BYTES;
+const AT_TABLE_PAGES = AT_VOLUME_PAGES + 4;
+const AT_ENTRIES = AT_VOLUME_PAGES + 8;
+/** Stores on this device. */
+const AT_LANES = AT_VOLUME_PAGES + 12;
+/** Levels of pages between the root and the pages of the directory. */
+const AT_LEVELS = AT_VOLUME_PAGES + 16;
+const AT_LEASE = AT_VOLUME_PAGES + 20;
+const END = AT_LEASE + 4;
+/** What a device has one of; 0 stands for that, too. */
+const ONE = 1;
 
 /** The fields of a layout, in the order in which they are stored. */
 const OFFSETS = [
@@ -130,6 +151,13 @@ export function encodeSuperblock(superblock: Superblock, page: Uint8Array, check
   });
   putUint64(view, AT_INCARNATION, superblock.incarnation);
   putUint64(view, AT_FORMATTED, superblock.formattedMs);
+  if (layout.volumeDirectoryPages > 0) {
+    view.setUint32(AT_VOLUME_PAGES, layout.volumePages, true);
+    view.setUint32(AT_TABLE_PAGES, ONE, true);
+    view.setUint32(AT_ENTRIES, layout.entries, true);
+    view.setUint32(AT_LANES, ONE, true);
+  }
+  view.setUint32(AT_LEASE, superblock.leaseMs, true);
   // Cut after a whole character, should it be too long.
   new TextEncoder().encodeInto(superblock.label, page.subarray(AT_LABEL, AT_LABEL + LABEL_BYTES - 1));
   view.setUint32(AT_CHECKSUM, checksum(page), true);
@@ -192,19 +220,14 @@ function decodeFields(view: DataView, page: Uint8Array): Superblock {
   for (const [name, value, known] of kinds) {
     if (value !== known) throw new SuperblockProblem(`its ${name} is ${value}, and this program knows ${known}`, true);
   }
+  demandKnown(view);
   if (word(AT_STATE) > DEVICE_OPEN) throw new SuperblockProblem(`it is in the unknown state ${word(AT_STATE)}`, true);
   if (getId(view, AT_KEY) !== NO_ID) throw new SuperblockProblem('it is encrypted', true);
-  for (let at = END; at < PAGE_BYTES; at += 4) {
+  const reserve = hasGroups(features(view, AT_INCOMPATIBLE)) ? END : AT_VOLUME_PAGES;
+  for (let at = reserve; at < PAGE_BYTES; at += 4) {
     if (word(at) !== 0) throw new SuperblockProblem(`its reserved byte ${at} is not zero`, true);
   }
-  const layout = computeLayout(getUint64(view, AT_SIZE), word(AT_SLOT));
-  if (getUint64(view, AT_SLOTS) !== layout.slots) throw new SuperblockProblem('its number of slots is wrong', false);
-  OFFSETS.forEach((name, index) => {
-    const value = getUint64(view, AT_OFFSETS + 8 * index);
-    if (value !== layout[name]) {
-      throw new SuperblockProblem(`its ${name} is ${value} and has to be ${layout[name]}`, false);
-    }
-  });
+  const layout = decodeLayout(view);
   const label = page.subarray(AT_LABEL, AT_LABEL + LABEL_BYTES);
   return {
     sequence: getCounter(view, AT_SEQUENCE),
@@ -221,8 +244,62 @@ function decodeFields(view: DataView, page: Uint8Array): Superblock {
     incarnation: getCounter(view, AT_INCARNATION),
     state: word(AT_STATE),
     formattedMs: getUint64(view, AT_FORMATTED),
+    leaseMs: word(AT_LEASE),
     layout,
   };
+}
+
+/** Whether the device has the feature `groups`: all its structures may have the form that came with it. */
+export function hasGroups(incompatible: number): boolean {
+  return incompatible % 2 === FEATURE_GROUPS;
+}
+
+/** The same features, and `groups`. */
+export function withGroups(incompatible: number): number {
+  return hasGroups(incompatible) ? incompatible : incompatible + FEATURE_GROUPS;
+}
+
+/** What an unknown feature has changed is not looked at: it is the feature that is told. */
+function demandKnown(view: DataView): void {
+  const unknown = unknownBits(features(view, AT_INCOMPATIBLE), INCOMPATIBLE_FEATURES);
+  if (unknown.length === 0) return;
+  throw new SuperblockProblem(
+    `it uses ${nameFeatures('incompatible', unknown)}, which this program does not know`,
+    true,
+  );
+}
+
+function decodeLayout(view: DataView): Layout {
+  const word = (at: number) => view.getUint32(at, true);
+  const only: readonly (readonly [string, number, number])[] = [
+    ['pages of a block table', AT_TABLE_PAGES, ONE],
+    ['lanes', AT_LANES, ONE],
+    ['levels of the directory', AT_LEVELS, 0],
+  ];
+  for (const [name, at, most] of only) {
+    if (word(at) > most)
+      throw new SuperblockProblem(`it has ${word(at)} ${name}, and this program knows ${most}`, true);
+  }
+  const first = word(AT_VOLUME_PAGES) === 0 && word(AT_ENTRIES) === 0;
+  const layout = (first ? computeFirstLayout : computeLayout)(getUint64(view, AT_SIZE), word(AT_SLOT));
+  if (getUint64(view, AT_SLOTS) !== layout.slots) throw new SuperblockProblem('its number of slots is wrong', false);
+  const stored: readonly (readonly [string, number, number])[] = [
+    ...(first ? [] : ([['volumePages', word(AT_VOLUME_PAGES), layout.volumePages]] as const)),
+    ...(first ? [] : ([['entries', word(AT_ENTRIES), layout.entries]] as const)),
+    ...OFFSETS.map((name, index) => [name, getUint64(view, AT_OFFSETS + 8 * index), layout[name]] as const),
+  ];
+  for (const [name, value, wanted] of stored) {
+    if (value !== wanted) throw new SuperblockProblem(`its ${name} is ${value} and has to be ${wanted}`, false);
+  }
+  return layout;
+}
+
+function nameFeatures(kind: string, bits: readonly number[]): string {
+  const name = (bit: number) => {
+    const known = kind === 'incompatible' ? FEATURES_TO_COME[bit - INCOMPATIBLE_FEATURES.length] : undefined;
+    return `${kind} feature ${bit}${known === undefined ? '' : ` (${known})`}`;
+  };
+  return bits.map(name).join(', ');
 }
 
 function unknownBits(bits: number, known: readonly string[]): number[] {
@@ -233,15 +310,14 @@ function unknownBits(bits: number, known: readonly string[]): number[] {
 
 /** Throws `ERR_STRAKE_UNKNOWN_FEATURE`, naming the bits, if the device cannot be opened as wanted. */
 export function checkFeatures(superblock: Superblock, readOnly: boolean, path: string): void {
-  const name = (kind: string, bits: readonly number[]) => bits.map((bit) => `${kind} feature ${bit}`).join(', ');
   const incompatible = unknownBits(superblock.incompatible, INCOMPATIBLE_FEATURES);
   if (incompatible.length > 0) {
-    const what = name('incompatible', incompatible);
+    const what = nameFeatures('incompatible', incompatible);
     throw new StrakeError('UNKNOWN_FEATURE', `${path} uses ${what}, which this program does not know`);
   }
   const writing = unknownBits(superblock.readOnlyCompatible, READ_ONLY_FEATURES);
   if (writing.length > 0 && !readOnly) {
-    const what = name('read-only-compatible', writing);
+    const what = nameFeatures('read-only-compatible', writing);
     throw new StrakeError('UNKNOWN_FEATURE', `${path} uses ${what}, which this program does not know`, {
       remedy: 'Open it read-only, or use a newer version of Strake.',
     });

@@ -1,17 +1,20 @@
-/** The page of a volume: its map as this device knows it, and the last flush of it that this device remembers. */
+/**
+ * The page of a volume, "SVL1": its whole map as this device knows it, and the last flush of it that this device remembers.
+ * Devices from before the feature `groups` have such pages, and keep those whose map does not name them. Nothing writes others.
+ */
 
 import { VOLUME_NAME_BYTES_MAX } from '../../core/limits.js';
 import type { FlushId } from '../../layout/flush-id.js';
-import type { MemberRecord, VolumeMap } from '../../layout/volume-map.js';
-import { getCounter, getId, getUint64, NO_ID, PAGE_BYTES, putId, putUint64, VOLUME_MAGIC, viewOf } from './format.js';
-import { checkHeader, demandZero, PageProblem, putHeader } from './page.js';
+import { type MemberRecord, NO_CLIENT, type VolumeMap } from '../../layout/volume-map.js';
+import { getCounter, getId, getUint64, NO_ID, PAGE_BYTES, putUint64, VOLUME_MAGIC, viewOf } from './format.js';
+import { checkHeader, decodeName, demandZero, PageProblem } from './page.js';
 
 const LAYOUTS = ['single', 'mirror'] as const;
 const MEMBER_STATES = ['in-sync', 'syncing', 'offline'] as const;
 const MEMBERS_AT = 512;
 const MEMBER_BYTES = 64;
 /** Members of a volume on all its devices. */
-export const VOLUME_MEMBERS_MAX = (PAGE_BYTES - MEMBERS_AT) / MEMBER_BYTES;
+const VOLUME_MEMBERS_MAX = (PAGE_BYTES - MEMBERS_AT) / MEMBER_BYTES;
 /** How far this device has come: the volume's last flush that it remembers. */
 const FLUSHED_AT = 104;
 const NAME_AT = 162;
@@ -21,65 +24,34 @@ const NAME_AT = 162;
  */
 const NAME_VERSION_AT = 424;
 
-export function encodeVolume(
-  page: Uint8Array,
-  index: number,
-  deviceId: string,
-  sequence: number,
-  volume: VolumeMap,
-  flushed: FlushId,
-): void {
-  const view = putHeader(page, VOLUME_MAGIC, index, deviceId, sequence);
-  const name = new TextEncoder().encode(volume.name);
-  const perGroup = volume.groups[0].length;
-  if (name.length > VOLUME_NAME_BYTES_MAX || volume.groups.length * perGroup > VOLUME_MEMBERS_MAX) {
-    throw new Error('a volume does not fit its page');
-  }
-  putId(view, 32, volume.id);
-  putUint64(view, 48, volume.createdMs);
-  putUint64(view, 56, volume.sizeBytes);
-  putUint64(view, 64, volume.mapVersion);
-  putUint64(view, 72, volume.generation);
-  putUint64(view, 80, volume.generation);
-  view.setUint8(88, LAYOUTS.indexOf(volume.layout) + 1);
-  view.setUint8(89, volume.copies);
-  view.setUint8(90, volume.groups.length);
-  view.setUint8(91, perGroup);
-  view.setUint32(92, volume.segmentBytes, true);
-  view.setUint32(96, volume.deleted ? 1 : 0, true);
-  putUint64(view, FLUSHED_AT, flushed.generation);
-  putUint64(view, FLUSHED_AT + 8, flushed.flushNumber);
-  view.setUint16(160, name.length, true);
-  page.set(name, NAME_AT);
-  putUint64(view, NAME_VERSION_AT, volume.nameVersion);
-  volume.groups.flat().forEach((member, at) => {
-    const start = MEMBERS_AT + at * MEMBER_BYTES;
-    putId(view, start, member.deviceId);
-    view.setUint8(start + 16, MEMBER_STATES.indexOf(member.state) + 1);
-    putUint64(view, start + 24, member.since.generation);
-    putUint64(view, start + 32, member.since.flushNumber);
-    putUint64(view, start + 40, member.incarnation);
-    putUint64(view, start + 48, member.flushNumber);
-  });
-}
-
 /** Fields of a volume page that version 1 keeps zero: lease, reservation, parent, epochs. */
 const VOLUME_ZERO_FROM = FLUSHED_AT + 16;
 const VOLUME_ZERO_TO = 160;
-
-/** Text that encodes to the same bytes again: a map is written back, and must fit. */
-function decodeName(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    throw new PageProblem('its name is not UTF-8');
-  }
-}
 
 /** The mark of a volume page that `decodeVolume` has found to be good. */
 export function decodeFlushed(page: Uint8Array): FlushId {
   const view = viewOf(page);
   return { generation: getCounter(view, FLUSHED_AT), flushNumber: getCounter(view, FLUSHED_AT + 8) };
+}
+
+/** A page of this form: what it says, and its bytes, as it stays what it is. */
+export interface LegacyPage {
+  readonly map: VolumeMap;
+  readonly flushed: FlushId;
+  readonly bytes: Uint8Array;
+}
+
+/** The page with another remembered flush. */
+export function withFlushed({ map, bytes }: LegacyPage, flushed: FlushId): LegacyPage {
+  const changed = bytes.slice();
+  putUint64(viewOf(changed), FLUSHED_AT, flushed.generation);
+  putUint64(viewOf(changed), FLUSHED_AT + 8, flushed.flushNumber);
+  return { map, flushed, bytes: changed };
+}
+
+/** Reads a page. Throws a `PageProblem`. */
+export function decodeLegacy(page: Uint8Array, index: number, deviceId: string): LegacyPage {
+  return { map: decodeVolume(page, index, deviceId), flushed: decodeFlushed(page), bytes: page.slice() };
 }
 
 export function decodeVolume(page: Uint8Array, index: number, deviceId: string): VolumeMap {
@@ -111,6 +83,7 @@ export function decodeVolume(page: Uint8Array, index: number, deviceId: string):
       since: { generation: getUint64(view, at + 24), flushNumber: getUint64(view, at + 32) },
       incarnation: getUint64(view, at + 40),
       flushNumber: getUint64(view, at + 48),
+      joined: 0,
     };
   };
   const id = getId(view, 32);
@@ -118,11 +91,13 @@ export function decodeVolume(page: Uint8Array, index: number, deviceId: string):
   return {
     id,
     name: decodeName(page.slice(NAME_AT, NAME_AT + nameBytes)),
-    nameVersion: getCounter(view, NAME_VERSION_AT),
+    headerVersion: getCounter(view, NAME_VERSION_AT),
     createdMs: getUint64(view, 48),
     sizeBytes: getUint64(view, 56),
-    mapVersion: getCounter(view, 64),
+    versions: Array.from({ length: groups }, () => getCounter(view, 64)),
     generation: getUint64(view, 72),
+    holder: NO_CLIENT,
+    lease: 'released',
     layout,
     copies,
     segmentBytes: view.getUint32(92, true),
@@ -131,13 +106,4 @@ export function decodeVolume(page: Uint8Array, index: number, deviceId: string):
       Array.from({ length: perGroup }, (_, at) => readMember(MEMBERS_AT + (group * perGroup + at) * MEMBER_BYTES)),
     ),
   };
-}
-
-/** Position of a device among the members of its group. */
-export function memberOf(volume: VolumeMap, deviceId: string): number {
-  for (const group of volume.groups) {
-    const position = group.findIndex((member) => member.deviceId === deviceId);
-    if (position >= 0) return position;
-  }
-  return 0;
 }

@@ -8,12 +8,12 @@ import {
   DEVICE_CLEAN,
   PAGE_BYTES,
   ROOT_BYTES,
+  ROOT_VOLUMES,
   SLOT_BYTES_DEFAULT,
-  VOLUMES_MAX,
 } from '../format/format.js';
 import { absent } from '../format/page.js';
 import { encodeRoot } from '../format/root.js';
-import type { Superblock } from '../format/superblock.js';
+import { FEATURE_GROUPS, type Superblock } from '../format/superblock.js';
 import { arenaChecksum, writeSuperblocks } from '../running/checkpoint.js';
 import { ControlIo } from '../running/control-io.js';
 import type { StorePorts } from '../store-start.js';
@@ -46,7 +46,7 @@ export async function formatDevice(ports: StorePorts, options: FormatOptions): P
     deviceId: options.deviceId,
     clusterId: options.clusterId,
     label: options.label ?? '',
-    incompatible: 0,
+    incompatible: FEATURE_GROUPS,
     readOnlyCompatible: 0,
     compatible: 0,
     logicalBlockBytes: geometry.logicalBlockBytes,
@@ -55,6 +55,7 @@ export async function formatDevice(ports: StorePorts, options: FormatOptions): P
     incarnation: 0,
     state: DEVICE_CLEAN,
     formattedMs: options.nowMs,
+    leaseMs: 0,
     layout,
   };
   const io = new ControlIo(completions, device);
@@ -86,7 +87,7 @@ export async function formatDevice(ports: StorePorts, options: FormatOptions): P
       durableSequence: 0,
       usedSlots: 0,
       directory: Array.from({ length: layout.directoryPages }, absent),
-      volumes: Array.from({ length: VOLUMES_MAX }, absent),
+      volumes: Array.from({ length: ROOT_VOLUMES }, absent),
       active: [],
     };
     const bytes = memory.bytes.subarray(memoryStart, memoryStart + ROOT_BYTES);

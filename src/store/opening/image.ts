@@ -1,11 +1,12 @@
 /** What a device holds, as reading its tree and replaying its journal have found it. */
 
-import type { FlushId } from '../../layout/flush-id.js';
-import type { VolumeMap } from '../../layout/volume-map.js';
 import type { JournalEnd } from '../format/journal-reader.js';
 import type { Reference } from '../format/page.js';
+import type { ReplicaRecord } from '../format/replica-page.js';
 import type { Root } from '../format/root.js';
+import type { SlotOwners } from '../format/slot-owners.js';
 import type { Superblock } from '../format/superblock.js';
+import type { LegacyPage } from '../format/volume-page.js';
 import { SLOT_FLAG_DOUBT, type SlotTable } from '../running/slot-table.js';
 import type { TableImage } from './table-image.js';
 
@@ -20,18 +21,20 @@ export interface StoreImage {
   readonly slots: SlotTable;
   readonly directory: Reference[];
   readonly slotPages: Reference[];
-  /** By index; undefined where there is none. */
-  readonly volumes: (VolumeMap | undefined)[];
-  readonly volumeIds: string[];
-  /** By index of the volume: the last flush of it that is in the journal or the tree. */
-  readonly flushed: FlushId[];
-  /** By index of the volume: what its last engine has told to be settled; `NO_FLUSH` if that is not known. */
-  readonly settled: FlushId[];
+  /** References to the pages of the volumes, and to those of their directory, if there is one. */
+  readonly volumePages: Reference[];
+  readonly volumeDirectory: Reference[];
+  /** By number of the page in the volumes region; undefined where there is none, or one of the old form. */
+  readonly replicas: (ReplicaRecord | undefined)[];
+  /** The pages of the volumes region that have the form of version 1. */
+  readonly legacy: Map<number, LegacyPage>;
+  /** Whose those pages are. */
+  readonly owners: SlotOwners;
   /** Block tables that the journal has changed, by slot. */
   readonly tables: Map<number, TableImage>;
   /** The activity log as it was at the end. */
   readonly active: Set<number>;
-  /** Slots, pages of slots and volumes that differ from what the tree on the device says. */
+  /** Slots and pages of volumes that differ from what the tree on the device says. */
   readonly changedSlots: Set<number>;
   readonly changedVolumes: Set<number>;
   readonly journal: JournalEnd;

@@ -3,7 +3,7 @@
  *
  * Recovery, in steps; a crash in any of them leaves a device on which the same recovery succeeds again:
  *
- * 1. the superblocks get a new incarnation
+ * 1. the superblocks get a new incarnation, and with it the feature `groups`, if the device is from before it (`migrate.ts`)
  * 2. tree and journal are read into memory
  * 3. the blocks of slots in doubt are read and compared with their entries. A first write that no flush is known to have
  *    covered, and whose content does not match, never happened. Any other mismatch makes its block suspect.
@@ -16,7 +16,7 @@ import { StrakeError } from '../../core/errors.js';
 import type { SlotIndex } from '../../core/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import { DEVICE_OPEN, PAGE_BYTES, ROOT_BYTES, SLOT_FREE } from '../format/format.js';
-import { checkFeatures, type Superblock, SuperblockProblem } from '../format/superblock.js';
+import { checkFeatures, type Superblock, SuperblockProblem, withGroups } from '../format/superblock.js';
 import { Checkpointer, writeSuperblocks } from '../running/checkpoint.js';
 import { ControlIo } from '../running/control-io.js';
 import { SegmentStore } from '../segment-store.js';
@@ -26,6 +26,7 @@ import { type FoundSuperblock, findSuperblock } from './find-superblock.js';
 import type { StoreImage } from './image.js';
 import type { ImageReader } from './image-reader.js';
 import { loadImage } from './load-image.js';
+import { migrate } from './migrate.js';
 import type { Problem } from './problems.js';
 import { Recovery, type RecoveryReport } from './recovery.js';
 
@@ -94,17 +95,24 @@ export async function openStore(ports: StorePorts, expected: Expectations): Prom
     expected.refuse?.(found);
     const image = await loadImage(reader, found, note);
     if (image === undefined) throw new StrakeError('DAMAGED', `${expected.path} cannot be read`);
+    const migrated = migrate(image, expected.path);
     const report = await new Recovery(reader, image, io, memory, memoryStart + 2 * CONTROL_PIECE_BYTES).run(note);
     await forgetRoots(io, memory, memoryStart, image, expected.path);
     const superblock: Superblock = {
       ...found,
+      incompatible: withGroups(found.incompatible),
+      leaseMs: 0,
       sequence: found.sequence + 1,
       incarnation: found.incarnation + 1,
       state: DEVICE_OPEN,
     };
     const written = await writeSuperblocks({ memory, io }, memoryStart, superblock);
     if (written < 0) throw new StrakeError('IO', `${expected.path}: writing superblocks failed`, { errno: -written });
-    const opened = await assemble(ports, image, superblock, { ...report, problems });
+    const opened = await assemble(ports, image, superblock, {
+      ...report,
+      problems,
+      changed: report.changed || migrated,
+    });
     await emptyDamagedPages(opened.store, memory, image);
     return opened;
   } finally {
@@ -163,13 +171,15 @@ async function assemble(
     slots,
     directory: image.directory,
     slotPages: image.slotPages,
-    volumePages: root.volumes,
-    volumes: image.volumes,
-    flushed: image.flushed,
+    volumePages: image.volumePages,
+    volumeDirectory: image.volumeDirectory,
+    replicas: image.replicas,
+    legacy: image.legacy,
+    owners: image.owners,
     rootPlace: image.rootPlace,
     rootSequence: root.sequence,
     // Numbers of batches that were begun and not finished are not used again: nothing of theirs can be mistaken for
-    // ours. What recovery decides is in no record, so the journal must not be replayed across it from an older root:
+    // ours. What recovery and migration decide is in no record, so the journal must not be replayed across it from an older root:
     // leaving a number out sees to that.
     journal: { page: journal.page, sequence: journal.sequenceMax + (recovery.changed ? 2 : 1) },
   };
@@ -181,8 +191,8 @@ async function assemble(
   check(superblock.incarnation > image.superblock.incarnation, 'a device is opened under a life that has been');
   const store = new SegmentStore(ports, start);
   const checkpointer = new Checkpointer(store);
-  store.volumes.forEach((volume, index) => {
-    if (volume !== undefined) store.volumeTable.marks[index] = { generation: volume.generation, flushNumber: 0 };
+  store.replicas.forEach((map, index) => {
+    if (map !== undefined) store.volumeTable.marks[index] = { generation: map.generation, flushNumber: 0 };
   });
   store.counters.suspects = recovery.suspectBlocks;
   store.counters.dropped = recovery.droppedBlocks;

@@ -6,6 +6,7 @@ export type ProblemKind =
   | 'size'
   | 'root'
   | 'directory'
+  | 'volume directory'
   | 'slots'
   | 'volume'
   | 'journal'

@@ -2,23 +2,25 @@
 
 import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
-import { type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
-import type { VolumeMap } from '../../layout/volume-map.js';
-import { decodeDirectory } from '../format/directory.js';
+import { type DirectoryKind, decodeDirectory } from '../format/directory.js';
 import {
   DIRECTORY_ENTRIES,
+  DIRECTORY_MAGIC,
   type Layout,
   PAGE_BYTES,
   pageOffset,
   ROOT_BYTES,
+  SLOT_ENTRIES,
   SLOT_FREE,
-  VOLUMES_MAX,
+  VOLUME_DIRECTORY_MAGIC,
 } from '../format/format.js';
 import { absent, PageProblem, type Reference } from '../format/page.js';
+import { decodeReplica, isReplicaPage } from '../format/replica-page.js';
 import { decodeRoot, type Root } from '../format/root.js';
+import { SlotOwners } from '../format/slot-owners.js';
 import { decodeSlots } from '../format/slot-page.js';
-import type { Superblock } from '../format/superblock.js';
-import { decodeFlushed, decodeVolume } from '../format/volume-page.js';
+import { hasGroups, type Superblock } from '../format/superblock.js';
+import { decodeLegacy } from '../format/volume-page.js';
 import { SlotTable } from '../running/slot-table.js';
 import type { GrowingImage } from './image.js';
 import { type ImageReader, isReadError } from './image-reader.js';
@@ -79,8 +81,7 @@ export class TreeReader {
   private readonly superblock: Superblock;
   private readonly layout: Layout;
   private readonly problem: OnProblem;
-  private lastVolume = -1;
-  private readonly idWords = new Uint32Array(VOLUMES_MAX * 4);
+  private readonly groups: boolean;
 
   constructor(reader: ImageReader, superblock: Superblock, found: FoundRoot, problem: OnProblem) {
     const { root, place: rootPlace, lost } = found;
@@ -88,18 +89,21 @@ export class TreeReader {
     this.superblock = superblock;
     this.layout = superblock.layout;
     this.problem = problem;
+    this.groups = hasGroups(superblock.incompatible);
+    const { slots, volumePages } = superblock.layout;
     this.image = {
       superblock,
       root,
       rootPlace,
       rootsLost: lost,
-      slots: new SlotTable(this.layout.slots),
+      slots: new SlotTable(slots, volumePages),
       directory: root.directory,
       slotPages: [],
-      volumes: new Array<VolumeMap | undefined>(VOLUMES_MAX).fill(undefined),
-      volumeIds: new Array<string>(VOLUMES_MAX).fill(''),
-      flushed: new Array<FlushId>(VOLUMES_MAX).fill(NO_FLUSH),
-      settled: new Array<FlushId>(VOLUMES_MAX).fill(NO_FLUSH),
+      volumePages: [],
+      volumeDirectory: [],
+      replicas: new Array<undefined>(volumePages).fill(undefined),
+      legacy: new Map(),
+      owners: new SlotOwners(volumePages),
       tables: new Map(),
       active: new Set(root.active),
       changedSlots: new Set(),
@@ -138,65 +142,87 @@ export class TreeReader {
   }
 
   async loadVolumes(): Promise<void> {
-    const { root } = this.image;
-    for (let index = 0; index < VOLUMES_MAX; index += 1) {
-      const reference = root.volumes[index];
+    const { image, layout } = this;
+    const { volumes } = image.root;
+    image.volumeDirectory = volumes.slice(0, layout.volumeDirectoryPages);
+    if (layout.volumeDirectoryPages === 0) image.volumePages = volumes.slice(0, layout.volumePages);
+    else await this.loadVolumeDirectory();
+    for (const [index, reference] of image.volumePages.entries()) {
       if (!reference.present) continue;
-      const page = await this.page(reference, this.layout.volumesOffset, index, 'volume');
-      if (page !== undefined) this.setVolume(index, page);
+      const page = await this.page(reference, layout.volumesOffset, index, 'volume');
+      if (page !== undefined) this.setPage(index, page);
     }
   }
 
-  /** Takes a volume's page, from the tree or the journal. */
-  setVolume(index: number, page: Uint8Array): void {
+  private async loadVolumeDirectory(): Promise<void> {
+    const { image, layout } = this;
+    for (const [index, reference] of image.volumeDirectory.entries()) {
+      const references = await this.references(VOLUME_DIRECTORY_MAGIC, reference, index);
+      const count = Math.min(DIRECTORY_ENTRIES, layout.volumePages - index * DIRECTORY_ENTRIES);
+      this.demandAbsent(references.slice(count), 'volume directory', index);
+      image.volumePages.push(...references.slice(0, count));
+    }
+  }
+
+  /**
+   * The references of a page of the directory, or of the volume directory; if it is not there, or damaged, none leads anywhere.
+   */
+  private async references(kind: DirectoryKind, reference: Reference, index: number): Promise<Reference[]> {
+    const volumes = kind === VOLUME_DIRECTORY_MAGIC;
+    const what = volumes ? 'volume directory' : 'directory';
+    const region = volumes ? this.layout.volumeDirectoryOffset : this.layout.directoryOffset;
+    let found: Reference[] | undefined;
+    if (reference.present) {
+      const offset = pageOffset(region, index, reference.place);
+      const page = await this.page(reference, region, index, what);
+      const { deviceId } = this.superblock;
+      if (page !== undefined)
+        found = this.decode(what, index, offset, () => decodeDirectory(page, kind, index, deviceId));
+    }
+    return found ?? Array.from({ length: DIRECTORY_ENTRIES }, absent);
+  }
+
+  /** Nothing leads to pages that do not exist, or that no feature here uses. */
+  private demandAbsent(references: readonly Reference[], kind: ProblemKind, index: number): void {
+    if (!references.some(({ present }) => present)) return;
+    const text = `page ${index} of the ${kind} leads to pages beyond the last`;
+    this.problem({ kind, text, harmless: false });
+  }
+
+  /** Takes a page of the volumes region, from the tree or the journal; one that is all zero leaves the page empty. */
+  setPage(index: number, page: Uint8Array): void {
     const { deviceId } = this.superblock;
+    const { image } = this;
     const offset = pageOffset(this.layout.volumesOffset, index, 0);
-    const found = this.decode('volume', index, offset, () => ({
-      volume: decodeVolume(page, index, deviceId),
-      flushed: decodeFlushed(page),
-    }));
-    if (found === undefined) return;
-    const { volume, flushed } = found;
-    this.image.volumes[index] = volume;
-    this.image.flushed[index] = flushed;
-    this.image.volumeIds[index] = volume.id;
-    const id = new DataView(page.buffer, page.byteOffset + 32, 16);
-    for (let word = 0; word < 4; word += 1) this.idWords[4 * index + word] = id.getUint32(4 * word, true);
-  }
-
-  /** Index of the volume whose id is at `at`, or -1. Neighbouring slots mostly belong to the same one. */
-  private volumeIndex(words: Uint32Array, word: number): number {
-    if (this.lastVolume >= 0 && this.isVolume(this.lastVolume, words, word)) return this.lastVolume;
-    this.lastVolume = -1;
-    for (let index = 0; index < VOLUMES_MAX; index += 1) {
-      if (this.image.volumeIds[index] !== '' && this.isVolume(index, words, word)) this.lastVolume = index;
-    }
-    return this.lastVolume;
-  }
-
-  private isVolume(index: number, words: Uint32Array, word: number): boolean {
-    for (let at = 0; at < 4; at += 1) if (words[word + at] !== this.idWords[4 * index + at]) return false;
-    return true;
+    image.replicas[index] = undefined;
+    image.legacy.delete(index);
+    image.owners.set(index, undefined);
+    if (page.every((byte) => byte === 0)) return;
+    this.decode('volume', index, offset, () => {
+      if (isReplicaPage(page) && this.groups) {
+        const record = decodeReplica(page, index, deviceId);
+        image.replicas[index] = record;
+        image.owners.set(index, { volumeId: record.map.volume.id, group: record.map.group + 1 });
+        return;
+      }
+      const legacy = decodeLegacy(page, index, deviceId);
+      image.legacy.set(index, legacy);
+      image.owners.set(index, { volumeId: legacy.map.id, group: 0 });
+    });
   }
 
   /** Reads directory and slots; volumes have to be there. */
   async loadSlots(): Promise<void> {
     const { image, layout } = this;
+    // Entries beyond the slots belong to features that are not set, so their pages are not there, and nothing is kept for them.
+    const pages = Math.ceil(layout.slots / SLOT_ENTRIES);
     for (let index = 0; index < layout.directoryPages; index += 1) {
-      const reference = image.directory[index];
-      let pages: Reference[] | undefined;
-      if (reference.present) {
-        const offset = pageOffset(layout.directoryOffset, index, reference.place);
-        const page = await this.page(reference, layout.directoryOffset, index, 'directory');
-        if (page !== undefined) {
-          pages = this.decode('directory', index, offset, () => decodeDirectory(page, index, this.superblock.deviceId));
-        }
-      }
-      pages ??= Array.from({ length: DIRECTORY_ENTRIES }, absent);
-      const count = Math.min(DIRECTORY_ENTRIES, layout.slotPages - index * DIRECTORY_ENTRIES);
-      for (let at = 0; at < count; at += 1) image.slotPages.push(pages[at]);
+      const references = await this.references(DIRECTORY_MAGIC, image.directory[index], index);
+      const count = Math.max(0, Math.min(DIRECTORY_ENTRIES, pages - index * DIRECTORY_ENTRIES));
+      this.demandAbsent(references.slice(count), 'directory', index);
+      image.slotPages.push(...references.slice(0, count));
     }
-    check(image.slotPages.length === layout.slotPages, 'the directory was read in part', image.slotPages.length);
+    check(image.slotPages.length === pages, 'the directory was read in part', image.slotPages.length);
     await this.loadSlotPages();
     this.checkSlots();
   }
@@ -221,8 +247,8 @@ export class TreeReader {
   private async loadSlotPages(): Promise<void> {
     const { image, layout } = this;
     const together = (1 << 20) / (2 * PAGE_BYTES);
-    for (let first = 0; first < layout.slotPages; first += together) {
-      const count = Math.min(together, layout.slotPages - first);
+    for (let first = 0; first < image.slotPages.length; first += together) {
+      const count = Math.min(together, image.slotPages.length - first);
       const wanted = image.slotPages.slice(first, first + count);
       if (!wanted.some(({ present }) => present)) continue;
       const offset = pageOffset(layout.slotTableOffset, first, 0);
@@ -241,8 +267,9 @@ export class TreeReader {
       return;
     }
     this.decode('slots', index, offset, () => {
-      const find = (words: Uint32Array, word: number) => this.volumeIndex(words, word);
-      decodeSlots(page, index, this.superblock.deviceId, this.image.slots, find);
+      const { owners, slots } = this.image;
+      const ownerOf = (words: Uint32Array, word: number, group: number) => owners.findWords(words, word, group);
+      decodeSlots(page, index, slots, { deviceId: this.superblock.deviceId, groups: this.groups, ownerOf });
     });
   }
 }

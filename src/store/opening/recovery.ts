@@ -34,7 +34,7 @@ export interface RecoveryReport {
   readonly suspectBlocks: number;
   /** First writes that never reached the device. */
   readonly droppedBlocks: number;
-  /** Entries differ from what tree and journal say. */
+  /** Entries, or pages of volumes, differ from what tree and journal say. */
   readonly changed: boolean;
   /** Harmless damage that was met. */
   readonly problems: readonly Problem[];

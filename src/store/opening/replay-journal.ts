@@ -8,7 +8,8 @@ import type { StrakeError } from '../../core/errors.js';
 import type { SlotIndex } from '../../core/ids.js';
 import { BLOCK_POISON, BLOCK_ZERO, ENTRY_FLAGS, ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
-import { type Layout, PAGE_BYTES, SLOT_FREE, slotBlocks, VOLUMES_MAX } from '../format/format.js';
+import type { ReplicaOwn } from '../../layout/replica-map.js';
+import { type Layout, PAGE_BYTES, SLOT_FREE, slotBlocks } from '../format/format.js';
 import { type FoundBatch, JournalReader, readRecords } from '../format/journal-reader.js';
 import {
   type AllocateRecord,
@@ -16,6 +17,8 @@ import {
   RECORD_FLAG_POISON,
   RECORD_FLAG_ZERO,
 } from '../format/journal-records.js';
+import { hasGroups } from '../format/superblock.js';
+import { withFlushed } from '../format/volume-page.js';
 import type { GrowingImage } from './image.js';
 import { type ImageReader, isReadError } from './image-reader.js';
 import type { OnProblem } from './problems.js';
@@ -30,6 +33,7 @@ export class JournalReplay {
   private readonly tree: TreeReader;
   private readonly image: GrowingImage;
   private readonly layout: Layout;
+  private readonly groups: boolean;
   private readonly problem: OnProblem;
   /** Parts of volume pages that the journal holds. */
   private readonly volumePages = new Map<number, Uint8Array>();
@@ -42,6 +46,7 @@ export class JournalReplay {
     this.tree = tree;
     this.image = tree.image;
     this.layout = tree.image.superblock.layout;
+    this.groups = hasGroups(tree.image.superblock.incompatible);
     this.problem = problem;
   }
 
@@ -129,21 +134,25 @@ export class JournalReplay {
     const needed = new Set<number>();
     const ignore = () => {};
     const fresh = new Set<number>();
-    const count = readRecords(batch, {
-      block: (slot) => {
-        if (!fresh.has(slot)) needed.add(slot);
+    const count = readRecords(
+      batch,
+      {
+        block: (slot) => {
+          if (!fresh.has(slot)) needed.add(slot);
+        },
+        allocate: ({ slot }) => fresh.add(slot),
+        free: ignore,
+        intent: ignore,
+        stamp: ignore,
+        page: ignore,
+        flushed: ignore,
+        settled: ignore,
+        zero: (slot) => {
+          if (!fresh.has(slot)) needed.add(slot);
+        },
       },
-      allocate: ({ slot }) => fresh.add(slot),
-      free: ignore,
-      intent: ignore,
-      stamp: ignore,
-      page: ignore,
-      flushed: ignore,
-      settled: ignore,
-      zero: (slot) => {
-        if (!fresh.has(slot)) needed.add(slot);
-      },
-    });
+      this.groups,
+    );
     if (count !== batch.records) {
       const text = `batch ${batch.sequence} has ${batch.records} records, of which ${count} can be read`;
       this.problem({
@@ -157,31 +166,52 @@ export class JournalReplay {
     this.image.records += count;
     for (const slot of needed)
       if (slot < this.layout.slots && !this.image.tables.has(slot)) await this.fetchTable(slot);
-    readRecords(batch, {
-      block: (slot, block, words, flags) => this.applyBlock(batch, slot, block, words, flags),
-      allocate: (record) => this.applyAllocate(batch, record),
-      free: (slot) => this.applyFree(batch, slot),
-      intent: (slot) => {
-        if (this.usable(batch, slot)) this.image.active.add(slot);
+    readRecords(
+      batch,
+      {
+        block: (slot, block, words, flags) => this.applyBlock(batch, slot, block, words, flags),
+        allocate: (record) => this.applyAllocate(batch, record),
+        free: (slot) => this.applyFree(batch, slot),
+        intent: (slot) => {
+          if (this.usable(batch, slot)) this.image.active.add(slot);
+        },
+        stamp: (slot, generation, flushNumber) => {
+          if (!this.usable(batch, slot)) return;
+          this.image.slots.generations[slot] = generation;
+          this.image.slots.flushNumbers[slot] = flushNumber;
+          this.image.changedSlots.add(slot);
+        },
+        page: (index, offset, bytes) => this.applyPage(batch, index, offset, bytes),
+        flushed: (index, mark) => this.applyFlushed(batch, index, mark),
+        settled: (index, settled) => this.applyOwn(batch, index, { settled }),
+        zero: (slot, block, count, words) => this.applyZero(batch, slot, block, count, words),
       },
-      stamp: (slot, generation, flushNumber) => {
-        if (!this.usable(batch, slot)) return;
-        this.image.slots.generations[slot] = generation;
-        this.image.slots.flushNumbers[slot] = flushNumber;
-        this.image.changedSlots.add(slot);
-      },
-      page: (index, offset, bytes) => this.applyPage(batch, index, offset, bytes),
-      flushed: (index, mark) => this.applyFlushed(batch, index, mark),
-      settled: (index, settled) => this.applySettled(batch, index, settled),
-      zero: (slot, block, count, words) => this.applyZero(batch, slot, block, count, words),
-    });
-    this.takeVolumes();
+      this.groups,
+    );
+    this.takePages();
   }
 
   /** A volume's page is journaled whole, in one batch. */
-  private takeVolumes(): void {
-    for (const [index, page] of this.volumePages) this.tree.setVolume(index, page);
+  private takePages(): void {
+    for (const [index, page] of this.volumePages) {
+      this.tree.setPage(index, page);
+      this.renewEntries(index);
+    }
     this.volumePages.clear();
+  }
+
+  /**
+   * Entries from before groups were told belong to the only replica of their volume. When there is a second one, all of them are
+   * to be written with their group in the same checkpoint.
+   */
+  private renewEntries(index: number): void {
+    const { owners, slots, changedSlots } = this.image;
+    const id = owners.list[index]?.volumeId;
+    const others = id === undefined ? [] : owners.pages(id).filter((page) => page !== index);
+    if (others.length === 0) return;
+    for (let slot = 0; slot < slots.slots; slot += 1) {
+      if (slots.states[slot] !== SLOT_FREE && others.includes(slots.volumes[slot])) changedSlots.add(slot);
+    }
   }
 
   private async fetchTable(slot: number): Promise<void> {
@@ -244,10 +274,10 @@ export class JournalReplay {
     this.image.changedSlots.add(slot);
   }
 
-  private applyAllocate(batch: FoundBatch, { slot, volumeId, member, stripe }: AllocateRecord): void {
-    this.takeVolumes();
+  private applyAllocate(batch: FoundBatch, { slot, volumeId, member, stripe, group }: AllocateRecord): void {
+    this.takePages();
     const { image } = this;
-    const volume = image.volumeIds.indexOf(volumeId);
+    const volume = image.owners.find(volumeId, group);
     const taken = slot >= this.layout.slots || image.slots.states[slot] !== SLOT_FREE;
     if (taken || volume < 0 || image.slots.find(volume, stripe) >= 0) {
       this.wrong(batch, `segment ${stripe} of volume ${volumeId} cannot have been given slot ${slot}`);
@@ -269,28 +299,31 @@ export class JournalReplay {
   }
 
   /** The last one counts: where two histories of a volume have met, it may be lower than earlier ones. */
-  private applyFlushed(batch: FoundBatch, index: number, mark: FlushId): void {
-    this.takeVolumes();
-    if (index >= VOLUMES_MAX || this.image.volumes[index] === undefined) {
-      this.wrong(batch, `a record names volume ${index}, which does not exist`);
+  private applyFlushed(batch: FoundBatch, index: number, flushed: FlushId): void {
+    this.takePages();
+    const legacy = this.image.legacy.get(index);
+    if (legacy === undefined) {
+      this.applyOwn(batch, index, { flushed });
       return;
     }
-    this.image.flushed[index] = mark;
+    this.image.legacy.set(index, withFlushed(legacy, flushed));
     this.image.changedVolumes.add(index);
   }
 
-  private applySettled(batch: FoundBatch, index: number, settled: FlushId): void {
-    this.takeVolumes();
-    if (index >= VOLUMES_MAX || this.image.volumes[index] === undefined) {
-      this.wrong(batch, `a record names volume ${index}, which does not exist`);
+  /** What the device knows of a replica beside its map. */
+  private applyOwn(batch: FoundBatch, index: number, own: Partial<ReplicaOwn>): void {
+    this.takePages();
+    const record = this.image.replicas[index];
+    if (record === undefined) {
+      this.wrong(batch, `a record names page ${index} of the volumes, which is empty or does not exist`);
       return;
     }
-    this.image.settled[index] = settled;
+    this.image.replicas[index] = { ...record, own: { ...record.own, ...own } };
     this.image.changedVolumes.add(index);
   }
 
   private applyPage(batch: FoundBatch, index: number, offset: number, bytes: Uint8Array): void {
-    if (index >= VOLUMES_MAX) {
+    if (index >= this.layout.volumePages) {
       this.wrong(batch, `a record names page ${index} of the volumes, which does not exist`);
       return;
     }

@@ -13,22 +13,23 @@
 
 import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
-import { encodeDirectory } from '../format/directory.js';
+import { type DirectoryKind, encodeDirectory } from '../format/directory.js';
 import {
   DEVICE_CLEAN,
   DIRECTORY_ENTRIES,
+  DIRECTORY_MAGIC,
   PAGE_BYTES,
   pageOffset,
   ROOT_BYTES,
   SLOT_ENTRIES,
   SLOT_FREE,
-  VOLUMES_MAX,
+  VOLUME_DIRECTORY_MAGIC,
 } from '../format/format.js';
 import type { Reference } from '../format/page.js';
+import { encodeReplica } from '../format/replica-page.js';
 import { encodeRoot, type Root } from '../format/root.js';
 import { encodeSlots } from '../format/slot-page.js';
 import { type Checksum, encodeSuperblock, type Superblock } from '../format/superblock.js';
-import { encodeVolume } from '../format/volume-page.js';
 import type { SegmentStore } from '../segment-store.js';
 import { CONTROL_PIECE_BYTES } from '../store-start.js';
 import type { JournalPosition } from './journal-writer.js';
@@ -65,6 +66,7 @@ export class Checkpointer {
   private readonly directory: Reference[];
   private readonly slotPages: Reference[];
   private readonly volumePages: Reference[];
+  private readonly volumeDirectory: Reference[];
   private rootPlace: number;
   private sequence: number;
   /** Next page of scratch memory; a piece is written when it is full. */
@@ -76,6 +78,7 @@ export class Checkpointer {
     this.directory = start.directory;
     this.slotPages = start.slotPages;
     this.volumePages = start.volumePages;
+    this.volumeDirectory = start.volumeDirectory;
     this.rootPlace = start.rootPlace;
     this.sequence = start.rootSequence;
     store.checkpoint = (evict) => this.run(evict);
@@ -101,8 +104,9 @@ export class Checkpointer {
     const noted = evict === 'half' ? store.noted() : Promise.resolve(0);
     await this.writeTables();
     const slotPages = await this.writeSlotPages(sequence);
-    await this.writeDirectory(sequence, slotPages);
-    await this.writeVolumes(sequence);
+    await this.writeDirectory(DIRECTORY_MAGIC, sequence, slotPages);
+    const volumePages = await this.writeVolumes(sequence);
+    await this.writeDirectory(VOLUME_DIRECTORY_MAGIC, sequence, volumePages);
     demand(await noted);
     demand(await store.io.sync());
     store.steps.log.evict(evict);
@@ -144,7 +148,7 @@ export class Checkpointer {
     if (this.staged.length * PAGE_BYTES === CONTROL_PIECE_BYTES) await this.writeStaged();
     const memory = this.store.controlMemory(0) + this.staged.length * PAGE_BYTES;
     const { layout } = this.store.superblock;
-    const inTree = offset >= layout.volumesOffset && offset + PAGE_BYTES <= layout.blockTableOffset;
+    const inTree = offset >= layout.volumeDirectoryOffset && offset + PAGE_BYTES <= layout.blockTableOffset;
     check(inTree, 'a page of the tree is written elsewhere', offset);
     this.staged.push({ memory, offset });
     return this.store.memory.bytes.subarray(memory, memory + PAGE_BYTES);
@@ -170,52 +174,68 @@ export class Checkpointer {
     const changed = new Set<number>();
     for (const slot of store.changedSlots) changed.add(Math.floor(slot / SLOT_ENTRIES));
     store.changedSlots.clear();
-    const ids = store.volumes.map((volume) => volume?.id ?? '');
     for (const index of changed) {
       check(index < this.slotPages.length, 'there is no such page of slots', index);
       const reference = this.slotPages[index];
       reference.place ^= 1;
       const page = await this.stage(pageOffset(layout.slotTableOffset, index, reference.place));
-      encodeSlots(page, index, deviceId, sequence, store.slots, ids);
+      encodeSlots(page, { index, deviceId, sequence }, store.slots, store.volumeTable.owners.list);
       this.refer(reference, page);
     }
     await this.writeStaged();
     return changed;
   }
 
-  private async writeDirectory(sequence: number, slotPages: ReadonlySet<number>): Promise<void> {
+  /**
+   * Writes the pages of references that lead to pages which have changed; without a volume directory the root refers to volumes.
+   */
+  private async writeDirectory(kind: DirectoryKind, sequence: number, pages: ReadonlySet<number>): Promise<void> {
     const { layout, deviceId } = this.store.superblock;
-    const changed = new Set([...slotPages].map((index) => Math.floor(index / DIRECTORY_ENTRIES)));
+    const volumes = kind === VOLUME_DIRECTORY_MAGIC;
+    if (volumes && layout.volumeDirectoryPages === 0) return;
+    const directory = volumes ? this.volumeDirectory : this.directory;
+    const below = volumes ? this.volumePages : this.slotPages;
+    const region = volumes ? layout.volumeDirectoryOffset : layout.directoryOffset;
+    const changed = new Set([...pages].map((index) => Math.floor(index / DIRECTORY_ENTRIES)));
     for (const index of changed) {
-      check(index < this.directory.length, 'there is no such page of the directory', index);
-      const reference = this.directory[index];
+      check(index < directory.length, 'there is no such page of references', index);
+      const reference = directory[index];
+      check(reference !== undefined, 'pages have changed that no page of the directory leads to', index);
       reference.place ^= 1;
-      const page = await this.stage(pageOffset(layout.directoryOffset, index, reference.place));
+      const page = await this.stage(pageOffset(region, index, reference.place));
       const first = index * DIRECTORY_ENTRIES;
-      encodeDirectory(page, index, deviceId, sequence, this.slotPages.slice(first, first + DIRECTORY_ENTRIES));
+      const references = below.slice(first, first + DIRECTORY_ENTRIES);
+      encodeDirectory(page, kind, { index, deviceId, sequence }, references);
       this.refer(reference, page);
     }
     await this.writeStaged();
   }
 
-  private async writeVolumes(sequence: number): Promise<void> {
+  private async writeVolumes(sequence: number): Promise<Set<number>> {
     const { store } = this;
     const { layout, deviceId } = store.superblock;
     const { volumeTable } = store;
-    const changed = [...volumeTable.changed];
+    const changed = new Set(volumeTable.changed);
     // What changes from now on is for the next checkpoint, too.
     volumeTable.changed.clear();
     for (const index of changed) {
-      const volume = store.volumes[index];
-      if (volume === undefined) continue;
       check(index < this.volumePages.length, 'there is no such page of a volume', index);
       const reference = this.volumePages[index];
+      const record = volumeTable.recordOf(index);
+      const legacy = volumeTable.legacy.get(index);
+      if (record === undefined && legacy === undefined) {
+        reference.present = false;
+        reference.checksum = 0;
+        continue;
+      }
       reference.place ^= 1;
       const page = await this.stage(pageOffset(layout.volumesOffset, index, reference.place));
-      encodeVolume(page, index, deviceId, sequence, volume, volumeTable.flushedMarks[index]);
+      if (record !== undefined) encodeReplica(page, { index, deviceId, sequence }, record);
+      else if (legacy !== undefined) page.set(legacy.bytes);
       this.refer(reference, page);
     }
     await this.writeStaged();
+    return changed;
   }
 
   private async writeRoot(sequence: number, position: JournalPosition): Promise<void> {
@@ -230,7 +250,7 @@ export class Checkpointer {
       durableSequence: position.sequence - 1,
       usedSlots: store.slots.usedSlots,
       directory: this.directory,
-      volumes: this.volumePages.slice(0, VOLUMES_MAX),
+      volumes: layout.volumeDirectoryPages === 0 ? this.volumePages : this.volumeDirectory,
       active: [...store.steps.log.active],
     };
     const { completedSequence } = store.journal;

@@ -10,10 +10,9 @@ import { ENOSPC } from '../../core/errno.js';
 import { NO_PAGE, type SlotIndex, type TablePage } from '../../core/ids.js';
 import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
-import { SLOT_FREE } from '../format/format.js';
+import { EPOCH_FIRST, SLOT_FREE } from '../format/format.js';
 import { RECORD_FREE } from '../format/journal-records.js';
 import type { Superblock } from '../format/superblock.js';
-import { memberOf } from '../format/volume-page.js';
 import { type StoreOp, WAIT_INTENT, WAIT_RECORDS, WAIT_SPACE } from '../store-op.js';
 import type { ActivityLog } from './activity-log.js';
 import type { ControlIo } from './control-io.js';
@@ -81,7 +80,7 @@ export class SlotAllocation {
       else waiting.push(op);
       return;
     }
-    check(volumes.volumes[op.volume] !== undefined, 'an allocation is for a volume that is not here', op.volume);
+    check(volumes.replicas[op.volume] !== undefined, 'an allocation is for a replica that is not here', op.volume);
     check(slots.freeSlots >= this.freed.size, 'more slots were given back than are free', this.freed.size);
     if (slots.freeSlots === this.freed.size) {
       this.waitForSpace(op);
@@ -97,13 +96,15 @@ export class SlotAllocation {
 
   private assign(op: StoreOp, slot: SlotIndex, page: TablePage): void {
     const { superblock, slots, tables, journal, volumes, changedSlots } = this.parts;
-    const volume = volumes.volumes[op.volume];
-    check(volume !== undefined, 'a slot is allocated for a volume that is not here', op.volume);
+    const replica = volumes.replicas[op.volume];
+    check(replica !== undefined, 'a slot is allocated for a replica that is not here', op.volume);
     check(!this.parts.log.has(slot), 'a free slot is in the activity log', slot);
     check(tables.slotAt(page) === slot, 'a slot is given away with the block table of another', slot);
     op.waiting = WAIT_INTENT;
-    const member = memberOf(volume, superblock.deviceId);
-    if (!journal.batch.addAllocate({ slot, volumeId: volume.id, member, stripe: op.stripe, epoch: 0, group: 0 })) {
+    const { volume, members } = replica;
+    const member = members.find(({ deviceId }) => deviceId === superblock.deviceId)?.place ?? 0;
+    const owner = { volumeId: volume.id, group: replica.group + 1 };
+    if (!journal.batch.addAllocate({ ...owner, slot, member, stripe: op.stripe, epoch: EPOCH_FIRST })) {
       this.parts.waitForRoom(op);
       return;
     }

@@ -7,7 +7,7 @@
 
 import { check } from '../../core/check.js';
 import { NO_SLOT, type SlotIndex } from '../../core/ids.js';
-import { SLOT_FREE, SLOT_USED, VOLUMES_MAX } from '../format/format.js';
+import { SLOT_FREE, SLOT_USED } from '../format/format.js';
 
 /** The segment is in the activity log, or was when the device was last open: content and entries may differ. */
 export const SLOT_FLAG_DOUBT = 1;
@@ -25,7 +25,7 @@ const EMPTY = -1;
 export class SlotTable {
   readonly states: Uint8Array;
   readonly flags: Uint8Array;
-  /** Index of the volume on this device. */
+  /** Page of the replica on this device. */
   readonly volumes: Uint16Array;
   readonly members: Uint8Array;
   readonly stripes: Float64Array;
@@ -34,15 +34,17 @@ export class SlotTable {
   readonly tableChecksums: Uint32Array;
   readonly slots: number;
   private used = 0;
-  private readonly usedByVolume = new Uint32Array(VOLUMES_MAX);
+  private readonly usedByVolume: Uint32Array;
   /** Slots by hash of volume and stripe, with open addressing. */
   private readonly buckets: Int32Array;
   private readonly mask: number;
   /** Free slots are found from here on. */
   private next = 0;
 
-  constructor(slots: number) {
+  /** `volumePages`: how many replicas there may be. */
+  constructor(slots: number, volumePages: number) {
     this.slots = slots;
+    this.usedByVolume = new Uint32Array(volumePages);
     this.states = new Uint8Array(slots);
     this.flags = new Uint8Array(slots);
     this.volumes = new Uint16Array(slots);
@@ -100,7 +102,7 @@ export class SlotTable {
   /** Gives a free slot to a segment. */
   assign(slot: SlotIndex, volume: number, stripe: number, member: number): void {
     check(this.states[slot] === SLOT_FREE, 'a slot is given away twice', slot);
-    check(volume < VOLUMES_MAX, 'a slot is given to no volume', slot);
+    check(volume < this.usedByVolume.length, 'a slot is given to no replica', slot);
     this.states[slot] = SLOT_USED;
     // The tree on the device may still need the page that the slot's last owner had there: the next goes to the other
     // place, whoever owns it.
@@ -120,6 +122,22 @@ export class SlotTable {
       check(!same, 'a segment is given a second slot', slot);
     }
     this.buckets[bucket] = slot;
+  }
+
+  /** Gives a slot's segment, which stays what it is, to another replica of the same volume. */
+  give(slot: SlotIndex, volume: number): void {
+    const { stripes, members, generations, flushNumbers, tableChecksums, flags } = this;
+    check(this.volumes[slot] !== volume, 'a segment is given to the replica that has it', slot);
+    const kept = { flags: flags[slot], generation: generations[slot], flushNumber: flushNumbers[slot] };
+    const checksum = tableChecksums[slot];
+    const [stripe, member] = [stripes[slot], members[slot]];
+    this.free(slot);
+    this.assign(slot, volume, stripe, member);
+    flags[slot] = kept.flags;
+    generations[slot] = kept.generation;
+    flushNumbers[slot] = kept.flushNumber;
+    tableChecksums[slot] = checksum;
+    check(stripes[slot] === stripe, 'a segment that changes its replica is another', slot);
   }
 
   /** Takes a slot back. */

@@ -90,7 +90,7 @@ export class StoreFlush {
       this.parts.completions.defer(token, failure);
       return;
     }
-    const known = mark === null || this.parts.volumes.volumes[mark.volume] !== undefined;
+    const known = mark === null || this.parts.volumes.replicas[mark.volume] !== undefined;
     check(known, 'a flush is of no volume', mark?.volume);
     if (mark !== null && this.parts.sparePages() < SPARE_PAGES_LOW) {
       // Its mark takes room that no modification has asked for.

@@ -85,7 +85,7 @@ async function open(disk: SimDisk, seed: number): Promise<SimStore | StrakeError
   const opened = await orRefused(store.settle(openStore(store.ports, { path: 'disk', deviceId: DEVICE_ID })));
   if (opened instanceof StrakeError) return opened;
   store.opened = opened;
-  const index = opened.store.volumes.findIndex((volume) => volume?.id === VOLUME_ID);
+  const index = opened.store.volumeTable.indexOf(VOLUME_ID, 0);
   if (index >= 0) store.member = new DirectMember(store.loop, opened.store, index);
   return store;
 }

@@ -205,7 +205,7 @@ function plainRecords({ bytes, pages }: FoundBatch): string[] | undefined {
 function checkRecords(batch: FoundBatch): void {
   const plain = plainRecords(batch);
   const list: Seen[] = [];
-  const count = orBeyond(() => readRecords(batch, collector(list)));
+  const count = orBeyond(() => readRecords(batch, collector(list), true));
   if (count === undefined) return;
   demand(count >= 0 === (plain !== undefined), `batch ${batch.sequence}: ${count} records, plainly ${plain?.length}`);
   if (plain === undefined) return;

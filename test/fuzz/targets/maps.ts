@@ -54,11 +54,10 @@ async function makeMirror(): Promise<Mirror> {
   await sim.settle(sim.node.close());
   const maps: number[] = [];
   for (const disk of disks) {
-    const { roots } = (await dumpDevice(readerOf(disk), { what: 'root' })) as unknown as {
-      roots: { sequence: number; volumes: { offset: number }[] }[];
+    const { volumes } = (await dumpDevice(readerOf(disk), { what: 'volumes' })) as unknown as {
+      volumes: { offset: number }[];
     };
-    const [newest] = roots.toSorted((one, other) => other.sequence - one.sequence);
-    maps.push(newest.volumes[0].offset);
+    maps.push(volumes[0].offset);
     disk.attached = false;
   }
   return { disks, maps, layout };

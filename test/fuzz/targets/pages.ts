@@ -1,5 +1,5 @@
 /**
- * Single pages: superblock, root, directory, slots, and volumes with their maps.
+ * Single pages: superblock, root, directory, slots, replicas, and the pages of volumes that were before those.
  *
  * The first byte of an input chooses the kind, the rest is the page. A decoder either refuses a page, with the error that it
  * documents, or returns what can be written again and then reads the same: so what it lets pass is never what the store
@@ -10,59 +10,68 @@ import * as assert from 'uvu/assert';
 import { StrakeError } from '#strake/core/errors.js';
 import type { SlotIndex } from '#strake/core/ids.js';
 import type { FlushId } from '#strake/layout/flush-id.js';
-import type { VolumeMap } from '#strake/layout/volume-map.js';
+import { type ReplicaMap, type ReplicaOwn, replicaOf } from '#strake/layout/replica-map.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
 import { decodeDirectory, encodeDirectory } from '#strake/store/format/directory.js';
 import {
+  computeFirstLayout,
   computeLayout,
   DIRECTORY_ENTRIES,
+  DIRECTORY_MAGIC,
   PAGE_BYTES,
   ROOT_BYTES,
+  ROOT_VOLUMES,
   SLOT_ENTRIES,
   SLOT_ENTRY_BYTES,
-  VOLUMES_MAX,
   viewOf,
 } from '#strake/store/format/format.js';
 import { absent, PageProblem } from '#strake/store/format/page.js';
+import { decodeReplica, encodeReplica, type ReplicaRecord } from '#strake/store/format/replica-page.js';
 import { decodeRoot, encodeRoot } from '#strake/store/format/root.js';
 import { decodeSlots, encodeSlots } from '#strake/store/format/slot-page.js';
 import {
   checkFeatures,
   decodeSuperblock,
   encodeSuperblock,
+  FEATURE_GROUPS,
   type Superblock,
   SuperblockProblem,
 } from '#strake/store/format/superblock.js';
-import { decodeFlushed, decodeVolume, encodeVolume } from '#strake/store/format/volume-page.js';
+import { decodeLegacy, type LegacyPage } from '#strake/store/format/volume-page.js';
 import { SLOT_FLAG_REPLICA_DIRTY, SlotTable } from '#strake/store/running/slot-table.js';
 import { CLUSTER_ID, DEVICE_ID, VOLUME_ID, volumeOf } from '../../support/sim-store.js';
+import { encodeVolume } from '../../support/version-1-page.js';
 import { demand, type FuzzTarget } from '../target.js';
 
 const FLUSHED: FlushId = { generation: 7, flushNumber: 2 ** 40 + 1 };
+const OWN: ReplicaOwn = { servedGeneration: 6, answered: false, flushed: FLUSHED, settled: FLUSHED };
 
-const KINDS = 5;
+const KINDS = 6;
 const KIND_SLOTS = 3;
 /** Of a slot's flags: reserved, and not kept. */
 const NOT_KEPT = SLOT_FLAG_REPLICA_DIRTY;
 const LAYOUT = computeLayout(8 << 20, 64 << 10);
 const VOLUME_IDS = [VOLUME_ID, 'b'.repeat(32)];
+const OWNERS = VOLUME_IDS.map((volumeId) => ({ volumeId, group: 3 }));
+const position = (index: number, sequence: number) => ({ index, deviceId: DEVICE_ID, sequence });
 const checksum = (bytes: Uint8Array) => crc32c(bytes);
 
 type Decode = (page: Uint8Array) => unknown;
 type Encode = (value: never, page: Uint8Array) => void;
 
 function slotsOf(page: Uint8Array): SlotTable {
-  const table = new SlotTable(2 * SLOT_ENTRIES);
+  const table = new SlotTable(2 * SLOT_ENTRIES, VOLUME_IDS.length);
   const view = viewOf(page);
-  decodeSlots(page, 1, DEVICE_ID, table, (_words, word) => {
+  const ownerOf = (_words: Uint32Array, word: number, group: number) => {
     let id = '';
     for (let byte = 0; byte < 16; byte += 1)
       id += view
         .getUint8(4 * word + byte)
         .toString(16)
         .padStart(2, '0');
-    return VOLUME_IDS.indexOf(id);
-  });
+    return group === 3 || group === 0 ? VOLUME_IDS.indexOf(id) : -1;
+  };
+  decodeSlots(page, 1, table, { deviceId: DEVICE_ID, groups: true, ownerOf });
   return table;
 }
 
@@ -81,14 +90,21 @@ const CODECS: readonly (readonly [Decode, Encode])[] = [
     (root: ReturnType<typeof decodeRoot>, page) => encodeRoot(root, DEVICE_ID, page, checksum),
   ],
   [
-    (page) => decodeDirectory(page, 0, DEVICE_ID),
-    (references: ReturnType<typeof decodeDirectory>, page) => encodeDirectory(page, 0, DEVICE_ID, 1, references),
+    (page) => decodeDirectory(page, DIRECTORY_MAGIC, 0, DEVICE_ID),
+    (references: ReturnType<typeof decodeDirectory>, page) =>
+      encodeDirectory(page, DIRECTORY_MAGIC, position(0, 1), references),
   ],
-  [slotsOf, (table: SlotTable, page) => encodeSlots(page, 1, DEVICE_ID, 1, table, VOLUME_IDS)],
+  [slotsOf, (table: SlotTable, page) => encodeSlots(page, position(1, 1), table, OWNERS)],
   [
-    (page) => ({ volume: decodeVolume(page, 2, DEVICE_ID), flushed: decodeFlushed(page) }),
-    (found: { volume: VolumeMap; flushed: FlushId }, page) =>
-      encodeVolume(page, 2, DEVICE_ID, 1, found.volume, found.flushed),
+    (page) => {
+      const { map, flushed } = decodeLegacy(page, 2, DEVICE_ID);
+      return { map, flushed };
+    },
+    (found: LegacyPage, page) => encodeVolume(page, position(2, 1), found.map, found.flushed),
+  ],
+  [
+    (page) => decodeReplica(page, 2, DEVICE_ID),
+    (record: ReplicaRecord, page) => encodeReplica(page, position(2, 1), record),
   ],
 ];
 
@@ -112,7 +128,7 @@ function corpus(): Uint8Array[] {
     deviceId: DEVICE_ID,
     clusterId: CLUSTER_ID,
     label: 'shelf 3',
-    incompatible: 0,
+    incompatible: FEATURE_GROUPS,
     readOnlyCompatible: 0,
     compatible: 5,
     logicalBlockBytes: 512,
@@ -121,6 +137,7 @@ function corpus(): Uint8Array[] {
     incarnation: 9,
     state: 1,
     formattedMs: 1_700_000_000_000,
+    leaseMs: 2000,
     layout: LAYOUT,
   };
   const reference = (at: number) => ({ present: at % 3 !== 0, place: at % 2, checksum: at * 77_777 });
@@ -131,45 +148,43 @@ function corpus(): Uint8Array[] {
     durableSequence: 38,
     usedSlots: 3,
     directory: Array.from({ length: LAYOUT.directoryPages }, (_, at) => reference(at + 1)),
-    volumes: Array.from({ length: VOLUMES_MAX }, (_, at) => (at < 4 ? reference(at) : absent())),
+    volumes: Array.from({ length: ROOT_VOLUMES }, (_, at) =>
+      at < LAYOUT.volumeDirectoryPages ? reference(at + 1) : absent(),
+    ),
     active: [1, 5, 9],
   };
-  const table = new SlotTable(2 * SLOT_ENTRIES);
+  const table = new SlotTable(2 * SLOT_ENTRIES, VOLUME_IDS.length);
   for (let entry = 0; entry < 8; entry += 1)
     table.assign((SLOT_ENTRIES + 3 * entry) as SlotIndex, entry % 2, entry * 5, entry % 3);
   const member = volumeOf().groups[0][0];
+  const other = { ...member, deviceId: '9'.repeat(32), state: 'offline' as const };
   const mirror = { ...volumeOf('b'.repeat(32)), layout: 'mirror', copies: 2, name: 'größe' } as const;
+  const twoGroups = {
+    ...mirror,
+    groups: [
+      [member, other],
+      [other, member],
+    ],
+  };
+  const whole = replicaOf(volumeOf(), 0);
+  const members = whole.members.map((one) => ({ ...one, joined: 2 ** 33 + 5 }));
+  const held: ReplicaMap = { ...whole, members, holder: '7'.repeat(32), lease: 'shared' };
   return [
     inputOf(0, (page) => encodeSuperblock(superblock, page, checksum)),
     inputOf(1, (page) => encodeRoot(root, DEVICE_ID, page, checksum)),
-    inputOf(2, (page) =>
-      encodeDirectory(
-        page,
-        0,
-        DEVICE_ID,
-        3,
-        Array.from({ length: DIRECTORY_ENTRIES }, (_, at) => reference(at)),
-      ),
+    inputOf(0, (page) =>
+      encodeSuperblock({ ...superblock, layout: computeFirstLayout(8 << 20, 64 << 10) }, page, checksum),
     ),
-    inputOf(3, (page) => encodeSlots(page, 1, DEVICE_ID, 4, table, VOLUME_IDS)),
-    inputOf(4, (page) => encodeVolume(page, 2, DEVICE_ID, 5, volumeOf(), FLUSHED)),
-    inputOf(4, (page) => encodeVolume(page, 2, DEVICE_ID, 5, { ...volumeOf(), name: 'ü'.repeat(127) }, FLUSHED)),
-    inputOf(4, (page) =>
-      encodeVolume(
-        page,
-        2,
-        DEVICE_ID,
-        5,
-        {
-          ...mirror,
-          groups: [
-            [member, member],
-            [member, member],
-          ],
-        },
-        FLUSHED,
-      ),
-    ),
+    inputOf(2, (page) => {
+      const references = Array.from({ length: DIRECTORY_ENTRIES }, (_, at) => reference(at));
+      encodeDirectory(page, DIRECTORY_MAGIC, position(0, 3), references);
+    }),
+    inputOf(3, (page) => encodeSlots(page, position(1, 4), table, OWNERS)),
+    inputOf(4, (page) => encodeVolume(page, position(2, 5), volumeOf(), FLUSHED)),
+    inputOf(4, (page) => encodeVolume(page, position(2, 5), { ...volumeOf(), name: 'ü'.repeat(127) }, FLUSHED)),
+    inputOf(4, (page) => encodeVolume(page, position(2, 5), twoGroups, FLUSHED)),
+    inputOf(5, (page) => encodeReplica(page, position(2, 5), { map: replicaOf(twoGroups, 1), own: OWN })),
+    inputOf(5, (page) => encodeReplica(page, position(2, 5), { map: held, own: { ...OWN, answered: true } })),
   ];
 }
 
@@ -194,11 +209,15 @@ function comparable(value: unknown): unknown {
   return { states, flags, volumes, members, stripes, generations, flushNumbers, tableChecksums, usedSlots };
 }
 
+/** Fields of an entry that are zero in one from before groups, and written when the entry is: epoch and group. */
+const WRITTEN_LATER: readonly number[] = [24, 62];
+
 /** Whether the entries of two pages are the same, byte by byte. */
 function sameSlots(page: Uint8Array, again: Uint8Array): boolean {
   return page.subarray(SLOT_ENTRY_BYTES).every((byte, at) => {
-    const ignored = at % SLOT_ENTRY_BYTES === 35 ? NOT_KEPT : 0;
-    return (byte & ~ignored) === again[SLOT_ENTRY_BYTES + at];
+    const field = at % SLOT_ENTRY_BYTES;
+    if (byte === 0 && WRITTEN_LATER.includes(field)) return true;
+    return (byte & ~(field === 35 ? NOT_KEPT : 0)) === again[SLOT_ENTRY_BYTES + at];
   });
 }
 

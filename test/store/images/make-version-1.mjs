@@ -4,12 +4,12 @@
  *
  * ```sh
  * git worktree add /tmp/version-1 e617b84 && cd /tmp/version-1 && npm install && npm run build
- * mkdir -p test/store/images && cp PROJECT/test/store/images/make-version-1.mjs test/store/images/
+ * mkdir -p test/store/images && cp PROJECT/test/store/images/*.mjs test/store/images/
  * node --import tsx test/store/images/make-version-1.mjs PROJECT/test/store/images
  * ```
  *
  * It writes `version-1-closed.br` and `version-1-killed.br`, each the bytes of four devices one after another, and what they
- * hold, as that program reads it, as `version-1.json`. The same history ends in order in the one, and amid writes in the
+ * hold, as that program recovers and reads it, as `version-1.json`. The same history ends in order in the one, and amid writes in the
  * other:
  *
  * - `wide`: a mirror in two groups; its device 4 was lost, and device 1 has taken its place, so it is in both groups
@@ -25,9 +25,12 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { brotliCompressSync, constants } from 'node:zlib';
 import { DEVICE_KEEP_ALLOCATED } from '#strake/ports/device.js';
+import { dumpDevice } from '#strake/store/checking/dump.js';
 import { OP_POISON } from '#strake/store/store-op.js';
+import { readerOf } from '../../support/damaged-store.ts';
 import { deviceIdOf, SimNode } from '../../support/sim-node.ts';
 import { BLOCK, diskOf, randomOf, SLOT } from '../../support/sim-store.ts';
+import { segmentsOf } from './segments.mjs';
 
 const STRIPES = 12;
 const BLOCKS = SLOT / BLOCK;
@@ -169,13 +172,50 @@ async function contents(disks) {
   return found;
 }
 
+/** What each device holds once it has been recovered, by itself, and closed. */
+async function devicesOf(disks) {
+  const found = [];
+  for (const disk of disks) {
+    const clone = disk.clone();
+    const sim = new SimNode(8);
+    const { store } = await sim.open(clone);
+    const pages = store.volumes.flatMap((map, page) => {
+      if (map === undefined) return [];
+      const { id, mapVersion, nameVersion, generation, deleted, groups } = map;
+      const named = groups.flatMap((group, at) =>
+        group.some((one) => one.deviceId === store.superblock.deviceId) ? [at] : [],
+      );
+      return [
+        {
+          page,
+          id,
+          mapVersion,
+          nameVersion,
+          generation,
+          deleted,
+          named,
+          flushed: store.volumeTable.flushedMarks[page],
+        },
+      ];
+    });
+    await sim.settle(sim.node.close());
+    const reader = readerOf(clone);
+    const held = await segmentsOf(
+      (request) => dumpDevice(reader, request),
+      (offset, bytes) => clone.peek(offset, bytes),
+    );
+    found.push({ pages, ...held });
+  }
+  return found;
+}
+
 async function make(end) {
   const disks = Array.from({ length: 4 }, () => diskOf(48));
   const sim = await history(disks);
   await end(sim, disks);
   const { sizeBytes } = disks[0].geometry;
   const bytes = Buffer.concat(disks.map((disk) => disk.peek(0, sizeBytes)));
-  return { bytes, sizeBytes, contents: await contents(disks) };
+  return { bytes, sizeBytes, devices: await devicesOf(disks), contents: await contents(disks) };
 }
 
 const ENDS = {
@@ -203,9 +243,14 @@ const ENDS = {
 const [directory] = process.argv.slice(2);
 const described = {};
 for (const [name, end] of Object.entries(ENDS)) {
-  const { bytes, sizeBytes, contents: held } = await make(end);
+  const { bytes, sizeBytes, devices, contents: volumes } = await make(end);
   const params = { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_LGWIN]: 24 };
   writeFileSync(join(directory, `version-1-${name}.br`), brotliCompressSync(bytes, { params }));
-  described[name] = { deviceBytes: sizeBytes, sha256: createHash('sha256').update(bytes).digest('hex'), volumes: held };
+  described[name] = {
+    deviceBytes: sizeBytes,
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+    devices,
+    volumes,
+  };
 }
 writeFileSync(join(directory, 'version-1.json'), `${JSON.stringify(described, null, 2)}\n`);

@@ -1,0 +1,105 @@
+/** Mutants of the migration of devices from before the feature `groups`. */
+
+import { type Mutant, tests } from './mutant.js';
+
+const MIGRATION = tests('store/migration.test.ts');
+const MIGRATE = 'store/opening/migrate.ts';
+
+export const MIGRATION_MUTANTS: readonly Mutant[] = [
+  {
+    name: 'feature-after-pages',
+    breaks: 'The superblocks get the feature when the device is closed, and the pages before',
+    rule: 'no version meets pages that it does not know',
+    edits: [
+      {
+        file: 'store/opening/open-store.ts',
+        find: 'writeSuperblocks({ memory, io }, memoryStart, superblock);',
+        replace: 'writeSuperblocks({ memory, io }, memoryStart, { ...superblock, incompatible: found.incompatible });',
+      },
+    ],
+    judges: [MIGRATION],
+  },
+  {
+    name: 'feature-never-set',
+    breaks: 'A migrated device does not say that it is one',
+    rule: 'no version meets pages that it does not know',
+    edits: [
+      {
+        file: 'store/opening/open-store.ts',
+        find: 'incompatible: withGroups(found.incompatible),',
+        replace: '',
+      },
+    ],
+    judges: [MIGRATION],
+  },
+  {
+    name: 'one-page-of-two-groups',
+    breaks: 'A device that is in two groups of a volume gets the page of the first alone',
+    rule: 'a migrated device knows each group that it is in',
+    edits: [
+      { file: MIGRATE, find: 'for (const group of others) {', replace: 'for (const group of others.slice(0, 0)) {' },
+    ],
+    judges: [MIGRATION],
+  },
+  {
+    name: 'entries-stay-with-first-group',
+    breaks: 'Segments of the second group stay with the page of the first',
+    rule: 'each segment belongs to the replica of its group',
+    edits: [{ file: MIGRATE, find: 'slots.give(slot as SlotIndex, free);', replace: '{}' }],
+    judges: [MIGRATION],
+  },
+  {
+    name: 'entries-name-no-group',
+    breaks: 'Entries of a volume of which the device has two groups are not written anew',
+    rule: 'an entry names its group where there are several',
+    edits: [{ file: MIGRATE, find: 'changedSlots.add(slot);', replace: '' }],
+    judges: [MIGRATION],
+  },
+  {
+    name: 'entries-name-no-group-later',
+    breaks: 'Entries from before groups are not written anew when the device gets a second group of their volume',
+    rule: 'an entry names its group where there are several',
+    edits: [{ file: 'store/running/volume-table.ts', find: 'this.renewEntries(id);', replace: '' }],
+    judges: [MIGRATION],
+  },
+  {
+    name: 'entries-name-no-group-replayed',
+    breaks: 'Recovery takes a second group from the journal, and leaves the entries of the first without theirs',
+    rule: 'an entry names its group where there are several',
+    edits: [{ file: 'store/opening/replay-journal.ts', find: 'this.renewEntries(index);', replace: '' }],
+    judges: [MIGRATION],
+  },
+  {
+    name: 'own-fields-lost',
+    breaks: 'A migrated page has forgotten the last flush that the device remembers',
+    rule: 'what a device remembers of itself survives',
+    edits: [
+      {
+        file: MIGRATE,
+        find: 'answered: false, flushed, settled',
+        replace: 'answered: false, flushed: NO_FLUSH, settled',
+      },
+    ],
+    judges: [MIGRATION],
+  },
+  {
+    name: 'stranger-gets-a-page',
+    breaks: 'A page whose map does not name the device becomes that of the first group',
+    rule: 'a device serves nothing that its map does not give it',
+    edits: [{ file: MIGRATE, find: 'const [first, ...others]', replace: 'const [first = 0, ...others]' }],
+    judges: [MIGRATION],
+  },
+  {
+    name: 'old-page-stays',
+    breaks: 'A page of the old form is kept beside the map that takes its place',
+    rule: 'a newer map takes the place of an older one',
+    edits: [
+      {
+        file: 'store/running/volume-table.ts',
+        find: 'this.legacy.delete(page);\n    this.owners.set(page, { volumeId',
+        replace: 'this.owners.set(page, { volumeId',
+      },
+    ],
+    judges: [MIGRATION],
+  },
+];
