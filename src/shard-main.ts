@@ -124,15 +124,9 @@ class Shard implements Watched {
       this.freeScratch.push(scratchStart + index * RAW_VOLUME_SCRATCH_BYTES);
     }
     const clientId = randomBytes(16).toString('hex');
-    this.nodePorts = {
-      completions: engine,
-      memory: engine,
-      clock: engine,
-      clientId,
-      memoryStart: nodeStart,
-      storesMax,
-    };
     this.watch = new Watch(engine, engine);
+    const common = { completions: engine, memory: engine, clock: engine, watch: this.watch };
+    this.nodePorts = { ...common, clientId, memoryStart: nodeStart, storesMax };
     this.ports = { completions: engine, memory: engine, transport: new UringTransport(engine), clock: engine };
     this.service = new NbdService(this.ports, this.watch, 0);
     this.rings = new RingService(engine, engine, this.watch, {

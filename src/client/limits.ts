@@ -2,3 +2,7 @@
 
 /** The largest sequence number of a write: 40 bits. */
 export const SEQUENCE_MAX = 2 ** 40 - 1;
+/** Chunks modified since the last flush began from which on an engine flushes by itself. */
+export const OWN_FLUSH_CHUNKS = 1024;
+/** How long a modification goes unflushed; it is looked at every `WATCH_MS`. */
+export const OWN_FLUSH_MS = 5_000;

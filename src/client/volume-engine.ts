@@ -19,6 +19,7 @@ import { Calls } from '../core/calls.js';
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES } from '../core/limits.js';
+import type { Watch } from '../core/watch.js';
 import { grow, rename } from '../layout/map-changes.js';
 import { checkMap, type VolumeMap } from '../layout/volume-map.js';
 import type { Clock } from '../ports/clock.js';
@@ -36,6 +37,7 @@ import { CopyJobs, checkMember } from './mirror/copy-jobs.js';
 import { Membership } from './mirror/membership.js';
 import { ReadRepair } from './mirror/read-repair.js';
 import { Reconcile } from './mirror/reconcile.js';
+import { OwnFlush } from './requests/own-flush.js';
 import { PATCH_SCRATCH_BYTES } from './requests/patches.js';
 import { Pieces } from './requests/pieces.js';
 import { SplitRequests } from './requests/split-requests.js';
@@ -56,6 +58,8 @@ export interface VolumeEngineOptions extends VolumeJobsOptions {
   readonly completions: CompletionPort;
   readonly memory: Memory;
   readonly clock: Clock;
+  /** Of the shard. */
+  readonly watch: Watch;
   readonly record: VolumeMap;
   /** By group and position; null where a device is missing. */
   readonly members: readonly (readonly (SegmentMember | null)[])[];
@@ -84,6 +88,7 @@ export class VolumeEngine implements Volume {
   private readonly pieces: Pieces;
   private readonly split: SplitRequests;
   private readonly flushes: VolumeFlush;
+  private readonly ownFlush: OwnFlush;
   private readonly stamps: WriteStamps;
   private readonly repair: ReadRepair;
   private readonly parts: VolumeParts;
@@ -121,6 +126,7 @@ export class VolumeEngine implements Volume {
     this.pieces = this.newPieces(scratch);
     this.split = new SplitRequests(completions, membership, this.pieces, (token) => this.flushes.flush(token));
     this.flushes = new VolumeFlush(completions, membership, this.pieces, this.stamps, {
+      onBegin: () => this.ownFlush.begun(),
       onDone: () => this.copies.releaseSettled(),
       oldestDiscard: (otherwise) => this.copies.oldestDiscard(otherwise),
     });
@@ -129,9 +135,11 @@ export class VolumeEngine implements Volume {
       readOnly: options.readOnly,
       serving: () => this.serving,
     });
-    const { buffers, clock } = options;
+    const { buffers, clock, watch } = options;
     const { pieces, calls, work } = this;
-    this.parts = { membership, memory, pieces, calls, work, buffers, counters, onEvent };
+    this.ownFlush = new OwnFlush(clock, watch, () => calls.call((token) => this.flushes.flushOwn(token)));
+    const onModified = (stripe: number) => this.ownFlush.note(stripe);
+    this.parts = { membership, memory, pieces, calls, work, buffers, counters, onModified, onEvent };
     this.repair = new ReadRepair(this.parts);
     this.jobs = new VolumeJobs({ clock, calls: this.calls, busy: () => this.requests.inFlight > 0 }, options);
     this.copies = new CopyJobs({
@@ -152,6 +160,7 @@ export class VolumeEngine implements Volume {
       ...{ completions, memory, membership, allocation, stamps, counters, scratch },
       repairRead: (piece) => void this.repair.run(piece),
       onPartFree: () => this.split.feedStarved(),
+      onModified: (stripe) => this.ownFlush.note(stripe),
       onDiscarded: (group, stripe, flushNumber) => this.copies.noteDiscarded(group, stripe, flushNumber),
     });
   }
@@ -323,6 +332,7 @@ export class VolumeEngine implements Volume {
     if (this.phase === 'closed' || this.phase === 'closing') return;
     this.phase = 'closing';
     this.endWork();
+    this.ownFlush.close();
     await this.jobs.unwound();
     await this.releaseAtEnd();
     while (this.requests.inFlight > 0 || this.flushes.busy || this.calls.running > 0) {

@@ -17,5 +17,7 @@ export interface VolumeParts {
   readonly work: MemberWork;
   readonly buffers: CopyBuffers;
   readonly counters: VolumeCounters;
+  /** A segment was modified that nobody flushes by himself. */
+  onModified(stripe: number): void;
   onEvent(event: VolumeEvent): void;
 }

@@ -24,6 +24,7 @@ import type { VolumeEngine } from '../client/volume-engine.js';
 import { newVolumeName } from '../core/arguments.js';
 import { check } from '../core/check.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
+import type { Watch } from '../core/watch.js';
 import { withoutDoubles } from '../layout/starting-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import { DeviceHost, deviceHostBytes, type Expectations } from '../node/device-host.js';
@@ -58,6 +59,7 @@ export interface NodePorts {
   readonly clock: Clock;
   /** A name for this life of the process: 32 hexadecimal digits. */
   readonly clientId: string;
+  readonly watch: Watch;
   /** Start of `nodeMemoryBytes(storesMax)`. */
   readonly memoryStart: number;
   /** The most devices, at most `NODE_STORES_MAX`. */

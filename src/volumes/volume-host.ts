@@ -10,6 +10,7 @@ import type { VolumeEvent } from '../client/volume-events.js';
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
+import type { Watch } from '../core/watch.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import { closedError } from '../node/node-errors.js';
 import type { NodeStore } from '../node/node-store.js';
@@ -33,6 +34,7 @@ export interface VolumeHostPorts {
   readonly clock: Clock;
   /** By which maps call this process as the holder of a generation: 32 hexadecimal digits, different in each of its lives. */
   readonly clientId: string;
+  readonly watch: Watch;
   /** Start of `VOLUME_HOST_BYTES`. */
   readonly memoryStart: number;
 }
@@ -104,7 +106,7 @@ export class VolumeHost {
 
   /** The engine of a volume, over the replicas that are there. */
   private assemble(volume: HostedVolume, map: VolumeMap, stores: ReadonlyMap<string, NodeStore>): VolumeEngine {
-    const { completions, memory, clock } = this.ports;
+    const { completions, memory, clock, watch } = this.ports;
     const { authority } = this.parts;
     check(map.id === volume.id, 'a volume is served with the map of another', volume.place);
     check(!map.deleted, 'a volume is served that is deleted', volume.place);
@@ -117,6 +119,7 @@ export class VolumeHost {
       completions,
       memory,
       clock,
+      watch,
       record: map,
       members: replicas.map((group) => group.map((replica) => replica?.member ?? null)),
       scratch: this.memoryOf(volume.place),

@@ -3,6 +3,7 @@
 import { type Mutant, tests } from './mutant.js';
 
 const DYING = tests('client/dying-writer.test.ts');
+const OWN_FLUSH = tests('client/own-flush.test.ts');
 
 export const SETTLED_MUTANTS: readonly Mutant[] = [
   {
@@ -43,5 +44,25 @@ export const SETTLED_MUTANTS: readonly Mutant[] = [
       },
     ],
     judges: [DYING],
+  },
+  {
+    name: 'own-flush-untold',
+    breaks: 'What a flush of the engine itself has found to be lost is told to nobody',
+    rule: 'a flush says so if what was acknowledged may be lost',
+    edits: [
+      {
+        file: 'client/requests/volume-flush.ts',
+        find: '    if (result < 0) this.untold = true;\n',
+        replace: '    if (result < 0 && running.length > 0) this.untold = true;\n',
+      },
+    ],
+    judges: [OWN_FLUSH],
+  },
+  {
+    name: 'late-write-unflushed',
+    breaks: 'A segment that was modified before the last flush and again behind it is not flushed any more',
+    rule: 'the engine flushes what nobody else does',
+    edits: [{ file: 'client/requests/own-flush.ts', find: '    this.lastChunk = -1;\n', replace: '' }],
+    judges: [OWN_FLUSH],
   },
 ];

@@ -1,5 +1,6 @@
 /** A storage node on simulated disks. */
 
+import { Watch } from '#strake/core/watch.js';
 import { SimDevice, type SimDeviceSettings } from '#strake/sim/disk/device.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimLoop } from '#strake/sim/world/loop.js';
@@ -44,14 +45,9 @@ export class SimNode {
   constructor(seed: number) {
     this.loop = new SimLoop({ seed, arena });
     const { loop } = this;
-    const ports = {
-      completions: loop,
-      memory: loop,
-      clock: loop,
-      clientId: CLIENT_ID,
-      memoryStart: 0,
-      storesMax: STORES,
-    };
+    const watch = new Watch(loop, loop);
+    const common = { completions: loop, memory: loop, clock: loop, watch };
+    const ports = { ...common, clientId: CLIENT_ID, memoryStart: 0, storesMax: STORES };
     this.node = new StorageNode(ports, {
       onEvent: (event) => this.events.push(event),
       onResolved: () => {

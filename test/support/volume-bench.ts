@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert';
 import { COPY_SCRATCH_BYTES, CopyBuffers } from '#strake/client/jobs/copy-buffers.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine, type VolumeEngineOptions } from '#strake/client/volume-engine.js';
 import type { VolumeEvent } from '#strake/client/volume-events.js';
+import { Watch } from '#strake/core/watch.js';
 import { type MemberState, NO_CLIENT, type VolumeMap } from '#strake/layout/volume-map.js';
 import { BLOCK, ScriptedMember, SegmentWorld } from './scripted-member.js';
 
@@ -58,6 +59,18 @@ export class VolumeBench {
   /** What a commit waits for, or is rejected by. */
   commit: () => Promise<void> = async () => {};
   private readonly token: number;
+  /** Ends what the watch waits for. */
+  private expire: (() => void) | null = null;
+  /** The watch waits apart from everything else, until `passTime`. */
+  private readonly watchClock = {
+    nowMs: () => this.world.timeMs,
+    after: (delayMs: number, token: number) => {
+      this.expire = () => {
+        this.world.timeMs += delayMs;
+        this.world.finish(token, 0, 0);
+      };
+    },
+  };
 
   constructor(
     states: readonly MemberState[],
@@ -73,6 +86,7 @@ export class VolumeBench {
       completions: this.world,
       memory: this.world,
       clock: this.world,
+      watch: new Watch(this.world, this.watchClock),
       record: makeRecord(states),
       members: [this.members.map((member, position) => (missing.includes(position) ? null : member))],
       scratch: 0,
@@ -108,6 +122,17 @@ export class VolumeBench {
     await this.world.drain(undefined, () => done);
     if (failure !== undefined) throw failure;
     return this;
+  }
+
+  /** Lets time pass for as long as the watch has anything to look at, but not longer. Returns how long that was. */
+  passTime(mostMs: number): number {
+    const startMs = this.world.timeMs;
+    while (this.expire !== null && this.world.timeMs - startMs < mostMs) {
+      const { expire } = this;
+      this.expire = null;
+      expire();
+    }
+    return this.world.timeMs - startMs;
   }
 
   memory(tag: number, offset: number): number {

@@ -133,7 +133,7 @@ export class CopyJobs {
     const { parts, flushes } = this.needs;
     if (this.reclaims[group].oldest(Number.POSITIVE_INFINITY) === Number.POSITIVE_INFINITY) return;
     flushes.markNext();
-    await parts.calls.call((token) => flushes.flush(token));
+    await parts.calls.call((token) => flushes.flushOwn(token));
     // One that goes on may have begun before that flush had ended.
     await this.reclaims[group].idle();
     await this.reclaims[group].release();

@@ -97,6 +97,7 @@ export class ReadRepair {
       return;
     }
     counters.repairedBlocks += 1;
+    this.parts.onModified(stripe);
     onEvent({ kind: 'repaired', deviceId: member.deviceId, stripe, block });
   }
 }

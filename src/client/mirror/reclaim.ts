@@ -34,13 +34,17 @@ const ENTRY_BYTES = 16;
 export class Reclaim {
   private readonly parts: VolumeParts;
   private readonly group: number;
-  private readonly flushes: Pick<VolumeFlush, 'flush' | 'markNext' | 'rememberedBelow'>;
+  private readonly flushes: Pick<VolumeFlush, 'flushOwn' | 'markNext' | 'rememberedBelow'>;
   /** Segments that were discarded, and the flush number under which. */
   private readonly discarded = new Map<number, number>();
   private releasing: Promise<void> | null = null;
   private departures = 0;
 
-  constructor(parts: VolumeParts, group: number, flushes: Pick<VolumeFlush, 'flush' | 'markNext' | 'rememberedBelow'>) {
+  constructor(
+    parts: VolumeParts,
+    group: number,
+    flushes: Pick<VolumeFlush, 'flushOwn' | 'markNext' | 'rememberedBelow'>,
+  ) {
     this.parts = parts;
     this.group = group;
     this.flushes = flushes;
@@ -141,7 +145,7 @@ export class Reclaim {
 
   private async flush(): Promise<void> {
     this.flushes.markNext();
-    const result = await this.parts.calls.call((token) => this.flushes.flush(token));
+    const result = await this.parts.calls.call((token) => this.flushes.flushOwn(token));
     if (result < 0) throw new StrakeError('IO', 'a flush for giving back slots failed');
   }
 
@@ -195,6 +199,8 @@ export class Reclaim {
         if (result < 0 && slot.member === present) membership.expel(slot, 'a slot could not be given back');
       }),
     );
+    // The slots are there for others when that is durable.
+    this.parts.onModified(stripe);
     return having.length > 0;
   }
 }

@@ -55,7 +55,7 @@ export class Resync {
   }
 
   /** Rejects with a `StrakeError`; the member is then to be taken out of the map. */
-  async run(job: Job, flushes: Pick<VolumeFlush, 'ended' | 'flush' | 'markNext' | 'settled'>): Promise<void> {
+  async run(job: Job, flushes: Pick<VolumeFlush, 'ended' | 'flushOwn' | 'markNext' | 'settled'>): Promise<void> {
     const { membership, pieces } = this.parts;
     check(this.job === null, 'a resync is run twice', job.id);
     const { group, position, present } = this.slot;
@@ -309,14 +309,14 @@ export class Resync {
   private async promote(
     job: Job,
     incarnation: number,
-    flushes: Pick<VolumeFlush, 'flush' | 'markNext' | 'settled'>,
+    flushes: Pick<VolumeFlush, 'flushOwn' | 'markNext' | 'settled'>,
   ): Promise<void> {
     const { calls, membership } = this.parts;
     const { group, position, present } = this.slot;
     const { written } = this.slot;
     check(job.segmentsDone === job.segmentsTotal, 'a member becomes current before all was compared', job.segmentsDone);
     flushes.markNext();
-    const result = await calls.call((token) => flushes.flush(token));
+    const result = await calls.call((token) => flushes.flushOwn(token));
     if (result < 0) throw new StrakeError('IO', 'the flush after copying failed');
     this.slot.covered = written;
     await membership.change((record) => {

@@ -29,7 +29,7 @@ export class Scrub {
   }
 
   /** What it has mended is durable when it ends. */
-  async run(job: Job, flushes: Pick<VolumeFlush, 'flush'>): Promise<void> {
+  async run(job: Job, flushes: Pick<VolumeFlush, 'flushOwn'>): Promise<void> {
     const { calls, counters, membership } = this.parts;
     const { repairedBlocks } = counters;
     const stripes = new Set<number>();
@@ -40,7 +40,7 @@ export class Scrub {
     await job.each(sorted, membership.record.segmentBytes, (stripe) => this.segment(job, stripe));
     check(job.segmentsDone === sorted.length, 'a scrub ends before all was read', job.segmentsDone);
     if (counters.repairedBlocks === repairedBlocks && !this.released) return;
-    const result = await calls.call((token) => flushes.flush(token));
+    const result = await calls.call((token) => flushes.flushOwn(token));
     if (result < 0) throw new StrakeError('IO', 'the flush after mending failed');
   }
 

@@ -44,6 +44,8 @@ export interface PiecesParts {
   readonly repairRead: (piece: Piece) => void;
   /** A piece that was a part has ended, so that another one can be had. */
   readonly onPartFree: () => void;
+  /** A modification of a segment has ended, on the members that it was sent to. */
+  readonly onModified: (stripe: number) => void;
   /** Blocks of a segment that has slots were discarded, under this flush number. */
   readonly onDiscarded: (group: number, stripe: number, flushNumber: number) => void;
 }
@@ -232,6 +234,7 @@ export class Pieces implements IoEnds {
     if (piece.discards && piece.targets !== 0) {
       this.needs.onDiscarded(piece.group, piece.stripe, piece.flushNumber);
     }
+    if (piece.targets !== 0) this.needs.onModified(piece.stripe);
     if (piece.scratch >= 0) this.patches.giveBack(piece);
     if (error === 0 && piece.exclusive && piece.kind !== PIECE_READ && this.degraded(piece)) {
       this.needs.counters.degradedWrites += 1;

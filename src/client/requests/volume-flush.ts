@@ -5,6 +5,9 @@
  * begun before writes that the new one has to cover. A flush counts only if the device has not been opened anew since the
  * writes that it covers were acknowledged: what an older incarnation had not flushed may be lost. A member on which
  * it fails leaves the map before the flush is answered; if that was the last one, the flush fails.
+ *
+ * The engine flushes for its own purposes as well. Where that fails no client is told, so the next flush of a client fails in its
+ * place: what was lost may have been that client's.
  */
 
 import { check } from '../../core/check.js';
@@ -18,6 +21,8 @@ import type { Pieces } from './pieces.js';
 import type { WriteStamps } from './write-stamps.js';
 
 export interface VolumeFlushHooks {
+  /** A flush begins, which covers all modifications that have ended. */
+  onBegin(): void;
   /** A flush has ended well. */
   onDone(): void;
   /** The lowest flush number of a discard whose slot has yet to be given back, or `otherwise` if that is lower. */
@@ -33,6 +38,11 @@ export class VolumeFlush {
   private readonly token: number;
   private waiting: number[] = [];
   private running: number[] = [];
+  /** The same for those that are no client's. */
+  private ownWaiting: number[] = [];
+  private ownRunning: number[] = [];
+  /** A flush has failed of which no client was told. */
+  private untold = false;
   /** The devices that the running flush was sent to, their results, and the slots that they stand in. */
   private members: SegmentMember[] = [];
   private results: number[] = [];
@@ -67,12 +77,12 @@ export class VolumeFlush {
   }
 
   get busy(): boolean {
-    return this.running.length > 0;
+    return this.running.length + this.ownRunning.length > 0;
   }
 
   /** Resolves when the flush that runs now has ended. */
   ended(): Promise<void> {
-    if (this.running.length === 0) return Promise.resolve();
+    if (!this.busy) return Promise.resolve();
     return new Promise((resolve) => this.endWaiters.push(resolve));
   }
 
@@ -108,15 +118,25 @@ export class VolumeFlush {
     this.marked = true;
   }
 
+  /** A flush that a client has asked for. */
   flush(token: number): void {
     this.waiting.push(token);
-    if (this.running.length === 0) this.start();
+    if (!this.busy) this.start();
+  }
+
+  /** A flush for the engine's own purposes. */
+  flushOwn(token: number): void {
+    this.ownWaiting.push(token);
+    if (!this.busy) this.start();
   }
 
   private start(): void {
-    check(!this.held && this.running.length === 0, 'a flush begins before the last one has ended');
+    check(!this.held && !this.busy, 'a flush begins before the last one has ended');
     this.running = this.waiting;
+    this.ownRunning = this.ownWaiting;
     this.waiting = [];
+    this.ownWaiting = [];
+    this.hooks.onBegin();
     this.slots = this.membership.groups.flat().filter(({ writable }) => writable);
     this.written = this.slots.map(({ written }) => written);
     this.members = [...new Set(this.slots.map(({ present }) => present))];
@@ -152,7 +172,7 @@ export class VolumeFlush {
   }
 
   private endOne(index: number, result: number): void {
-    check(this.pending > 0 && this.running.length > 0, 'more members have flushed than were asked', index);
+    check(this.pending > 0 && this.busy, 'more members have flushed than were asked', index);
     check(index < this.members.length, 'a member has flushed that there is not', index);
     this.results[index] = result;
     this.pending -= 1;
@@ -205,18 +225,24 @@ export class VolumeFlush {
   }
 
   private answer(result: number): void {
-    const tokens = this.running;
-    check(tokens.length > 0, 'a flush has been answered twice');
+    const { running, ownRunning } = this;
+    check(this.busy, 'a flush has been answered twice');
+    if (result < 0) this.untold = true;
+    const told = this.untold ? -EIO : 0;
+    if (running.length > 0) this.untold = false;
     this.running = [];
-    for (const token of tokens) this.completions.defer(token, result);
+    this.ownRunning = [];
+    for (const token of running) this.completions.defer(token, told);
+    for (const token of ownRunning) this.completions.defer(token, result);
     for (const resolve of this.endWaiters.splice(0)) resolve();
-    if (this.waiting.length > 0) this.start();
+    if (this.waiting.length + this.ownWaiting.length > 0) this.start();
   }
 
   /** Gives up the handler; nothing may be in flight. */
   close(): void {
-    check(this.running.length === 0, 'a flush is in progress when its volume is closed', this.running.length);
-    check(this.waiting.length === 0, 'flushes wait when their volume is closed', this.waiting.length);
+    check(!this.busy, 'a flush is in progress when its volume is closed');
+    const waiting = this.waiting.length + this.ownWaiting.length;
+    check(waiting === 0, 'flushes wait when their volume is closed', waiting);
     this.completions.unregister(this.token);
   }
 }

@@ -43,6 +43,7 @@ const CLIENT_ID = 'e'.repeat(32);
 export class EngineProgram {
   readonly process: SimProcess;
   private readonly settings: EngineProgramSettings;
+  private readonly watch: Watch;
   private readonly service: NbdService;
   private readonly server: NbdServer;
   private readonly replicas: Replica[] = [];
@@ -54,7 +55,8 @@ export class EngineProgram {
     this.settings = settings;
     const transport = new SimTransport(process, {}, settings.network);
     const ports = { completions: process, memory: process, transport, clock: process };
-    this.service = new NbdService(ports, new Watch(process, process), 0);
+    this.watch = new Watch(process, process);
+    this.service = new NbdService(ports, this.watch, 0);
     this.server = new NbdServer(this.service, ports, transport.listen(settings.address), []);
   }
 
@@ -75,7 +77,7 @@ export class EngineProgram {
       group.map(({ deviceId }) => (deviceIds.includes(deviceId) ? this.open(map, at, deviceId) : null)),
     );
     const engine = new VolumeEngine({
-      ...{ completions: process, memory: process, clock: process, record: map, members },
+      ...{ completions: process, memory: process, clock: process, watch: this.watch, record: map, members },
       scratch: SCRATCH_START,
       buffers: new CopyBuffers(process, COPIES_START),
       readOnly: false,

@@ -71,10 +71,8 @@ export class NodeProgram implements Watched {
     const ports = { completions: process, memory: process, transport: this.transport, clock: process };
     this.service = new NbdService(ports, this.watch, 0);
     const { storesMax } = settings;
-    const nodePorts = {
-      ...{ completions: process, memory: process, clock: process },
-      ...{ clientId: CLIENT_ID, memoryStart: NODE_START, storesMax },
-    };
+    const common = { completions: process, memory: process, clock: process, watch: this.watch };
+    const nodePorts = { ...common, clientId: CLIENT_ID, memoryStart: NODE_START, storesMax };
     this.serving = new NodeService(nodePorts, { onEvent: settings.onEvent ?? (() => {}), onDelete: () => {} });
     this.mailbox = new SimMailbox(process, ({ name, request }) => this.serving.call(name, request));
     this.listener = this.transport.listen(settings.address);
