@@ -70,6 +70,8 @@ export interface VolumeEngineOptions extends VolumeJobsOptions {
   readonly readOnly: boolean;
   /** Makes a map durable on all members that can be reached; rejects if it cannot. */
   readonly commit: (record: VolumeMap) => Promise<void>;
+  /** A device of these is full: lets other volumes give back what was discarded there. Never rejects. */
+  readonly makeRoom: (deviceIds: readonly string[]) => Promise<void>;
   readonly resync?: JobOptions;
 }
 
@@ -122,7 +124,7 @@ export class VolumeEngine implements Volume {
     this.stamps = new WriteStamps(record.generation);
     this.calls = new Calls(completions);
     this.work = new MemberWork(this.calls, () => this.stamps);
-    this.allocation = new Allocation(membership, this.work, (group) => this.copies.makeRoom(group));
+    this.allocation = new Allocation(membership, this.work, (group) => this.makeRoom(group));
     this.pieces = this.newPieces(scratch);
     this.split = new SplitRequests(completions, membership, this.pieces, (token) => this.flushes.flush(token));
     this.flushes = new VolumeFlush(completions, membership, this.pieces, this.stamps, {
@@ -299,6 +301,20 @@ export class VolumeEngine implements Volume {
   /** Flushes, and gives back what was discarded before. Resolves when that is done as far as it can be. */
   async releaseDiscarded(): Promise<void> {
     for (const group of this.membership.groups.keys()) await this.copies.makeRoom(group);
+  }
+
+  /** As `releaseDiscarded`, for groups on these devices, where another volume needs room. Does nothing unless it is served. */
+  async releaseOn(deviceIds: readonly string[]): Promise<void> {
+    for (const [index, group] of this.membership.groups.entries()) {
+      if (this.phase !== 'serving' || this.ending || this.membership.stopped !== null) return;
+      if (group.some((slot) => deviceIds.includes(this.membership.deviceId(slot)))) await this.copies.makeRoom(index);
+    }
+  }
+
+  /** Room that other volumes on the same devices can give back counts as well. */
+  private async makeRoom(group: number): Promise<void> {
+    const deviceIds = this.membership.groups[group].map((slot) => this.membership.deviceId(slot));
+    await Promise.all([this.copies.makeRoom(group), this.options.makeRoom(deviceIds)]);
   }
 
   /** Resolves when the changes of the map that have been asked for are in effect, or have failed. */

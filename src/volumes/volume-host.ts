@@ -126,10 +126,18 @@ export class VolumeHost {
       buffers: this.buffers,
       readOnly: false,
       commit: (next) => authority.change(next),
+      makeRoom: (deviceIds) => this.makeRoom(volume, deviceIds),
       onEvent: (event) => this.noteEvent(volume, event),
       nextJobId: () => this.jobs.nextId(),
       onJob: (job) => this.noteJob(volume, job),
     });
+  }
+
+  /** Lets all other volumes on these devices give back what was discarded. One that cannot tells its own clients. */
+  private async makeRoom({ engine: asking, place }: HostedVolume, deviceIds: readonly string[]): Promise<void> {
+    check(asking !== null, 'a volume that is not served asks for room', place);
+    const others = [...this.engines].filter((engine) => engine !== asking);
+    await Promise.allSettled(others.map((engine) => engine.releaseOn(deviceIds)));
   }
 
   private noteEvent(volume: HostedVolume, event: VolumeEvent): void {

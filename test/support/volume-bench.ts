@@ -96,6 +96,7 @@ export class VolumeBench {
         await this.commit();
         this.committed.push(record);
       },
+      makeRoom: () => Promise.resolve(),
       onEvent: (event) => this.events.push(event),
       ...options,
     });

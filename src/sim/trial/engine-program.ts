@@ -81,6 +81,7 @@ export class EngineProgram {
       scratch: SCRATCH_START,
       buffers: new CopyBuffers(process, COPIES_START),
       readOnly: false,
+      makeRoom: () => Promise.resolve(),
       commit: (next) => devices.ask(process, { kind: 'change', map: next }).then(() => {}),
       onEvent: (event) => settings.onEvent(`event: ${JSON.stringify(event)}`),
     });
