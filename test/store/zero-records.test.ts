@@ -5,12 +5,7 @@ import { BLOCK_POISON, BLOCK_VALID, BLOCK_ZERO } from '#strake/layout/block-entr
 import { REQUEST_KEEP } from '#strake/ports/segment-request.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import type { Batch } from '#strake/store/format/journal-batch.js';
-import {
-  FEATURE_RECORDS,
-  RECORD_FLAG_FIRST,
-  RECORD_FLAG_POISON,
-  RECORD_FLAG_ZERO,
-} from '#strake/store/format/journal-records.js';
+import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON, RECORD_FLAG_ZERO } from '#strake/store/format/journal-records.js';
 import { check, run } from '../support/check.js';
 import { diskOf, randomOf, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';
 
@@ -85,66 +80,54 @@ async function imagesOf(disk: SimDisk): Promise<{ values: number[]; entry: numbe
   return found;
 }
 
-/** A store writes these records only on a device with the feature that they come with. */
-async function writesRecords(): Promise<boolean> {
-  const store = new SimStore(diskOf(4), 1);
-  await store.format();
-  await store.open();
-  const { incompatible } = store.opened.store.superblock;
-  await store.close();
-  return (incompatible & FEATURE_RECORDS) !== 0;
-}
-
-if (await writesRecords()) {
-  check('a zero that a torn first write goes back to has the stamp that it had', [], async () => {
-    for (const when of ['journal', 'tree'] as const) {
-      const disk = diskOf(4);
-      const store = new SimStore(disk, 3);
-      await store.format();
-      await store.open();
-      await store.settle(store.allocate(0));
-      assert.is(await store.settle(store.zero(0, 2, 3, false, 5)), 0);
-      if (when === 'journal') await store.settle(store.flush());
-      else await store.settle(store.opened.store.runCheckpoint('half'));
-      await store.settle(store.write(0, 3, 1, 8));
-      const images = await imagesOf(disk);
-      for (const { values, entry, origin } of images) {
-        const written = values.every((value) => value === 8);
-        assert.ok(written || values.every((value) => value === 0), `${when}, ${origin}: ${values.join(' ')}`);
-        assert.equal(entry.slice(1), written ? [BLOCK_VALID, 8, 1] : [BLOCK_ZERO, 5, 1], `${when}, ${origin}`);
-      }
-      const back = images.filter(({ values }) => values[0] === 0).length;
-      assert.ok(back > 1 && back < images.length, `${back} of ${images.length}`);
-    }
-  });
-
-  check('the zeroes of a segment take one record, and those of a range that is kept one each', [], async () => {
+check('a zero that a torn first write goes back to has the stamp that it had', [], async () => {
+  for (const when of ['journal', 'tree'] as const) {
     const disk = diskOf(4);
     const store = new SimStore(disk, 3);
     await store.format();
     await store.open();
     await store.settle(store.allocate(0));
-    await store.settle(store.write(0, 0, 4, 6));
-    await store.settle(store.flush());
-    const { journal } = store.opened.store;
-    assert.is(journal.batch.records, 0);
-    const whole = store.zero(0, 0, SLOT_BLOCKS, false, 9);
-    // The record of the range, and none yet of the segment's stamp.
-    assert.is(journal.batch.records, 1);
-    await store.settle(whole);
-    const kept = store.start((token) => store.member.zero(0, 2, 3, false, 10, 1, REQUEST_KEEP, token));
-    assert.is(journal.batch.records, 3);
-    await store.settle(kept);
-    disk.kill(randomOf(1));
-    const after = new SimStore(disk, 4);
-    await after.open();
-    const words = await after.settle(after.member.entries(0));
-    for (let block = 0; block < SLOT_BLOCKS; block += 1) {
-      const isKept = block >= 2 && block < 5;
-      assert.equal([...words.subarray(4 * block, 4 * block + 4)], [isKept ? 1 : 0, BLOCK_ZERO, isKept ? 10 : 9, 1]);
+    assert.is(await store.settle(store.zero(0, 2, 3, false, 5)), 0);
+    if (when === 'journal') await store.settle(store.flush());
+    else await store.settle(store.opened.store.runCheckpoint('half'));
+    await store.settle(store.write(0, 3, 1, 8));
+    const images = await imagesOf(disk);
+    for (const { values, entry, origin } of images) {
+      const written = values.every((value) => value === 8);
+      assert.ok(written || values.every((value) => value === 0), `${when}, ${origin}: ${values.join(' ')}`);
+      assert.equal(entry.slice(1), written ? [BLOCK_VALID, 8, 1] : [BLOCK_ZERO, 5, 1], `${when}, ${origin}`);
     }
-    await after.close();
-  });
-}
+    const back = images.filter(({ values }) => values[0] === 0).length;
+    assert.ok(back > 1 && back < images.length, `${back} of ${images.length}`);
+  }
+});
+
+check('the zeroes of a segment take one record, and those of a range that is kept one each', [], async () => {
+  const disk = diskOf(4);
+  const store = new SimStore(disk, 3);
+  await store.format();
+  await store.open();
+  await store.settle(store.allocate(0));
+  await store.settle(store.write(0, 0, 4, 6));
+  await store.settle(store.flush());
+  const { journal } = store.opened.store;
+  assert.is(journal.batch.records, 0);
+  const whole = store.zero(0, 0, SLOT_BLOCKS, false, 9);
+  // The record of the range, and none yet of the segment's stamp.
+  assert.is(journal.batch.records, 1);
+  await store.settle(whole);
+  const kept = store.start((token) => store.member.zero(0, 2, 3, false, 10, 1, REQUEST_KEEP, token));
+  assert.is(journal.batch.records, 3);
+  await store.settle(kept);
+  disk.kill(randomOf(1));
+  const after = new SimStore(disk, 4);
+  await after.open();
+  const words = await after.settle(after.member.entries(0));
+  for (let block = 0; block < SLOT_BLOCKS; block += 1) {
+    const isKept = block >= 2 && block < 5;
+    assert.equal([...words.subarray(4 * block, 4 * block + 4)], [isKept ? 1 : 0, BLOCK_ZERO, isKept ? 10 : 9, 1]);
+  }
+  await after.close();
+});
 
 run();

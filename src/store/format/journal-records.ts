@@ -40,9 +40,6 @@ export const RECORD_SETTLED = 9;
 /** Blocks become zero, with a stamp. */
 export const RECORD_ZERO = 10;
 
-/** The incompatible feature (`groups`, bit 0) with which records of types above 7 and the flag `RECORD_FLAG_ZERO` are written. */
-export const FEATURE_RECORDS = 1;
-
 /** The block had no content before: it is valid only if its content matches, until a flush has covered it. */
 export const RECORD_FLAG_FIRST = 1;
 /** With the former: the block was poison before, and stays so if its content does not match. */

@@ -27,8 +27,8 @@ import {
   type SegmentRequest,
 } from '../../ports/segment-request.js';
 import { slotBlocks } from '../format/format.js';
-import { FEATURE_RECORDS } from '../format/journal-records.js';
 import type { Superblock } from '../format/superblock.js';
+import { hasGroups } from '../format/superblock.js';
 import {
   OP_ACCEPT_BLOCK,
   OP_FLAG_RELEASE,
@@ -206,7 +206,7 @@ export class OpSteps {
       checksums: this.transfers.checksums,
       changedSlots: this.parts.changedSlots,
       blocks: this.blocks,
-      groups: (this.parts.superblock.incompatible & FEATURE_RECORDS) !== 0,
+      groups: hasGroups(this.parts.superblock.incompatible),
       waitForRoom: (op) => this.room.wait(op),
       recorded: (op) => this.endRecords(op),
     });
