@@ -87,6 +87,26 @@ check('a write that comes late does not undo what the next writer has written', 
   assert.equal(valuesOf(next), [8, 8]);
 });
 
+check('a discard that one copy has lost with its power is on the other when the next writer serves', async () => {
+  // The flush that runs when it is acknowledged does not cover it either.
+  for (const flushing of [false, true]) {
+    const bench = await written();
+    const [, other] = bench.members;
+    if (flushing) bench.flush(4);
+    const before = structuredClone(other.slots);
+    bench.discard(5, 0, SEGMENT);
+    while (bench.results[5] === undefined) {
+      await bench.world.end(bench.world.pending.find(({ kind }) => kind !== 'flush'));
+    }
+    // Whatever it does about that without another flush has been done.
+    await bench.world.drain();
+    other.slots.clear();
+    for (const [stripe, segment] of before) other.slots.set(stripe, segment);
+    assert.equal(valuesOf(bench), [0, 1]);
+    assert.equal(valuesOf(await takeOver(bench)), [0, 0], flushing ? 'during a flush' : 'without a flush');
+  }
+});
+
 check('no slot is given back before a flush that began behind the discard has ended', async () => {
   const bench = await written();
   bench.flush(4);

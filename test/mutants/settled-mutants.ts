@@ -46,6 +46,47 @@ export const SETTLED_MUTANTS: readonly Mutant[] = [
     judges: [DYING],
   },
   {
+    name: 'release-before-settled',
+    breaks: 'A slot is given back when its blocks were discarded, before any flush makes the zeroes durable',
+    rule: 'the stamp of a zero orders it against copies until it is settled',
+    edits: [
+      {
+        file: 'client/mirror/copy-jobs.ts',
+        find: '    this.reclaims[group].note(stripe, flushNumber);\n',
+        replace: '    this.reclaims[group].note(stripe, flushNumber);\n    void this.reclaims[group].release();\n',
+      },
+      {
+        file: 'client/mirror/reclaim.ts',
+        find: 'const below = this.flushes.rememberedBelow;',
+        replace: 'const below = Number.POSITIVE_INFINITY;',
+      },
+      {
+        file: 'client/mirror/reclaim.ts',
+        find: 'return zeroed === undefined || zeroed < this.flushes.rememberedBelow;',
+        replace: 'return zeroed === undefined || zeroed < Number.POSITIVE_INFINITY;',
+      },
+    ],
+    judges: [DYING],
+  },
+  {
+    name: 'release-behind-running-flush',
+    breaks: 'A slot is given back when a flush ends that had begun before its blocks were discarded',
+    rule: 'no slot is given back before a flush that covers the zeroes',
+    edits: [
+      {
+        file: 'client/mirror/reclaim.ts',
+        find: 'const below = this.flushes.rememberedBelow;',
+        replace: 'const below = Number.POSITIVE_INFINITY;',
+      },
+      {
+        file: 'client/mirror/reclaim.ts',
+        find: 'return zeroed === undefined || zeroed < this.flushes.rememberedBelow;',
+        replace: 'return zeroed === undefined || zeroed < Number.POSITIVE_INFINITY;',
+      },
+    ],
+    judges: [DYING],
+  },
+  {
     name: 'own-flush-untold',
     breaks: 'What a flush of the engine itself has found to be lost is told to nobody',
     rule: 'a flush says so if what was acknowledged may be lost',
