@@ -132,8 +132,6 @@ export const CONTROL_CALLS_MAX = 65536;
 export const STORE_OPERATIONS_MAX = 8192;
 /** Transfers of one store in flight, each with a place for its checksums; more wait. */
 export const STORE_TRANSFERS_MAX = 2048;
-/** Blocks of one store whose content is being accepted at the same time; more wait. */
-export const STORE_ACCEPTED_MAX = 64;
 /** Blocks of a write up to which its records are sent along with its content. */
 export const STORE_EARLY_BLOCKS_MAX = 4;
 /** Control calls that wait for a store: maps that are to be stored, and flushes that are to be remembered. */

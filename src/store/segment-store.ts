@@ -123,7 +123,6 @@ export class SegmentStore {
       changedSlots: this.changedSlots,
       activeSlots,
       areasStart: places.areas,
-      acceptedStart: places.accepted,
       opAt: (index) => this.pool.at(index),
       finish: (op, result) => this.finish(op, result),
       finishLater: (op, result) => this.finishLater(op, result),

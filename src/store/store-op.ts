@@ -31,20 +31,8 @@ import { NO_PAGE, NO_SLOT } from '../core/ids.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import { ENTRY_STAMP_HIGH, ENTRY_STAMP_LOW, ENTRY_WORDS } from '../layout/block-entry.js';
 import type { Memory } from '../ports/memory.js';
-import {
-  REQUEST_COPY,
-  REQUEST_FLAGS,
-  REQUEST_KINDS,
-  REQUEST_READ,
-  REQUEST_SAME,
-  type SegmentRequest,
-} from '../ports/segment-request.js';
+import { REQUEST_COPY, REQUEST_READ, REQUEST_SAME, type SegmentRequest } from '../ports/segment-request.js';
 import type { JournalWaiter } from './running/journal-writer.js';
-
-/** Accepts the content of one block, with the stamp of the request: a kind beyond those of requests. */
-export const OP_ACCEPT_BLOCK = REQUEST_KINDS;
-/** Of zeroes, beyond the flags of requests: the slot is given back if nothing else in it is stored or kept. */
-export const OP_FLAG_RELEASE = REQUEST_FLAGS + 1;
 
 /** What an operation waits for. */
 export const WAIT_NOTHING = 0;
@@ -59,7 +47,7 @@ export const WAIT_SPACE = 4;
 
 export class StoreOp implements JournalWaiter {
   readonly index: number;
-  /** `REQUEST_*`, or `OP_ACCEPT_BLOCK`. */
+  /** `REQUEST_*`. */
   kind = REQUEST_READ;
   volume = 0;
   stripe = 0;

@@ -24,7 +24,7 @@ export const STORE_MEMORY_BYTES =
   TableCache.memoryBytes(TABLE_PAGES) +
   JOURNAL_WRITER_BYTES +
   TRANSFER_AREAS_BYTES +
-  (1 + CONTROL_PIECES) * CONTROL_PIECE_BYTES;
+  CONTROL_PIECES * CONTROL_PIECE_BYTES;
 
 /** Where a store has what in its memory. */
 export interface StorePlaces {
@@ -32,8 +32,6 @@ export interface StorePlaces {
   /** Checksums of transfers. */
   readonly areas: number;
   readonly control: number;
-  /** Content that is being accepted. */
-  readonly accepted: number;
 }
 
 /** The places of a store whose memory begins at `memoryStart`, with its block tables. */
@@ -41,7 +39,7 @@ export function placesFrom(memoryStart: number): StorePlaces {
   const journal = memoryStart + TableCache.memoryBytes(TABLE_PAGES);
   const areas = journal + JOURNAL_WRITER_BYTES;
   const control = areas + TRANSFER_AREAS_BYTES;
-  return { journal, areas, control, accepted: control + CONTROL_PIECES * CONTROL_PIECE_BYTES };
+  return { journal, areas, control };
 }
 
 /** Counts since the device was opened. */

@@ -23,22 +23,11 @@ import {
   REQUEST_RELEASE,
   REQUEST_RELEASE_ZERO,
   REQUEST_WRITE,
-  REQUEST_ZERO,
   type SegmentRequest,
 } from '../../ports/segment-request.js';
 import { slotBlocks } from '../format/format.js';
-import type { Superblock } from '../format/superblock.js';
-import { hasGroups } from '../format/superblock.js';
-import {
-  OP_ACCEPT_BLOCK,
-  OP_FLAG_RELEASE,
-  type StoreOp,
-  saveSource,
-  WAIT_DURABLE,
-  WAIT_INTENT,
-  WAIT_RECORDS,
-  WAIT_SPACE,
-} from '../store-op.js';
+import { hasGroups, type Superblock } from '../format/superblock.js';
+import { type StoreOp, saveSource, WAIT_DURABLE, WAIT_INTENT, WAIT_RECORDS, WAIT_SPACE } from '../store-op.js';
 import { ActivityLog } from './activity-log.js';
 import { Admission } from './admission.js';
 import { Conditions } from './conditions.js';
@@ -72,9 +61,8 @@ export interface OpStepsParts {
   readonly changedSlots: Set<number>;
   /** Slots in the activity log. */
   readonly activeSlots: number;
-  /** Start of `TRANSFER_AREAS_BYTES`, and of `TRANSFER_ACCEPTED_BYTES`. */
+  /** Start of `TRANSFER_AREAS_BYTES`. */
   readonly areasStart: number;
-  readonly acceptedStart: number;
   /** The operation of an index. */
   readonly opAt: (index: number) => StoreOp;
   /** Answers an operation, at once or, if something was filled for it, with the batch that does so. */
@@ -155,7 +143,7 @@ export class OpSteps {
   }
 
   private newTransfers(): Transfers {
-    const { finish, finishLater, opAt, onMismatch, areasStart, acceptedStart, changedSlots } = this.parts;
+    const { finish, finishLater, opAt, onMismatch, areasStart, changedSlots } = this.parts;
     const { completions, memory, device, tables, superblock } = this.parts;
     return new Transfers({
       completions,
@@ -167,7 +155,6 @@ export class OpSteps {
       log: this.log,
       changedSlots,
       areasStart,
-      acceptedStart,
       opAt,
       finish,
       finishLater,
@@ -344,12 +331,8 @@ export class OpSteps {
     }
     switch (op.kind) {
       case REQUEST_WRITE:
-      case OP_ACCEPT_BLOCK:
       case REQUEST_ACCEPT:
         this.transfers.start(op);
-        break;
-      case REQUEST_ZERO:
-        this.endZero(op);
         break;
       case REQUEST_RELEASE:
         this.release(op);
@@ -367,13 +350,6 @@ export class OpSteps {
       op.request?.left.add(0);
       this.parts.finish(op, 0);
     } else this.allocation.free(op);
-  }
-
-  private endZero(op: StoreOp): void {
-    if ((op.flags & OP_FLAG_RELEASE) !== 0 && this.admission.isAlone(op) && this.updates.emptyBut(op)) {
-      this.allocation.free(op);
-    } else if (op.blocks === 0) this.parts.finish(op, 0);
-    else this.updates.set(op);
   }
 
   private endRecords(op: StoreOp): void {
@@ -424,7 +400,6 @@ export class OpSteps {
     if (op.kind === REQUEST_ALLOCATE) this.allocation.begin(op);
     else if (op.waiting === WAIT_INTENT) this.writeIntent(op);
     else if (op.kind === REQUEST_RELEASE) this.release(op);
-    else if (op.kind === REQUEST_ZERO && op.next === 0) this.endZero(op);
     else {
       check(op.waiting === WAIT_RECORDS, 'an operation has room that it did not wait for', op.index);
       this.updates.set(op);

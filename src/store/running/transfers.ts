@@ -7,7 +7,7 @@
 
 import { check } from '../../core/check.js';
 import { EBADMSG, ENODATA } from '../../core/errno.js';
-import { BLOCK_BYTES, STORE_ACCEPTED_MAX, STORE_OPERATIONS_MAX, STORE_TRANSFERS_MAX } from '../../core/limits.js';
+import { BLOCK_BYTES, STORE_OPERATIONS_MAX, STORE_TRANSFERS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, ENTRY_FLAGS } from '../../layout/block-entry.js';
 import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
@@ -15,7 +15,7 @@ import type { Device } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
 import { REQUEST_ACCEPT, REQUEST_READ, REQUEST_WRITE } from '../../ports/segment-request.js';
 import { type Layout, TABLE_ENTRIES } from '../format/format.js';
-import { OP_ACCEPT_BLOCK, type StoreOp, saveSource } from '../store-op.js';
+import { type StoreOp, saveSource } from '../store-op.js';
 import type { ActivityLog } from './activity-log.js';
 import type { PendingEntries } from './pending-entries.js';
 import type { TableCache } from './table-cache.js';
@@ -23,8 +23,6 @@ import type { TableCache } from './table-cache.js';
 const AREA_BYTES = TABLE_ENTRIES * 4;
 /** Memory for the checksums of transfers in flight. */
 export const TRANSFER_AREAS_BYTES = STORE_TRANSFERS_MAX * AREA_BYTES;
-/** Memory that suspect content is read to for its checksum. */
-export const TRANSFER_ACCEPTED_BYTES = STORE_ACCEPTED_MAX * BLOCK_BYTES;
 
 /** What transfers need of their store. */
 export interface TransfersParts {
@@ -39,8 +37,6 @@ export interface TransfersParts {
   readonly changedSlots: Set<number>;
   /** Start of `TRANSFER_AREAS_BYTES`. */
   readonly areasStart: number;
-  /** Start of `TRANSFER_ACCEPTED_BYTES`. */
-  readonly acceptedStart: number;
   /** The operation of an index. */
   readonly opAt: (index: number) => StoreOp;
   readonly finish: (op: StoreOp, result: number) => void;
@@ -65,12 +61,10 @@ export class Transfers {
   private readonly areasStart: number;
   private readonly token: number;
   private readonly freeAreas: number[] = [];
-  /** Pages that content is read to for its checksum: one each, since it is computed when the read has ended. */
-  private readonly freeAccepted: number[] = [];
   private readonly waiting = new Waiting<StoreOp>('operations that wait for a transfer', STORE_OPERATIONS_MAX);
 
   constructor(parts: TransfersParts) {
-    const { completions, memory, device, tables, layout, areasStart, acceptedStart } = parts;
+    const { completions, memory, device, tables, layout, areasStart } = parts;
     this.parts = parts;
     this.memory = memory;
     this.device = device;
@@ -80,9 +74,6 @@ export class Transfers {
     const { buffer, byteOffset } = memory.bytes;
     this.checksums = new Uint32Array(buffer, byteOffset + areasStart, TRANSFER_AREAS_BYTES / 4);
     for (let area = STORE_TRANSFERS_MAX - 1; area >= 0; area -= 1) this.freeAreas.push(area);
-    for (let page = 0; page < STORE_ACCEPTED_MAX; page += 1) {
-      this.freeAccepted.push(acceptedStart + page * BLOCK_BYTES);
-    }
     this.token = completions.register({ complete: (tag, result, flags) => this.end(tag, result, flags) });
   }
 
@@ -125,7 +116,7 @@ export class Transfers {
 
   /** Begins the transfer of an operation, or lets it wait for a place for its checksums. */
   start(op: StoreOp): void {
-    if (this.freeAreas.length === 0 || (op.kind === OP_ACCEPT_BLOCK && this.freeAccepted.length === 0)) {
+    if (this.freeAreas.length === 0) {
       saveSource(this.memory, op);
       this.waiting.push(op);
       return;
@@ -145,11 +136,7 @@ export class Transfers {
     }
     const offset = start + op.block * BLOCK_BYTES;
     const bytes = op.blocks * BLOCK_BYTES;
-    if (op.kind === OP_ACCEPT_BLOCK) {
-      check(op.blocks === 1, 'blocks are accepted by way of one page', op.blocks);
-      op.memory = this.freeAccepted.pop() as number;
-      device.read(op.memory, bytes, offset, token, checksums);
-    } else if (op.kind === REQUEST_ACCEPT) {
+    if (op.kind === REQUEST_ACCEPT) {
       device.read(op.memory, bytes, offset, token, checksums);
     } else if (op.left > 0) {
       saveSource(this.memory, op);
@@ -274,9 +261,6 @@ export class Transfers {
     this.freeAreas.push(op.area);
     op.area = -1;
     check(this.freeAreas.length <= STORE_TRANSFERS_MAX, 'a place for checksums is given back twice', op.index);
-    // Memory that the device may still write to is not used again.
-    if (op.kind === OP_ACCEPT_BLOCK && op.resultFlags === 0) this.freeAccepted.push(op.memory);
-    check(this.freeAccepted.length <= STORE_ACCEPTED_MAX, 'a page for content is given back twice', op.index);
   }
 
   /** An operation has ended: the one that has waited longest has its turn. */
