@@ -6,3 +6,5 @@ export const SEQUENCE_MAX = 2 ** 40 - 1;
 export const OWN_FLUSH_CHUNKS = 1024;
 /** How long a modification goes unflushed; it is looked at every `WATCH_MS`. */
 export const OWN_FLUSH_MS = 5_000;
+/** How often blocks are compared anew that have changed when they were about to be made equal, as what is late comes but once. */
+export const COMPARISONS_MAX = 8;

@@ -27,6 +27,7 @@ import {
   REQUEST_RELEASE,
   REQUEST_RELEASE_ZERO,
   REQUEST_RESTAMP,
+  REQUEST_SAME,
   REQUEST_WRITE,
   REQUEST_ZERO,
   SegmentRequest,
@@ -38,6 +39,12 @@ export interface BlockRange {
   readonly stripe: number;
   readonly block: number;
   readonly blocks: number;
+}
+
+/** Entries of a whole segment that were compared: of the copy that is right, and of the one that is made equal. */
+export interface ComparedEntries {
+  readonly from: Uint32Array;
+  readonly to: Uint32Array;
 }
 
 /** What of a segment a list tells. */
@@ -82,13 +89,35 @@ export class MemberWork {
     request: SegmentRequest,
     holder: MemoryHolder | null = null,
   ): Promise<number> {
-    const result = await this.calls.call((token) => {
+    const result = await this.submit(member, request, holder);
+    this.giveBack(request);
+    return result;
+  }
+
+  /** The same for what may be left. Resolves to how much was, or a negative errno. */
+  private async runUnless(
+    member: SegmentMember,
+    request: SegmentRequest,
+    holder: MemoryHolder | null = null,
+  ): Promise<number> {
+    const result = await this.submit(member, request, holder);
+    // Somebody else may have the record as soon as it is given back.
+    const left = request.left.count;
+    check(left <= Math.max(request.blocks, 1), 'more is left than was asked for', left);
+    this.giveBack(request);
+    return result < 0 ? result : left;
+  }
+
+  private submit(member: SegmentMember, request: SegmentRequest, holder: MemoryHolder | null): Promise<number> {
+    return this.calls.call((token) => {
       request.token = token;
       member.submit(request);
     }, holder);
+  }
+
+  private giveBack(request: SegmentRequest): void {
     check(this.inUse.delete(request), 'a record has come back twice', request.chunk);
     this.free.push(request);
-    return result;
   }
 
   /** Reads blocks to `memory`. Resolves to the bytes or a negative errno. */
@@ -98,42 +127,32 @@ export class MemberWork {
     return this.run(member, request, holder);
   }
 
-  /** Writes blocks as they are on another member, whose entries of just these blocks are given. */
-  private copy(
-    member: SegmentMember,
-    range: BlockRange,
-    memory: number,
-    entries: Uint32Array,
-    holder: MemoryHolder,
-  ): Promise<number> {
-    const request = this.takeFor(REQUEST_WRITE, range);
-    request.memory = memory;
-    request.entries = entries;
-    request.flags = REQUEST_COPY;
-    return this.run(member, request, holder);
-  }
-
-  /** Makes blocks of one kind what they are on another member, whose entries of the whole segment are given. */
-  put(
-    member: SegmentMember,
-    range: BlockRange,
-    memory: number,
-    entries: Uint32Array,
-    holder: MemoryHolder,
-  ): Promise<number> {
+  /**
+   * Makes blocks of one kind what they are on another member, from `memory`, where they are still what they were when the two
+   * were compared: what an earlier writer had under way may have come since. Resolves to how many are not, and were left, or
+   * a negative errno.
+   */
+  put(member: SegmentMember, range: BlockRange, memory: number, pair: ComparedEntries, holder: MemoryHolder) {
+    const { from, to } = pair;
     const { block, blocks } = range;
-    check((block + blocks) * ENTRY_WORDS <= entries.length, 'blocks are copied that have no entries', block);
-    if (isZero(entries, block)) return this.zero(member, range, stampOf(entries, block), zeroFlags(entries, block));
-    return this.copy(member, range, memory, entries.slice(block * ENTRY_WORDS, (block + blocks) * ENTRY_WORDS), holder);
-  }
-
-  /** Makes blocks zero with a stamp; `flags`: `REQUEST_KEEP`. */
-  private zero(member: SegmentMember, range: BlockRange, { low, high }: Stamp, flags: number): Promise<number> {
-    const request = this.takeFor(REQUEST_ZERO, range);
-    request.stampLow = low;
-    request.stampHigh = high;
-    request.flags = flags;
-    return this.run(member, request);
+    const [first, end] = [block * ENTRY_WORDS, (block + blocks) * ENTRY_WORDS];
+    check(end <= from.length, 'blocks are copied that have no entries', block);
+    check(from.length === to.length, 'copies that were compared have tables of different sizes', to.length);
+    const zero = isZero(from, block);
+    const request = this.takeFor(zero ? REQUEST_ZERO : REQUEST_WRITE, range);
+    const expected = to.subarray(first, end);
+    if (zero) {
+      const { low, high } = stampOf(from, block);
+      request.stampLow = low;
+      request.stampHigh = high;
+      request.entries = expected.slice();
+      request.flags = REQUEST_SAME | zeroFlags(from, block);
+    } else {
+      request.memory = memory;
+      request.entries = new Uint32Array([...expected, ...from.subarray(first, end)]);
+      request.flags = REQUEST_SAME | REQUEST_COPY;
+    }
+    return this.runUnless(member, request, zero ? null : holder);
   }
 
   /** The entries of a whole segment on a member that has it. Rejects with a `StrakeError`. */
@@ -181,12 +200,10 @@ export class MemberWork {
   async releaseZero(member: SegmentMember, map: SegmentMap, stripe: number): Promise<number> {
     const request = this.take(REQUEST_RELEASE, stripe);
     request.flags = REQUEST_RELEASE_ZERO;
-    const result = await this.run(member, request);
-    if (result < 0) return result;
-    check(request.left.count <= 1, 'a release leaves more than a segment', request.left.count);
-    if (request.left.count > 0) return 1;
-    map.delete(stripe);
-    return 0;
+    const left = await this.runUnless(member, request);
+    check(left <= 1, 'a release leaves more than a segment', left);
+    if (left === 0) map.delete(stripe);
+    return left;
   }
 
   /** Records that a segment is equal to what another member has as of a point. Resolves to 0 or a negative errno. */

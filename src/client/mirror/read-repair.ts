@@ -17,6 +17,13 @@ import type { Piece } from '../requests/piece.js';
 import type { VolumeParts } from '../volume-parts.js';
 import type { MemberSlot } from './membership.js';
 
+/** A copy that could be read, and one that could not, with the entries of the segment that this one had before. */
+interface Damage {
+  readonly good: MemberSlot;
+  readonly bad: MemberSlot;
+  readonly seen: Uint32Array | null;
+}
+
 /** How often all copies are tried. */
 const ROUNDS = 2;
 
@@ -56,21 +63,24 @@ export class ReadRepair {
   ): Promise<number> {
     const group = this.parts.membership.groups[groupIndex];
     check(first >= 0 && first < group.length, 'a block is recovered from a member that there is not', first);
-    const bad = new Set<MemberSlot>();
+    /** With their entries from before they were read: what came since must not be undone. */
+    const bad = new Map<MemberSlot, Uint32Array | null>();
     for (let round = 0; round < ROUNDS; round += 1) {
       for (let step = 0; step < group.length; step += 1) {
         const slot = group[(first + step) % group.length];
         if (!slot.readable) continue;
         const member = slot.present;
+        const entries = await this.parts.work.entries(member, stripe).catch(() => null);
         const result = await this.parts.work.read(member, { stripe, block, blocks: 1 }, memory, holder);
         if (holder.lost) return -EIO;
         if (result >= 0) {
           bad.delete(slot);
-          for (const other of bad) await this.repair(slot, other, stripe, block, memory, holder);
+          for (const [other, seen] of bad)
+            await this.repair({ good: slot, bad: other, seen }, stripe, block, memory, holder);
           return 0;
         }
         if (member.fence() === FENCE_ALL) this.parts.membership.expel(slot, 'the device is gone');
-        else bad.add(slot);
+        else bad.set(slot, entries);
       }
     }
     this.parts.counters.unrecoverableBlocks += 1;
@@ -79,8 +89,7 @@ export class ReadRepair {
   }
 
   private async repair(
-    good: MemberSlot,
-    bad: MemberSlot,
+    { good, bad, seen }: Damage,
     stripe: number,
     block: number,
     memory: number,
@@ -88,14 +97,25 @@ export class ReadRepair {
   ): Promise<void> {
     const { counters, membership, onEvent } = this.parts;
     const entries = await this.parts.work.entries(good.present, stripe).catch(() => null);
-    if (entries === null || bad.state !== 'in-sync') return;
+    if (seen === null && (await this.parts.work.entries(bad.present, stripe).catch(() => null)) === null) {
+      membership.expel(bad, 'the table of a bad block cannot be read');
+    }
+    if (seen === null || entries === null || bad.state !== 'in-sync') return;
     check(!isPoison(entries, block) && !isSuspect(entries, block), 'damage is copied over another copy', block);
     const member = bad.present;
-    const result = await this.parts.work.put(member, { stripe, block, blocks: 1 }, memory, entries, holder);
+    const result = await this.parts.work.put(
+      member,
+      { stripe, block, blocks: 1 },
+      memory,
+      { from: entries, to: seen },
+      holder,
+    );
     if (result < 0) {
       membership.expel(bad, 'a bad block could not be rewritten');
       return;
     }
+    // It has come to hold something else meanwhile: whoever reads it next sees whether that is good.
+    if (result > 0) return;
     counters.repairedBlocks += 1;
     this.parts.onModified(stripe);
     onEvent({ kind: 'repaired', deviceId: member.deviceId, stripe, block });

@@ -35,6 +35,7 @@ import { isInDoubt } from '../../layout/request-checks.js';
 import { compareStamps, type Stamp } from '../../layout/write-stamp.js';
 import { LIST_ALL } from '../../ports/segment-list.js';
 import { BufferPage, type CopyBuffer } from '../jobs/copy-buffers.js';
+import { COMPARISONS_MAX } from '../limits.js';
 import type { MemberWork } from '../members/member-work.js';
 import type { VolumeParts } from '../volume-parts.js';
 import type { Allocation } from './allocation.js';
@@ -240,6 +241,7 @@ export class Reconcile {
     first: number,
     count: number,
     buffer: CopyBuffer,
+    round = 0,
   ): Promise<void> {
     const { work } = this.parts;
     const { bytes } = this.parts.memory;
@@ -258,12 +260,21 @@ export class Reconcile {
       const differ = sound.filter((index) => Buffer.compare(content(sound[0]), content(index)) !== 0);
       for (const index of differ) {
         this.parts.counters.reconciledBlocks += 1;
-        await this.put(copies[sound[0]], copies[index].slot, stripe, block, place(sound[0], block), buffer);
+        if (await this.put(copies[sound[0]], copies[index], stripe, block, place(sound[0], block), buffer)) continue;
+        await this.anew(copies, stripe, block, buffer, round);
+        // What else there is of the run may be of use no more.
+        return this.compareRun(copies, stripe, block, first + count - block, buffer, round + 1);
       }
     }
   }
 
-  private async block(copies: readonly Copy[], stripe: number, block: number, buffer: CopyBuffer): Promise<void> {
+  private async block(
+    copies: readonly Copy[],
+    stripe: number,
+    block: number,
+    buffer: CopyBuffer,
+    round = 0,
+  ): Promise<void> {
     const { work, counters, onEvent } = this.parts;
     counters.reconciledBlocks += 1;
     let source = await this.bestCopy(copies, stripe, block, buffer);
@@ -284,28 +295,53 @@ export class Reconcile {
     }
     for (const copy of copies) {
       const same = accepted === null && sameBlock(source.entries, copy.entries, block);
-      if (copy !== source && !same) await this.copy(source, copy.slot, stripe, block, buffer);
+      if (copy === source || same) continue;
+      if (await this.put(source, copy, stripe, block, buffer.memory, buffer)) continue;
+      return this.anew(copies, stripe, block, buffer, round);
     }
   }
 
-  private copy(from: Copy, to: MemberSlot, stripe: number, block: number, buffer: CopyBuffer): Promise<void> {
-    return this.put(from, to, stripe, block, buffer.memory, buffer);
+  /** What a dead writer had under way has come to a copy: compares the block by the entries that there are now. */
+  private async anew(
+    copies: readonly Copy[],
+    stripe: number,
+    block: number,
+    buffer: CopyBuffer,
+    round: number,
+  ): Promise<void> {
+    if (round >= COMPARISONS_MAX) {
+      throw new StrakeError('IO', `block ${block} of segment ${stripe} changed whenever it was about to be made equal`);
+    }
+    const [first, end] = [block * ENTRY_WORDS, (block + 1) * ENTRY_WORDS];
+    for (const { slot, entries } of copies) {
+      if (!slot.readable) continue;
+      const now = await this.parts.work.entries(slot.present, stripe);
+      entries.set(now.subarray(first, end), first);
+    }
+    await this.block(copies, stripe, block, buffer, round + 1);
   }
 
-  /** Writes a block, whose content is at `memory` in the buffer, as it is on another copy. */
+  /**
+   * Writes a block, whose content is at `memory` in the buffer, as it is on another copy. Resolves to whether it is so: false if
+   * it is not what was compared any more.
+   */
   private async put(
     from: Copy,
-    to: MemberSlot,
+    to: Copy,
     stripe: number,
     block: number,
     memory: number,
     buffer: CopyBuffer,
-  ): Promise<void> {
-    check(from.slot !== to, 'a copy is made equal to itself', to.position);
+  ): Promise<boolean> {
+    check(from.slot !== to.slot, 'a copy is made equal to itself', to.slot.position);
     check(!isPoison(from.entries, block), 'poison is copied as content', block);
+    // It has left the map meanwhile.
+    if (!to.slot.readable) return true;
     const range = { stripe, block, blocks: 1 };
-    const result = await this.parts.work.put(to.present, range, memory, from.entries, buffer);
-    if (result < 0) await this.lose(to, 'a block could not be made equal');
+    const pair = { from: from.entries, to: to.entries };
+    const result = await this.parts.work.put(to.slot.present, range, memory, pair, buffer);
+    if (result < 0) await this.lose(to.slot, 'a block could not be made equal');
+    return result <= 0;
   }
 
   /**

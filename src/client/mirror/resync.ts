@@ -31,7 +31,8 @@ import { LIST_ALL } from '../../ports/segment-list.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import type { CopyBuffer } from '../jobs/copy-buffers.js';
 import type { Job } from '../jobs/job.js';
-import type { BlockRange } from '../members/member-work.js';
+import { COMPARISONS_MAX } from '../limits.js';
+import type { BlockRange, ComparedEntries } from '../members/member-work.js';
 import type { VolumeFlush } from '../requests/volume-flush.js';
 import type { VolumeParts } from '../volume-parts.js';
 import type { Allocation } from './allocation.js';
@@ -186,8 +187,17 @@ export class Resync {
     if (result < 0) throw deviceError(-result, `giving back segment ${stripe}`);
   }
 
-  /** Copies what differs of a run that is held; what was seen before it was held may be out of date. */
+  /** Copies what differs of a run that is held, until nothing of an earlier writer's comes between. */
   private async copyRun(job: Job, stripe: number, first: number, count: number, buffer: CopyBuffer): Promise<void> {
+    for (let round = 0; round < COMPARISONS_MAX; round += 1) {
+      if ((await this.copyOnce(job, stripe, first, count, buffer)) === 0) return;
+    }
+    const { deviceId } = this.slot.present;
+    throw new StrakeError('IO', `device ${deviceId}: blocks changed whenever they were about to be made equal`);
+  }
+
+  /** What was seen before the run was held may be out of date. Resolves to how many blocks were no longer as compared. */
+  private async copyOnce(job: Job, stripe: number, first: number, count: number, buffer: CopyBuffer): Promise<number> {
     const source = this.source();
     check(count <= COPY_BLOCKS, 'a run does not fit the buffer', count);
     const [from, to] = await allEnded([this.entriesOf(source, stripe), this.entriesOf(this.slot, stripe)]);
@@ -201,19 +211,19 @@ export class Resync {
       const result = await this.read(source.present, { stripe, block: first, blocks: count }, buffer.memory, buffer);
       if (result < 0) await this.readSingly(stripe, first, differ, from, buffer, lost);
     }
-    const work: Promise<void>[] = [];
+    const work: Promise<number>[] = [];
     for (let index = 0; index < differ.length; ) {
       const start = differ[index];
       let length = 1;
       while (differ[index + length] === start + length && alike(from, start, start + length, lost)) length += 1;
       const range = { stripe, block: start, blocks: length };
       const memory = buffer.memory + (start - first) * BLOCK_BYTES;
-      work.push(this.put(range, from, lost.has(start), memory, buffer));
+      work.push(this.put(range, { from, to }, lost.has(start), memory, buffer));
       index += length;
     }
-    const ends = await Promise.allSettled(work);
-    for (const end of ends) if (end.status === 'rejected') throw end.reason;
-    job.bytesCopied += differ.length * BLOCK_BYTES;
+    const left = (await allEnded(work)).reduce((sum, one) => sum + one, 0);
+    job.bytesCopied += (differ.length - left) * BLOCK_BYTES;
+    return left;
   }
 
   /** Blocks of a run that can be read on both sides, and are not the same there. */
@@ -280,29 +290,34 @@ export class Resync {
     return result;
   }
 
-  /** Gives the member a run of blocks of one kind, whose content is at `memory` in the buffer. */
+  /**
+   * Gives the member a run of blocks of one kind, whose content is at `memory` in the buffer. Resolves to how many were left, as
+   * they are not what was compared.
+   */
   private async put(
     range: BlockRange,
-    from: Uint32Array,
+    pair: ComparedEntries,
     lost: boolean,
     memory: number,
     buffer: CopyBuffer,
-  ): Promise<void> {
+  ): Promise<number> {
     const { present } = this.slot;
     const { stripe, block } = range;
+    const { from } = pair;
     const { work } = this.parts;
     if (lost || isPoison(from, block)) {
       check(range.blocks === 1, 'blocks become poison together', range.blocks);
       await work.poison(present, stripe, block, stampOf(from, block));
       this.parts.counters.poisonedBlocks += 1;
       this.parts.onEvent({ kind: 'poisoned', deviceId: present.deviceId, stripe, block });
-      return;
+      return 0;
     }
     this.job?.check();
     const inBuffer = memory >= buffer.memory && memory + range.blocks * BLOCK_BYTES <= buffer.memory + COPY_BYTES;
     check(inBuffer, 'a copied block is beyond the buffer', block);
-    const result = await this.answered(work.put(present, range, memory, from, buffer), buffer);
+    const result = await this.answered(work.put(present, range, memory, pair, buffer), buffer);
     if (result < 0) throw new StrakeError('IO', `device ${present.deviceId}: a copied block could not be written`);
+    return result;
   }
 
   /** What was copied is durable before the map says so, and the member remembers the same flush as the others. */

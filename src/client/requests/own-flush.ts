@@ -46,6 +46,7 @@ export class OwnFlush implements Watched {
       this.watch.start();
     }
     this.chunks.add(chunk);
+    check(this.chunks.size <= OWN_FLUSH_CHUNKS, 'an engine has not flushed what it should have', this.chunks.size);
     if (this.chunks.size >= OWN_FLUSH_CHUNKS) this.ask();
   }
 
