@@ -63,10 +63,10 @@ const STORE: readonly AssertionMutant[] = [
     tests('store/journal-room.test.ts'),
   ),
   one(
-    'a slot is allocated for a volume that is not here',
+    'a slot is allocated for a replica that is not here',
     'store/running/slot-allocation.ts',
-    '    const volume = volumes.volumes[op.volume];\n',
-    '    const volume = volumes.volumes[op.volume + 1];\n',
+    '    const replica = volumes.replicas[op.volume];\n    check(replica',
+    '    const replica = volumes.replicas[op.volume + 1];\n    check(replica',
   ),
   one(
     'a slot is given back twice',
@@ -212,8 +212,8 @@ const CLIENT: readonly AssertionMutant[] = [
   one(
     'blocks are copied that have no entries',
     'client/members/member-work.ts',
-    '    const { block, blocks } = range;\n    check((block + blocks)',
-    '    const { block } = range;\n    const blocks = range.blocks + entries.length;\n    check((block + blocks)',
+    '    const { block, blocks } = range;\n    const [first, end]',
+    '    const { block } = range;\n    const blocks = range.blocks + from.length;\n    const [first, end]',
     tests('client/volume-engine-resync.test.ts'),
     sim(['replace'], 20),
   ),
@@ -284,8 +284,8 @@ const NODE: readonly AssertionMutant[] = [
   one(
     'a new name is not newer than the last',
     'volumes/renaming.ts',
-    'const nameVersion = 1 + Math.max(',
-    'const nameVersion = Math.max(',
+    'const headerVersion = 1 + Math.max(',
+    'const headerVersion = Math.max(',
     tests('node-sim/names.test.ts'),
   ),
   one(
@@ -293,13 +293,6 @@ const NODE: readonly AssertionMutant[] = [
     'volumes/volume-host.ts',
     'volume.replicas = replicas.flat().filter((replica) => replica !== null);',
     'volume.replicas = [];',
-  ),
-  one(
-    'segments are counted of a group that there is not',
-    'volumes/replacement.ts',
-    '{ group, groups: stored.groups.length }',
-    '{ group: group + 1, groups: stored.groups.length }',
-    sim(['replace'], 20),
   ),
   one(
     'the memory of a device is given back twice',

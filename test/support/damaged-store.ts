@@ -269,7 +269,7 @@ export function resealTree(disk: SimDisk, layout: Layout): void {
   const rootView = viewOf(root);
   const reseal = (view: DataView, at: number, region: number, index: number) => {
     const flags = view.getUint32(at + 4, true);
-    if ((flags & 1) === 0) return;
+    if ((flags & 1) === 0 || flags > 3) return;
     const offset = pageOffset(region, index, flags >> 1);
     if (region === layout.directoryOffset) resealDirectory(disk, layout, offset);
     if (region === layout.volumeDirectoryOffset) resealVolumes(disk, layout, index, offset);
@@ -296,7 +296,7 @@ function resealDirectory(disk: SimDisk, layout: Layout, offset: number): void {
   const view = viewOf(page);
   for (let index = 0; index < layout.slotPages; index += 1) {
     const flags = view.getUint32(32 + 8 * index + 4, true);
-    if ((flags & 1) === 0) continue;
+    if ((flags & 1) === 0 || flags > 3) continue;
     const slotsOffset = pageOffset(layout.slotTableOffset, index, flags >> 1);
     resealSlots(disk, layout, index, slotsOffset);
     view.setUint32(32 + 8 * index, crc32c(disk.peek(slotsOffset, BLOCK)), true);
@@ -310,7 +310,7 @@ function resealVolumes(disk: SimDisk, layout: Layout, index: number, offset: num
   const view = viewOf(page);
   for (let at = 0; at < DIRECTORY_ENTRIES; at += 1) {
     const flags = view.getUint32(32 + 8 * at + 4, true);
-    if ((flags & 1) === 0) continue;
+    if ((flags & 1) === 0 || flags > 3) continue;
     const volume = pageOffset(layout.volumesOffset, index * DIRECTORY_ENTRIES + at, flags >> 1);
     view.setUint32(32 + 8 * at, crc32c(disk.peek(volume, BLOCK)), true);
   }

@@ -161,6 +161,7 @@ function corpus(): Uint8Array[] {
   const mirror = { ...volumeOf('b'.repeat(32)), layout: 'mirror', copies: 2, name: 'größe' } as const;
   const twoGroups = {
     ...mirror,
+    versions: [7, 9],
     groups: [
       [member, other],
       [other, member],
