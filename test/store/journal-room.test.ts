@@ -147,4 +147,20 @@ check('slots whose doubt has ended are stamped by a checkpoint where the journal
   for (let slot = 0; slot < 2 * WRITES; slot += 1) assert.is(generations[slot], 9);
 });
 
+check('the last slot is given away although the batch that was to record it had no room', async () => {
+  const disk = diskOf(4);
+  const store = new SimStore(disk, 1);
+  await store.format();
+  await store.open();
+  const { journal, slots } = store.opened.store;
+  let stripe = 0;
+  for (; slots.freeSlots > 1; stripe += 1) assert.is(await store.settle(store.allocate(stripe)), 0);
+  // Marks that say what is known already fill what is left of the batch.
+  const filling = store.opened.store.volumeTable.flushedMarks[0];
+  while (journal.batch.addFlushed(0, filling));
+  assert.is(await store.settle(store.allocate(stripe)), 0);
+  assert.is(await store.settle(store.write(stripe, 0, 1, 5)), 4096);
+  await store.close();
+});
+
 run();

@@ -105,6 +105,8 @@ export class SlotAllocation {
     const member = members.find(({ deviceId }) => deviceId === superblock.deviceId)?.place ?? 0;
     const owner = { volumeId: volume.id, group: replica.group + 1 };
     if (!journal.batch.addAllocate({ ...owner, slot, member, stripe: op.stripe, epoch: EPOCH_FIRST })) {
+      // With a page that shows nothing of its own the slot would be passed by the next time, for ever if it is the last.
+      tables.forget(slot);
       this.parts.waitForRoom(op);
       return;
     }
