@@ -123,10 +123,11 @@ async function releaseAll(calls: Calls, member: LocalMember, ending: () => boole
     if (result < 0) throw deviceError(-result, `giving back segment ${chunk}`);
   };
   do {
-    await calls.call((token) => {
+    const listed = await calls.call((token) => {
       list.token = token;
       member.list(list);
     });
+    if (listed < 0) throw deviceError(-listed, 'listing the segments of a deleted volume');
     for (let at = 0; at < list.count && !ending(); at += RELEASES) {
       const chunks = [...list.chunks.subarray(at, Math.min(at + RELEASES, list.count))];
       await Promise.all(chunks.map((chunk, index) => release(requests[index], chunk)));
