@@ -10,7 +10,7 @@
  * All devices that a map names are locked by this process, so nobody else decides, and a decided map is stored at once.
  */
 
-import { allEnded } from '../client/mirror/reconcile.js';
+import { allEnded } from '../core/all-ended.js';
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { deletionOf, released, withoutDevice } from '../layout/map-changes.js';

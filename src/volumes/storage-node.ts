@@ -19,8 +19,8 @@
  */
 
 import type { Job } from '../client/jobs/job.js';
-import { allEnded } from '../client/mirror/reconcile.js';
 import type { VolumeEngine } from '../client/volume-engine.js';
+import { allEnded } from '../core/all-ended.js';
 import { newVolumeName } from '../core/arguments.js';
 import { check } from '../core/check.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';

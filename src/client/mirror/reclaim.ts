@@ -15,6 +15,7 @@
  * back at the start: no engine tells that anything is settled which it has yet to release.
  */
 
+import { allEnded } from '../../core/all-ended.js';
 import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, DISCARDS_NOTED_MAX, RELEASES_AT_ONCE } from '../../core/limits.js';
@@ -26,7 +27,7 @@ import type { VolumeJobs } from '../jobs/volume-jobs.js';
 import type { VolumeFlush } from '../requests/volume-flush.js';
 import type { VolumeParts } from '../volume-parts.js';
 import type { MemberSlot } from './membership.js';
-import { allEnded, entriesOf } from './reconcile.js';
+import { entriesOf } from './reconcile.js';
 
 /** Bytes of a block's entry. */
 const ENTRY_BYTES = 16;

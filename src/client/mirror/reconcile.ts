@@ -15,6 +15,7 @@
  * Repeating this after it was interrupted comes to an end of the same kind: each step leaves a state that a crash could.
  */
 
+import { allEnded } from '../../core/all-ended.js';
 import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES, RECONCILE_BLOCKS, RECONCILE_SEGMENTS } from '../../core/limits.js';
@@ -421,15 +422,6 @@ export class Reconcile {
       if (result < 0) await this.lose(slot, 'a flush failed');
     }
   }
-}
-
-/** Rejects as `Promise.all`, and only when all have ended: whoever gives up closes the members then. */
-export async function allEnded<T>(work: readonly Promise<T>[]): Promise<T[]> {
-  const ends = await Promise.allSettled(work);
-  return ends.map((end) => {
-    if (end.status === 'rejected') throw end.reason;
-    return end.value;
-  });
 }
 
 function higher(one: Stamp, other: Stamp): Stamp {

@@ -17,6 +17,7 @@
  * offline, with the point from which it missed writes unchanged.
  */
 
+import { allEnded } from '../../core/all-ended.js';
 import { check } from '../../core/check.js';
 import { deviceError, EBADMSG, EIO, ENODATA } from '../../core/errno.js';
 import { StrakeError } from '../../core/errors.js';
@@ -37,7 +38,7 @@ import type { VolumeFlush } from '../requests/volume-flush.js';
 import type { VolumeParts } from '../volume-parts.js';
 import type { Allocation } from './allocation.js';
 import type { MemberSlot } from './membership.js';
-import { allEnded, entriesOf } from './reconcile.js';
+import { entriesOf } from './reconcile.js';
 
 const COPY_BLOCKS = COPY_BYTES / BLOCK_BYTES;
 
