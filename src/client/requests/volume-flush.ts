@@ -152,19 +152,20 @@ export class VolumeFlush {
     const flags = this.marked ? REQUEST_MARKED : 0;
     this.remembers = this.marked;
     this.marked = false;
+    const { settled } = this;
     this.members.forEach((member, index) => {
-      member.submit(this.request(index, flags));
+      member.submit(this.request(index, flags, settled));
     });
   }
 
-  private request(index: number, flags: number): SegmentRequest {
+  private request(index: number, flags: number, settled: FlushId): SegmentRequest {
     check(index < this.members.length, 'a flush goes to a member that there is not', index);
     const request = this.requests[index] ?? new SegmentRequest();
     this.requests[index] = request;
     request.begin(REQUEST_FLUSH, 0, this.token + index);
     request.flags = flags;
-    request.settledGeneration = this.settled.generation;
-    request.settledNumber = this.settled.flushNumber;
+    request.settledGeneration = settled.generation;
+    request.settledNumber = settled.flushNumber;
     request.generation = this.stamps.generation;
     // Who lacks a later flush may have lost whatever this one has not covered.
     request.flushNumber = this.durableNext;
