@@ -5,8 +5,9 @@ import { BLOCK_VALID } from '#strake/layout/block-entry.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
 import { REQUEST_COPY } from '#strake/ports/segment-request.js';
 import { check, run } from '../support/check.js';
-import { BLOCK, collision, type PendingSegmentOperation, type ScriptedMember } from '../support/scripted-member.js';
+import { BLOCK, type PendingSegmentOperation, type ScriptedMember } from '../support/scripted-member.js';
 import { VolumeBench, written } from '../support/volume-bench.js';
+import { collision } from '../support/weak-checksum.js';
 
 const PAIR: readonly MemberState[] = ['in-sync', 'in-sync'];
 /** A stamp's high word, of a generation before that of the engine. */

@@ -30,3 +30,10 @@ export function same(found: Uint8Array, wanted: Uint8Array): void {
   const show = (bytes: Uint8Array) => Buffer.from(bytes.subarray(at, at + 16)).toString('hex');
   if (at >= 0) throw new Error(`byte ${at} and what follows: ${show(found)}, and has to be ${show(wanted)}`);
 }
+
+/** Ids in golden bytes: all bytes differ. */
+export const DEVICE = '000102030405060708090a0b0c0d0e0f';
+export const CLUSTER = 'c0c1c2c3c4c5c6c7c8c9cacbcccdcecf';
+export const VOLUME = 'f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff';
+/** Where a page of golden bytes stands. */
+export const POSITION = { index: 3, deviceId: DEVICE, sequence: 7 };
