@@ -230,6 +230,8 @@ check('what is no request is refused', [], async () => {
     { block: SLOT_BLOCKS },
     { block: 2 ** 32 },
     { chunk: -1 },
+    // The first beyond the end of the volume.
+    { chunk: (1 << 30) / (SLOT_BLOCKS * 4096) },
     { chunk: 2 ** 53 },
     { generation: Number.NaN },
     { flushNumber: -1 },
