@@ -4,6 +4,7 @@
  */
 
 import { randomBytes } from 'node:crypto';
+import { BLOCK_BYTES } from '../core/limits.js';
 import { formatDevice } from '../embed/format.js';
 import { type Node, openNode } from '../embed/node.js';
 import type { NodeEvent } from '../embed/node-types.js';
@@ -67,14 +68,13 @@ export interface JobReport {
   readonly seconds: number;
 }
 
-const BLOCK = 4096;
 const SEGMENT = 1 << 20;
 /** Writes in flight while a volume is filled. */
 const FILL_DEPTH = { all: 8, touch: 128 } as const;
 
 /** Writes a block, or everything, of each segment. */
 async function fillVolume(volume: NodeVolume, bytes: number, fill: 'all' | 'touch'): Promise<void> {
-  const data = randomBytes(fill === 'all' ? SEGMENT : BLOCK);
+  const data = randomBytes(fill === 'all' ? SEGMENT : BLOCK_BYTES);
   let next = 0;
   const work = async () => {
     for (let at = next; at < bytes; at = next) {

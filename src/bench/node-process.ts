@@ -5,12 +5,12 @@ import { open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { StrakeError } from '../core/errors.js';
+import { BLOCK_BYTES } from '../core/limits.js';
 import type { FormatTask, JobReport, NodeRequest, OpenedReport, PrepareTask, ServeTask } from './node-main.js';
 import { run, ServerProcess, settle, tool } from './processes.js';
 
 const NODE = fileURLToPath(new URL('./node-main.js', import.meta.url));
 const SEGMENT = 1 << 20;
-const BLOCK = 4096;
 
 /** Files of the last of which it is known that volumes were on them: their blocks are no longer all allocated. */
 const formatted = new Set<string>();
@@ -47,7 +47,7 @@ export async function writeFreeSlots(file: string, slots: number): Promise<void>
   const { size } = await stat(file);
   // Slots begin at a multiple of their size and end before the copy of the superblock in the last block. So they do not
   // begin behind this, and nothing before them is written.
-  const start = Math.floor((size - BLOCK - slots * SEGMENT) / SEGMENT) * SEGMENT;
+  const start = Math.floor((size - BLOCK_BYTES - slots * SEGMENT) / SEGMENT) * SEGMENT;
   await writeRange(file, start, slots * SEGMENT);
   await settle(file);
 }

@@ -13,7 +13,7 @@ import {
 } from '../core/arguments.js';
 import { deviceError, ECANCELED, EIO } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import { CHUNK_BYTES, SECTOR_BYTES, SHARD_REQUESTS_MAX, TAKEOVER_MS } from '../core/limits.js';
+import { BLOCK_BYTES, CHUNK_BYTES, SECTOR_BYTES, SHARD_REQUESTS_MAX, TAKEOVER_MS } from '../core/limits.js';
 import { parseBytes } from '../core/units.js';
 import { type DeviceGeometry, FENCE_ALL, FENCE_OPEN, FENCE_WRITES } from '../ports/device.js';
 import { REQUEST_FLUSH } from '../serve/ring-protocol.js';
@@ -68,15 +68,18 @@ export interface Opened {
 /** A device without storage: reads give zeroes, writes vanish. */
 function nullFacts(path: string, sizeText: string): DeviceFacts {
   const sizeBytes = parseBytes(sizeText);
-  if (sizeBytes < 4096 || sizeBytes % SECTOR_BYTES !== 0) {
-    throw new StrakeError('BAD_SIZE', `${path}: the size of a null device is a multiple of 512, from 4096 on`);
+  if (sizeBytes < BLOCK_BYTES || sizeBytes % SECTOR_BYTES !== 0) {
+    throw new StrakeError(
+      'BAD_SIZE',
+      `${path}: the size of a null device is a multiple of ${SECTOR_BYTES}, from ${BLOCK_BYTES} on`,
+    );
   }
   return {
     path,
     kind: 'null',
     sizeBytes,
     logicalBlockBytes: SECTOR_BYTES,
-    physicalBlockBytes: 4096,
+    physicalBlockBytes: BLOCK_BYTES,
     memoryAlignBytes: 1,
     discard: true,
     discardGranularityBytes: SECTOR_BYTES,

@@ -3,14 +3,9 @@
 import { randomBytes } from 'node:crypto';
 import { boolean, id, optional, options as optionsOf, path as pathRule, powerOfTwo, text } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
-import {
-  computeLayout,
-  DEVICE_CLEAN,
-  SLOT_BYTES_DEFAULT,
-  SLOT_BYTES_MAX,
-  SLOT_BYTES_MIN,
-} from '../store/format/format.js';
+import { computeLayout, DEVICE_CLEAN, SLOT_BYTES_DEFAULT, SLOT_BYTES_MAX } from '../store/format/format.js';
 import { type Superblock, SuperblockProblem } from '../store/format/superblock.js';
+import { SLOT_BYTES_MIN } from '../store/limits.js';
 import { findSuperblock } from '../store/opening/find-superblock.js';
 import type { ImageReader } from '../store/opening/image-reader.js';
 import { crc32c } from '../uring/checksum.js';

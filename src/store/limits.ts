@@ -11,3 +11,16 @@ export const VOLUME_PAGES_MAX = 65_536;
 export const SLOT_ENTRIES_EACH_MAX = 4;
 /** Members of a replica group beyond one for each place: so many may be moving. */
 export const MOVING_MAX = 2;
+/** Members of a replica group that the entry of a slot can name: it has one byte for the place of its member. */
+export const SLOT_MEMBER_MAX = 255;
+/** The smallest slot; the largest is what one page of its block table describes. */
+export const SLOT_BYTES_MIN = 64 << 10;
+/** Pages of the directory, which the root refers to. */
+export const DIRECTORY_PAGES_MAX = 1024;
+/** Slots that may be in the activity log. */
+export const ACTIVE_SLOTS_MAX = 1024;
+/** Pages of the journal. */
+export const JOURNAL_PAGES_MIN = 64;
+export const JOURNAL_PAGES_MAX = 4096;
+/** Pages of one batch of the journal. */
+export const BATCH_PAGES_MAX = 16;

@@ -41,8 +41,8 @@ import {
   REQUEST_RESTAMP,
   type SegmentRequest,
 } from '../ports/segment-request.js';
-import { ACTIVE_SLOTS_MAX } from './format/format.js';
 import type { Superblock } from './format/superblock.js';
+import { ACTIVE_SLOTS_MAX } from './limits.js';
 import { ControlIo } from './running/control-io.js';
 import { JournalWriter } from './running/journal-writer.js';
 import { MapWriter } from './running/map-writer.js';

@@ -3,12 +3,12 @@
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
-import { ACTIVE_SLOTS_MAX } from './format/format.js';
 import type { Reference } from './format/page.js';
 import type { ReplicaRecord } from './format/replica-page.js';
 import type { SlotOwners } from './format/slot-owners.js';
 import type { Superblock } from './format/superblock.js';
 import type { LegacyPage } from './format/volume-page.js';
+import { ACTIVE_SLOTS_MAX } from './limits.js';
 import { JOURNAL_WRITER_BYTES, type JournalPosition } from './running/journal-writer.js';
 import type { SlotTable } from './running/slot-table.js';
 import { TableCache } from './running/table-cache.js';

@@ -19,7 +19,15 @@
 import { AbandonedMemory } from '../core/abandoned-memory.js';
 import { check } from '../core/check.js';
 import { ECANCELED } from '../core/errno.js';
-import { COMPLETIONS, ENGINE_THREADS, LOCKED_SHARE, SEND_VECTORS_MAX, SUBMISSIONS, VECTORS } from '../core/limits.js';
+import {
+  BLOCK_BYTES,
+  COMPLETIONS,
+  ENGINE_THREADS,
+  LOCKED_SHARE,
+  SEND_VECTORS_MAX,
+  SUBMISSIONS,
+  VECTORS,
+} from '../core/limits.js';
 import type { Clock } from '../ports/clock.js';
 import {
   COMPLETION_ABANDONED,
@@ -58,7 +66,6 @@ const TAG_MASK = (1 << TAG_BITS) - 1;
 const WORD_SUBMISSIONS = 0;
 const WORD_VECTORS = 1;
 const WORD_BATCHES = 2;
-const PAGE_BYTES = 4096;
 
 /** Sizes of an engine, and what it is for. */
 export interface EngineSettings {
@@ -82,9 +89,9 @@ export interface EngineSettings {
 
 /** A page-aligned view of shared memory: SharedArrayBuffers are aligned to 16 bytes only. */
 function allocateArena(bytes: number): Uint8Array {
-  const buffer = new SharedArrayBuffer(bytes + PAGE_BYTES);
-  const misalignment = native().addressOf(new Uint8Array(buffer)) % PAGE_BYTES;
-  return new Uint8Array(buffer, misalignment === 0 ? 0 : PAGE_BYTES - misalignment, bytes);
+  const buffer = new SharedArrayBuffer(bytes + BLOCK_BYTES);
+  const misalignment = native().addressOf(new Uint8Array(buffer)) % BLOCK_BYTES;
+  return new Uint8Array(buffer, misalignment === 0 ? 0 : BLOCK_BYTES - misalignment, bytes);
 }
 
 export class Engine implements CompletionPort, Memory, Clock {

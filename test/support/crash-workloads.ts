@@ -3,7 +3,7 @@
  * Each leaves few writes undecided at a time, so that all subsets of them can be tried.
  */
 
-import { ACTIVE_SLOTS_MAX, BATCH_PAGES_MAX } from '#strake/store/format/format.js';
+import { ACTIVE_SLOTS_MAX, BATCH_PAGES_MAX } from '#strake/store/limits.js';
 import type { StoreBounds } from '#strake/store/store-start.js';
 import { type Life, type LifeSettings, SLOTS, STRIPES } from './crash-life.js';
 import { DirectMember } from './direct-member.js';

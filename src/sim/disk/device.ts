@@ -13,7 +13,7 @@
  */
 
 import { EBADF, EDQUOT, EINVAL, EIO, ENOSPC, EOPNOTSUPP } from '../../core/errno.js';
-import { SECTOR_BYTES } from '../../core/limits.js';
+import { BLOCK_BYTES, SECTOR_BYTES } from '../../core/limits.js';
 import { COMPLETION_ABANDONED } from '../../ports/completion.js';
 import {
   DEVICE_FAST_ONLY,
@@ -32,7 +32,7 @@ import type { SimDisk } from './disk.js';
 import type { FaultAction, FaultOp } from './faults.js';
 import type { SimWrite } from './write.js';
 
-const CHECKSUM_SPAN_BYTES = 4096;
+const CHECKSUM_SPAN_BYTES = BLOCK_BYTES;
 const EXTENT_BYTES = 16;
 const EXTENT_DATA = 0;
 const EXTENT_HOLE = 3;

@@ -21,7 +21,7 @@
  * Not modelled: a device that, after a failed sync, drops writes which a later sync then claims to cover.
  */
 
-import { SECTOR_BYTES } from '../../core/limits.js';
+import { BLOCK_BYTES, SECTOR_BYTES } from '../../core/limits.js';
 import type { DeviceGeometry } from '../../ports/device.js';
 import { SimRandom } from '../world/random.js';
 import { BytePool } from './byte-pool.js';
@@ -50,7 +50,7 @@ export interface SimDiskSettings {
   readonly sizeBytes: number;
   /** Default 512. */
   readonly logicalBlockBytes?: number;
-  /** Default 4096. */
+  /** Default: a block. */
   readonly physicalBlockBytes?: number;
   /** Default true. */
   readonly discard?: boolean;
@@ -95,7 +95,7 @@ export class SimDisk {
     this.geometry = {
       sizeBytes: settings.sizeBytes,
       logicalBlockBytes: settings.logicalBlockBytes ?? SECTOR_BYTES,
-      physicalBlockBytes: settings.physicalBlockBytes ?? 4096,
+      physicalBlockBytes: settings.physicalBlockBytes ?? BLOCK_BYTES,
       discard: settings.discard ?? true,
       writeZeroesMaxBytes: settings.writeZeroesMaxBytes ?? 0,
     };

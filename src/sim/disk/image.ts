@@ -11,7 +11,9 @@
  * that differs from a known one in a few pages it costs only those. It is not for enemies.
  */
 
-const PAGE_BYTES = 4096;
+import { BLOCK_BYTES } from '../../core/limits.js';
+
+const PAGE_BYTES = BLOCK_BYTES;
 const GROUP_PAGES = 256;
 const GROUP_BYTES = GROUP_PAGES * PAGE_BYTES;
 /** Small pieces of memory are cut from slabs: an ArrayBuffer of its own costs several times as much as a view. */

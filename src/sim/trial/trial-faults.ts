@@ -198,7 +198,7 @@ export class TrialFaults {
         this.hidden = true;
         const { count, how } = action;
         const start = entry.dataStart;
-        const toOffsetBytes = start + 4096 * random.below(64);
+        const toOffsetBytes = start + BLOCK_BYTES * random.below(64);
         const rule = how === 'misdirect' ? ({ kind: how, toOffsetBytes } as const) : ({ kind: how } as const);
         const remove = disk.faults.add({ ops: ['write'], start, count, action: rule });
         await trial.pause(SILENT_US);
@@ -356,7 +356,7 @@ export class TrialFaults {
     const { name } = node.volumes[number % node.volumes.length];
     const engine = this.engineOf(name);
     if (engine == null) return;
-    const sizeBytes = engine.sizeBytes + 4096;
+    const sizeBytes = engine.sizeBytes + BLOCK_BYTES;
     await node.settle(node.program.call('growVolume', { name, sizeBytes }).catch(() => {}));
   }
 

@@ -19,7 +19,17 @@ import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, SECTOR_BYTES } from '../../core/limits.js';
 import { alignUp, formatBytes } from '../../core/units.js';
-import { SLOT_ENTRIES_EACH_MAX, VOLUME_PAGES_MAX, VOLUME_PAGES_MIN } from '../limits.js';
+import {
+  ACTIVE_SLOTS_MAX,
+  BATCH_PAGES_MAX,
+  DIRECTORY_PAGES_MAX,
+  JOURNAL_PAGES_MAX,
+  JOURNAL_PAGES_MIN,
+  SLOT_BYTES_MIN,
+  SLOT_ENTRIES_EACH_MAX,
+  VOLUME_PAGES_MAX,
+  VOLUME_PAGES_MIN,
+} from '../limits.js';
 
 /** Format versions. 1: the first. */
 export const FORMAT_VERSION = 1;
@@ -45,10 +55,6 @@ export const ROOT_VOLUMES = 256;
 const SLOTS_PER_VOLUME_PAGE = 16;
 /** An entry of the slot table for each so many bytes of a slot, but not more than `SLOT_ENTRIES_EACH_MAX` a slot. */
 const SLOT_BYTES_PER_ENTRY = 256 << 10;
-/** Pages of the directory. */
-export const DIRECTORY_PAGES_MAX = 1024;
-/** Slots that may be in the activity log. */
-export const ACTIVE_SLOTS_MAX = 1024;
 /** A reference to a page: checksum, and where it is. */
 export const REFERENCE_BYTES = 8;
 /** In the second word of a reference. */
@@ -62,17 +68,12 @@ export const SLOT_ENTRIES = PAGE_BYTES / SLOT_ENTRY_BYTES - 1;
 export const ENTRY_BYTES = 16;
 export const TABLE_ENTRIES = PAGE_BYTES / ENTRY_BYTES;
 
-export const SLOT_BYTES_MIN = 64 << 10;
 export const SLOT_BYTES_MAX = TABLE_ENTRIES * BLOCK_BYTES;
 export const SLOT_BYTES_DEFAULT = SLOT_BYTES_MAX;
 
 /** Journal: bytes of a sector that are payload; the rest is its seal, a tag and a checksum. */
 export const SEALED_BYTES = SECTOR_BYTES - 8;
 export const BATCH_HEADER_BYTES = 72;
-/** Pages of one batch. */
-export const BATCH_PAGES_MAX = 16;
-export const JOURNAL_PAGES_MIN = 64;
-export const JOURNAL_PAGES_MAX = 4096;
 
 /** Kinds of checksum. */
 export const CHECKSUM_CRC32C = 1;

@@ -3,9 +3,9 @@
 import { check } from '../../core/check.js';
 import { SECTOR_BYTES } from '../../core/limits.js';
 import type { FlushId } from '../../layout/flush-id.js';
+import { BATCH_PAGES_MAX } from '../limits.js';
 import {
   BATCH_HEADER_BYTES,
-  BATCH_PAGES_MAX,
   JOURNAL_MAGIC,
   PAGE_BYTES,
   putId,

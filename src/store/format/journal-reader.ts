@@ -11,9 +11,9 @@ import {
   ENTRY_WORDS,
 } from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
+import { BATCH_PAGES_MAX } from '../limits.js';
 import {
   BATCH_HEADER_BYTES,
-  BATCH_PAGES_MAX,
   getCounter,
   getId,
   getUint64,

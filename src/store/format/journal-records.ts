@@ -17,7 +17,8 @@
 
 import { check } from '../../core/check.js';
 import { SECTOR_BYTES } from '../../core/limits.js';
-import { BATCH_HEADER_BYTES, BATCH_PAGES_MAX, type Layout, PAGE_BYTES, SEALED_BYTES } from './format.js';
+import { BATCH_PAGES_MAX } from '../limits.js';
+import { BATCH_HEADER_BYTES, type Layout, PAGE_BYTES, SEALED_BYTES } from './format.js';
 
 /** The entry of one block. */
 export const RECORD_BLOCK = 1;

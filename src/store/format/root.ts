@@ -1,10 +1,8 @@
 /** The root: what the tree hangs on. It exists twice, has a checksum of its own, and is chosen by its sequence number. */
 
 import { check } from '../../core/check.js';
+import { ACTIVE_SLOTS_MAX, BATCH_PAGES_MAX, DIRECTORY_PAGES_MAX } from '../limits.js';
 import {
-  ACTIVE_SLOTS_MAX,
-  BATCH_PAGES_MAX,
-  DIRECTORY_PAGES_MAX,
   getCounter,
   getId,
   getUint64,

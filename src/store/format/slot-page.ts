@@ -2,6 +2,7 @@
 
 import { check } from '../../core/check.js';
 import type { SlotIndex } from '../../core/ids.js';
+import { SLOT_MEMBER_MAX } from '../limits.js';
 import {
   SLOT_FLAG_DOUBT,
   SLOT_FLAG_PLACE,
@@ -49,7 +50,7 @@ export function encodeSlots(
     const at = (entry + 1) * SLOT_ENTRY_BYTES;
     const owner = owners[table.volumes[slot]];
     check(owner !== undefined, 'a slot belongs to a volume that is not here', slot);
-    check(table.members[slot] <= MEMBER_MAX, 'a slot is of a member that no volume has', slot);
+    check(table.members[slot] <= SLOT_MEMBER_MAX, 'a slot is of a member that no volume has', slot);
     check(table.flags[slot] <= SLOT_FLAGS_KNOWN, 'a slot has flags that nobody knows', slot);
     putId(view, at, owner.volumeId);
     putUint64(view, at + 16, table.stripes[slot]);
@@ -74,8 +75,6 @@ const WORD = 2 ** 32;
 /** The high words of stripe, generation and flush number, and the first value at which a number would reach 2^53. */
 const HIGH_WORDS = [5, 11, 13];
 const HIGH_END = 2 ** 21;
-/** A volume has at most 255 copies. */
-const MEMBER_MAX = 255;
 
 function demandUnused(words: Uint32Array, word: number, slot: number, groups: boolean): void {
   const group = words[word + GROUP_WORD];
@@ -130,7 +129,7 @@ export function decodeSlots(page: Uint8Array, index: number, table: SlotTable, r
     const flags = words[word + 8] >>> 24;
     demandUnused(words, word, slot, groups);
     const member = words[word + 8] & 0xffff;
-    if (flags > SLOT_FLAGS_KNOWN || words[word + 9] !== 1 || member > MEMBER_MAX) {
+    if (flags > SLOT_FLAGS_KNOWN || words[word + 9] !== 1 || member > SLOT_MEMBER_MAX) {
       throw new PageProblem(`slot ${slot} has fields that this version does not know`);
     }
     const group = words[word + GROUP_WORD] >>> 16;

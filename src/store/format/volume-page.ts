@@ -13,8 +13,8 @@ const LAYOUTS = ['single', 'mirror'] as const;
 const MEMBER_STATES = ['in-sync', 'syncing', 'offline'] as const;
 const MEMBERS_AT = 512;
 const MEMBER_BYTES = 64;
-/** Members of a volume on all its devices. */
-const VOLUME_MEMBERS_MAX = (PAGE_BYTES - MEMBERS_AT) / MEMBER_BYTES;
+/** Members of a volume that its page has room for. */
+const VOLUME_MEMBERS = (PAGE_BYTES - MEMBERS_AT) / MEMBER_BYTES;
 /** How far this device has come: the volume's last flush that it remembers. */
 const FLUSHED_AT = 104;
 const NAME_AT = 162;
@@ -65,7 +65,7 @@ export function decodeVolume(page: Uint8Array, index: number, deviceId: string):
   if (layout === undefined || flags > 1 || copies < 1 || perGroup !== copies || groups < 1) {
     throw new PageProblem('its layout is not one that this version knows');
   }
-  if (nameBytes > VOLUME_NAME_BYTES_MAX || groups * perGroup > VOLUME_MEMBERS_MAX) {
+  if (nameBytes > VOLUME_NAME_BYTES_MAX || groups * perGroup > VOLUME_MEMBERS) {
     throw new PageProblem('its name or its list of members is too long');
   }
   demandZero(view, MEMBERS_AT + groups * perGroup * MEMBER_BYTES, PAGE_BYTES);

@@ -21,10 +21,11 @@ import { Waiting } from '../../core/waiting.js';
 import type { CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
-import { BATCH_PAGES_MAX, type Layout, PAGE_BYTES } from '../format/format.js';
+import { type Layout, PAGE_BYTES } from '../format/format.js';
 import { Batch } from '../format/journal-batch.js';
 import { nextBatchPage } from '../format/journal-records.js';
 import type { Superblock } from '../format/superblock.js';
+import { BATCH_PAGES_MAX } from '../limits.js';
 
 /** Somebody who waits for the journal; `proceed` gets 0 or a negative errno. */
 export interface JournalWaiter {
