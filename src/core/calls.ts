@@ -9,6 +9,7 @@ import { COMPLETION_ABANDONED, type CompletionPort } from '../ports/completion.j
 import { check } from './check.js';
 import { StrakeError } from './errors.js';
 import { CONTROL_CALLS_MAX } from './limits.js';
+import { Notify } from './notify.js';
 
 /** Who lends memory to an operation; told if one that was given up may still use it. */
 export interface MemoryHolder {
@@ -25,7 +26,7 @@ export class Calls {
   private readonly token: number;
   private readonly calls: (Call | null)[] = [];
   private readonly free: number[] = [];
-  private idleWaiters: (() => void)[] = [];
+  private readonly lastEnded = new Notify();
 
   constructor(completions: CompletionPort) {
     this.completions = completions;
@@ -59,16 +60,12 @@ export class Calls {
     this.free.push(tag);
     if ((flags & COMPLETION_ABANDONED) !== 0 && call.holder !== null) call.holder.lost = true;
     call.resolve(result);
-    if (this.running > 0) return;
-    for (const resolve of this.idleWaiters.splice(0)) resolve();
+    if (this.running === 0) this.lastEnded.tell();
   }
 
   /** Resolves when nothing is in flight. */
   idle(): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.running === 0) resolve();
-      else this.idleWaiters.push(resolve);
-    });
+    return this.running === 0 ? Promise.resolve() : this.lastEnded.next();
   }
 
   /** Gives up the handler; nothing may be in flight. */

@@ -15,6 +15,7 @@
 
 import { type ErrorName, StrakeError, toStrakeError } from '../core/errors.js';
 import { IDENTIFY_MS, NODE_STORES_MAX, TAKEOVER_MS } from '../core/limits.js';
+import { Notify } from '../core/notify.js';
 import { identifyDevice, keyOf, openDeviceFile, within } from '../uring/native-devices.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import { checkSignal } from './block-io.js';
@@ -62,7 +63,7 @@ export class NodeDevices {
   private readonly openings = new Set<Opening>();
   private readonly note: (event: NodeEvent) => void;
   private link: ShardLink | null = null;
-  private linkWaiters: (() => void)[] = [];
+  private readonly linkChanged = new Notify();
   private bringing: Promise<void> = Promise.resolve();
   private closed = false;
 
@@ -123,7 +124,7 @@ export class NodeDevices {
   /** From now on devices that answer late join on this shard. */
   use(link: ShardLink): void {
     this.link = link;
-    for (const resolve of this.linkWaiters.splice(0)) resolve();
+    this.linkChanged.tell();
   }
 
   /** Devices that are named, each once: by the first of its names that can be opened. */
@@ -339,8 +340,7 @@ export class NodeDevices {
   }
 
   private linked(): Promise<void> {
-    if (this.link !== null || this.closed) return Promise.resolve();
-    return new Promise((resolve) => this.linkWaiters.push(resolve));
+    return this.link !== null || this.closed ? Promise.resolve() : this.linkChanged.next();
   }
 
   /**
@@ -397,7 +397,7 @@ export class NodeDevices {
   /** Nothing joins any more; what answers late is closed. */
   close(): void {
     this.closed = true;
-    for (const resolve of this.linkWaiters.splice(0)) resolve();
+    this.linkChanged.tell();
   }
 }
 

@@ -15,6 +15,7 @@
  */
 
 import { check } from '../core/check.js';
+import { Notify } from '../core/notify.js';
 
 interface Turn {
   readonly keys: readonly string[];
@@ -26,7 +27,7 @@ export class Turns {
   /** In order of arrival. */
   private readonly turns: Turn[] = [];
   private refusal: Error | null = null;
-  private endWaiters: (() => void)[] = [];
+  private readonly lastEnded = new Notify();
 
   /** Carries out `work` in its turn, at once if nothing is in the way. Rejects as `work` does, or with the error of `close`. */
   async take<T>(keys: readonly string[], work: () => Promise<T>): Promise<T> {
@@ -66,7 +67,7 @@ export class Turns {
       turn.waiting.begin();
       turn.waiting = null;
     }
-    if (this.turns.length === 0) for (const resolve of this.endWaiters.splice(0)) resolve();
+    if (this.turns.length === 0) this.lastEnded.tell();
   }
 
   /** Refuses what waits and what will be asked for. What is being carried out goes on. */
@@ -80,7 +81,6 @@ export class Turns {
 
   /** Resolves when nothing is being carried out, and nothing waits. */
   ended(): Promise<void> {
-    if (this.turns.length === 0) return Promise.resolve();
-    return new Promise((resolve) => this.endWaiters.push(resolve));
+    return this.turns.length === 0 ? Promise.resolve() : this.lastEnded.next();
   }
 }

@@ -12,6 +12,7 @@
 
 import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
+import { Notify } from '../../core/notify.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import type { CompletionPort } from '../../ports/completion.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
@@ -51,7 +52,7 @@ export class VolumeFlush {
   private readonly requests: SegmentRequest[] = [];
   private pending = 0;
   private held = false;
-  private endWaiters: (() => void)[] = [];
+  private readonly oneEnded = new Notify();
   /** Modifications with lower flush numbers are durable on every member in-sync. */
   private durableBelow = 0;
   private durableNext = 0;
@@ -82,8 +83,7 @@ export class VolumeFlush {
 
   /** Resolves when the flush that runs now has ended. */
   ended(): Promise<void> {
-    if (!this.busy) return Promise.resolve();
-    return new Promise((resolve) => this.endWaiters.push(resolve));
+    return this.busy ? this.oneEnded.next() : Promise.resolve();
   }
 
   /** From where on a member that fails now may have missed writes, or lose some. */
@@ -235,7 +235,7 @@ export class VolumeFlush {
     this.ownRunning = [];
     for (const token of running) this.completions.defer(token, told);
     for (const token of ownRunning) this.completions.defer(token, result);
-    for (const resolve of this.endWaiters.splice(0)) resolve();
+    this.oneEnded.tell();
     if (this.waiting.length + this.ownWaiting.length > 0) this.start();
   }
 
