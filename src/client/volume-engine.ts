@@ -51,9 +51,6 @@ import { type VolumePhase, volumeStatus } from './volume-status.js';
 /** Memory that an engine needs for itself, starting at a page. */
 export const VOLUME_ENGINE_SCRATCH_BYTES = PATCH_SCRATCH_BYTES;
 
-/** How often `close` looks whether everything has ended. */
-const CLOSE_POLL_MS = 1;
-
 export interface VolumeEngineOptions extends VolumeJobsOptions {
   readonly completions: CompletionPort;
   readonly memory: Memory;
@@ -350,20 +347,30 @@ export class VolumeEngine implements Volume {
     this.endWork();
     this.ownFlush.close();
     await this.jobs.unwound();
+    // No request begins any more. One that is in flight may discard something.
+    await this.lastEnded();
     await this.releaseAtEnd();
-    while (this.requests.inFlight > 0 || this.flushes.busy || this.calls.running > 0) {
-      await this.calls.call((token) => this.options.clock.after(CLOSE_POLL_MS, token));
-    }
     await this.membership.idle();
     this.phase = 'closed';
     for (const part of [this.pieces, this.split, this.flushes, this.calls]) part.close();
+  }
+
+  /**
+   * Resolves when nothing is in flight. What ends may be followed by something else: a discard with FUA by its flush, that by
+   * what it lets be given back.
+   */
+  private async lastEnded(): Promise<void> {
+    const { pieces, split, flushes, calls, copies } = this;
+    while (pieces.inFlight > 0 || split.inFlight > 0 || flushes.busy || calls.running > 0 || copies.busy) {
+      await Promise.all([pieces.ended(), split.ended(), flushes.ended(), calls.idle(), copies.idle()]);
+    }
   }
 
   /** What was discarded and not flushed since would have to be looked for at the next start. */
   private async releaseAtEnd(): Promise<void> {
     // Where it fails the start does it.
     if (this.membership.stopped === null && !this.readOnly) await this.releaseDiscarded().catch(() => {});
-    await this.copies.idle();
+    await this.lastEnded();
   }
 
   // Requests.

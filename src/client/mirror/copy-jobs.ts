@@ -139,6 +139,11 @@ export class CopyJobs {
     await this.reclaims[group].release();
   }
 
+  /** Whether something is being given back. Between two steps of that nothing else is in flight. */
+  get busy(): boolean {
+    return this.reclaims.some(({ busy }) => busy);
+  }
+
   /** Resolves when nothing is being given back. */
   async idle(): Promise<void> {
     await Promise.all(this.reclaims.map((reclaim) => reclaim.idle()));

@@ -85,6 +85,11 @@ export class Reclaim {
     return this.releasing;
   }
 
+  /** Whether something of this goes on. */
+  get busy(): boolean {
+    return this.releasing !== null;
+  }
+
   /** Resolves when nothing of this goes on. */
   idle(): Promise<void> {
     return this.releasing ?? Promise.resolve();

@@ -17,6 +17,7 @@
 import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
 import { BLOCK_BYTES, PIECES_MAX, VOLUME_PARTS_MAX } from '../../core/limits.js';
+import { Notify } from '../../core/notify.js';
 import { groupOf } from '../../layout/volume-map.js';
 import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
 import type { Memory } from '../../ports/memory.js';
@@ -64,6 +65,7 @@ export class Pieces implements IoEnds {
   private readonly barriers = new Barriers();
   private readonly patches: Patches;
   private readonly io: Mirror;
+  private readonly lastEnded = new Notify();
 
   constructor(needs: PiecesParts) {
     const { completions, memory, membership, allocation, stamps, scratch } = needs;
@@ -262,6 +264,7 @@ export class Pieces implements IoEnds {
     this.free.push(piece);
     this.inFlight -= 1;
     this.barriers.pass(piece);
+    if (this.inFlight === 0) this.lastEnded.tell();
   }
 
   private beginReady(): void {
@@ -321,6 +324,11 @@ export class Pieces implements IoEnds {
       if (started && exclusive && targets !== 0 && flushNumber < oldest) oldest = flushNumber;
     }
     return oldest;
+  }
+
+  /** Resolves when nothing is in flight, waiting or not. */
+  ended(): Promise<void> {
+    return this.inFlight === 0 ? Promise.resolve() : this.lastEnded.next();
   }
 
   /** Gives up the handler; nothing may be in flight. */

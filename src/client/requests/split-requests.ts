@@ -8,6 +8,7 @@
 
 import { check } from '../../core/check.js';
 import { BLOCK_BYTES, REQUEST_PARTS, REQUEST_SKIPS, VOLUME_REQUESTS_MAX } from '../../core/limits.js';
+import { Notify } from '../../core/notify.js';
 import { alignDown, alignUp } from '../../core/units.js';
 import { Waiting } from '../../core/waiting.js';
 import type { CompletionPort } from '../../ports/completion.js';
@@ -54,6 +55,7 @@ export class SplitRequests {
   /** Requests that wait for parts. */
   private readonly starved = new Waiting<SplitRequest>('split requests that wait for parts', VOLUME_REQUESTS_MAX);
   private readonly segmentBytes: number;
+  private readonly lastEnded = new Notify();
   private readonly flush: (token: number) => void;
 
   /** `flush` makes everything durable that has ended, and ends the token that it is given. */
@@ -186,6 +188,7 @@ export class SplitRequests {
     const answer = request.error < 0 ? request.error : request.answer;
     if (answer === 0 && request.flushed) this.flush(request.token);
     else this.completions.finish(request.token, answer, request.resultFlags);
+    if (this.inFlight === 0) this.lastEnded.tell();
   }
 
   /** A part has ended: a request that waits for one may go on. */
@@ -195,6 +198,11 @@ export class SplitRequests {
     check(request.starved, 'a request is fed that waits for no part', request.index);
     request.starved = false;
     this.advance(request);
+  }
+
+  /** Resolves when none is in flight. */
+  ended(): Promise<void> {
+    return this.inFlight === 0 ? Promise.resolve() : this.lastEnded.next();
   }
 
   /** Gives up the handler; nothing may be in flight. */
