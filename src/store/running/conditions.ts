@@ -36,7 +36,10 @@ export interface ConditionsParts {
 
 export class Conditions {
   private readonly parts: ConditionsParts;
-  /** By slot, the index of the first operation that is listed; the others follow by `StoreOp.after`. */
+  /**
+   * By slot, the index of the first operation that is listed, and 1; 0 for none, so that memory of slots that were never used is
+   * never touched. The others follow by `StoreOp.after`.
+   */
   private readonly first: Int32Array;
   private readonly waiting = new Waiting<StoreOp>(
     'operations that wait for others of their blocks',
@@ -45,7 +48,7 @@ export class Conditions {
 
   constructor(parts: ConditionsParts) {
     this.parts = parts;
-    this.first = new Int32Array(parts.slots).fill(NONE);
+    this.first = new Int32Array(parts.slots);
   }
 
   /**
@@ -61,7 +64,7 @@ export class Conditions {
       }
       this.decide(op);
     }
-    const next = this.first[op.slot];
+    const next = this.first[op.slot] - 1;
     check(
       next === NONE || this.parts.opAt(next).slot === op.slot,
       'an operation is listed with those of another slot',
@@ -70,7 +73,7 @@ export class Conditions {
     op.after = next;
     op.before = NONE;
     if (next !== NONE) this.parts.opAt(next).before = op.index;
-    this.first[op.slot] = op.index;
+    this.first[op.slot] = op.index + 1;
     op.listed = true;
     return true;
   }
@@ -81,7 +84,7 @@ export class Conditions {
     const { opAt } = this.parts;
     op.listed = false;
     check(
-      op.before !== NONE || this.first[op.slot] === op.index,
+      op.before !== NONE || this.first[op.slot] === op.index + 1,
       'an operation leaves a list that it is not in',
       op.index,
     );
@@ -90,7 +93,7 @@ export class Conditions {
       'an operation leaves a list that has lost it',
       op.index,
     );
-    if (op.before === NONE) this.first[op.slot] = op.after;
+    if (op.before === NONE) this.first[op.slot] = op.after + 1;
     else opAt(op.before).after = op.after;
     if (op.after !== NONE) opAt(op.after).before = op.before;
   }
@@ -103,7 +106,7 @@ export class Conditions {
   /** Whether an operation that is listed is about one of the blocks. */
   private meets(op: StoreOp): boolean {
     const { opAt } = this.parts;
-    for (let index = this.first[op.slot]; index !== NONE; index = opAt(index).after) {
+    for (let index = this.first[op.slot] - 1; index !== NONE; index = opAt(index).after) {
       const other = opAt(index);
       if (other.block < op.block + op.blocks && op.block < other.block + other.blocks) return true;
     }

@@ -20,7 +20,8 @@ export const SLOT_FLAG_REPLICA_DIRTY = 8;
 /** All flags that version 1 knows. */
 export const SLOT_FLAGS_KNOWN = 15;
 
-const EMPTY = -1;
+/** Of a bucket; others hold the number of a slot and 1, so that memory of those that were never filled is never touched. */
+const EMPTY = 0;
 
 export class SlotTable {
   readonly states: Uint8Array;
@@ -55,7 +56,7 @@ export class SlotTable {
     this.tableChecksums = new Uint32Array(slots);
     let size = 16;
     while (size < slots * 1.5) size *= 2;
-    this.buckets = new Int32Array(size).fill(EMPTY);
+    this.buckets = new Int32Array(size);
     this.mask = size - 1;
   }
 
@@ -83,8 +84,8 @@ export class SlotTable {
   find(volume: number, stripe: number): SlotIndex {
     const { buckets, mask, stripes, volumes } = this;
     for (let bucket = this.bucketOf(volume, stripe); ; bucket = (bucket + 1) & mask) {
-      const slot = buckets[bucket] as SlotIndex;
-      if (slot === EMPTY) return NO_SLOT;
+      if (buckets[bucket] === EMPTY) return NO_SLOT;
+      const slot = (buckets[bucket] - 1) as SlotIndex;
       if (stripes[slot] === stripe && volumes[slot] === volume) return slot;
     }
   }
@@ -117,11 +118,11 @@ export class SlotTable {
     this.usedByVolume[volume] += 1;
     let bucket = this.bucketOf(volume, stripe);
     for (; this.buckets[bucket] !== EMPTY; bucket = (bucket + 1) & this.mask) {
-      const other = this.buckets[bucket];
+      const other = this.buckets[bucket] - 1;
       const same = this.stripes[other] === stripe && this.volumes[other] === volume;
       check(!same, 'a segment is given a second slot', slot);
     }
-    this.buckets[bucket] = slot;
+    this.buckets[bucket] = slot + 1;
   }
 
   /** Gives a slot's segment, which stays what it is, to another replica of the same volume. */
@@ -145,15 +146,15 @@ export class SlotTable {
     check(this.states[slot] === SLOT_USED, 'a slot becomes free twice', slot);
     const { buckets, mask } = this;
     let hole = this.bucketOf(this.volumes[slot], this.stripes[slot]);
-    for (; buckets[hole] !== slot; hole = (hole + 1) & mask) {
+    for (; buckets[hole] !== slot + 1; hole = (hole + 1) & mask) {
       check(buckets[hole] !== EMPTY, 'a slot is not found by its segment', slot);
     }
     // What follows may have been pushed on by the one that goes: move it up (TAOCP volume 3, 6.4, algorithm R).
     for (let bucket = (hole + 1) & mask; buckets[bucket] !== EMPTY; bucket = (bucket + 1) & mask) {
-      const moved = buckets[bucket];
+      const moved = buckets[bucket] - 1;
       const home = this.bucketOf(this.volumes[moved], this.stripes[moved]);
       if (((bucket - home) & mask) < ((bucket - hole) & mask)) continue;
-      buckets[hole] = moved;
+      buckets[hole] = moved + 1;
       hole = bucket;
     }
     buckets[hole] = EMPTY;
