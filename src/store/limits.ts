@@ -9,13 +9,18 @@ export const VOLUME_PAGES_MIN = 256;
 export const VOLUME_PAGES_MAX = 65_536;
 /** Entries of the slot table for each slot. */
 export const SLOT_ENTRIES_EACH_MAX = 4;
+/**
+ * Slots of a device: 512 TiB of 1 MiB each. With `SLOT_ENTRIES_EACH_MAX` entries for each, numbers of entries have 31 bits, and
+ * those of buckets of the hash table over slots in memory (`SlotTable`) have 30.
+ */
+export const SLOTS_MAX = 2 ** 29;
 /** Members of a replica group beyond one for each place: so many may be moving. */
 export const MOVING_MAX = 2;
 /** Members of a replica group that the entry of a slot can name: it has one byte for the place of its member. */
 export const SLOT_MEMBER_MAX = 255;
 /** The smallest slot; the largest is what one page of its block table describes. */
 export const SLOT_BYTES_MIN = 64 << 10;
-/** Pages of the directory, which the root refers to. */
+/** Pages that the root has references for: of the directory, or of its index where there is one. */
 export const DIRECTORY_PAGES_MAX = 1024;
 /** Slots that may be in the activity log. */
 export const ACTIVE_SLOTS_MAX = 1024;

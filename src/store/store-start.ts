@@ -61,8 +61,9 @@ export function noCounts(): StoreCounters {
 export interface StoreStart {
   readonly superblock: Superblock;
   readonly slots: SlotTable;
-  readonly directory: Reference[];
   readonly slotPages: Reference[];
+  readonly directory: Reference[];
+  readonly directoryIndex: Reference[];
   readonly volumePages: Reference[];
   readonly volumeDirectory: Reference[];
   readonly replicas: readonly (ReplicaRecord | undefined)[];

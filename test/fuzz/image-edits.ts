@@ -46,10 +46,9 @@ const KINDS = 10;
 /** Devices to begin with, and to take pieces from. */
 export interface FuzzDevices {
   readonly known: readonly KnownDevice[];
-  /** Those of `known`, then one of the same volume on another device, and one that is only formatted. */
+  /** Of `known` the first two, then one of the same volume on another device, one that is only formatted, and the rest of `known`. */
   readonly disks: readonly SimDisk[];
   readonly regions: readonly Range[];
-  readonly layout: Layout;
 }
 
 /** Another member of the same volume: its blocks hold numbers that those of the others never did. */
@@ -72,6 +71,8 @@ async function otherMember(): Promise<SimDisk> {
 
 export async function fuzzDevices(): Promise<FuzzDevices> {
   const known = [await knownDevice('killed'), await knownDevice('closed')];
+  // The same with an index of the directory.
+  known.push(await knownDevice('killed', 1), await knownDevice('closed', 1));
   const empty = diskOf(6);
   await new SimStore(empty, 6).format();
   empty.kill(new SimRandom(1));
@@ -83,7 +84,8 @@ export async function fuzzDevices(): Promise<FuzzDevices> {
     area('data', layout.dataOffset, layout.copyOffset),
     area('device', 0, layout.sizeBytes),
   ];
-  return { known, disks: [known[0].disk, known[1].disk, await otherMember(), empty], regions: areas, layout };
+  const [first, second, ...indexed] = known.map(({ disk }) => disk);
+  return { known, disks: [first, second, await otherMember(), empty, ...indexed], regions: areas };
 }
 
 /** A program of a few edits. */
@@ -91,7 +93,7 @@ export function generateProgram(random: SimRandom): Uint8Array {
   const edits = random.chance(0.4) ? 1 : 1 + random.below(6);
   const bytes = new Uint8Array(HEADER_BYTES + edits * EDIT_BYTES);
   const view = viewOf(bytes);
-  bytes[0] = random.below(2);
+  bytes[0] = random.below(4);
   bytes[1] = random.chance(0.5) ? 0 : random.chance(0.6) ? RESEAL_ALL : random.below(8);
   if (random.chance(0.03)) view.setUint16(2, random.next() & 0xffff, true);
   for (let at = HEADER_BYTES; at < bytes.length; at += EDIT_BYTES) {
@@ -201,7 +203,7 @@ class Editor {
 
   /** Everything from `page` on as it is on another device. */
   private tail(from: SimDisk, page: number): void {
-    copyPages(from, this.disk, page, this.devices.layout.sizeBytes);
+    copyPages(from, this.disk, page, this.base.layout.sizeBytes);
   }
 }
 
@@ -247,7 +249,7 @@ export function runProgram(devices: FuzzDevices, program: Uint8Array): Damaged {
   const bytes = new Uint8Array(Math.max(HEADER_BYTES, program.length));
   bytes.set(program);
   const base = devices.known[bytes[0] % devices.known.length];
-  const { layout } = devices;
+  const { layout } = base;
   let disk = base.disk.clone();
   const editor = new Editor(devices, base, disk);
   let edits = 0;

@@ -45,7 +45,7 @@ const STORE: readonly AssertionMutant[] = [
   one(
     'a slot has its block table in the page of another',
     'store/running/table-cache.ts',
-    '    if (slot !== NONE) this.pageOf[slot] = NONE;\n',
+    '    if (slot !== NONE) this.pageOf[slot] = 0;\n',
     '',
   ),
   one(
@@ -128,8 +128,8 @@ const STORE: readonly AssertionMutant[] = [
   one(
     'a page of the tree is written elsewhere',
     'store/running/checkpoint.ts',
-    'pageOffset(layout.slotTableOffset, index, reference.place)',
-    'pageOffset(layout.dataOffset, index, reference.place)',
+    'pageOffset(layout.slotTableOffset, index, place)',
+    'pageOffset(layout.dataOffset, index, place)',
   ),
   one(
     'control work is in flight when its store is given up',

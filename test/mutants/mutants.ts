@@ -2,6 +2,7 @@
 
 import { CONDITION_MUTANTS } from './condition-mutants.js';
 import { DELETION_MUTANTS } from './deletion-mutants.js';
+import { DIRECTORY_MUTANTS } from './directory-mutants.js';
 import { ENGINE_MUTANTS } from './engine-mutants.js';
 import { MIGRATION_MUTANTS } from './migration-mutants.js';
 import type { Mutant } from './mutant.js';
@@ -18,5 +19,6 @@ export const MUTANTS: readonly Mutant[] = [
   ...NBD_MUTANTS,
   ...DELETION_MUTANTS,
   ...MIGRATION_MUTANTS,
+  ...DIRECTORY_MUTANTS,
   ...ENGINE_MUTANTS,
 ];

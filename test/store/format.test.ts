@@ -11,6 +11,7 @@ import { decodeDirectory, encodeDirectory } from '#strake/store/format/directory
 import {
   computeFirstLayout,
   computeLayout,
+  DIRECTORY_INDEX_MAGIC,
   DIRECTORY_MAGIC,
   VOLUME_DIRECTORY_MAGIC,
 } from '#strake/store/format/format.js';
@@ -85,6 +86,26 @@ check('a superblock', () => {
   encodeSuperblock(SUPERBLOCK, page, crc32c);
   same(page, wanted);
   assert.equal(decodeSuperblock(wanted, crc32c), SUPERBLOCK);
+});
+
+check('a superblock of a device whose directory has an index', () => {
+  const wanted = sealAt(
+    bytesOf(4096, [
+      ...SUPERBLOCK_FIELDS,
+      [160, '00d0200000000000'], // directory at 2150400, behind the index
+      [168, '00f0200000000000'], // slot table at 2158592
+      [176, '00b0300000000000'], // block tables at 3190784
+      [184, '0030180200000000'], // journal at 35139584
+      [312, '01000000'], // levels
+    ]),
+    12,
+  );
+  const superblock = { ...SUPERBLOCK, layout: computeLayout(GIB, MIB, 1) };
+  assert.is(superblock.layout.directoryIndexOffset, 2142208);
+  const page = new Uint8Array(4096);
+  encodeSuperblock(superblock, page, crc32c);
+  same(page, wanted);
+  assert.equal(decodeSuperblock(wanted, crc32c), superblock);
 });
 
 /** What a device has that was formatted before the feature: the layout of then, and nothing behind the label. */
@@ -179,6 +200,11 @@ check('a page of the directory', () => {
   encodeDirectory(page, VOLUME_DIRECTORY_MAGIC, POSITION, references);
   same(page, wanted);
   assert.equal(decodeDirectory(wanted, VOLUME_DIRECTORY_MAGIC, 3, DEVICE), found);
+  // And so do those that lead to pages of the directory.
+  wanted.set(Buffer.from('SDX1'), 0);
+  encodeDirectory(page, DIRECTORY_INDEX_MAGIC, POSITION, references);
+  same(page, wanted);
+  assert.equal(decodeDirectory(wanted, DIRECTORY_INDEX_MAGIC, 3, DEVICE), found);
 });
 
 /** Slot 32 is the second of page 1. */

@@ -50,7 +50,9 @@ check('unknown versions, features and fields of a superblock are refused by name
     [56, '00', /UNKNOWN_FEATURE.*reserved byte 296/],
     [300, '02', /UNKNOWN_FEATURE.*2 pages of a block table, and this program knows 1/],
     [308, '02', /UNKNOWN_FEATURE.*2 lanes, and this program knows 1/],
-    [312, '01', /UNKNOWN_FEATURE.*1 levels of the directory, and this program knows 0/],
+    [312, '02', /UNKNOWN_FEATURE.*2 levels of the directory, and this program knows 1/],
+    // With an index of its directory the device would have another layout.
+    [312, '01', /NOT_FORMATTED.*has to be/],
     [320, '01', /UNKNOWN_FEATURE.*reserved byte 320/],
     [296, '01010000', /NOT_FORMATTED.*volumePages is 257 and has to be 256/],
     [304, '00000000', /NOT_FORMATTED.*entries is 0 and has to be/],

@@ -53,10 +53,10 @@ export interface Instant {
 }
 
 /** A disk with few slots. */
-function smallDisk(discard: boolean): SimDisk {
-  let sizeBytes = deviceBytesMin(SLOT);
-  while (computeLayout(sizeBytes, SLOT).slots < SLOTS) sizeBytes += SLOT;
-  return new SimDisk({ sizeBytes, discard });
+function smallDisk({ discard, directoryLevels }: LifeSettings): SimDisk {
+  let sizeBytes = deviceBytesMin(SLOT) + SLOT;
+  while (computeLayout(sizeBytes, SLOT, directoryLevels).slots < SLOTS) sizeBytes += SLOT;
+  return new SimDisk({ sizeBytes, discard: discard ?? true });
 }
 
 /** Opens a store on a disk that has the volume. */
@@ -161,6 +161,8 @@ export interface LifeSettings {
   readonly bounds?: StoreBounds;
   /** Whether the device can discard. Without that a slot holds what its last owner left. Default true. */
   readonly discard?: boolean;
+  /** 1: the directory has an index. Default 0. */
+  readonly directoryLevels?: number;
 }
 
 /** A device from its formatting on. */
@@ -175,12 +177,15 @@ export class Life {
   private readonly models = { blocks: new BlockModel(), segments: new BlockModel(), volumes: new BlockModel() };
   private readonly seed: number;
   private readonly bounds: StoreBounds | undefined;
+  private readonly directoryLevels: number;
   private readonly record = () => this.note();
   private openings = 0;
   private last = '';
 
-  constructor(seed: number, random: SimRandom, { bounds, discard }: LifeSettings, disk = smallDisk(discard ?? true)) {
+  constructor(seed: number, random: SimRandom, settings: LifeSettings, disk = smallDisk(settings)) {
+    const { bounds, directoryLevels } = settings;
     this.disk = disk;
+    this.directoryLevels = directoryLevels ?? 0;
     this.seed = seed;
     this.random = random;
     this.bounds = bounds;
@@ -206,7 +211,7 @@ export class Life {
   /** Formats the disk, and opens it. */
   async begin(): Promise<void> {
     const store = new SimStore(this.disk, this.seed);
-    await store.format();
+    await store.format(SLOT, this.directoryLevels);
     await store.open();
     await store.close();
     await this.open();

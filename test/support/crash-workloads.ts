@@ -286,10 +286,13 @@ const RANDOM: Workload = { name: 'random', prepare: prepareRandom, work: random 
 
 /** Those that use slots again, on a device that cannot discard. */
 const RELEASING = DIRECTED.filter(({ name }) => name.startsWith('release'));
+/** Those that write the tree, on a device whose directory has an index. */
+const WRITING_TREE = DIRECTED.filter(({ name }) => ['checkpoint', 'close-and-open', 'after-a-crash'].includes(name));
 
 export const WORKLOADS: readonly Workload[] = [
   ...DIRECTED,
   RANDOM,
   { ...RANDOM, name: 'random-evictions', bounds: SMALL },
   ...[...RELEASING, RANDOM].map((workload) => ({ ...workload, name: `${workload.name}-no-discard`, discard: false })),
+  ...[...WRITING_TREE, RANDOM].map((workload) => ({ ...workload, name: `${workload.name}-index`, directoryLevels: 1 })),
 ];

@@ -8,6 +8,7 @@ import { checkDevice, type FsckReport } from '#strake/store/checking/fsck.js';
 import { decodeDirectory } from '#strake/store/format/directory.js';
 import {
   DIRECTORY_ENTRIES,
+  DIRECTORY_INDEX_MAGIC,
   DIRECTORY_MAGIC,
   type Layout,
   pageOffset,
@@ -17,7 +18,7 @@ import {
 import type { ImageReader } from '#strake/store/opening/image-reader.js';
 import { openStore } from '#strake/store/opening/open-store.js';
 import { DirectMember } from './direct-member.js';
-import { BLOCK, DEVICE_ID, diskOf, randomOf, SimStore, SLOT_BLOCKS, VOLUME_ID } from './sim-store.js';
+import { BLOCK, DEVICE_ID, diskOf, randomOf, SimStore, SLOT, SLOT_BLOCKS, VOLUME_ID } from './sim-store.js';
 
 export const STRIPES = 4;
 
@@ -83,13 +84,14 @@ export async function putAll(store: SimStore, expected: Expected, stripe: number
 
 /**
  * A device with a tree, and, unless it is closed, with a journal of several batches that the tree does not have:
- * overwrites, first writes, a zeroed range, a slot given back and others given away.
+ * overwrites, first writes, a zeroed range, a slot given back and others given away. `directoryLevels`: 1 for a directory with an
+ * index.
  */
-export async function knownDevice(how: 'killed' | 'closed'): Promise<KnownDevice> {
+export async function knownDevice(how: 'killed' | 'closed', directoryLevels = 0): Promise<KnownDevice> {
   const disk = diskOf(6);
   const expected = new ExpectedEver();
   let store = new SimStore(disk, 1);
-  await store.format();
+  await store.format(SLOT, directoryLevels);
   await store.open();
   for (const stripe of [0, 1, 2]) {
     const value = 1000 * stripe;
@@ -138,7 +140,13 @@ async function liveRanges(disk: SimDisk, layout: Layout): Promise<Range[]> {
   const page = (what: string, from: number, bytes = BLOCK): Range => ({ what, from, to: from + bytes });
   const ranges = [page('superblock', 0), page('superblock', layout.copyOffset)];
   const { roots } = (await dumpDevice(reader, { what: 'root' })) as unknown as {
-    roots: { offset: number; sequence: number; volumeDirectory: Placed[]; directory: Placed[] }[];
+    roots: {
+      offset: number;
+      sequence: number;
+      volumeDirectory: Placed[];
+      directory?: Placed[];
+      directoryIndex?: Placed[];
+    }[];
   };
   for (const { offset } of roots) ranges.push(page('root', offset, 16 << 10));
   const [newest] = roots.toSorted((one, other) => other.sequence - one.sequence);
@@ -147,7 +155,17 @@ async function liveRanges(disk: SimDisk, layout: Layout): Promise<Range[]> {
     volumes: { offset: number | null }[];
   };
   for (const { offset } of volumes) if (offset !== null) ranges.push(page('volume', offset));
-  for (const { index, offset } of newest.directory) {
+  const directory = newest.directory ?? [];
+  for (const { index, offset } of newest.directoryIndex ?? []) {
+    ranges.push(page('directory index', offset));
+    decodeDirectory(disk.peek(offset, BLOCK), DIRECTORY_INDEX_MAGIC, index, DEVICE_ID).forEach(
+      ({ present, place }, at) => {
+        const number = index * DIRECTORY_ENTRIES + at;
+        if (present) directory.push({ index: number, offset: pageOffset(layout.directoryOffset, number, place) });
+      },
+    );
+  }
+  for (const { index, offset } of directory) {
     ranges.push(page('directory', offset));
     decodeDirectory(disk.peek(offset, BLOCK), DIRECTORY_MAGIC, index, DEVICE_ID).forEach(({ present, place }, at) => {
       const slotPage = index * DIRECTORY_ENTRIES + at;
@@ -272,10 +290,11 @@ export function resealTree(disk: SimDisk, layout: Layout): void {
     if ((flags & 1) === 0 || flags > 3) return;
     const offset = pageOffset(region, index, flags >> 1);
     if (region === layout.directoryOffset) resealDirectory(disk, layout, offset);
+    else if (region === layout.directoryIndexOffset) resealIndex(disk, layout, offset);
     if (region === layout.volumeDirectoryOffset) resealVolumes(disk, layout, index, offset);
     view.setUint32(at, crc32c(disk.peek(offset, BLOCK)), true);
   };
-  reseal(rootView, 128, layout.directoryOffset, 0);
+  reseal(rootView, 128, layout.directoryIndexPages > 0 ? layout.directoryIndexOffset : layout.directoryOffset, 0);
   // Of a device from before the feature groups, the root leads to the pages of volumes.
   const volumes = layout.volumeDirectoryPages > 0 ? layout.volumeDirectoryOffset : layout.volumesOffset;
   for (let index = 0; index < 256; index += 1) reseal(rootView, 128 + 8192 + 8 * index, volumes, index);
@@ -289,6 +308,17 @@ export function newestRoot(disk: SimDisk, layout: Layout): number {
   const offsets = [layout.rootOffset, layout.rootOffset + ROOT_BYTES];
   const sequences = offsets.map((offset) => viewOf(disk.peek(offset, BLOCK)).getUint32(8, true));
   return offsets[sequences[1] > sequences[0] ? 1 : 0];
+}
+
+function resealIndex(disk: SimDisk, layout: Layout, offset: number): void {
+  const page = disk.peek(offset, BLOCK);
+  const view = viewOf(page);
+  const flags = view.getUint32(32 + 4, true);
+  if ((flags & 1) === 0 || flags > 3) return;
+  const directoryOffset = pageOffset(layout.directoryOffset, 0, flags >> 1);
+  resealDirectory(disk, layout, directoryOffset);
+  view.setUint32(32, crc32c(disk.peek(directoryOffset, BLOCK)), true);
+  disk.poke(offset, page);
 }
 
 function resealDirectory(disk: SimDisk, layout: Layout, offset: number): void {

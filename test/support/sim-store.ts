@@ -8,6 +8,7 @@ import { SimDevice } from '#strake/sim/disk/device.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimLoop } from '#strake/sim/world/loop.js';
 import { SimRandom } from '#strake/sim/world/random.js';
+import type { Superblock } from '#strake/store/format/superblock.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
 import { type OpenedStore, openStore } from '#strake/store/opening/open-store.js';
 import type { RecoveryReport } from '#strake/store/opening/recovery.js';
@@ -105,10 +106,11 @@ export class SimStore {
     return this.loop.settle(promise);
   }
 
-  format(slotBytes = SLOT): Promise<unknown> {
-    return this.settle(
-      formatDevice(this.ports, { deviceId: DEVICE_ID, clusterId: CLUSTER_ID, slotBytes, nowMs: 1_700_000_000_000 }),
-    );
+  /** `directoryLevels`: 1 for an index of the directory, which small devices do not need. */
+  format(slotBytes = SLOT, directoryLevels?: number): Promise<Superblock> {
+    const levels = directoryLevels === undefined ? {} : { directoryLevels };
+    const options = { deviceId: DEVICE_ID, clusterId: CLUSTER_ID, slotBytes, nowMs: 1_700_000_000_000, ...levels };
+    return this.settle(formatDevice(this.ports, options));
   }
 
   /**

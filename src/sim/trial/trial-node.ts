@@ -27,6 +27,8 @@ const SPARE_BYTES = 4 << 20;
 /** Between the seeds of lives, and of nodes. */
 const LIFE_STEP = 7919;
 const NODE_STEP = 104_729;
+/** Of so many disks one has an index of its directory, as devices of many terabytes have. */
+const INDEX_ONE_IN = 3;
 
 /** Memory of a node with so many disks at most: beside its program's, some in which a disk is formatted. */
 function nodeBytes(disks: number): number {
@@ -213,7 +215,8 @@ export class TrialNode implements Server {
     const device = new SimDevice(process, disk);
     const memoryStart = programMemoryBytes(this.storesMax);
     const ports = { completions: process, memory: process, device, memoryStart };
-    const options = { deviceId, clusterId: CLUSTER_ID, slotBytes: plan.segmentBytes, nowMs: 1 };
+    const directoryLevels = (plan.seed + number) % INDEX_ONE_IN === 0 ? 1 : 0;
+    const options = { deviceId, clusterId: CLUSTER_ID, slotBytes: plan.segmentBytes, directoryLevels, nowMs: 1 };
     const { layout } = await this.settle(formatDevice(ports, options));
     device.close();
     const dataStart = layout.dataOffset;

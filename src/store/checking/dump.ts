@@ -79,7 +79,13 @@ function dumpReferences(references: readonly Reference[], regionOffset: number):
   );
 }
 
-/** What the root refers to: the pages of the volumes, or of their directory. */
+/** What the root refers to: the pages of the directory, or of its index. */
+function dumpDirectoryReferences(layout: Layout, references: readonly Reference[]): PlainObject {
+  if (layout.directoryLevels === 0) return { directory: dumpReferences(references, layout.directoryOffset) };
+  return { directoryIndex: dumpReferences(references, layout.directoryIndexOffset) };
+}
+
+/** Likewise: the pages of the volumes, or of their directory. */
 function dumpVolumeReferences(layout: Layout, references: readonly Reference[]): PlainObject {
   if (layout.volumeDirectoryPages === 0) return { volumes: dumpReferences(references, layout.volumesOffset) };
   return { volumeDirectory: dumpReferences(references, layout.volumeDirectoryOffset) };
@@ -98,7 +104,7 @@ async function dumpRoots(reader: ImageReader, { deviceId, layout }: Superblock):
       const { directory, volumes, active, ...fields } = decodeRoot(bytes, deviceId, layout, reader.checksum);
       return {
         ...fields,
-        directory: dumpReferences(directory, layout.directoryOffset),
+        ...dumpDirectoryReferences(layout, directory),
         ...dumpVolumeReferences(layout, volumes),
         active,
       };

@@ -1,8 +1,12 @@
-/** Pages of references: those of the directory lead to pages of slots, those of the volume directory to pages of volumes. */
+/**
+ * Pages of references: those of the directory lead to pages of slots, those of its index to pages of the directory, and those of
+ * the volume directory to pages of volumes.
+ */
 
 import { check } from '../../core/check.js';
 import {
   DIRECTORY_ENTRIES,
+  type DIRECTORY_INDEX_MAGIC,
   type DIRECTORY_MAGIC,
   PAGE_HEADER_BYTES,
   REFERENCE_BYTES,
@@ -11,7 +15,7 @@ import {
 import { checkHeader, getReference, type PagePosition, putHeader, putReference, type Reference } from './page.js';
 
 /** What a page of references leads to. */
-export type DirectoryKind = typeof DIRECTORY_MAGIC | typeof VOLUME_DIRECTORY_MAGIC;
+export type DirectoryKind = typeof DIRECTORY_MAGIC | typeof DIRECTORY_INDEX_MAGIC | typeof VOLUME_DIRECTORY_MAGIC;
 
 /** Writes a page of references; those that are missing are of pages that are not there. */
 export function encodeDirectory(

@@ -3,7 +3,8 @@
  * byte.
  *
  * ```text
- *   │ superblock │ roots │ volume directory │ volumes │ directory │ slot table │ block tables │ journal │ data ... │ copy │
+ *   │ superblock │ roots │ volume directory │ volumes │ directory index │ directory │ slot table │ block tables │
+ *   │ journal │ data ... │ copy │
  * ```
  *
  * All numbers are little-endian. Pages of `PAGE_BYTES` from the volumes to the block tables exist in two *places*; whoever
@@ -27,6 +28,7 @@ import {
   JOURNAL_PAGES_MIN,
   SLOT_BYTES_MIN,
   SLOT_ENTRIES_EACH_MAX,
+  SLOTS_MAX,
   VOLUME_PAGES_MAX,
   VOLUME_PAGES_MIN,
 } from '../limits.js';
@@ -37,8 +39,9 @@ export const PAGE_BYTES = BLOCK_BYTES;
 
 /** "STRAKE" and a line end, which shows when a transfer has changed line ends. */
 export const SUPERBLOCK_MAGIC: readonly number[] = [0x53, 0x54, 0x52, 0x41, 0x4b, 0x45, 0x0d, 0x0a];
-/** "SRT1", "SDR1", "SST1", "SVD1", "SVL2", "SJB1" as they lie on disk; "SVL1" is what "SVL2" was before `groups`. */
+/** "SRT1", "SDX1", "SDR1", "SST1", "SVD1", "SVL2", "SJB1" as they lie on disk; "SVL1" is what "SVL2" was before `groups`. */
 export const ROOT_MAGIC = 0x31_54_52_53;
+export const DIRECTORY_INDEX_MAGIC = 0x31_58_44_53;
 export const DIRECTORY_MAGIC = 0x31_52_44_53;
 export const SLOTS_MAGIC = 0x31_54_53_53;
 export const VOLUME_DIRECTORY_MAGIC = 0x31_44_56_53;
@@ -105,6 +108,11 @@ export interface Layout {
   readonly volumesOffset: number;
   /** V, pages of the volumes region. */
   readonly volumePages: number;
+  /** Levels of pages of references between the root and the pages of the directory: 0, or 1 where the index is. */
+  readonly directoryLevels: number;
+  readonly directoryIndexOffset: number;
+  /** 0 without such a level: the root refers to the pages of the directory itself. */
+  readonly directoryIndexPages: number;
   readonly directoryOffset: number;
   readonly directoryPages: number;
   readonly slotTableOffset: number;
@@ -131,35 +139,43 @@ interface Tables {
   readonly volumeDirectoryPages: number;
   /** Entries of the slot table for each slot. */
   readonly entriesEach: number;
+  readonly directoryLevels: number;
 }
 
 /** Of devices that were formatted before the feature `groups`. */
-const FIRST_TABLES: Tables = { volumePages: ROOT_VOLUMES, volumeDirectoryPages: 0, entriesEach: 1 };
-/** The most entries that a directory of one level leads to. */
-const ENTRIES_MAX = DIRECTORY_PAGES_MAX * DIRECTORY_ENTRIES * SLOT_ENTRIES;
+const FIRST_TABLES: Tables = {
+  volumePages: ROOT_VOLUMES,
+  volumeDirectoryPages: 0,
+  entriesEach: 1,
+  directoryLevels: 0,
+};
+/** The most entries that a root leads to without an index of the directory. */
+export const ROOT_ENTRIES = DIRECTORY_PAGES_MAX * DIRECTORY_ENTRIES * SLOT_ENTRIES;
 
 function clamp(value: number, least: number, most: number): number {
   return Math.min(most, Math.max(least, value));
 }
 
-function tablesFor(sizeBytes: number, slotBytes: number): Tables {
+function tablesFor(sizeBytes: number, slotBytes: number, directoryLevels: number): Tables {
   const wanted = Math.floor(sizeBytes / slotBytes / SLOTS_PER_VOLUME_PAGE);
   const volumePages = clamp(wanted, VOLUME_PAGES_MIN, VOLUME_PAGES_MAX);
   const volumeDirectoryPages = Math.ceil(volumePages / DIRECTORY_ENTRIES);
   const entriesEach = clamp(slotBytes / SLOT_BYTES_PER_ENTRY, 1, SLOT_ENTRIES_EACH_MAX);
-  return { volumePages, volumeDirectoryPages, entriesEach };
+  return { volumePages, volumeDirectoryPages, entriesEach, directoryLevels };
 }
 
 function layoutFor(sizeBytes: number, slotBytes: number, slots: number, tables: Tables): Layout {
-  const { volumePages, volumeDirectoryPages, entriesEach } = tables;
-  const entries = Math.max(slots, Math.min(slots * entriesEach, ENTRIES_MAX));
+  const { volumePages, volumeDirectoryPages, entriesEach, directoryLevels } = tables;
+  const entries = slots * entriesEach;
   const slotPages = Math.ceil(entries / SLOT_ENTRIES);
   const directoryPages = Math.ceil(slotPages / DIRECTORY_ENTRIES);
+  const directoryIndexPages = directoryLevels === 0 ? 0 : Math.ceil(directoryPages / DIRECTORY_ENTRIES);
   const journalPages = journalPagesFor(slots, slotBytes);
   const rootOffset = PAGE_BYTES;
   const volumeDirectoryOffset = rootOffset + 2 * ROOT_BYTES;
   const volumesOffset = volumeDirectoryOffset + 2 * volumeDirectoryPages * PAGE_BYTES;
-  const directoryOffset = volumesOffset + 2 * volumePages * PAGE_BYTES;
+  const directoryIndexOffset = volumesOffset + 2 * volumePages * PAGE_BYTES;
+  const directoryOffset = directoryIndexOffset + 2 * directoryIndexPages * PAGE_BYTES;
   const slotTableOffset = directoryOffset + 2 * directoryPages * PAGE_BYTES;
   const blockTableOffset = slotTableOffset + 2 * slotPages * PAGE_BYTES;
   const journalOffset = blockTableOffset + 2 * entries * PAGE_BYTES;
@@ -176,6 +192,9 @@ function layoutFor(sizeBytes: number, slotBytes: number, slots: number, tables: 
     volumeDirectoryPages,
     volumesOffset,
     volumePages,
+    directoryLevels,
+    directoryIndexOffset,
+    directoryIndexPages,
     directoryOffset,
     directoryPages,
     slotTableOffset,
@@ -194,7 +213,7 @@ function fits(layout: Layout): boolean {
 
 /** The smallest device that holds one slot. */
 export function deviceBytesMin(slotBytes: number): number {
-  return bytesMin(slotBytes, tablesFor(0, slotBytes));
+  return bytesMin(slotBytes, tablesFor(0, slotBytes, 0));
 }
 
 function bytesMin(slotBytes: number, tables: Tables): number {
@@ -203,18 +222,29 @@ function bytesMin(slotBytes: number, tables: Tables): number {
 }
 
 /**
- * The layout of a device of `sizeBytes` with slots of `slotBytes`, a power of two from 64 KiB to 1 MiB. Throws
- * `ERR_STRAKE_INVALID_ARGUMENT` for other slots, `ERR_STRAKE_TOO_SMALL` and `ERR_STRAKE_TOO_LARGE` for other devices.
+ * The layout of a device of `sizeBytes` with slots of `slotBytes`, a power of two from 64 KiB to 1 MiB. `directoryLevels`: 0 or
+ * 1, as its superblock has it; without it as few as the device needs, with which it is formatted. Throws
+ * `ERR_STRAKE_INVALID_ARGUMENT` for other slots, `ERR_STRAKE_TOO_SMALL` and `ERR_STRAKE_TOO_LARGE` for other devices, the latter
+ * for those too that have more entries than so many levels lead to.
  */
-export function computeLayout(sizeBytes: number, slotBytes: number): Layout {
+export function computeLayout(sizeBytes: number, slotBytes: number, directoryLevels?: number): Layout {
   checkSlotBytes(slotBytes);
-  return layoutWith(sizeBytes, slotBytes, tablesFor(sizeBytes, slotBytes));
+  const layout = layoutWith(sizeBytes, slotBytes, tablesFor(sizeBytes, slotBytes, directoryLevels ?? 0));
+  if (layout.directoryLevels > 0 || layout.entries <= ROOT_ENTRIES) return layout;
+  if (directoryLevels === undefined) return layoutWith(sizeBytes, slotBytes, tablesFor(sizeBytes, slotBytes, 1));
+  throw tooLarge(sizeBytes, `${ROOT_ENTRIES} entries that a directory without an index leads to`);
 }
 
 /** The same of a device that was formatted before the feature `groups`. */
 export function computeFirstLayout(sizeBytes: number, slotBytes: number): Layout {
   checkSlotBytes(slotBytes);
-  return layoutWith(sizeBytes, slotBytes, FIRST_TABLES);
+  const layout = layoutWith(sizeBytes, slotBytes, FIRST_TABLES);
+  if (layout.entries > ROOT_ENTRIES) throw tooLarge(sizeBytes, `${ROOT_ENTRIES} slots of a device from before groups`);
+  return layout;
+}
+
+function tooLarge(sizeBytes: number, most: string): StrakeError {
+  return new StrakeError('TOO_LARGE', `${formatBytes(sizeBytes)} are more than the ${most}`);
 }
 
 function checkSlotBytes(slotBytes: number): void {
@@ -230,13 +260,12 @@ function layoutWith(sizeBytes: number, slotBytes: number, tables: Tables): Layou
     const need = `at least ${formatBytes(smallest)} are needed`;
     throw new StrakeError('TOO_SMALL', `${formatBytes(sizeBytes)} do not hold one slot: ${need}`);
   }
-  if (sizeBytes / slotBytes > ENTRIES_MAX + 1) {
-    const largest = formatBytes(ENTRIES_MAX * slotBytes);
-    throw new StrakeError('TOO_LARGE', `${formatBytes(sizeBytes)} are more than the ${largest} of this slot size`);
+  if (sizeBytes / slotBytes > SLOTS_MAX) {
+    throw tooLarge(sizeBytes, `${formatBytes(SLOTS_MAX * slotBytes)} of this slot size`);
   }
   // What the tables take depends on the number of slots, so that is found by halving.
   let low = 1;
-  let high = Math.min(ENTRIES_MAX, Math.floor(sizeBytes / slotBytes));
+  let high = Math.floor(sizeBytes / slotBytes);
   while (low < high) {
     const middle = Math.ceil((low + high) / 2);
     if (fits(layoutFor(sizeBytes, slotBytes, middle, tables))) low = middle;
@@ -246,6 +275,11 @@ function layoutWith(sizeBytes: number, slotBytes: number, tables: Tables): Layou
   check(fits(layout), 'a layout does not fit its device', sizeBytes);
   check(layout.dataOffset % slotBytes === 0, 'slots do not begin at a multiple of their size', layout.dataOffset);
   check(layout.journalPages > 2 * BATCH_PAGES_MAX, 'a journal has no room for two batches', layout.journalPages);
+  check(
+    layout.directoryIndexPages <= DIRECTORY_PAGES_MAX,
+    'a root has too few references for the index of a directory',
+    layout.directoryIndexPages,
+  );
   return layout;
 }
 

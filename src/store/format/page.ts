@@ -13,13 +13,17 @@ export class PageProblem extends Error {}
 
 /** Where the current version of a page is, and its checksum. */
 export interface Reference {
-  present: boolean;
-  place: number;
-  checksum: number;
+  readonly present: boolean;
+  readonly place: number;
+  readonly checksum: number;
 }
 
+/** One for all: a large device has half a million pages that were never written. */
+const ABSENT: Reference = Object.freeze({ present: false, place: 0, checksum: 0 });
+
+/** The reference to a page that is not there. */
 export function absent(): Reference {
-  return { present: false, place: 0, checksum: 0 };
+  return ABSENT;
 }
 
 /** Throws unless the bytes from `from` to `to`, multiples of 4, are zero: no version that this one knows uses them. */

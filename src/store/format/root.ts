@@ -28,6 +28,7 @@ export interface Root {
   /** Batches up to this one are durable, and what they say of first writes. */
   durableSequence: number;
   usedSlots: number;
+  /** Of the pages of the directory, or of its index where there is one. */
   directory: Reference[];
   /** Of the pages of the volume directory, or of the volumes where there is none; 256 in any case. */
   volumes: Reference[];
@@ -39,6 +40,11 @@ const ROOT_AT_CHECKSUM = 4;
 const ROOT_AT_RESERVE = 72;
 const ROOT_AT_VOLUMES = ROOT_HEADER_BYTES + DIRECTORY_PAGES_MAX * REFERENCE_BYTES;
 const ROOT_AT_ACTIVE = ROOT_AT_VOLUMES + ROOT_VOLUMES * REFERENCE_BYTES;
+
+/** References that the root of such a device has to its directory, or to the index of that. */
+export function rootDirectoryPages({ directoryLevels, directoryIndexPages, directoryPages }: Layout): number {
+  return directoryLevels === 0 ? directoryPages : directoryIndexPages;
+}
 
 /** Writes the root into `ROOT_BYTES` of memory. */
 export function encodeRoot(root: Root, deviceId: string, bytes: Uint8Array, checksum: Checksum): void {
@@ -80,9 +86,10 @@ export function decodeRoot(bytes: Uint8Array, deviceId: string, layout: Layout, 
   view.setUint32(ROOT_AT_CHECKSUM, 0, true);
   if (checksum(copy) !== stored) throw new PageProblem('its checksum does not match');
   if (getId(view, 16) !== deviceId) throw new PageProblem(`it belongs to device ${getId(view, 16)}`);
-  const directoryPages = view.getUint32(64, true);
+  const count = view.getUint32(64, true);
   const activeCount = view.getUint32(68, true);
-  if (directoryPages !== layout.directoryPages) throw new PageProblem('its directory has another size');
+  const directoryPages = rootDirectoryPages(layout);
+  if (count !== directoryPages) throw new PageProblem('its directory has another size');
   if (activeCount > ACTIVE_SLOTS_MAX) throw new PageProblem('its activity log is too long');
   const journalPage = getUint64(view, 32);
   // A batch of any size has to fit there, and nothing of it be written where the data is.

@@ -98,12 +98,13 @@ const AT_TABLE_PAGES = AT_VOLUME_PAGES + 4;
 const AT_ENTRIES = AT_VOLUME_PAGES + 8;
 /** Stores on this device. */
 const AT_LANES = AT_VOLUME_PAGES + 12;
-/** Levels of pages between the root and the pages of the directory. */
+/** Levels of pages of references between the root and the pages of the directory. */
 const AT_LEVELS = AT_VOLUME_PAGES + 16;
 const AT_LEASE = AT_VOLUME_PAGES + 20;
 const END = AT_LEASE + 4;
 /** What a device has one of; 0 stands for that, too. */
 const ONE = 1;
+const LEVELS_KNOWN = 1;
 
 /** The fields of a layout, in the order in which they are stored. */
 const OFFSETS = [
@@ -156,6 +157,7 @@ export function encodeSuperblock(superblock: Superblock, page: Uint8Array, check
     view.setUint32(AT_TABLE_PAGES, ONE, true);
     view.setUint32(AT_ENTRIES, layout.entries, true);
     view.setUint32(AT_LANES, ONE, true);
+    view.setUint32(AT_LEVELS, layout.directoryLevels, true);
   }
   view.setUint32(AT_LEASE, superblock.leaseMs, true);
   // Cut after a whole character, should it be too long.
@@ -274,18 +276,22 @@ function decodeLayout(view: DataView): Layout {
   const only: readonly (readonly [string, number, number])[] = [
     ['pages of a block table', AT_TABLE_PAGES, ONE],
     ['lanes', AT_LANES, ONE],
-    ['levels of the directory', AT_LEVELS, 0],
+    ['levels of the directory', AT_LEVELS, LEVELS_KNOWN],
   ];
   for (const [name, at, most] of only) {
     if (word(at) > most)
       throw new SuperblockProblem(`it has ${word(at)} ${name}, and this program knows ${most}`, true);
   }
   const first = word(AT_VOLUME_PAGES) === 0 && word(AT_ENTRIES) === 0;
-  const layout = (first ? computeFirstLayout : computeLayout)(getUint64(view, AT_SIZE), word(AT_SLOT));
+  const [sizeBytes, slotBytes] = [getUint64(view, AT_SIZE), word(AT_SLOT)];
+  const layout = first
+    ? computeFirstLayout(sizeBytes, slotBytes)
+    : computeLayout(sizeBytes, slotBytes, word(AT_LEVELS));
   if (getUint64(view, AT_SLOTS) !== layout.slots) throw new SuperblockProblem('its number of slots is wrong', false);
   const stored: readonly (readonly [string, number, number])[] = [
     ...(first ? [] : ([['volumePages', word(AT_VOLUME_PAGES), layout.volumePages]] as const)),
     ...(first ? [] : ([['entries', word(AT_ENTRIES), layout.entries]] as const)),
+    ['directoryLevels', word(AT_LEVELS), layout.directoryLevels],
     ...OFFSETS.map((name, index) => [name, getUint64(view, AT_OFFSETS + 8 * index), layout[name]] as const),
   ];
   for (const [name, value, wanted] of stored) {

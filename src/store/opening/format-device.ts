@@ -11,8 +11,8 @@ import {
   ROOT_VOLUMES,
   SLOT_BYTES_DEFAULT,
 } from '../format/format.js';
-import { absent } from '../format/page.js';
-import { encodeRoot } from '../format/root.js';
+import { absent, type Reference } from '../format/page.js';
+import { encodeRoot, rootDirectoryPages } from '../format/root.js';
 import { FEATURE_GROUPS, type Superblock } from '../format/superblock.js';
 import { arenaChecksum, writeSuperblocks } from '../running/checkpoint.js';
 import { ControlIo } from '../running/control-io.js';
@@ -20,6 +20,11 @@ import type { StorePorts } from '../store-start.js';
 
 /** Bytes that formatting writes at a time; it needs so much memory, and two pages more. */
 const CLEAR_BYTES = 32 << 10;
+/**
+ * Where other formats have their magic numbers, which would make the device look like theirs. Nothing else depends on what the
+ * tables hold: a page is there once it is referred to. All of them would take minutes, and a thousandth of a large device.
+ */
+const SIGNATURES_BYTES = 8 << 20;
 
 /** What a device is to become. */
 export interface FormatOptions {
@@ -28,6 +33,11 @@ export interface FormatOptions {
   /** At most 63 bytes. */
   readonly label?: string;
   readonly slotBytes?: number;
+  /**
+   * Levels of pages of references between root and directory, 0 or 1; without it as many as the device needs. For tests: small
+   * devices need none.
+   */
+  readonly directoryLevels?: number;
   /** Milliseconds since 1970. */
   readonly nowMs: number;
 }
@@ -40,7 +50,7 @@ export interface FormatOptions {
 export async function formatDevice(ports: StorePorts, options: FormatOptions): Promise<Superblock> {
   const { completions, memory, device, memoryStart } = ports;
   const { geometry } = device;
-  const layout = computeLayout(geometry.sizeBytes, options.slotBytes ?? SLOT_BYTES_DEFAULT);
+  const layout = computeLayout(geometry.sizeBytes, options.slotBytes ?? SLOT_BYTES_DEFAULT, options.directoryLevels);
   const superblock: Superblock = {
     sequence: 1,
     deviceId: options.deviceId,
@@ -78,16 +88,15 @@ export async function formatDevice(ports: StorePorts, options: FormatOptions): P
       const length = Math.min(CLEAR_BYTES, journalEnd - at);
       await demand('clearing the journal', io.write(memoryStart, length, at));
     }
-    // Other formats' magic numbers lie in the first megabytes, and would make the device look like theirs.
-    await demand('clearing the tables', io.zero(0, layout.blockTableOffset));
+    await demand('clearing the tables', io.zero(0, Math.min(SIGNATURES_BYTES, layout.blockTableOffset)));
     const root = {
       sequence: 1,
       journalPage: 0,
       journalSequence: 1,
       durableSequence: 0,
       usedSlots: 0,
-      directory: Array.from({ length: layout.directoryPages }, absent),
-      volumes: Array.from({ length: ROOT_VOLUMES }, absent),
+      directory: new Array<Reference>(rootDirectoryPages(layout)).fill(absent()),
+      volumes: new Array<Reference>(ROOT_VOLUMES).fill(absent()),
       active: [],
     };
     const bytes = memory.bytes.subarray(memoryStart, memoryStart + ROOT_BYTES);

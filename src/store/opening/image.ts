@@ -19,8 +19,10 @@ export interface StoreImage {
   /** Places whose root cannot be believed, or read, this time. */
   readonly rootsLost: readonly number[];
   readonly slots: SlotTable;
-  readonly directory: Reference[];
+  /** References to the pages of slots, to those of the directory, and to those of its index, if there is one. */
   readonly slotPages: Reference[];
+  readonly directory: Reference[];
+  readonly directoryIndex: Reference[];
   /** References to the pages of the volumes, and to those of their directory, if there is one. */
   readonly volumePages: Reference[];
   readonly volumeDirectory: Reference[];

@@ -169,8 +169,9 @@ async function assemble(
   const start: StoreStart = {
     superblock,
     slots,
-    directory: image.directory,
     slotPages: image.slotPages,
+    directory: image.directory,
+    directoryIndex: image.directoryIndex,
     volumePages: image.volumePages,
     volumeDirectory: image.volumeDirectory,
     replicas: image.replicas,

@@ -6,6 +6,7 @@ export type ProblemKind =
   | 'size'
   | 'root'
   | 'directory'
+  | 'directory index'
   | 'volume directory'
   | 'slots'
   | 'volume'

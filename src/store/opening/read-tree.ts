@@ -5,6 +5,7 @@ import { StrakeError } from '../../core/errors.js';
 import { type DirectoryKind, decodeDirectory } from '../format/directory.js';
 import {
   DIRECTORY_ENTRIES,
+  DIRECTORY_INDEX_MAGIC,
   DIRECTORY_MAGIC,
   type Layout,
   PAGE_BYTES,
@@ -75,6 +76,18 @@ export async function findRoot(
   return { ...best, lost };
 }
 
+/** Where pages of references lie, and what they are called. */
+function levelOf(kind: DirectoryKind, layout: Layout): { readonly what: ProblemKind; readonly region: number } {
+  switch (kind) {
+    case DIRECTORY_MAGIC:
+      return { what: 'directory', region: layout.directoryOffset };
+    case DIRECTORY_INDEX_MAGIC:
+      return { what: 'directory index', region: layout.directoryIndexOffset };
+    case VOLUME_DIRECTORY_MAGIC:
+      return { what: 'volume directory', region: layout.volumeDirectoryOffset };
+  }
+}
+
 export class TreeReader {
   readonly image: GrowingImage;
   private readonly reader: ImageReader;
@@ -97,8 +110,9 @@ export class TreeReader {
       rootPlace,
       rootsLost: lost,
       slots: new SlotTable(slots, volumePages),
-      directory: root.directory,
       slotPages: [],
+      directory: [],
+      directoryIndex: [],
       volumePages: [],
       volumeDirectory: [],
       replicas: new Array<undefined>(volumePages).fill(undefined),
@@ -146,7 +160,7 @@ export class TreeReader {
     const { volumes } = image.root;
     image.volumeDirectory = volumes.slice(0, layout.volumeDirectoryPages);
     if (layout.volumeDirectoryPages === 0) image.volumePages = volumes.slice(0, layout.volumePages);
-    else await this.loadVolumeDirectory();
+    else image.volumePages = await this.below(VOLUME_DIRECTORY_MAGIC, image.volumeDirectory, layout.volumePages);
     for (const [index, reference] of image.volumePages.entries()) {
       if (!reference.present) continue;
       const page = await this.page(reference, layout.volumesOffset, index, 'volume');
@@ -154,39 +168,41 @@ export class TreeReader {
     }
   }
 
-  private async loadVolumeDirectory(): Promise<void> {
-    const { image, layout } = this;
-    for (const [index, reference] of image.volumeDirectory.entries()) {
-      const references = await this.references(VOLUME_DIRECTORY_MAGIC, reference, index);
-      const count = Math.min(DIRECTORY_ENTRIES, layout.volumePages - index * DIRECTORY_ENTRIES);
-      this.demandAbsent(references.slice(count), 'volume directory', index);
-      image.volumePages.push(...references.slice(0, count));
+  /** The references of a level of pages to the `count` pages below it; nothing leads beyond those. */
+  private async below(kind: DirectoryKind, pages: readonly Reference[], count: number): Promise<Reference[]> {
+    check(
+      count <= pages.length * DIRECTORY_ENTRIES,
+      'a level of references does not lead to all pages below it',
+      count,
+    );
+    const all = new Array<Reference>(count).fill(absent());
+    for (const [index, reference] of pages.entries()) {
+      if (!reference.present) continue;
+      const first = index * DIRECTORY_ENTRIES;
+      const references = await this.references(kind, reference, index);
+      const wanted = Math.max(0, Math.min(references.length, count - first));
+      for (let at = 0; at < wanted; at += 1) all[first + at] = references[at];
+      this.demandAbsent(references.slice(wanted), kind, index);
     }
+    return all;
   }
 
-  /**
-   * The references of a page of the directory, or of the volume directory; if it is not there, or damaged, none leads anywhere.
-   */
+  /** The references of a page of them; if it is damaged, none leads anywhere. */
   private async references(kind: DirectoryKind, reference: Reference, index: number): Promise<Reference[]> {
-    const volumes = kind === VOLUME_DIRECTORY_MAGIC;
-    const what = volumes ? 'volume directory' : 'directory';
-    const region = volumes ? this.layout.volumeDirectoryOffset : this.layout.directoryOffset;
-    let found: Reference[] | undefined;
-    if (reference.present) {
-      const offset = pageOffset(region, index, reference.place);
-      const page = await this.page(reference, region, index, what);
-      const { deviceId } = this.superblock;
-      if (page !== undefined)
-        found = this.decode(what, index, offset, () => decodeDirectory(page, kind, index, deviceId));
-    }
-    return found ?? Array.from({ length: DIRECTORY_ENTRIES }, absent);
+    const { what, region } = levelOf(kind, this.layout);
+    const offset = pageOffset(region, index, reference.place);
+    const page = await this.page(reference, region, index, what);
+    if (page === undefined) return [];
+    const { deviceId } = this.superblock;
+    return this.decode(what, index, offset, () => decodeDirectory(page, kind, index, deviceId)) ?? [];
   }
 
   /** Nothing leads to pages that do not exist, or that no feature here uses. */
-  private demandAbsent(references: readonly Reference[], kind: ProblemKind, index: number): void {
+  private demandAbsent(references: readonly Reference[], kind: DirectoryKind, index: number): void {
     if (!references.some(({ present }) => present)) return;
-    const text = `page ${index} of the ${kind} leads to pages beyond the last`;
-    this.problem({ kind, text, harmless: false });
+    const { what } = levelOf(kind, this.layout);
+    const text = `page ${index} of the ${what} leads to pages beyond the last`;
+    this.problem({ kind: what, text, harmless: false });
   }
 
   /** Takes a page of the volumes region, from the tree or the journal; one that is all zero leaves the page empty. */
@@ -211,18 +227,18 @@ export class TreeReader {
     });
   }
 
-  /** Reads directory and slots; volumes have to be there. */
+  /** Reads directory and slots, from the index of the directory on; volumes have to be there. */
   async loadSlots(): Promise<void> {
     const { image, layout } = this;
     // Entries beyond the slots belong to features that are not set, so their pages are not there, and nothing is kept for them.
     const pages = Math.ceil(layout.slots / SLOT_ENTRIES);
-    for (let index = 0; index < layout.directoryPages; index += 1) {
-      const references = await this.references(DIRECTORY_MAGIC, image.directory[index], index);
-      const count = Math.max(0, Math.min(DIRECTORY_ENTRIES, pages - index * DIRECTORY_ENTRIES));
-      this.demandAbsent(references.slice(count), 'directory', index);
-      image.slotPages.push(...references.slice(0, count));
+    const { directory } = image.root;
+    if (layout.directoryLevels === 0) image.directory = directory;
+    else {
+      image.directoryIndex = directory;
+      image.directory = await this.below(DIRECTORY_INDEX_MAGIC, directory, layout.directoryPages);
     }
-    check(image.slotPages.length === pages, 'the directory was read in part', image.slotPages.length);
+    image.slotPages = await this.below(DIRECTORY_MAGIC, image.directory, pages);
     await this.loadSlotPages();
     this.checkSlots();
   }

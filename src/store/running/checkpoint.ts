@@ -5,7 +5,8 @@
  *
  * 1. flush: entries to the journal, one sync. The old tree and the journal say everything. Batches of flushes that are
  *    asked for meanwhile come after the place from which the new tree needs the journal.
- * 2. changed block tables, pages of slots, of the directory and of volumes to their other places. Nobody refers to them yet.
+ * 2. changed block tables, pages of slots, of the directory, of its index and of volumes to their other places. Nobody refers to
+ *    them yet.
  * 3. sync.
  * 4. the root, to its other place. If it is not whole, the old one counts, and its journal is still there.
  * 5. sync. From now on the journal before this point may be written over.
@@ -17,6 +18,7 @@ import { type DirectoryKind, encodeDirectory } from '../format/directory.js';
 import {
   DEVICE_CLEAN,
   DIRECTORY_ENTRIES,
+  DIRECTORY_INDEX_MAGIC,
   DIRECTORY_MAGIC,
   PAGE_BYTES,
   pageOffset,
@@ -27,7 +29,7 @@ import {
 } from '../format/format.js';
 import type { Reference } from '../format/page.js';
 import { encodeReplica } from '../format/replica-page.js';
-import { encodeRoot, type Root } from '../format/root.js';
+import { encodeRoot, type Root, rootDirectoryPages } from '../format/root.js';
 import { encodeSlots } from '../format/slot-page.js';
 import { type Checksum, encodeSuperblock, type Superblock } from '../format/superblock.js';
 import type { SegmentStore } from '../segment-store.js';
@@ -61,10 +63,19 @@ export function arenaChecksum(store: Pick<SegmentStore, 'memory'>, scratch: numb
   };
 }
 
+/** A level of pages of references, with those that they hold; no pages where a device has no such level. */
+interface Level {
+  readonly kind: DirectoryKind;
+  readonly region: number;
+  readonly pages: Reference[];
+  readonly below: readonly Reference[];
+}
+
 export class Checkpointer {
   private readonly store: SegmentStore;
-  private readonly directory: Reference[];
   private readonly slotPages: Reference[];
+  private readonly directory: Reference[];
+  private readonly directoryIndex: Reference[];
   private readonly volumePages: Reference[];
   private readonly volumeDirectory: Reference[];
   private rootPlace: number;
@@ -75,8 +86,9 @@ export class Checkpointer {
   constructor(store: SegmentStore) {
     const { start } = store;
     this.store = store;
-    this.directory = start.directory;
     this.slotPages = start.slotPages;
+    this.directory = start.directory;
+    this.directoryIndex = start.directoryIndex;
     this.volumePages = start.volumePages;
     this.volumeDirectory = start.volumeDirectory;
     this.rootPlace = start.rootPlace;
@@ -103,10 +115,8 @@ export class Checkpointer {
     // a recovery, which may leave numbers out, keeps no slots.
     const noted = evict === 'half' ? store.noted() : Promise.resolve(0);
     await this.writeTables();
-    const slotPages = await this.writeSlotPages(sequence);
-    await this.writeDirectory(DIRECTORY_MAGIC, sequence, slotPages);
-    const volumePages = await this.writeVolumes(sequence);
-    await this.writeDirectory(VOLUME_DIRECTORY_MAGIC, sequence, volumePages);
+    await this.writeDirectory(sequence, await this.writeSlotPages(sequence));
+    await this.writeVolumeDirectory(sequence, await this.writeVolumes(sequence));
     demand(await noted);
     demand(await store.io.sync());
     store.steps.log.evict(evict);
@@ -162,10 +172,14 @@ export class Checkpointer {
     for (const result of results) demand(result);
   }
 
-  private refer(reference: Reference, page: Uint8Array): void {
-    check(page.buffer === this.store.memory.bytes.buffer, 'a page is referred to that is not in the arena');
-    reference.present = true;
-    reference.checksum = this.store.memory.checksum(page.byteOffset - this.store.memory.bytes.byteOffset, PAGE_BYTES);
+  private referenceTo(page: Uint8Array, place: number): Reference {
+    const { bytes } = this.store.memory;
+    check(page.buffer === bytes.buffer, 'a page is referred to that is not in the arena');
+    return {
+      present: true,
+      place,
+      checksum: this.store.memory.checksum(page.byteOffset - bytes.byteOffset, PAGE_BYTES),
+    };
   }
 
   private async writeSlotPages(sequence: number): Promise<Set<number>> {
@@ -176,39 +190,52 @@ export class Checkpointer {
     store.changedSlots.clear();
     for (const index of changed) {
       check(index < this.slotPages.length, 'there is no such page of slots', index);
-      const reference = this.slotPages[index];
-      reference.place ^= 1;
-      const page = await this.stage(pageOffset(layout.slotTableOffset, index, reference.place));
+      const place = this.slotPages[index].place ^ 1;
+      const page = await this.stage(pageOffset(layout.slotTableOffset, index, place));
       encodeSlots(page, { index, deviceId, sequence }, store.slots, store.volumeTable.owners.list);
-      this.refer(reference, page);
+      this.slotPages[index] = this.referenceTo(page, place);
     }
     await this.writeStaged();
     return changed;
   }
 
-  /**
-   * Writes the pages of references that lead to pages which have changed; without a volume directory the root refers to volumes.
-   */
-  private async writeDirectory(kind: DirectoryKind, sequence: number, pages: ReadonlySet<number>): Promise<void> {
-    const { layout, deviceId } = this.store.superblock;
-    const volumes = kind === VOLUME_DIRECTORY_MAGIC;
-    if (volumes && layout.volumeDirectoryPages === 0) return;
-    const directory = volumes ? this.volumeDirectory : this.directory;
-    const below = volumes ? this.volumePages : this.slotPages;
-    const region = volumes ? layout.volumeDirectoryOffset : layout.directoryOffset;
-    const changed = new Set([...pages].map((index) => Math.floor(index / DIRECTORY_ENTRIES)));
+  /** Writes the pages of the directory, and of its index, that lead to pages of slots which have changed. */
+  private async writeDirectory(sequence: number, slotPages: ReadonlySet<number>): Promise<void> {
+    const { directory, directoryIndex, slotPages: below } = this;
+    const { directoryOffset, directoryIndexOffset } = this.store.superblock.layout;
+    const level: Level = { kind: DIRECTORY_MAGIC, region: directoryOffset, pages: directory, below };
+    const changed = await this.writeLevel(level, sequence, slotPages);
+    if (directoryIndex.length === 0) return;
+    const upper = { region: directoryIndexOffset, pages: directoryIndex, below: directory };
+    await this.writeLevel({ kind: DIRECTORY_INDEX_MAGIC, ...upper }, sequence, changed);
+  }
+
+  /** Likewise for volumes; without a volume directory the root refers to them. */
+  private async writeVolumeDirectory(sequence: number, volumePages: ReadonlySet<number>): Promise<void> {
+    const { volumeDirectory: pages, volumePages: below } = this;
+    if (pages.length === 0) return;
+    const region = this.store.superblock.layout.volumeDirectoryOffset;
+    await this.writeLevel({ kind: VOLUME_DIRECTORY_MAGIC, region, pages, below }, sequence, volumePages);
+  }
+
+  /** Writes the pages of a level that lead to these pages below it. Returns which they are. */
+  private async writeLevel(level: Level, sequence: number, changedBelow: ReadonlySet<number>): Promise<Set<number>> {
+    const { deviceId } = this.store.superblock;
+    const { kind, region, pages, below } = level;
+    const changed = new Set([...changedBelow].map((index) => Math.floor(index / DIRECTORY_ENTRIES)));
     for (const index of changed) {
-      check(index < directory.length, 'there is no such page of references', index);
-      const reference = directory[index];
+      check(index < pages.length, 'there is no such page of references', index);
+      const reference = pages[index];
       check(reference !== undefined, 'pages have changed that no page of the directory leads to', index);
-      reference.place ^= 1;
-      const page = await this.stage(pageOffset(region, index, reference.place));
+      const place = reference.place ^ 1;
+      const page = await this.stage(pageOffset(region, index, place));
       const first = index * DIRECTORY_ENTRIES;
       const references = below.slice(first, first + DIRECTORY_ENTRIES);
       encodeDirectory(page, kind, { index, deviceId, sequence }, references);
-      this.refer(reference, page);
+      pages[index] = this.referenceTo(page, place);
     }
     await this.writeStaged();
+    return changed;
   }
 
   private async writeVolumes(sequence: number): Promise<Set<number>> {
@@ -224,15 +251,14 @@ export class Checkpointer {
       const record = volumeTable.recordOf(index);
       const legacy = volumeTable.legacy.get(index);
       if (record === undefined && legacy === undefined) {
-        reference.present = false;
-        reference.checksum = 0;
+        this.volumePages[index] = { ...reference, present: false, checksum: 0 };
         continue;
       }
-      reference.place ^= 1;
-      const page = await this.stage(pageOffset(layout.volumesOffset, index, reference.place));
+      const place = reference.place ^ 1;
+      const page = await this.stage(pageOffset(layout.volumesOffset, index, place));
       if (record !== undefined) encodeReplica(page, { index, deviceId, sequence }, record);
       else if (legacy !== undefined) page.set(legacy.bytes);
-      this.refer(reference, page);
+      this.volumePages[index] = this.referenceTo(page, place);
     }
     await this.writeStaged();
     return changed;
@@ -249,7 +275,7 @@ export class Checkpointer {
       journalSequence: position.sequence,
       durableSequence: position.sequence - 1,
       usedSlots: store.slots.usedSlots,
-      directory: this.directory,
+      directory: layout.directoryLevels === 0 ? this.directory : this.directoryIndex,
       volumes: layout.volumeDirectoryPages === 0 ? this.volumePages : this.volumeDirectory,
       active: [...store.steps.log.active],
     };
@@ -260,7 +286,8 @@ export class Checkpointer {
       'a root counts batches as durable that are on their way',
       completedSequence,
     );
-    check(this.directory.length === layout.directoryPages, 'a root has a part of the directory', this.directory.length);
+    const { length } = root.directory;
+    check(length === rootDirectoryPages(layout), 'a root has a part of the directory', length);
     encodeRoot(root, deviceId, bytes, arenaChecksum(store, memory + ROOT_BYTES));
     this.rootPlace ^= 1;
     demand(await store.io.write(memory, ROOT_BYTES, layout.rootOffset + this.rootPlace * ROOT_BYTES));

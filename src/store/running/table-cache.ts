@@ -24,7 +24,7 @@ export class TableCache {
   /** By page: the blocks whose first write no flush is known to have covered. */
   readonly young: Int32Array;
   private readonly memoryStart: number;
-  /** By slot. */
+  /** By slot: its page and 1, or 0 for none, so that memory of slots that were never used is never touched. */
   private readonly pageOf: Int32Array;
   private readonly slotOf: Int32Array;
   private readonly pins: Uint32Array;
@@ -44,7 +44,7 @@ export class TableCache {
     this.words = new Uint32Array(buffer, byteOffset + memoryStart, pages * (PAGE_BYTES / 4));
     this.pending = new Int32Array(pages * BLOCK_SET_WORDS);
     this.young = new Int32Array(pages * BLOCK_SET_WORDS);
-    this.pageOf = new Int32Array(slots).fill(NONE);
+    this.pageOf = new Int32Array(slots);
     this.slotOf = new Int32Array(pages).fill(NONE);
     this.pins = new Uint32Array(pages);
     this.changed = new Uint8Array(pages);
@@ -53,7 +53,7 @@ export class TableCache {
 
   /** The page of a slot's table, or -1. */
   find(slot: SlotIndex): TablePage {
-    const page = this.pageOf[slot] as TablePage;
+    const page = (this.pageOf[slot] - 1) as TablePage;
     check(page === NONE || this.slotOf[page] === slot, 'a slot has its block table in the page of another', slot);
     if (page !== NONE) this.used[page] = 1;
     return page;
@@ -76,7 +76,7 @@ export class TableCache {
 
   /** Takes a page for a slot that has none, with undefined content. Returns -1 if all pages are in use. */
   take(slot: SlotIndex): TablePage {
-    check(this.pageOf[slot] === NONE, 'a slot takes a second page for its block table', slot);
+    check(this.pageOf[slot] === 0, 'a slot takes a second page for its block table', slot);
     for (let tried = 0; tried < 2 * this.pages; tried += 1) {
       const page = this.hand as TablePage;
       this.hand = page + 1 === this.pages ? 0 : page + 1;
@@ -86,7 +86,7 @@ export class TableCache {
         continue;
       }
       this.drop(page);
-      this.pageOf[slot] = page;
+      this.pageOf[slot] = page + 1;
       this.slotOf[page] = slot;
       this.used[page] = 1;
       return page;
@@ -103,7 +103,7 @@ export class TableCache {
   private drop(page: TablePage): void {
     const slot = this.slotOf[page];
     this.checkJournaled(page);
-    if (slot !== NONE) this.pageOf[slot] = NONE;
+    if (slot !== NONE) this.pageOf[slot] = 0;
     this.slotOf[page] = NONE;
     this.changed[page] = 0;
     this.used[page] = 0;
@@ -119,7 +119,7 @@ export class TableCache {
 
   /** Forgets a slot's table, which nobody uses. */
   forget(slot: SlotIndex): void {
-    const page = this.pageOf[slot] as TablePage;
+    const page = (this.pageOf[slot] - 1) as TablePage;
     if (page !== NONE) this.drop(page);
   }
 

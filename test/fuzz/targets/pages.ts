@@ -174,6 +174,9 @@ function corpus(): Uint8Array[] {
     inputOf(0, (page) => encodeSuperblock(superblock, page, checksum)),
     inputOf(1, (page) => encodeRoot(root, DEVICE_ID, page, checksum)),
     inputOf(0, (page) =>
+      encodeSuperblock({ ...superblock, layout: computeLayout(8 << 20, 64 << 10, 1) }, page, checksum),
+    ),
+    inputOf(0, (page) =>
       encodeSuperblock({ ...superblock, layout: computeFirstLayout(8 << 20, 64 << 10) }, page, checksum),
     ),
     inputOf(2, (page) => {
