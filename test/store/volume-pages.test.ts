@@ -60,7 +60,7 @@ check('the page of a note is given away only if the note is not needed, is durab
   assert.is((await fsck(disk)).verdict, 'clean');
 });
 
-check('a volume has nothing of the one that had its page: no mark, no flush that is remembered', async () => {
+check('a volume has nothing of the one that had its page: no flush that is remembered', async () => {
   const { store, volumeTable, put, disk } = await opened();
   await put(deleted('f'.repeat(32)));
   const index = await put(replicaMap(OLD));
@@ -73,7 +73,6 @@ check('a volume has nothing of the one that had its page: no mark, no flush that
   assert.is(await put(replicaMap(NEW)), index);
   const expected = { generation: 0, flushNumber: 0 };
   assert.equal(volumeTable.flushedMarks[index], expected);
-  assert.equal(volumeTable.marks[index], { generation: 1, flushNumber: 0 });
   disk.powerCut(randomOf(1));
   const again = await opened(disk, false);
   assert.is(again.volumeTable.indexOf(NEW, 0), index);

@@ -192,9 +192,6 @@ async function assemble(
   check(superblock.incarnation > image.superblock.incarnation, 'a device is opened under a life that has been');
   const store = new SegmentStore(ports, start);
   const checkpointer = new Checkpointer(store);
-  store.replicas.forEach((map, index) => {
-    if (map !== undefined) store.volumeTable.marks[index] = { generation: map.generation, flushNumber: 0 };
-  });
   store.counters.suspects = recovery.suspectBlocks;
   store.counters.dropped = recovery.droppedBlocks;
   store.counters.tablesDamaged = recovery.problems.filter(({ kind }) => kind === 'table').length;

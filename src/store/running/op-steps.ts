@@ -249,9 +249,7 @@ export class OpSteps {
       this.flushes.flush(token, null);
       return;
     }
-    const mark = { volume, flush: { generation, flushNumber } };
-    this.parts.volumes.marks[volume] = mark.flush;
-    this.flushes.flush(token, mark);
+    this.flushes.flush(token, { volume, flush: { generation, flushNumber } });
   }
 
   /** There may be a page for an operation that has waited for one. */

@@ -44,8 +44,6 @@ export class VolumeTable {
   readonly replicas: (ReplicaMap | undefined)[];
   readonly legacy: Map<number, LegacyPage>;
   readonly owners: SlotOwners;
-  /** Of each replica the flush that was last to be remembered. */
-  readonly marks: FlushId[] = [];
   /** By page: its last flush that is remembered. Written with the records that it makes durable. */
   readonly flushedMarks: FlushId[];
   /** By page: what its last engine has told to be settled; `NO_FLUSH` if that is not known. */
@@ -165,7 +163,6 @@ export class VolumeTable {
     this.settled[page] = undefined;
     this.served[page] = 0;
     this.answered[page] = false;
-    this.marks[page] = { generation: map.generation, flushNumber: 0 };
   }
 
   /**
