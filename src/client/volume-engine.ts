@@ -350,9 +350,25 @@ export class VolumeEngine implements Volume {
     // No request begins any more. One that is in flight may discard something.
     await this.lastEnded();
     await this.releaseAtEnd();
+    await this.settleAtEnd();
+    await this.lastEnded();
     await this.membership.idle();
     this.phase = 'closed';
     for (const part of [this.pieces, this.split, this.flushes, this.calls]) part.close();
+  }
+
+  /**
+   * Flushes what no flush covers, and tells the members that all of it is settled. Where that fails the next start compares
+   * more.
+   */
+  private async settleAtEnd(): Promise<void> {
+    const { membership, flushes, work } = this;
+    if (!this.served || membership.stopped !== null) return;
+    check(this.pieces.inFlight === 0, 'all is settled at the end of a volume that is used', this.pieces.inFlight);
+    if (this.ownFlush.modified) await this.calls.call((token) => flushes.flushOwn(token));
+    await membership.idle();
+    const members = membership.groups.flat().filter(({ readable }) => readable);
+    await Promise.all(members.map(({ present }) => work.agreed(present, flushes.settled)));
   }
 
   /**

@@ -4,7 +4,7 @@
 
 import { check } from '../core/check.js';
 import { EINVAL } from '../core/errno.js';
-import type { FlushId } from '../layout/flush-id.js';
+import { compareFlushes, type FlushId, NO_FLUSH } from '../layout/flush-id.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import { listError, type RequestBounds, requestError } from '../layout/request-checks.js';
 import type { CompletionPort } from '../ports/completion.js';
@@ -57,7 +57,8 @@ export class LocalMember implements SegmentMember {
     this.chunkBlocks = slotBlocks(superblock.layout);
     this.incarnation = superblock.incarnation;
     this.flushed = store.volumeTable.flushedMarks[volume];
-    this.settled = store.volumeTable.settled[volume] ?? null;
+    const settled = store.volumeTable.settled.of(volume);
+    this.settled = compareFlushes(settled, NO_FLUSH) > 0 ? settled : null;
     this.lists = new MemberLists(completions, store, volume, this.share);
   }
 

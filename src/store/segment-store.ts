@@ -41,6 +41,7 @@ import {
   REQUEST_RESTAMP,
   type SegmentRequest,
 } from '../ports/segment-request.js';
+import type { Batch } from './format/journal-batch.js';
 import type { Superblock } from './format/superblock.js';
 import { ACTIVE_SLOTS_MAX } from './limits.js';
 import { ControlIo } from './running/control-io.js';
@@ -111,7 +112,10 @@ export class SegmentStore {
     const pages = Math.min(tablePages, layout.slots);
     this.tables = new TableCache(memory, memoryStart, pages, layout.slots);
     const places = placesFrom(memoryStart);
-    const journalParts = { completions, memory, device, superblock, memoryStart: places.journal };
+    const journalParts = {
+      ...{ completions, memory, device, superblock, memoryStart: places.journal },
+      onSubmit: (batch: Batch) => this.volumeTable.settled.write(batch),
+    };
     this.journal = new JournalWriter(journalParts, start.journal);
     this.journal.onRoom = () => this.steps.useRoom();
     this.journal.onFailure = (result) => this.fail(result);

@@ -4,6 +4,10 @@ import { type Mutant, tests } from './mutant.js';
 
 const DYING = tests('client/dying-writer.test.ts');
 const OWN_FLUSH = tests('client/own-flush.test.ts');
+const KEPT = tests('store/settled.test.ts');
+const TOLD = tests('client/settled.test.ts');
+const MARKS = 'store/running/settled-marks.ts';
+const TABLE = 'store/running/volume-table.ts';
 
 export const SETTLED_MUTANTS: readonly Mutant[] = [
   {
@@ -18,6 +22,80 @@ export const SETTLED_MUTANTS: readonly Mutant[] = [
       },
     ],
     judges: [DYING],
+  },
+  {
+    name: 'settled-not-durable',
+    breaks: 'What is settled is known while the device is open, and is not in its journal',
+    rule: 'what is settled bounds what a later engine compares, whatever has died',
+    edits: [
+      {
+        file: MARKS,
+        find: 'check(batch.addSettled(page, mark), ',
+        replace: 'check(mark.generation > 0, ',
+      },
+    ],
+    judges: [KEPT],
+  },
+  {
+    name: 'settled-not-in-page',
+    breaks: 'What is settled is in the journal, and not in the page that a checkpoint writes',
+    rule: 'what is settled bounds what a later engine compares, whatever has died',
+    edits: [{ file: MARKS, find: '    this.changed.add(page);\n', replace: '' }],
+    judges: [KEPT],
+  },
+  {
+    name: 'settled-falls',
+    breaks: 'What is settled is what was told last, in whatever order that came',
+    rule: 'what is settled only rises',
+    edits: [{ file: MARKS, find: 'if (!isBefore(this.marks[page], told)) return;', replace: '' }],
+    judges: [KEPT],
+  },
+  {
+    name: 'settled-while-syncing',
+    breaks: 'A device that lacks some of it takes for settled what the others are told',
+    rule: 'what is settled is on every member in-sync',
+    edits: [{ file: TABLE, find: 'if (this.isInSync(page)) this.settled.tell', replace: 'this.settled.tell' }],
+    judges: [KEPT],
+  },
+  {
+    name: 'settled-told-to-syncing',
+    breaks: 'Flushes tell a member that is being brought up to date what is settled',
+    rule: 'what is settled is on every member in-sync',
+    edits: [
+      {
+        file: 'client/requests/volume-flush.ts',
+        find: "slot.member === member && slot.state === 'in-sync'",
+        replace: 'slot.member === member',
+      },
+    ],
+    judges: [TOLD],
+  },
+  {
+    name: 'settled-of-the-last',
+    breaks: 'A replica that is given a page knows what was settled of the one before',
+    rule: 'what is settled is told of one replica',
+    edits: [{ file: MARKS, find: '    this.marks[page] = NO_FLUSH;\n', replace: '' }],
+    judges: [KEPT],
+  },
+  {
+    name: 'settled-told-too-early',
+    breaks: 'A flush tells that what it is about to make durable is settled',
+    rule: 'what is settled is on every member in-sync',
+    edits: [
+      {
+        file: 'client/requests/volume-flush.ts',
+        find: 'const { settled } = this;',
+        replace: 'const settled = { ...this.settled, flushNumber: this.durableNext };',
+      },
+    ],
+    judges: [TOLD],
+  },
+  {
+    name: 'unsettled-at-the-end',
+    breaks: 'An engine that is closed leaves its last modifications unsettled',
+    rule: 'after an orderly end nothing is compared',
+    edits: [{ file: 'client/volume-engine.ts', find: '    await this.settleAtEnd();\n', replace: '' }],
+    judges: [TOLD],
   },
   {
     name: 'settled-too-high',

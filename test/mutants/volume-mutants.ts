@@ -46,9 +46,9 @@ const MIRROR: Mutant[] = [
     edits: [
       {
         file: 'client/requests/volume-flush.ts',
-        find: '      member.submit(this.request(index, flags, settled));',
+        find: '      member.submit(this.request(index, flags, told ? settled : NO_FLUSH));',
         replace:
-          '      if (index === 0) member.submit(this.request(index, flags, settled));\n      else this.completions.defer(this.token + index, 0);',
+          '      if (index === 0) member.submit(this.request(index, flags, told ? settled : NO_FLUSH));\n      else this.completions.defer(this.token + index, 0);',
       },
     ],
     judges: [sim(['power']), ENGINE],

@@ -251,6 +251,8 @@ export class ScriptedMember implements SegmentMember {
       this.recordUnder(request);
       for (let at = block; at < block + blocks; at += 1) this.put(chunk, at, null, BLOCK_POISON, stampLow, stampHigh);
     } else if (kind === REQUEST_AGREED) {
+      const { generation, flushNumber } = request;
+      this.settled = { generation, flushNumber };
       for (const segment of this.slots.values()) segment.dirty = false;
     } else throw new Error(`no request of kind ${kind} was expected`);
     return 0;

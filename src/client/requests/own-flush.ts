@@ -38,12 +38,12 @@ export class OwnFlush implements Watched {
 
   /** A modification of a chunk has ended, and the next flush to begin covers it. */
   note(chunk: number): void {
-    // One that is asked for has not begun, and covers this too.
-    if (chunk === this.lastChunk || this.asked || this.ended) return;
+    // One that is asked for has not begun, and covers this too. At the end only counts whether there is anything.
+    if (chunk === this.lastChunk || this.asked || (this.ended && this.modified)) return;
     this.lastChunk = chunk;
     if (this.chunks.size === 0) {
       this.sinceMs = this.clock.nowMs();
-      this.watch.start();
+      if (!this.ended) this.watch.start();
     }
     this.chunks.add(chunk);
     check(this.chunks.size <= OWN_FLUSH_CHUNKS, 'an engine has not flushed what it should have', this.chunks.size);
@@ -55,6 +55,11 @@ export class OwnFlush implements Watched {
     this.chunks.clear();
     this.lastChunk = -1;
     this.asked = false;
+  }
+
+  /** Whether anything was modified that no flush which has begun covers. */
+  get modified(): boolean {
+    return this.chunks.size > 0;
   }
 
   get busy(): boolean {

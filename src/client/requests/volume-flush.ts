@@ -13,7 +13,7 @@
 import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
 import { Notify } from '../../core/notify.js';
-import type { FlushId } from '../../layout/flush-id.js';
+import { type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
 import type { CompletionPort } from '../../ports/completion.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import { REQUEST_FLUSH, REQUEST_MARKED, SegmentRequest } from '../../ports/segment-request.js';
@@ -154,7 +154,9 @@ export class VolumeFlush {
     this.marked = false;
     const { settled } = this;
     this.members.forEach((member, index) => {
-      member.submit(this.request(index, flags, settled));
+      // One that is not in-sync lacks some of it, whatever flushes it takes part in.
+      const told = this.slots.some((slot) => slot.member === member && slot.state === 'in-sync');
+      member.submit(this.request(index, flags, told ? settled : NO_FLUSH));
     });
   }
 

@@ -77,6 +77,11 @@ export class Batch {
     return BATCH_PAGES_MAX * PAGE_SECTORS - this.sector - 1;
   }
 
+  /** Whether a record fits that needs no further page. */
+  hasRoomInPage(bytes: number): boolean {
+    return this.at + bytes <= this.limit || (this.sector + 1) % PAGE_SECTORS !== 0;
+  }
+
   /** Room for a record. Returns where to put it, or -1 if the batch is full. */
   reserve(bytes: number): number {
     check(this.sequence > 0, 'a record is put into a batch that was not begun', this.sequence);

@@ -43,6 +43,8 @@ export interface JournalWriterParts {
   readonly superblock: Pick<Superblock, 'layout' | 'deviceId' | 'incarnation'>;
   /** Start of `JOURNAL_WRITER_BYTES`. */
   readonly memoryStart: number;
+  /** A batch is about to be handed over: what costs no further page may still be put into it. */
+  readonly onSubmit: (batch: Batch) => void;
 }
 
 /** Operations, flushes and calls: each waits for one thing at a time. */
@@ -73,6 +75,7 @@ export class JournalWriter {
   onRoom: () => void = () => {};
   /** Called at the first failure. */
   onFailure: (result: number) => void = () => {};
+  private readonly onSubmit: (batch: Batch) => void;
   private readonly completions: CompletionPort;
   private readonly memory: Memory;
   private readonly device: Device;
@@ -106,7 +109,8 @@ export class JournalWriter {
   private readonly batchEnd = () => this.submit();
 
   constructor(parts: JournalWriterParts, start: JournalPosition) {
-    const { completions, memory, device, memoryStart, superblock } = parts;
+    const { completions, memory, device, memoryStart, superblock, onSubmit } = parts;
+    this.onSubmit = onSubmit;
     this.completions = completions;
     this.memory = memory;
     this.device = device;
@@ -217,6 +221,9 @@ export class JournalWriter {
     check(hasRoom, 'the journal is full: a batch would be written over what recovery needs', this.usedPages);
     check(this.page + batch.pages <= this.layout.journalPages, 'a batch reaches beyond the journal', this.page);
     check(batch.sequence === this.completedSequence + 1, 'the journal leaves a batch out', batch.sequence);
+    const { pages } = batch;
+    this.onSubmit(batch);
+    check(batch.pages === pages, 'a batch grows when it is handed over', pages);
     batch.seal(this.deviceId, this.incarnation, this.page, this.durableSequence, (from, bytes) =>
       this.memory.checksum(memory + from, bytes),
     );

@@ -18,16 +18,19 @@
  */
 
 import { check } from '../../core/check.js';
-import { type FlushId, isBefore, NO_FLUSH } from '../../layout/flush-id.js';
+import { type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
 import { NOTHING_OWN, type ReplicaMap, type ReplicaOwn } from '../../layout/replica-map.js';
 import { SLOT_FREE } from '../format/format.js';
 import type { ReplicaRecord } from '../format/replica-page.js';
 import type { SlotOwners } from '../format/slot-owners.js';
+import type { Superblock } from '../format/superblock.js';
 import type { LegacyPage } from '../format/volume-page.js';
+import { SettledMarks } from './settled-marks.js';
 import type { SlotTable } from './slot-table.js';
 
 /** With what the table of a store begins. */
 export interface VolumeTableStart {
+  readonly superblock: Pick<Superblock, 'deviceId'>;
   /** By number of the page: as they were read, so all are durable. */
   readonly replicas: readonly (ReplicaRecord | undefined)[];
   readonly legacy: Map<number, LegacyPage>;
@@ -46,14 +49,13 @@ export class VolumeTable {
   readonly owners: SlotOwners;
   /** By page: its last flush that is remembered. Written with the records that it makes durable. */
   readonly flushedMarks: FlushId[];
-  /** By page: what its last engine has told to be settled; `NO_FLUSH` if that is not known. */
-  readonly settledMarks: FlushId[];
-  /** By page: what its engine has told to be settled since the device was opened; undefined if it has told nothing. */
-  readonly settled: (FlushId | undefined)[] = [];
+  /** By page: what its engines have told to be settled. */
+  readonly settled: SettledMarks;
   /** Pages that are not up to date in the tree. */
   readonly changed = new Set<number>();
   /** Whether the note of this deleted volume may go; set by whoever knows the other devices. */
   mayForget: (note: ReplicaMap) => boolean = () => false;
+  private readonly deviceId: string;
   private readonly served: number[];
   private readonly answered: boolean[];
   /** What is durable of each. */
@@ -64,14 +66,16 @@ export class VolumeTable {
   /** Where the search for a note begins. */
   private next = 0;
 
-  constructor({ replicas, legacy, owners, slots, changedSlots, pages }: VolumeTableStart) {
+  constructor({ superblock, replicas, legacy, owners, slots, changedSlots, pages }: VolumeTableStart) {
+    this.deviceId = superblock.deviceId;
     const ownOf = (page: number) => replicas[page]?.own ?? NOTHING_OWN;
     this.replicas = replicas.map((record) => record?.map);
     this.durable = [...this.replicas];
     this.legacy = legacy;
     this.owners = owners;
     this.flushedMarks = replicas.map((_, page) => legacy.get(page)?.flushed ?? ownOf(page).flushed);
-    this.settledMarks = replicas.map((_, page) => ownOf(page).settled);
+    const settled = replicas.map((_, page) => ownOf(page).settled);
+    this.settled = new SettledMarks(settled, this.changed);
     this.served = replicas.map((_, page) => ownOf(page).servedGeneration);
     this.answered = replicas.map((_, page) => ownOf(page).answered);
     this.slots = slots;
@@ -92,7 +96,7 @@ export class VolumeTable {
   /** What this device knows of a replica beside its map. */
   ownOf(page: number): ReplicaOwn {
     const [servedGeneration, answered] = [this.served[page], this.answered[page]];
-    return { servedGeneration, answered, flushed: this.flushedMarks[page], settled: this.settledMarks[page] };
+    return { servedGeneration, answered, flushed: this.flushedMarks[page], settled: this.settled.of(page) };
   }
 
   /** What the page of a replica is to hold; undefined if it is empty, or legacy. */
@@ -136,6 +140,7 @@ export class VolumeTable {
     this.answered[page] = own.answered ?? (same && this.answered[page]);
     this.served[page] = own.servedGeneration ?? this.served[page];
     this.replicas[page] = map;
+    if (!this.isInSync(page)) this.settled.forget(page);
     this.changed.add(page);
     return page;
   }
@@ -159,8 +164,7 @@ export class VolumeTable {
     this.owners.set(page, { volumeId: id, group: map.group + 1 });
     // What was remembered of the last replica there is nothing of this one.
     this.flushedMarks[page] = NO_FLUSH;
-    this.settledMarks[page] = NO_FLUSH;
-    this.settled[page] = undefined;
+    this.settled.forget(page);
     this.served[page] = 0;
     this.answered[page] = false;
   }
@@ -193,6 +197,7 @@ export class VolumeTable {
     this.durable[page] = undefined;
     this.legacy.delete(page);
     this.owners.set(page, undefined);
+    this.settled.forget(page);
     this.changed.add(page);
   }
 
@@ -200,11 +205,16 @@ export class VolumeTable {
     return this.replicas[page] === undefined && !this.legacy.has(page);
   }
 
-  /** An engine has told what is settled. It never takes that back, though a request that tells less may come later. */
-  noteSettled(index: number, told: FlushId): void {
-    check(this.owners.list[index] !== undefined, 'what is settled is told of no replica', index);
-    const known = this.settled[index];
-    if (known === undefined || isBefore(known, told)) this.settled[index] = told;
+  /** An engine has told what is settled. That is of no meaning for a device that lacks some of it. */
+  noteSettled(page: number, told: FlushId): void {
+    check(this.owners.list[page] !== undefined, 'what is settled is told of no replica', page);
+    if (this.isInSync(page)) this.settled.tell(page, told);
+  }
+
+  /** Whether the map of a replica says that this device has all of it. */
+  private isInSync(page: number): boolean {
+    const members = this.replicas[page]?.members ?? [];
+    return members.some(({ deviceId, state }) => deviceId === this.deviceId && state === 'in-sync');
   }
 
   private freeIndex(): number {
