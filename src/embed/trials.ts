@@ -5,6 +5,7 @@ import { Piscina } from 'piscina';
 import { type FaultKind, planOf } from '../sim/trial/plan.js';
 import { edited, type PlanEdit, type ShrunkPlan, shrink } from '../sim/trial/shrink.js';
 import { Trial, type TrialResult } from '../sim/trial/trial.js';
+import { TrialMemory } from '../sim/trial/trial-memory.js';
 import { TRIAL_MEMORY_BYTES } from '../sim/trial/trial-node.js';
 import type { TrialOptions } from '../sim/trial/trial-world.js';
 import { native } from '../uring/native.js';
@@ -24,10 +25,10 @@ export interface TrialTask {
   readonly faults: readonly FaultKind[];
 }
 
-let memory: Uint8Array | undefined;
+let memory: TrialMemory | undefined;
 
 function optionsOf(log?: TrialLog): TrialOptions {
-  memory ??= new Uint8Array(TRIAL_MEMORY_BYTES);
+  memory ??= new TrialMemory(TRIAL_MEMORY_BYTES);
   const { crc32c } = native();
   const common = { memory, checksum: (bytes: Uint8Array, at: number, length: number) => crc32c(bytes, at, length) };
   return log === undefined ? common : { ...common, log, details: true };

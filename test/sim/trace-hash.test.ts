@@ -6,6 +6,7 @@ import { TraceHash } from '#strake/embed/trace-hash.js';
 import { makeTrials } from '#strake/embed/trials.js';
 import { FAULT_KINDS, planOf } from '#strake/sim/trial/plan.js';
 import { Trial, type TrialResult } from '#strake/sim/trial/trial.js';
+import { TrialMemory } from '#strake/sim/trial/trial-memory.js';
 import { TRIAL_MEMORY_BYTES } from '#strake/sim/trial/trial-node.js';
 import { SimTrace } from '#strake/sim/world/trace.js';
 import { native } from '#strake/uring/native.js';
@@ -83,7 +84,7 @@ check('trials are the same in one worker and in two, in any parts, and whatever 
   };
   const whole = await all([[1, SEEDS]], 1);
   assert.is(await all([[2, SEEDS - 1], [1, 1]], 2), whole); // biome-ignore format: one part in each
-  const memory = new Uint8Array(TRIAL_MEMORY_BYTES).fill(0xa5);
+  const memory = new TrialMemory(TRIAL_MEMORY_BYTES, 0xa5);
   const { crc32c } = native();
   const traces = new TraceHash(1);
   for (let seed = 1; seed <= SEEDS; seed += 1) {

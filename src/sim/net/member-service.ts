@@ -67,7 +67,7 @@ export class MemberService {
     } else if (request !== null) {
       request.token = this.base + slot;
       request.memory = this.memoryOf(slot);
-      if (payload !== null) this.process.bytes.set(payload, request.memory);
+      if (payload !== null) this.process.put(payload, request.memory);
       member.submit(request);
     }
   }

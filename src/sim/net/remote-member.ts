@@ -157,6 +157,7 @@ export class RemoteMember implements SegmentMember, SimSource {
 
   private payloadOf({ memory, source, sourceBytes, blocks }: SegmentRequest): Uint8Array {
     const { bytes } = this.process;
+    this.process.checkRange(memory, blocks * BLOCK_BYTES);
     if (source >= 0) bytes.copyWithin(memory, source, source + sourceBytes);
     return bytes.slice(memory, memory + blocks * BLOCK_BYTES);
   }
@@ -220,7 +221,7 @@ export class RemoteMember implements SegmentMember, SimSource {
     this.fenced = call.fence;
     const origin = time.trace.add('member-answer', time.nowUs, 0, call.result, 0);
     if (request !== null && call.request !== null) {
-      if (call.payload !== null && request.kind !== REQUEST_WRITE) process.bytes.set(call.payload, request.memory);
+      if (call.payload !== null && request.kind !== REQUEST_WRITE) process.put(call.payload, request.memory);
       if (request.kind === REQUEST_ENTRIES && call.request.entries !== null) request.entries?.set(call.request.entries);
       copyBits(call.request.bad, request.bad, request.blocks);
       copyBits(call.request.left, request.left, Math.max(1, request.blocks));

@@ -19,6 +19,7 @@ import { ENGINE_PROGRAM_BYTES, EngineProgram } from './engine-program.js';
 import { NodeProgram, programMemoryBytes } from './node-program.js';
 import type { SimAction } from './plan.js';
 import { checkDisk } from './trial-checks.js';
+import { type MemoryPart, touchJournals } from './trial-memory.js';
 import { type Server, TrialVolume } from './trial-volume.js';
 import { SimViolation, type TrialWorld } from './trial-world.js';
 
@@ -52,13 +53,13 @@ export class EngineCourse implements Server, Program {
   private readonly volume: TrialVolume;
   private readonly disks: CourseDisk[] = [];
   private readonly devices: DeviceProgram;
-  private readonly arena: Uint8Array;
+  private readonly memory: MemoryPart;
   private program!: EngineProgram;
   private passing: (() => void)[] = [];
   private lives = 0;
 
   constructor(trial: TrialWorld) {
-    const { plan, world, options } = trial;
+    const { plan, world } = trial;
     this.trial = trial;
     this.host = world.addHost('engine', { clockRate: plan.clockRate });
     this.volume = new TrialVolume(trial, this, world.addHost('trial'), { name: VOLUME_NAME, id: VOLUME_ID });
@@ -69,14 +70,23 @@ export class EngineCourse implements Server, Program {
     });
     const size = { storesMax: plan.devices, chunkBytes: plan.segmentBytes };
     const [first, second] = [ENGINE_PROGRAM_BYTES, DeviceProgram.memoryBytes(size) + STORE_MEMORY_BYTES];
-    options.memory.fill(new SimRandom(plan.seed).fork('memory').between(1, 255), 0, first + second);
-    this.arena = options.memory.subarray(0, first);
-    const arena = options.memory.subarray(first, first + second);
-    this.devices = new DeviceProgram(world.addHost('devices').start({ seed: plan.seed, arena }), {
+    this.memory = this.filled(0, first);
+    const memory = this.filled(first, second);
+    touchJournals(memory, second - STORE_MEMORY_BYTES, plan.devices);
+    const process = world.addHost('devices').start({ seed: plan.seed, arena: memory.bytes, touched: memory.touched });
+    this.devices = new DeviceProgram(process, {
       ...size,
       device: { latencyUs: plan.deviceLatencyUs },
       onEvent: (text) => trial.log(text),
     });
+  }
+
+  /** Memory that holds what the seed says. */
+  private filled(start: number, lengthBytes: number): MemoryPart {
+    const { plan, options } = this.trial;
+    const part = options.memory.part(plan.seed, start, lengthBytes);
+    options.memory.fill(part, 0, lengthBytes);
+    return part;
   }
 
   async live(): Promise<void> {
@@ -130,7 +140,11 @@ export class EngineCourse implements Server, Program {
     const { plan, time } = trial;
     this.lives += 1;
     time.trace.add('boot', time.nowUs, 0, this.lives, 0);
-    this.process = host.start({ seed: plan.seed + LIFE_STEP * this.lives, arena: this.arena });
+    this.process = host.start({
+      seed: plan.seed + LIFE_STEP * this.lives,
+      arena: this.memory.bytes,
+      touched: this.memory.touched,
+    });
     this.program = new EngineProgram(this.process, {
       ...{ network: trial.network, address: ADDRESS, devices, volumeId: VOLUME_ID },
       latencyUs: plan.networkLatencyUs,
@@ -248,8 +262,9 @@ export class EngineCourse implements Server, Program {
   private async readAlone({ disk, deviceId, name }: CourseDisk): Promise<void> {
     const { trial, volume, host } = this;
     trial.log(`reading from ${name} alone`);
-    const arena = trial.options.memory.subarray(0, programMemoryBytes(1));
-    this.process = host.start({ seed: trial.plan.seed, arena });
+    const memory = this.filled(0, programMemoryBytes(1));
+    touchJournals(memory, programMemoryBytes(1), 1);
+    this.process = host.start({ seed: trial.plan.seed, arena: memory.bytes, touched: memory.touched });
     const program = new NodeProgram(this.process, { storesMax: 1, network: trial.network, address: ADDRESS });
     await trial.settle(program.open(disk.clone(), name));
     const without = this.disks.map((entry) => entry.deviceId).filter((id) => id !== deviceId);

@@ -17,6 +17,7 @@ import { SimRandom } from '../world/random.js';
 import { SimClient } from './client.js';
 import { NodeProgram, programMemoryBytes } from './node-program.js';
 import { NODES_MAX, type SimPlan } from './plan.js';
+import { type MemoryPart, PART_SLACK_BYTES, touchJournals } from './trial-memory.js';
 import { type Server, TrialVolume } from './trial-volume.js';
 import type { TrialWorld } from './trial-world.js';
 
@@ -36,7 +37,7 @@ function nodeBytes(disks: number): number {
 }
 
 /** Memory that trials need; one after another can use the same. */
-export const TRIAL_MEMORY_BYTES = NODES_MAX * nodeBytes(NODE_STORES_MAX);
+export const TRIAL_MEMORY_BYTES = NODES_MAX * (nodeBytes(NODE_STORES_MAX) + PART_SLACK_BYTES);
 
 /** A disk of a trial. */
 export interface TrialDisk {
@@ -73,10 +74,9 @@ export class TrialNode implements Server {
   readonly damaged = new Set<TrialDisk>();
   /** Ends faults that would end by themselves, when the process dies. */
   passing: (() => void)[] = [];
-  private readonly arena: Uint8Array;
+  private readonly memory: MemoryPart;
   private readonly storesMax: number;
-  /** What memory holds that nobody has written; so many bytes have been filled, beside those in which disks are formatted. */
-  private readonly filling: number;
+  /** So many bytes of memory have been filled, beside those in which disks are formatted. */
   private filledBytes = 0;
   private lives = 0;
   /** Disks opened in this life: no more places of memory have been given to them. */
@@ -90,10 +90,9 @@ export class TrialNode implements Server {
     this.host = world.addHost(this.address, { clockRate: plan.clockRate });
     this.random = new SimRandom(plan.seed, number).fork('node');
     this.storesMax = disksMost(plan, number);
-    const start = number * nodeBytes(NODE_STORES_MAX);
-    this.arena = options.memory.subarray(start, start + nodeBytes(this.storesMax));
-    this.filling = this.random.fork('memory').between(1, 255);
-    this.arena.fill(this.filling, programMemoryBytes(this.storesMax));
+    const start = (number * TRIAL_MEMORY_BYTES) / NODES_MAX;
+    this.memory = options.memory.part(this.random.fork('memory').next(), start, nodeBytes(this.storesMax));
+    options.memory.fill(this.memory, programMemoryBytes(this.storesMax), nodeBytes(this.storesMax));
     this.fillTo(programMemoryBytes(0));
     const own = world.addHost('trial');
     this.volumes = Array.from({ length: plan.volumes }, (_, index) => {
@@ -126,7 +125,7 @@ export class TrialNode implements Server {
     this.opened = 0;
     time.trace.add('boot', time.nowUs, this.number, this.lives, 0);
     const seed = plan.seed + LIFE_STEP * this.lives + NODE_STEP * this.number;
-    this.process = host.start({ seed, arena: this.arena });
+    this.process = host.start({ seed, arena: this.memory.bytes, touched: this.memory.touched });
     this.program = new NodeProgram(this.process, {
       storesMax: this.storesMax,
       network: trial.network,
@@ -169,13 +168,15 @@ export class TrialNode implements Server {
   /** Opens a disk, in memory that holds what the seed says. */
   open({ disk, name }: Pick<TrialDisk, 'disk' | 'name'>): Promise<NodeStore> {
     this.opened += 1;
-    this.fillTo(programMemoryBytes(Math.min(this.opened, this.storesMax)));
+    const end = programMemoryBytes(Math.min(this.opened, this.storesMax));
+    this.fillTo(end);
+    touchJournals(this.memory, end, 1);
     return this.program.open(disk, name);
   }
 
   private fillTo(end: number): void {
     if (end <= this.filledBytes) return;
-    this.arena.fill(this.filling, this.filledBytes, end);
+    this.trial.options.memory.fill(this.memory, this.filledBytes, end);
     this.filledBytes = end;
   }
 

@@ -12,6 +12,7 @@ import { SimTimers } from '../world/timers.js';
 import { SimTrace } from '../world/trace.js';
 import { SimWorld } from '../world/world.js';
 import type { SimPlan } from './plan.js';
+import type { TrialMemory } from './trial-memory.js';
 
 /** Time in which a volume has to be whole again once faults have stopped, in milliseconds. */
 export const HEALING_MS = 600_000;
@@ -21,8 +22,8 @@ const WAIT_STEPS = 2_000_000;
 const TRIAL_STEPS = 50_000_000;
 
 export interface TrialOptions {
-  /** Memory for processes, `TRIAL_MEMORY_BYTES` of it. What it holds does not matter. */
-  readonly memory: Uint8Array;
+  /** Memory for processes, `TRIAL_MEMORY_BYTES` of it. */
+  readonly memory: TrialMemory;
   /** CRC32C of a part of memory, by whoever is fast at it; default: the simulator's own. */
   readonly checksum?: SimChecksum;
   /** Told of what happens, with the virtual time in microseconds. */

@@ -22,7 +22,7 @@
 
 import { AbandonedMemory } from '../../core/abandoned-memory.js';
 import { check } from '../../core/check.js';
-import { SUBMISSIONS } from '../../core/limits.js';
+import { BLOCK_BYTES, SUBMISSIONS } from '../../core/limits.js';
 import type { Clock } from '../../ports/clock.js';
 import { type CompletionHandler, type CompletionPort, TAG_BITS } from '../../ports/completion.js';
 import { HANDLERS_MAX } from '../../ports/limits.js';
@@ -67,11 +67,14 @@ export interface SimProcessSettings {
   readonly seed: number;
   /** Its memory. It is left as it is: whoever wants another content fills it first. */
   readonly arena: Uint8Array;
+  /** Of each of its pages: set to 1 once a port has been given a range of it. */
+  readonly touched?: Uint8Array;
 }
 
 export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  private readonly touched: Uint8Array | null;
   /** For whoever simulates something of this process; fork it. */
   readonly random: SimRandom;
   readonly time: SimTimeline;
@@ -105,6 +108,7 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
     this.trace = time.trace;
     this.crc32c = time.crc32c;
     this.bytes = settings.arena;
+    this.touched = settings.touched ?? null;
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
     this.random = new SimRandom(settings.seed);
   }
@@ -232,8 +236,15 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
   /** Throws unless the range is in the memory. */
   checkRange(at: number, lengthBytes: number): void {
     if (this.held.length > 0) this.checkHeld(at, lengthBytes);
-    if (Number.isInteger(at) && at >= 0 && lengthBytes >= 0 && at + lengthBytes <= this.bytes.length) return;
-    throw new Error(`memory ${at} + ${lengthBytes} is outside of the arena of ${this.bytes.length} bytes`);
+    if (!Number.isInteger(at) || at < 0 || lengthBytes < 0 || at + lengthBytes > this.bytes.length)
+      throw new Error(`memory ${at} + ${lengthBytes} is outside of the arena of ${this.bytes.length} bytes`);
+    if (this.touched !== null) touch(this.touched, at, lengthBytes);
+  }
+
+  /** For what comes from elsewhere: stores bytes at once. */
+  put(bytes: Uint8Array, at: number): void {
+    this.checkRange(at, bytes.length);
+    this.bytes.set(bytes, at);
   }
 
   /** A device operation was given up, and still has this memory; with `written`, it may still write there. */
@@ -333,6 +344,11 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
     this.ready -= count;
     for (const callback of this.batchEnds) callback();
   }
+}
+
+function touch(pages: Uint8Array, at: number, lengthBytes: number): void {
+  const end = at + lengthBytes;
+  for (let page = Math.floor(at / BLOCK_BYTES); page * BLOCK_BYTES < end; page += 1) pages[page] = 1;
 }
 
 /** Lets a process have its turn. */
