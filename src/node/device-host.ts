@@ -14,7 +14,7 @@ import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import type { Superblock } from '../store/format/superblock.js';
 import { type Expectations, openStore } from '../store/opening/open-store.js';
-import { STORE_MEMORY_BYTES } from '../store/store-start.js';
+import { STORE_MEMORY_BYTES, type StoreHooks } from '../store/store-start.js';
 import type { DeviceEvent } from './device-events.js';
 import { closedError, tooManyDevices } from './node-errors.js';
 import { addInOrder, NodeStore, type StoreStatus } from './node-store.js';
@@ -94,7 +94,7 @@ export class DeviceHost {
         this.checkNew(found, path);
         this.opening.set(place, { superblock: found, path });
       };
-      const opened = await openStore(ports, { ...expected, refuse });
+      const opened = await openStore(ports, { ...expected, refuse }, this.hooksOf(place));
       check(this.opening.has(place), 'a device was opened that nobody has judged', place);
       const entry = new NodeStore(path, opened, { place, order });
       const { deviceId } = entry;
@@ -103,8 +103,6 @@ export class DeviceHost {
         opened.store.dispose();
         throw closedError();
       }
-      opened.store.onDamage = (text) => this.hooks.onEvent({ kind: 'device-damage', deviceId, text });
-      opened.store.volumeTable.mayForget = (note) => this.hooks.mayForget(note);
       check(!this.byId.has(deviceId), 'a device is open twice', place);
       addInOrder(this.byId, entry);
       return entry;
@@ -114,6 +112,16 @@ export class DeviceHost {
     } finally {
       this.opening.delete(place);
     }
+  }
+
+  /** Of the store at a place. What happens while it is opened is told by the error with which that ends. */
+  private hooksOf(place: number): StoreHooks {
+    return {
+      onDamage: (deviceId, text) => {
+        if (!this.opening.has(place)) this.hooks.onEvent({ kind: 'device-damage', deviceId, text });
+      },
+      mayForget: (note) => this.hooks.mayForget(note),
+    };
   }
 
   /** Before anything is written to a device: whether it may be a part of this node. */

@@ -44,6 +44,7 @@ import {
 import type { Batch } from './format/journal-batch.js';
 import type { Superblock } from './format/superblock.js';
 import { ACTIVE_SLOTS_MAX } from './limits.js';
+import { Checkpointer } from './running/checkpoint.js';
 import { ControlIo } from './running/control-io.js';
 import { JournalWriter } from './running/journal-writer.js';
 import { MapWriter } from './running/map-writer.js';
@@ -58,6 +59,7 @@ import {
   CONTROL_PIECES,
   noCounts,
   placesFrom,
+  type StoreHooks,
   type StorePorts,
   type StoreStart,
   TABLE_PAGES,
@@ -80,12 +82,11 @@ export class SegmentStore {
   /** Slots whose entries in the tree are not up to date. @internal */
   readonly changedSlots = new Set<number>();
   readonly counters = noCounts();
-  /** Told of damage that was met while serving. */
-  onDamage: (text: string) => void = () => {};
-  /** Brings the tree up to date; set by whoever assembles the store. @internal */
-  checkpoint: (evict: 'half' | 'all') => Promise<void> = () => Promise.resolve();
+  /** Brings the tree up to date, and closes the device. @internal */
+  readonly checkpointer: Checkpointer;
   /** @internal */
   readonly start: StoreStart;
+  private readonly hooks: StoreHooks;
   private readonly completions: CompletionPort;
   private readonly controlStart: number;
   private readonly pool = new OpPool((op, result) => this.steps.proceed(op, result));
@@ -96,17 +97,24 @@ export class SegmentStore {
   private entered = 0;
   private failure = 0;
 
-  constructor(ports: StorePorts, start: StoreStart) {
+  constructor(ports: StorePorts, start: StoreStart, hooks: StoreHooks) {
     const { completions, memory, device, memoryStart } = ports;
     const { superblock, slots } = start;
     const { layout } = superblock;
     this.start = start;
+    this.hooks = hooks;
     this.superblock = superblock;
     this.completions = completions;
     this.memory = memory;
     this.device = device;
     this.slots = slots;
-    this.volumeTable = new VolumeTable({ ...start, changedSlots: this.changedSlots, pages: ports.bounds?.volumes });
+    const { changedSlots } = this;
+    this.volumeTable = new VolumeTable({
+      ...start,
+      changedSlots,
+      mayForget: hooks.mayForget,
+      pages: ports.bounds?.volumes,
+    });
     this.io = new ControlIo(completions, device);
     const { activeSlots, tablePages } = ports.bounds ?? { activeSlots: ACTIVE_SLOTS_MAX, tablePages: TABLE_PAGES };
     const pages = Math.min(tablePages, layout.slots);
@@ -115,16 +123,16 @@ export class SegmentStore {
     const journalParts = {
       ...{ completions, memory, device, superblock, memoryStart: places.journal },
       onSubmit: (batch: Batch) => this.volumeTable.settled.write(batch),
+      onRoom: () => this.steps.useRoom(),
+      onFailure: (result: number) => this.fail(result),
     };
     this.journal = new JournalWriter(journalParts, start.journal);
-    this.journal.onRoom = () => this.steps.useRoom();
-    this.journal.onFailure = (result) => this.fail(result);
     this.controlStart = places.control;
     const { journal, volumeTable: volumes } = this;
     const failure = () => this.failure;
     this.steps = new OpSteps({
       ...{ completions, memory, device, superblock, io: this.io, slots, tables: this.tables, journal, volumes },
-      changedSlots: this.changedSlots,
+      changedSlots,
       activeSlots,
       areasStart: places.areas,
       opAt: (index) => this.pool.at(index),
@@ -132,7 +140,7 @@ export class SegmentStore {
       finishLater: (op, result) => this.finishLater(op, result),
       modify: (op) => this.enter(op),
       failure,
-      checkpoint: (evict) => this.checkpoint(evict),
+      checkpoint: (evict) => this.checkpointer.run(evict),
       onMismatch: () => {
         this.counters.checksumErrors += 1;
       },
@@ -140,11 +148,16 @@ export class SegmentStore {
     });
     const { admission, room } = this.steps;
     this.maps = new MapWriter({ admission, room, journal, volumes, deviceId: superblock.deviceId, failure });
+    this.checkpointer = new Checkpointer(this);
   }
 
   private noteDamagedTable(slot: SlotIndex): void {
     this.counters.tablesDamaged += 1;
-    this.onDamage(`the block table of slot ${slot} is damaged: its blocks are unreadable`);
+    this.tellDamage(`the block table of slot ${slot} is damaged: its blocks are unreadable`);
+  }
+
+  private tellDamage(text: string): void {
+    this.hooks.onDamage(this.superblock.deviceId, text);
   }
 
   /** Memory for control work. */
@@ -278,7 +291,7 @@ export class SegmentStore {
   fail(result: number): void {
     if (this.failure !== 0) return;
     this.failure = result < 0 ? result : -EIO;
-    this.onDamage('a flush or a write of the journal has failed: the device takes no more writes');
+    this.tellDamage('a flush or a write of the journal has failed: the device takes no more writes');
     this.steps.fail(this.failure);
   }
 

@@ -1,5 +1,6 @@
 /** With what a store begins: its ports, its memory, and what was read from the device. */
 
+import type { ReplicaMap } from '../layout/replica-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
@@ -72,6 +73,14 @@ export interface StoreStart {
   readonly rootPlace: number;
   readonly rootSequence: number;
   readonly journal: JournalPosition;
+}
+
+/** Whom a store tells, and whom it asks. */
+export interface StoreHooks {
+  /** Told of damage that was met while serving, with the id of the device. */
+  readonly onDamage: (deviceId: string, text: string) => void;
+  /** Whether the note of this deleted volume may go; only who knows the other devices can tell. Not asked during opening. */
+  readonly mayForget: (note: ReplicaMap) => boolean;
 }
 
 /** Ports and memory of a store. */

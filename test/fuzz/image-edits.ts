@@ -57,7 +57,7 @@ async function otherMember(): Promise<SimDisk> {
   const store = new SimStore(disk, 5);
   const deviceId = 'e'.repeat(32);
   await store.settle(formatDevice(store.ports, { deviceId, clusterId: 'c'.repeat(32), slotBytes: 64 << 10, nowMs: 1 }));
-  store.opened = await store.settle(openStore(store.ports, { path: 'other' }));
+  store.opened = await store.settle(openStore(store.ports, { path: 'other' }, store.hooks));
   const index = await store.settle(store.opened.store.putReplica(replicaMap(VOLUME_ID, {}, deviceId)));
   store.member = new DirectMember(store.loop, store.opened.store, index);
   for (const stripe of [0, 1, 2, 3]) {

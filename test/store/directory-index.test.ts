@@ -219,7 +219,7 @@ function counted({ ports }: SimStore): { read: number; written: number; zeroed: 
 
 /** Opens a store that has only been formatted, and puts a volume there whose segments have 1 MiB. */
 async function openEmpty(store: SimStore): Promise<void> {
-  store.opened = await store.settle(openStore(store.ports, { path: 'disk' }));
+  store.opened = await store.settle(openStore(store.ports, { path: 'disk' }, store.hooks));
   const map = replicaMap();
   const volume = { ...map.volume, segmentBytes: MIB };
   const page = await store.settle(store.opened.store.putReplica({ ...map, volume }));

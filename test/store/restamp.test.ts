@@ -64,7 +64,7 @@ async function copy(store: SimStore): Promise<void> {
 /** Opens an image; returns how many segments have the stamp of the source and are beyond doubt. */
 async function judge(disk: SimDisk, what: string): Promise<number> {
   const store = new SimStore(disk, 2, BOUNDS);
-  store.opened = await store.settle(openStore(store.ports, { path: 'disk' }));
+  store.opened = await store.settle(openStore(store.ports, { path: 'disk' }, store.hooks));
   store.member = new DirectMember(store.loop, store.opened.store, 0);
   let equal = 0;
   for (const { stripe, generation, flushNumber, dirty } of [...store.member.segments()]) {

@@ -63,7 +63,7 @@ check('unknown versions, features and fields of a superblock are refused by name
   for (const [at, hex, message] of cases) {
     const disk = await changedSuperblock([at, hex]);
     const store = new SimStore(disk, 2);
-    assert.match(await refusalOf(store.settle(openStore(store.ports, { path: 'disk' }))), message);
+    assert.match(await refusalOf(store.settle(openStore(store.ports, { path: 'disk' }, store.hooks))), message);
   }
 });
 
@@ -81,7 +81,7 @@ check('read-only-compatible features do not keep from reading, and compatible on
 check('an unknown feature is told, and not what it has changed', async () => {
   const disk = await changedSuperblock([56, '21'], [304, '05000000'], [320, '01'], [116, '07']);
   const store = new SimStore(disk, 2);
-  const refused = await refusalOf(store.settle(openStore(store.ports, { path: 'disk' })));
+  const refused = await refusalOf(store.settle(openStore(store.ports, { path: 'disk' }, store.hooks)));
   assert.match(refused, /UNKNOWN_FEATURE.*it uses incompatible feature 5, which/);
 });
 

@@ -33,7 +33,7 @@ check('the page of a note is given away only if the note is not needed, is durab
   const allocate = (token: number) => member.allocate(5, token);
   assert.is(await store.settle(store.start(allocate)), 0);
   await put(deleted(OLD));
-  volumeTable.mayForget = ({ volume: { id } }) => {
+  store.mayForget = ({ volume: { id } }) => {
     asked.push(id);
     return id === OLD;
   };
@@ -47,9 +47,9 @@ check('the page of a note is given away only if the note is not needed, is durab
   await store.loop.run(() => store.opened.store.replicas[index]?.mapVersion === 10);
   assert.not(volumeTable.hasRoom, 'it is not durable');
   await store.settle(writing);
-  volumeTable.mayForget = () => false;
+  store.mayForget = () => false;
   assert.is(await put(replicaMap(NEW)), -28);
-  volumeTable.mayForget = ({ volume: { id } }) => id === OLD;
+  store.mayForget = ({ volume: { id } }) => id === OLD;
   assert.is(await put(replicaMap(NEW)), index);
   assert.equal(
     store.opened.store.replicas.flatMap((map) => map?.volume.id ?? []),
@@ -69,7 +69,7 @@ check('a volume has nothing of the one that had its page: no flush that is remem
   assert.is(await store.settle(store.start((token) => member.flush(token, true))), 0);
   assert.equal(volumeTable.flushedMarks[index], { generation: 7, flushNumber: 70 });
   await put(deleted(OLD));
-  volumeTable.mayForget = ({ volume: { id } }) => id === OLD;
+  store.mayForget = ({ volume: { id } }) => id === OLD;
   assert.is(await put(replicaMap(NEW)), index);
   const expected = { generation: 0, flushNumber: 0 };
   assert.equal(volumeTable.flushedMarks[index], expected);
@@ -81,9 +81,9 @@ check('a volume has nothing of the one that had its page: no flush that is remem
 });
 
 check('notes are given away in turn, so that each stays as long as it can', async () => {
-  const { store, volumeTable, put } = await opened();
+  const { store, put } = await opened();
   for (const digit of ['1', '2']) await put(deleted(digit.repeat(32)));
-  volumeTable.mayForget = () => true;
+  store.mayForget = () => true;
   const indices: number[] = [];
   for (const digit of ['3', '4', '5', '6']) {
     indices.push(await put(replicaMap(digit.repeat(32))));

@@ -222,7 +222,7 @@ const DIRECTED: readonly Workload[] = [
     },
     work: async (life) => {
       const { worker, store } = life;
-      store.opened.store.volumeTable.mayForget = () => true;
+      store.mayForget = () => true;
       const old = memberOf(life);
       await life.all(worker.putVolume(1, -8), worker.write(0, 0));
       await life.all(old.release(0), old.release(1));

@@ -198,7 +198,7 @@ export async function openAndRead(disk: SimDisk, expected: Expected, seed = 9): 
   const store = new SimStore(disk, seed);
   const errors = new Map<number, number>();
   try {
-    store.opened = await store.settle(openStore(store.ports, { path: 'disk' }));
+    store.opened = await store.settle(openStore(store.ports, { path: 'disk' }, store.hooks));
   } catch (error) {
     if (!(error instanceof StrakeError)) throw error;
     return { refused: error.code, errors, store };

@@ -12,7 +12,7 @@ import type { Superblock } from '#strake/store/format/superblock.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
 import { type OpenedStore, openStore } from '#strake/store/opening/open-store.js';
 import type { RecoveryReport } from '#strake/store/opening/recovery.js';
-import { STORE_MEMORY_BYTES, type StoreBounds, type StorePorts } from '#strake/store/store-start.js';
+import { STORE_MEMORY_BYTES, type StoreBounds, type StoreHooks, type StorePorts } from '#strake/store/store-start.js';
 import { DirectMember } from './direct-member.js';
 
 export const BLOCK = 4096;
@@ -78,6 +78,9 @@ export class SimStore {
   readonly loop: SimLoop;
   readonly device: SimDevice;
   readonly ports: StorePorts;
+  /** Whether the note of a deleted volume may go. */
+  mayForget: StoreHooks['mayForget'] = () => false;
+  readonly hooks: StoreHooks = { onDamage: () => {}, mayForget: (note) => this.mayForget(note) };
   opened!: OpenedStore;
   member!: DirectMember;
   /** Blocks that were suspect when the store was opened, by stripe * SLOT_BLOCKS + block. */
@@ -118,7 +121,7 @@ export class SimStore {
    * there is put there, unless it is `expected` to be. `accepting`: false leaves what is suspect in doubt.
    */
   async open(expected = false, accepting = true): Promise<RecoveryReport> {
-    this.opened = await this.settle(openStore(this.ports, { path: 'disk' }));
+    this.opened = await this.settle(openStore(this.ports, { path: 'disk' }, this.hooks));
     const { store } = this.opened;
     let index = store.volumeTable.indexOf(VOLUME_ID, 0);
     if (index < 0 && expected) throw new Error('the volume is gone');

@@ -88,7 +88,7 @@ export function heldOn(disk: SimDisk): Promise<HeldSegments> {
 /** Opens a disk for writing. */
 export async function opened(disk: SimDisk, seed = 1): Promise<{ sim: SimStore } & OpenedStore> {
   const sim = new SimStore(disk, seed);
-  return { sim, ...(await sim.settle(openStore(sim.ports, { path: 'disk' }))) };
+  return { sim, ...(await sim.settle(openStore(sim.ports, { path: 'disk' }, sim.hooks))) };
 }
 
 /** Opens a disk for writing, and closes it again. */

@@ -17,10 +17,10 @@ import type { SlotIndex } from '../../core/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import { DEVICE_OPEN, PAGE_BYTES, ROOT_BYTES, SLOT_FREE } from '../format/format.js';
 import { checkFeatures, type Superblock, SuperblockProblem, withGroups } from '../format/superblock.js';
-import { Checkpointer, writeSuperblocks } from '../running/checkpoint.js';
+import { type Checkpointer, writeSuperblocks } from '../running/checkpoint.js';
 import { ControlIo } from '../running/control-io.js';
 import { SegmentStore } from '../segment-store.js';
-import { CONTROL_PIECE_BYTES, type StorePorts, type StoreStart } from '../store-start.js';
+import { CONTROL_PIECE_BYTES, type StoreHooks, type StorePorts, type StoreStart } from '../store-start.js';
 import { DeviceReader } from './device-reader.js';
 import { type FoundSuperblock, findSuperblock } from './find-superblock.js';
 import type { StoreImage } from './image.js';
@@ -80,7 +80,7 @@ export async function demandSuperblock(
  * Opens a formatted device for writing, and recovers it. Throws `ERR_STRAKE_NOT_FORMATTED`, `ERR_STRAKE_UNKNOWN_FEATURE`,
  * `ERR_STRAKE_WRONG_DEVICE`, `ERR_STRAKE_DAMAGED`, `ERR_STRAKE_IO`; the device is as it was then, or as recoverable.
  */
-export async function openStore(ports: StorePorts, expected: Expectations): Promise<OpenedStore> {
+export async function openStore(ports: StorePorts, expected: Expectations, hooks: StoreHooks): Promise<OpenedStore> {
   const { completions, memory, device, memoryStart } = ports;
   const io = new ControlIo(completions, device);
   try {
@@ -108,10 +108,12 @@ export async function openStore(ports: StorePorts, expected: Expectations): Prom
     };
     const written = await writeSuperblocks({ memory, io }, memoryStart, superblock);
     if (written < 0) throw new StrakeError('IO', `${expected.path}: writing superblocks failed`, { errno: -written });
-    const opened = await assemble(ports, image, superblock, {
-      ...report,
-      problems,
-      changed: report.changed || migrated,
+    const opened = await assemble({
+      ports,
+      hooks,
+      image,
+      superblock,
+      recovery: { ...report, problems, changed: report.changed || migrated },
     });
     await emptyDamagedPages(opened.store, memory, image);
     return opened;
@@ -159,12 +161,16 @@ async function emptyDamagedPages(store: SegmentStore, memory: Memory, image: Sto
   }
 }
 
-async function assemble(
-  ports: StorePorts,
-  image: StoreImage,
-  superblock: Superblock,
-  recovery: RecoveryReport,
-): Promise<OpenedStore> {
+/** Of what a store is assembled. */
+interface StoreOf {
+  readonly ports: StorePorts;
+  readonly hooks: StoreHooks;
+  readonly image: StoreImage;
+  readonly superblock: Superblock;
+  readonly recovery: RecoveryReport;
+}
+
+async function assemble({ ports, hooks, image, superblock, recovery }: StoreOf): Promise<OpenedStore> {
   const { journal, slots, root } = image;
   const start: StoreStart = {
     superblock,
@@ -190,8 +196,8 @@ async function assemble(
     start.journal.sequence,
   );
   check(superblock.incarnation > image.superblock.incarnation, 'a device is opened under a life that has been');
-  const store = new SegmentStore(ports, start);
-  const checkpointer = new Checkpointer(store);
+  const store = new SegmentStore(ports, start, hooks);
+  const { checkpointer } = store;
   store.counters.suspects = recovery.suspectBlocks;
   store.counters.dropped = recovery.droppedBlocks;
   store.counters.tablesDamaged = recovery.problems.filter(({ kind }) => kind === 'table').length;

@@ -14,6 +14,7 @@
 
 import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
+import type { Memory } from '../../ports/memory.js';
 import { type DirectoryKind, encodeDirectory } from '../format/directory.js';
 import {
   DEVICE_CLEAN,
@@ -32,10 +33,38 @@ import { encodeReplica } from '../format/replica-page.js';
 import { encodeRoot, type Root, rootDirectoryPages } from '../format/root.js';
 import { encodeSlots } from '../format/slot-page.js';
 import { type Checksum, encodeSuperblock, type Superblock } from '../format/superblock.js';
-import type { SegmentStore } from '../segment-store.js';
-import { CONTROL_PIECE_BYTES } from '../store-start.js';
-import type { JournalPosition } from './journal-writer.js';
-import { SLOT_FLAG_PLACE, SLOT_FLAG_TABLE } from './slot-table.js';
+import { CONTROL_PIECE_BYTES, type StoreCounters, type StoreStart } from '../store-start.js';
+import type { ActivityLog } from './activity-log.js';
+import type { ControlIo } from './control-io.js';
+import type { JournalPosition, JournalWriter } from './journal-writer.js';
+import { SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, type SlotTable } from './slot-table.js';
+import type { TableCache } from './table-cache.js';
+import type { VolumeTable } from './volume-table.js';
+import type { YoungBlocks } from './young-blocks.js';
+
+/** What a checkpoint needs of its store. */
+export interface CheckpointedStore {
+  readonly start: StoreStart;
+  readonly superblock: Superblock;
+  readonly memory: Memory;
+  readonly io: ControlIo;
+  readonly slots: SlotTable;
+  readonly tables: TableCache;
+  readonly journal: JournalWriter;
+  readonly volumeTable: VolumeTable;
+  readonly steps: { readonly log: ActivityLog; readonly young: YoungBlocks };
+  /** Slots whose entries in the tree are not up to date. */
+  readonly changedSlots: Set<number>;
+  readonly counters: StoreCounters;
+  /** Whether modifications have been refused since a failure. */
+  readonly failed: boolean;
+  controlMemory(piece: number): number;
+  /** Makes durable what has ended, and writes to the journal how far it is. Both resolve with 0 or a negative errno. */
+  flushed(): Promise<number>;
+  noted(): Promise<number>;
+  runCheckpoint(evict: 'half' | 'all'): Promise<void>;
+  fail(result: number): void;
+}
 
 /** A device operation of a checkpoint has failed; a negative errno. */
 class CheckpointFailure extends Error {
@@ -52,7 +81,7 @@ function demand(result: number): void {
 }
 
 /** The checksum of bytes of the arena, or of others by way of a page of it. */
-export function arenaChecksum(store: Pick<SegmentStore, 'memory'>, scratch: number): Checksum {
+export function arenaChecksum(store: Pick<CheckpointedStore, 'memory'>, scratch: number): Checksum {
   const { memory } = store;
   return (bytes) => {
     if (bytes.buffer === memory.bytes.buffer) {
@@ -72,7 +101,7 @@ interface Level {
 }
 
 export class Checkpointer {
-  private readonly store: SegmentStore;
+  private readonly store: CheckpointedStore;
   private readonly slotPages: Reference[];
   private readonly directory: Reference[];
   private readonly directoryIndex: Reference[];
@@ -83,7 +112,7 @@ export class Checkpointer {
   /** Next page of scratch memory; a piece is written when it is full. */
   private staged: { memory: number; offset: number }[] = [];
 
-  constructor(store: SegmentStore) {
+  constructor(store: CheckpointedStore) {
     const { start } = store;
     this.store = store;
     this.slotPages = start.slotPages;
@@ -93,10 +122,10 @@ export class Checkpointer {
     this.volumeDirectory = start.volumeDirectory;
     this.rootPlace = start.rootPlace;
     this.sequence = start.rootSequence;
-    store.checkpoint = (evict) => this.run(evict);
   }
 
-  private async run(evict: 'half' | 'all'): Promise<void> {
+  /** Brings the tree up to date. Nothing may be modified meanwhile. A failure is told to the store, which ends with it. */
+  async run(evict: 'half' | 'all'): Promise<void> {
     try {
       await this.write(evict);
     } catch (error) {
@@ -326,7 +355,7 @@ export class Checkpointer {
 
 /** Writes the copy, then the first superblock, each followed by a sync. Returns 0 or a negative errno. */
 export async function writeSuperblocks(
-  store: Pick<SegmentStore, 'memory' | 'io'>,
+  store: Pick<CheckpointedStore, 'memory' | 'io'>,
   memory: number,
   superblock: Superblock,
 ): Promise<number> {

@@ -45,6 +45,10 @@ export interface JournalWriterParts {
   readonly memoryStart: number;
   /** A batch is about to be handed over: what costs no further page may still be put into it. */
   readonly onSubmit: (batch: Batch) => void;
+  /** Called when there is an empty batch to fill again. */
+  readonly onRoom: () => void;
+  /** Called at the first failure, with its errno. */
+  readonly onFailure: (result: number) => void;
 }
 
 /** Operations, flushes and calls: each waits for one thing at a time. */
@@ -71,10 +75,6 @@ export class JournalWriter {
   notedSequence: number;
   /** Set by the first failure; a negative errno. */
   failure = 0;
-  /** Called when there is an empty batch to fill again. */
-  onRoom: () => void = () => {};
-  /** Called at the first failure. */
-  onFailure: (result: number) => void = () => {};
   private readonly onSubmit: (batch: Batch) => void;
   private readonly completions: CompletionPort;
   private readonly memory: Memory;
@@ -83,6 +83,8 @@ export class JournalWriter {
   private readonly deviceId: string;
   private readonly incarnation: number;
   private readonly token: number;
+  private readonly onRoom: () => void;
+  private readonly onFailure: (result: number) => void;
   private filling: Batch;
   private spare: Batch;
   private inFlight: Batch | null = null;
@@ -117,6 +119,8 @@ export class JournalWriter {
     this.layout = superblock.layout;
     this.deviceId = superblock.deviceId;
     this.incarnation = superblock.incarnation;
+    this.onRoom = parts.onRoom;
+    this.onFailure = parts.onFailure;
     const fits = start.page + BATCH_PAGES_MAX <= superblock.layout.journalPages;
     check(fits, 'the journal goes on where no batch fits', start.page);
     this.page = start.page;

@@ -38,6 +38,8 @@ export interface VolumeTableStart {
   readonly slots: SlotTable;
   /** Slots whose entries in the tree are not up to date. */
   readonly changedSlots: Set<number>;
+  /** Whether the note of this deleted volume may go; only who knows the other devices can tell. */
+  readonly mayForget: (note: ReplicaMap) => boolean;
   /** Fewer pages than there are, for tests of what happens then. */
   readonly pages?: number | undefined;
 }
@@ -53,8 +55,6 @@ export class VolumeTable {
   readonly settled: SettledMarks;
   /** Pages that are not up to date in the tree. */
   readonly changed = new Set<number>();
-  /** Whether the note of this deleted volume may go; set by whoever knows the other devices. */
-  mayForget: (note: ReplicaMap) => boolean = () => false;
   private readonly deviceId: string;
   private readonly served: number[];
   private readonly answered: boolean[];
@@ -63,11 +63,13 @@ export class VolumeTable {
   private readonly slots: SlotTable;
   private readonly changedSlots: Set<number>;
   private readonly pages: number;
+  private readonly mayForget: (note: ReplicaMap) => boolean;
   /** Where the search for a note begins. */
   private next = 0;
 
-  constructor({ superblock, replicas, legacy, owners, slots, changedSlots, pages }: VolumeTableStart) {
-    this.deviceId = superblock.deviceId;
+  constructor(start: VolumeTableStart) {
+    const { replicas, legacy, owners, slots, changedSlots, pages, mayForget } = start;
+    this.deviceId = start.superblock.deviceId;
     const ownOf = (page: number) => replicas[page]?.own ?? NOTHING_OWN;
     this.replicas = replicas.map((record) => record?.map);
     this.durable = [...this.replicas];
@@ -81,6 +83,7 @@ export class VolumeTable {
     this.slots = slots;
     this.changedSlots = changedSlots;
     this.pages = pages ?? replicas.length;
+    this.mayForget = mayForget;
   }
 
   /** The page of a replica, or -1. */

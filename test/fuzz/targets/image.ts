@@ -82,7 +82,9 @@ async function look(disk: SimDisk, random: SimRandom): Promise<FsckVerdict> {
 /** Opens the device. Returns the store, or why it was refused. */
 async function open(disk: SimDisk, seed: number): Promise<SimStore | StrakeError> {
   const store = new SimStore(disk, seed);
-  const opened = await orRefused(store.settle(openStore(store.ports, { path: 'disk', deviceId: DEVICE_ID })));
+  const opened = await orRefused(
+    store.settle(openStore(store.ports, { path: 'disk', deviceId: DEVICE_ID }, store.hooks)),
+  );
   if (opened instanceof StrakeError) return opened;
   store.opened = opened;
   const index = opened.store.volumeTable.indexOf(VOLUME_ID, 0);
