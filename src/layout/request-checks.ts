@@ -37,7 +37,7 @@ FLAGS[REQUEST_ALLOCATE] = 0;
 FLAGS[REQUEST_RELEASE] = REQUEST_RELEASE_ZERO;
 FLAGS[REQUEST_ENTRIES] = 0;
 FLAGS[REQUEST_ACCEPT] = 0;
-FLAGS[REQUEST_POISON] = 0;
+FLAGS[REQUEST_POISON] = REQUEST_NEWER | REQUEST_SAME;
 FLAGS[REQUEST_FLUSH] = REQUEST_MARKED;
 FLAGS[REQUEST_AGREED] = 0;
 FLAGS[REQUEST_RESTAMP] = 0;
@@ -62,6 +62,9 @@ export function requestError(request: SegmentRequest, bounds: RequestBounds): st
   const { kind, flags } = request;
   if (!(Number.isInteger(kind) && kind >= 0 && kind < REQUEST_KINDS)) return `there is no request of kind ${kind}`;
   if ((flags & ~FLAGS[kind]) !== 0) return `a request of kind ${kind} has no flags ${flags}`;
+  if (kind === REQUEST_POISON && (flags & (REQUEST_NEWER | REQUEST_SAME)) === 0) {
+    return 'blocks are to become unreadable whatever they hold; that needs the condition NEWER or SAME';
+  }
   if (!isFlushPoint(request.generation, request.flushNumber)) {
     return `flush ${request.flushNumber} of generation ${request.generation} is no point in a volume's history`;
   }

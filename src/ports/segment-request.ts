@@ -15,7 +15,7 @@
  *   RELEASE     x                                           the last two             RELEASE_ZERO              -
  *   ENTRIES     x         x                                                                                    answer
  *   ACCEPT      x         x           x                     the last two                                       -
- *   POISON      x         x                                      x                                             -
+ *   POISON      x         x                                      x                   NEWER or SAME             SAME
  *   FLUSH                                                   the last two             MARKED                    -
  *   AGREED                                                  the last two                                       -
  *   RESTAMP     x                                           the last two                                       -
@@ -60,7 +60,11 @@ export const REQUEST_ENTRIES = 5;
  * read to `memory`, which takes the whole range. The caller keeps other operations away. Result: the bytes.
  */
 export const REQUEST_ACCEPT = 6;
-/** Makes blocks unreadable, with the stamp: their content is lost. The caller keeps other operations away. Result: 0. */
+/**
+ * Makes blocks unreadable, with the stamp: their content is lost. It bears a condition always, `REQUEST_SAME` with the entries
+ * that the loss was found by, or `REQUEST_NEWER`: what has been written since is not lost. The caller keeps other operations
+ * away. Result: 0.
+ */
 export const REQUEST_POISON = 7;
 /**
  * Makes durable what has ended on this device. A failure is final: the device is fenced. `settledGeneration` and

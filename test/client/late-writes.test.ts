@@ -96,6 +96,36 @@ check('a copy that is brought up to date is compared anew where something has co
   }
 });
 
+check('what has come late to a block that nobody else has is not made unreadable', async () => {
+  for (const starting of [true, false]) {
+    const prepare = (members: ScriptedMember[]) => {
+      for (const [position, member] of members.entries()) {
+        member.mark(2, 5 - position);
+        member.put(0, 0, filled(1), BLOCK_VALID, 5 - position, HIGH);
+        member.rot(0, 0);
+      }
+    };
+    const bench = starting ? new VolumeBench(PAIR, prepare) : await written();
+    const [one, other] = bench.members;
+    const started = starting ? bench.engine.start() : undefined;
+    if (!starting) {
+      other.fail = () => -5;
+      bench.write(0, 0, BLOCK, 3);
+      await bench.world.drain();
+      other.fail = () => undefined;
+      one.rot(0, 0);
+      bench.engine.attach(0, 1, other);
+    }
+    await arriveBefore(bench, other, 'poison', 6);
+    assert.is(firstByte(other), 9, 'it is there still');
+    await bench.world.drain();
+    await started;
+    // A start takes the newest there is; a copy that is brought up to date is compared with one that is current.
+    assert.equal(values(bench), starting ? [9, 9] : [-74, -61]);
+    assert.equal([bench.states(), bench.engine.status().counters.poisonedBlocks], [PAIR, starting ? 0 : 1]);
+  }
+});
+
 check('what comes to a bad block while a good copy is read stays', async () => {
   const bench = await written();
   const [one, other] = bench.members;

@@ -2,6 +2,7 @@
 
 import { type Mutant, tests } from './mutant.js';
 
+const LATE = tests('client/late-writes.test.ts');
 const CONDITIONS = tests('store/conditions.test.ts');
 
 export const CONDITION_MUTANTS: readonly Mutant[] = [
@@ -43,6 +44,32 @@ export const CONDITION_MUTANTS: readonly Mutant[] = [
       },
     ],
     judges: [CONDITIONS],
+  },
+  {
+    name: 'poison-unasked',
+    breaks: 'Blocks become unreadable whatever they hold, if no condition is named',
+    rule: 'what has been written since a block was found to be lost is not lost',
+    edits: [
+      {
+        file: 'layout/request-checks.ts',
+        find: 'if (kind === REQUEST_POISON && (flags & (REQUEST_NEWER | REQUEST_SAME)) === 0) {',
+        replace: 'if (kind === REQUEST_POISON && flags < 0) {',
+      },
+    ],
+    judges: [CONDITIONS],
+  },
+  {
+    name: 'poison-over-newer',
+    breaks: 'A block becomes unreadable that has been written since it was found to be lost',
+    rule: 'what has been written since a block was found to be lost is not lost',
+    edits: [
+      {
+        file: 'client/members/member-work.ts',
+        find: '    request.flags = REQUEST_SAME;\n    return this.runUnless(member, request);',
+        replace: '    request.flags = 0;\n    return this.runUnless(member, request);',
+      },
+    ],
+    judges: [LATE],
   },
   {
     name: 'sent-again-not-durable',

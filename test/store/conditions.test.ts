@@ -191,10 +191,27 @@ check('a copy brings the stamps of its source, and replaces nothing that is newe
   await store.close();
 });
 
+check('only what is as it was found, or older, becomes unreadable', [], async () => {
+  const store = await opened();
+  await modify(store, requestFor(REQUEST_WRITE, 0, 5, 0, 5), 50);
+  const found = await entriesOf(store, 0, 4);
+  await modify(store, requestFor(REQUEST_WRITE, 1, 1, 0, 6), 60);
+  const lost = requestFor(REQUEST_POISON, 0, 3, REQUEST_SAME, 8);
+  lost.entries = found;
+  assert.equal(await modify(store, lost), [1]);
+  assert.equal(await valuesOf(store, 5), [-ENODATA, 60, -ENODATA, 50, 50]);
+  assert.equal(await modify(store, requestFor(REQUEST_POISON, 0, 4, REQUEST_NEWER, 6)), [0, 1, 2]);
+  assert.equal(await valuesOf(store, 5), [-ENODATA, 60, -ENODATA, -ENODATA, 50]);
+  // Whatever they hold: that is nothing that anybody may ask.
+  assert.is(await store.settle(store.submit(requestFor(REQUEST_POISON, 4, 1, 0, 9))), -EINVAL);
+  assert.equal(await valuesOf(store, 5), [-ENODATA, 60, -ENODATA, -ENODATA, 50]);
+  await store.close();
+});
+
 check('an error names the blocks that cannot be read, and a range becomes unreadable at once', [], async () => {
   const store = await opened();
   await modify(store, requestFor(REQUEST_WRITE, 0, 8, 0, 1), 10);
-  await modify(store, requestFor(REQUEST_POISON, 4, 2, 0, 2));
+  await modify(store, requestFor(REQUEST_POISON, 4, 2, REQUEST_NEWER, 2));
   const entries = await entriesOf(store, 4, 2);
   assert.equal([...entries], [0, BLOCK_POISON, 2, 256, 0, BLOCK_POISON, 2, 256]);
   const read = requestFor(REQUEST_READ, 2, 6);

@@ -12,6 +12,7 @@ import {
   REQUEST_ENTRIES,
   REQUEST_FLUSH,
   REQUEST_MARKED,
+  REQUEST_NEWER,
   REQUEST_POISON,
   REQUEST_READ,
   REQUEST_RELEASE,
@@ -166,9 +167,9 @@ export class DirectMember extends LocalMember {
     return entries;
   }
 
-  /** Makes a block unreadable. */
+  /** Makes a block unreadable, if the stamp is newer than its own. */
   async poison(stripe: number, block: number, stampLow: number, stampHigh: number): Promise<void> {
-    const fields = { block, blocks: 1, stampLow, stampHigh };
+    const fields = { block, blocks: 1, stampLow, stampHigh, flags: REQUEST_NEWER };
     const result = await this.direct.call((token) => this.ask(REQUEST_POISON, stripe, fields, token));
     if (result < 0) throw deviceError(-result, `poisoning block ${block} of segment ${stripe}`);
   }

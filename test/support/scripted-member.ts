@@ -53,7 +53,7 @@ import { checksum } from './weak-checksum.js';
 export const BLOCK = 4096;
 
 export interface PendingSegmentOperation {
-  readonly kind: 'read' | 'write' | 'zero' | 'allocate' | 'release' | 'flush' | 'accept' | 'restamp' | 'nop';
+  readonly kind: 'read' | 'write' | 'zero' | 'allocate' | 'release' | 'flush' | 'accept' | 'poison' | 'restamp' | 'nop';
   readonly member: ScriptedMember | null;
   readonly stripe: number;
   readonly block: number;
@@ -218,6 +218,9 @@ export class ScriptedMember implements SegmentMember {
       case REQUEST_RESTAMP:
         this.restamp(request);
         break;
+      case REQUEST_POISON:
+        this.poison(request);
+        break;
       default:
         this.answerSoon(request.token, this.answer(request));
     }
@@ -243,13 +246,10 @@ export class ScriptedMember implements SegmentMember {
   }
 
   private answer(request: SegmentRequest): number {
-    const { kind, chunk, block, blocks, entries, stampLow, stampHigh } = request;
+    const { kind, chunk, block, blocks, entries } = request;
     if (kind === REQUEST_ENTRIES) {
       const first = block * ENTRY_WORDS;
       entries?.set(this.segment(chunk).entries.subarray(first, first + blocks * ENTRY_WORDS));
-    } else if (kind === REQUEST_POISON) {
-      this.recordUnder(request);
-      for (let at = block; at < block + blocks; at += 1) this.put(chunk, at, null, BLOCK_POISON, stampLow, stampHigh);
     } else if (kind === REQUEST_AGREED) {
       const { generation, flushNumber } = request;
       this.settled = { generation, flushNumber };
@@ -261,7 +261,7 @@ export class ScriptedMember implements SegmentMember {
   private begin(kind: PendingSegmentOperation['kind'], request: SegmentRequest, move: () => number, memory = -1): void {
     const { chunk: stripe, block, blocks, flags, token } = request;
     const keys: string[] = [];
-    if (kind === 'write' || kind === 'zero') {
+    if (kind === 'write' || kind === 'zero' || kind === 'poison') {
       for (let index = block; index < block + blocks; index += 1) keys.push(`${stripe}.${index}`);
     }
     for (const key of keys) {
@@ -423,6 +423,18 @@ export class ScriptedMember implements SegmentMember {
       for (let index = 0; index < blocks; index += 1) {
         if (this.leaves(request, index)) request.left.add(index);
         else this.put(stripe, block + index, null, BLOCK_VALID | BLOCK_ZERO, stampLow, stampHigh);
+      }
+      return 0;
+    });
+  }
+
+  private poison(request: SegmentRequest): void {
+    const { chunk: stripe, block, blocks, stampLow, stampHigh } = request;
+    this.segment(stripe);
+    this.begin('poison', request, () => {
+      for (let index = 0; index < blocks; index += 1) {
+        if (this.leaves(request, index)) request.left.add(index);
+        else this.put(stripe, block + index, null, BLOCK_POISON, stampLow, stampHigh);
       }
       return 0;
     });

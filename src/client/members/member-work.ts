@@ -173,13 +173,19 @@ export class MemberWork {
     return this.run(member, request, holder);
   }
 
-  /** Makes a block unreadable. Rejects with a `StrakeError`. */
-  async poison(member: SegmentMember, stripe: number, block: number, { low, high }: Stamp): Promise<void> {
-    const request = this.takeFor(REQUEST_POISON, { stripe, block, blocks: 1 });
+  /**
+   * Makes blocks unreadable that are what they were when they were found to be lost: `seen` are the entries of their whole segment
+   * then. Resolves to how many are not, and were left, or a negative errno.
+   */
+  poison(member: SegmentMember, range: BlockRange, { low, high }: Stamp, seen: Uint32Array): Promise<number> {
+    const { block, blocks } = range;
+    check((block + blocks) * ENTRY_WORDS <= seen.length, 'blocks become poison that have no entries', block);
+    const request = this.takeFor(REQUEST_POISON, range);
     request.stampLow = low;
     request.stampHigh = high;
-    const result = await this.run(member, request);
-    if (result < 0) throw deviceError(-result, `making block ${block} of segment ${stripe} unreadable`);
+    request.entries = seen.slice(block * ENTRY_WORDS, (block + blocks) * ENTRY_WORDS);
+    request.flags = REQUEST_SAME;
+    return this.runUnless(member, request);
   }
 
   /** Gives a segment a slot. Resolves to 0 or a negative errno. */

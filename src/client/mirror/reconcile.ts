@@ -276,8 +276,7 @@ export class Reconcile {
     buffer: CopyBuffer,
     round = 0,
   ): Promise<void> {
-    const { work, counters, onEvent } = this.parts;
-    counters.reconciledBlocks += 1;
+    this.parts.counters.reconciledBlocks += 1;
     let source = await this.bestCopy(copies, stripe, block, buffer);
     const accepted = source === null ? await this.accept(copies, stripe, block, buffer) : null;
     source ??= accepted;
@@ -288,11 +287,8 @@ export class Reconcile {
       buffer,
     );
     if (source === null) {
-      const stamp = copies.map(({ entries }) => stampOf(entries, block)).reduce(higher);
-      for (const { slot } of copies) await work.poison(slot.present, stripe, block, stamp);
-      counters.poisonedBlocks += 1;
-      onEvent({ kind: 'poisoned', deviceId: copies[0].slot.present.deviceId, stripe, block });
-      return;
+      if (await this.poison(copies, stripe, block)) return;
+      return this.anew(copies, stripe, block, buffer, round);
     }
     for (const copy of copies) {
       const same = accepted === null && sameBlock(source.entries, copy.entries, block);
@@ -300,6 +296,21 @@ export class Reconcile {
       if (await this.put(source, copy, stripe, block, buffer.memory, buffer)) continue;
       return this.anew(copies, stripe, block, buffer, round);
     }
+  }
+
+  /** Nobody has the block: it becomes unreadable on all copies. Resolves to false if one of them has changed meanwhile. */
+  private async poison(copies: readonly Copy[], stripe: number, block: number): Promise<boolean> {
+    const { work, counters, onEvent } = this.parts;
+    const stamp = copies.map(({ entries }) => stampOf(entries, block)).reduce(higher);
+    for (const { slot, entries } of copies) {
+      if (!slot.readable) continue;
+      const result = await work.poison(slot.present, { stripe, block, blocks: 1 }, stamp, entries);
+      if (result > 0) return false;
+      if (result < 0) await this.lose(slot, 'a block could not be made unreadable');
+    }
+    counters.poisonedBlocks += 1;
+    onEvent({ kind: 'poisoned', deviceId: copies[0].slot.present.deviceId, stripe, block });
+    return true;
   }
 
   /** What a dead writer had under way has come to a copy: compares the block by the entries that there are now. */

@@ -308,7 +308,9 @@ export class Resync {
     const { work } = this.parts;
     if (lost || isPoison(from, block)) {
       check(range.blocks === 1, 'blocks become poison together', range.blocks);
-      await work.poison(present, stripe, block, stampOf(from, block));
+      const left = await work.poison(present, range, stampOf(from, block), pair.to);
+      if (left < 0) throw deviceError(-left, `making block ${block} of segment ${stripe} unreadable`);
+      if (left > 0) return left;
       this.parts.counters.poisonedBlocks += 1;
       this.parts.onEvent({ kind: 'poisoned', deviceId: present.deviceId, stripe, block });
       return 0;
