@@ -16,7 +16,7 @@ export const LIST_SINCE = 1;
 export const LIST_ZERO = 2;
 /**
  * A digest of each `DIGEST_CHUNKS` that holds any chunk: the sum, modulo 2^32 in each of two words, of a hash over number and
- * stamp of each chunk. Ranges without chunks are left out.
+ * stamp of each chunk (`layout/chunk-digest.ts`). Ranges without chunks are left out.
  */
 export const LIST_DIGESTS = 3;
 /** Kinds are below. */

@@ -2,12 +2,13 @@
  * Lists of the segments of one member: from the slot table, and, of those that hold nothing, from block tables.
  *
  * Slots are gone through in their order, so a whole list costs one pass however many pages it has. Where a page goes on is the
- * number of a slot; of digests it is the number of digests that have been told.
+ * number of a slot; of digests it is that of a range, as ranges may come and go between two pages.
  */
 
 import { Calls } from '../core/calls.js';
 import type { SlotIndex } from '../core/ids.js';
 import { allVacant, ENTRY_WORDS } from '../layout/block-entry.js';
+import { addToDigest, type ChunkDigest } from '../layout/chunk-digest.js';
 import type { FlushId } from '../layout/flush-id.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { DIGEST_CHUNKS, LIST_PAGE_CHUNKS } from '../ports/limits.js';
@@ -122,26 +123,25 @@ export class MemberLists {
 
   private fillDigests(page: SegmentList): void {
     const { slots } = this.store;
-    const digests = new Map<number, Digest>();
+    const digests = new Map<number, ChunkDigest>();
     for (let slot = 0; slot < slots.slots; slot += 1) {
       if (!this.owns(slot)) continue;
       const chunk = slots.stripes[slot];
       if (chunk < page.firstChunk || chunk >= page.endChunk) continue;
       const range = Math.floor(chunk / DIGEST_CHUNKS);
+      if (range < page.cursor) continue;
       let digest = digests.get(range);
       if (digest === undefined) {
         digest = { low: 0, high: 0 };
         digests.set(range, digest);
       }
-      addTo(digest, chunk, slots.generations[slot], slots.flushNumbers[slot]);
+      addToDigest(digest, chunk, slots.generations[slot], slots.flushNumbers[slot]);
     }
-    const ranges = [...digests.keys()].sort((one, other) => one - other);
-    const end = Math.min(ranges.length, page.cursor + LIST_PAGE_CHUNKS);
-    for (let at = page.cursor; at < end; at += 1) {
-      const { low, high } = digests.get(ranges[at]) as Digest;
-      page.add(ranges[at] * DIGEST_CHUNKS, high, low, 0);
+    const ranges = [...digests].sort(([one], [other]) => one - other);
+    for (const [range, { low, high }] of ranges.slice(0, LIST_PAGE_CHUNKS)) {
+      page.add(range * DIGEST_CHUNKS, high, low, 0);
     }
-    if (end < ranges.length) page.next = end;
+    if (ranges.length > LIST_PAGE_CHUNKS) [page.next] = ranges[LIST_PAGE_CHUNKS];
   }
 
   /** Copies agree as of this point: nothing is in doubt any more. */
@@ -156,39 +156,4 @@ export class MemberLists {
   close(): void {
     this.calls.close();
   }
-}
-
-interface Digest {
-  low: number;
-  high: number;
-}
-
-/** Adds a chunk and its stamp to a digest: a sum of hashes does not depend on the order. */
-function addTo(digest: Digest, chunk: number, generation: number, flushNumber: number): void {
-  // MurmurHash3 (Appleby), its mixing of 32-bit words and its finalizer, over the words of the three numbers.
-  let low = 0x9747b28c;
-  let high = 0x5bd1e995;
-  for (const number of [chunk, generation, flushNumber]) {
-    for (const word of [number % 2 ** 32, Math.floor(number / 2 ** 32)]) {
-      low = mix(low, word, 0xcc9e2d51, 0x1b873593);
-      high = mix(high, word, 0x85ebca6b, 0xc2b2ae35);
-    }
-  }
-  digest.low = (digest.low + finish(low)) >>> 0;
-  digest.high = (digest.high + finish(high)) >>> 0;
-}
-
-function mix(hash: number, word: number, first: number, second: number): number {
-  let mixed = Math.imul(word | 0, first);
-  mixed = Math.imul((mixed << 15) | (mixed >>> 17), second);
-  const turned = hash ^ mixed;
-  return (Math.imul((turned << 13) | (turned >>> 19), 5) + 0xe6546b64) | 0;
-}
-
-function finish(hash: number): number {
-  let mixed = hash ^ (hash >>> 16);
-  mixed = Math.imul(mixed, 0x85ebca6b);
-  mixed ^= mixed >>> 13;
-  mixed = Math.imul(mixed, 0xc2b2ae35);
-  return (mixed ^ (mixed >>> 16)) >>> 0;
 }

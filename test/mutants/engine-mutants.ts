@@ -10,8 +10,8 @@ export const ENGINE_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'client/mirror/reconcile.ts',
-        find: 'const unsettled = settled !== null && !isBefore({ generation, flushNumber }, settled);',
-        replace: 'const unsettled = false;',
+        find: 'const bounds = [settled ?? AFTER_ALL,',
+        replace: 'const bounds = [settled === null ? (settled ?? AFTER_ALL) : AFTER_ALL,',
       },
     ],
     judges: [sim(['engine'], 60)],

@@ -17,8 +17,8 @@ export const SETTLED_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'client/mirror/reconcile.ts',
-        find: '(recent || unsettled || !agrees)',
-        replace: '(recent || (unsettled && recent) || !agrees)',
+        find: 'const bounds = [settled ?? AFTER_ALL,',
+        replace: 'const bounds = [settled === null ? (settled ?? AFTER_ALL) : AFTER_ALL,',
       },
     ],
     judges: [DYING],

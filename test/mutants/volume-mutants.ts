@@ -6,6 +6,8 @@ const ENGINE = tests('client/volume-engine.test.ts');
 const RANDOM = tests('client/volume-engine-random.test.ts');
 const RECONCILE = tests('client/volume-engine-reconcile.test.ts');
 const RESYNC = tests('client/volume-engine-resync.test.ts');
+const CANDIDATES = tests('client/candidates.test.ts');
+const DIGESTS = tests('node-sim/digests.test.ts');
 const RESTAMP = tests('node-sim/restamp.test.ts');
 const RESTART = tests('node-sim/restart.test.ts');
 const MIRROR_DEATH = tests('node-sim/mirror-death.test.ts');
@@ -266,8 +268,8 @@ const COPYING: Mutant[] = [
     edits: [
       {
         file: 'client/mirror/resync.ts',
-        find: 'if (!sameState(own, other) || own.doubt || !isBefore(own, since)) candidates.push(stripe);',
-        replace: 'if (other === null) candidates.push(stripe);',
+        find: 'return [...found.keys()].sort(',
+        replace: 'return [...found.keys()].filter((stripe) => !this.slot.segments.has(stripe)).sort(',
       },
     ],
     judges: [sim(['death', 'kill', 'restart']), RESYNC],
@@ -279,11 +281,60 @@ const COPYING: Mutant[] = [
     edits: [
       {
         file: 'client/mirror/resync.ts',
-        find: 'if (!sameState(own, other) || own.doubt || !isBefore(own, since)) candidates.push(stripe);',
-        replace: 'if (other === null || own.doubt || other.doubt) candidates.push(stripe);',
+        find: 'return [...found.keys()].sort(',
+        replace: 'return [...found.keys()].filter((at) => found.get(at) === true || !this.slot.segments.has(at)).sort(',
       },
     ],
     judges: [RESYNC, sim(['death', 'kill', 'restart'])],
+  },
+  {
+    name: 'digests-believed',
+    breaks: 'Below what is settled, or what a copy has missed, copies count as equal whatever their digests say',
+    rule: 'what copies have recorded differently is compared, however long ago that was',
+    edits: [
+      {
+        file: 'client/mirror/candidates.ts',
+        find: 'if (members.length < 2) return [];',
+        replace: 'if (members.length < COPIES) return [];\n  // A group has fewer.',
+      },
+      {
+        file: 'client/mirror/candidates.ts',
+        find: '/** No modification is recorded under it, or later. */',
+        replace: 'const COPIES = 9;\n\n/** No modification is recorded under it, or later. */',
+      },
+    ],
+    judges: [CANDIDATES],
+  },
+  {
+    name: 'digests-after-lists',
+    breaks: 'Digests are asked for when lists have been, so that what is modified between is told by neither',
+    rule: 'what copies have recorded differently is compared, though clients write meanwhile',
+    edits: [
+      {
+        file: 'client/mirror/candidates.ts',
+        find: '  const ranges = await differingRanges(work, members);\n',
+        replace: '',
+      },
+      {
+        file: 'client/mirror/candidates.ts',
+        find: '  for (const first of ranges) {',
+        replace: '  for (const first of await differingRanges(work, members)) {',
+      },
+    ],
+    judges: [CANDIDATES],
+  },
+  {
+    name: 'digests-of-numbers',
+    breaks: 'The digest of a range tells which segments there are, and nothing of when they were modified',
+    rule: 'what copies have recorded differently is compared, however long ago that was',
+    edits: [
+      {
+        file: 'layout/chunk-digest.ts',
+        find: 'for (const number of [chunk, generation, flushNumber]) {',
+        replace: 'for (const number of [chunk, generation - generation, flushNumber - flushNumber]) {',
+      },
+    ],
+    judges: [DIGESTS],
   },
   {
     name: 'resync-unheld',

@@ -17,6 +17,7 @@ import {
   ENTRY_STAMP_LOW,
   ENTRY_WORDS,
 } from '#strake/layout/block-entry.js';
+import { addToDigest, type ChunkDigest } from '#strake/layout/chunk-digest.js';
 import { type FlushId, isBefore, NO_FLUSH } from '#strake/layout/flush-id.js';
 import type { Clock } from '#strake/ports/clock.js';
 import {
@@ -25,8 +26,16 @@ import {
   type CompletionPort,
   TAG_BITS,
 } from '#strake/ports/completion.js';
+import { DIGEST_CHUNKS } from '#strake/ports/limits.js';
 import type { Memory } from '#strake/ports/memory.js';
-import { CHUNK_DOUBT, LIST_ALL, LIST_SINCE, LIST_ZERO, type SegmentList } from '#strake/ports/segment-list.js';
+import {
+  CHUNK_DOUBT,
+  LIST_ALL,
+  LIST_DIGESTS,
+  LIST_SINCE,
+  LIST_ZERO,
+  type SegmentList,
+} from '#strake/ports/segment-list.js';
 import type { SegmentMember } from '#strake/ports/segment-member.js';
 import {
   REQUEST_ACCEPT,
@@ -176,6 +185,8 @@ export class ScriptedMember implements SegmentMember {
   generation = 0;
   flushNumber = 0;
   stampMax = { low: 0, high: 0 };
+  /** Called with each page of a list before it is filled. */
+  onList: (page: SegmentList) => void = () => {};
   private readonly busy = new Set<string>();
 
   constructor(
@@ -227,10 +238,12 @@ export class ScriptedMember implements SegmentMember {
   }
 
   list(page: SegmentList): void {
+    this.onList(page);
     page.count = 0;
     page.next = -1;
     const { sinceGeneration: generation, sinceNumber: flushNumber } = page;
-    for (const segment of this.slots.values()) {
+    if (page.kind === LIST_DIGESTS) this.fillDigests(page);
+    for (const segment of page.kind === LIST_DIGESTS ? [] : this.slots.values()) {
       if (segment.stripe < page.firstChunk || segment.stripe >= page.endChunk) continue;
       const late = page.kind === LIST_ALL || !isBefore(segment, { generation, flushNumber });
       if (!(late || (page.kind === LIST_SINCE && segment.dirty))) continue;
@@ -238,6 +251,17 @@ export class ScriptedMember implements SegmentMember {
       page.add(segment.stripe, segment.generation, segment.flushNumber, segment.dirty ? CHUNK_DOUBT : 0);
     }
     this.answerSoon(page.token, page.count);
+  }
+
+  private fillDigests(page: SegmentList): void {
+    const digests = new Map<number, ChunkDigest>();
+    for (const { stripe, generation, flushNumber } of this.slots.values()) {
+      const first = stripe - (stripe % DIGEST_CHUNKS);
+      const digest = digests.get(first) ?? { low: 0, high: 0 };
+      digests.set(first, digest);
+      addToDigest(digest, stripe, generation, flushNumber);
+    }
+    for (const [first, { low, high }] of digests) page.add(first, high, low, 0);
   }
 
   /** Ends a token before anything that a test ends by itself. */

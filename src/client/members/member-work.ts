@@ -47,7 +47,7 @@ export interface ComparedEntries {
   readonly to: Uint32Array;
 }
 
-/** What of a segment a list tells. */
+/** What of a segment a list tells. Of a range of `LIST_DIGESTS` it is the first segment, and the two words of the digest, high first. */
 export type EachSegment = (stripe: number, generation: number, flushNumber: number, state: number) => void;
 
 export class MemberWork {
@@ -243,10 +243,11 @@ export class MemberWork {
     return this.goThrough(member, list, each);
   }
 
-  /** The same for one segment. */
-  listOne(member: SegmentMember, stripe: number, each: EachSegment): Promise<void> {
+  /** The same for the segments from `first` on, up to and without `end`. */
+  listRange(member: SegmentMember, first: number, end: number, each: EachSegment): Promise<void> {
+    check(end > first, 'no segments are listed', first);
     const list = this.freeLists.pop() ?? new SegmentList();
-    return this.goThrough(member, list.begin(LIST_ALL, stripe, stripe + 1), each);
+    return this.goThrough(member, list.begin(LIST_ALL, first, end), each);
   }
 
   private async goThrough(member: SegmentMember, list: SegmentList, each: EachSegment): Promise<void> {

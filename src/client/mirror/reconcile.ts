@@ -32,14 +32,13 @@ import {
   stampOf,
 } from '../../layout/block-entry.js';
 import { compareFlushes, type FlushId, isBefore, NO_FLUSH } from '../../layout/flush-id.js';
-import { isInDoubt } from '../../layout/request-checks.js';
 import { compareStamps, type Stamp } from '../../layout/write-stamp.js';
-import { LIST_ALL } from '../../ports/segment-list.js';
 import { BufferPage, type CopyBuffer } from '../jobs/copy-buffers.js';
 import { COMPARISONS_MAX } from '../limits.js';
 import type { MemberWork } from '../members/member-work.js';
 import type { VolumeParts } from '../volume-parts.js';
 import type { Allocation } from './allocation.js';
+import { AFTER_ALL, candidates } from './candidates.js';
 import type { MemberSlot } from './membership.js';
 
 /** One member's part in comparing a segment. */
@@ -463,31 +462,17 @@ function lowestSettled(slots: readonly MemberSlot[]): FlushId | null {
  * Segments of which it is not certain that all these members hold the same, and whether any of them is in doubt about it. A
  * writer that dies leaves nothing in doubt on stores that live on, but what it had under way was recorded after what is settled.
  */
-async function doubtfulSegments(work: MemberWork, slots: readonly MemberSlot[]): Promise<Map<number, boolean>> {
-  const doubtful = new Map<number, boolean>();
+function doubtfulSegments(work: MemberWork, slots: readonly MemberSlot[]): Promise<Map<number, boolean>> {
   const lastFlush = latestFlush(slots);
   const settled = lowestSettled(slots);
   // What a member behind has lost may be any modification since the flush that it remembers.
   const since = slots
     .map(({ present }) => present.flushed)
     .reduce((one, other) => (compareFlushes(one, other) <= 0 ? one : other), lastFlush);
-  const anyBehind = compareFlushes(since, lastFlush) < 0;
-  /** What the first member has, and how many others have been found to have the same. */
-  const first = new Map<number, FlushId & { agreed: number }>();
-  for (const [index, slot] of slots.entries()) {
-    await work.list(slot.present, LIST_ALL, null, (stripe, generation, flushNumber, state) => {
-      const recent = anyBehind && !isBefore({ generation, flushNumber }, since);
-      const unsettled = settled !== null && !isBefore({ generation, flushNumber }, settled);
-      if (index === 0) first.set(stripe, { generation, flushNumber, agreed: 1 });
-      const known = first.get(stripe);
-      const agrees = known?.generation === generation && known.flushNumber === flushNumber;
-      if (known !== undefined && agrees && index > 0) known.agreed += 1;
-      if (isInDoubt(state)) doubtful.set(stripe, true);
-      else if ((recent || unsettled || !agrees) && !doubtful.has(stripe)) doubtful.set(stripe, false);
-    });
-  }
-  for (const [stripe, { agreed }] of first) {
-    if (agreed < slots.length && !doubtful.has(stripe)) doubtful.set(stripe, false);
-  }
-  return doubtful;
+  const bounds = [settled ?? AFTER_ALL, isBefore(since, lastFlush) ? since : AFTER_ALL];
+  return candidates(
+    work,
+    slots.map(({ present }) => present),
+    isBefore(bounds[0], bounds[1]) ? bounds[0] : bounds[1],
+  );
 }

@@ -23,7 +23,7 @@ import { deviceError, EBADMSG, EIO, ENODATA } from '../../core/errno.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES } from '../../core/limits.js';
 import { allVacant, isPoison, isStored, sameBlock, stampOf, zeroFlags } from '../../layout/block-entry.js';
-import { type FlushId, isBefore } from '../../layout/flush-id.js';
+import type { FlushId } from '../../layout/flush-id.js';
 import { memberInSync, memberSyncing } from '../../layout/map-changes.js';
 import { isInDoubt } from '../../layout/request-checks.js';
 import { compareStamps } from '../../layout/write-stamp.js';
@@ -37,6 +37,7 @@ import type { BlockRange, ComparedEntries } from '../members/member-work.js';
 import type { VolumeFlush } from '../requests/volume-flush.js';
 import type { VolumeParts } from '../volume-parts.js';
 import type { Allocation } from './allocation.js';
+import { candidates } from './candidates.js';
 import type { MemberSlot } from './membership.js';
 import { entriesOf } from './reconcile.js';
 
@@ -104,18 +105,8 @@ export class Resync {
   private async candidates(): Promise<number[]> {
     const { work, membership } = this.parts;
     const { since } = membership.record.groups[this.slot.group][this.slot.position];
-    const target = new Map<number, ListedSegment>();
-    await work.list(this.slot.present, LIST_ALL, null, (stripe, generation, flushNumber, state) => {
-      target.set(stripe, { generation, flushNumber, doubt: isInDoubt(state) });
-    });
-    const candidates: number[] = [];
-    await work.list(this.source().present, LIST_ALL, null, (stripe, generation, flushNumber, state) => {
-      const own = { generation, flushNumber, doubt: isInDoubt(state) };
-      const other = target.get(stripe) ?? null;
-      target.delete(stripe);
-      if (!sameState(own, other) || own.doubt || !isBefore(own, since)) candidates.push(stripe);
-    });
-    return [...candidates, ...target.keys()].sort((one, other) => one - other);
+    const found = await candidates(work, [this.slot.present, this.source().present], since);
+    return [...found.keys()].sort((one, other) => one - other);
   }
 
   private async segment(job: Job, stripe: number): Promise<void> {
@@ -172,7 +163,7 @@ export class Resync {
   /** What a member has recorded of a segment; null if it has no slot. */
   private async stateOf({ present }: MemberSlot, stripe: number): Promise<ListedSegment | null> {
     let found: ListedSegment | null = null;
-    await this.parts.work.listOne(present, stripe, (_stripe, generation, flushNumber, state) => {
+    await this.parts.work.listRange(present, stripe, stripe + 1, (_stripe, generation, flushNumber, state) => {
       found = { generation, flushNumber, doubt: isInDoubt(state) };
     });
     return found;
