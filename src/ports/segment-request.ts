@@ -104,8 +104,9 @@ export const REQUEST_NEWER = 8;
 export const REQUEST_SAME = 16;
 /**
  * The blocks are copies of another member's, and `entries` are those that they have there: each gets its stamp from there instead
- * of the record's. With `REQUEST_NEWER` a block is left unless that one is higher than its own, or the same while the
- * entries differ; with `REQUEST_SAME` the entries expected come first in `entries`, and those of the source follow them.
+ * of the record's. With `REQUEST_NEWER` a block is left unless that one is higher than its own, or the same while the entries
+ * differ or the block is in doubt, or its own is of an earlier generation than the member's map: the copies of that map have
+ * agreed without it, so it is nothing that was ever acknowledged and is still to be read. With `REQUEST_SAME` the entries expected come first in `entries`, and those of the source follow them.
  */
 export const REQUEST_COPY = 32;
 /** Of a flush: it is remembered. */

@@ -46,6 +46,32 @@ export const CONDITION_MUTANTS: readonly Mutant[] = [
     judges: [CONDITIONS],
   },
   {
+    name: 'copy-left-for-old-generation',
+    breaks: 'A copy does not replace what an earlier generation has left on its target, if that has the higher stamp',
+    rule: 'what copies have agreed on for a generation replaces what an earlier one has left elsewhere',
+    edits: [
+      {
+        file: 'store/running/conditions.ts',
+        find: 'return copy && generationOf(',
+        replace: 'return copy && op.blocks < 0 && generationOf(',
+      },
+    ],
+    judges: [CONDITIONS],
+  },
+  {
+    name: 'copy-over-newer',
+    breaks: 'A copy replaces whatever its target has, though a client has written it since the source was read',
+    rule: 'a copy never replaces a newer block',
+    edits: [
+      {
+        file: 'store/running/conditions.ts',
+        find: '< this.parts.generationOf(op.volume);',
+        replace: '<= this.parts.generationOf(op.volume);',
+      },
+    ],
+    judges: [CONDITIONS],
+  },
+  {
     name: 'poison-unasked',
     breaks: 'Blocks become unreadable whatever they hold, if no condition is named',
     rule: 'what has been written since a block was found to be lost is not lost',

@@ -21,7 +21,7 @@ import {
   SegmentRequest,
 } from '#strake/ports/segment-request.js';
 import { check, run } from '../support/check.js';
-import { diskOf, randomOf, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';
+import { diskOf, randomOf, replicaMap, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';
 
 /** A request for blocks of segment 0, with a stamp of generation 1. */
 function requestFor(kind: number, block: number, blocks: number, flags = 0, stamp = 0): SegmentRequest {
@@ -188,6 +188,29 @@ check('a copy brings the stamps of its source, and replaces nothing that is newe
   same.entries = Uint32Array.of(...entries.subarray(8, 12), 4, BLOCK_VALID, 2, 256);
   assert.equal(await modify(store, same, 22), []);
   assert.equal([await valuesOf(store, 3), (await entriesOf(store, 2, 1))[2]], [[80, 77, 22], 2]);
+  await store.close();
+});
+
+check('a copy replaces what is newer if an earlier generation has left it', [], async () => {
+  const store = await opened();
+  const { store: segments } = store.opened;
+  // Of the generation of the map, of the one before, and of one that is yet to come.
+  const stamps = [2, 1, 3].map((generation) => generation << 8);
+  for (const [block, stampHigh] of stamps.entries()) {
+    await modify(store, Object.assign(requestFor(REQUEST_WRITE, block, 1, 0, 9), { stampHigh }), 90);
+  }
+  assert.ok((await store.settle(segments.putReplica({ ...replicaMap(), mapVersion: 2, generation: 2 }))) >= 0);
+  const copied = (stamp: number, flags = REQUEST_COPY | REQUEST_NEWER) => {
+    const copy = requestFor(REQUEST_WRITE, 0, 3, flags);
+    copy.entries = new Uint32Array([0, 1, 2].flatMap((block) => [block, BLOCK_VALID, stamp, 1 << 8]));
+    return copy;
+  };
+  assert.equal(await modify(store, copied(7), 70), [0, 2]);
+  assert.equal(await valuesOf(store, 3), [90, 70, 90]);
+  // A write that is sent again brings nothing from anybody else.
+  const late = Object.assign(requestFor(REQUEST_WRITE, 0, 3, REQUEST_NEWER, 6), { stampHigh: 1 << 8 });
+  assert.equal(await modify(store, late, 60), [0, 1, 2]);
+  assert.equal(await valuesOf(store, 3), [90, 70, 90]);
   await store.close();
 });
 

@@ -19,6 +19,7 @@ import {
 } from '#strake/layout/block-entry.js';
 import { addToDigest, type ChunkDigest } from '#strake/layout/chunk-digest.js';
 import { type FlushId, isBefore, NO_FLUSH } from '#strake/layout/flush-id.js';
+import { compareStamps, generationOf } from '#strake/layout/write-stamp.js';
 import type { Clock } from '#strake/ports/clock.js';
 import {
   COMPLETION_ABANDONED,
@@ -182,6 +183,8 @@ export class ScriptedMember implements SegmentMember {
   capacity = Number.POSITIVE_INFINITY;
   /** Result of an operation that begins now; undefined lets it succeed. */
   fail: (kind: PendingSegmentOperation['kind'], stripe: number, block: number) => number | undefined = () => undefined;
+  /** That of its map. */
+  mapGeneration = 0;
   generation = 0;
   flushNumber = 0;
   stampMax = { low: 0, high: 0 };
@@ -335,8 +338,9 @@ export class ScriptedMember implements SegmentMember {
     const copy = (flags & REQUEST_COPY) !== 0 && entries !== null;
     const high = copy ? entries[from + ENTRY_STAMP_HIGH] : stampHigh;
     const low = copy ? entries[from + ENTRY_STAMP_LOW] : stampLow;
-    if (high !== own[ENTRY_STAMP_HIGH]) return high < own[ENTRY_STAMP_HIGH];
-    if (low !== own[ENTRY_STAMP_LOW]) return low < own[ENTRY_STAMP_LOW];
+    const order = compareStamps({ low, high }, { low: own[ENTRY_STAMP_LOW], high: own[ENTRY_STAMP_HIGH] });
+    if (order < 0 && copy) return generationOf(own[ENTRY_STAMP_HIGH]) >= this.mapGeneration;
+    if (order !== 0) return order < 0;
     return !copy && (own[ENTRY_FLAGS] & BLOCK_SUSPECT) === 0;
   }
 

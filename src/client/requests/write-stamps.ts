@@ -1,13 +1,10 @@
 /**
- * Numbers that order modifications: stamps of blocks, and the number of the volume's flushes.
- *
- * ```text
- *   stamp, high word:  generation (24 bits) │ sequence, upper 8 bits      low word:  sequence, lower 32 bits
- * ```
+ * Numbers that order modifications: stamps of blocks, whose bits `src/layout/write-stamp.ts` draws, and the number of the volume's
+ * flushes.
  */
 
 import { check } from '../../core/check.js';
-import type { Stamp } from '../../layout/write-stamp.js';
+import { generationOf, type Stamp } from '../../layout/write-stamp.js';
 import { SEQUENCE_MAX } from '../limits.js';
 
 const LOW = 2 ** 32;
@@ -26,7 +23,7 @@ export class WriteStamps {
 
   /** Makes later stamps higher than one that is on a member. */
   startAbove({ low, high }: Stamp): void {
-    if (high >>> 8 !== this.generation) return;
+    if (generationOf(high) !== this.generation) return;
     this.sequence = Math.max(this.sequence, (high & 0xff) * LOW + low);
   }
 
@@ -36,7 +33,7 @@ export class WriteStamps {
     this.sequence += 1;
     this.current.low = this.sequence % LOW;
     this.current.high = ((this.generation << 8) | Math.floor(this.sequence / LOW)) >>> 0;
-    check(this.current.high >>> 8 === this.generation, 'a generation has no room in a stamp', this.generation);
+    check(generationOf(this.current.high) === this.generation, 'a generation has no room in a stamp', this.generation);
     return this.current;
   }
 }

@@ -16,6 +16,7 @@ import {
   ENTRY_STAMP_LOW,
   ENTRY_WORDS,
 } from '../../layout/block-entry.js';
+import { generationOf } from '../../layout/write-stamp.js';
 import { REQUEST_COPY, REQUEST_NEWER, REQUEST_SAME } from '../../ports/segment-request.js';
 import type { StoreOp } from '../store-op.js';
 import type { TableCache } from './table-cache.js';
@@ -28,6 +29,8 @@ export interface ConditionsParts {
   readonly tables: TableCache;
   /** Slots of the device. */
   readonly slots: number;
+  /** The generation of a replica's map, by its page; 0 without a map. */
+  readonly generationOf: (volume: number) => number;
   /** The operation of an index. */
   readonly opAt: (index: number) => StoreOp;
   /** An operation may be decided that has waited for another. */
@@ -139,12 +142,20 @@ export class Conditions {
   /**
    * A block that has the very stamp has what is sent again, unless a crash has left it in doubt. A copy brings the block to what
    * its source has, so it is enough that the two differ.
+   *
+   * A source has agreed with the others for the generation of the map. What the member has of an earlier one and they have not was
+   * never acknowledged, or has been decided against, whatever its stamp; only a write of this generation may be newer than what
+   * the source had.
    */
   private isNewer(op: StoreOp, index: number, word: number): boolean {
     const { words } = this.parts.tables;
     const high = op.stampHighOf(index) - words[word + ENTRY_STAMP_HIGH];
     const low = op.stampLowOf(index) - words[word + ENTRY_STAMP_LOW];
-    if (high !== 0 || low !== 0) return high > 0 || (high === 0 && low > 0);
+    if (high > 0 || (high === 0 && low > 0)) return true;
+    if (high !== 0 || low !== 0) {
+      const copy = (op.flags & REQUEST_COPY) !== 0;
+      return copy && generationOf(words[word + ENTRY_STAMP_HIGH]) < this.parts.generationOf(op.volume);
+    }
     if ((words[word + ENTRY_FLAGS] & BLOCK_SUSPECT) !== 0) return true;
     return (op.flags & REQUEST_COPY) !== 0 && this.differs(op, index, word);
   }

@@ -137,6 +137,7 @@ export class OpSteps {
     this.conditions = new Conditions({
       tables,
       slots: layout.slots,
+      generationOf: (volume) => parts.volumes.replicas[volume]?.generation ?? 0,
       opAt: parts.opAt,
       resume: (op) => this.haveTable(op),
     });
