@@ -51,6 +51,11 @@ const RULES = {
     has: (value) => `is in a circle of ${value} files that import each other (types count)`,
     advice: 'move what both need into a file that neither of them is',
   },
+  wiring: {
+    most: 0,
+    has: () => 'is a field that begins as a function for others to replace, and nobody is told who forgets to',
+    advice: 'take the function as an argument of the constructor, or make the field readonly or private',
+  },
   limits: {
     most: 0,
     has: () => 'bounds something',
@@ -105,9 +110,10 @@ function measure(texts) {
     const lines = linesOf(text);
     note('files', path, lines.length);
     note('comments', path, lines.filter((line) => COMMENT.test(line) && line.length > COMMENT_COLUMNS).length);
-    for (const { name, line, lines: length, parameters } of functionsOf(path, text)) {
+    for (const { name, line, lines: length, parameters, replaceable } of functionsOf(path, text)) {
       note('functions', `${path}: ${name}`, length, ` (line ${line})`);
       note('parameters', `${path}: ${name}`, parameters, ` (line ${line})`);
+      if (replaceable) note('wiring', `${path}: ${name}`, 1, ` (line ${line})`);
     }
     if (LIMITS_FILES.test(path) || INSTRUMENTS.test(path) || !path.startsWith('src/')) continue;
     for (const [, name] of text.matchAll(LIMIT)) note('limits', `${path}: ${name}`, 1);

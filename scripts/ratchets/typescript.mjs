@@ -1,4 +1,4 @@
-/** Functions of a TypeScript file: their lengths and the numbers of their parameters. */
+/** Functions of a TypeScript file: their lengths, the numbers of their parameters, and whether others may put one in their place. */
 
 import { parse } from '@babel/parser';
 
@@ -27,7 +27,13 @@ function nameOf(node) {
   return key?.name ?? key?.value ?? key?.id?.name;
 }
 
-function* walk(node, path) {
+/** Whether a node is the first value of a field that anybody may set: whoever forgets to is not told. */
+function isReplaceable(node, parent) {
+  if (parent?.type !== 'ClassProperty' || parent.value !== node) return false;
+  return parent.readonly !== true && parent.accessibility !== 'private';
+}
+
+function* walk(node, path, parent) {
   const own = FUNCTIONS.has(node.type) || NAMED.has(node.type) ? nameOf(node) : undefined;
   const names = own === undefined ? path : [...path, String(own)];
   if (FUNCTIONS.has(node.type)) {
@@ -38,17 +44,18 @@ function* walk(node, path) {
       line: start.line,
       lines: end.line - start.line + 1,
       parameters,
+      replaceable: isReplaceable(node, parent),
     };
   }
   for (const [key, child] of Object.entries(node)) {
     if (key === 'loc' || key.endsWith('Comments')) continue;
     for (const each of Array.isArray(child) ? child : [child]) {
-      if (typeof each?.type === 'string') yield* walk(each, names);
+      if (typeof each?.type === 'string') yield* walk(each, names, node);
     }
   }
 }
 
-/** Each with its name within the file, its first line, its length in lines from there to its end, and its parameters. */
+/** Each with its name within the file, its first line, its length in lines from there to its end, its parameters, and whether it is to be replaced. */
 export function functionsOf(text) {
   const { program } = parse(text, { sourceType: 'module', plugins: ['typescript'] });
   return [...walk(program, [])];

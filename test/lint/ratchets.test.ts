@@ -146,6 +146,29 @@ check('a wide comment is refused, and wide code is left to the formatter', () =>
   }
 });
 
+check('a field that begins as a function for others to replace is refused', () => {
+  const classOf = (field: string) => ({ 'src/a.ts': `export class Store {\n  ${field}\n}\n` });
+  for (const field of [
+    'onDamage: (text: string) => void = () => {};',
+    'protected checkpoint = () => Promise.resolve();',
+    'mayForget = function () { return false; };',
+  ]) {
+    refused(
+      treeOf(classOf(field)),
+      /^src\/a\.ts: Store\.\w+: is a field that begins as a function .*: take the function/,
+    );
+  }
+  for (const field of [
+    'readonly batchEnd = () => {};',
+    'private noteEnd: () => void = () => {};',
+    'static names = [].map(() => 1);',
+    'onDamage() {}',
+    'readonly hooks = { onDamage: () => {} };',
+  ]) {
+    assert.equal(errorsOf(treeOf(classOf(field))), [], field);
+  }
+});
+
 check('a limit is declared in its file or that of its folder, and nowhere else', () => {
   const limit = 'export const REQUESTS_MAX = 1 << 10;\n';
   const others = 'const STAGE_MAXIMAL = 1;\nconst NAMES_MAX = namesOf();\nfunction f() {\n  const LOCAL_MAX = 1;\n}\n';
