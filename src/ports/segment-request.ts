@@ -2,9 +2,8 @@
  * What a volume engine asks of a member of a volume: one record for each operation in flight, made once and used again.
  *
  * The same record is handed over by a call to a store in this process, or encoded for one behind a connection. So it holds
- * numbers,
- * places in the arena, and words that belong to whoever asks; nothing in it belongs to the other side. From `submit` until
- * its token ends a record is the member's: whoever asks changes nothing in it, and the member alone fills the answer.
+ * numbers, places in the arena, and words that belong to whoever asks; nothing in it belongs to the other side. From `submit`
+ * until its token ends a record is the member's: whoever asks changes nothing in it, and the member alone fills the answer.
  *
  * ```text
  *   kind      chunk  block, blocks  memory  source  stamp, generation, flush number  flags                    entries
@@ -56,8 +55,7 @@ export const REQUEST_RELEASE = 4;
 export const REQUEST_ENTRIES = 5;
 /**
  * Ends doubt about all suspect blocks of the range: takes the content that is there as it is, with the stamps that they have.
- * It is
- * read to `memory`, which takes the whole range. The caller keeps other operations away. Result: the bytes.
+ * It is read to `memory`, which takes the whole range. The caller keeps other operations away. Result: the bytes.
  */
 export const REQUEST_ACCEPT = 6;
 /**
@@ -98,15 +96,15 @@ export const REQUEST_RELEASE_ZERO = 4;
 export const REQUEST_NEWER = 8;
 /**
  * A block is left unless its entry is the one in `entries`: checksum, flags and stamp. That is for what has no stamp of its own
- * that
- * could order it, and for repair, whose stamp the block has already.
+ * that could order it, and for repair, whose stamp the block has already.
  */
 export const REQUEST_SAME = 16;
 /**
  * The blocks are copies of another member's, and `entries` are those that they have there: each gets its stamp from there instead
  * of the record's. With `REQUEST_NEWER` a block is left unless that one is higher than its own, or the same while the entries
  * differ or the block is in doubt, or its own is of an earlier generation than the member's map: the copies of that map have
- * agreed without it, so it is nothing that was ever acknowledged and is still to be read. With `REQUEST_SAME` the entries expected come first in `entries`, and those of the source follow them.
+ * agreed without it, so it is nothing that was ever acknowledged and is still to be read. With `REQUEST_SAME` the entries
+ * expected come first in `entries`, and those of the source follow them.
  */
 export const REQUEST_COPY = 32;
 /** Of a flush: it is remembered. */

@@ -47,7 +47,10 @@ export interface ComparedEntries {
   readonly to: Uint32Array;
 }
 
-/** What of a segment a list tells. Of a range of `LIST_DIGESTS` it is the first segment, and the two words of the digest, high first. */
+/**
+ * What of a segment a list tells. Of a range of `LIST_DIGESTS` it is the first segment, and the two words of the digest, high
+ * first.
+ */
 export type EachSegment = (stripe: number, generation: number, flushNumber: number, state: number) => void;
 
 export class MemberWork {
@@ -174,8 +177,8 @@ export class MemberWork {
   }
 
   /**
-   * Makes blocks unreadable that are what they were when they were found to be lost: `seen` are the entries of their whole segment
-   * then. Resolves to how many are not, and were left, or a negative errno.
+   * Makes blocks unreadable that are what they were when they were found to be lost: `seen` are the entries of their whole
+   * segment then. Resolves to how many are not, and were left, or a negative errno.
    */
   poison(member: SegmentMember, range: BlockRange, { low, high }: Stamp, seen: Uint32Array): Promise<number> {
     const { block, blocks } = range;

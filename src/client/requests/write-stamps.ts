@@ -1,6 +1,6 @@
 /**
- * Numbers that order modifications: stamps of blocks, whose bits `src/layout/write-stamp.ts` draws, and the number of the volume's
- * flushes.
+ * Numbers that order modifications: stamps of blocks, whose bits `src/layout/write-stamp.ts` draws, and the number of the
+ * volume's flushes.
  */
 
 import { check } from '../../core/check.js';

@@ -143,9 +143,9 @@ export class Conditions {
    * A block that has the very stamp has what is sent again, unless a crash has left it in doubt. A copy brings the block to what
    * its source has, so it is enough that the two differ.
    *
-   * A source has agreed with the others for the generation of the map. What the member has of an earlier one and they have not was
-   * never acknowledged, or has been decided against, whatever its stamp; only a write of this generation may be newer than what
-   * the source had.
+   * A source has agreed with the others for the generation of the map. What the member has of an earlier one and they have not
+   * was never acknowledged, or has been decided against, whatever its stamp; only a write of this generation may be newer than
+   * what the source had.
    */
   private isNewer(op: StoreOp, index: number, word: number): boolean {
     const { words } = this.parts.tables;
