@@ -182,7 +182,7 @@ check('a device without a page for its second group is refused, and stays as it 
   >[2][];
   const bytes = new Uint8Array(4096);
   for (let page = 1; page < 256; page += 1) {
-    const id = page.toString(16).padStart(32, '9');
+    const id = `9${page.toString(16).padStart(31, '0')}`;
     const note = { ...rest, name, layout: kind, copies, id, deleted: true };
     encodeVolume(bytes, { index: page, deviceId, sequence: 1 }, note, { generation: 0, flushNumber: 0 });
     disk.poke(pageOffset(layout.volumesOffset, page, 0), bytes);

@@ -35,5 +35,6 @@ async function loadAll(tree: TreeReader, journal: JournalReplay): Promise<StoreI
   await tree.loadVolumes();
   await tree.loadSlots();
   await journal.load();
+  tree.checkOwners();
   return tree.image;
 }

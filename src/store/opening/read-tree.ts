@@ -227,6 +227,29 @@ export class TreeReader {
     });
   }
 
+  /**
+   * No replica has two pages: nobody could tell which of them counts. Tree and journal have to be read: what the tree says
+   * alone may be of different times.
+   */
+  checkOwners(): void {
+    const { image, layout } = this;
+    for (const [index, owner] of image.owners.list.entries()) {
+      if (owner === undefined) continue;
+      const { volumeId, group } = owner;
+      // A page of the old form is that of the whole volume.
+      const first = image.owners.pages(volumeId).find((page) => {
+        const other = image.owners.list[page]?.group;
+        return group === 0 || other === 0 || other === group;
+      });
+      check(first !== undefined, 'a page is not among those of its volume', index);
+      if (first === index) continue;
+      const what = group === 0 ? `volume ${volumeId}` : `group ${group - 1} of volume ${volumeId}`;
+      const text = `pages ${first} and ${index} of the volumes both hold ${what}`;
+      const offset = pageOffset(layout.volumesOffset, index, image.volumePages[index].place);
+      this.problem({ kind: 'volume', text, offset, harmless: false });
+    }
+  }
+
   /** Reads directory and slots, from the index of the directory on; volumes have to be there. */
   async loadSlots(): Promise<void> {
     const { image, layout } = this;
