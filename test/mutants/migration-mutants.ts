@@ -3,6 +3,8 @@
 import { type Mutant, tests } from './mutant.js';
 
 const MIGRATION = tests('store/migration.test.ts');
+const STRAYS = tests('store/strays.test.ts');
+const DOUBLED = tests('store/doubled-replicas.test.ts');
 const MIGRATE = 'store/opening/migrate.ts';
 
 export const MIGRATION_MUTANTS: readonly Mutant[] = [
@@ -68,6 +70,52 @@ export const MIGRATION_MUTANTS: readonly Mutant[] = [
     rule: 'an entry names its group where there are several',
     edits: [{ file: 'store/opening/replay-journal.ts', find: 'this.renewEntries(index);', replace: '' }],
     judges: [MIGRATION],
+  },
+  {
+    name: 'strays-stay',
+    breaks: 'Slots of groups that the device has left are not given back',
+    rule: 'a slot belongs to a replica of its device, or is free',
+    edits: [
+      {
+        file: 'store/opening/open-store.ts',
+        find: 'const strays = takeBackStrays(image);',
+        replace: 'const strays = image.batches < 0 ? takeBackStrays(image) : 0;',
+      },
+    ],
+    judges: [STRAYS],
+  },
+  {
+    name: 'strays-in-memory-alone',
+    breaks: 'Slots of groups that the device has left become free, and their entries in the tree stay',
+    rule: 'what is free in memory is free in the tree',
+    edits: [
+      {
+        file: 'store/opening/strays.ts',
+        find: '    changedSlots.add(slot);\n',
+        replace: '    changedSlots.delete(slot);\n',
+      },
+    ],
+    judges: [STRAYS],
+  },
+  {
+    name: 'two-pages-of-one-replica',
+    breaks: 'A device on which two pages hold one replica is opened, with the one that is found first',
+    rule: 'what contradicts itself is refused',
+    edits: [{ file: 'store/opening/load-image.ts', find: '  tree.checkOwners();\n', replace: '' }],
+    judges: [DOUBLED],
+  },
+  {
+    name: 'two-pages-while-replaying',
+    breaks: 'Pages of replicas are compared before the journal has been replayed over them',
+    rule: 'tree and journal count together',
+    edits: [
+      {
+        file: 'store/opening/load-image.ts',
+        find: '  await journal.load();\n  tree.checkOwners();\n',
+        replace: '  tree.checkOwners();\n  await journal.load();\n',
+      },
+    ],
+    judges: [DOUBLED],
   },
   {
     name: 'own-fields-lost',

@@ -36,6 +36,7 @@ import { inDoubt, type StoreImage } from '../opening/image.js';
 import type { ImageReader } from '../opening/image-reader.js';
 import { loadImage } from '../opening/load-image.js';
 import type { OnProblem, Problem } from '../opening/problems.js';
+import { isStray } from '../opening/strays.js';
 import type { TableImage } from '../opening/table-image.js';
 import { loadTable } from '../opening/table-image.js';
 import { SLOT_FLAG_PLACE } from '../running/slot-table.js';
@@ -230,7 +231,6 @@ class Checker {
     const { deviceId, layout } = image.superblock;
     const { volume, group } = map;
     const wrong = this.wrongPage(image, index, volume.id);
-    if (image.owners.find(volume.id, group + 1) !== index) wrong(`the device has two records of its group ${group}`);
     if (!namesDevice(map, deviceId) && !volume.deleted)
       wrong(`none of the members of its group ${group} is this device`);
     checkChunks(volume.segmentBytes, layout, wrong);
@@ -247,7 +247,6 @@ class Checker {
     this.counts.volumes += 1;
     const { deviceId, incompatible, layout } = image.superblock;
     const wrong = this.wrongPage(image, index, volume.id);
-    if (image.owners.pages(volume.id).length > 1) wrong('the device has two records of it');
     const doubled = doubledDevice(volume.groups);
     if (doubled !== null && !volume.deleted)
       wrong(`a group of it names device ${doubled} twice, and has one copy there`);
@@ -263,6 +262,10 @@ class Checker {
     if (copies !== undefined && slots.members[slot] >= copies) {
       const text = `slot ${slot} is member ${slots.members[slot]} of a volume with ${copies} copies`;
       this.note({ kind: 'slots', text, harmless: false });
+    }
+    if (isStray(image, slot)) {
+      const text = `slot ${slot} holds segment ${slots.stripes[slot]} of a group that the device has left`;
+      this.note({ kind: 'slots', text, harmless: true });
     }
     if (inDoubt(image, slot)) this.counts.slotsInDoubt += 1;
     const table = image.tables.get(slot) ?? (await loadTable(this.reader, image, slot, this.note));

@@ -29,6 +29,7 @@ import { loadImage } from './load-image.js';
 import { migrate } from './migrate.js';
 import type { Problem } from './problems.js';
 import { Recovery, type RecoveryReport } from './recovery.js';
+import { takeBackStrays } from './strays.js';
 
 /** A store that is open, with what recovery found. */
 export interface OpenedStore {
@@ -96,6 +97,7 @@ export async function openStore(ports: StorePorts, expected: Expectations, hooks
     const image = await loadImage(reader, found, note);
     if (image === undefined) throw new StrakeError('DAMAGED', `${expected.path} cannot be read`);
     const migrated = migrate(image, expected.path);
+    const strays = takeBackStrays(image);
     const report = await new Recovery(reader, image, io, memory, memoryStart + 2 * CONTROL_PIECE_BYTES).run(note);
     await forgetRoots(io, memory, memoryStart, image, expected.path);
     const superblock: Superblock = {
@@ -113,7 +115,7 @@ export async function openStore(ports: StorePorts, expected: Expectations, hooks
       hooks,
       image,
       superblock,
-      recovery: { ...report, problems, changed: report.changed || migrated },
+      recovery: { ...report, problems, changed: report.changed || migrated || strays > 0 },
     });
     await emptyDamagedPages(opened.store, memory, image);
     return opened;
