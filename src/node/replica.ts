@@ -10,6 +10,7 @@ import { replicaOf } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { LIST_ALL, SegmentList } from '../ports/segment-list.js';
+import type { SegmentMember } from '../ports/segment-member.js';
 import { REQUEST_RELEASE, SegmentRequest } from '../ports/segment-request.js';
 import { LocalMember } from '../store/local-member.js';
 import type { NodeStore } from './node-store.js';
@@ -115,7 +116,7 @@ async function releasePage({ completions, device, volumeId, page }: Released, en
 }
 
 /** Gives back all slots of a member, page by page of its list. Rejects with a `StrakeError`. */
-async function releaseAll(calls: Calls, member: LocalMember, ending: () => boolean): Promise<void> {
+export async function releaseAll(calls: Calls, member: SegmentMember, ending: () => boolean): Promise<void> {
   const list = new SegmentList().begin(LIST_ALL);
   const requests = Array.from({ length: RELEASES }, () => new SegmentRequest());
   const release = async (request: SegmentRequest, chunk: number) => {

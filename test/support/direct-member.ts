@@ -41,7 +41,7 @@ export class DirectMember extends LocalMember {
   private readonly blocks: number;
 
   constructor(
-    private readonly port: CompletionPort,
+    protected readonly port: CompletionPort,
     private readonly segmentStore: SegmentStore,
     private readonly index: number,
   ) {
