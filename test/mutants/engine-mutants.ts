@@ -16,4 +16,17 @@ export const ENGINE_MUTANTS: readonly Mutant[] = [
     ],
     judges: [sim(['engine'], 60)],
   },
+  {
+    name: 'settled-not-read',
+    breaks: 'What is settled is known while the device is open, and is not read when it is opened again',
+    rule: 'after the death of the writer whatever it may have had under way is compared, whenever that is',
+    edits: [
+      {
+        file: 'store/running/settled-marks.ts',
+        find: 'this.marks = [...marks];',
+        replace: 'this.marks = marks.map(() => NO_FLUSH);',
+      },
+    ],
+    judges: [sim(['engine'], 60)],
+  },
 ];

@@ -11,7 +11,7 @@ async function trialsWith(faults: readonly FaultKind[], from: number, seeds: num
   const told: string[] = [];
   for (let seed = from; seed < from + seeds; seed += 1) {
     const { failure } = await makeTrial(seed, faults, {}, (_timeUs, text) => {
-      if (/engine dies|alone/.test(text)) told.push(text);
+      if (/engine dies|alone|the devices/.test(text)) told.push(text);
     });
     assert.is(failure, undefined, `strake sim --replay ${seed} --faults ${faults.join(',')}`);
   }
@@ -26,6 +26,7 @@ check('copies agree after engines have died alone, whichever of their requests h
   assert.ok(sum(/requests (\d+) are lost/) > SEEDS && sum(/, (\d+) arrive all the same/) > SEEDS);
   assert.ok(told.some((text) => text.startsWith('reading from disk2 alone')));
   assert.ok(told.some((text) => text.includes('again while it makes copies agree')));
+  for (const how of ['close', 'kill', 'power']) assert.ok(told.includes(`the devices: ${how}`), how);
 });
 
 check('they do so while disks are slow, engines stand still and connections break', [], async () => {

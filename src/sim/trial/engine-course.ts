@@ -1,6 +1,7 @@
 /**
  * The course of a volume whose engine is in a process of its own, apart from the process with its devices: engines die and others
- * come, and the devices live on.
+ * come. Most often the devices live on; or they are closed in order, or die as well, and are opened again, before the next
+ * engine comes.
  *
  * What is held against what clients see is the same as of a node. At the end everything is read from each copy alone: copies that
  * differ, as a write of an engine that died had reached only some, tell clients different things.
@@ -17,7 +18,7 @@ import { type Program, SimClient } from './client.js';
 import { DeviceProgram } from './device-program.js';
 import { ENGINE_PROGRAM_BYTES, EngineProgram } from './engine-program.js';
 import { NodeProgram, programMemoryBytes } from './node-program.js';
-import type { SimAction } from './plan.js';
+import type { DevicesKind, SimAction } from './plan.js';
 import { checkDisk } from './trial-checks.js';
 import { type MemoryPart, touchJournals } from './trial-memory.js';
 import { type Server, TrialVolume } from './trial-volume.js';
@@ -52,7 +53,10 @@ export class EngineCourse implements Server, Program {
   private readonly host: SimHost;
   private readonly volume: TrialVolume;
   private readonly disks: CourseDisk[] = [];
-  private readonly devices: DeviceProgram;
+  private readonly deviceHost: SimHost;
+  private readonly deviceMemory: MemoryPart;
+  private devices: DeviceProgram;
+  private openings = 0;
   private readonly memory: MemoryPart;
   private program!: EngineProgram;
   private passing: (() => void)[] = [];
@@ -71,11 +75,22 @@ export class EngineCourse implements Server, Program {
     const size = { storesMax: plan.devices, chunkBytes: plan.segmentBytes };
     const [first, second] = [ENGINE_PROGRAM_BYTES, DeviceProgram.memoryBytes(size) + STORE_MEMORY_BYTES];
     this.memory = this.filled(0, first);
-    const memory = this.filled(first, second);
-    touchJournals(memory, second - STORE_MEMORY_BYTES, plan.devices);
-    const process = world.addHost('devices').start({ seed: plan.seed, arena: memory.bytes, touched: memory.touched });
-    this.devices = new DeviceProgram(process, {
-      ...size,
+    this.deviceMemory = this.filled(first, second);
+    touchJournals(this.deviceMemory, second - STORE_MEMORY_BYTES, plan.devices);
+    this.deviceHost = world.addHost('devices');
+    this.devices = this.newDevices();
+  }
+
+  /** A process for the devices, which has opened none. */
+  private newDevices(): DeviceProgram {
+    const { trial, deviceHost } = this;
+    const { plan } = trial;
+    const { bytes, touched } = this.deviceMemory;
+    if (!deviceHost.up) deviceHost.powerOn();
+    const process = deviceHost.start({ seed: plan.seed + LIFE_STEP * this.openings, arena: bytes, touched });
+    this.openings += 1;
+    return new DeviceProgram(process, {
+      ...{ storesMax: plan.devices, chunkBytes: plan.segmentBytes },
       device: { latencyUs: plan.deviceLatencyUs },
       onEvent: (text) => trial.log(text),
     });
@@ -129,6 +144,7 @@ export class EngineCourse implements Server, Program {
     device.close();
     const name = `disk${number}`;
     this.disks.push({ name, deviceId, disk });
+    this.deviceHost.disks.add(disk);
     await trial.settle(devices.open(disk, name));
   }
 
@@ -171,6 +187,25 @@ export class EngineCourse implements Server, Program {
     program.letGo();
   }
 
+  /** What becomes of the devices, of which nobody asks anything. */
+  private async reopen(how: DevicesKind, random: SimRandom): Promise<void> {
+    const { trial, deviceHost, devices, disks } = this;
+    if (how === 'live') return;
+    trial.log(`the devices: ${how}`);
+    if (how === 'close') {
+      await trial.settle(devices.close());
+      devices.process.kill();
+    } else if (how === 'kill') {
+      devices.process.kill();
+      for (const { disk } of disks) disk.kill(random);
+    } else {
+      deviceHost.powerOff(random);
+      this.volume.history.powerCut(trial.nowUs);
+    }
+    this.devices = this.newDevices();
+    for (const { disk, name } of disks) await trial.settle(this.devices.open(disk, name));
+  }
+
   private async perform(action: SimAction): Promise<void> {
     if (action.kind === 'engine') await this.exchange(action);
     else if (action.kind === 'slow') this.slow(action);
@@ -180,7 +215,7 @@ export class EngineCourse implements Server, Program {
   }
 
   /** Another engine takes the place of one that dies; `again`: and so do those that are about to. */
-  private async exchange({ downMs, again, number }: ActionOf<'engine'>): Promise<void> {
+  private async exchange({ downMs, again, number, devices }: ActionOf<'engine'>): Promise<void> {
     const { trial } = this;
     const random = new SimRandom(trial.plan.seed, number).fork('engine');
     // In the middle of something, rather than between bursts.
@@ -188,6 +223,7 @@ export class EngineCourse implements Server, Program {
     await trial.until(() => this.program.isWriting || trial.nowUs >= lastUs);
     await this.die();
     await trial.pause(downMs * 1000);
+    await this.reopen(devices, random.fork('devices'));
     for (let turn = 0; turn < again; turn += 1) {
       let open = false;
       this.start().finally(() => {
@@ -198,6 +234,7 @@ export class EngineCourse implements Server, Program {
       await trial.until(() => open || process.batches >= last);
       trial.log('the engine dies again while it makes copies agree');
       await this.die();
+      await this.reopen(devices, random.fork(`devices ${turn}`));
     }
     await this.serve();
     if (random.chance(0.5)) await this.volume.sweep();

@@ -30,6 +30,9 @@ export type FaultKind = (typeof FAULT_KINDS)[number];
 /** How a device dies. */
 export type DeathKind = 'vanish' | 'fail-writes' | 'fail-sync' | 'stuck' | 'late';
 
+/** What becomes of devices whose engine has died: they live on, or are closed in order or die, and are opened again. */
+export type DevicesKind = 'live' | 'close' | 'kill' | 'power';
+
 interface At {
   /** Number of the action in its plan; it stays the same when others are taken away. */
   readonly number: number;
@@ -84,8 +87,16 @@ export type SimAction = At &
         readonly bits: number;
         readonly how: 'restart' | 'kill' | 'power';
       }
-    /** The process of an engine dies without that of its devices, and another takes its place; `again`: that dies, too. */
-    | { readonly kind: 'engine'; readonly downMs: number; readonly again: number }
+    /**
+     * The process of an engine dies without that of its devices, and another takes its place; `again`: that dies, too. Each time
+     * `devices` says what becomes of them meanwhile.
+     */
+    | {
+        readonly kind: 'engine';
+        readonly downMs: number;
+        readonly again: number;
+        readonly devices: DevicesKind;
+      }
     | { readonly kind: 'scrub' }
     | { readonly kind: 'grow' }
   );
@@ -144,7 +155,7 @@ type Draft = SimAction extends infer Action ? (Action extends At ? Omit<Action, 
 function draftOf(
   kind: FaultKind | 'scrub' | 'grow',
   random: SimRandom,
-  plan: { devices: number; connections: number },
+  plan: { devices: number; connections: number; sealed: boolean },
 ): Draft {
   const device = random.below(plan.devices);
   switch (kind) {
@@ -154,7 +165,12 @@ function draftOf(
     case 'restart':
       return { kind, downMs: random.between(1, 200) };
     case 'engine':
-      return { kind, downMs: random.between(0, 50), again: random.below(4) === 0 ? random.between(1, 3) : 0 };
+      return {
+        kind,
+        downMs: random.between(0, 50),
+        again: random.below(4) === 0 ? random.between(1, 3) : 0,
+        devices: random.pick<DevicesKind>(['live', 'live', 'live', 'close', 'kill', plan.sealed ? 'kill' : 'power']),
+      };
     case 'death': {
       const how = random.pick<DeathKind>(['vanish', 'vanish', 'fail-writes', 'fail-sync', 'stuck', 'late']);
       return { kind, device, how, forMs: random.between(1, 3_000) };
@@ -227,11 +243,12 @@ function detachedPlan(plan: SimPlan, faults: readonly FaultKind[]): SimPlan {
   const copies = random.pick([2, 2, 3] as const);
   const devices = copies * random.pick([1, 1, 1, 2]);
   const size = { copies, devices, connections: plan.connections };
+  const about = { ...size, sealed: plan.sealed };
   const others = DETACHED_FAULTS.filter((kind) => kind !== 'engine' && faults.includes(kind));
   const actions: SimAction[] = [];
   for (let atMs = random.between(1, ACTION_MS); atMs < PLAN_MS; atMs += random.between(1, ACTION_MS)) {
     const kind = others.length === 0 || random.chance(0.5) ? 'engine' : random.pick(others);
-    actions.push({ number: actions.length + 1, node: 0, atMs, ...draftOf(kind, random, size) });
+    actions.push({ number: actions.length + 1, node: 0, atMs, ...draftOf(kind, random, about) });
   }
   return { ...plan, ...size, nodes: 1, detached: true, volumes: 1, programs: 0, actions };
 }
@@ -256,7 +273,12 @@ function actionsOf(
     const kind =
       random.below(8) === 0 || chosen.length === 0 ? random.pick(['scrub', 'grow'] as const) : random.pick(chosen);
     const node = nodeOf();
-    actions.push({ number: actions.length + 1, node, atMs, ...draftOf(kind, random, { devices, connections }) });
+    actions.push({
+      number: actions.length + 1,
+      node,
+      atMs,
+      ...draftOf(kind, random, { devices, connections, sealed }),
+    });
   }
 }
 
