@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
-import { check, run, tool } from '../support/check.js';
+import { check, run, tool, uring } from '../support/check.js';
 import { ending, output, project, scratchFile, socketPath, startProcess, until } from '../support/scratch.js';
 
 const MIB = 1 << 20;
@@ -61,6 +61,24 @@ check('clients are served while the main thread is blocked', [tool('nbdcopy')], 
   assert.is(stdout.trim(), '0', 'the event loop did not turn meanwhile');
   assert.ok(readFileSync(back).equals(readFileSync(image)));
   assert.ok(readFileSync(device).equals(readFileSync(image)));
+});
+
+check('a program that starts others while it has a device open copies no buffers for them', [uring], async () => {
+  const text = `
+    import { readFileSync } from 'node:fs';
+    import { openDevice } from 'strake';
+    const device = await openDevice('null:1M');
+    console.log(readFileSync('/proc/self/smaps', 'utf8'));
+    await device.close();
+  `;
+  const args = ['--input-type=module', '--eval', text];
+  const maps = execFileSync(process.execPath, args, { cwd: project, encoding: 'utf8', maxBuffer: 64 * MIB });
+  // Mappings that want huge pages, which are those of the arena: their sizes, and whether children do without ('dc': proc_pid_smaps(5)).
+  const found = [...maps.matchAll(/^Size: +(\d+) kB\n(?:[^V].*\n)+?VmFlags:(.*)$/gm)]
+    .map(([, kib, flags]) => ({ bytes: Number(kib) * 1024, flags: flags.trim().split(' ') }))
+    .filter(({ bytes, flags }) => bytes > 32 * MIB && flags.includes('hg'));
+  assert.ok(found.length > 0, 'there is an arena');
+  for (const { bytes, flags } of found) assert.ok(flags.includes('dc'), `${bytes} bytes: ${flags.join(' ')}`);
 });
 
 check('CommonJS programs can embed it too, by import()', async () => {
