@@ -1,19 +1,24 @@
 /** Trials of the simulator, on all cores: a pool of workers, each with memory of its own. */
 
 import { availableParallelism } from 'node:os';
+import { promiseHooks } from 'node:v8';
 import { Piscina } from 'piscina';
-import { type FaultKind, planOf } from '../sim/trial/plan.js';
+import { type FaultKind, planOf, type SimPlan } from '../sim/trial/plan.js';
 import { edited, type PlanEdit, type ShrunkPlan, shrink } from '../sim/trial/shrink.js';
 import { Trial, type TrialResult } from '../sim/trial/trial.js';
 import { TrialMemory } from '../sim/trial/trial-memory.js';
 import { TRIAL_MEMORY_BYTES } from '../sim/trial/trial-node.js';
 import type { TrialOptions } from '../sim/trial/trial-world.js';
+import { crc32c as crc32cHere } from '../sim/world/crc32c.js';
 import { native } from '../uring/native.js';
 
 /** Trials of one task: enough that handing it over costs nothing, little enough that all workers end at about the same time. */
 const TASK_TRIALS = 4;
 /** Tasks that wait for each worker. */
 const TASKS_WAITING = 2;
+
+/** Up to so many bytes are summed in TypeScript. */
+const CALL_BYTES = 64;
 
 /** What is told of a trial while it runs; times are in virtual microseconds. */
 export type TrialLog = (timeUs: number, text: string) => void;
@@ -26,12 +31,29 @@ export interface TrialTask {
 }
 
 let memory: TrialMemory | undefined;
+/** Of promises, in this thread. */
+let continuations = 0;
 
 function optionsOf(log?: TrialLog): TrialOptions {
   memory ??= new TrialMemory(TRIAL_MEMORY_BYTES);
   const { crc32c } = native();
-  const common = { memory, checksum: (bytes: Uint8Array, at: number, length: number) => crc32c(bytes, at, length) };
+  // A call of the addon costs as much as summing several hundred bytes here.
+  const checksum = (bytes: Uint8Array, at: number, length: number) =>
+    length <= CALL_BYTES ? crc32cHere(bytes, at, length) : crc32c(bytes, at, length);
+  const common = { memory, checksum, continuations: () => continuations };
   return log === undefined ? common : { ...common, log, details: true };
+}
+
+/** Runs a trial, and counts continuations meanwhile. */
+async function runTrial(plan: SimPlan, log?: TrialLog): Promise<TrialResult> {
+  const stop = promiseHooks.onBefore(() => {
+    continuations += 1;
+  });
+  try {
+    return await new Trial(plan, optionsOf(log)).run();
+  } finally {
+    stop();
+  }
 }
 
 /** Makes one trial in this thread. `edit` changes its plan. */
@@ -41,7 +63,7 @@ export function makeTrial(
   edit: PlanEdit = {},
   log?: TrialLog,
 ): Promise<TrialResult> {
-  return new Trial(edited(planOf(seed, faults), edit), optionsOf(log)).run();
+  return runTrial(edited(planOf(seed, faults), edit), log);
 }
 
 /** Makes a failing trial smaller, by at most `trialsMax` others; undefined if it does not fail. */
@@ -52,7 +74,7 @@ export async function shrinkTrial(
 ): Promise<ShrunkPlan | undefined> {
   const result = await makeTrial(seed, faults);
   if (result.failure === undefined) return undefined;
-  return shrink(planOf(seed, faults), result, (plan) => new Trial(plan, optionsOf()).run(), trialsMax);
+  return shrink(planOf(seed, faults), result, (plan) => runTrial(plan), trialsMax);
 }
 
 /** Makes `count` trials with the seeds from `from` on, on `workers` cores; default: all. Tells each result, in any order. */

@@ -26,6 +26,8 @@ export interface TrialOptions {
   readonly memory: TrialMemory;
   /** CRC32C of a part of memory, by whoever is fast at it; default: the simulator's own. */
   readonly checksum?: SimChecksum;
+  /** As of a world. */
+  readonly continuations?: () => number;
   /** Told of what happens, with the virtual time in microseconds. */
   readonly log?: (timeUs: number, text: string) => void;
   /** Whether each request and answer of clients is logged too. */
@@ -57,9 +59,14 @@ export class TrialWorld {
   constructor(plan: SimPlan, options: TrialOptions) {
     this.plan = plan;
     this.options = options;
-    const { checksum } = options;
+    const { checksum, continuations } = options;
     const trace = new SimTrace({ contents: true });
-    this.world = new SimWorld({ seed: plan.seed, trace, ...(checksum === undefined ? {} : { checksum }) });
+    this.world = new SimWorld({
+      seed: plan.seed,
+      trace,
+      ...(checksum === undefined ? {} : { checksum }),
+      ...(continuations === undefined ? {} : { continuations }),
+    });
     this.time = this.world.time;
     this.network = new SimNetwork(this.time, { latencyUs: plan.networkLatencyUs, loss: plan.networkLoss });
     this.timers = new SimTimers(this.time);

@@ -27,6 +27,8 @@ const RESOLVED = Promise.resolve();
 export interface SimWorldSettings extends TimelineSettings {
   /** Turns of the microtask queue after each step; default 24. */
   readonly turns?: number;
+  /** How many continuations of promises have run in this thread: by that, turns in which nothing would happen are left out. */
+  readonly continuations?: () => number;
   /** Probability that a batch's submissions are handed over before continuations run; default 1/4. */
   readonly earlyHandOver?: number;
   /** How much later than the first event of a step its last may be, in microseconds; default 8. */
@@ -185,12 +187,22 @@ export class SimWorld {
     return true;
   }
 
-  /** A turn is a continuation of a resolved promise: an `await` would do, but allocates more than twice as much. */
+  /**
+   * A turn is a continuation of a resolved promise: an `await` would do, but allocates more than twice as much. If no other has
+   * run since it was queued, none is left in the queue.
+   */
   private takeTurns(turns: number): Promise<void> {
+    const { continuations } = this.settings;
     return new Promise((resolve) => {
       let left = turns;
+      let before = continuations?.() ?? 0;
       const turn = () => {
         left -= 1;
+        if (continuations !== undefined) {
+          const now = continuations();
+          if (now === before + 1) left = 0;
+          before = now;
+        }
         if (left > 0) RESOLVED.then(turn);
         else resolve();
       };
