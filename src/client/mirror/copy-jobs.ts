@@ -131,6 +131,7 @@ export class CopyJobs {
   /** A device of a group is full: gives back what was discarded. Resolves when that is done as far as it can be. */
   async makeRoom(group: number): Promise<void> {
     const { parts, flushes } = this.needs;
+    check(group < this.reclaims.length, 'room is made in no group', group);
     if (this.reclaims[group].oldest(Number.POSITIVE_INFINITY) === Number.POSITIVE_INFINITY) return;
     flushes.markNext();
     await parts.calls.call((token) => flushes.flushOwn(token));

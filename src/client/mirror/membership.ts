@@ -8,6 +8,7 @@
  */
 
 import { check } from '../../core/check.js';
+import { GROUP_MEMBERS_MAX } from '../../core/limits.js';
 import { toStrakeError } from '../../core/errors.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import { memberOffline, withProgress, withReleased } from '../../layout/map-changes.js';
@@ -40,6 +41,7 @@ export class MemberSlot {
   covered = 0;
 
   constructor(group: number, position: number) {
+    check(position >= 0 && position < GROUP_MEMBERS_MAX, 'a member has a position that no bit stands for', position);
     this.group = group;
     this.position = position;
     this.bit = 1 << position;
