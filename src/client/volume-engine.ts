@@ -24,6 +24,7 @@ import { grow, rename } from '../layout/map-changes.js';
 import { checkMap, type VolumeMap } from '../layout/volume-map.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
+import type { ChunkIndex, GroupIndex, MemberPosition } from '../ports/ids.js';
 import type { Memory } from '../ports/memory.js';
 import { LIST_ALL } from '../ports/segment-list.js';
 import type { SegmentMember } from '../ports/segment-member.js';
@@ -137,7 +138,7 @@ export class VolumeEngine implements Volume {
     const { buffers, clock, watch } = options;
     const { pieces, calls, work } = this;
     this.ownFlush = new OwnFlush(clock, watch, () => calls.call((token) => this.flushes.flushOwn(token)));
-    const onModified = (stripe: number) => this.ownFlush.note(stripe);
+    const onModified = (stripe: ChunkIndex) => this.ownFlush.note(stripe);
     this.parts = { membership, memory, pieces, calls, work, buffers, counters, onModified, onEvent };
     this.repair = new ReadRepair(this.parts);
     this.jobs = new VolumeJobs({ clock, calls: this.calls, busy: () => this.requests.inFlight > 0 }, options);
@@ -241,13 +242,13 @@ export class VolumeEngine implements Volume {
    * A member that was offline is back: begins to bring it up to date. Throws `ERR_STRAKE_INVALID_ARGUMENT` if it is
    * another device, `ERR_STRAKE_BUSY` if the place is not offline.
    */
-  attach(group: number, position: number, member: SegmentMember): Job {
+  attach(group: GroupIndex, position: MemberPosition, member: SegmentMember): Job {
     this.checkServing();
     return this.copies.attach(group, position, member);
   }
 
   /** Another device takes the place of a member that is offline. Rejects with a `StrakeError`. */
-  async replace(group: number, position: number, deviceId: string, member: SegmentMember): Promise<Job> {
+  async replace(group: GroupIndex, position: MemberPosition, deviceId: string, member: SegmentMember): Promise<Job> {
     this.checkServing();
     return this.copies.replace(group, position, deviceId, member);
   }
@@ -257,7 +258,7 @@ export class VolumeEngine implements Volume {
    * nothing else has to be done for the place: false if it needs a member of this incarnation. A job that is being given up
    * is waited for.
    */
-  resume(group: number, position: number, incarnation: number): Promise<boolean> {
+  resume(group: GroupIndex, position: MemberPosition, incarnation: number): Promise<boolean> {
     return this.copies.resume(group, position, incarnation);
   }
 
@@ -309,7 +310,7 @@ export class VolumeEngine implements Volume {
   }
 
   /** Room that other volumes on the same devices can give back counts as well. */
-  private async makeRoom(group: number): Promise<void> {
+  private async makeRoom(group: GroupIndex): Promise<void> {
     const deviceIds = this.membership.groups[group].map((slot) => this.membership.deviceId(slot));
     await Promise.all([this.copies.makeRoom(group), this.options.makeRoom(deviceIds)]);
   }
@@ -320,7 +321,7 @@ export class VolumeEngine implements Volume {
   }
 
   /** Whether a member is being brought up to date, or that is being given up. */
-  isSynced(group: number, position: number): boolean {
+  isSynced(group: GroupIndex, position: MemberPosition): boolean {
     return this.jobs.isSynced({ group, position });
   }
 

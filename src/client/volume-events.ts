@@ -1,12 +1,13 @@
 /** What a volume tells its owner: events, counters and state. */
 
 import type { MemberState } from '../layout/volume-map.js';
+import type { BlockIndex, ChunkIndex, FlushNumber, GroupIndex, MapVersion, MemberPosition } from '../ports/ids.js';
 
 export type VolumeEvent =
   | {
       readonly kind: 'member-offline' | 'member-syncing' | 'member-in-sync';
-      readonly group: number;
-      readonly position: number;
+      readonly group: GroupIndex;
+      readonly position: MemberPosition;
       readonly deviceId: string;
       readonly reason: string;
     }
@@ -14,8 +15,8 @@ export type VolumeEvent =
       /** Blocks that were bad on one member and have been rewritten from another; that could not; and so on. */
       readonly kind: 'repaired' | 'unrecoverable' | 'accepted' | 'poisoned';
       readonly deviceId: string;
-      readonly stripe: number;
-      readonly block: number;
+      readonly stripe: ChunkIndex;
+      readonly block: BlockIndex;
     }
   | { readonly kind: 'stopped'; readonly reason: string }
   | { readonly kind: 'job-ended'; readonly job: JobProgress };
@@ -28,8 +29,8 @@ export interface JobProgress {
   readonly id: number;
   readonly kind: JobKind;
   /** Where it works; -1 for all groups or positions. */
-  readonly group: number;
-  readonly position: number;
+  readonly group: GroupIndex;
+  readonly position: MemberPosition;
   readonly state: 'running' | 'done' | 'failed' | 'cancelled';
   readonly bytesDone: number;
   readonly bytesTotal: number;
@@ -76,8 +77,8 @@ export interface VolumeStatus {
   readonly state: VolumeState;
   /** Why it has failed; empty otherwise. */
   readonly reason: string;
-  readonly mapVersion: number;
-  readonly flushNumber: number;
+  readonly mapVersion: MapVersion;
+  readonly flushNumber: FlushNumber;
   readonly groups: readonly (readonly MemberStatus[])[];
   readonly counters: Readonly<VolumeCounters>;
   readonly jobs: readonly JobProgress[];

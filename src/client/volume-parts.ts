@@ -1,6 +1,7 @@
 /** What the parts of a volume's engine that do its control work share. */
 
 import type { Calls } from '../core/calls.js';
+import type { ChunkIndex } from '../ports/ids.js';
 import type { Memory } from '../ports/memory.js';
 import type { CopyBuffers } from './jobs/copy-buffers.js';
 import type { MemberWork } from './members/member-work.js';
@@ -18,6 +19,6 @@ export interface VolumeParts {
   readonly buffers: CopyBuffers;
   readonly counters: VolumeCounters;
   /** A segment was modified that nobody flushes by himself. */
-  onModified(stripe: number): void;
+  onModified(stripe: ChunkIndex): void;
   onEvent(event: VolumeEvent): void;
 }

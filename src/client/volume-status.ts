@@ -1,6 +1,7 @@
 /** What a volume's engine tells of itself. */
 
 import { newestVersion } from '../layout/volume-map.js';
+import type { FlushNumber } from '../ports/ids.js';
 import type { Membership } from './mirror/membership.js';
 import type { JobProgress, VolumeCounters, VolumeState, VolumeStatus } from './volume-events.js';
 
@@ -11,7 +12,7 @@ export function volumeStatus(
   membership: Membership,
   phase: VolumePhase,
   counters: VolumeCounters,
-  flushNumber: number,
+  flushNumber: FlushNumber,
   jobs: JobProgress[],
 ): VolumeStatus {
   const groups = membership.groups.map((group) =>

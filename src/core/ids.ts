@@ -1,17 +1,15 @@
-/**
- * Numbers that name a thing, with a type for each kind of thing, so that one is not taken for another. They are plain numbers
- * when the program runs. Arithmetic with one gives a plain number; `as` makes it one again, where it is known to be one.
- */
+/** Numbers of what a device has, with a type for each kind of thing; `src/ports/ids.ts` says how these types work. */
 
-declare const KIND: unique symbol;
-
-/** A number that is the name of one kind of thing. */
-type Named<Kind extends string> = number & { readonly [KIND]: Kind };
+import type { Kind, Named } from '../ports/ids.js';
 
 /** A slot of a device, counted from 0; -1 for none. */
 export type SlotIndex = Named<'slot'>;
+/** A slot as a record of the journal names it: there may be no such slot. */
+export type SlotNumber = Kind<'slot'>;
 /** A page of the cache of block tables, counted from 0; -1 for none. */
 export type TablePage = Named<'table page'>;
+/** A page of the volumes region, by which a store calls the replica that it holds; -1 for none. */
+export type ReplicaPage = Kind<'replica page'>;
 
 export const NO_SLOT = -1 as SlotIndex;
 export const NO_PAGE = -1 as TablePage;

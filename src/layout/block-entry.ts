@@ -3,6 +3,7 @@
  * as members hand them out.
  */
 
+import type { BlockCount, BlockIndex } from '../ports/ids.js';
 import { REQUEST_KEEP } from '../ports/segment-request.js';
 import { compareStamps, type Stamp } from './write-stamp.js';
 
@@ -33,34 +34,34 @@ export function isVacant(words: Uint32Array, word: number): boolean {
 }
 
 /** Entries of a segment that a member does not have. */
-export function noEntries(blocks: number): Uint32Array {
+export function noEntries(blocks: BlockCount): Uint32Array {
   return new Uint32Array(blocks * ENTRY_WORDS);
 }
 
-function flagsOf(entries: Uint32Array, block: number): number {
+function flagsOf(entries: Uint32Array, block: BlockIndex): number {
   return entries[block * ENTRY_WORDS + ENTRY_FLAGS];
 }
 
-export function stampOf(entries: Uint32Array, block: number): Stamp {
+export function stampOf(entries: Uint32Array, block: BlockIndex): Stamp {
   const at = block * ENTRY_WORDS;
   return { low: entries[at + ENTRY_STAMP_LOW], high: entries[at + ENTRY_STAMP_HIGH] };
 }
 
-export function isSuspect(entries: Uint32Array, block: number): boolean {
+export function isSuspect(entries: Uint32Array, block: BlockIndex): boolean {
   return (flagsOf(entries, block) & BLOCK_SUSPECT) !== 0;
 }
 
-export function isPoison(entries: Uint32Array, block: number): boolean {
+export function isPoison(entries: Uint32Array, block: BlockIndex): boolean {
   return (flagsOf(entries, block) & BLOCK_POISON) !== 0;
 }
 
 /** Whether bytes are stored for it. */
-export function isStored(entries: Uint32Array, block: number): boolean {
+export function isStored(entries: Uint32Array, block: BlockIndex): boolean {
   return (flagsOf(entries, block) & (BLOCK_VALID | BLOCK_ZERO | BLOCK_POISON)) === BLOCK_VALID;
 }
 
 /** Whether it reads as zeroes: known to be zero, or never written. */
-export function isZero(entries: Uint32Array, block: number): boolean {
+export function isZero(entries: Uint32Array, block: BlockIndex): boolean {
   const flags = flagsOf(entries, block) & ~BLOCK_SUSPECT;
   return flags === 0 || ((flags & BLOCK_ZERO) !== 0 && (flags & BLOCK_POISON) === 0);
 }
@@ -69,7 +70,7 @@ export function isZero(entries: Uint32Array, block: number): boolean {
  * Whether two copies are known to be the same. A block that was never written equals one that was zeroed at the same stamp;
  * nothing equals a copy in doubt.
  */
-export function sameBlock(one: Uint32Array, other: Uint32Array, block: number): boolean {
+export function sameBlock(one: Uint32Array, other: Uint32Array, block: BlockIndex): boolean {
   if (isSuspect(one, block) || isSuspect(other, block)) return false;
   if (compareStamps(stampOf(one, block), stampOf(other, block)) !== 0) return false;
   if (isPoison(one, block) || isPoison(other, block)) return isPoison(one, block) === isPoison(other, block);
@@ -93,7 +94,7 @@ export function allVacant(entries: Uint32Array): boolean {
 }
 
 /** The flags with which a zero is copied: its space is kept where it was asked to be. */
-export function zeroFlags(entries: Uint32Array, block: number): number {
+export function zeroFlags(entries: Uint32Array, block: BlockIndex): number {
   const kept =
     (flagsOf(entries, block) & BLOCK_ZERO) !== 0 && entries[block * ENTRY_WORDS + ENTRY_CHECKSUM] === ZERO_KEPT;
   return kept ? REQUEST_KEEP : 0;

@@ -3,6 +3,8 @@
  * members whose digests of a range agree have the same chunks there, with the same stamps; by chance that happens once in 2^64.
  */
 
+import type { ChunkIndex, FlushNumber, Generation } from '../ports/ids.js';
+
 /** Two words of 32 bits. */
 export interface ChunkDigest {
   low: number;
@@ -10,7 +12,12 @@ export interface ChunkDigest {
 }
 
 /** Adds a chunk, which was last modified at this flush, to the digest of its range. */
-export function addToDigest(digest: ChunkDigest, chunk: number, generation: number, flushNumber: number): void {
+export function addToDigest(
+  digest: ChunkDigest,
+  chunk: ChunkIndex,
+  generation: Generation,
+  flushNumber: FlushNumber,
+): void {
   // MurmurHash3 (Appleby), its mixing of 32-bit words and its finalizer, over the words of the three numbers.
   let low = 0x9747b28c;
   let high = 0x5bd1e995;

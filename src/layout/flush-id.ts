@@ -2,10 +2,12 @@
  * The flushes of a volume: points in its history, which tell what came before and what after.
  */
 
+import type { FlushNumber, Generation } from '../ports/ids.js';
+
 /** A flush of a volume; `NO_FLUSH` before the first. Later ones have a higher generation, or the same one and a higher number. */
 export interface FlushId {
-  readonly generation: number;
-  readonly flushNumber: number;
+  readonly generation: Generation;
+  readonly flushNumber: FlushNumber;
 }
 
 export const NO_FLUSH: FlushId = { generation: 0, flushNumber: 0 };

@@ -8,6 +8,7 @@
 
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
+import type { GroupIndex, MemberPosition } from '../ports/ids.js';
 import { type FlushId, isBefore, NO_FLUSH } from './flush-id.js';
 import {
   checkMap,
@@ -22,7 +23,12 @@ import {
 /** Of a member in-sync: anything that is all zeroes may still have its slots. */
 const ANYTHING: FlushId = { generation: 0, flushNumber: 1 };
 
-function withMember(map: VolumeMap, group: number, position: number, changes: Partial<MemberRecord>): VolumeMap {
+function withMember(
+  map: VolumeMap,
+  group: GroupIndex,
+  position: MemberPosition,
+  changes: Partial<MemberRecord>,
+): VolumeMap {
   const groups = map.groups.map((members, index) =>
     index === group ? members.map((member, at) => (at === position ? { ...member, ...changes } : member)) : members,
   );
@@ -44,7 +50,7 @@ function withHeader(map: VolumeMap, changes: Partial<VolumeHeader>): VolumeMap {
  * The member misses writes from `since` on. One that was not current before, or from whose absence slots are still to be given
  * back, keeps its earlier point.
  */
-export function memberOffline(map: VolumeMap, group: number, position: number, since: FlushId): VolumeMap {
+export function memberOffline(map: VolumeMap, group: GroupIndex, position: MemberPosition, since: FlushId): VolumeMap {
   const member = map.groups[group][position];
   const fresh = member.state === 'in-sync' && !isBefore(NO_FLUSH, member.since);
   const kept = fresh || isBefore(since, member.since) ? since : member.since;
@@ -57,8 +63,8 @@ export function memberOffline(map: VolumeMap, group: number, position: number, s
  */
 export function memberSyncing(
   map: VolumeMap,
-  group: number,
-  position: number,
+  group: GroupIndex,
+  position: MemberPosition,
   incarnation: number,
   everything: boolean,
 ): VolumeMap {
@@ -73,14 +79,19 @@ export function memberSyncing(
 }
 
 /** The member holds what the others hold. What was discarded while it was away has its slots still. */
-export function memberInSync(map: VolumeMap, group: number, position: number, progress: MemberProgress): VolumeMap {
+export function memberInSync(
+  map: VolumeMap,
+  group: GroupIndex,
+  position: MemberPosition,
+  progress: MemberProgress,
+): VolumeMap {
   const { since } = map.groups[group][position];
   const unreleased = isBefore(ANYTHING, since) ? since : ANYTHING;
   return withMember(map, group, position, { state: 'in-sync', since: unreleased, ...progress });
 }
 
 /** Nothing discarded has slots any more in a group whose members are all in-sync. That alone is no new version. */
-export function withReleased(map: VolumeMap, group: number): VolumeMap {
+export function withReleased(map: VolumeMap, group: GroupIndex): VolumeMap {
   const groups = map.groups.map((members, index) =>
     index === group ? members.map((member) => ({ ...member, since: NO_FLUSH })) : members,
   );
@@ -91,7 +102,12 @@ export function withReleased(map: VolumeMap, group: number): VolumeMap {
  * Another device takes the place of a member; it holds nothing. Throws `ERR_STRAKE_WRONG_DEVICE` if it is a member of the
  * group already, in whatever state.
  */
-export function replaceMember(map: VolumeMap, group: number, position: number, deviceId: string): VolumeMap {
+export function replaceMember(
+  map: VolumeMap,
+  group: GroupIndex,
+  position: MemberPosition,
+  deviceId: string,
+): VolumeMap {
   if (map.groups[group].some((member) => member.deviceId === deviceId)) {
     const what = `device ${deviceId} cannot take another place in volume ${map.name}: it holds a copy of the same data`;
     throw new StrakeError('WRONG_DEVICE', what, {
@@ -149,7 +165,7 @@ export function withoutDevice(map: VolumeMap, deviceId: string): VolumeMap {
 /** Notes how far members have come; such notes alone are no new version. */
 export function withProgress(
   map: VolumeMap,
-  progressOf: (group: number, position: number) => MemberProgress | null,
+  progressOf: (group: GroupIndex, position: MemberPosition) => MemberProgress | null,
 ): VolumeMap {
   const groups = map.groups.map((members, group) =>
     members.map((member, position) => ({ ...member, ...progressOf(group, position) })),

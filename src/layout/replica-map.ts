@@ -9,6 +9,7 @@
  */
 
 import { StrakeError } from '../core/errors.js';
+import type { Generation, GroupIndex, MapVersion } from '../ports/ids.js';
 import { type FlushId, NO_FLUSH } from './flush-id.js';
 import {
   checkMap,
@@ -32,12 +33,12 @@ export interface ReplicaMember extends MemberRecord {
 export interface ReplicaMap {
   readonly volume: VolumeHeader;
   /** Number of the group, and how many groups the volume has. */
-  readonly group: number;
+  readonly group: GroupIndex;
   readonly groups: number;
   /** Counts changes of this map; below 2^48. */
-  readonly mapVersion: number;
+  readonly mapVersion: MapVersion;
   /** Number of the exclusive right to write, 24 bits. */
-  readonly generation: number;
+  readonly generation: Generation;
   /** The client that has the generation: 32 hexadecimal digits, or `NO_CLIENT`. */
   readonly holder: string;
   readonly lease: LeaseKind;
@@ -66,7 +67,7 @@ export function headerOf(map: VolumeMap): VolumeHeader {
 }
 
 /** One group of a volume. */
-export function replicaOf(map: VolumeMap, group: number): ReplicaMap {
+export function replicaOf(map: VolumeMap, group: GroupIndex): ReplicaMap {
   const { versions, generation, holder, lease, groups } = map;
   const members = groups[group].map((member, place) => ({ ...member, place }));
   const about = { volume: headerOf(map), group, groups: groups.length };
@@ -74,7 +75,7 @@ export function replicaOf(map: VolumeMap, group: number): ReplicaMap {
 }
 
 /** In place of a group of which nobody that is here has a map. */
-export function missingGroup(volume: VolumeHeader, group: number, groups: number): ReplicaMap {
+export function missingGroup(volume: VolumeHeader, group: GroupIndex, groups: number): ReplicaMap {
   const about = { volume, group, groups, mapVersion: NO_VERSION, generation: 0 };
   return { ...about, holder: NO_CLIENT, lease: 'released', members: [] };
 }

@@ -3,6 +3,7 @@
  * what is wrong, and with which value.
  */
 
+import type { FlushNumber, Generation, GroupIndex } from '../ports/ids.js';
 import { CHUNK_DOUBT, LIST_KINDS, type SegmentList } from '../ports/segment-list.js';
 import {
   REQUEST_ACCEPT,
@@ -53,7 +54,7 @@ export interface RequestBounds {
   readonly chunks: number;
   readonly chunkBlocks: number;
   /** It has the chunks whose number leaves `group` when it is divided by `groups`. */
-  readonly group: number;
+  readonly group: GroupIndex;
   readonly groups: number;
 }
 
@@ -77,7 +78,7 @@ export function requestError(request: SegmentRequest, bounds: RequestBounds): st
   return BLOCKS[kind] === true ? blocksError(request, bounds.chunkBlocks) : null;
 }
 
-function isFlushPoint(generation: number, flushNumber: number): boolean {
+function isFlushPoint(generation: Generation, flushNumber: FlushNumber): boolean {
   return Number.isSafeInteger(generation) && generation >= 0 && Number.isSafeInteger(flushNumber) && flushNumber >= 0;
 }
 

@@ -7,6 +7,7 @@
  * something: it is not believed to be in-sync. What a volume is called, how large it is and whether it is deleted is told by all.
  */
 
+import type { GroupIndex } from '../ports/ids.js';
 import { NO_FLUSH } from './flush-id.js';
 import { memberOffline } from './map-changes.js';
 import { missingGroup, type ReplicaMap, volumeOf } from './replica-map.js';
@@ -133,7 +134,7 @@ interface KnownGroup {
   readonly version: number;
 }
 
-function knownGroup(devices: Devices, { id, groups, versions }: VolumeMap, group: number): KnownGroup {
+function knownGroup(devices: Devices, { id, groups, versions }: VolumeMap, group: GroupIndex): KnownGroup {
   const replicaOn = (device: KnownDevice) => newestOf(device.replicasOf(id), group);
   const newest = newestOf(
     [...devices.values()].flatMap((device) => replicaOn(device) ?? []),

@@ -10,6 +10,7 @@
 
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, COPIES_MAX } from '../core/limits.js';
+import type { ChunkIndex, FlushNumber, Generation, GroupIndex } from '../ports/ids.js';
 import { type FlushId, isBefore, NO_FLUSH } from './flush-id.js';
 
 /** In place of a device's id: a place in a group that no device has. */
@@ -35,7 +36,7 @@ export interface MemberRecord {
   /** The highest incarnation of its device that is known. */
   readonly incarnation: number;
   /** The number under which the last write was made that a flush covers on this member; 0 if there is none. */
-  readonly flushNumber: number;
+  readonly flushNumber: FlushNumber;
   /** The version of the group's map with which it became a member, unchanged by promotion; 0 if that is not known. */
   readonly joined: number;
 }
@@ -76,7 +77,7 @@ export interface VolumeHeader {
 /** A volume as its engine knows it. */
 export interface VolumeMap extends VolumeHeader {
   /** Number of the exclusive right to write, 24 bits: the same in all groups, but for those that a start has not reached. */
-  readonly generation: number;
+  readonly generation: Generation;
   /** The client that has the generation: 32 hexadecimal digits, or `NO_CLIENT`. */
   readonly holder: string;
   readonly lease: LeaseKind;
@@ -89,7 +90,7 @@ export interface VolumeMap extends VolumeHeader {
 /** What a map keeps of a member so that an older image of its device can be told from the device. */
 export interface MemberProgress {
   readonly incarnation: number;
-  readonly flushNumber: number;
+  readonly flushNumber: FlushNumber;
 }
 
 /** Number of the segment that holds a byte of the volume. */
@@ -98,7 +99,7 @@ export function stripeOf(map: VolumeMap, offsetBytes: number): number {
 }
 
 /** Number of the group that holds a segment. */
-export function groupOf(map: VolumeMap, stripe: number): number {
+export function groupOf(map: VolumeMap, stripe: ChunkIndex): number {
   return stripe % map.groups.length;
 }
 
@@ -140,7 +141,7 @@ export function checkMap(map: VolumeMap): void {
 }
 
 /** From where on segments of a group whose members are all in-sync may have slots that were discarded; null if none has. */
-export function unreleasedSince(map: VolumeMap, group: number): FlushId | null {
+export function unreleasedSince(map: VolumeMap, group: GroupIndex): FlushId | null {
   let earliest: FlushId | null = null;
   for (const { since } of map.groups[group]) {
     if (isBefore(NO_FLUSH, since) && (earliest === null || isBefore(since, earliest))) earliest = since;

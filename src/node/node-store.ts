@@ -6,6 +6,7 @@ import { check } from '../core/check.js';
 import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
 import type { KnownDevice } from '../layout/starting-map.js';
 import { FENCE_ALL } from '../ports/device.js';
+import type { GroupIndex } from '../ports/ids.js';
 import type { Superblock } from '../store/format/superblock.js';
 import type { OpenedStore } from '../store/opening/open-store.js';
 import type { RecoveryReport } from '../store/opening/recovery.js';
@@ -91,7 +92,7 @@ export class NodeStore implements KnownDevice {
   }
 
   /** Whether it knows a group of a volume. */
-  knowsGroup(volumeId: string, group: number): boolean {
+  knowsGroup(volumeId: string, group: GroupIndex): boolean {
     return this.store.volumeTable.indexOf(volumeId, group) >= 0;
   }
 
@@ -110,7 +111,7 @@ export class NodeStore implements KnownDevice {
   }
 
   /** Segments of a volume that have a slot here: of one group, or of all. */
-  segmentsOf(volumeId: string, group: number | null): number {
+  segmentsOf(volumeId: string, group: GroupIndex | null): number {
     const { volumeTable } = this.store;
     const pages = group === null ? volumeTable.indexesOf(volumeId) : [volumeTable.indexOf(volumeId, group)];
     const count = pages.reduce((sum, page) => sum + (page < 0 ? 0 : volumeTable.segmentsOf(page)), 0);

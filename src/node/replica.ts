@@ -6,9 +6,11 @@
 import { Calls } from '../core/calls.js';
 import { check } from '../core/check.js';
 import { deviceError } from '../core/errno.js';
+import type { ReplicaPage } from '../core/ids.js';
 import { replicaOf } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
+import type { ChunkIndex, GroupIndex } from '../ports/ids.js';
 import { LIST_ALL, SegmentList } from '../ports/segment-list.js';
 import type { SegmentMember } from '../ports/segment-member.js';
 import { REQUEST_RELEASE, SegmentRequest } from '../ports/segment-request.js';
@@ -19,13 +21,13 @@ import type { NodeStore } from './node-store.js';
 const RELEASES = 256;
 
 export class Replica {
-  readonly group: number;
+  readonly group: GroupIndex;
   readonly member: LocalMember;
   private readonly device: NodeStore;
-  private readonly page: number;
+  private readonly page: ReplicaPage;
   private isOpen = true;
 
-  private constructor(completions: CompletionPort, device: NodeStore, page: number, group: number) {
+  private constructor(completions: CompletionPort, device: NodeStore, page: ReplicaPage, group: GroupIndex) {
     check(page >= 0, 'a replica is of a group that its device does not know', group);
     this.device = device;
     this.page = page;
@@ -38,14 +40,24 @@ export class Replica {
   }
 
   /** What a device that knows the group has of it; null if it does not know it, or takes no more writes. */
-  static on(completions: CompletionPort, device: NodeStore | undefined, map: VolumeMap, group: number): Replica | null {
+  static on(
+    completions: CompletionPort,
+    device: NodeStore | undefined,
+    map: VolumeMap,
+    group: GroupIndex,
+  ): Replica | null {
     if (device === undefined || device.failed) return null;
     const page = device.store.volumeTable.indexOf(map.id, group);
     return page < 0 ? null : new Replica(completions, device, page, group);
   }
 
   /** Of a device that may not know the group yet. Rejects with a `StrakeError` if it cannot store the map. */
-  static async make(completions: CompletionPort, device: NodeStore, map: VolumeMap, group: number): Promise<Replica> {
+  static async make(
+    completions: CompletionPort,
+    device: NodeStore,
+    map: VolumeMap,
+    group: GroupIndex,
+  ): Promise<Replica> {
     const page = await device.putReplica(replicaOf(map, group));
     if (page < 0) throw deviceError(-page, `store the map of ${map.name} on ${device.path}`);
     return new Replica(completions, device, page, group);
@@ -96,7 +108,7 @@ interface Released {
   readonly completions: CompletionPort;
   readonly device: NodeStore;
   readonly volumeId: string;
-  readonly page: number;
+  readonly page: ReplicaPage;
 }
 
 /** Gives back all segments of a page. */
@@ -119,7 +131,7 @@ async function releasePage({ completions, device, volumeId, page }: Released, en
 export async function releaseAll(calls: Calls, member: SegmentMember, ending: () => boolean): Promise<void> {
   const list = new SegmentList().begin(LIST_ALL);
   const requests = Array.from({ length: RELEASES }, () => new SegmentRequest());
-  const release = async (request: SegmentRequest, chunk: number) => {
+  const release = async (request: SegmentRequest, chunk: ChunkIndex) => {
     const result = await calls.call((token) => member.submit(request.begin(REQUEST_RELEASE, chunk, token)));
     if (result < 0) throw deviceError(-result, `giving back segment ${chunk}`);
   };

@@ -6,6 +6,7 @@
  * that of the member.
  */
 
+import type { ChunkIndex, FlushNumber, Generation } from './ids.js';
 import { LIST_PAGE_CHUNKS } from './limits.js';
 
 /** All chunks that have a slot. */
@@ -29,10 +30,10 @@ export const CHUNK_DOUBT = 1;
 export class SegmentList {
   kind = LIST_ALL;
   /** Range of chunks: the first, and the one after the last. */
-  firstChunk = 0;
-  endChunk = Number.MAX_SAFE_INTEGER;
-  sinceGeneration = 0;
-  sinceNumber = 0;
+  firstChunk: ChunkIndex = 0;
+  endChunk: ChunkIndex = Number.MAX_SAFE_INTEGER;
+  sinceGeneration: Generation = 0;
+  sinceNumber: FlushNumber = 0;
   /** Where the page begins: 0, and of later ones what the page before has answered as `next`. */
   cursor = 0;
   /** Ends with the entries of the page, or a negative errno: `-EINVAL` for what is no list. */
@@ -50,7 +51,7 @@ export class SegmentList {
   readonly states = new Uint8Array(LIST_PAGE_CHUNKS);
 
   /** Begins a list of chunks from `firstChunk` on, up to and without `endChunk`. */
-  begin(kind: number, firstChunk = 0, endChunk = Number.MAX_SAFE_INTEGER): this {
+  begin(kind: number, firstChunk: ChunkIndex = 0, endChunk: ChunkIndex = Number.MAX_SAFE_INTEGER): this {
     this.kind = kind;
     this.firstChunk = firstChunk;
     this.endChunk = endChunk;
@@ -61,7 +62,7 @@ export class SegmentList {
   }
 
   /** Adds an entry to the page. */
-  add(chunk: number, generation: number, flushNumber: number, state: number): void {
+  add(chunk: ChunkIndex, generation: Generation, flushNumber: FlushNumber, state: number): void {
     const { count } = this;
     this.chunks[count] = chunk;
     this.generations[count] = generation;

@@ -18,6 +18,7 @@
  * - `-ENOENT`: the chunk is not allocated, and the operation needs it to be
  */
 
+import type { FlushNumber, Generation } from './ids.js';
 import type { SegmentList } from './segment-list.js';
 import type { SegmentRequest } from './segment-request.js';
 
@@ -31,12 +32,12 @@ export interface SegmentMember {
   /** Counts openings of the device; a flush covers only what was acknowledged under the same incarnation. */
   readonly incarnation: number;
   /** The last flush that is remembered (`REQUEST_MARKED`), as it was when the device was opened. */
-  readonly flushed: { readonly generation: number; readonly flushNumber: number };
+  readonly flushed: { readonly generation: Generation; readonly flushNumber: FlushNumber };
   /**
    * What the last engine has told to be settled; null if that is not known. Everything recorded below is on every member that was
    * in-sync then.
    */
-  readonly settled: { readonly generation: number; readonly flushNumber: number } | null;
+  readonly settled: { readonly generation: Generation; readonly flushNumber: FlushNumber } | null;
   /** The highest stamp of any block here. */
   readonly stampMax: { readonly low: number; readonly high: number };
 

@@ -27,6 +27,7 @@
  * block of which one does not hold is *left*: nothing of it changes, the operation succeeds, and the answer says so.
  */
 
+import type { BlockCount, BlockIndex, ChunkIndex, FlushNumber, Generation } from './ids.js';
 import { CHUNK_BLOCKS_MAX } from './limits.js';
 
 /**
@@ -140,10 +141,10 @@ export class BlockBits {
 
 export class SegmentRequest {
   kind = REQUEST_READ;
-  chunk = 0;
+  chunk: ChunkIndex = 0;
   /** First block within the chunk, and how many. */
-  block = 0;
-  blocks = 0;
+  block: BlockIndex = 0;
+  blocks: BlockCount = 0;
   /** Where in the arena the blocks are, or go to. */
   memory = 0;
   /**
@@ -156,11 +157,11 @@ export class SegmentRequest {
   stampLow = 0;
   stampHigh = 0;
   /** What it is recorded under. */
-  generation = 0;
-  flushNumber = 0;
+  generation: Generation = 0;
+  flushNumber: FlushNumber = 0;
   /** Of a flush. */
-  settledGeneration = 0;
-  settledNumber = 0;
+  settledGeneration: Generation = 0;
+  settledNumber: FlushNumber = 0;
   /** `REQUEST_FUA` and so on. */
   flags = 0;
   /** `ENTRY_WORDS` (`src/layout/block-entry.ts`) for each block. */
@@ -174,7 +175,7 @@ export class SegmentRequest {
   readonly left = new BlockBits();
 
   /** Sets what every kind has, and takes back what an earlier use has left. */
-  begin(kind: number, chunk: number, token: number): this {
+  begin(kind: number, chunk: ChunkIndex, token: number): this {
     this.settledGeneration = 0;
     this.settledNumber = 0;
     this.kind = kind;

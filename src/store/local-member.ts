@@ -4,10 +4,12 @@
 
 import { check } from '../core/check.js';
 import { EINVAL } from '../core/errno.js';
+import type { ReplicaPage } from '../core/ids.js';
 import { compareFlushes, type FlushId, NO_FLUSH } from '../layout/flush-id.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import { listError, type RequestBounds, requestError } from '../layout/request-checks.js';
 import type { CompletionPort } from '../ports/completion.js';
+import type { FlushNumber, Generation } from '../ports/ids.js';
 import type { SegmentList } from '../ports/segment-list.js';
 import type { SegmentMember } from '../ports/segment-member.js';
 import { REQUEST_AGREED, REQUEST_FLUSH, type SegmentRequest } from '../ports/segment-request.js';
@@ -31,7 +33,7 @@ export class LocalMember implements SegmentMember {
   refusal = '';
   private readonly completions: CompletionPort;
   private readonly store: SegmentStore;
-  private readonly volume: number;
+  private readonly volume: ReplicaPage;
   private readonly chunkBlocks: number;
   private readonly lists: MemberLists;
   /** The bounds of requests, and the map that they follow from. */
@@ -42,7 +44,7 @@ export class LocalMember implements SegmentMember {
    * `volume`: number of the replica's page in the store. A device may be a member of several groups of a volume; it has a page
    * for each, and what belongs to the others is not this member's.
    */
-  constructor(completions: CompletionPort, store: SegmentStore, volume: number) {
+  constructor(completions: CompletionPort, store: SegmentStore, volume: ReplicaPage) {
     const { superblock } = store;
     const { owners, legacy } = store.volumeTable;
     check(owners.list[volume] !== undefined, 'a member is of a replica that is not here', volume);
@@ -104,7 +106,7 @@ export class LocalMember implements SegmentMember {
     this.completions.defer(token, -EINVAL);
   }
 
-  private noteSettled(generation: number, flushNumber: number): void {
+  private noteSettled(generation: Generation, flushNumber: FlushNumber): void {
     // Control work that knows of nothing that is settled says so.
     if (generation > 0) this.store.volumeTable.noteSettled(this.volume, { generation, flushNumber });
   }

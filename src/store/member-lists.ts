@@ -6,11 +6,12 @@
  */
 
 import { Calls } from '../core/calls.js';
-import type { SlotIndex } from '../core/ids.js';
+import type { ReplicaPage, SlotIndex } from '../core/ids.js';
 import { allVacant, ENTRY_WORDS } from '../layout/block-entry.js';
 import { addToDigest, type ChunkDigest } from '../layout/chunk-digest.js';
 import type { FlushId } from '../layout/flush-id.js';
 import type { CompletionPort } from '../ports/completion.js';
+import type { GroupIndex } from '../ports/ids.js';
 import { DIGEST_CHUNKS, LIST_PAGE_CHUNKS } from '../ports/limits.js';
 import { CHUNK_DOUBT, LIST_ALL, LIST_DIGESTS, LIST_ZERO, type SegmentList } from '../ports/segment-list.js';
 import { REQUEST_ENTRIES, SegmentRequest } from '../ports/segment-request.js';
@@ -20,18 +21,18 @@ import type { SegmentStore } from './segment-store.js';
 
 /** Which segments of a volume belong to a member: those of one of its groups. */
 export interface MemberShare {
-  readonly group: number;
+  readonly group: GroupIndex;
   readonly groups: number;
 }
 
 export class MemberLists {
   private readonly completions: CompletionPort;
   private readonly store: SegmentStore;
-  private readonly volume: number;
+  private readonly volume: ReplicaPage;
   private readonly share: MemberShare;
   private readonly calls: Calls;
 
-  constructor(completions: CompletionPort, store: SegmentStore, volume: number, share: MemberShare) {
+  constructor(completions: CompletionPort, store: SegmentStore, volume: ReplicaPage, share: MemberShare) {
     this.completions = completions;
     this.store = store;
     this.volume = volume;

@@ -27,12 +27,13 @@
 
 import { check } from '../core/check.js';
 import { EBUSY, EIO } from '../core/errno.js';
-import type { SlotIndex } from '../core/ids.js';
+import type { ReplicaPage, SlotIndex } from '../core/ids.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { FlushId } from '../layout/flush-id.js';
 import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_WRITES } from '../ports/device.js';
+import type { ChunkIndex } from '../ports/ids.js';
 import type { Memory } from '../ports/memory.js';
 import {
   REQUEST_ENTRIES,
@@ -187,7 +188,7 @@ export class SegmentStore {
     return this.slots.freeSlots;
   }
 
-  has(volume: number, chunk: number): boolean {
+  has(volume: ReplicaPage, chunk: ChunkIndex): boolean {
     const slot = this.slots.find(volume, chunk);
     return slot >= 0 && !this.steps.allocation.isAllocating(slot);
   }
@@ -195,7 +196,7 @@ export class SegmentStore {
   // ---------------------------------------------------------------- requests
 
   /** Begins a request of a volume, which has been checked (`LocalMember`). Its token never ends within the call. */
-  submit(volume: number, request: SegmentRequest): void {
+  submit(volume: ReplicaPage, request: SegmentRequest): void {
     if (request.kind === REQUEST_FLUSH) {
       this.steps.flush(volume, request);
       return;
@@ -217,7 +218,7 @@ export class SegmentStore {
   }
 
   /** Nothing has to be read or waited for. */
-  private restamp(volume: number, { chunk, generation, flushNumber, token }: SegmentRequest): void {
+  private restamp(volume: ReplicaPage, { chunk, generation, flushNumber, token }: SegmentRequest): void {
     let result = this.failure;
     if (result === 0 && this.has(volume, chunk)) {
       const slot = this.slots.find(volume, chunk);
@@ -270,7 +271,7 @@ export class SegmentStore {
    * one that is there counts as not answered, unless `own` says so. Resolves with the number of its page, by which the store
    * calls the replica, with `-ENOSPC` if there is no page for it, or another errno.
    */
-  putReplica(map: ReplicaMap, own?: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>>): Promise<number> {
+  putReplica(map: ReplicaMap, own?: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>>): Promise<ReplicaPage> {
     return this.maps.put(map, own);
   }
 
@@ -278,7 +279,7 @@ export class SegmentStore {
    * Empties a page durably, of a replica or in the old form. Resolves with its number, `-EBUSY` if slots belong to it, or another
    * errno.
    */
-  forgetReplica(page: number): Promise<number> {
+  forgetReplica(page: ReplicaPage): Promise<number> {
     return this.maps.forget(page);
   }
 

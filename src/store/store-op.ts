@@ -27,9 +27,10 @@
  */
 
 import { check } from '../core/check.js';
-import { NO_PAGE, NO_SLOT } from '../core/ids.js';
+import { NO_PAGE, NO_SLOT, type ReplicaPage } from '../core/ids.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import { ENTRY_STAMP_HIGH, ENTRY_STAMP_LOW, ENTRY_WORDS } from '../layout/block-entry.js';
+import type { BlockCount, BlockIndex, ChunkIndex, FlushNumber, Generation } from '../ports/ids.js';
 import type { Memory } from '../ports/memory.js';
 import { REQUEST_COPY, REQUEST_READ, REQUEST_SAME, type SegmentRequest } from '../ports/segment-request.js';
 import type { JournalWaiter } from './running/journal-writer.js';
@@ -49,11 +50,11 @@ export class StoreOp implements JournalWaiter {
   readonly index: number;
   /** `REQUEST_*`. */
   kind = REQUEST_READ;
-  volume = 0;
-  stripe = 0;
+  volume: ReplicaPage = 0;
+  stripe: ChunkIndex = 0;
   slot = NO_SLOT;
-  block = 0;
-  blocks = 0;
+  block: BlockIndex = 0;
+  blocks: BlockCount = 0;
   memory = 0;
   source = -1;
   /** Those of the request: expected ones, those of another copy, or where a copy of entries goes. */
@@ -61,8 +62,8 @@ export class StoreOp implements JournalWaiter {
   stampLow = 0;
   stampHigh = 0;
   /** What it is recorded under. */
-  generation = 0;
-  flushNumber = 0;
+  generation: Generation = 0;
+  flushNumber: FlushNumber = 0;
   flags = 0;
   /** Whose answer by block it fills. */
   request: SegmentRequest | null = null;
@@ -101,7 +102,7 @@ export class StoreOp implements JournalWaiter {
   }
 
   /** Begins a request. What is needed of it is copied: an operation may be held until after its caller has gone on. */
-  begin(volume: number, request: SegmentRequest): void {
+  begin(volume: ReplicaPage, request: SegmentRequest): void {
     const { kind, flags } = request;
     check(!this.inFlight, 'an operation is begun twice', this.index);
     this.inFlight = true;

@@ -7,6 +7,7 @@ import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import { NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
 import type { NodeStore } from '../node/node-store.js';
+import type { GroupIndex, MemberPosition } from '../ports/ids.js';
 import { noPage } from './placement.js';
 
 /** A volume that has a member on the device that is lost. */
@@ -18,8 +19,8 @@ interface User {
 
 /** A place in a map. */
 export interface MemberPlace {
-  readonly group: number;
-  readonly position: number;
+  readonly group: GroupIndex;
+  readonly position: MemberPosition;
 }
 
 /** Whether a device is named by a map. */

@@ -17,6 +17,7 @@ import type { NodeStore } from '../node/node-store.js';
 import { Replica } from '../node/replica.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
+import type { GroupIndex } from '../ports/ids.js';
 import type { MapAuthority } from '../ports/map-authority.js';
 import type { Memory } from '../ports/memory.js';
 import type { HostedVolume } from './hosted-volume.js';
@@ -210,7 +211,7 @@ export class VolumeHost {
   }
 
   /** A replica on a device that may not know the volume yet. */
-  private async newReplica(volume: HostedVolume, device: NodeStore, group: number): Promise<Replica> {
+  private async newReplica(volume: HostedVolume, device: NodeStore, group: GroupIndex): Promise<Replica> {
     const replica = await Replica.make(this.ports.completions, device, volume.stored, group);
     check(volume.engine !== null, 'a replica is made of a volume that is not served', volume.place);
     volume.replicas.push(replica);

@@ -16,6 +16,7 @@ import { check } from '../../core/check.js';
 import { StrakeError, toStrakeError } from '../../core/errors.js';
 import { JOB_STEP_MS, RESYNC_DEPTH, RESYNC_DEPTH_BUSY, RESYNC_YIELD_MS } from '../../core/limits.js';
 import type { Clock } from '../../ports/clock.js';
+import type { ChunkIndex, GroupIndex, MemberPosition } from '../../ports/ids.js';
 import type { JobKind, JobProgress } from '../volume-events.js';
 
 export interface JobOptions {
@@ -27,8 +28,8 @@ export interface JobOptions {
 export interface JobPlace {
   readonly id: number;
   readonly kind: JobKind;
-  readonly group: number;
-  readonly position: number;
+  readonly group: GroupIndex;
+  readonly position: MemberPosition;
 }
 
 /** What a job needs of its surroundings. */
@@ -42,8 +43,8 @@ export interface JobHost {
 export class Job implements JobPlace {
   readonly id: number;
   readonly kind: JobKind;
-  readonly group: number;
-  readonly position: number;
+  readonly group: GroupIndex;
+  readonly position: MemberPosition;
   /** Resolves when the job has ended, however; `progress` tells how. */
   readonly ended: Promise<void>;
   /** Resolves when nothing of it goes on any more. */
@@ -139,7 +140,7 @@ export class Job implements JobPlace {
   }
 
   /** Goes through segments, several at a time, fewer while clients are busy. */
-  async each(stripes: number[], segmentBytes: number, work: (stripe: number) => Promise<void>): Promise<void> {
+  async each(stripes: number[], segmentBytes: number, work: (stripe: ChunkIndex) => Promise<void>): Promise<void> {
     check(this.segmentsTotal === 0, 'a job goes through segments a second time', this.id);
     this.segmentsTotal = stripes.length;
     this.bytesTotal = stripes.length * segmentBytes;

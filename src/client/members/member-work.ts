@@ -12,6 +12,7 @@ import { BLOCK_BYTES } from '../../core/limits.js';
 import { ENTRY_WORDS, isZero, stampOf, zeroFlags } from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import type { Stamp } from '../../layout/write-stamp.js';
+import type { BlockCount, BlockIndex, ChunkIndex, FlushNumber, Generation } from '../../ports/ids.js';
 import { LIST_ALL, SegmentList } from '../../ports/segment-list.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import {
@@ -36,9 +37,9 @@ import type { SegmentMap } from './segment-map.js';
 
 /** Blocks of one segment. */
 export interface BlockRange {
-  readonly stripe: number;
-  readonly block: number;
-  readonly blocks: number;
+  readonly stripe: ChunkIndex;
+  readonly block: BlockIndex;
+  readonly blocks: BlockCount;
 }
 
 /** Entries of a whole segment that were compared: of the copy that is right, and of the one that is made equal. */
@@ -51,7 +52,7 @@ export interface ComparedEntries {
  * What of a segment a list tells. Of a range of `LIST_DIGESTS` it is the first segment, and the two words of the digest, high
  * first.
  */
-export type EachSegment = (stripe: number, generation: number, flushNumber: number, state: number) => void;
+export type EachSegment = (stripe: ChunkIndex, generation: Generation, flushNumber: FlushNumber, state: number) => void;
 
 export class MemberWork {
   private readonly calls: Calls;
@@ -68,7 +69,7 @@ export class MemberWork {
   }
 
   /** A record for an operation that begins now. */
-  private take(kind: number, stripe: number): SegmentRequest {
+  private take(kind: number, stripe: ChunkIndex): SegmentRequest {
     const request = this.free.pop() ?? new SegmentRequest();
     const { generation, flushNumber } = this.now();
     check(!this.inUse.has(request), 'a record is taken that is in flight', stripe);
@@ -159,7 +160,7 @@ export class MemberWork {
   }
 
   /** The entries of a whole segment on a member that has it. Rejects with a `StrakeError`. */
-  async entries(member: SegmentMember, stripe: number): Promise<Uint32Array> {
+  async entries(member: SegmentMember, stripe: ChunkIndex): Promise<Uint32Array> {
     const blocks = member.segmentBytes / BLOCK_BYTES;
     const words = new Uint32Array(blocks * ENTRY_WORDS);
     const request = this.takeFor(REQUEST_ENTRIES, { stripe, block: 0, blocks });
@@ -192,21 +193,21 @@ export class MemberWork {
   }
 
   /** Gives a segment a slot. Resolves to 0 or a negative errno. */
-  async allocate(member: SegmentMember, map: SegmentMap, stripe: number): Promise<number> {
+  async allocate(member: SegmentMember, map: SegmentMap, stripe: ChunkIndex): Promise<number> {
     const result = await this.run(member, this.take(REQUEST_ALLOCATE, stripe));
     if (result >= 0) map.add(stripe);
     return result;
   }
 
   /** Gives a segment's slot back, whatever it holds. Resolves to 0 or a negative errno. */
-  async release(member: SegmentMember, map: SegmentMap, stripe: number): Promise<number> {
+  async release(member: SegmentMember, map: SegmentMap, stripe: ChunkIndex): Promise<number> {
     const result = await this.run(member, this.take(REQUEST_RELEASE, stripe));
     if (result >= 0) map.delete(stripe);
     return result;
   }
 
   /** The same if nothing in it is stored or kept. Resolves to 1 if it was not given back, else to 0 or a negative errno. */
-  async releaseZero(member: SegmentMember, map: SegmentMap, stripe: number): Promise<number> {
+  async releaseZero(member: SegmentMember, map: SegmentMap, stripe: ChunkIndex): Promise<number> {
     const request = this.take(REQUEST_RELEASE, stripe);
     request.flags = REQUEST_RELEASE_ZERO;
     const left = await this.runUnless(member, request);
@@ -216,7 +217,7 @@ export class MemberWork {
   }
 
   /** Records that a segment is equal to what another member has as of a point. Resolves to 0 or a negative errno. */
-  restamp(member: SegmentMember, stripe: number, { generation, flushNumber }: FlushId): Promise<number> {
+  restamp(member: SegmentMember, stripe: ChunkIndex, { generation, flushNumber }: FlushId): Promise<number> {
     const request = this.take(REQUEST_RESTAMP, stripe);
     request.generation = generation;
     request.flushNumber = flushNumber;

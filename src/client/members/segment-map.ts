@@ -8,6 +8,7 @@
 
 import { check } from '../../core/check.js';
 import { SEGMENT_MAP_PAGE } from '../../core/limits.js';
+import type { ChunkIndex } from '../../ports/ids.js';
 
 const ABSENT = 0;
 const PRESENT = 1;
@@ -18,12 +19,12 @@ export class SegmentMap {
   private pages: (Uint8Array | undefined)[] = [];
   private readonly counts: number[] = [];
 
-  has(stripe: number): boolean {
+  has(stripe: ChunkIndex): boolean {
     const page = this.pages[Math.floor(stripe / SEGMENT_MAP_PAGE)];
     return page !== undefined && page[stripe % SEGMENT_MAP_PAGE] === PRESENT;
   }
 
-  add(stripe: number): void {
+  add(stripe: ChunkIndex): void {
     const number = Math.floor(stripe / SEGMENT_MAP_PAGE);
     let page = this.pages[number];
     if (page === undefined) {
@@ -38,7 +39,7 @@ export class SegmentMap {
     this.size += 1;
   }
 
-  delete(stripe: number): void {
+  delete(stripe: ChunkIndex): void {
     if (!this.has(stripe)) return;
     const number = Math.floor(stripe / SEGMENT_MAP_PAGE);
     const page = this.pages[number];

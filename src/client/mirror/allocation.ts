@@ -8,11 +8,12 @@
 
 import { EIO, ENOSPC } from '../../core/errno.js';
 import { groupOf } from '../../layout/volume-map.js';
+import type { ChunkIndex, GroupIndex } from '../../ports/ids.js';
 import type { MemberWork } from '../members/member-work.js';
 import type { MemberSlot, Membership } from './membership.js';
 
 /** Whether the segment has a slot on every member that writes go to. */
-export function allocated(group: readonly MemberSlot[], stripe: number): boolean {
+export function allocated(group: readonly MemberSlot[], stripe: ChunkIndex): boolean {
   for (const slot of group) {
     if (slot.member !== null && slot.state !== 'offline' && !slot.segments.has(stripe)) return false;
   }
@@ -20,7 +21,7 @@ export function allocated(group: readonly MemberSlot[], stripe: number): boolean
 }
 
 /** Whether a member that is in-sync has a slot for the segment; if none has, it reads as zeroes. */
-export function exists(group: readonly MemberSlot[], stripe: number): boolean {
+export function exists(group: readonly MemberSlot[], stripe: ChunkIndex): boolean {
   for (const slot of group)
     if (slot.member !== null && slot.state === 'in-sync' && slot.segments.has(stripe)) return true;
   return false;
@@ -29,18 +30,18 @@ export function exists(group: readonly MemberSlot[], stripe: number): boolean {
 export class Allocation {
   private readonly membership: Membership;
   private readonly work: MemberWork;
-  private readonly makeRoom: (group: number) => Promise<void>;
+  private readonly makeRoom: (group: GroupIndex) => Promise<void>;
   private readonly running = new Map<number, Promise<number>>();
 
   /** `makeRoom`: gives back what was discarded in a group, as far as that can be done now. */
-  constructor(membership: Membership, work: MemberWork, makeRoom: (group: number) => Promise<void>) {
+  constructor(membership: Membership, work: MemberWork, makeRoom: (group: GroupIndex) => Promise<void>) {
     this.membership = membership;
     this.work = work;
     this.makeRoom = makeRoom;
   }
 
   /** Resolves to 0 when the segment has its slots, or to a negative errno. Those who ask meanwhile share the answer. */
-  ensure(stripe: number): Promise<number> {
+  ensure(stripe: ChunkIndex): Promise<number> {
     let running = this.running.get(stripe);
     if (running === undefined) {
       running = this.allocateOrMakeRoom(stripe).finally(() => this.running.delete(stripe));
@@ -50,14 +51,14 @@ export class Allocation {
   }
 
   /** Where a device is full, what was discarded is given back, and then it is tried once more. */
-  private async allocateOrMakeRoom(stripe: number): Promise<number> {
+  private async allocateOrMakeRoom(stripe: ChunkIndex): Promise<number> {
     const result = await this.allocate(stripe);
     if (result !== -ENOSPC) return result;
     await this.makeRoom(groupOf(this.membership.record, stripe));
     return this.allocate(stripe);
   }
 
-  private async allocate(stripe: number): Promise<number> {
+  private async allocate(stripe: ChunkIndex): Promise<number> {
     const { membership } = this;
     const group = membership.groupOf(stripe);
     const known = exists(group, stripe);
@@ -75,7 +76,7 @@ export class Allocation {
     return gone.every(Boolean) ? 0 : -EIO;
   }
 
-  private async giveBack(slot: MemberSlot, stripe: number): Promise<void> {
+  private async giveBack(slot: MemberSlot, stripe: ChunkIndex): Promise<void> {
     if ((await this.work.release(slot.present, slot.segments, stripe)) >= 0) return;
     this.membership.expel(slot, 'a slot could not be given back');
     await this.membership.idle();

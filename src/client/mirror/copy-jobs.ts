@@ -3,6 +3,7 @@
 import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { replaceMember } from '../../layout/map-changes.js';
+import type { ChunkIndex, FlushNumber, GroupIndex, MemberPosition } from '../../ports/ids.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import type { Job, JobOptions } from '../jobs/job.js';
 import type { VolumeJobs } from '../jobs/volume-jobs.js';
@@ -54,7 +55,7 @@ export class CopyJobs {
   }
 
   /** See `VolumeEngine.attach`. */
-  attach(group: number, position: number, member: SegmentMember): Job {
+  attach(group: GroupIndex, position: MemberPosition, member: SegmentMember): Job {
     const slot = this.offlineSlot(group, position);
     checkMember(this.membership, slot, member);
     slot.member = member;
@@ -62,7 +63,7 @@ export class CopyJobs {
   }
 
   /** See `VolumeEngine.replace`. */
-  async replace(group: number, position: number, deviceId: string, member: SegmentMember): Promise<Job> {
+  async replace(group: GroupIndex, position: MemberPosition, deviceId: string, member: SegmentMember): Promise<Job> {
     const slot = this.offlineSlot(group, position);
     if (member.deviceId !== deviceId || member.segmentBytes !== this.membership.record.segmentBytes) {
       throw new StrakeError('INVALID_ARGUMENT', `device ${member.deviceId} cannot stand in for ${deviceId}`);
@@ -73,7 +74,7 @@ export class CopyJobs {
     return this.startResync(slot, 'rebuild');
   }
 
-  private offlineSlot(group: number, position: number): MemberSlot {
+  private offlineSlot(group: GroupIndex, position: MemberPosition): MemberSlot {
     this.needs.checkServing();
     const slot = this.membership.groups[group]?.[position];
     if (slot === undefined) throw new StrakeError('INVALID_ARGUMENT', `no member ${position} in group ${group}`);
@@ -84,7 +85,7 @@ export class CopyJobs {
   }
 
   /** See `VolumeEngine.resume`. */
-  async resume(group: number, position: number, incarnation: number): Promise<boolean> {
+  async resume(group: GroupIndex, position: MemberPosition, incarnation: number): Promise<boolean> {
     await this.jobs.givenUp({ group, position });
     await this.membership.idle();
     this.needs.checkServing();
@@ -111,7 +112,7 @@ export class CopyJobs {
   }
 
   /** Blocks of a segment were discarded. */
-  noteDiscarded(group: number, stripe: number, flushNumber: number): void {
+  noteDiscarded(group: GroupIndex, stripe: ChunkIndex, flushNumber: FlushNumber): void {
     check(group < this.reclaims.length, 'a segment is discarded of no group', group);
     this.reclaims[group].note(stripe, flushNumber);
   }
@@ -129,7 +130,7 @@ export class CopyJobs {
   }
 
   /** A device of a group is full: gives back what was discarded. Resolves when that is done as far as it can be. */
-  async makeRoom(group: number): Promise<void> {
+  async makeRoom(group: GroupIndex): Promise<void> {
     const { parts, flushes } = this.needs;
     check(group < this.reclaims.length, 'room is made in no group', group);
     if (this.reclaims[group].oldest(Number.POSITIVE_INFINITY) === Number.POSITIVE_INFINITY) return;
@@ -151,7 +152,7 @@ export class CopyJobs {
   }
 
   /** Begins to give back what was discarded while a member of a group was away, if all are current now. */
-  private startReclaim(group: number): void {
+  private startReclaim(group: GroupIndex): void {
     if (!this.needs.mayReclaim()) return;
     this.reclaims[group].begin(this.jobs, this.needs.options, () => this.startReclaim(group));
   }

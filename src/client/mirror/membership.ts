@@ -8,8 +8,8 @@
  */
 
 import { check } from '../../core/check.js';
-import { GROUP_MEMBERS_MAX } from '../../core/limits.js';
 import { toStrakeError } from '../../core/errors.js';
+import { GROUP_MEMBERS_MAX } from '../../core/limits.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import { memberOffline, withProgress, withReleased } from '../../layout/map-changes.js';
 import {
@@ -20,14 +20,15 @@ import {
   type VolumeMap,
 } from '../../layout/volume-map.js';
 import { FENCE_OPEN } from '../../ports/device.js';
+import type { ChunkIndex, GroupIndex, MemberPosition } from '../../ports/ids.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import { SegmentMap } from '../members/segment-map.js';
 import type { VolumeEvent } from '../volume-events.js';
 
 /** One place in a group, and who has it. */
 export class MemberSlot {
-  readonly group: number;
-  readonly position: number;
+  readonly group: GroupIndex;
+  readonly position: MemberPosition;
   readonly bit: number;
   member: SegmentMember | null = null;
   /** What the member has. */
@@ -40,7 +41,7 @@ export class MemberSlot {
   written = 0;
   covered = 0;
 
-  constructor(group: number, position: number) {
+  constructor(group: GroupIndex, position: MemberPosition) {
     check(position >= 0 && position < GROUP_MEMBERS_MAX, 'a member has a position that no bit stands for', position);
     this.group = group;
     this.position = position;
@@ -105,7 +106,7 @@ export class Membership {
     );
   }
 
-  groupOf(stripe: number): MemberSlot[] {
+  groupOf(stripe: ChunkIndex): MemberSlot[] {
     return this.groups[groupOf(this.record, stripe)];
   }
 
@@ -224,7 +225,7 @@ export class Membership {
    * Segments of a group that were discarded while a member was away have been given back. The next change of the map makes that
    * durable; before, it would only be looked for again.
    */
-  released(group: number): void {
+  released(group: GroupIndex): void {
     check(group < this.groups.length, 'segments are given back of no group', group);
     if (this.complete(this.groups[group])) this.record = withReleased(this.record, group);
   }
@@ -244,7 +245,7 @@ export class Membership {
   }
 
   /** What is known of a member that has been current until now; of others the map keeps what it has. */
-  private progressOf(record: VolumeMap, group: number, position: number): MemberProgress | null {
+  private progressOf(record: VolumeMap, group: GroupIndex, position: MemberPosition): MemberProgress | null {
     const slot = this.groups[group][position];
     const { deviceId, incarnation, flushNumber } = record.groups[group][position];
     if (slot.member === null || slot.state !== 'in-sync' || deviceId !== this.deviceId(slot)) return null;

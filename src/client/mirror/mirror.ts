@@ -13,6 +13,7 @@ import { EIO, ENOSPC } from '../../core/errno.js';
 import { BLOCK_BYTES, GROUP_MEMBERS_MAX, PIECES_MAX } from '../../core/limits.js';
 import { COMPLETION_ABANDONED, type CompletionPort, TAG_BITS } from '../../ports/completion.js';
 import { FENCE_ALL } from '../../ports/device.js';
+import type { MemberPosition } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import {
   REQUEST_FUA,
@@ -85,7 +86,7 @@ export class Mirror implements SegmentIo {
   }
 
   /** A request for the blocks of a piece. */
-  private request(kind: number, piece: Piece, position: number): SegmentRequest {
+  private request(kind: number, piece: Piece, position: MemberPosition): SegmentRequest {
     check(
       piece.started && position < this.membership.groups[piece.group].length,
       'a request goes to no member',
@@ -100,7 +101,7 @@ export class Mirror implements SegmentIo {
   }
 
   /** The same, with the stamp that was taken last. A write that is not newer than what a block has is answered, not applied. */
-  private modification(kind: number, piece: Piece, position: number): SegmentRequest {
+  private modification(kind: number, piece: Piece, position: MemberPosition): SegmentRequest {
     const request = this.request(kind, piece, position);
     const { current, generation } = this.stamps;
     request.stampLow = current.low;
@@ -110,7 +111,7 @@ export class Mirror implements SegmentIo {
     return request;
   }
 
-  private endRead(piece: Piece, position: number, result: number): void {
+  private endRead(piece: Piece, position: MemberPosition, result: number): void {
     if (result < 0) {
       piece.reader = position;
       const slot = this.membership.groups[piece.group][position];
@@ -190,7 +191,7 @@ export class Mirror implements SegmentIo {
     check(piece.pending > 0, 'a modification goes to no member', piece.stripe);
   }
 
-  private endOne(piece: Piece, position: number, result: number): void {
+  private endOne(piece: Piece, position: MemberPosition, result: number): void {
     const slot = this.membership.groups[piece.group][position];
     check(piece.pending > 0, 'a modification has ended on more members than it was sent to', piece.index);
     check((piece.targets & slot.bit) !== 0, 'a member answers that was not asked', position);

@@ -13,6 +13,7 @@ import { BLOCK_BYTES } from '../../core/limits.js';
 import { isPoison, isSuspect } from '../../layout/block-entry.js';
 import { COMPLETION_ABANDONED } from '../../ports/completion.js';
 import { FENCE_ALL } from '../../ports/device.js';
+import type { BlockIndex, ChunkIndex } from '../../ports/ids.js';
 import type { Piece } from '../requests/piece.js';
 import type { VolumeParts } from '../volume-parts.js';
 import type { MemberSlot } from './membership.js';
@@ -55,8 +56,8 @@ export class ReadRepair {
    */
   async recover(
     groupIndex: number,
-    stripe: number,
-    block: number,
+    stripe: ChunkIndex,
+    block: BlockIndex,
     memory: number,
     first: number,
     holder: MemoryHolder,
@@ -90,8 +91,8 @@ export class ReadRepair {
 
   private async repair(
     { good, bad, seen }: Damage,
-    stripe: number,
-    block: number,
+    stripe: ChunkIndex,
+    block: BlockIndex,
     memory: number,
     holder: MemoryHolder,
   ): Promise<void> {

@@ -21,6 +21,7 @@ import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, DISCARDS_NOTED_MAX, RELEASES_AT_ONCE } from '../../core/limits.js';
 import { allVacant } from '../../layout/block-entry.js';
 import { unreleasedSince } from '../../layout/volume-map.js';
+import type { ChunkIndex, FlushNumber, GroupIndex } from '../../ports/ids.js';
 import { LIST_ZERO } from '../../ports/segment-list.js';
 import type { Job, JobOptions } from '../jobs/job.js';
 import type { VolumeJobs } from '../jobs/volume-jobs.js';
@@ -34,7 +35,7 @@ const ENTRY_BYTES = 16;
 
 export class Reclaim {
   private readonly parts: VolumeParts;
-  private readonly group: number;
+  private readonly group: GroupIndex;
   private readonly flushes: Pick<VolumeFlush, 'flushOwn' | 'markNext' | 'rememberedBelow'>;
   /** Segments that were discarded, and the flush number under which. */
   private readonly discarded = new Map<number, number>();
@@ -43,7 +44,7 @@ export class Reclaim {
 
   constructor(
     parts: VolumeParts,
-    group: number,
+    group: GroupIndex,
     flushes: Pick<VolumeFlush, 'flushOwn' | 'markNext' | 'rememberedBelow'>,
   ) {
     this.parts = parts;
@@ -52,7 +53,7 @@ export class Reclaim {
   }
 
   /** Blocks of a segment were discarded, under this flush number. What is not noted is found by the next job, or scrub. */
-  note(stripe: number, flushNumber: number): void {
+  note(stripe: ChunkIndex, flushNumber: FlushNumber): void {
     if (this.discarded.size >= DISCARDS_NOTED_MAX && !this.discarded.has(stripe)) return;
     // One that was begun earlier may end later: the segment is settled when both are.
     this.discarded.set(stripe, Math.max(flushNumber, this.discarded.get(stripe) ?? 0));
@@ -172,7 +173,7 @@ export class Reclaim {
   }
 
   /** Gives the slots of a segment back if no member needs them. Returns whether it has done so. */
-  async giveBack(stripe: number): Promise<boolean> {
+  async giveBack(stripe: ChunkIndex): Promise<boolean> {
     const { membership, pieces } = this.parts;
     if (!membership.complete(this.slots)) return false;
     // Most have content, which one copy tells, and nobody has to wait.
@@ -185,12 +186,12 @@ export class Reclaim {
   }
 
   /** Whether nothing of a segment has been zeroed since the last flush that is remembered began. */
-  private isSettled(stripe: number): boolean {
+  private isSettled(stripe: ChunkIndex): boolean {
     const zeroed = this.discarded.get(stripe);
     return zeroed === undefined || zeroed < this.flushes.rememberedBelow;
   }
 
-  private async giveBackHeld(stripe: number): Promise<boolean> {
+  private async giveBackHeld(stripe: ChunkIndex): Promise<boolean> {
     const { work, membership } = this.parts;
     if (!membership.complete(this.slots) || !this.isSettled(stripe)) return false;
     const entries = await allEnded(this.slots.map((slot) => entriesOf(this.parts.work, slot, stripe)));

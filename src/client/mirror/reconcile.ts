@@ -33,6 +33,7 @@ import {
 } from '../../layout/block-entry.js';
 import { compareFlushes, type FlushId, isBefore, NO_FLUSH } from '../../layout/flush-id.js';
 import { compareStamps, type Stamp } from '../../layout/write-stamp.js';
+import type { BlockIndex, ChunkIndex } from '../../ports/ids.js';
 import { BufferPage, type CopyBuffer } from '../jobs/copy-buffers.js';
 import { COMPARISONS_MAX } from '../limits.js';
 import type { MemberWork } from '../members/member-work.js';
@@ -49,7 +50,7 @@ interface Copy {
 }
 
 /** Entries of a segment on a member, whether it has it or not. */
-export function entriesOf(work: MemberWork, slot: MemberSlot, stripe: number): Promise<Uint32Array> {
+export function entriesOf(work: MemberWork, slot: MemberSlot, stripe: ChunkIndex): Promise<Uint32Array> {
   const { present, segments } = slot;
   if (!segments.has(stripe)) return Promise.resolve(noEntries(present.segmentBytes / BLOCK_BYTES));
   return work.entries(present, stripe);
@@ -89,7 +90,7 @@ export class Reconcile {
     }
   }
 
-  private async eachOf(stripes: readonly number[], work: (stripe: number) => Promise<void>): Promise<void> {
+  private async eachOf(stripes: readonly number[], work: (stripe: ChunkIndex) => Promise<void>): Promise<void> {
     let next = 0;
     const worker = async () => {
       while (next < stripes.length) {
@@ -109,7 +110,7 @@ export class Reconcile {
    * What is equal now, durably, is recorded at one point on all members, so that the next start need not compare it again. The
    * stamp of its last modification may have been lost in the crash, so that point is now: a copy that is away has to be compared.
    */
-  private async restamp(group: readonly MemberSlot[], stripe: number, at: FlushId): Promise<void> {
+  private async restamp(group: readonly MemberSlot[], stripe: ChunkIndex, at: FlushId): Promise<void> {
     await allEnded(
       group.map(async (slot) => {
         if (!slot.readable || !slot.segments.has(stripe)) return;
@@ -120,7 +121,7 @@ export class Reconcile {
   }
 
   /** `inDoubt`: content may differ from entries on a member. */
-  private async segment(group: readonly MemberSlot[], stripe: number, inDoubt: boolean): Promise<void> {
+  private async segment(group: readonly MemberSlot[], stripe: ChunkIndex, inDoubt: boolean): Promise<void> {
     const slots = group.filter(({ readable }) => readable);
     check(slots.length > 0, 'a segment is made equal that has no copy', stripe);
     const read = await Promise.allSettled(slots.map((slot) => entriesOf(this.parts.work, slot, stripe)));
@@ -158,7 +159,7 @@ export class Reconcile {
   }
 
   /** A crash may have left a slot without anything in it: one that was to be written to, or whose content was cut off. */
-  private async giveBack(group: readonly MemberSlot[], stripe: number): Promise<void> {
+  private async giveBack(group: readonly MemberSlot[], stripe: ChunkIndex): Promise<void> {
     const { membership } = this.parts;
     if (!membership.complete(group)) return;
     const entries = await Promise.all(group.map((slot) => entriesOf(this.parts.work, slot, stripe).catch(() => null)));
@@ -170,7 +171,7 @@ export class Reconcile {
   }
 
   /** Frees a segment on members that have it. One that cannot do it leaves the map, and keeps nothing from the others. */
-  private async release(slots: readonly MemberSlot[], stripe: number): Promise<void> {
+  private async release(slots: readonly MemberSlot[], stripe: ChunkIndex): Promise<void> {
     await allEnded(
       slots.map(async (slot) => {
         if (!slot.segments.has(stripe)) return;
@@ -181,7 +182,7 @@ export class Reconcile {
   }
 
   /** Deals with all blocks whose entries are not the same everywhere, several at a time. */
-  private async differing(copies: readonly Copy[], stripe: number, buffer: CopyBuffer): Promise<void> {
+  private async differing(copies: readonly Copy[], stripe: ChunkIndex, buffer: CopyBuffer): Promise<void> {
     const [{ entries }] = copies;
     const blocks: number[] = [];
     for (let block = entries.length / ENTRY_WORDS - 1; block >= 0; block -= 1) {
@@ -198,7 +199,7 @@ export class Reconcile {
   }
 
   /** A single copy in doubt is taken as it is, in one go; what cannot be read stays in doubt, and is dealt with singly. */
-  private async acceptAll({ slot, entries }: Copy, stripe: number, buffer: CopyBuffer): Promise<void> {
+  private async acceptAll({ slot, entries }: Copy, stripe: ChunkIndex, buffer: CopyBuffer): Promise<void> {
     const { work, counters } = this.parts;
     const count = entries.length / ENTRY_WORDS;
     const doubtful = [];
@@ -220,12 +221,12 @@ export class Reconcile {
    * Makes the content equal where entries are. A write that was under way may have reached one copy and not another, and both
    * match their entries if the checksum is the same: a sector that ends in its own CRC32C has the same one whatever it holds.
    */
-  private async contents(copies: readonly Copy[], stripe: number, buffer: CopyBuffer): Promise<void> {
+  private async contents(copies: readonly Copy[], stripe: ChunkIndex, buffer: CopyBuffer): Promise<void> {
     const [{ entries }] = copies;
     const blocks = entries.length / ENTRY_WORDS;
     const most = Math.floor(COPY_BYTES / BLOCK_BYTES / copies.length);
     check(most > 0, 'so many copies have no room in the buffer', copies.length);
-    const equal = (block: number) =>
+    const equal = (block: BlockIndex) =>
       isStored(entries, block) && copies.every((copy) => sameBlock(entries, copy.entries, block));
     for (let block = 0; block < blocks; ) {
       let end = block;
@@ -237,7 +238,7 @@ export class Reconcile {
 
   private async compareRun(
     copies: readonly Copy[],
-    stripe: number,
+    stripe: ChunkIndex,
     first: number,
     count: number,
     buffer: CopyBuffer,
@@ -246,7 +247,7 @@ export class Reconcile {
     const { work } = this.parts;
     const { bytes } = this.parts.memory;
     check(copies.length * count * BLOCK_BYTES <= COPY_BYTES, 'copies do not fit the buffer', count);
-    const place = (index: number, block: number) => buffer.memory + (index * count + block - first) * BLOCK_BYTES;
+    const place = (index: number, block: BlockIndex) => buffer.memory + (index * count + block - first) * BLOCK_BYTES;
     const results = await Promise.all(
       copies.map(({ slot: { present } }, index) =>
         work.read(present, { stripe, block: first, blocks: count }, place(index, first), buffer),
@@ -270,8 +271,8 @@ export class Reconcile {
 
   private async block(
     copies: readonly Copy[],
-    stripe: number,
-    block: number,
+    stripe: ChunkIndex,
+    block: BlockIndex,
     buffer: CopyBuffer,
     round = 0,
   ): Promise<void> {
@@ -298,7 +299,7 @@ export class Reconcile {
   }
 
   /** Nobody has the block: it becomes unreadable on all copies. Resolves to false if one of them has changed meanwhile. */
-  private async poison(copies: readonly Copy[], stripe: number, block: number): Promise<boolean> {
+  private async poison(copies: readonly Copy[], stripe: ChunkIndex, block: BlockIndex): Promise<boolean> {
     const { work, counters, onEvent } = this.parts;
     const stamp = copies.map(({ entries }) => stampOf(entries, block)).reduce(higher);
     for (const { slot, entries } of copies) {
@@ -315,8 +316,8 @@ export class Reconcile {
   /** What a dead writer had under way has come to a copy: compares the block by the entries that there are now. */
   private async anew(
     copies: readonly Copy[],
-    stripe: number,
-    block: number,
+    stripe: ChunkIndex,
+    block: BlockIndex,
     buffer: CopyBuffer,
     round: number,
   ): Promise<void> {
@@ -339,8 +340,8 @@ export class Reconcile {
   private async put(
     from: Copy,
     to: Copy,
-    stripe: number,
-    block: number,
+    stripe: ChunkIndex,
+    block: BlockIndex,
     memory: number,
     buffer: CopyBuffer,
   ): Promise<boolean> {
@@ -361,8 +362,8 @@ export class Reconcile {
    */
   private async bestCopy(
     copies: readonly Copy[],
-    stripe: number,
-    block: number,
+    stripe: ChunkIndex,
+    block: BlockIndex,
     buffer: CopyBuffer,
   ): Promise<Copy | null> {
     const current = copies.filter(({ behind }) => !behind);
@@ -376,8 +377,8 @@ export class Reconcile {
 
   private async bestOf(
     copies: readonly Copy[],
-    stripe: number,
-    block: number,
+    stripe: ChunkIndex,
+    block: BlockIndex,
     buffer: CopyBuffer,
   ): Promise<Copy | null> {
     const sound = copies.filter(({ entries }) => !isSuspect(entries, block) && !isPoison(entries, block));
@@ -388,7 +389,12 @@ export class Reconcile {
     return null;
   }
 
-  private async read({ present }: MemberSlot, stripe: number, block: number, buffer: CopyBuffer): Promise<boolean> {
+  private async read(
+    { present }: MemberSlot,
+    stripe: ChunkIndex,
+    block: BlockIndex,
+    buffer: CopyBuffer,
+  ): Promise<boolean> {
     const result = await this.parts.work.read(present, { stripe, block, blocks: 1 }, buffer.memory, buffer);
     if (buffer.lost) throw new StrakeError('IO', `device ${present.deviceId} did not answer`);
     return result >= 0;
@@ -397,8 +403,8 @@ export class Reconcile {
   /** Takes the first content in doubt as it is. */
   private async accept(
     copies: readonly Copy[],
-    stripe: number,
-    block: number,
+    stripe: ChunkIndex,
+    block: BlockIndex,
     buffer: CopyBuffer,
   ): Promise<Copy | null> {
     const { work, counters, onEvent } = this.parts;

@@ -28,6 +28,7 @@ import { memberInSync, memberSyncing } from '../../layout/map-changes.js';
 import { isInDoubt } from '../../layout/request-checks.js';
 import { compareStamps } from '../../layout/write-stamp.js';
 import { FENCE_ALL } from '../../ports/device.js';
+import type { BlockCount, BlockIndex, ChunkIndex } from '../../ports/ids.js';
 import { LIST_ALL } from '../../ports/segment-list.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import type { CopyBuffer } from '../jobs/copy-buffers.js';
@@ -109,7 +110,7 @@ export class Resync {
     return [...found.keys()].sort((one, other) => one - other);
   }
 
-  private async segment(job: Job, stripe: number): Promise<void> {
+  private async segment(job: Job, stripe: ChunkIndex): Promise<void> {
     const { buffers, pieces } = this.parts;
     const { present, segments } = this.slot;
     const blocks = present.segmentBytes / BLOCK_BYTES;
@@ -150,7 +151,7 @@ export class Resync {
    * source was last modified is that of the target as well. Before the last block is equal it must not be: a target that is
    * stopped half-way would be taken for one that needs nothing.
    */
-  private async restamp(stripe: number, blocks: number): Promise<void> {
+  private async restamp(stripe: ChunkIndex, blocks: BlockCount): Promise<void> {
     const { present } = this.slot;
     const result = await this.parts.pieces.locked(stripe, 0, blocks, async () => {
       const [source, own] = await allEnded([this.stateOf(this.source(), stripe), this.stateOf(this.slot, stripe)]);
@@ -161,7 +162,7 @@ export class Resync {
   }
 
   /** What a member has recorded of a segment; null if it has no slot. */
-  private async stateOf({ present }: MemberSlot, stripe: number): Promise<ListedSegment | null> {
+  private async stateOf({ present }: MemberSlot, stripe: ChunkIndex): Promise<ListedSegment | null> {
     let found: ListedSegment | null = null;
     await this.parts.work.listRange(present, stripe, stripe + 1, (_stripe, generation, flushNumber, state) => {
       found = { generation, flushNumber, doubt: isInDoubt(state) };
@@ -169,18 +170,24 @@ export class Resync {
     return found;
   }
 
-  private entriesOf(slot: MemberSlot, stripe: number): Promise<Uint32Array> {
+  private entriesOf(slot: MemberSlot, stripe: ChunkIndex): Promise<Uint32Array> {
     return entriesOf(this.parts.work, slot, stripe);
   }
 
-  private async release(stripe: number): Promise<void> {
+  private async release(stripe: ChunkIndex): Promise<void> {
     const { present, segments } = this.slot;
     const result = await this.parts.work.release(present, segments, stripe);
     if (result < 0) throw deviceError(-result, `giving back segment ${stripe}`);
   }
 
   /** Copies what differs of a run that is held, until nothing of an earlier writer's comes between. */
-  private async copyRun(job: Job, stripe: number, first: number, count: number, buffer: CopyBuffer): Promise<void> {
+  private async copyRun(
+    job: Job,
+    stripe: ChunkIndex,
+    first: BlockIndex,
+    count: BlockCount,
+    buffer: CopyBuffer,
+  ): Promise<void> {
     for (let round = 0; round < COMPARISONS_MAX; round += 1) {
       if ((await this.copyOnce(job, stripe, first, count, buffer)) === 0) return;
     }
@@ -189,7 +196,13 @@ export class Resync {
   }
 
   /** What was seen before the run was held may be out of date. Resolves to how many blocks were no longer as compared. */
-  private async copyOnce(job: Job, stripe: number, first: number, count: number, buffer: CopyBuffer): Promise<number> {
+  private async copyOnce(
+    job: Job,
+    stripe: ChunkIndex,
+    first: BlockIndex,
+    count: BlockCount,
+    buffer: CopyBuffer,
+  ): Promise<number> {
     const source = this.source();
     check(count <= COPY_BLOCKS, 'a run does not fit the buffer', count);
     const [from, to] = await allEnded([this.entriesOf(source, stripe), this.entriesOf(this.slot, stripe)]);
@@ -219,12 +232,17 @@ export class Resync {
   }
 
   /** Blocks of a run that can be read on both sides, and are not the same there. */
-  private async unequal(stripe: number, first: number, count: number, buffer: CopyBuffer): Promise<Set<number>> {
+  private async unequal(
+    stripe: ChunkIndex,
+    first: BlockIndex,
+    count: BlockCount,
+    buffer: CopyBuffer,
+  ): Promise<Set<number>> {
     const { bytes } = this.parts.memory;
     check(2 * count <= COPY_BLOCKS, 'two sides of a run do not fit the buffer', count);
     const sides = [this.source().present, this.slot.present];
     const found = new Set<number>();
-    const compare = async (block: number, blocks: number): Promise<void> => {
+    const compare = async (block: BlockIndex, blocks: BlockCount): Promise<void> => {
       const places = sides.map((_, side) => buffer.memory + (side * count + block - first) * BLOCK_BYTES);
       const reads = sides.map((side, index) => this.read(side, { stripe, block, blocks }, places[index], buffer));
       const results = await allEnded(reads);
@@ -246,8 +264,8 @@ export class Resync {
 
   /** Reads the blocks one by one, each from the first member that can; fills `lost` with those that none can. */
   private async readSingly(
-    stripe: number,
-    first: number,
+    stripe: ChunkIndex,
+    first: BlockIndex,
     blocks: readonly number[],
     from: Uint32Array,
     buffer: CopyBuffer,

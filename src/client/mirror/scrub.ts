@@ -4,6 +4,7 @@ import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES } from '../../core/limits.js';
 import { groupOf } from '../../layout/volume-map.js';
+import type { ChunkIndex } from '../../ports/ids.js';
 import type { CopyBuffer } from '../jobs/copy-buffers.js';
 import type { Job } from '../jobs/job.js';
 import type { VolumeFlush } from '../requests/volume-flush.js';
@@ -44,7 +45,7 @@ export class Scrub {
     if (result < 0) throw new StrakeError('IO', 'the flush after mending failed');
   }
 
-  private async segment(job: Job, stripe: number): Promise<void> {
+  private async segment(job: Job, stripe: ChunkIndex): Promise<void> {
     const { buffers, membership, pieces } = this.parts;
     const blocks = membership.record.segmentBytes / BLOCK_BYTES;
     // Slots without content, which nothing else looks for any more.
@@ -61,7 +62,13 @@ export class Scrub {
     }
   }
 
-  private async checkRun(job: Job, slot: MemberSlot, stripe: number, first: number, buffer: CopyBuffer): Promise<void> {
+  private async checkRun(
+    job: Job,
+    slot: MemberSlot,
+    stripe: ChunkIndex,
+    first: number,
+    buffer: CopyBuffer,
+  ): Promise<void> {
     job.check();
     if (!slot.readable) return;
     const count = Math.min(COPY_BLOCKS, this.parts.membership.record.segmentBytes / BLOCK_BYTES - first);

@@ -10,6 +10,7 @@
 
 import { check } from '../../core/check.js';
 import { ORDER_LISTS } from '../../core/limits.js';
+import type { ChunkIndex } from '../../ports/ids.js';
 import type { Piece } from './piece.js';
 
 export class BlockOrder {
@@ -41,7 +42,7 @@ export class BlockOrder {
   }
 
   /** Whether any piece is lined up or carried out in a segment. */
-  holds(stripe: number): boolean {
+  holds(stripe: ChunkIndex): boolean {
     for (let other = this.first[stripe & (ORDER_LISTS - 1)]; other !== null; other = other.next) {
       if (other.stripe === stripe) return true;
     }

@@ -12,6 +12,7 @@
 import { check } from '../../core/check.js';
 import type { Watch, Watched } from '../../core/watch.js';
 import type { Clock } from '../../ports/clock.js';
+import type { ChunkIndex } from '../../ports/ids.js';
 import { OWN_FLUSH_CHUNKS, OWN_FLUSH_MS } from '../limits.js';
 
 export class OwnFlush implements Watched {
@@ -37,7 +38,7 @@ export class OwnFlush implements Watched {
   }
 
   /** A modification of a chunk has ended, and the next flush to begin covers it. */
-  note(chunk: number): void {
+  note(chunk: ChunkIndex): void {
     // One that is asked for has not begun, and covers this too. At the end only counts whether there is anything.
     if (chunk === this.lastChunk || this.asked || (this.ended && this.modified)) return;
     this.lastChunk = chunk;

@@ -4,6 +4,7 @@
  */
 
 import { BLOCK_BYTES } from '../../core/limits.js';
+import type { BlockCount, BlockIndex, ChunkIndex, FlushNumber, GroupIndex, MemberPosition } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import { SegmentRequest } from '../../ports/segment-request.js';
 
@@ -18,10 +19,10 @@ export const PIECE_LOCK = 4;
 export class Piece {
   readonly index: number;
   kind = PIECE_READ;
-  stripe = 0;
-  group = 0;
-  block = 0;
-  blocks = 0;
+  stripe: ChunkIndex = 0;
+  group: GroupIndex = 0;
+  block: BlockIndex = 0;
+  blocks: BlockCount = 0;
   /** The blocks it holds: its own. */
   firstHeld = 0;
   endHeld = 0;
@@ -53,7 +54,7 @@ export class Piece {
   /** A read that has failed on one member, and goes through read repair. */
   repaired = false;
   /** Position of the member on which it failed. */
-  reader = 0;
+  reader: MemberPosition = 0;
   /** It zeroes what need not keep its space. */
   discards = false;
   /** Members, a bit for each position: those it was sent to, those that have done it, failed, or had no space. */
@@ -67,7 +68,7 @@ export class Piece {
   /** Result of a step that ends by itself. */
   outcome = 0;
   /** Flush number under which it was sent. */
-  flushNumber = 0;
+  flushNumber: FlushNumber = 0;
 
   /** Earlier pieces in its way. */
   blockers = 0;
@@ -82,7 +83,7 @@ export class Piece {
   }
 
   /** The record for what is asked of the member at a position. */
-  requestTo(position: number): SegmentRequest {
+  requestTo(position: MemberPosition): SegmentRequest {
     let request = this.requests[position];
     if (request === undefined) {
       request = new SegmentRequest();

@@ -20,6 +20,7 @@ import { BLOCK_BYTES, PIECES_MAX, VOLUME_PARTS_MAX } from '../../core/limits.js'
 import { Notify } from '../../core/notify.js';
 import { groupOf } from '../../layout/volume-map.js';
 import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
+import type { BlockCount, BlockIndex, ChunkIndex, FlushNumber, GroupIndex } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import { type Allocation, exists } from '../mirror/allocation.js';
 import type { Membership } from '../mirror/membership.js';
@@ -46,9 +47,9 @@ export interface PiecesParts {
   /** A piece that was a part has ended, so that another one can be had. */
   readonly onPartFree: () => void;
   /** A modification of a segment has ended, on the members that it was sent to. */
-  readonly onModified: (stripe: number) => void;
+  readonly onModified: (stripe: ChunkIndex) => void;
   /** Blocks of a segment that has slots were discarded, under this flush number. */
-  readonly onDiscarded: (group: number, stripe: number, flushNumber: number) => void;
+  readonly onDiscarded: (group: GroupIndex, stripe: ChunkIndex, flushNumber: FlushNumber) => void;
 }
 
 export class Pieces implements IoEnds {
@@ -275,7 +276,7 @@ export class Pieces implements IoEnds {
   // Control work.
 
   /** Runs `work` alone with these blocks, when their turn has come. */
-  async locked<T>(stripe: number, block: number, blocks: number, work: () => Promise<T>): Promise<T> {
+  async locked<T>(stripe: ChunkIndex, block: BlockIndex, blocks: BlockCount, work: () => Promise<T>): Promise<T> {
     const piece = this.takeWhole();
     this.locks += 1;
     piece.kind = PIECE_LOCK;
@@ -297,7 +298,7 @@ export class Pieces implements IoEnds {
   }
 
   /** Whether nothing is in flight in a segment, waiting or not. */
-  idle(stripe: number): boolean {
+  idle(stripe: ChunkIndex): boolean {
     return !this.order.holds(stripe);
   }
 
@@ -309,7 +310,7 @@ export class Pieces implements IoEnds {
   }
 
   /** Resolves when all modifications of a group that are being carried out now have ended. */
-  drained(group: number): Promise<void> {
+  drained(group: GroupIndex): Promise<void> {
     return this.barriers.wait(
       this.all.filter(
         (piece) => piece.started && piece.exclusive && piece.group === group && piece.kind !== PIECE_LOCK,

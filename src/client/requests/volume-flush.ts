@@ -15,6 +15,7 @@ import { EIO } from '../../core/errno.js';
 import { Notify } from '../../core/notify.js';
 import { type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
 import type { CompletionPort } from '../../ports/completion.js';
+import type { FlushNumber } from '../../ports/ids.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import { REQUEST_FLUSH, REQUEST_MARKED, SegmentRequest } from '../../ports/segment-request.js';
 import { JUDGED_DONE, JUDGED_LATER, type MemberSlot, type Membership } from '../mirror/membership.js';
@@ -104,7 +105,7 @@ export class VolumeFlush {
   }
 
   /** Everything before this point was dealt with when the volume was opened. */
-  startAt(flushNumber: number): void {
+  startAt(flushNumber: FlushNumber): void {
     check(flushNumber >= this.durableBelow, 'a volume begins with a flush that has been', flushNumber);
     this.durableBelow = flushNumber;
     this.rememberedBelow = flushNumber;

@@ -5,6 +5,7 @@
 
 import { check } from '../../core/check.js';
 import { generationOf, type Stamp } from '../../layout/write-stamp.js';
+import type { Generation } from '../../ports/ids.js';
 import { SEQUENCE_MAX } from '../limits.js';
 
 const LOW = 2 ** 32;
@@ -14,10 +15,10 @@ export class WriteStamps {
   readonly current = { low: 0, high: 0 };
   /** Under which modifications are recorded now; counts flushes that have begun. */
   flushNumber = 1;
-  readonly generation: number;
+  readonly generation: Generation;
   private sequence = 0;
 
-  constructor(generation: number) {
+  constructor(generation: Generation) {
     this.generation = generation;
   }
 

@@ -29,6 +29,7 @@ import {
 } from '../../layout/block-entry.js';
 import { checkReplica, namesDevice, type ReplicaMap } from '../../layout/replica-map.js';
 import { doubledDevice, type VolumeMap } from '../../layout/volume-map.js';
+import type { BlockIndex } from '../../ports/ids.js';
 import { type Layout, PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks, TABLE_ENTRIES } from '../format/format.js';
 import { checkFeatures, hasGroups, type Superblock, SuperblockProblem } from '../format/superblock.js';
 import { findSuperblock } from '../opening/find-superblock.js';
@@ -299,7 +300,7 @@ class Checker {
     const { counts } = this;
     const { layout } = image.superblock;
     // Suspect blocks may differ.
-    const valid = (block: number) => words[block * ENTRY_WORDS + ENTRY_FLAGS] === BLOCK_VALID;
+    const valid = (block: BlockIndex) => words[block * ENTRY_WORDS + ENTRY_FLAGS] === BLOCK_VALID;
     const wanted = Array.from({ length: slotBlocks(layout) }, (_, block) => block).filter(valid);
     if (wanted.length === 0) return;
     const [from, to] = [wanted[0], wanted[wanted.length - 1] + 1];

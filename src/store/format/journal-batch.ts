@@ -1,8 +1,10 @@
 /** A batch of the journal while records are put into it. `journal-records` describes how it lies on the device. */
 
 import { check } from '../../core/check.js';
+import type { ReplicaPage, SlotNumber } from '../../core/ids.js';
 import { SECTOR_BYTES } from '../../core/limits.js';
 import type { FlushId } from '../../layout/flush-id.js';
+import type { BlockCount, BlockIndex, FlushNumber, Generation } from '../../ports/ids.js';
 import { BATCH_PAGES_MAX } from '../limits.js';
 import {
   BATCH_HEADER_BYTES,
@@ -98,7 +100,7 @@ export class Batch {
     return at;
   }
 
-  addBlock(slot: number, block: number, words: Uint32Array, word: number, flags: number): boolean {
+  addBlock(slot: SlotNumber, block: BlockIndex, words: Uint32Array, word: number, flags: number): boolean {
     check(block < TABLE_ENTRIES, 'a record names a block that no slot has', block);
     const at = this.reserve(BLOCK_RECORD_BYTES);
     if (at < 0) return false;
@@ -125,7 +127,7 @@ export class Batch {
   }
 
   /** `count` blocks from `block` on become zero, with the stamp; 0 stands for all of the slot. */
-  addZero(slot: number, block: number, count: number, stampLow: number, stampHigh: number): boolean {
+  addZero(slot: SlotNumber, block: BlockIndex, count: BlockCount, stampLow: number, stampHigh: number): boolean {
     const at = this.reserve(ZERO_RECORD_BYTES);
     if (at < 0) return false;
     this.view.setUint8(at, RECORD_ZERO);
@@ -146,7 +148,7 @@ export class Batch {
     return true;
   }
 
-  addStamp(slot: number, generation: number, flushNumber: number): boolean {
+  addStamp(slot: SlotNumber, generation: Generation, flushNumber: FlushNumber): boolean {
     const at = this.reserve(STAMP_RECORD_BYTES);
     if (at < 0) return false;
     this.view.setUint8(at, RECORD_STAMP);
@@ -156,12 +158,12 @@ export class Batch {
     return true;
   }
 
-  addFlushed(volume: number, mark: FlushId): boolean {
+  addFlushed(volume: ReplicaPage, mark: FlushId): boolean {
     return this.addMark(RECORD_FLUSHED, volume, mark);
   }
 
   /** What is settled of the volume whose page this is. */
-  addSettled(page: number, settled: FlushId): boolean {
+  addSettled(page: ReplicaPage, settled: FlushId): boolean {
     return this.addMark(RECORD_SETTLED, page, settled);
   }
 
@@ -180,7 +182,7 @@ export class Batch {
   }
 
   /** One part of a volume page, from `offset` on, as devices without the feature `groups` have it. */
-  addVolume(index: number, page: Uint8Array, offset: number): boolean {
+  addVolume(index: ReplicaPage, page: Uint8Array, offset: number): boolean {
     const at = this.addPart(page, offset);
     if (at < 0) return false;
     this.view.setUint8(at, RECORD_VOLUME);
@@ -190,7 +192,7 @@ export class Batch {
   }
 
   /** One part of a page of the volumes region, from `offset` on. */
-  addPage(index: number, page: Uint8Array, offset: number): boolean {
+  addPage(index: ReplicaPage, page: Uint8Array, offset: number): boolean {
     const at = this.addPart(page, offset);
     if (at < 0) return false;
     this.view.setUint8(at, RECORD_PAGE);

@@ -1,6 +1,7 @@
 /** Reading the journal: which batches count, how it ends, and the records of a batch. */
 
 import { check } from '../../core/check.js';
+import type { ReplicaPage, SlotNumber } from '../../core/ids.js';
 import { SECTOR_BYTES } from '../../core/limits.js';
 import {
   BLOCK_ZERO,
@@ -11,6 +12,7 @@ import {
   ENTRY_WORDS,
 } from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
+import type { BlockCount, BlockIndex, FlushNumber, Generation } from '../../ports/ids.js';
 import { BATCH_PAGES_MAX } from '../limits.js';
 import {
   BATCH_HEADER_BYTES,
@@ -215,17 +217,17 @@ export class JournalReader {
 /** What replaying meets in a batch. Slots, pages and blocks are as they were written: the receiver checks them. */
 export interface RecordHandler {
   /** `flags`: `RECORD_FLAG_*`. */
-  block(slot: number, block: number, words: Uint32Array, flags: number): void;
+  block(slot: SlotNumber, block: BlockIndex, words: Uint32Array, flags: number): void;
   allocate(record: AllocateRecord): void;
-  free(slot: number): void;
-  intent(slot: number): void;
-  stamp(slot: number, generation: number, flushNumber: number): void;
+  free(slot: SlotNumber): void;
+  intent(slot: SlotNumber): void;
+  stamp(slot: SlotNumber, generation: Generation, flushNumber: FlushNumber): void;
   /** A part of a page of the volumes region. */
-  page(index: number, offset: number, bytes: Uint8Array): void;
-  flushed(page: number, mark: FlushId): void;
-  settled(page: number, settled: FlushId): void;
+  page(index: ReplicaPage, offset: number, bytes: Uint8Array): void;
+  flushed(page: ReplicaPage, mark: FlushId): void;
+  settled(page: ReplicaPage, settled: FlushId): void;
   /** `count` blocks become zero, 0 for all of the slot. `words`: the entry that each of them gets. */
-  zero(slot: number, block: number, count: number, words: Uint32Array): void;
+  zero(slot: SlotNumber, block: BlockIndex, count: BlockCount, words: Uint32Array): void;
 }
 
 /**

@@ -17,6 +17,7 @@
 
 import { check } from '../../core/check.js';
 import { SECTOR_BYTES } from '../../core/limits.js';
+import type { ChunkIndex } from '../../ports/ids.js';
 import { BATCH_PAGES_MAX } from '../limits.js';
 import { BATCH_HEADER_BYTES, type Layout, PAGE_BYTES, SEALED_BYTES } from './format.js';
 
@@ -83,7 +84,7 @@ export interface AllocateRecord {
   readonly volumeId: string;
   /** Place of the device in its group. */
   readonly member: number;
-  readonly stripe: number;
+  readonly stripe: ChunkIndex;
   /** Epoch in which the segment is written, from 1 on; 0 counts as 1. */
   readonly epoch: number;
   /** Number of the placement group, plus 1; 0 where the device has only one of the volume. */

@@ -5,6 +5,7 @@
  */
 
 import { check } from '../../core/check.js';
+import type { ReplicaPage } from '../../core/ids.js';
 import { getId, NO_ID, putId, viewOf } from './format.js';
 import type { SlotOwner } from './slot-page.js';
 
@@ -15,7 +16,7 @@ export class SlotOwners {
   /** By number of the page; undefined where there is none. */
   readonly list: (SlotOwner | undefined)[];
   private readonly words: Uint32Array;
-  private readonly pagesOf = new Map<string, number[]>();
+  private readonly pagesOf = new Map<string, ReplicaPage[]>();
   /** Neighbouring slots mostly belong to the same replica: the one that was found last, and for which group. */
   private last = NONE;
   private lastGroup = 0;
@@ -27,7 +28,7 @@ export class SlotOwners {
   }
 
   /** Gives a page to a replica, or to nobody. */
-  set(page: number, owner: SlotOwner | undefined): void {
+  set(page: ReplicaPage, owner: SlotOwner | undefined): void {
     check(page >= 0 && page < this.list.length, 'a replica gets a page that does not exist', page);
     const former = this.list[page];
     if (former !== undefined) {
@@ -43,19 +44,19 @@ export class SlotOwners {
   }
 
   /** The pages that a volume has. */
-  pages(volumeId: string): readonly number[] {
+  pages(volumeId: string): readonly ReplicaPage[] {
     return this.pagesOf.get(volumeId) ?? [];
   }
 
   /** The page of a replica, `group` being its number and 1, or 0 for the only one; -1 if there is none, or are several. */
-  find(volumeId: string, group: number): number {
+  find(volumeId: string, group: number): ReplicaPage {
     const pages = this.pages(volumeId);
     if (group === 0) return pages.length === 1 ? pages[0] : NONE;
     return pages.find((page) => this.list[page]?.group === group) ?? NONE;
   }
 
   /** The same, of the volume whose id is in four words from `word` on. */
-  findWords(words: Uint32Array, word: number, group: number): number {
+  findWords(words: Uint32Array, word: number, group: number): ReplicaPage {
     if (this.last !== NONE && this.lastGroup === group && this.isVolume(this.last, words, word)) return this.last;
     const bytes = new DataView(words.buffer, words.byteOffset + 4 * word, 4 * ID_WORDS);
     this.last = this.find(getId(bytes, 0), group);
@@ -68,7 +69,7 @@ export class SlotOwners {
     return this.last;
   }
 
-  private isVolume(page: number, words: Uint32Array, word: number): boolean {
+  private isVolume(page: ReplicaPage, words: Uint32Array, word: number): boolean {
     for (let at = 0; at < ID_WORDS; at += 1) if (words[word + at] !== this.words[ID_WORDS * page + at]) return false;
     return true;
   }

@@ -15,6 +15,7 @@ import {
   ENTRY_FLAGS,
   ENTRY_WORDS,
 } from '../../layout/block-entry.js';
+import type { BlockIndex } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import { PAGE_BYTES, SLOT_FREE, slotBlocks } from '../format/format.js';
 import type { ControlIo } from '../running/control-io.js';
@@ -95,7 +96,7 @@ export class Recovery {
     const { layout } = this.image.superblock;
     const table = this.image.tables.get(slot);
     check(table !== undefined, 'a slot in doubt has no block table', slot);
-    const valid = (block: number) => (table.words[block * ENTRY_WORDS + ENTRY_FLAGS] & BLOCK_VALID) !== 0;
+    const valid = (block: BlockIndex) => (table.words[block * ENTRY_WORDS + ENTRY_FLAGS] & BLOCK_VALID) !== 0;
     const blocks = slotBlocks(layout);
     let from = 0;
     while (from < blocks && !valid(from)) from += 1;
@@ -144,7 +145,7 @@ export class Recovery {
    * A block that cannot be read may be what its entry says, so its first write must not be taken for one that never
    * happened. Nor may its content be accepted later, unseen: it may be another volume's.
    */
-  private unreadable({ words, firstIn }: TableImage, block: number): void {
+  private unreadable({ words, firstIn }: TableImage, block: BlockIndex): void {
     const young = firstIn[block] > this.image.durableSequence;
     words[block * ENTRY_WORDS + ENTRY_FLAGS] = young ? BLOCK_POISON : BLOCK_VALID | BLOCK_SUSPECT;
     if (young) words[block * ENTRY_WORDS + ENTRY_CHECKSUM] = 0;
@@ -152,7 +153,7 @@ export class Recovery {
     this.changed = true;
   }
 
-  private mismatch({ words, firstIn, before }: TableImage, block: number): void {
+  private mismatch({ words, firstIn, before }: TableImage, block: BlockIndex): void {
     const word = block * ENTRY_WORDS;
     check((words[word + ENTRY_FLAGS] & BLOCK_VALID) !== 0, 'a block is doubted that has no content', block);
     this.changed = true;

@@ -5,10 +5,11 @@
 
 import { check } from '../../core/check.js';
 import type { StrakeError } from '../../core/errors.js';
-import type { SlotIndex } from '../../core/ids.js';
+import type { ReplicaPage, SlotIndex, SlotNumber } from '../../core/ids.js';
 import { BLOCK_POISON, BLOCK_ZERO, ENTRY_FLAGS, ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import type { ReplicaOwn } from '../../layout/replica-map.js';
+import type { BlockCount, BlockIndex } from '../../ports/ids.js';
 import { type Layout, PAGE_BYTES, SLOT_FREE, slotBlocks } from '../format/format.js';
 import { type FoundBatch, JournalReader, readRecords } from '../format/journal-reader.js';
 import {
@@ -214,7 +215,7 @@ export class JournalReplay {
     }
   }
 
-  private async fetchTable(slot: number): Promise<void> {
+  private async fetchTable(slot: SlotNumber): Promise<void> {
     this.image.tables.set(slot, await loadTable(this.reader, this.image, slot, this.problem));
   }
 
@@ -223,14 +224,14 @@ export class JournalReplay {
     this.problem({ kind: 'record', text: `batch ${batch.sequence}: ${text}`, offset, harmless: false });
   }
 
-  private usable(batch: FoundBatch, slot: number): boolean {
+  private usable(batch: FoundBatch, slot: SlotNumber): boolean {
     if (slot < this.layout.slots && this.image.slots.states[slot] !== SLOT_FREE) return true;
     this.wrong(batch, `a record names slot ${slot}, which is free or does not exist`);
     return false;
   }
 
   /** The table of blocks that a record names; undefined, and told, if they do not exist. */
-  private tableOf(batch: FoundBatch, slot: number, block: number, count: number): TableImage | undefined {
+  private tableOf(batch: FoundBatch, slot: SlotNumber, block: BlockIndex, count: BlockCount): TableImage | undefined {
     if (!this.usable(batch, slot)) return undefined;
     const table = this.image.tables.get(slot);
     if (table !== undefined && count > 0 && block + count <= slotBlocks(this.layout)) return table;
@@ -238,7 +239,7 @@ export class JournalReplay {
     return undefined;
   }
 
-  private applyBlock(batch: FoundBatch, slot: number, block: number, words: Uint32Array, flags: number): void {
+  private applyBlock(batch: FoundBatch, slot: SlotNumber, block: BlockIndex, words: Uint32Array, flags: number): void {
     const table = this.tableOf(batch, slot, block, 1);
     if (table === undefined) return;
     const word = block * ENTRY_WORDS;
@@ -254,7 +255,7 @@ export class JournalReplay {
   }
 
   /** A block that is written for the first time was zero: what was known of it stands in the table, or in a record before. */
-  private keepZero(batch: FoundBatch, { words, before }: TableImage, slot: number, block: number): void {
+  private keepZero(batch: FoundBatch, { words, before }: TableImage, slot: SlotNumber, block: BlockIndex): void {
     const word = block * ENTRY_WORDS;
     if (words[word + ENTRY_FLAGS] !== BLOCK_ZERO) {
       this.wrong(batch, `a record says that block ${block} of slot ${slot} was zero before it, which it was not`);
@@ -263,7 +264,13 @@ export class JournalReplay {
     before.set(words.subarray(word, word + ENTRY_WORDS), word);
   }
 
-  private applyZero(batch: FoundBatch, slot: number, block: number, count: number, words: Uint32Array): void {
+  private applyZero(
+    batch: FoundBatch,
+    slot: SlotNumber,
+    block: BlockIndex,
+    count: BlockCount,
+    words: Uint32Array,
+  ): void {
     const blocks = count === 0 ? slotBlocks(this.layout) : count;
     const table = this.tableOf(batch, slot, block, blocks);
     if (table === undefined) return;
@@ -290,7 +297,7 @@ export class JournalReplay {
     image.active.add(slot);
   }
 
-  private applyFree(batch: FoundBatch, slot: number): void {
+  private applyFree(batch: FoundBatch, slot: SlotNumber): void {
     if (!this.usable(batch, slot)) return;
     this.image.slots.free(slot as SlotIndex);
     this.image.tables.delete(slot);
@@ -299,7 +306,7 @@ export class JournalReplay {
   }
 
   /** The last one counts: where two histories of a volume have met, it may be lower than earlier ones. */
-  private applyFlushed(batch: FoundBatch, index: number, flushed: FlushId): void {
+  private applyFlushed(batch: FoundBatch, index: ReplicaPage, flushed: FlushId): void {
     this.takePages();
     const legacy = this.image.legacy.get(index);
     if (legacy === undefined) {
@@ -311,7 +318,7 @@ export class JournalReplay {
   }
 
   /** What the device knows of a replica beside its map. */
-  private applyOwn(batch: FoundBatch, index: number, own: Partial<ReplicaOwn>): void {
+  private applyOwn(batch: FoundBatch, index: ReplicaPage, own: Partial<ReplicaOwn>): void {
     this.takePages();
     const record = this.image.replicas[index];
     if (record === undefined) {
@@ -322,7 +329,7 @@ export class JournalReplay {
     this.image.changedVolumes.add(index);
   }
 
-  private applyPage(batch: FoundBatch, index: number, offset: number, bytes: Uint8Array): void {
+  private applyPage(batch: FoundBatch, index: ReplicaPage, offset: number, bytes: Uint8Array): void {
     if (index >= this.layout.volumePages) {
       this.wrong(batch, `a record names page ${index} of the volumes, which does not exist`);
       return;

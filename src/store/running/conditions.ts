@@ -7,6 +7,7 @@
  */
 
 import { check } from '../../core/check.js';
+import type { ReplicaPage } from '../../core/ids.js';
 import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import {
@@ -30,7 +31,7 @@ export interface ConditionsParts {
   /** Slots of the device. */
   readonly slots: number;
   /** The generation of a replica's map, by its page; 0 without a map. */
-  readonly generationOf: (volume: number) => number;
+  readonly generationOf: (volume: ReplicaPage) => number;
   /** The operation of an index. */
   readonly opAt: (index: number) => StoreOp;
   /** An operation may be decided that has waited for another. */

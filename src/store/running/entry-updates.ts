@@ -23,6 +23,7 @@ import {
   ZERO_KEPT,
 } from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
+import type { BlockCount, FlushNumber, Generation } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import {
   REQUEST_ACCEPT,
@@ -57,7 +58,7 @@ export interface EntryUpdatesParts {
   /** Slots whose entries in the tree are not up to date. */
   readonly changedSlots: Set<number>;
   /** Blocks of a slot. */
-  readonly blocks: number;
+  readonly blocks: BlockCount;
   /** Whether the device has the feature `groups`, with which the records of zeroes come. */
   readonly groups: boolean;
   /** The batch is full: the operation is to call `set` again when there is another. */
@@ -198,7 +199,7 @@ export class EntryUpdates {
    * The slot was modified at this point. An operation that has waited while the volume was flushed may end after one that was
    * begun later, so the stamp only rises: copies of the segment come to the same one in whatever order they carry both out.
    */
-  private stamp(slot: SlotIndex, generation: number, flushNumber: number): void {
+  private stamp(slot: SlotIndex, generation: Generation, flushNumber: FlushNumber): void {
     const { slots, changedSlots } = this.parts;
     changedSlots.add(slot);
     const known = slots.generations[slot];

@@ -2,6 +2,7 @@
 
 import { check } from '../../core/check.js';
 import { EBUSY, ENOSPC } from '../../core/errno.js';
+import type { ReplicaPage } from '../../core/ids.js';
 import { checkReplica, type ReplicaMap, type ReplicaOwn } from '../../layout/replica-map.js';
 import { PAGE_BYTES } from '../format/format.js';
 import { VOLUME_CHUNK_BYTES } from '../format/journal-records.js';
@@ -49,7 +50,7 @@ export class MapWriter {
   }
 
   /** Empties a page durably. Resolves with its number, `-EBUSY` if slots belong to it, or another errno. */
-  forget(index: number): Promise<number> {
+  forget(index: ReplicaPage): Promise<number> {
     const { volumes } = this.parts;
     return this.store(() => {
       if (volumes.segmentsOf(index) > 0) return -EBUSY;

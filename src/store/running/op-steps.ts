@@ -6,12 +6,13 @@
  */
 
 import { check } from '../../core/check.js';
-import { NO_PAGE, type SlotIndex } from '../../core/ids.js';
+import { NO_PAGE, type ReplicaPage, type SlotIndex } from '../../core/ids.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
 import { ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import type { CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
+import type { BlockCount } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import {
   REQUEST_ACCEPT,
@@ -96,7 +97,7 @@ export class OpSteps {
   private readonly tables: TableCache;
   private readonly intents: Intents;
   private readonly pending: PendingEntries;
-  private readonly blocks: number;
+  private readonly blocks: BlockCount;
   private readonly finish: (op: StoreOp, result: number) => void;
 
   constructor(parts: OpStepsParts) {
@@ -245,7 +246,7 @@ export class OpSteps {
   }
 
   /** Makes durable what has ended. */
-  flush(volume: number, { token, flags, generation, flushNumber }: SegmentRequest): void {
+  flush(volume: ReplicaPage, { token, flags, generation, flushNumber }: SegmentRequest): void {
     if ((flags & REQUEST_MARKED) === 0) {
       this.flushes.flush(token, null);
       return;

@@ -5,6 +5,7 @@
 
 import { check } from '../../core/check.js';
 import type { SlotIndex, TablePage } from '../../core/ids.js';
+import type { BlockIndex } from '../../ports/ids.js';
 import { SLOT_USED } from '../format/format.js';
 import { PAGE_BLOCK_RECORDS } from '../format/journal-records.js';
 import type { JournalWriter } from './journal-writer.js';
@@ -41,7 +42,7 @@ export class PendingEntries {
     return [...this.entries, ...[...this.stamps].filter((slot) => !this.entries.has(slot))];
   }
 
-  add(slot: SlotIndex, page: TablePage, block: number): void {
+  add(slot: SlotIndex, page: TablePage, block: BlockIndex): void {
     check(this.tables.slotAt(page) === slot, 'an entry is pending in the block table of another slot', slot);
     if (inSet(this.tables.pending, page, block)) return;
     addToSet(this.tables.pending, page, block);
@@ -50,7 +51,7 @@ export class PendingEntries {
   }
 
   /** The journal has a record of the block's entry that tells all. */
-  remove(slot: SlotIndex, page: TablePage, block: number): void {
+  remove(slot: SlotIndex, page: TablePage, block: BlockIndex): void {
     const { pending } = this.tables;
     if (!inSet(pending, page, block)) return;
     removeFromSet(pending, page, block);

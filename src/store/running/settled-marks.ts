@@ -31,6 +31,7 @@
  */
 
 import { check } from '../../core/check.js';
+import type { ReplicaPage } from '../../core/ids.js';
 import { compareFlushes, type FlushId, isBefore, NO_FLUSH } from '../../layout/flush-id.js';
 import type { Batch } from '../format/journal-batch.js';
 import { SETTLED_RECORD_BYTES } from '../format/journal-records.js';
@@ -50,12 +51,12 @@ export class SettledMarks {
   }
 
   /** What is settled of the replica on a page; `NO_FLUSH` if that is not known. */
-  of(page: number): FlushId {
+  of(page: ReplicaPage): FlushId {
     return this.marks[page];
   }
 
   /** An engine has told what is settled. */
-  tell(page: number, told: FlushId): void {
+  tell(page: ReplicaPage, told: FlushId): void {
     check(page >= 0 && page < this.marks.length, 'what is settled is told of a page that does not exist', page);
     check(told.generation > 0, 'what is settled is told of no generation', page);
     if (!isBefore(this.marks[page], told)) return;
@@ -65,7 +66,7 @@ export class SettledMarks {
   }
 
   /** Nothing is known of what is on a page from now on. Whoever calls this sees to it that the page is written. */
-  forget(page: number): void {
+  forget(page: ReplicaPage): void {
     this.marks[page] = NO_FLUSH;
     this.unwritten.delete(page);
   }

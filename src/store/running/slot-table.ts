@@ -6,7 +6,8 @@
  */
 
 import { check } from '../../core/check.js';
-import { NO_SLOT, type SlotIndex } from '../../core/ids.js';
+import { NO_SLOT, type ReplicaPage, type SlotIndex } from '../../core/ids.js';
+import type { ChunkIndex } from '../../ports/ids.js';
 import { SLOT_FREE, SLOT_USED } from '../format/format.js';
 
 /** The segment is in the activity log, or was when the device was last open: content and entries may differ. */
@@ -69,11 +70,11 @@ export class SlotTable {
   }
 
   /** Slots of the volume with this index. */
-  usedBy(volume: number): number {
+  usedBy(volume: ReplicaPage): number {
     return this.usedByVolume[volume];
   }
 
-  private bucketOf(volume: number, stripe: number): number {
+  private bucketOf(volume: ReplicaPage, stripe: ChunkIndex): number {
     // Multiplicative hashing (Knuth, TAOCP volume 3, 6.4), of the two words of a stripe's number and the volume.
     const high = Math.floor(stripe / 2 ** 32);
     const mixed = Math.imul(stripe | 0, 0x9e3779b1) ^ Math.imul(volume + 1 + high * 31, 0x85ebca6b);
@@ -81,7 +82,7 @@ export class SlotTable {
   }
 
   /** The slot of a segment, or -1. */
-  find(volume: number, stripe: number): SlotIndex {
+  find(volume: ReplicaPage, stripe: ChunkIndex): SlotIndex {
     const { buckets, mask, stripes, volumes } = this;
     for (let bucket = this.bucketOf(volume, stripe); ; bucket = (bucket + 1) & mask) {
       if (buckets[bucket] === EMPTY) return NO_SLOT;
@@ -101,7 +102,7 @@ export class SlotTable {
   }
 
   /** Gives a free slot to a segment. */
-  assign(slot: SlotIndex, volume: number, stripe: number, member: number): void {
+  assign(slot: SlotIndex, volume: ReplicaPage, stripe: ChunkIndex, member: number): void {
     check(this.states[slot] === SLOT_FREE, 'a slot is given away twice', slot);
     check(volume < this.usedByVolume.length, 'a slot is given to no replica', slot);
     this.states[slot] = SLOT_USED;
@@ -126,7 +127,7 @@ export class SlotTable {
   }
 
   /** Gives a slot's segment, which stays what it is, to another replica of the same volume. */
-  give(slot: SlotIndex, volume: number): void {
+  give(slot: SlotIndex, volume: ReplicaPage): void {
     const { stripes, members, generations, flushNumbers, tableChecksums, flags } = this;
     check(this.volumes[slot] !== volume, 'a segment is given to the replica that has it', slot);
     const kept = { flags: flags[slot], generation: generations[slot], flushNumber: flushNumbers[slot] };

@@ -7,11 +7,12 @@
  */
 
 import { check } from '../../core/check.js';
-import type { SlotIndex } from '../../core/ids.js';
+import type { ReplicaPage, SlotIndex } from '../../core/ids.js';
 import { STORE_CALLS_MAX, STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import type { CompletionPort } from '../../ports/completion.js';
+import type { BlockCount } from '../../ports/ids.js';
 import { SLOT_FREE } from '../format/format.js';
 import { EAGER_BLOCKS_MAX } from '../limits.js';
 import { SPARE_PAGES_LOW } from './journal-room.js';
@@ -39,7 +40,7 @@ export interface StoreFlushParts {
 
 /** A flush of a volume that is to be remembered, and as which. */
 export interface FlushMark {
-  readonly volume: number;
+  readonly volume: ReplicaPage;
   readonly flush: FlushId;
 }
 
@@ -124,7 +125,7 @@ export class StoreFlush {
   }
 
   /** So many blocks were journaled at once. A client that has stopped flushing would only pay for this. */
-  countEager(blocks: number): void {
+  countEager(blocks: BlockCount): void {
     this.eagerBlocks += blocks;
     this.eagerly = this.eagerBlocks <= EAGER_BLOCKS_MAX;
   }

@@ -8,6 +8,7 @@
 import { check } from '../../core/check.js';
 import { NO_PAGE, type SlotIndex, type TablePage } from '../../core/ids.js';
 import { ENTRY_WORDS } from '../../layout/block-entry.js';
+import type { BlockIndex } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import { PAGE_BYTES, TABLE_ENTRIES } from '../format/format.js';
 
@@ -70,7 +71,7 @@ export class TableCache {
   }
 
   /** First word of an entry. */
-  wordOf(page: TablePage, block: number): number {
+  wordOf(page: TablePage, block: BlockIndex): number {
     return page * (PAGE_BYTES / 4) + block * ENTRY_WORDS;
   }
 
@@ -156,15 +157,15 @@ export class TableCache {
 }
 
 /** Whether a block is in a page's set. */
-export function inSet(set: Int32Array, page: TablePage, block: number): boolean {
+export function inSet(set: Int32Array, page: TablePage, block: BlockIndex): boolean {
   return (set[page * BLOCK_SET_WORDS + (block >>> 5)] & (1 << (block & 31))) !== 0;
 }
 
-export function addToSet(set: Int32Array, page: TablePage, block: number): void {
+export function addToSet(set: Int32Array, page: TablePage, block: BlockIndex): void {
   set[page * BLOCK_SET_WORDS + (block >>> 5)] |= 1 << (block & 31);
 }
 
-export function removeFromSet(set: Int32Array, page: TablePage, block: number): void {
+export function removeFromSet(set: Int32Array, page: TablePage, block: BlockIndex): void {
   set[page * BLOCK_SET_WORDS + (block >>> 5)] &= ~(1 << (block & 31));
 }
 

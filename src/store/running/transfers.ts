@@ -12,6 +12,7 @@ import { Waiting } from '../../core/waiting.js';
 import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, ENTRY_FLAGS } from '../../layout/block-entry.js';
 import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
 import type { Device } from '../../ports/device.js';
+import type { BlockIndex } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import { REQUEST_ACCEPT, REQUEST_READ, REQUEST_WRITE } from '../../ports/segment-request.js';
 import { type Layout, TABLE_ENTRIES } from '../format/format.js';
@@ -152,7 +153,7 @@ export class Transfers {
   }
 
   /** Writes the next blocks from `block` on that are not left as they are. Returns false if there are none. */
-  private writeRun(op: StoreOp, block: number): boolean {
+  private writeRun(op: StoreOp, block: BlockIndex): boolean {
     check(op.area >= 0, 'blocks are written that have no place for checksums', op.index);
     const end = op.block + op.blocks;
     let from = block;

@@ -18,8 +18,10 @@
  */
 
 import { check } from '../../core/check.js';
+import type { ReplicaPage } from '../../core/ids.js';
 import { type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
 import { NOTHING_OWN, type ReplicaMap, type ReplicaOwn } from '../../layout/replica-map.js';
+import type { GroupIndex } from '../../ports/ids.js';
 import { SLOT_FREE } from '../format/format.js';
 import type { ReplicaRecord } from '../format/replica-page.js';
 import type { SlotOwners } from '../format/slot-owners.js';
@@ -70,7 +72,7 @@ export class VolumeTable {
   constructor(start: VolumeTableStart) {
     const { replicas, legacy, owners, slots, changedSlots, pages, mayForget } = start;
     this.deviceId = start.superblock.deviceId;
-    const ownOf = (page: number) => replicas[page]?.own ?? NOTHING_OWN;
+    const ownOf = (page: ReplicaPage) => replicas[page]?.own ?? NOTHING_OWN;
     this.replicas = replicas.map((record) => record?.map);
     this.durable = [...this.replicas];
     this.legacy = legacy;
@@ -87,23 +89,23 @@ export class VolumeTable {
   }
 
   /** The page of a replica, or -1. */
-  indexOf(volumeId: string, group: number): number {
+  indexOf(volumeId: string, group: GroupIndex): ReplicaPage {
     return this.owners.find(volumeId, group + 1);
   }
 
   /** The pages of all replicas of a volume that are here, legacy ones included. */
-  indexesOf(volumeId: string): readonly number[] {
+  indexesOf(volumeId: string): readonly ReplicaPage[] {
     return this.owners.pages(volumeId);
   }
 
   /** What this device knows of a replica beside its map. */
-  ownOf(page: number): ReplicaOwn {
+  ownOf(page: ReplicaPage): ReplicaOwn {
     const [servedGeneration, answered] = [this.served[page], this.answered[page]];
     return { servedGeneration, answered, flushed: this.flushedMarks[page], settled: this.settled.of(page) };
   }
 
   /** What the page of a replica is to hold; undefined if it is empty, or legacy. */
-  recordOf(page: number): ReplicaRecord | undefined {
+  recordOf(page: ReplicaPage): ReplicaRecord | undefined {
     const map = this.replicas[page];
     return map === undefined ? undefined : { map, own: this.ownOf(page) };
   }
@@ -114,7 +116,7 @@ export class VolumeTable {
   }
 
   /** Segments of a replica, by its page. */
-  segmentsOf(page: number): number {
+  segmentsOf(page: ReplicaPage): number {
     return this.slots.usedBy(page);
   }
 
@@ -131,7 +133,7 @@ export class VolumeTable {
    * Takes a map, and returns its page, or -1 if there is none for it. `own`: what this device is to know of it from now on; a map
    * of another version has not been answered unless that is said here.
    */
-  put(map: ReplicaMap, own: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>> = {}): number {
+  put(map: ReplicaMap, own: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>> = {}): ReplicaPage {
     const { id } = map.volume;
     const known = this.indexOf(id, map.group);
     const page = known >= 0 ? known : this.newIndex(id);
@@ -149,7 +151,7 @@ export class VolumeTable {
   }
 
   /** The page of a replica that is not here yet: that of its volume in the old form, or a free one. */
-  private newIndex(volumeId: string): number {
+  private newIndex(volumeId: string): ReplicaPage {
     const old = this.indexesOf(volumeId).find((page) => this.legacy.has(page));
     if (old !== undefined) return old;
     const page = this.freeIndex();
@@ -157,7 +159,7 @@ export class VolumeTable {
     return page;
   }
 
-  private begin(page: number, map: ReplicaMap): void {
+  private begin(page: ReplicaPage, map: ReplicaMap): void {
     const { id } = map.volume;
     const fresh = !this.legacy.has(page);
     check(!fresh || this.slots.usedBy(page) === 0, 'a replica gets the page of another that has slots', page);
@@ -186,14 +188,14 @@ export class VolumeTable {
   }
 
   /** A map that was put here has become durable. */
-  settle(page: number, map: ReplicaMap): void {
+  settle(page: ReplicaPage, map: ReplicaMap): void {
     check(page >= 0 && page < this.replicas.length, 'a map is durable on a page that does not exist', page);
     check(this.replicas[page] !== undefined, 'a map is durable of a replica that is not here', page);
     if (this.replicas[page] === map) this.durable[page] = map;
   }
 
   /** Empties a page. No slot may belong to it. */
-  forget(page: number): void {
+  forget(page: ReplicaPage): void {
     check(page >= 0 && page < this.replicas.length, 'a page is emptied that does not exist', page);
     check(this.slots.usedBy(page) === 0, 'slots belong to a replica that is to be forgotten', page);
     this.replicas[page] = undefined;
@@ -204,23 +206,23 @@ export class VolumeTable {
     this.changed.add(page);
   }
 
-  private isEmpty(page: number): boolean {
+  private isEmpty(page: ReplicaPage): boolean {
     return this.replicas[page] === undefined && !this.legacy.has(page);
   }
 
   /** An engine has told what is settled. That is of no meaning for a device that lacks some of it. */
-  noteSettled(page: number, told: FlushId): void {
+  noteSettled(page: ReplicaPage, told: FlushId): void {
     check(this.owners.list[page] !== undefined, 'what is settled is told of no replica', page);
     if (this.isInSync(page)) this.settled.tell(page, told);
   }
 
   /** Whether the map of a replica says that this device has all of it. */
-  private isInSync(page: number): boolean {
+  private isInSync(page: ReplicaPage): boolean {
     const members = this.replicas[page]?.members ?? [];
     return members.some(({ deviceId, state }) => deviceId === this.deviceId && state === 'in-sync');
   }
 
-  private freeIndex(): number {
+  private freeIndex(): ReplicaPage {
     for (let page = 0; page < this.pages; page += 1) if (this.isEmpty(page)) return page;
     for (let tried = 0; tried < this.pages; tried += 1) {
       const page = (this.next + tried) % this.pages;
@@ -229,7 +231,7 @@ export class VolumeTable {
     return -1;
   }
 
-  private isForgettable(page: number): boolean {
+  private isForgettable(page: ReplicaPage): boolean {
     const note = this.replicas[page];
     if (note?.volume.deleted !== true || this.durable[page] !== note || this.slots.usedBy(page) > 0) return false;
     return this.mayForget(note);

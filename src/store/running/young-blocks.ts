@@ -7,6 +7,7 @@ import { check } from '../../core/check.js';
 import type { SlotIndex, TablePage } from '../../core/ids.js';
 import { STORE_OPERATIONS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
+import type { BlockIndex } from '../../ports/ids.js';
 import { REQUEST_WRITE } from '../../ports/segment-request.js';
 import type { StoreOp } from '../store-op.js';
 import type { JournalWriter } from './journal-writer.js';
@@ -29,7 +30,7 @@ export class YoungBlocks {
   }
 
   /** A first write of a block has its record in the batch that is being filled. */
-  add(slot: SlotIndex, page: TablePage, block: number): void {
+  add(slot: SlotIndex, page: TablePage, block: BlockIndex): void {
     check(this.tables.slotAt(page) === slot, 'a young block is noted in the block table of another slot', slot);
     check(
       (this.sequences.get(slot) ?? 0) <= this.journal.batch.sequence,
