@@ -1,7 +1,7 @@
 /** Requests with conditions, block by block: what is newer, what is the same, and what copies bring. */
 
 import * as assert from 'uvu/assert';
-import { EBADMSG, EINVAL, ENODATA } from '#strake/core/errno.js';
+import { EBADMSG, EINVAL, ENODATA, ENOENT } from '#strake/core/errno.js';
 import type { SlotIndex } from '#strake/core/ids.js';
 import { BLOCK_POISON, BLOCK_VALID, BLOCK_ZERO } from '#strake/layout/block-entry.js';
 import {
@@ -252,6 +252,21 @@ check('an error names the blocks that cannot be read, and a range becomes unread
   const rotten = requestFor(REQUEST_READ, 0, 8);
   assert.is(await store.settle(store.submit(rotten)), -EBADMSG);
   assert.equal([rotten.bad.has(1), rotten.bad.has(6), rotten.bad.count], [true, true, 2]);
+});
+
+check('a late write finds its stamp for as long as the segment has its slot, and not a moment longer', [], async () => {
+  const store = await opened();
+  const late = () => requestFor(REQUEST_WRITE, 0, 1, REQUEST_NEWER, 5);
+  assert.equal(await modify(store, late(), 50), []);
+  assert.equal(await modify(store, requestFor(REQUEST_ZERO, 0, 1, REQUEST_NEWER, 9)), []);
+  assert.equal(await modify(store, late(), 50), [0], 'the zero is newer');
+  await store.settle(store.member.release(0));
+  assert.is(await store.settle(store.submit(late(), 50)), -ENOENT);
+  assert.equal(await valuesOf(store, 1), [0]);
+  assert.is(await store.settle(store.allocate(0)), 0);
+  // Nothing tells of the zero any more: whoever gives slots back sees to it that nothing is late (docs/architecture.md).
+  assert.equal(await modify(store, late(), 50), []);
+  assert.equal(await valuesOf(store, 1), [50]);
 });
 
 check('what is no request is refused', [], async () => {
