@@ -5,7 +5,7 @@ import { type FlushId, isBefore } from '#strake/layout/flush-id.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
 import { check, run } from '../support/check.js';
 import { BLOCK, type ScriptedMember } from '../support/scripted-member.js';
-import { VolumeBench } from '../support/volume-bench.js';
+import { makeRecord, SEGMENT, VolumeBench } from '../support/volume-bench.js';
 
 const PAIR: readonly MemberState[] = ['in-sync', 'in-sync'];
 
@@ -77,6 +77,32 @@ async function closedWith(late: boolean): Promise<void> {
   await bench.world.drain(undefined, () => closed);
   assert.equal(bench.members.map(isSettled), [true, true]);
 }
+
+check('discards keep what is settled low while their slots are kept, unless the map tells of them', async () => {
+  const states: readonly MemberState[] = ['in-sync', 'offline'];
+  for (const [flushNumber, told] of [
+    [1000, false],
+    [1, true],
+  ] as const) {
+    const record = makeRecord(states);
+    const { generation } = record;
+    const groups = record.groups.map((group) =>
+      group.map((member) => (member.state === 'offline' ? { ...member, since: { generation, flushNumber } } : member)),
+    );
+    const bench = await new VolumeBench(states, () => {}, { record: { ...record, groups } }, [1]).start();
+    await bench.world.drain();
+    await write(bench, 0);
+    bench.discard(1, 0, SEGMENT);
+    for (const tag of [2, 3, 4]) {
+      await bench.world.drain();
+      bench.flush(tag);
+    }
+    await bench.world.drain();
+    const [one] = bench.members;
+    assert.ok(one.has(0), 'the copy that is away has to learn of it');
+    assert.is(isSettled(one), told);
+  }
+});
 
 check('a member that is being brought up to date is told when it is equal, and not before', async () => {
   const bench = await serving();

@@ -120,7 +120,7 @@ export class CopyJobs {
   /** See `VolumeFlushHooks.oldestDiscard`. */
   oldestDiscard(otherwise: number): number {
     let oldest = otherwise;
-    for (const reclaim of this.reclaims) oldest = reclaim.oldest(oldest);
+    for (const reclaim of this.reclaims) oldest = reclaim.oldestUntold(oldest);
     return oldest;
   }
 

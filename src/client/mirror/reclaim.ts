@@ -12,7 +12,7 @@
  * That is done after each flush for what was discarded before it. When a member has become current again, a job looks through the
  * segments that were changed since the first of those that were away had left; from where on is in the map, so this goes on
  * after a restart. It ends when a member leaves, and begins anew when that one is current again. What a crash leaves is given
- * back at the start: no engine tells that anything is settled which it has yet to release.
+ * back at the start: no engine tells that anything is settled which it has yet to release, unless the map tells the job of it.
  */
 
 import { allEnded } from '../../core/all-ended.js';
@@ -20,6 +20,7 @@ import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, DISCARDS_NOTED_MAX, RELEASES_AT_ONCE } from '../../core/limits.js';
 import { allVacant } from '../../layout/block-entry.js';
+import { isBefore } from '../../layout/flush-id.js';
 import { unreleasedSince } from '../../layout/volume-map.js';
 import type { ChunkIndex, FlushNumber, GroupIndex } from '../../ports/ids.js';
 import { LIST_ZERO } from '../../ports/segment-list.js';
@@ -65,6 +66,22 @@ export class Reclaim {
   oldest(otherwise: number): number {
     let oldest = otherwise;
     for (const flushNumber of this.discarded.values()) oldest = Math.min(oldest, flushNumber);
+    return oldest;
+  }
+
+  /**
+   * The same of those that nothing tells of but what is settled. What was discarded since a member has left is found by a job,
+   * from the point that the map names, whoever serves the volume then.
+   */
+  oldestUntold(otherwise: number): number {
+    const { record } = this.parts.membership;
+    const since = unreleasedSince(record, this.group);
+    if (since === null) return this.oldest(otherwise);
+    const { generation } = record;
+    let oldest = otherwise;
+    for (const flushNumber of this.discarded.values()) {
+      if (isBefore({ generation, flushNumber }, since)) oldest = Math.min(oldest, flushNumber);
+    }
     return oldest;
   }
 

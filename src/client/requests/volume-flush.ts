@@ -27,7 +27,10 @@ export interface VolumeFlushHooks {
   onBegin(): void;
   /** A flush has ended well. */
   onDone(): void;
-  /** The lowest flush number of a discard whose slot has yet to be given back, or `otherwise` if that is lower. */
+  /**
+   * The lowest flush number of a discard whose slot has yet to be given back, and of which nothing else tells; or `otherwise` if
+   * that is lower.
+   */
   oldestDiscard(otherwise: number): number;
 }
 
