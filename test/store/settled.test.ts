@@ -78,6 +78,8 @@ check('it goes along with the next batch, and costs none of its own', [], async 
 check('it is in the page after a checkpoint, also if no batch came behind it', [], async () => {
   for (const end of ['checkpoint', 'close'] as const) {
     const { disk, store } = await opened();
+    // Nothing else of the page is new.
+    await store.settle(store.opened.store.runCheckpoint('half'));
     await agree(store, 2, 7);
     if (end === 'close') await store.close();
     else await store.settle(store.opened.store.runCheckpoint('half'));
