@@ -24,6 +24,7 @@ import type { HostedVolume } from './hosted-volume.js';
 import { JobBook } from './job-book.js';
 import { placesOf } from './replacement.js';
 import { type StorageEvent, storageEvent } from './storage-events.js';
+import type { VolumeDirectory } from './volume-directory.js';
 import { tooManyVolumes } from './volume-errors.js';
 
 /** Memory in the arena, from a page on, of a host of `NODE_VOLUMES_MAX` volumes. */
@@ -221,6 +222,16 @@ export class VolumeHost {
 
 function isCurrent(volume: HostedVolume, { group, deviceId }: Replica): boolean {
   return volume.stored.groups[group].some((member) => member.deviceId === deviceId && member.state === 'in-sync');
+}
+
+/**
+ * The engine of the volume that a name or an id means. Throws as `VolumeDirectory.find`, `ERR_STRAKE_NAME_CONFLICT` if only its
+ * name keeps it from service, and as `servingEngine`.
+ */
+export function engineOf(volumes: VolumeDirectory, text: string): VolumeEngine {
+  const volume = volumes.find(text);
+  if (volumes.inConflict(volume)) throw volumes.conflictOf(volume);
+  return servingEngine(volume);
 }
 
 /** The engine of a volume that serves. Throws `ERR_STRAKE_UNPROVEN` or `ERR_STRAKE_UNAVAILABLE` if it does not. */

@@ -302,7 +302,7 @@ const NODE: readonly AssertionMutant[] = [
   ),
   one(
     'a volume is renamed that is deleted',
-    'volumes/storage-node.ts',
+    'volumes/volume-changes.ts',
     'this.catalog.rename(volume.stored, name)',
     'this.catalog.rename({ ...volume.stored, deleted: true }, name)',
     tests('node-sim/names.test.ts'),
