@@ -3,19 +3,16 @@
 import { sizeBytes as bytesOfSome, id, newVolumeName, path as pathRule, volumeName, whole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DEVICE_WAIT_MS, JOB_IDS_PER_WORKER, NODE_STORES_MAX } from '../core/limits.js';
-import { newestVersion } from '../layout/volume-map.js';
-import type { StoreStatus } from '../node/node-store.js';
 import type { FaultRule } from '../uring/native.js';
-import type { VolumeReport } from '../volumes/volume-status.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import { checkSignal } from './block-io.js';
-import { matchDevice } from './device-names.js';
+import { DeviceChanges } from './device-changes.js';
 import { publish } from './events.js';
-import type { DeviceFacts } from './facts.js';
-import { describe, newId } from './format.js';
+import { newId } from './format.js';
 import { addressOf, SERVE_NODE, type ServeNodeOptions } from './nbd-server.js';
 import { checkNode } from './node-checks.js';
 import { NodeDevices } from './node-devices.js';
+import { deviceOf, volumeOf } from './node-report.js';
 import { CREATE_VOLUME, OPEN_NODE, SCRUB, START_VOLUME } from './node-rules.js';
 import { INTERNAL, NodeServer } from './node-server.js';
 import type {
@@ -77,6 +74,7 @@ export class Node implements Tenant {
   private readonly options: OpenNodeOptions;
   /** Its devices. @internal */
   readonly parts: NodeDevices;
+  private readonly deviceChanges: DeviceChanges;
   private readonly servers = new Set<NodeServer>();
   private readonly handles = new VolumeHandles(this);
   /** Workers that have ended. */
@@ -92,6 +90,7 @@ export class Node implements Tenant {
     this.shard = shard;
     this.options = options;
     this.parts = new NodeDevices(options.clusterId ?? '', (event) => options.onEvent?.(event));
+    this.deviceChanges = new DeviceChanges(this, this.parts);
   }
 
   /** @internal */
@@ -133,8 +132,8 @@ export class Node implements Tenant {
   /** Everything at once: one verdict, and the checks that led to it. */
   async status(): Promise<NodeStatus> {
     const { devices, volumes, awaited } = await this.link.call('nodeStatus', null);
-    const listed = devices.map((device) => this.deviceOf(device));
-    const reported = volumes.map((volume) => this.volumeOf(volume));
+    const listed = devices.map((device) => deviceOf(this.parts.facts, device));
+    const reported = volumes.map((volume) => volumeOf(this.parts.facts, volume));
     const { doubled } = this.parts;
     const others = { unavailable: this.parts.unavailable(), doubled: [...doubled], awaited };
     const found = checkNode(listed, reported, others);
@@ -147,46 +146,6 @@ export class Node implements Tenant {
 
   async volumes(): Promise<NodeVolumeStatus[]> {
     return [...(await this.status()).volumes];
-  }
-
-  private deviceOf({ path, superblock, state, usedSlots, recovery, counters }: StoreStatus): NodeDevice {
-    const { checksumErrors, tablesDamaged, checkpoints } = counters;
-    return {
-      ...describe(path, superblock),
-      facts: this.parts.facts.get(superblock.deviceId) as DeviceFacts,
-      state,
-      usedSlots,
-      recovery: { ...recovery, problems: recovery.problems.map(({ text }) => text) },
-      counters: { checksumErrors, tablesDamaged, checkpoints },
-    };
-  }
-
-  private volumeOf({ stored, unproven, conflict, reason, usedSlots, status }: VolumeReport): NodeVolumeStatus {
-    const { id, name, sizeBytes, layout, copies, generation, createdMs, segmentBytes } = stored;
-    const groups = stored.groups.map((group, at) =>
-      group.map(({ deviceId, state }, position) => ({
-        deviceId,
-        path: this.parts.facts.get(deviceId)?.path ?? null,
-        state: status?.groups[at][position].state ?? state,
-        present: status?.groups[at][position].present ?? this.parts.facts.has(deviceId),
-      })),
-    );
-    return {
-      id,
-      name,
-      sizeBytes,
-      layout,
-      copies,
-      createdAt: new Date(createdMs).toISOString(),
-      mapVersion: newestVersion(stored),
-      generation,
-      state: status?.state ?? (conflict ? 'conflict' : unproven ? 'unproven' : 'failed'),
-      reason: status === null ? reason : status.reason,
-      allocatedBytes: usedSlots * segmentBytes,
-      groups,
-      counters: status?.counters ?? NO_COUNTERS,
-      jobs: status?.jobs ?? [],
-    };
   }
 
   /** Makes a volume, which takes space only for what is written to it. */
@@ -253,26 +212,7 @@ export class Node implements Tenant {
    */
   async addDevice(path: string): Promise<NodeDevice> {
     pathRule.take(path, 'addDevice: path');
-    const { link } = this;
-    const deviceId =
-      (await this.spareAt(path)) ?? (await this.parts.open(link, path, { joins: true, letGo: (id) => this.letGo(id) }));
-    await link.call('takeBack', { deviceId });
-    const devices = await this.devices();
-    return devices.find((device) => device.deviceId === deviceId) as NodeDevice;
-  }
-
-  /** Takes out a device that has failed, and so may have come back. Returns whether it has failed. */
-  private async letGo(deviceId: string): Promise<boolean> {
-    const device = (await this.devices()).find((one) => one.deviceId === deviceId);
-    if (device?.state === 'ok') return false;
-    await this.removeDevice(deviceId);
-    return true;
-  }
-
-  /** The id of a device of the node that works, if the path leads to one. */
-  private async spareAt(path: string): Promise<string | undefined> {
-    const deviceId = await this.parts.idAt(path);
-    return (await this.devices()).find((one) => one.deviceId === deviceId && one.state === 'ok')?.deviceId;
+    return this.deviceChanges.add(path);
   }
 
   /**
@@ -282,36 +222,20 @@ export class Node implements Tenant {
   async findDevice(name: string, path = name): Promise<string> {
     pathRule.take(name, 'findDevice: name');
     pathRule.take(path, 'findDevice: path');
-    const [status, led] = await Promise.all([this.status(), this.parts.idAt(path)]);
-    return matchDevice(name, { ...status, led });
+    return this.deviceChanges.find(name, path);
   }
 
   /** Puts a newly formatted device in the place of one that is lost. Rebuilding begins at once; resolves to its jobs. */
   async replaceDevice(deviceId: string, path: string): Promise<NodeJob[]> {
     id.take(deviceId, 'replaceDevice: deviceId');
     pathRule.take(path, 'replaceDevice: path');
-    const { link } = this;
-    const spare = await this.spareAt(path);
-    const by = spare ?? (await this.parts.open(link, path, { joins: false, letGo: (id) => this.letGo(id) }));
-    try {
-      return await link.call('replace', { deviceId, by });
-    } catch (error) {
-      // Where some volumes have it already, it stays.
-      if (spare === undefined) {
-        await link.call('forget', { deviceId: by }).then(
-          () => this.parts.facts.delete(by),
-          () => {},
-        );
-      }
-      throw error;
-    }
+    return this.deviceChanges.replace(deviceId, path);
   }
 
   /** Lets go of a device. Rejects with `ERR_STRAKE_VOLUME_BUSY` while a volume writes to it. */
   async removeDevice(deviceId: string): Promise<void> {
     id.take(deviceId, 'removeDevice: deviceId');
-    await this.link.call('forget', { deviceId });
-    this.parts.facts.delete(deviceId);
+    await this.deviceChanges.remove(deviceId);
   }
 
   /**
@@ -435,14 +359,3 @@ export class Node implements Tenant {
     return this.close();
   }
 }
-
-const NO_COUNTERS = {
-  repairedBlocks: 0,
-  unrecoverableBlocks: 0,
-  acceptedSuspects: 0,
-  poisonedBlocks: 0,
-  degradedWrites: 0,
-  retriedReads: 0,
-  reconciledBlocks: 0,
-  refused: 0,
-} as const;

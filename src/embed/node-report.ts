@@ -1,0 +1,68 @@
+/** What a node tells of its devices and volumes, made of what its shard tells and of what their files are. */
+
+import { newestVersion } from '../layout/volume-map.js';
+import type { StoreStatus } from '../node/node-store.js';
+import type { VolumeReport } from '../volumes/volume-status.js';
+import type { DeviceFacts } from './facts.js';
+import { describe } from './format.js';
+import type { NodeDevice, NodeVolumeStatus } from './node-types.js';
+
+/** Facts of the devices that are open, by id. */
+type OpenFacts = ReadonlyMap<string, DeviceFacts>;
+
+/** A device, as its shard and its file tell of it. */
+export function deviceOf(
+  facts: OpenFacts,
+  { path, superblock, state, usedSlots, recovery, counters }: StoreStatus,
+): NodeDevice {
+  const { checksumErrors, tablesDamaged, checkpoints } = counters;
+  return {
+    ...describe(path, superblock),
+    facts: facts.get(superblock.deviceId) as DeviceFacts,
+    state,
+    usedSlots,
+    recovery: { ...recovery, problems: recovery.problems.map(({ text }) => text) },
+    counters: { checksumErrors, tablesDamaged, checkpoints },
+  };
+}
+
+/** A volume, as its shard tells of it. */
+export function volumeOf(facts: OpenFacts, report: VolumeReport): NodeVolumeStatus {
+  const { stored, unproven, conflict, reason, usedSlots, status } = report;
+  const { id, name, sizeBytes, layout, copies, generation, createdMs, segmentBytes } = stored;
+  const groups = stored.groups.map((group, at) =>
+    group.map(({ deviceId, state }, position) => ({
+      deviceId,
+      path: facts.get(deviceId)?.path ?? null,
+      state: status?.groups[at][position].state ?? state,
+      present: status?.groups[at][position].present ?? facts.has(deviceId),
+    })),
+  );
+  return {
+    id,
+    name,
+    sizeBytes,
+    layout,
+    copies,
+    createdAt: new Date(createdMs).toISOString(),
+    mapVersion: newestVersion(stored),
+    generation,
+    state: status?.state ?? (conflict ? 'conflict' : unproven ? 'unproven' : 'failed'),
+    reason: status === null ? reason : status.reason,
+    allocatedBytes: usedSlots * segmentBytes,
+    groups,
+    counters: status?.counters ?? NO_COUNTERS,
+    jobs: status?.jobs ?? [],
+  };
+}
+
+const NO_COUNTERS = {
+  repairedBlocks: 0,
+  unrecoverableBlocks: 0,
+  acceptedSuspects: 0,
+  poisonedBlocks: 0,
+  degradedWrites: 0,
+  retriedReads: 0,
+  reconciledBlocks: 0,
+  refused: 0,
+} as const;
