@@ -117,6 +117,49 @@ check('a copy on which a slot cannot be given back leaves, and it goes on when t
   assert.equal(slotsOf(bench), [0, 0]);
 });
 
+/** Ends what is pending that `which` names, and lets promises run. */
+async function endAll(
+  bench: VolumeBench,
+  which: (one: VolumeBench['world']['pending'][number]) => boolean,
+): Promise<void> {
+  for (let one = bench.world.pending.find(which); one !== undefined; one = bench.world.pending.find(which)) {
+    await bench.world.end(one);
+  }
+}
+
+check('of two discards in one segment the later one counts, whichever ends first', async () => {
+  const bench = await new VolumeBench(PAIR).start();
+  bench.write(0, 0, 2 * SEGMENT, 1);
+  await bench.world.drain();
+  const flush = async (tag: number) => {
+    bench.flush(tag);
+    await endAll(bench, ({ kind, member }) => kind === 'flush' || member === null);
+    assert.is(bench.results[tag], 0);
+  };
+  const half = SEGMENT / 2;
+  bench.discard(1, 0, half);
+  await flush(2);
+  // Both are under the next flush number, and the write is in flight when the flush begins that covers the discards.
+  bench.write(3, SEGMENT, BLOCK, 2);
+  bench.discard(4, half, half);
+  const zeroes = (block: number) => endAll(bench, (one) => one.kind === 'zero' && one.block === block);
+  await zeroes(half / BLOCK);
+  await zeroes(0);
+  await endAll(bench, ({ member }) => member === null);
+  assert.equal([bench.results[1], bench.results[3], bench.results[4]], [0, undefined, 0]);
+  await flush(5);
+  await endAll(bench, ({ kind }) => kind !== 'write');
+  assert.ok(
+    bench.members.every((member) => member.has(0)),
+    'it is given back before what was discarded last is settled',
+  );
+  await bench.world.drain();
+  const released = bench.engine.releaseDiscarded();
+  await bench.world.drain();
+  await released;
+  assert.not.ok(bench.members.some((member) => member.has(0)));
+});
+
 check('closing ends it, and the next start goes on', async () => {
   const bench = await discarded();
   bench.engine.attach(0, 1, bench.members[1]);

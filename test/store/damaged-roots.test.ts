@@ -2,12 +2,15 @@
 
 import * as assert from 'uvu/assert';
 import { SimDisk } from '#strake/sim/disk/disk.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { deviceBytesMin, PAGE_BYTES, ROOT_BYTES } from '#strake/store/format/format.js';
+import { decodeRoot, encodeRoot } from '#strake/store/format/root.js';
+import { BATCH_PAGES_MAX } from '#strake/store/limits.js';
 import { check, run } from '../support/check.js';
 import { newestRoot, openAndRead, putAll, readerOf } from '../support/damaged-store.js';
 import { failure } from '../support/failure.js';
-import { BLOCK, diskOf, randomOf, SECTOR, SimStore, SLOT } from '../support/sim-store.js';
+import { BLOCK, DEVICE_ID, diskOf, randomOf, SECTOR, SimStore, SLOT } from '../support/sim-store.js';
 
 check('a first write that recovery has dropped does not come back with an older root', async () => {
   const disk = new SimDisk({ sizeBytes: deviceBytesMin(SLOT), discard: false });
@@ -68,6 +71,34 @@ check('a flushed block that is being overwritten survives a crash and a flipped 
   const next = new SimStore(disk, 2);
   await next.open(true);
   assert.equal(await next.settle(next.read(0, 0)), new Array(BLOCK / SECTOR).fill(103));
+});
+
+check('a root from which the next batch might reach into the data is refused', async () => {
+  const disk = diskOf(16);
+  const store = new SimStore(disk, 1);
+  await putOne(store);
+  const { layout } = store.opened.store.superblock;
+  await store.close();
+  for (const left of [BATCH_PAGES_MAX, BATCH_PAGES_MAX - 1, 1, 0]) {
+    const image = disk.clone();
+    for (const at of [layout.rootOffset, layout.rootOffset + ROOT_BYTES]) {
+      const root = decodeRoot(image.peek(at, ROOT_BYTES), DEVICE_ID, layout, crc32c);
+      const bytes = new Uint8Array(ROOT_BYTES);
+      encodeRoot({ ...root, journalPage: layout.journalPages - left }, DEVICE_ID, bytes, crc32c);
+      image.poke(at, bytes);
+    }
+    const next = new SimStore(image, 2);
+    if (left < BATCH_PAGES_MAX) {
+      const { message } = await failure('DAMAGED', next.open(true));
+      assert.match(message, 'beyond the journal');
+      continue;
+    }
+    await next.open(true);
+    // A batch of any size fits there: the data behind the journal stays what it was.
+    assert.is(await next.settle(next.write(0, 1, 1, 102)), BLOCK);
+    assert.is(await next.settle(next.flush()), 0);
+    assert.equal(await next.settle(next.read(0, 0)), new Array(BLOCK / SECTOR).fill(101));
+  }
 });
 
 check('a sector that cannot be read costs nothing where a copy exists, or where it is not needed', async () => {
