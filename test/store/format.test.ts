@@ -8,6 +8,7 @@ import type { SlotIndex } from '#strake/core/ids.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
 import { decodeDirectory, encodeDirectory } from '#strake/store/format/directory.js';
+import { emptySectorChecksum } from '#strake/store/format/empty-sector.js';
 import {
   computeFirstLayout,
   computeLayout,
@@ -304,6 +305,15 @@ check('a batch of the journal', () => {
   }
   same(bytes.subarray(0, 4096), wanted);
   assert.equal(bytes.subarray(4096), new Uint8Array(15 * 4096));
+});
+
+check('sectors of a batch that hold nothing are sealed as others are', () => {
+  const sector = new Uint8Array(512);
+  const view = new DataView(sector.buffer);
+  for (const tag of [0, 1, 0x80, 0xff00, 0x7fff_ffff, 0x8000_0000, 0xdead_beef, 0xffff_ffff]) {
+    view.setUint32(504, tag, true);
+    assert.is(emptySectorChecksum(tag), definedCrc(sector.subarray(0, 508)), String(tag));
+  }
 });
 
 check('a block table', async () => {

@@ -6,6 +6,7 @@ import { SECTOR_BYTES } from '../../core/limits.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import type { BlockCount, BlockIndex, FlushNumber, Generation } from '../../ports/ids.js';
 import { BATCH_PAGES_MAX } from '../limits.js';
+import { emptySectorChecksum } from './empty-sector.js';
 import {
   BATCH_HEADER_BYTES,
   JOURNAL_MAGIC,
@@ -231,8 +232,10 @@ export class Batch {
     putUint64(view, 48, durableSequence);
     for (let sector = 0; sector < this.pages * PAGE_SECTORS; sector += 1) {
       const start = sector * SECTOR_BYTES;
-      view.setUint32(start + SEALED_BYTES, tagOf(sequence, sector), true);
-      view.setUint32(start + SEALED_BYTES + 4, checksum(start, SEALED_BYTES + 4), true);
+      const tag = tagOf(sequence, sector);
+      view.setUint32(start + SEALED_BYTES, tag, true);
+      const sum = sector > this.sector ? emptySectorChecksum(tag) : checksum(start, SEALED_BYTES + 4);
+      view.setUint32(start + SEALED_BYTES + 4, sum, true);
     }
   }
 }
