@@ -11,8 +11,9 @@ import { describeMachine } from '../dist/bench/run.js';
 import { table } from '../dist/cli/output.js';
 import { findProgram } from '../dist/embed/programs.js';
 import { root } from '../scripts/setup.mjs';
-import { makeBuild } from './other-build.mjs';
+import { makeBuild, refusal } from './other-build.mjs';
 import { cores } from './processors.mjs';
+import { removeAssertions } from './without-assertions.mjs';
 
 const CELL = join(root, 'bench', 'cell.mjs');
 /** Of files that volumes are on, and of others, as formatting changes what a file system has allocated. */
@@ -117,6 +118,12 @@ export async function runAgainst(options, { out, makeFiles }) {
   };
   process.once('SIGINT', stop).once('SIGTERM', stop);
   try {
+    if (options['without-assertions']) {
+      const removed = removeAssertions(build.dist);
+      if (removed === 0)
+        throw refusal(`${rev} has no assertions to take out`, 'Choose a commit that has src/core/check.ts.');
+      onProgress(`${removed} assertions taken out of ${rev}`);
+    }
     const pinned = pinning(onProgress);
     const [plain, volumes] = [join(folder, 'plain'), join(folder, 'volumes')];
     for (const made of [plain, volumes]) mkdirSync(made);

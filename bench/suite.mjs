@@ -83,6 +83,7 @@ function options(args) {
       only: { type: 'string', default: '' },
       rows: { type: 'string' },
       against: { type: 'string' },
+      'without-assertions': { type: 'boolean', default: false },
       pairs: { type: 'string' },
       bound: { type: 'string' },
       seconds: { type: 'string' },
@@ -92,6 +93,8 @@ function options(args) {
     },
   });
   const smoke = values.smoke;
+  if (values['without-assertions'] && values.against === undefined)
+    throw new Error('--without-assertions goes with --against, whose build it takes them out of');
   const seconds = Number(values.seconds ?? (smoke ? 0.2 : 2));
   const rounds = Number(values.rounds ?? (smoke ? 1 : 5));
   if (!(seconds > 0) || !Number.isInteger(rounds) || rounds < 1)
