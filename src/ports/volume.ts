@@ -5,6 +5,7 @@
  * blocks around the payload: bytes before and after it, up to block boundaries, are scratch.
  */
 export interface Volume {
+  /** May grow at any time, and never shrinks: whoever needs it asks anew, with each request. */
   readonly sizeBytes: number;
   /** What requests should be multiples of, to be carried out without reading first. */
   readonly preferredBlockBytes: number;
