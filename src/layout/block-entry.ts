@@ -99,3 +99,13 @@ export function zeroFlags(entries: Uint32Array, block: BlockIndex): number {
     (flagsOf(entries, block) & BLOCK_ZERO) !== 0 && entries[block * ENTRY_WORDS + ENTRY_CHECKSUM] === ZERO_KEPT;
   return kept ? REQUEST_KEEP : 0;
 }
+
+/** Whether one operation can bring both blocks to what these entries say: both stored, or zero alike. Poison is put singly. */
+export function alike(entries: Uint32Array, one: number, other: number): boolean {
+  if (isPoison(entries, one) || isPoison(entries, other)) return false;
+  if (isStored(entries, one) !== isStored(entries, other)) return false;
+  // What is stored keeps the stamp of each block; zeroes take one for all.
+  if (isStored(entries, one)) return true;
+  if (zeroFlags(entries, one) !== zeroFlags(entries, other)) return false;
+  return compareStamps(stampOf(entries, one), stampOf(entries, other)) === 0;
+}

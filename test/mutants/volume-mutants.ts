@@ -6,6 +6,7 @@ const ENGINE = tests('client/volume-engine.test.ts');
 const RANDOM = tests('client/volume-engine-random.test.ts');
 const RECONCILE = tests('client/volume-engine-reconcile.test.ts');
 const RESYNC = tests('client/volume-engine-resync.test.ts');
+const RANGES = tests('client/ranges.test.ts');
 const CANDIDATES = tests('client/candidates.test.ts');
 const DIGESTS = tests('node-sim/digests.test.ts');
 const RESTAMP = tests('node-sim/restamp.test.ts');
@@ -288,6 +289,32 @@ const COPYING: Mutant[] = [
     judges: [RESYNC, sim(['death', 'kill', 'restart'])],
   },
   {
+    name: 'left-counts-as-repaired',
+    breaks: 'A block that has changed before it was rewritten counts as repaired with the others of its run',
+    rule: 'what is told to be repaired was rewritten',
+    edits: [
+      {
+        file: 'client/mirror/read-repair.ts',
+        find: 'if (!left.has(block)) this.noteRepaired(',
+        replace: 'if (left.size < run.length) this.noteRepaired(',
+      },
+    ],
+    judges: [RANGES],
+  },
+  {
+    name: 'good-lost-with-bad',
+    breaks: 'Blocks that were read along with bad ones count as bad',
+    rule: 'an error of a range speaks of the blocks that it names',
+    edits: [
+      {
+        file: 'client/mirror/read-runs.ts',
+        find: '      for (const one of bad) {',
+        replace: '      for (const one of run) {',
+      },
+    ],
+    judges: [RANGES],
+  },
+  {
     name: 'digests-believed',
     breaks: 'Below what is settled, or what a copy has missed, copies count as equal whatever their digests say',
     rule: 'what copies have recorded differently is compared, however long ago that was',
@@ -434,10 +461,12 @@ const COPYING: Mutant[] = [
     edits: [
       {
         file: 'client/mirror/read-repair.ts',
-        find: '        if (result >= 0) {\n          bad.delete(slot);',
+        find: '      // Once something has been given up, nothing more may be read into this memory.\n',
         replace:
-          '        if (result >= 0 || result === -74) {\n' +
-          '          for (const other of group) if (other.readable) bad.add(other);\n          bad.delete(slot);',
+          '      for (const [one, error] of [...failed]) {\n' +
+          '        if (error !== 74) continue;\n        failed.delete(one);\n' +
+          '        for (const other of group) if (other !== slot) damages.push({ slot: other, seen, blocks: new Set([one]) });\n' +
+          '      }\n',
       },
     ],
     judges: [sim(['rot']), ENGINE],

@@ -376,12 +376,15 @@ export class ScriptedMember implements SegmentMember {
         bytes.fill(0, memory, memory + blocks * BLOCK);
         return blocks * BLOCK;
       }
+      let error = 0;
       for (let index = 0; index < blocks; index += 1) {
         const content = this.contentOf(stripe, block + index);
-        if (typeof content === 'number') return content;
-        bytes.set(content, memory + index * BLOCK);
+        if (typeof content === 'number') {
+          error = content;
+          request.bad.add(index);
+        } else bytes.set(content, memory + index * BLOCK);
       }
-      return blocks * BLOCK;
+      return error < 0 ? error : blocks * BLOCK;
     };
     this.begin('read', request, move, memory);
   }

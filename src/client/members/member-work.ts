@@ -16,6 +16,7 @@ import type { BlockCount, BlockIndex, ChunkIndex, FlushNumber, Generation } from
 import { LIST_ALL, SegmentList } from '../../ports/segment-list.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import {
+  type BlockBits,
   REQUEST_ACCEPT,
   REQUEST_AGREED,
   REQUEST_ALLOCATE,
@@ -103,8 +104,11 @@ export class MemberWork {
     member: SegmentMember,
     request: SegmentRequest,
     holder: MemoryHolder | null = null,
+    leftBlocks?: Set<number>,
   ): Promise<number> {
+    const { chunk: stripe, block, blocks } = request;
     const result = await this.submit(member, request, holder);
+    if (leftBlocks !== undefined) addBlocks(leftBlocks, request.left, { stripe, block, blocks });
     // Somebody else may have the record as soon as it is given back.
     const left = request.left.count;
     check(left <= Math.max(request.blocks, 1), 'more is left than was asked for', left);
@@ -124,19 +128,35 @@ export class MemberWork {
     this.free.push(request);
   }
 
-  /** Reads blocks to `memory`. Resolves to the bytes or a negative errno. */
-  read(member: SegmentMember, range: BlockRange, memory: number, holder: MemoryHolder): Promise<number> {
+  /** Reads blocks to `memory`. Resolves to the bytes or a negative errno. `bad` is filled with blocks that an error names. */
+  async read(
+    member: SegmentMember,
+    range: BlockRange,
+    memory: number,
+    holder: MemoryHolder,
+    bad?: Set<number>,
+  ): Promise<number> {
     const request = this.takeFor(REQUEST_READ, range);
     request.memory = memory;
-    return this.run(member, request, holder);
+    const result = await this.submit(member, request, holder);
+    if (bad !== undefined) addBlocks(bad, request.bad, range);
+    this.giveBack(request);
+    return result;
   }
 
   /**
    * Makes blocks of one kind what they are on another member, from `memory`, where they are still what they were when the two
    * were compared: what an earlier writer had under way may have come since. Resolves to how many are not, and were left, or
-   * a negative errno.
+   * a negative errno; `left` is filled with them.
    */
-  put(member: SegmentMember, range: BlockRange, memory: number, pair: ComparedEntries, holder: MemoryHolder) {
+  put(
+    member: SegmentMember,
+    range: BlockRange,
+    memory: number,
+    pair: ComparedEntries,
+    holder: MemoryHolder,
+    left?: Set<number>,
+  ): Promise<number> {
     const { from, to } = pair;
     const { block, blocks } = range;
     const [first, end] = [block * ENTRY_WORDS, (block + blocks) * ENTRY_WORDS];
@@ -156,7 +176,7 @@ export class MemberWork {
       request.entries = new Uint32Array([...expected, ...from.subarray(first, end)]);
       request.flags = REQUEST_SAME | REQUEST_COPY;
     }
-    return this.runUnless(member, request, zero ? null : holder);
+    return this.runUnless(member, request, zero ? null : holder, left);
   }
 
   /** The entries of a whole segment on a member that has it. Rejects with a `StrakeError`. */
@@ -270,4 +290,9 @@ export class MemberWork {
     }
     this.freeLists.push(list);
   }
+}
+
+/** Adds the blocks of a range whose bits are set. */
+function addBlocks(blocks: Set<number>, bits: BlockBits, { block, blocks: count }: BlockRange): void {
+  for (let index = 0; bits.count > 0 && index < count; index += 1) if (bits.has(index)) blocks.add(block + index);
 }

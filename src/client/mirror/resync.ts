@@ -22,11 +22,10 @@ import { check } from '../../core/check.js';
 import { deviceError, EBADMSG, EIO, ENODATA } from '../../core/errno.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, COPY_BYTES } from '../../core/limits.js';
-import { allVacant, isPoison, isStored, sameBlock, stampOf, zeroFlags } from '../../layout/block-entry.js';
+import { alike, allVacant, isPoison, isStored, sameBlock, stampOf } from '../../layout/block-entry.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import { memberInSync, memberSyncing } from '../../layout/map-changes.js';
 import { isInDoubt } from '../../layout/request-checks.js';
-import { compareStamps } from '../../layout/write-stamp.js';
 import { FENCE_ALL } from '../../ports/device.js';
 import type { BlockCount, BlockIndex, ChunkIndex } from '../../ports/ids.js';
 import { LIST_ALL } from '../../ports/segment-list.js';
@@ -40,9 +39,12 @@ import type { VolumeParts } from '../volume-parts.js';
 import type { Allocation } from './allocation.js';
 import { candidates } from './candidates.js';
 import type { MemberSlot } from './membership.js';
+import { type ReadRange, readRuns, runsOf } from './read-runs.js';
 import { entriesOf } from './reconcile.js';
 
 const COPY_BLOCKS = COPY_BYTES / BLOCK_BYTES;
+/** Blocks between two that differ which are read along with them: that costs less than another request. */
+const GAP_BLOCKS = 8;
 
 export class Resync {
   private readonly parts: VolumeParts;
@@ -133,7 +135,10 @@ export class Resync {
     let block = 0;
     while (block < blocks) {
       let end = block;
-      while (end < blocks && end - block < most && mayDiffer(end)) end += 1;
+      for (let at = block; at < blocks && at - block < most && at - end <= GAP_BLOCKS; at += 1) {
+        if (mayDiffer(at)) end = at + 1;
+        else if (end === block) break;
+      }
       if (end > block) {
         const [first, count] = [block, end - block];
         await job.pace(count * BLOCK_BYTES);
@@ -206,7 +211,7 @@ export class Resync {
     const source = this.source();
     check(count <= COPY_BLOCKS, 'a run does not fit the buffer', count);
     const [from, to] = await allEnded([this.entriesOf(source, stripe), this.entriesOf(this.slot, stripe)]);
-    const differ: number[] = [];
+    const differ: BlockIndex[] = [];
     const unequal = this.contents ? await this.unequal(stripe, first, count, buffer) : new Set<number>();
     for (let block = first; block < first + count; block += 1) {
       if (!sameBlock(from, to, block) || (isStored(from, block) && unequal.has(block))) differ.push(block);
@@ -214,18 +219,14 @@ export class Resync {
     const lost = new Set<number>();
     if (differ.some((block) => isStored(from, block))) {
       const result = await this.read(source.present, { stripe, block: first, blocks: count }, buffer.memory, buffer);
-      if (result < 0) await this.readSingly(stripe, first, differ, from, buffer, lost);
+      const stored = differ.filter((block) => isStored(from, block));
+      if (result < 0) for (const block of await this.readCarefully(stripe, first, stored, buffer)) lost.add(block);
     }
-    const work: Promise<number>[] = [];
-    for (let index = 0; index < differ.length; ) {
-      const start = differ[index];
-      let length = 1;
-      while (differ[index + length] === start + length && alike(from, start, start + length, lost)) length += 1;
-      const range = { stripe, block: start, blocks: length };
+    const runs = runsOf(differ, (one, other) => together(from, one, other, lost));
+    const work = runs.map(({ 0: start, length }) => {
       const memory = buffer.memory + (start - first) * BLOCK_BYTES;
-      work.push(this.put(range, { from, to }, lost.has(start), memory, buffer));
-      index += length;
-    }
+      return this.put({ stripe, block: start, blocks: length }, { from, to }, lost.has(start), memory, buffer);
+    });
     const left = (await allEnded(work)).reduce((sum, one) => sum + one, 0);
     job.bytesCopied += (differ.length - left) * BLOCK_BYTES;
     return left;
@@ -262,36 +263,39 @@ export class Resync {
     return found;
   }
 
-  /** Reads the blocks one by one, each from the first member that can; fills `lost` with those that none can. */
-  private async readSingly(
+  /** Reads the blocks, each from the first member that can. Resolves to those that none can. */
+  private async readCarefully(
     stripe: ChunkIndex,
     first: BlockIndex,
-    blocks: readonly number[],
-    from: Uint32Array,
+    blocks: readonly BlockIndex[],
     buffer: CopyBuffer,
-    lost: Set<number>,
-  ): Promise<void> {
+  ): Promise<readonly BlockIndex[]> {
     const sources = this.parts.membership.groups[this.slot.group].filter(({ readable }) => readable);
     check(sources.length > 0, 'blocks count as lost that nobody was asked for', first);
-    for (const block of blocks) {
-      if (!isStored(from, block)) continue;
-      let found = false;
-      for (const { present } of sources) {
-        const memory = buffer.memory + (block - first) * BLOCK_BYTES;
-        const result = await this.read(present, { stripe, block, blocks: 1 }, memory, buffer);
-        found = result >= 0;
-        if (found) break;
+    let wanted = blocks;
+    for (const { present } of sources) {
+      const read: ReadRange = (range, memory, bad) => this.read(present, range, memory, buffer, bad);
+      const at = { first, memory: buffer.memory, lost: () => buffer.lost };
+      const failed = await readRuns(read, stripe, wanted, at);
+      for (const error of failed.values()) {
         // Only what is known of the block itself makes it lost; a device that is gone may know it still.
-        const known = [EBADMSG, ENODATA, EIO].includes(-result) && present.fence() !== FENCE_ALL;
+        const known = [EBADMSG, ENODATA, EIO].includes(error) && present.fence() !== FENCE_ALL;
         if (!known) throw new StrakeError('IO', `device ${present.deviceId} failed while it was copied`);
       }
-      if (!found) lost.add(block);
+      wanted = wanted.filter((block) => failed.has(block));
     }
+    return wanted;
   }
 
-  private read(member: SegmentMember, range: BlockRange, memory: number, buffer: CopyBuffer): Promise<number> {
+  private read(
+    member: SegmentMember,
+    range: BlockRange,
+    memory: number,
+    buffer: CopyBuffer,
+    bad?: Set<BlockIndex>,
+  ): Promise<number> {
     this.job?.check();
-    return this.answered(this.parts.work.read(member, range, memory, buffer), buffer);
+    return this.answered(this.parts.work.read(member, range, memory, buffer, bad), buffer);
   }
 
   private async answered(work: Promise<number>, buffer: CopyBuffer): Promise<number> {
@@ -366,13 +370,8 @@ function sameState(one: ListedSegment | null, other: ListedSegment | null): bool
 }
 
 /** Whether two blocks can be put by one operation. */
-function alike(from: Uint32Array, one: number, other: number, lost: ReadonlySet<number>): boolean {
-  if (lost.has(one) || lost.has(other) || isPoison(from, one) || isPoison(from, other)) return false;
-  if (isStored(from, one) !== isStored(from, other)) return false;
-  // What is stored keeps the stamp of each block; zeroes take one for all.
-  if (isStored(from, one)) return true;
-  if (zeroFlags(from, one) !== zeroFlags(from, other)) return false;
-  return compareStamps(stampOf(from, one), stampOf(from, other)) === 0;
+function together(from: Uint32Array, one: number, other: number, lost: ReadonlySet<number>): boolean {
+  return !lost.has(one) && !lost.has(other) && alike(from, one, other);
 }
 
 /** What a list tells of a segment. */

@@ -76,10 +76,9 @@ export class Scrub {
     const { present, group, position } = slot;
     const { memory } = buffer;
     const result = await this.parts.work.read(present, { stripe, block: first, blocks: count }, memory, buffer);
-    for (let block = first; result < 0 && block < first + count && !buffer.lost; block += 1) {
-      job.check();
-      await this.repair.recover(group, stripe, block, memory, position, buffer);
-    }
+    if (result >= 0 || buffer.lost) return;
+    job.check();
+    await this.repair.recover(group, { stripe, block: first, blocks: count }, memory, position, buffer);
   }
 }
 
