@@ -4,10 +4,10 @@ import * as assert from 'uvu/assert';
 import { compareFlushes, type FlushId, NO_FLUSH } from '#strake/layout/flush-id.js';
 import type { ReplicaMap } from '#strake/layout/replica-map.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
-import { REQUEST_AGREED, REQUEST_FLUSH, SegmentRequest } from '#strake/ports/segment-request.js';
-import { check, run } from '../support/check.js';
+import { REQUEST_AGREED, REQUEST_FLUSH, REQUEST_MARKED, SegmentRequest } from '#strake/ports/segment-request.js';
+import { check, repetitions, run } from '../support/check.js';
 import { fsck } from '../support/damaged-store.js';
-import { diskOf, randomOf, replicaMap, SimStore } from '../support/sim-store.js';
+import { diskOf, randomOf, replicaMap, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';
 
 const flushOf = (generation: number, flushNumber: number): FlushId => ({ generation, flushNumber });
 
@@ -155,5 +155,61 @@ check('another replica on the same page knows nothing of it', [], async () => {
   assert.equal(settledOf(last), NO_FLUSH);
   await last.close();
 });
+
+check(
+  'whenever the power fails, what is known to be settled is there, and is behind by one flush at most',
+  [],
+  async () => {
+    let known = 0;
+    for (let seed = 1; seed <= repetitions(200, 40); seed += 1) {
+      const random = randomOf(seed);
+      const { disk, store } = await opened(seed);
+      const blocks = 4 * SLOT_BLOCKS;
+      for (let chunk = 1; chunk < 4; chunk += 1) assert.is(await store.settle(store.allocate(chunk)), 0);
+      let flushed = 0;
+      const life = async () => {
+        for (let round = 1; round <= blocks; round += 1) {
+          const at = round - 1;
+          await store.write(Math.floor(at / SLOT_BLOCKS), at % SLOT_BLOCKS, 1, round);
+          if (random.chance(0.1)) await store.opened.store.runCheckpoint(random.chance(0.5) ? 'half' : 'all');
+          const request = new SegmentRequest().begin(REQUEST_FLUSH, 0, 0);
+          // All rounds before this one have been flushed. Half of the flushes have a batch of their own, with their mark.
+          const flags = round % 2 === 0 ? REQUEST_MARKED : 0;
+          Object.assign(request, {
+            settledGeneration: 2,
+            settledNumber: round,
+            generation: 2,
+            flushNumber: round,
+            flags,
+          });
+          await store.submit(request);
+          flushed = round;
+        }
+      };
+      void life();
+      let turns = random.below(1500);
+      await store.loop.run(() => {
+        turns -= 1;
+        return turns < 0 || flushed === blocks;
+      });
+      disk.powerCut(random);
+
+      const again = new SimStore(disk, seed + 1000);
+      await again.open(true);
+      const { generation, flushNumber } = settledOf(again);
+      const settled = generation === 2 ? flushNumber : 0;
+      // The last one may have found nothing to go along with.
+      assert.ok(settled >= flushed - 1, `seed ${seed}: ${settled} is settled, and ${flushed} were flushed`);
+      for (let round = 1; round < settled; round += 1) {
+        const at = round - 1;
+        const found = await again.settle(again.read(Math.floor(at / SLOT_BLOCKS), at % SLOT_BLOCKS));
+        assert.equal(found, new Array(8).fill(round), `seed ${seed}: round ${round} of ${settled} that are settled`);
+      }
+      known += settled;
+      await again.close();
+    }
+    assert.ok(known > 100, 'marks have been recovered');
+  },
+);
 
 run();
