@@ -149,7 +149,7 @@ async function openChecked(path: string, options: OpenDeviceOptions): Promise<De
       const message = { handle, geometry: plainGeometry(geometry), readOnly, faults, fence: FENCE_OPEN };
       const { device } = await link.call('open', message);
       if (runtime.link(shard) !== link) throw new StrakeError('WORKER_DIED', `open ${path}: its worker has ended`);
-      return new Device(INTERNAL, runtime, opened.facts, readOnly, shard, link, device);
+      return new Device(INTERNAL, { runtime, facts: opened.facts, readOnly, shard, home: link, number: device });
     } catch (error) {
       await Runtime.release();
       throw error;
@@ -190,6 +190,17 @@ export async function reopenNative({ path, identity, sizeBytes }: DeviceFacts, r
 
 const INTERNAL = Symbol('strake.internal');
 
+/** A device that has been opened on a shard. */
+interface OpenDevice {
+  readonly runtime: Runtime;
+  readonly facts: DeviceFacts;
+  readonly readOnly: boolean;
+  readonly shard: number;
+  readonly home: ShardLink;
+  /** Its number on its shard. */
+  readonly number: number;
+}
+
 /** An open device. Made by `openDevice`. It keeps the process alive until it is closed. */
 export class Device extends BlockIo implements DeviceTenant {
   /** What it is. */
@@ -206,15 +217,7 @@ export class Device extends BlockIo implements DeviceTenant {
   private closed: Promise<void> | null = null;
 
   /** @internal */
-  constructor(
-    key: symbol,
-    runtime: Runtime,
-    facts: DeviceFacts,
-    readOnly: boolean,
-    shard: number,
-    home: ShardLink,
-    deviceNumber: number,
-  ) {
+  constructor(key: symbol, { runtime, facts, readOnly, shard, home, number }: OpenDevice) {
     super();
     if (key !== INTERNAL) throw new TypeError('devices are made by openDevice');
     this.runtime = runtime;
@@ -222,7 +225,7 @@ export class Device extends BlockIo implements DeviceTenant {
     this.readOnly = readOnly;
     this.shard = shard;
     this.home = home;
-    this.deviceNumber = deviceNumber;
+    this.deviceNumber = number;
     runtime.addDevice(this);
   }
 

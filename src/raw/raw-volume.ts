@@ -146,7 +146,7 @@ export class RawVolume implements Volume {
   }
 
   write(memory: number, lengthBytes: number, offsetBytes: number, flags: number, token: number): void {
-    this.modify(KIND_WRITE, memory, -1, lengthBytes, offsetBytes, flags, token);
+    this.enter(this.take(KIND_WRITE, memory, lengthBytes, offsetBytes, flags, token), -1);
   }
 
   writeFrom(
@@ -157,18 +157,18 @@ export class RawVolume implements Volume {
     flags: number,
     token: number,
   ): void {
-    this.modify(KIND_WRITE, memory, source, lengthBytes, offsetBytes, flags, token);
+    this.enter(this.take(KIND_WRITE, memory, lengthBytes, offsetBytes, flags, token), source);
   }
 
   zero(offsetBytes: number, spanBytes: number, flags: number, token: number): void {
-    this.modify(KIND_ZERO, 0, -1, spanBytes, offsetBytes, flags, token);
+    this.enter(this.take(KIND_ZERO, 0, spanBytes, offsetBytes, flags, token), -1);
   }
 
   /** Discards the whole blocks within the range; the rest of it keeps its content, as a discard is only advice. */
   discardRange(offsetBytes: number, spanBytes: number, flags: number, token: number): void {
     const start = alignUp(offsetBytes, this.unit);
     const end = alignDown(offsetBytes + spanBytes, this.unit);
-    this.modify(KIND_DISCARD, 0, -1, Math.max(0, end - start), start, flags, token);
+    this.enter(this.take(KIND_DISCARD, 0, Math.max(0, end - start), start, flags, token), -1);
   }
 
   extents(offsetBytes: number, spanBytes: number, memory: number, roomBytes: number, token: number): void {
@@ -197,20 +197,20 @@ export class RawVolume implements Volume {
     if (this.flushesWaiting.length > 0) this.startFlush();
   }
 
-  private modify(
+  /** A record for a request that modifies; null if there is none for it, or nothing may be modified, which is answered. */
+  private take(
     kind: number,
     memory: number,
-    source: number,
     length: number,
     offset: number,
     flags: number,
     token: number,
-  ): void {
+  ): Modification | null {
     const record = this.freeRecords.pop();
     if (this.readOnly || record === undefined) {
       if (record !== undefined) this.freeRecords.push(record);
       this.completions.defer(token, this.readOnly ? -EROFS : -EBUSY);
-      return;
+      return null;
     }
     const { unit } = this;
     record.kind = kind;
@@ -224,6 +224,13 @@ export class RawVolume implements Volume {
     record.resultFlags = 0;
     record.next = 0;
     record.stop = 0;
+    return record;
+  }
+
+  /** Starts a request, or lets it wait for those before it. `source`: where its payload is copied from; -1 if it is in place. */
+  private enter(record: Modification | null, source: number): void {
+    if (record === null) return;
+    const { memory, length, offset, flags } = record;
     const quiet = this.activeExclusive === 0 && this.waiting.length === 0;
     if (quiet && !record.exclusive && source >= 0) {
       // The common case, spelled out: the copy travels with the write.
