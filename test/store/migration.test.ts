@@ -11,63 +11,17 @@ import { decodeSuperblock } from '#strake/store/format/superblock.js';
 import { check, repetitions, run } from '../support/check.js';
 import { changeRoot, fsck, readerOf } from '../support/damaged-store.js';
 import { randomOf, SLOT } from '../support/sim-store.js';
-import { ENDS, type FirstPage, firstDevices, heldOn, migrated, opened } from '../support/version-1.js';
+import { checkPages, ENDS, firstDevices, heldOn, migrated, opened, volumesOn } from '../support/version-1.js';
 import { encodeVolume } from '../support/version-1-page.js';
 
 /** Crash images of one instant that are opened. */
 const PER_INSTANT = repetitions(40, 8);
 const FLIPS = repetitions(600, 100);
 
-interface DumpedVolume {
-  readonly index: number;
-  readonly form: number;
-  readonly id: string;
-  readonly group: number;
-  readonly groups: number;
-  readonly mapVersion: number;
-  readonly headerVersion: number;
-  readonly generation: number;
-  readonly deleted: boolean;
-  readonly members: readonly { readonly deviceId: string; readonly joined: number; readonly place: number }[];
-  readonly own: { readonly servedGeneration: number; readonly answered: boolean; readonly flushed: object };
-}
-
-async function volumesOn(disk: SimDisk): Promise<DumpedVolume[]> {
-  const dumped = await dumpDevice(readerOf(disk), { what: 'volumes' });
-  return (dumped as unknown as { volumes: DumpedVolume[] }).volumes;
-}
-
 /** The incompatible features of both superblocks, as a version that knows none reads them. */
 function featuresOf(disk: SimDisk): number[] {
   const { copyOffset } = computeFirstLayout(disk.geometry.sizeBytes, SLOT);
   return [0, copyOffset].map((offset) => new DataView(disk.peek(offset, 64).buffer).getUint32(56, true));
-}
-
-/** Throws unless what the pages of volumes say is what it was. */
-async function checkPages(disk: SimDisk, pages: readonly FirstPage[]): Promise<void> {
-  const volumes = await volumesOn(disk);
-  for (const { page, named, ...wanted } of pages) {
-    const replicas = volumes.filter(({ id, form }) => id === wanted.id && form === 2);
-    const kept = volumes.filter(({ id, form }) => id === wanted.id && form === 1);
-    assert.equal(
-      replicas.map(({ group }) => group),
-      named,
-    );
-    assert.is(kept.length, named.length === 0 ? 1 : 0);
-    assert.is((replicas[0] ?? kept[0]).index, page);
-    for (const { mapVersion, headerVersion, generation, deleted, own, members } of replicas) {
-      assert.equal(
-        [mapVersion, headerVersion, generation, deleted, own.flushed],
-        [wanted.mapVersion, wanted.nameVersion, wanted.generation, wanted.deleted, wanted.flushed],
-      );
-      assert.equal([own.answered, own.servedGeneration], [false, wanted.generation]);
-      assert.ok(members.every(({ place, joined }, at) => place === at && joined === 0));
-    }
-  }
-  assert.is(
-    volumes.length,
-    pages.reduce((sum, { named }) => sum + Math.max(1, named.length), 0),
-  );
 }
 
 for (const end of ENDS) {

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
+import * as assert from 'uvu/assert';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { type DumpRequest, dumpDevice } from '#strake/store/checking/dump.js';
 import { type OpenedStore, openStore } from '#strake/store/opening/open-store.js';
@@ -96,4 +97,51 @@ export async function migrated(disk: SimDisk, seed = 1): Promise<void> {
   const { sim, store, checkpointer } = await opened(disk, seed);
   await sim.settle(checkpointer.close());
   store.dispose();
+}
+
+interface DumpedVolume {
+  readonly index: number;
+  readonly form: number;
+  readonly id: string;
+  readonly group: number;
+  readonly groups: number;
+  readonly mapVersion: number;
+  readonly headerVersion: number;
+  readonly generation: number;
+  readonly deleted: boolean;
+  readonly members: readonly { readonly deviceId: string; readonly joined: number; readonly place: number }[];
+  readonly own: { readonly servedGeneration: number; readonly answered: boolean; readonly flushed: object };
+}
+
+/** The pages of volumes that a disk has. */
+export async function volumesOn(disk: SimDisk): Promise<DumpedVolume[]> {
+  const dumped = await dumpDevice(readerOf(disk), { what: 'volumes' });
+  return (dumped as unknown as { volumes: DumpedVolume[] }).volumes;
+}
+
+/** Throws unless what the pages of volumes say is what it was. */
+export async function checkPages(disk: SimDisk, pages: readonly FirstPage[]): Promise<void> {
+  const volumes = await volumesOn(disk);
+  for (const { page, named, ...wanted } of pages) {
+    const replicas = volumes.filter(({ id, form }) => id === wanted.id && form === 2);
+    const kept = volumes.filter(({ id, form }) => id === wanted.id && form === 1);
+    assert.equal(
+      replicas.map(({ group }) => group),
+      named,
+    );
+    assert.is(kept.length, named.length === 0 ? 1 : 0);
+    assert.is((replicas[0] ?? kept[0]).index, page);
+    for (const { mapVersion, headerVersion, generation, deleted, own, members } of replicas) {
+      assert.equal(
+        [mapVersion, headerVersion, generation, deleted, own.flushed],
+        [wanted.mapVersion, wanted.nameVersion, wanted.generation, wanted.deleted, wanted.flushed],
+      );
+      assert.equal([own.answered, own.servedGeneration], [false, wanted.generation]);
+      assert.ok(members.every(({ place, joined }, at) => place === at && joined === 0));
+    }
+  }
+  assert.is(
+    volumes.length,
+    pages.reduce((sum, { named }) => sum + Math.max(1, named.length), 0),
+  );
 }
