@@ -366,6 +366,7 @@ export class VolumeEngine implements Volume {
     const { membership, flushes, work } = this;
     if (!this.served || membership.stopped !== null) return;
     check(this.pieces.inFlight === 0, 'all is settled at the end of a volume that is used', this.pieces.inFlight);
+    check(!flushes.busy, 'all is settled at the end of a volume while it is flushed');
     if (this.ownFlush.modified) await this.calls.call((token) => flushes.flushOwn(token));
     await membership.idle();
     const members = membership.groups.flat().filter(({ readable }) => readable);

@@ -78,6 +78,7 @@ export class Reclaim {
     const since = unreleasedSince(record, this.group);
     if (since === null) return this.oldest(otherwise);
     const { generation } = record;
+    check(since.generation <= generation, 'a copy lacks what a later generation has discarded', since.generation);
     let oldest = otherwise;
     for (const flushNumber of this.discarded.values()) {
       if (isBefore({ generation, flushNumber }, since)) oldest = Math.min(oldest, flushNumber);
