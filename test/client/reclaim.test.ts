@@ -160,6 +160,24 @@ check('of two discards in one segment the later one counts, whichever ends first
   assert.not.ok(bench.members.some((member) => member.has(0)));
 });
 
+check('room is made when what is being given back already is there for others', async () => {
+  const bench = await new VolumeBench(PAIR).start();
+  bench.write(0, 0, SEGMENT, 1);
+  await bench.world.drain();
+  bench.discard(1, 0, SEGMENT);
+  await bench.world.drain(undefined, () => bench.results[1] !== undefined);
+  bench.flush(2);
+  await bench.world.drain(undefined, () => releases(bench).length > 0);
+  assert.ok(releases(bench).length > 0);
+  const made: boolean[] = [];
+  const room = bench.engine.releaseDiscarded().then(() => made.push(bench.members.some((member) => member.has(0))));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(made, [], 'room is said to be made while slots are being given back');
+  await bench.world.drain();
+  await room;
+  assert.equal(made, [false]);
+});
+
 check('closing ends it, and the next start goes on', async () => {
   const bench = await discarded();
   bench.engine.attach(0, 1, bench.members[1]);

@@ -133,7 +133,10 @@ export class CopyJobs {
   async makeRoom(group: GroupIndex): Promise<void> {
     const { parts, flushes } = this.needs;
     check(group < this.reclaims.length, 'room is made in no group', group);
-    if (this.reclaims[group].oldest(Number.POSITIVE_INFINITY) === Number.POSITIVE_INFINITY) return;
+    // What is being given back already is noted no more, and may be all that there is.
+    if (this.reclaims[group].oldest(Number.POSITIVE_INFINITY) === Number.POSITIVE_INFINITY) {
+      return this.reclaims[group].idle();
+    }
     flushes.markNext();
     await parts.calls.call((token) => flushes.flushOwn(token));
     // One that goes on may have begun before that flush had ended.
