@@ -36,10 +36,11 @@ const STORE: readonly AssertionMutant[] = [
     'const sequence = this.sequence + 2;',
   ),
   one(
-    'slots in doubt are left that were not compared',
-    'store/opening/recovery.ts',
-    'while (next < doubtful.length) {',
-    'while (next + 1 < doubtful.length) {',
+    'a list was not gone through to its end',
+    'core/in-lanes.ts',
+    'while (next < items.length && !failed) {',
+    'while (next + 1 < items.length && !failed) {',
+    tests('core/in-lanes.test.ts'),
     sim(['kill'], 20),
   ),
   one(

@@ -14,6 +14,7 @@
 import type { Calls } from '../../core/calls.js';
 import { check } from '../../core/check.js';
 import { StrakeError, toStrakeError } from '../../core/errors.js';
+import { inLanes } from '../../core/in-lanes.js';
 import { JOB_STEP_MS, RESYNC_DEPTH, RESYNC_DEPTH_BUSY, RESYNC_YIELD_MS } from '../../core/limits.js';
 import type { Clock } from '../../ports/clock.js';
 import type { ChunkIndex, GroupIndex, MemberPosition } from '../../ports/ids.js';
@@ -144,28 +145,18 @@ export class Job implements JobPlace {
     check(this.segmentsTotal === 0, 'a job goes through segments a second time', this.id);
     this.segmentsTotal = stripes.length;
     this.bytesTotal = stripes.length * segmentBytes;
-    const left = stripes.slice().reverse();
-    let failed = false;
-    const worker = async (number: number) => {
-      while (left.length > 0 && !failed) {
-        this.check();
-        if (number >= RESYNC_DEPTH_BUSY && this.host.busy()) {
-          await this.pauseUntil(this.host.clock.nowMs() + RESYNC_YIELD_MS);
-          continue;
-        }
-        const stripe = left.pop();
-        if (stripe === undefined) return;
-        await work(stripe).catch((error) => {
-          failed = true;
-          throw error;
-        });
-        this.segmentsDone += 1;
-        check(this.segmentsDone <= this.segmentsTotal, 'a job has done more than there is', this.segmentsDone);
-        this.bytesDone += segmentBytes;
-      }
+    const each = async (stripe: ChunkIndex) => {
+      await work(stripe);
+      this.segmentsDone += 1;
+      check(this.segmentsDone <= this.segmentsTotal, 'a job has done more than there is', this.segmentsDone);
+      this.bytesDone += segmentBytes;
     };
-    const ends = await Promise.allSettled(Array.from({ length: RESYNC_DEPTH }, (_, number) => worker(number)));
-    for (const end of ends) if (end.status === 'rejected') throw end.reason;
+    await inLanes(RESYNC_DEPTH, stripes, each, (lane) => {
+      this.check();
+      if (lane < RESYNC_DEPTH_BUSY || !this.host.busy()) return null;
+      return this.pauseUntil(this.host.clock.nowMs() + RESYNC_YIELD_MS);
+    });
+    check(this.segmentsDone === this.segmentsTotal, 'a job has left out segments', this.segmentsDone);
   }
 
   /** Waits as long as the rate asks for before `bytes` are moved. */

@@ -18,6 +18,7 @@
 import { allEnded } from '../../core/all-ended.js';
 import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
+import { inLanes } from '../../core/in-lanes.js';
 import { BLOCK_BYTES, DISCARDS_NOTED_MAX, RELEASES_AT_ONCE } from '../../core/limits.js';
 import { allVacant } from '../../layout/block-entry.js';
 import { isBefore } from '../../layout/flush-id.js';
@@ -58,6 +59,7 @@ export class Reclaim {
     if (this.discarded.size >= DISCARDS_NOTED_MAX && !this.discarded.has(stripe)) return;
     // One that was begun earlier may end later: the segment is settled when both are.
     this.discarded.set(stripe, Math.max(flushNumber, this.discarded.get(stripe) ?? 0));
+    check(this.discarded.size <= DISCARDS_NOTED_MAX, 'more discards are noted than may be', this.discarded.size);
     // The release relies on it that whoever lacks this flush is known for that.
     this.flushes.markNext();
   }
@@ -119,18 +121,13 @@ export class Reclaim {
     if (!membership.complete(this.slots)) return;
     const below = this.flushes.rememberedBelow;
     const settled = [...this.discarded].filter(([, flushNumber]) => flushNumber < below).map(([stripe]) => stripe);
-    const worker = async () => {
-      for (let stripe = settled.pop(); stripe !== undefined; stripe = settled.pop()) {
-        if (membership.stopped !== null) return;
-        // What is being written to needs its slot, or is discarded anew.
-        if (!this.parts.pieces.idle(stripe)) continue;
-        // A member that fails here is known for it by the next request; nothing is lost by a slot that is kept.
-        await this.giveBack(stripe).catch(() => false);
-      }
-    };
-    await Promise.all(Array.from({ length: RELEASES_AT_ONCE }, worker));
-    const ended = settled.length === 0 || membership.stopped !== null;
-    check(ended, 'segments are left that were to be given back', settled.length);
+    // The latest first: their tables are the likeliest to be in memory still.
+    await inLanes(RELEASES_AT_ONCE, settled.reverse(), async (stripe) => {
+      // What is being written to needs its slot, or is discarded anew.
+      if (membership.stopped !== null || !this.parts.pieces.idle(stripe)) return;
+      // A member that fails here is known for it by the next request; nothing is lost by a slot that is kept.
+      await this.giveBack(stripe).catch(() => false);
+    });
   }
 
   /** Begins the job if it is due and not under way. `again` is called when there may be more to do. */

@@ -18,6 +18,7 @@
 import { allEnded } from '../../core/all-ended.js';
 import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
+import { inLanes } from '../../core/in-lanes.js';
 import { BLOCK_BYTES, COPY_BYTES, RECONCILE_BLOCKS, RECONCILE_SEGMENTS } from '../../core/limits.js';
 import {
   allVacant,
@@ -91,19 +92,10 @@ export class Reconcile {
   }
 
   private async eachOf(stripes: readonly number[], work: (stripe: ChunkIndex) => Promise<void>): Promise<void> {
-    let next = 0;
-    const worker = async () => {
-      while (next < stripes.length) {
-        if (this.ending()) throw new StrakeError('ABORTED', 'the volume is being closed');
-        next += 1;
-        await work(stripes[next - 1]).catch((error: unknown) => {
-          next = stripes.length;
-          throw error;
-        });
-      }
-    };
-    await allEnded(Array.from({ length: RECONCILE_SEGMENTS }, worker));
-    check(next === stripes.length, 'segments are left that copies may not agree on', stripes.length - next);
+    await inLanes(RECONCILE_SEGMENTS, stripes, work, () => {
+      if (this.ending()) throw new StrakeError('ABORTED', 'the volume is being closed');
+      return null;
+    });
   }
 
   /**
@@ -185,17 +177,12 @@ export class Reconcile {
   private async differing(copies: readonly Copy[], stripe: ChunkIndex, buffer: CopyBuffer): Promise<void> {
     const [{ entries }] = copies;
     const blocks: number[] = [];
-    for (let block = entries.length / ENTRY_WORDS - 1; block >= 0; block -= 1) {
+    for (let block = 0; block < entries.length / ENTRY_WORDS; block += 1) {
       if (!copies.every((copy) => sameBlock(entries, copy.entries, block))) blocks.push(block);
     }
-    const worker = async (_: unknown, index: number) => {
-      const page = new BufferPage(buffer, index);
-      for (let block = blocks.pop(); block !== undefined; block = blocks.pop()) {
-        await this.block(copies, stripe, block, page);
-      }
-    };
-    await allEnded(Array.from({ length: Math.min(RECONCILE_BLOCKS, blocks.length) }, worker));
-    check(blocks.length === 0, 'blocks are left in which copies differ', blocks.length);
+    await inLanes(RECONCILE_BLOCKS, blocks, (block, lane) =>
+      this.block(copies, stripe, block, new BufferPage(buffer, lane)),
+    );
   }
 
   /** A single copy in doubt is taken as it is, in one go; what cannot be read stays in doubt, and is dealt with singly. */

@@ -6,6 +6,7 @@
  */
 
 import { check } from '../../core/check.js';
+import { inLanes } from '../../core/in-lanes.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
 import {
   BLOCK_POISON,
@@ -80,16 +81,7 @@ export class Recovery {
 
   /** Compares several slots at once, each in a piece of memory of its own. */
   private async compareAll(doubtful: readonly number[]): Promise<void> {
-    let next = 0;
-    const worker = async (piece: number): Promise<void> => {
-      while (next < doubtful.length) {
-        const slot = doubtful[next];
-        next += 1;
-        await this.compare(slot, piece);
-      }
-    };
-    await Promise.all(Array.from({ length: CONTROL_PIECES - 2 }, (_, piece) => worker(piece)));
-    check(next === doubtful.length, 'slots in doubt are left that were not compared', next);
+    await inLanes(CONTROL_PIECES - 2, doubtful, (slot, piece) => this.compare(slot, piece));
   }
 
   private async compare(slot: number, piece: number): Promise<void> {
