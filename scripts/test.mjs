@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { lint } from './lint.mjs';
 import { setup } from './setup.mjs';
+import { compileTests } from './tests/compile.mjs';
 import { hasBriefForm, LANES, testFiles } from './tests/plan.mjs';
 import { run } from './tests/process.mjs';
 import { Report } from './tests/report.mjs';
@@ -78,12 +79,11 @@ async function runCargo() {
   for (const [, name, reason] of output.matchAll(/^skipped: (.+?): (.+)$/gm)) report.skip(name, reason);
 }
 
-async function runFile(file) {
+async function runFile(file, argumentsOf) {
   const name = `${join('test', file)}${options.node === undefined ? '' : ' (other Node.js)'}`;
-  const args = ['--import', 'tsx', join('test', file)];
   const { code, signal, output, seconds } = await run(
     node,
-    args,
+    argumentsOf(file),
     options.deep ? DEEP_FILE_LIMIT_MS : FILE_LIMIT_MS,
     formOf(options.deep),
   );
@@ -125,20 +125,20 @@ async function inLanes(count, items, work) {
  * Lint, Rust, the smoke run of the bench and files of tests. One lane begins with the former three, one after the other, as
  * lint and Rust want cargo's lock. Nothing is measured: the smoke run is judged by whether it works.
  */
-async function runSideBySide(files) {
+async function runSideBySide(files, argumentsOf) {
   const others = async () => {
     await report.part('lint', runLint);
     await report.part('crates', runCargo);
     await report.part('bench', runSmoke);
   };
-  const jobs = files.map((file) => () => runFile(file));
+  const jobs = files.map((file) => () => runFile(file, argumentsOf));
   await inLanes(LANES, whole ? [others, ...jobs] : jobs, (job) => job());
 }
 
 /** The names of the tests of a file, each with the file. */
-async function namesOf(file, deep) {
+async function namesOf(file, deep, argumentsOf) {
   const env = { ...formOf(deep), STRAKE_TEST_LIST: '1' };
-  const { code, output } = await run(node, ['--import', 'tsx', join('test', file)], LIST_LIMIT_MS, env);
+  const { code, output } = await run(node, argumentsOf(file), LIST_LIMIT_MS, env);
   if (code !== 0) throw new Error(`${file} cannot be listed:\n${output}`);
   return [...output.matchAll(/^test: (.+)$/gm)].map(([, name]) => `${join('test', file)}: ${name}`);
 }
@@ -150,23 +150,23 @@ async function listRust() {
 }
 
 /** All names of one form, sorted. */
-async function listed(files, deep) {
+async function listed(files, deep, argumentsOf) {
   const names = [];
-  await inLanes(LANES, files, async (file) => names.push(...(await namesOf(file, deep))));
+  await inLanes(LANES, files, async (file) => names.push(...(await namesOf(file, deep, argumentsOf))));
   return names.sort();
 }
 
-async function printNames(files) {
-  const names = await listed(files, options.deep);
+async function printNames(files, argumentsOf) {
+  const names = await listed(files, options.deep, argumentsOf);
   if (whole) names.push(...(await listRust()).sort());
   for (const name of names) console.log(name);
   console.log(`${names.length} tests`);
 }
 
 /** Both forms have the same tests: a brief one repeats less, and leaves nothing out. */
-async function compareForms(files) {
+async function compareForms(files, argumentsOf) {
   const started = performance.now();
-  const [brief, full] = [await listed(files, false), await listed(files, true)];
+  const [brief, full] = [await listed(files, false, argumentsOf), await listed(files, true, argumentsOf)];
   const lost = full.filter((name) => !brief.includes(name));
   const failed = brief.length === full.length && lost.length === 0 ? 0 : 1;
   const output = `${full.length} tests in full, ${brief.length} in brief, not in brief:\n${lost.join('\n')}`;
@@ -176,14 +176,15 @@ async function compareForms(files) {
 
 async function main() {
   await report.part('set-up', setup);
+  const argumentsOf = await report.part('compiling tests', compileTests);
   const files = testFiles(parts).filter((file) => !options.repeating || hasBriefForm(file));
   if (options.list) {
-    await printNames(files);
+    await printNames(files, argumentsOf);
     return 0;
   }
-  await report.part(whole ? 'everything side by side' : 'test files', () => runSideBySide(files));
+  await report.part(whole ? 'everything side by side' : 'test files', () => runSideBySide(files, argumentsOf));
   if (options.deep && parts.length === 0) {
-    await report.part('forms', () => compareForms(files.filter(hasBriefForm)));
+    await report.part('forms', () => compareForms(files.filter(hasBriefForm), argumentsOf));
   }
   return report.end();
 }

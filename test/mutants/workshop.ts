@@ -5,12 +5,13 @@
 
 import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 // It comes with tsx.
 import { transformSync } from 'esbuild';
+import { project as ROOT } from '../support/project.js';
 import type { Edit, Mutant } from './mutant.js';
 
-export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+export { ROOT };
+
 /** One for each process, so that two hunts do not meet. */
 const WORKSHOP = join(ROOT, 'target', 'mutants', String(process.pid));
 

@@ -9,6 +9,7 @@ import { Trial, type TrialResult } from '#strake/sim/trial/trial.js';
 import { TrialMemory } from '#strake/sim/trial/trial-memory.js';
 import { TRIAL_MEMORY_BYTES } from '#strake/sim/trial/trial-node.js';
 import { check, repetitions, run } from '../support/check.js';
+import { project } from '../support/project.js';
 
 check('a seed takes the same course in every thread, after whatever came before, and told or not', [], async () => {
   const seeds = [11, 12, 13, 14].slice(0, repetitions(4, 2));
@@ -97,7 +98,7 @@ check('every kind of fault is drawn, and happens', [], () => {
 });
 
 check('what trials have found once stays found', [], async () => {
-  const folder = join(import.meta.dirname, 'plans');
+  const folder = join(project, 'test', 'sim', 'plans');
   const memory = new TrialMemory(TRIAL_MEMORY_BYTES);
   const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
   assert.ok(files.length > 0);

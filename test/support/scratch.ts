@@ -6,12 +6,11 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { findProgram } from '#strake/embed/programs.js';
+import { project } from './project.js';
 
-/** The folder of the project. */
-export const project = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+export { project };
 
 const undo = new Set<() => void>();
 
