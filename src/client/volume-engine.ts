@@ -18,6 +18,7 @@
 import { Calls } from '../core/calls.js';
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
+import { Fence } from '../core/fence.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { Watch } from '../core/watch.js';
 import { grow, rename } from '../layout/map-changes.js';
@@ -96,6 +97,7 @@ export class VolumeEngine implements Volume {
   private readonly requests: VolumeRequests;
   private readonly counters = new VolumeCounters();
   private readonly jobs: VolumeJobs;
+  private readonly fence = new Fence();
   private phase: VolumePhase = 'starting';
   private ending = false;
   /** It has served, and may have been written to. */
@@ -341,10 +343,15 @@ export class VolumeEngine implements Volume {
     this.jobs.cancel('the volume is being stopped');
   }
 
-  /** Waits for what is in flight, stops jobs, and gives the handlers up. The members stay open. */
+  onFence(told: () => void): void {
+    this.fence.onRaise(told);
+  }
+
+  /** Tells front ends, waits for what is in flight, stops jobs, and gives the handlers up. The members stay open. */
   async close(): Promise<void> {
     if (this.phase === 'closed' || this.phase === 'closing') return;
     this.phase = 'closing';
+    this.fence.raise();
     this.endWork();
     this.ownFlush.close();
     await this.jobs.unwound();

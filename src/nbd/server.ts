@@ -58,6 +58,12 @@ export class NbdServer implements ConnectionHost {
     this.offered.delete(name);
   }
 
+  /** A volume is at its end: offers it no longer, and lets connections that use it finish what they have begun. */
+  fence(volume: Volume): void {
+    for (const [name, target] of this.offered) if (target.volume === volume) this.offered.delete(name);
+    for (const connection of [...this.connections]) if (connection.target?.volume === volume) connection.drain();
+  }
+
   /** Connections that use a volume. */
   usersOf(volume: Volume): number {
     let users = 0;

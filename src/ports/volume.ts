@@ -31,6 +31,11 @@ export interface Volume {
   flush(token: number): void;
   discardRange(offsetBytes: number, spanBytes: number, flags: number, token: number): void;
   zero(offsetBytes: number, spanBytes: number, flags: number, token: number): void;
+  /**
+   * `told` is called once, when the volume is at its end because it is closed or deleted; at once if it is. It is told within the
+   * call that ends it: what is in flight ends as ever, and nothing may be asked of it any more.
+   */
+  onFence(told: () => void): void;
   /** As `Device.extents`. */
   extents(offsetBytes: number, spanBytes: number, memory: number, roomBytes: number, token: number): void;
 }

@@ -13,6 +13,7 @@
 
 import { check } from '../core/check.js';
 import { EBUSY, EIO, EROFS } from '../core/errno.js';
+import { Fence } from '../core/fence.js';
 import { BLOCK_BYTES, MODIFICATIONS_MAX, PATCHES_MAX, RANGE_STEP_BYTES } from '../core/limits.js';
 import { alignDown, alignUp } from '../core/units.js';
 import { COMPLETION_ABANDONED, type CompletionHandler, type CompletionPort } from '../ports/completion.js';
@@ -94,6 +95,7 @@ export class RawVolume implements Volume {
   /** Requests that wait for others, oldest first. */
   private readonly waiting: Modification[] = [];
   private activeExclusive = 0;
+  private readonly fence = new Fence();
   private readonly flushesWaiting: number[] = [];
   private flushesRunning: number[] = [];
   private readonly partToken: number;
@@ -406,8 +408,13 @@ export class RawVolume implements Volume {
     }
   }
 
-  /** Gives up the handlers; nothing may be in flight. */
+  onFence(told: () => void): void {
+    this.fence.onRaise(told);
+  }
+
+  /** Tells front ends, and gives up the handlers; nothing may be in flight. */
   close(): void {
+    this.fence.raise();
     for (const token of [this.partToken, this.patchToken, this.flushToken]) this.completions.unregister(token);
     this.device.close();
   }

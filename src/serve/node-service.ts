@@ -49,21 +49,15 @@ const LOOKS: ReadonlySet<NodeCallName> = new Set(['nodeStatus', 'jobs']);
 
 const idOf = ({ id }: HostedVolume): { id: string } => ({ id });
 
-/** Who hears of what happens in a node. */
-export interface NodeListener {
-  readonly onEvent: (event: StorageEvent) => void;
-  /** A volume is about to be deleted. */
-  readonly onDelete: (volume: Volume) => void;
-}
-
 export class NodeService {
   readonly node: StorageNode;
-  private readonly listener: NodeListener;
   private readonly servers = new Set<NbdServer>();
+  /** Volumes that are or were offered, each of which tells when it is at its end. */
+  private readonly offered = new WeakSet<Volume>();
 
-  constructor(ports: NodePorts, listener: NodeListener) {
-    this.listener = listener;
-    this.node = new StorageNode(ports, { onEvent: listener.onEvent, onResolved: () => this.offer() });
+  /** `onEvent`: hears of what happens in the node. */
+  constructor(ports: NodePorts, onEvent: (event: StorageEvent) => void) {
+    this.node = new StorageNode(ports, { onEvent, onResolved: () => this.offer() });
   }
 
   /** From now on this server offers the node's volumes. */
@@ -163,9 +157,19 @@ export class NodeService {
     for (const name of [...server.exports.keys()]) if (!offered.has(name)) server.withdraw(name);
     for (const [name, { engine, stored }] of offered) {
       if (engine === null || server.exports.get(name)?.volume === engine) continue;
+      this.noteOffered(engine);
       const { layout, copies } = stored;
       server.offer(new NbdExport(name, layout === 'single' ? 'single' : `mirror:${copies}`, engine, false));
     }
+  }
+
+  /** Servers part with a volume when it is at its end. */
+  private noteOffered(volume: Volume): void {
+    if (this.offered.has(volume)) return;
+    this.offered.add(volume);
+    volume.onFence(() => {
+      for (const server of this.servers) server.fence(volume);
+    });
   }
 
   private deleteVolume(text: string): Promise<HostedVolume> {
@@ -174,8 +178,6 @@ export class NodeService {
       for (const server of this.servers) users += server.usersOf(engine);
       const { name } = engine.record;
       if (users > 0) throw new StrakeError('VOLUME_BUSY', `volume ${name} is used by ${users} NBD connections`);
-      for (const server of this.servers) server.withdraw(name);
-      this.listener.onDelete(engine);
     });
   }
 }

@@ -41,14 +41,8 @@ export class ShardNode {
     // A second one would use the memory, and the devices, of the one that is being closed.
     if (this.closed) throw new StrakeError('CLOSED', 'the node is closed');
     if (this.node === null) {
-      const { ports, targets, post } = this.parts;
-      this.node = new NodeService(ports, {
-        onEvent: (event) => post({ event }),
-        onDelete: (volume) => {
-          const number = targets.numberOf(volume);
-          if (number !== undefined) targets.delete(number);
-        },
-      });
+      const { ports, post } = this.parts;
+      this.node = new NodeService(ports, (event) => post({ event }));
     }
     return this.node;
   }
@@ -107,13 +101,11 @@ export class ShardNode {
   /** Closes servers, volumes and devices in order. Rejects with the first error; everything is closed all the same. */
   async close(): Promise<null> {
     const { node } = this;
-    const { targets, servers } = this.parts;
     this.node = null;
     this.closed = true;
     if (node === null) return null;
     node.node.endWork();
-    await servers.endOf(null, DRAIN_MS);
-    targets.dropVolumes();
+    await this.parts.servers.endOf(null, DRAIN_MS);
     const { length } = this.stores;
     try {
       await node.node.close();

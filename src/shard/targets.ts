@@ -28,10 +28,12 @@ export class Targets {
   private readonly targets = new Map<number, Target>();
   private next = 0;
 
+  /** Gives something a number, which it has until it is deleted here or is at its end. */
   add(target: Target): number {
     const number = this.next;
     this.next += 1;
     this.targets.set(number, target);
+    target.volume.onFence(() => this.targets.delete(number));
     return number;
   }
 
@@ -51,10 +53,5 @@ export class Targets {
   /** Raw devices, each with its number. */
   *raw(): Generator<[number, RawTarget]> {
     for (const [number, target] of this.targets) if (isRaw(target)) yield [number, target];
-  }
-
-  /** Forgets all volumes of the node. */
-  dropVolumes(): void {
-    for (const [number, target] of this.targets) if (!isRaw(target)) this.targets.delete(number);
   }
 }

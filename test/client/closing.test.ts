@@ -90,6 +90,25 @@ check('what is discarded by requests that were in flight is given back', async (
   }
 });
 
+check('front ends are told once, within the call that closes it, and late ones at once', async () => {
+  const bench = await withoutTime();
+  bench.write(0, 0, BLOCK, 2);
+  let told = 0;
+  bench.engine.onFence(() => {
+    told += 1;
+  });
+  const ended = bench.engine.close();
+  assert.is(told, 1);
+  bench.write(1, 0, BLOCK, 3);
+  await bench.world.drain();
+  await ended;
+  assert.equal([bench.results[0], bench.results[1]], [BLOCK, -108]);
+  bench.engine.onFence(() => {
+    told += 1;
+  });
+  assert.is(told, 2);
+});
+
 check('a write that waits for a new map holds up the end, until that is durable', async () => {
   const bench = await withoutTime();
   let allow = () => {};

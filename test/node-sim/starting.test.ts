@@ -152,6 +152,28 @@ check('a volume that somebody uses by the turn of its deletion is not deleted', 
   await loop.settle(host.close());
 });
 
+check('who is connected to a volume that ends is let go, and it is offered to nobody at once', [], async () => {
+  const world = new World();
+  await world.format();
+  await world.open();
+  for (const [id, name] of [
+    ['a', 'first'],
+    ['b', 'other'],
+  ] as const)
+    await world.create(id, name);
+  const { host, loop } = world;
+  const [session, other] = [await world.connect('first'), await world.connect('other')];
+  assert.ok(session?.serving && other?.serving);
+  const ended = host.node.volumes.named('first').at(0)?.engine?.close();
+  assert.is(await world.connect('first'), undefined);
+  await loop.run(() => host.service.stats().connections === 1);
+  await loop.settle(ended as Promise<void>);
+  assert.not.ok(session.serving);
+  assert.ok(other.serving);
+  other.finish();
+  await loop.run(() => host.service.stats().connections === 0);
+});
+
 check('devices that are opened side by side stay in the order in which they were asked for', [], async () => {
   const world = new World();
   await world.format();

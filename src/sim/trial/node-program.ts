@@ -73,7 +73,7 @@ export class NodeProgram implements Watched {
     const { storesMax } = settings;
     const common = { completions: process, memory: process, clock: process, watch: this.watch };
     const nodePorts = { ...common, clientId: CLIENT_ID, memoryStart: NODE_START, storesMax };
-    this.serving = new NodeService(nodePorts, { onEvent: settings.onEvent ?? (() => {}), onDelete: () => {} });
+    this.serving = new NodeService(nodePorts, settings.onEvent ?? (() => {}));
     this.mailbox = new SimMailbox(process, ({ name, request }) => this.serving.call(name, request));
     this.listener = this.transport.listen(settings.address);
     this.server = new NbdServer(this.service, ports, this.listener, []);
