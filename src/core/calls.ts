@@ -40,27 +40,44 @@ export class Calls {
 
   /**
    * Starts an operation with a token; resolves to its result, a count or a negative errno. `holder` owns the memory that the
-   * operation uses. Throws `ERR_STRAKE_BUSY` if `CONTROL_CALLS_MAX` are in flight.
+   * operation uses. Throws `ERR_STRAKE_BUSY` if `CONTROL_CALLS_MAX` are in flight. Rejects with what `start` throws, which
+   * then has begun nothing.
    */
   call(start: (token: number) => void, holder: MemoryHolder | null = null): Promise<number> {
     if (this.free.length === 0 && this.calls.length === CONTROL_CALLS_MAX) {
       throw new StrakeError('BUSY', 'too many operations of control work in flight');
     }
     const tag = this.free.pop() ?? this.calls.push(null) - 1;
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       this.calls[tag] = { resolve, holder };
-      start(this.token + tag);
+      try {
+        start(this.token + tag);
+      } catch (error) {
+        this.take(tag);
+        reject(error);
+        this.noteEnd();
+      }
     });
   }
 
-  private end(tag: number, result: number, flags: number): void {
+  /** Ends a call, whose tag is free from now on. */
+  private take(tag: number): Call {
     const call = this.calls[tag] ?? null;
     check(call !== null, 'an operation of control work has ended twice, or was never begun', tag);
     this.calls[tag] = null;
     this.free.push(tag);
+    return call;
+  }
+
+  private noteEnd(): void {
+    if (this.running === 0) this.lastEnded.tell();
+  }
+
+  private end(tag: number, result: number, flags: number): void {
+    const call = this.take(tag);
     if ((flags & COMPLETION_ABANDONED) !== 0 && call.holder !== null) call.holder.lost = true;
     call.resolve(result);
-    if (this.running === 0) this.lastEnded.tell();
+    this.noteEnd();
   }
 
   /** Resolves when nothing is in flight. */

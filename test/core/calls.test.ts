@@ -40,6 +40,21 @@ check('who waits until nothing is in flight is told by the last that ends', asyn
   await told;
 });
 
+check('an operation that cannot be begun is not in flight, and its error reaches the caller', async () => {
+  const loop = new SimLoop({ seed: 1 });
+  const calls = new Calls(loop);
+  let told = Promise.resolve();
+  const refuse = () => {
+    told = calls.idle();
+    throw new Error('no room');
+  };
+  const refused = await calls.call(refuse).catch((error) => error);
+  assert.is(refused.message, 'no room');
+  assert.is(calls.running, 0);
+  await told;
+  calls.close();
+});
+
 check('an operation that ends twice, or is in flight at the end, is a contradiction', async () => {
   const loop = new SimLoop({ seed: 1 });
   const calls = new Calls(loop);
