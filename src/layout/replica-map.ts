@@ -86,10 +86,9 @@ export function namesDevice({ members }: ReplicaMap, deviceId: string): boolean 
 }
 
 /**
- * The volume of which these are all the groups, in any order. A header that has reached some groups only counts: the size is the
- * largest of any, the volume is deleted where any group says so, and the name is that of the newest header. The holder is
- * that of the newest generation. Throws a
- * `RangeError` if a group is missing, is there twice, or belongs to another volume.
+ * The volume of which these are all the groups, in any order. A header that has reached some groups only counts: the size is
+ * the largest of any, the volume is deleted where any group says so, and the name is that of the newest header. The holder is
+ * that of the newest generation. Throws a `RangeError` if a group is missing, is there twice, or belongs to another volume.
  */
 export function volumeOf(replicas: readonly ReplicaMap[]): VolumeMap {
   const sorted = [...replicas].sort((one, other) => one.group - other.group);

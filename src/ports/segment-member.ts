@@ -2,8 +2,7 @@
  * A member of a volume: one volume's part of a store of chunks on one device, in this process or, later, behind a connection.
  *
  * Nothing here looks into the other side: what is asked goes by records, and what the engine has to know at any moment (which
- * chunks
- * have a slot) it keeps by itself, from lists and from what it has asked for.
+ * chunks have a slot) it keeps by itself, from lists and from what it has asked for.
  *
  * The caller keeps modifying operations on one block apart: it starts none while another on that block is in flight. It may
  * read a block while it is being modified; such a read returns old or new content or `-EBADMSG`, and is then to be

@@ -67,9 +67,9 @@ export const REQUEST_ACCEPT = 6;
 export const REQUEST_POISON = 7;
 /**
  * Makes durable what has ended on this device. A failure is final: the device is fenced. `settledGeneration` and
- * `settledNumber` are
- * what the last flush of the volume that has finished made durable: everything recorded below is on every member in-sync.
- * With `REQUEST_MARKED` it is remembered that this was the volume's flush of this generation and number. Result: 0.
+ * `settledNumber` are what the last flush of the volume that has finished made durable: everything recorded below is on every
+ * member in-sync. With `REQUEST_MARKED` it is remembered that this was the volume's flush of this generation and number.
+ * Result: 0.
  */
 export const REQUEST_FLUSH = 8;
 /** All copies agree as of this generation and flush number: nothing of the volume is in doubt here any more. Result: 0. */
