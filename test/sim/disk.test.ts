@@ -143,6 +143,30 @@ check('a kill keeps what completed, and of the rest whole operations', async () 
   assert.equal([...seen].sort(), [0, 2]);
 });
 
+check('what continuations of a dead process begin never happens, and disturbs nobody', async () => {
+  for (const alive of [false, true]) {
+    const bench = new SimBench({ seed: 1 });
+    await bench.all(bench.write(0, 1), bench.write(1, 1));
+    let ended = 0;
+    const count = () => {
+      ended += 1;
+    };
+    // What is queued when the disk loses its connection, what is begun afterwards in a slot of before, and in a new one.
+    bench.sync().then(count);
+    if (!alive) bench.loop.kill();
+    bench.disk.kill(new SimRandom(1));
+    bench.write(0, 2).then(count);
+    bench.sync().then(count);
+    await rejects(
+      bench.loop.run(() => false),
+      /nothing is left to happen/,
+    );
+    assert.is(ended, 0);
+    assert.is(bench.disk.inFlight, 0);
+    assert.equal(sectorsOn(bench.disk, 0), all(1));
+  }
+});
+
 check('crash images are all subsets, and all tears of single writes', async () => {
   const bench = new SimBench({ seed: 1 });
   await bench.all(bench.write(0, 1));

@@ -221,10 +221,14 @@ export class SimDevice implements Device, SimSource {
     return waiting.length;
   }
 
-  /** The disk has lost its connection: what was given up has ended. */
+  /**
+   * The disk has lost its connection: what was given up has ended. Slots stay: continuations of a process that has just died may
+   * still begin operations, which never end.
+   */
   private release(): void {
-    for (const operation of this.operations.splice(0)) {
+    for (const operation of this.operations) {
       if (operation.active && operation.abandoned) this.freeMemory(operation);
+      operation.active = false;
     }
   }
 
