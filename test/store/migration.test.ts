@@ -9,7 +9,7 @@ import { dumpDevice } from '#strake/store/checking/dump.js';
 import { computeFirstLayout, pageOffset } from '#strake/store/format/format.js';
 import { decodeSuperblock } from '#strake/store/format/superblock.js';
 import { check, repetitions, run } from '../support/check.js';
-import { changeRoot, fsck, readerOf } from '../support/damaged-store.js';
+import { changeRoot, fsck, readerOf, resealTree } from '../support/damaged-store.js';
 import { randomOf, SLOT } from '../support/sim-store.js';
 import { checkPages, ENDS, firstDevices, heldOn, migrated, opened, volumesOn } from '../support/version-1.js';
 import { encodeVolume } from '../support/version-1-page.js';
@@ -153,6 +153,35 @@ check('a device without a page for its second group is refused, and stays as it 
   assert.match(error?.message ?? '', /no page left for group 1 of volume wide/);
   assert.is(crc32c(disk.peek(0, disk.geometry.sizeBytes)), before);
   assert.equal(pages[0].named, [0, 1]);
+});
+
+check('a group whose map names a device twice has one copy there once it is migrated', [], async () => {
+  const { disk, pages, held } = firstDevices('closed')[1];
+  const { layout, deviceId } = decodeSuperblock(disk.peek(0, 4096), crc32c);
+  const [{ id, page }] = pages;
+  let copies = 0;
+  // Every place of every group is the device's.
+  for (const place of [0, 1] as const) {
+    const offset = pageOffset(layout.volumesOffset, page, place);
+    const bytes = disk.peek(offset, 4096);
+    copies = Math.max(copies, bytes[91]);
+    for (let at = 0; at < bytes[90] * bytes[91]; at += 1) {
+      for (let byte = 0; byte < 16; byte += 1)
+        bytes[512 + 64 * at + byte] = Number(`0x${deviceId.slice(2 * byte, 2 * byte + 2)}`);
+    }
+    disk.poke(offset, bytes);
+  }
+  assert.ok(copies > 1, 'the volume has several copies');
+  resealTree(disk, layout);
+  assert.is((await fsck(disk, true)).verdict, 'damaged', 'the check of it as it was tells');
+  await migrated(disk);
+  const ours = (await volumesOn(disk)).filter((one) => one.id === id);
+  assert.ok(ours.length > 0);
+  for (const { form, members } of ours) {
+    assert.is(form, 2);
+    assert.is(members.filter((member) => member.deviceId === deviceId).length, 1);
+  }
+  assert.equal(await heldOn(disk), held);
 });
 
 /** All instants of a migration at which the power might fail, as copies of the disk. */
