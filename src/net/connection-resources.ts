@@ -18,11 +18,11 @@ import {
   CONNECTION_STAGING_BYTES,
   CONNECTIONS_MAX,
 } from '../core/limits.js';
+import { SetAside } from '../core/set-aside.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Memory } from '../ports/memory.js';
 import type { Transport } from '../ports/transport.js';
-import { Quarantine } from './quarantine.js';
 
 /** The ports that a server works on. */
 export interface NetPorts {
@@ -72,7 +72,7 @@ export class ConnectionResources {
   private waiting: ResourceUser[] = [];
   private dirty: ResourceUser[] = [];
   private gaveBack = false;
-  private readonly quarantine: Quarantine;
+  private readonly quarantine: SetAside;
   private readonly batchEnd = () => this.endBatch();
 
   /** Bytes of page-aligned memory that all of it needs. */
@@ -85,13 +85,13 @@ export class ConnectionResources {
     this.ports = ports;
     this.memory = ports.memory;
     this.transport = ports.transport;
-    this.quarantine = new Quarantine(ports.memory);
     this.start = start;
     this.bulkStart = start + CONNECTIONS_MAX * CONNECTION_BYTES;
     for (let number = BULK_BUFFERS - 1; number >= 0; number -= 1) {
       this.freeBulk.push(this.bulkStart + number * BULK_BUFFER_BYTES);
     }
     this.pool = new BufferPool(this.bulkStart + BULK_BUFFERS * BULK_BUFFER_BYTES, BUFFER_CLASSES);
+    this.quarantine = new SetAside(ports.memory, this.pool.buffers.length);
     this.connectionBytesMax = this.pool.totalBytes * CONNECTION_BUFFERS_SHARE;
     ports.completions.onBatchEnd(this.batchEnd);
   }
@@ -121,7 +121,8 @@ export class ConnectionResources {
 
   /** The kernel may still use this buffer's memory. It stays taken until that has ended. */
   quarantineBuffer(buffer: PooledBuffer): void {
-    this.quarantine.hold(buffer, () => this.releaseBuffer(buffer));
+    // The last block of a payload may reach beyond the capacity, into the next buffer's header page.
+    this.quarantine.hold(buffer.memory, buffer.capacityBytes + BLOCK_BYTES, () => this.releaseBuffer(buffer));
   }
 
   /** Something that connections wait for has been given back: they are tried again at the end of the batch. */

@@ -15,6 +15,7 @@ import { check } from '../core/check.js';
 import { EBUSY, EIO, EROFS } from '../core/errno.js';
 import { Fence } from '../core/fence.js';
 import { BLOCK_BYTES, MODIFICATIONS_MAX, PATCHES_MAX, RANGE_STEP_BYTES } from '../core/limits.js';
+import { SetAside } from '../core/set-aside.js';
 import { alignDown, alignUp } from '../core/units.js';
 import { COMPLETION_ABANDONED, type CompletionHandler, type CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
@@ -88,8 +89,8 @@ export class RawVolume implements Volume {
   private readonly freeRecords: Modification[] = [];
   private readonly patches: Patch[] = [];
   private readonly freePatches: Patch[] = [];
-  /** Patches whose scratch block an operation that was given up may still use. */
-  private abandonedPatches = 0;
+  /** Scratch blocks of patches that an operation that was given up may still use. */
+  private readonly aside: SetAside;
   /** Requests that have been started and have not ended, in no order. */
   private readonly active: Modification[] = [];
   /** Requests that wait for others, oldest first. */
@@ -117,6 +118,7 @@ export class RawVolume implements Volume {
     const { geometry } = device;
     this.completions = completions;
     this.memory = memory;
+    this.aside = new SetAside(memory, PATCHES_MAX);
     this.device = device;
     this.unit = geometry.logicalBlockBytes;
     this.sizeBytes = geometry.sizeBytes;
@@ -247,7 +249,7 @@ export class RawVolume implements Volume {
 
   /** Whether nothing before it, running or among the first `waiting` that wait, keeps the request from starting. */
   private mayStart(record: Modification, waiting: number): boolean {
-    const enough = this.freePatches.length >= 2 || this.abandonedPatches > PATCHES_MAX - 2;
+    const enough = this.freePatches.length >= 2 || this.aside.count > PATCHES_MAX - 2;
     if (record.exclusive && !enough) return false;
     for (const other of this.active) {
       if ((record.exclusive || other.exclusive) && this.overlap(record, other)) return false;
@@ -358,18 +360,10 @@ export class RawVolume implements Volume {
     }
     patch.owner = null;
     if ((flags & COMPLETION_ABANDONED) === 0) this.freePatches.push(patch);
-    else this.returnLater(patch);
+    // The kernel may still write to it.
+    else this.aside.hold(patch.scratch, this.unit, () => this.freePatches.push(patch));
     // The caller's own buffer was not the device's: nothing will ever report it as free again.
     this.endPart(owner.index, result, flags & ~COMPLETION_ABANDONED);
-  }
-
-  /** The kernel may still write to the scratch block of a patch that was given up. */
-  private returnLater(patch: Patch): void {
-    this.abandonedPatches += 1;
-    this.memory.whenFree(patch.scratch, this.unit, () => {
-      this.abandonedPatches -= 1;
-      this.freePatches.push(patch);
-    });
   }
 
   private endPart(index: number, result: number, flags: number): void {

@@ -235,9 +235,9 @@ const CLIENT: readonly AssertionMutant[] = [
     sim(['death'], 100),
   ),
   one(
-    'a buffer for copying comes back that was not set aside',
-    'client/jobs/copy-buffers.ts',
-    '    this.aside += 1;\n',
+    'memory comes back that was not set aside',
+    'core/set-aside.ts',
+    '    this.held += 1;\n',
     '',
     tests('client/volume-engine-resync.test.ts'),
     sim(['death'], 100),

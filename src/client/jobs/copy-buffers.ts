@@ -8,6 +8,7 @@
 import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, COPY_BUFFERS, COPY_BYTES } from '../../core/limits.js';
+import { SetAside } from '../../core/set-aside.js';
 import type { Memory } from '../../ports/memory.js';
 
 export interface CopyBuffer {
@@ -52,12 +53,11 @@ interface BufferWait {
 export class CopyBuffers {
   private readonly buffers: CopyBuffer[] = [];
   private readonly waiting: BufferWait[] = [];
-  private readonly memory: Memory;
-  private aside = 0;
+  private readonly aside: SetAside;
 
   /** `scratch`: start of `COPY_SCRATCH_BYTES` of page-aligned memory. */
   constructor(memory: Memory, scratch: number) {
-    this.memory = memory;
+    this.aside = new SetAside(memory, COPY_BUFFERS);
     for (let index = 0; index < COPY_BUFFERS; index += 1) {
       this.buffers.push({ memory: scratch + index * COPY_BYTES, lost: false });
     }
@@ -80,7 +80,7 @@ export class CopyBuffers {
   private async takeBuffer(waiter: BufferWaiter | undefined): Promise<CopyBuffer> {
     const buffer = this.buffers.pop();
     if (buffer !== undefined) return buffer;
-    if (this.aside === COPY_BUFFERS) throw noBuffers();
+    if (this.aside.all) throw noBuffers();
     let callOff = () => {};
     try {
       return await new Promise<CopyBuffer>((resolve, reject) => {
@@ -110,18 +110,16 @@ export class CopyBuffers {
     const wait = this.waiting.shift();
     if (wait === undefined) this.buffers.push(buffer);
     else wait.resolve(buffer);
+    const here = this.buffers.length + this.aside.count;
+    check(here <= COPY_BUFFERS, 'there are more buffers for copying than were made', here);
   }
 
   private setAside(buffer: CopyBuffer): void {
-    this.aside += 1;
-    check(this.aside <= COPY_BUFFERS, 'more buffers for copying are set aside than there are', this.aside);
-    this.memory.whenFree(buffer.memory, COPY_BYTES, () => {
-      this.aside -= 1;
-      check(this.aside >= 0, 'a buffer for copying comes back that was not set aside', buffer.memory);
+    this.aside.hold(buffer.memory, COPY_BYTES, () => {
       buffer.lost = false;
       this.giveBack(buffer);
     });
-    if (this.aside === COPY_BUFFERS) for (const wait of this.waiting.splice(0)) wait.reject(noBuffers());
+    if (this.aside.all) for (const wait of this.waiting.splice(0)) wait.reject(noBuffers());
   }
 }
 

@@ -7,6 +7,7 @@
 
 import { check } from '../../core/check.js';
 import { BLOCK_BYTES, COPIES_MAX, PATCHES_MAX } from '../../core/limits.js';
+import { SetAside } from '../../core/set-aside.js';
 import { Waiting } from '../../core/waiting.js';
 import { COMPLETION_ABANDONED } from '../../ports/completion.js';
 import type { Memory } from '../../ports/memory.js';
@@ -31,19 +32,21 @@ export class Patches {
   private readonly parts: PatchesParts;
   private readonly free: number[] = [];
   private readonly waiting: Waiting<Piece>;
-  /** Patches that have a scratch block, and scratch blocks that are set aside. */
+  /** Scratch blocks that are set aside. */
+  private readonly aside: SetAside;
+  /** Patches that have a scratch block. */
   private running = 0;
-  private aside = 0;
 
   constructor(parts: PatchesParts) {
     this.parts = parts;
+    this.aside = new SetAside(parts.memory, PATCH_BLOCKS);
     this.waiting = new Waiting<Piece>('pieces that wait for scratch blocks', parts.most);
     for (let index = PATCH_BLOCKS - 1; index >= 0; index -= 1) this.free.push(index);
   }
 
   /** Whether all scratch blocks are set aside. */
   get exhausted(): boolean {
-    return this.aside === PATCH_BLOCKS;
+    return this.aside.all;
   }
 
   /** Gives a patch its scratch block. Returns false if there is none now. */
@@ -67,6 +70,8 @@ export class Patches {
     const { memory } = this.parts;
     check(piece.scratch >= 0, 'a patch has no scratch block to be changed in', piece.index);
     check(piece.from + piece.length <= BLOCK_BYTES, 'a patch reaches beyond its block', piece.index);
+    const own = this.parts.scratch + piece.scratch * BLOCK_BYTES;
+    check(piece.memory === own, 'a patch is changed in a block of another', piece.index);
     const at = piece.memory + piece.from;
     if (piece.payload < 0) memory.fill(at, piece.length, 0);
     else memory.copy(at, piece.payload, piece.length);
@@ -85,11 +90,10 @@ export class Patches {
     }
     // It is the scratch block that the member may still use, not the caller's memory.
     piece.resultFlags &= ~COMPLETION_ABANDONED;
-    this.aside += 1;
-    this.parts.memory.whenFree(this.parts.scratch + index * BLOCK_BYTES, BLOCK_BYTES, () => {
-      this.aside -= 1;
-      check(this.aside >= 0, 'a scratch block comes back that was not set aside', index);
+    this.aside.hold(this.parts.scratch + index * BLOCK_BYTES, BLOCK_BYTES, () => {
       this.free.push(index);
+      const known = this.free.length + this.running + this.aside.count;
+      check(known === PATCH_BLOCKS, 'scratch blocks are lost, or there twice', known);
       this.serve();
     });
   }
