@@ -48,6 +48,10 @@ interface Condition {
   readonly resolve: () => void;
 }
 
+function holdsNow({ holds }: Condition): boolean {
+  return holds();
+}
+
 export class SimWorld {
   readonly time: SimTimeline;
   /** Those that live, and some that have died lately. */
@@ -149,22 +153,59 @@ export class SimWorld {
   /**
    * Takes steps until `until` holds. Throws if nothing is left that could happen, or if a limit is exceeded.
    */
-  async run(until: () => boolean, limits: SimLimits = {}): Promise<void> {
+  run(until: () => boolean, limits: SimLimits = {}): Promise<void> {
     const check = this.limiter(limits);
-    const turns = this.settings.turns ?? 24;
-    const early = this.settings.earlyHandOver ?? 0.25;
-    await this.takeTurns(turns);
-    while (!until()) {
-      check();
-      const happened = this.step();
-      if (this.conditions.length > 0) this.lookAtConditions();
-      if (early > 0 && this.order.chance(early)) this.handOver();
-      await this.takeTurns(turns);
-      if (happened || until()) continue;
-      await this.takeTurns(LAST_TURNS);
-      if (until() || this.lookAtConditions() || this.handOver() || this.time.events.length > 0) continue;
-      throw this.stuck();
-    }
+    const { continuations, earlyHandOver: early = 0.25, turns = 24 } = this.settings;
+    // Steps are far more than anything else here, and all turns of all of them are one function: an `await` for each would
+    // allocate more than the step itself.
+    return new Promise((resolve, reject) => {
+      let left = turns + 1;
+      let before = continuations?.() ?? 0;
+      let happened = true;
+      let last = false;
+      /** What follows the turns: returns how many come next, or 0 at the end. */
+      const advance = (): number => {
+        if (last) {
+          last = false;
+          const goesOn = until() || this.lookAtConditions() || this.handOver() || this.time.events.length > 0;
+          if (!goesOn) throw this.stuck();
+        } else if (!happened && !until()) {
+          last = true;
+          return LAST_TURNS;
+        }
+        if (until()) return 0;
+        check();
+        happened = this.step();
+        if (this.conditions.length > 0) this.lookAtConditions();
+        if (early > 0 && this.order.chance(early)) this.handOver();
+        return turns;
+      };
+      const turn = () => {
+        left -= 1;
+        if (continuations !== undefined) {
+          const now = continuations();
+          // If no other has run since this was queued, none is left in the queue.
+          if (now === before + 1) left = 0;
+          before = now;
+        }
+        if (left === 0) {
+          try {
+            left = advance();
+          } catch (error) {
+            reject(error);
+            return;
+          }
+          if (left === 0) {
+            resolve();
+            return;
+          }
+          left += 1;
+          before = continuations?.() ?? 0;
+        }
+        RESOLVED.then(turn);
+      };
+      RESOLVED.then(turn);
+    });
   }
 
   /** Runs until `promise` is settled, and returns or throws what it does. */
@@ -180,34 +221,12 @@ export class SimWorld {
 
   /** Returns whether one holds. */
   private lookAtConditions(): boolean {
-    const held = this.conditions.filter(({ holds }) => holds());
-    if (held.length === 0) return false;
+    // Mostly none does, and this is asked after every step.
+    if (!this.conditions.some(holdsNow)) return false;
+    const held = this.conditions.filter(holdsNow);
     this.conditions = this.conditions.filter((condition) => !held.includes(condition));
     for (const { resolve } of held) resolve();
     return true;
-  }
-
-  /**
-   * A turn is a continuation of a resolved promise: an `await` would do, but allocates more than twice as much. If no other has
-   * run since it was queued, none is left in the queue.
-   */
-  private takeTurns(turns: number): Promise<void> {
-    const { continuations } = this.settings;
-    return new Promise((resolve) => {
-      let left = turns;
-      let before = continuations?.() ?? 0;
-      const turn = () => {
-        left -= 1;
-        if (continuations !== undefined) {
-          const now = continuations();
-          if (now === before + 1) left = 0;
-          before = now;
-        }
-        if (left > 0) RESOLVED.then(turn);
-        else resolve();
-      };
-      RESOLVED.then(turn);
-    });
   }
 
   private limiter(limits: SimLimits): () => void {
