@@ -330,18 +330,19 @@ export function putUint48(view: DataView, at: number, value: number): void {
 /** An identifier of 16 bytes as 32 hexadecimal digits. */
 export function getId(view: DataView, at: number): string {
   let text = '';
-  for (let index = 0; index < 16; index += 1)
+  for (let byte = 0; byte < 16; byte += 4)
     text += view
-      .getUint8(at + index)
+      .getUint32(at + byte)
       .toString(16)
-      .padStart(2, '0');
+      .padStart(8, '0');
   return text;
 }
 
 export function putId(view: DataView, at: number, id: string): void {
   check(id.length === 32, 'an identifier is written that is none', id.length);
-  for (let index = 0; index < 16; index += 1) {
-    view.setUint8(at + index, Number.parseInt(id.slice(2 * index, 2 * index + 2), 16));
+  // Eight digits at a time: each journal batch has one, and slices of two took longer than the rest of its header.
+  for (let digit = 0; digit < id.length; digit += 8) {
+    view.setUint32(at + digit / 2, Number.parseInt(id.slice(digit, digit + 8), 16));
   }
 }
 
