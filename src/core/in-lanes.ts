@@ -43,6 +43,8 @@ export async function inLanes<T>(
       throw error;
     }
   };
-  await allEnded(Array.from({ length: lanes }, (_, lane) => run(lane)));
+  // Lanes beyond the items would only end; where a lane may pause, another one may take what it leaves.
+  const used = mayTake === ALWAYS ? Math.max(1, Math.min(lanes, items.length)) : lanes;
+  await allEnded(Array.from({ length: used }, (_, lane) => run(lane)));
   check(next === items.length, 'a list was not gone through to its end', items.length - next);
 }
