@@ -100,15 +100,15 @@ export class Piece implements SendPart {
 
 /** The requests and pieces of a shard. */
 export class RequestPool {
-  /** By index of their buffers. */
-  readonly pieces: readonly Piece[];
+  /** By index of their buffers; made when those are first used, as most never are. */
+  readonly pieces: Piece[];
   private readonly resources: ConnectionResources;
   private readonly free: NbdRequest[] = [];
   private made = 0;
 
   constructor(resources: ConnectionResources) {
     this.resources = resources;
-    this.pieces = resources.pool.buffers.map((buffer) => new Piece(buffer));
+    this.pieces = new Array(resources.pool.buffers.length);
   }
 
   /** Requests that are taken. */
@@ -132,7 +132,9 @@ export class RequestPool {
   /** A piece with a buffer of at least `bytes`, or null if none is free. */
   takePiece(bytes: number): Piece | null {
     const buffer = this.resources.takeBuffer(bytes);
-    return buffer === null ? null : this.pieces[buffer.index];
+    if (buffer === null) return null;
+    this.pieces[buffer.index] ??= new Piece(buffer);
+    return this.pieces[buffer.index];
   }
 
   releasePiece(piece: Piece): void {
