@@ -72,6 +72,8 @@ export class CrashEnumeration {
   private readonly random: SimRandom;
   /** Digests by what images keep of what was durable. */
   private readonly keys = new Map<string, number>();
+  /** Images since the last whose recovery was cut off. */
+  private uncut = 0;
   /** What was found on images, by digest; each content once. */
   private readonly found = new Map<number, Found | null>();
   private readonly contents = new Map<string, Found>();
@@ -154,13 +156,22 @@ export class CrashEnumeration {
     let content: Found | null = null;
     try {
       content = await this.recover(disk, this.seedOf(number));
-      if (digest % this.againOneIn === 0) await this.cutAgain(crash, content, number, name, digest);
+      if (this.isCutAgain(digest, name)) await this.cutAgain(crash, content, number, name, digest);
       if (digest % USED_ONE_IN === 1) await this.use(crash, content, number);
     } catch (error) {
       this.fail(name, error as Error);
     }
     this.found.set(digest, content);
     return content;
+  }
+
+  /** One image in so many, and never none of many more; and the one of which an image of the second cut is asked for by name. */
+  private isCutAgain(digest: number, name: string): boolean {
+    if (this.options.only?.startsWith(`${name}/`)) return true;
+    this.uncut += 1;
+    if (digest % this.againOneIn !== 0 && this.uncut < 2 * this.againOneIn) return false;
+    this.uncut = 0;
+    return true;
   }
 
   private seedOf(number: number): number {
