@@ -7,7 +7,8 @@
  * `npm test -- nbd` runs only those, and no lint, Rust or bench.
  *
  * Options: --deep (files that repeat themselves do so in full; otherwise in brief, by STRAKE_TEST_BRIEF=1), --repeating (only
- * those files), --node PATH (files of tests only, run by another Node.js), --list (prints the names of tests instead).
+ * those files, and with --deep Rust tests), --node PATH (files of tests only, run by another Node.js), --list (prints the names
+ * of tests instead).
  * With STRAKE_TEST_ALL=1, as in CI, a skipped test counts as a failure.
  */
 
@@ -51,6 +52,8 @@ const { values: options, positionals: parts } = parseArgs({
 const report = new Report(process.env.STRAKE_TEST_ALL === '1');
 /** Whether everything is run, and not only files of tests. */
 const whole = parts.length === 0 && !options.repeating && options.node === undefined;
+/** Whether what has two forms is run in full, Rust tests among it: optimized, they are other programs. */
+const repeated = parts.length === 0 && options.repeating && options.deep;
 const node = options.node ?? process.execPath;
 
 /** The environment of one form of the tests. */
@@ -132,7 +135,9 @@ async function runSideBySide(files, argumentsOf) {
     await report.part('bench', runSmoke);
   };
   const jobs = files.map((file) => () => runFile(file, argumentsOf));
-  await inLanes(LANES, whole ? [others, ...jobs] : jobs, (job) => job());
+  if (whole) jobs.unshift(others);
+  else if (repeated) jobs.unshift(() => report.part('crates', runCargo));
+  await inLanes(LANES, jobs, (job) => job());
 }
 
 /** The names of the tests of a file, each with the file. */
