@@ -7,7 +7,8 @@
 
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { ASSERTION_MUTANTS, type AssertionMutant } from './assertions.js';
+import type { AssertionMutant } from './assertion-mutant.js';
+import { ASSERTION_MUTANTS } from './assertions.js';
 import type { Judge } from './mutant.js';
 import { closeWorkshop, makeCheckout, mutatedFiles, ROOT, removeCheckout } from './workshop.js';
 

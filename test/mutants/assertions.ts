@@ -4,23 +4,15 @@
  * assertion looks at is spoiled.
  */
 
-import { type Edit, type Judge, sim, tests } from './mutant.js';
-
-export interface AssertionMutant {
-  /** What the assertion says. */
-  readonly says: string;
-  readonly edits: readonly Edit[];
-  /** Asked in this order, until the assertion fires. */
-  readonly judges: readonly Judge[];
-}
-
-const ANY = sim('all', 40);
-const CALM = sim([], 6);
-
-/** A change of one place, met by the first seeds of the simulator if nobody else is named. */
-function one(says: string, file: string, find: string, replace: string, ...judges: readonly Judge[]): AssertionMutant {
-  return { says, edits: [{ file, find, replace }], judges: judges.length === 0 ? [CALM, ANY] : judges };
-}
+import { ANY, type AssertionMutant, CALM, one } from './assertion-mutant.js';
+import { CLIENT_ASSERTIONS } from './assertions-client.js';
+import { MEMBER_ASSERTIONS } from './assertions-engine.js';
+import { FORMAT_ASSERTIONS } from './assertions-format.js';
+import { JOURNAL_ASSERTIONS } from './assertions-journal.js';
+import { NODE_ASSERTIONS } from './assertions-node.js';
+import { RUNNING_ASSERTIONS } from './assertions-running.js';
+import { VOLUME_ASSERTIONS } from './assertions-volumes.js';
+import { sim, tests } from './mutant.js';
 
 const STORE: readonly AssertionMutant[] = [
   one(
@@ -337,4 +329,15 @@ const NODE: readonly AssertionMutant[] = [
   ),
 ];
 
-export const ASSERTION_MUTANTS: readonly AssertionMutant[] = [...STORE, ...CLIENT, ...NODE];
+export const ASSERTION_MUTANTS: readonly AssertionMutant[] = [
+  ...STORE,
+  ...FORMAT_ASSERTIONS,
+  ...RUNNING_ASSERTIONS,
+  ...JOURNAL_ASSERTIONS,
+  ...CLIENT,
+  ...CLIENT_ASSERTIONS,
+  ...MEMBER_ASSERTIONS,
+  ...NODE,
+  ...NODE_ASSERTIONS,
+  ...VOLUME_ASSERTIONS,
+];

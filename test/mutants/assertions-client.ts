@@ -1,0 +1,151 @@
+/** Faults that let assertions fire: those of the engine of a volume. */
+
+import { ANY, type AssertionMutant, CALM, one } from './assertion-mutant.js';
+import { sim, tests } from './mutant.js';
+
+const RESYNC = tests('client/volume-engine-resync.test.ts');
+const ENGINE = tests('client/volume-engine.test.ts');
+
+export const CLIENT_ASSERTIONS: readonly AssertionMutant[] = [
+  one(
+    'more is left than was asked for',
+    'client/members/member-work.ts',
+    'const left = request.left.count;',
+    'const left = request.left.count + request.blocks + 1;',
+    RESYNC,
+  ),
+  one(
+    'no segments are listed',
+    'client/mirror/resync.ts',
+    'listRange(present, stripe, stripe + 1',
+    'listRange(present, stripe, stripe',
+    RESYNC,
+    sim(['replace'], 20),
+  ),
+  one(
+    'positions have no room in a tag',
+    'client/mirror/mirror.ts',
+    'const TAG_SHIFT = 6;',
+    'const TAG_SHIFT = 4;',
+    ENGINE,
+  ),
+  one(
+    'a member answers that was not asked',
+    'client/mirror/mirror.ts',
+    '    request.flushNumber = piece.flushNumber;\n',
+    '    request.flushNumber = piece.flushNumber;\n    piece.targets &= ~(1 << position);\n',
+    CALM,
+  ),
+  one(
+    'a member has no space and has not failed',
+    'client/mirror/mirror.ts',
+    '    piece.noSpace = 0;\n    piece.pending = 0;\n',
+    '    piece.noSpace = 1;\n    piece.pending = 0;\n',
+    ENGINE,
+  ),
+  one(
+    'a block is bad that was not read',
+    'client/members/member-work.ts',
+    'blocks.add(block + index);',
+    'blocks.add(block + index + count);',
+    RESYNC,
+    ANY,
+  ),
+  one(
+    'more discards are noted than may be',
+    'client/mirror/reclaim.ts',
+    '    this.discarded.set(stripe, Math',
+    '    for (let all = 0; all <= DISCARDS_NOTED_MAX; all += 1) this.discarded.set(all, flushNumber);\n    this.discarded.set(stripe, Math',
+    tests('client/reclaim.test.ts'),
+  ),
+  one(
+    'a member is brought up to date from itself',
+    'client/mirror/resync.ts',
+    'find(({ readable }) => readable);',
+    'find(({ writable }) => writable);',
+    ANY,
+  ),
+  one(
+    'blocks count as lost that nobody was asked for',
+    'client/mirror/resync.ts',
+    '[this.slot.group].filter(({ readable }) => readable);\n    check(sources',
+    "[this.slot.group].filter(({ state }) => state === 'offline');\n    check(sources",
+    RESYNC,
+    ANY,
+  ),
+  one(
+    'a member becomes current before all was compared',
+    'client/mirror/resync.ts',
+    'await job.each(await this.candidates()',
+    'void job.each(await this.candidates()',
+    RESYNC,
+  ),
+  one(
+    'a piece is lined up twice',
+    'client/requests/pieces.ts',
+    '    piece.started = false;\n    this.order.remove(piece);\n',
+    '    piece.started = false;\n',
+    ENGINE,
+    ANY,
+  ),
+  one(
+    'a piece leaves while others are in its way',
+    'client/requests/block-order.ts',
+    '      if (inTheWay(other, piece)) blockers += 1;\n',
+    '      if (!inTheWay(other, piece)) continue;\n      blockers += 1;\n      other.blockers += 1;\n',
+    ENGINE,
+    ANY,
+  ),
+  one(
+    'an engine has not flushed what it should have',
+    'client/requests/own-flush.ts',
+    '    this.chunks.add(chunk);\n',
+    '    for (let all = 0; all <= OWN_FLUSH_CHUNKS; all += 1) this.chunks.add(chunk + all);\n',
+    tests('client/own-flush.test.ts'),
+  ),
+  one(
+    'an engine flushes by itself what is flushed',
+    'client/requests/own-flush.ts',
+    'if (this.busy && nowMs',
+    'if (nowMs',
+    tests('client/own-flush.test.ts'),
+    ANY,
+  ),
+  one(
+    'a piece begins twice',
+    'client/requests/pieces.ts',
+    '    piece.started = false;\n    this.order.remove(piece);\n',
+    '    this.order.remove(piece);\n',
+    ENGINE,
+    ANY,
+  ),
+  one(
+    'a piece ends that has not begun',
+    'client/requests/pieces.ts',
+    '    else this.finish(piece, piece.outcome);\n',
+    '    else {\n      piece.started = false;\n      this.finish(piece, piece.outcome);\n    }\n',
+    ENGINE,
+  ),
+  one(
+    'more parts have ended than were taken',
+    'client/requests/pieces.ts',
+    '    if (part) this.parts -= 1;',
+    '    this.parts -= 1;',
+    ENGINE,
+  ),
+  one(
+    'a flush begins before the last one has ended',
+    'client/requests/volume-flush.ts',
+    '    this.waiting.push(token);\n    if (!this.busy) this.start();',
+    '    this.waiting.push(token);\n    this.start();',
+    ENGINE,
+    CALM,
+  ),
+  one(
+    'a flush goes to a member that there is not',
+    'client/requests/volume-flush.ts',
+    'this.request(index, flags',
+    'this.request(index + 1, flags',
+    ENGINE,
+  ),
+];

@@ -1,0 +1,49 @@
+/** Faults that let assertions fire: those of a node and of its volumes. */
+
+import { type AssertionMutant, CALM, one } from './assertion-mutant.js';
+import { tests } from './mutant.js';
+
+export const NODE_ASSERTIONS: readonly AssertionMutant[] = [
+  one(
+    'a volume has more segments than are in use',
+    'node/node-store.ts',
+    'group === null ? volumeTable.indexesOf(volumeId) :',
+    'group === null ? [0, 0, 0].flatMap(() => volumeTable.indexesOf(volumeId)) :',
+    tests('node-sim/deleted-volumes.test.ts'),
+  ),
+  one(
+    'segments are given back of another volume',
+    'node/replica.ts',
+    'await releasePage({ completions, device, volumeId, page }',
+    "await releasePage({ completions, device, volumeId: '', page }",
+    tests('node-sim/deleted-volumes.test.ts'),
+  ),
+  one(
+    'a volume is attached with a map that is not newer in every group',
+    'layout/starting-map.ts',
+    'return stored.versions[at] + (lost ? FORK_VERSIONS : 1);',
+    'return stored.versions[at] + (lost ? FORK_VERSIONS : 0);',
+    CALM,
+  ),
+  one(
+    'a volume is attached with other groups',
+    'volumes/device-catalog.ts',
+    '    checkMap(map);\n    check(map.id',
+    '    checkMap(map);\n    newest.groups.push([]);\n    check(map.id',
+    CALM,
+  ),
+  one(
+    'segments are given back of a volume that is not deleted',
+    'volumes/device-catalog.ts',
+    '    return note;\n',
+    '    return map;\n',
+    tests('node-sim/deleted-volumes.test.ts'),
+  ),
+  one(
+    'a volume is listed in the place of another',
+    'volumes/volume-directory.ts',
+    ' || this.byId.has(id)) continue;',
+    ') continue;',
+    tests('node-sim/names.test.ts'),
+  ),
+];
