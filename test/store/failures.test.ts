@@ -47,4 +47,18 @@ check('a map ends that waits for a checkpoint which fails', [], async () => {
   assert.is(await store.settle(opened.putReplica(replicaMap(VOLUME_ID, { mapVersion: 2 }))), -EIO);
 });
 
+check('a sync that fails once ends all modifications, and no later flush makes up for it', [], async () => {
+  const store = new SimStore(diskOf(16), 1);
+  await store.format();
+  await store.open();
+  assert.is(await store.settle(store.allocate(0)), 0);
+  assert.ok((await store.settle(store.write(0, 0, 1, 1))) >= 0);
+  // What the kernel could not write it may have thrown away: the next sync of the device would succeed.
+  store.device.disk.faults.add({ ops: ['sync'], count: 1, action: { kind: 'error', errno: EIO } });
+  assert.is(await store.settle(store.flush()), -EIO);
+  assert.is(await store.settle(store.flush()), -EIO);
+  assert.is(await store.settle(store.write(0, 0, 1, 2)), -EIO);
+  assert.is(await store.settle(store.allocate(1)), -EIO);
+});
+
 run();
