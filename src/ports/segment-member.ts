@@ -11,6 +11,7 @@
  * Results of requests, besides what devices answer:
  *
  * - `-EINVAL`: the record is no request: an unknown kind or flag, a range that is empty or outside of the chunk
+ * - `-EIO`: what devices answer; and everything that is asked of a member after its device has been let go of
  * - `-EBADMSG`: a block's content does not match its checksum, or is suspect; the member's other blocks are fine
  * - `-ENODATA`: a block is poisoned: its content was lost for good, and reading it fails until it is written again
  * - `-ENOSPC`: no slot is free

@@ -97,6 +97,8 @@ export class SegmentStore {
   /** Whether the caller of an operation is still on the stack, so that its end has to wait. */
   private entered = 0;
   private failure = 0;
+  /** It is being given up: members begin nothing more. */
+  private ended = false;
 
   constructor(ports: StorePorts, start: StoreStart, hooks: StoreHooks) {
     const { completions, memory, device, memoryStart } = ports;
@@ -197,6 +199,10 @@ export class SegmentStore {
 
   /** Begins a request of a volume, which has been checked (`LocalMember`). Its token never ends within the call. */
   submit(volume: ReplicaPage, request: SegmentRequest): void {
+    if (this.ended) {
+      this.completions.defer(request.token, -EIO);
+      return;
+    }
     if (request.kind === REQUEST_FLUSH) {
       this.steps.flush(volume, request);
       return;
@@ -314,10 +320,11 @@ export class SegmentStore {
   }
 
   /**
-   * Waits for operations in flight and for what the store does of itself, and begins no more of that. Nobody may begin
-   * another operation. @internal
+   * Waits for operations in flight and for what the store does of itself, and begins no more of that. Whoever still holds a
+   * member, as read repair does that was amid it when the device was let go of, is refused from now on. @internal
    */
   async quiet(): Promise<void> {
+    this.ended = true;
     this.steps.allocation.stop();
     while (this.pool.running > 0 || this.io.busy || this.journal.busy) {
       if (this.pool.running > 0) await this.pool.idle();

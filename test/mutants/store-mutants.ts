@@ -46,6 +46,15 @@ const JOURNAL: Mutant[] = [
     judges: [tests('store/failures.test.ts'), sim(['error', 'power']), CRASH],
   },
   {
+    name: 'given-up-store-asked',
+    breaks: 'A store that is being given up begins what is asked of its members',
+    rule: 'whoever holds a member of a device that was let go of is answered',
+    edits: [
+      { file: 'store/segment-store.ts', find: '    if (this.ended) {', replace: '    if (this.pool.running < 0) {' },
+    ],
+    judges: [tests('store/failures.test.ts')],
+  },
+  {
     name: 'fua-ignored',
     breaks: 'A FUA write is answered when it is written, and not when it is durable',
     rule: 'FUA is durable on every member that is in-sync',

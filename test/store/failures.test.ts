@@ -61,4 +61,23 @@ check('a sync that fails once ends all modifications, and no later flush makes u
   assert.is(await store.settle(store.allocate(1)), -EIO);
 });
 
+check('whoever holds a member of a store that is given up is refused, before its end and after it', [], async () => {
+  const store = new SimStore(diskOf(16), 1);
+  await store.format();
+  await store.open();
+  assert.is(await store.settle(store.allocate(0)), 0);
+  assert.ok((await store.settle(store.write(0, 0, 1, 1))) >= 0);
+  const { store: opened } = store.opened;
+  const before = store.readBytes(0, 0, 1);
+  const quiet = opened.quiet();
+  const during = store.readBytes(0, 0, 1);
+  assert.ok((await store.settle(before)) instanceof Uint8Array, 'what was in flight is carried out');
+  assert.is(await store.settle(during), -EIO);
+  await store.settle(quiet);
+  opened.dispose();
+  assert.is(await store.settle(store.readBytes(0, 0, 1)), -EIO);
+  assert.is(await store.settle(store.write(0, 0, 1, 2)), -EIO);
+  assert.is(await store.settle(store.flush()), -EIO);
+});
+
 run();
