@@ -6,7 +6,8 @@ import type { MemberState } from '#strake/layout/volume-map.js';
 import { DIGEST_CHUNKS } from '#strake/ports/limits.js';
 import { LIST_ALL, LIST_DIGESTS, LIST_SINCE, LIST_ZERO, type SegmentList } from '#strake/ports/segment-list.js';
 import { check, run } from '../support/check.js';
-import { BLOCK, type ScriptedMember } from '../support/scripted-member.js';
+import type { ScriptedMember } from '../support/scripted-member.js';
+import { BLOCK } from '../support/segment-world.js';
 import { makeRecord, SEGMENT, VolumeBench } from '../support/volume-bench.js';
 
 const PAIR: readonly MemberState[] = ['in-sync', 'in-sync'];

@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import { DEVICE_FUA } from '#strake/ports/device.js';
 import { check, run } from '../support/check.js';
-import { BLOCK, turn } from '../support/scripted-member.js';
+import { BLOCK, turn } from '../support/segment-world.js';
 import { SEGMENT, VolumeBench } from '../support/volume-bench.js';
 
 /** What may be in flight, by name, each begun under the tags 0 to 9. */

@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import type { MemberState } from '#strake/layout/volume-map.js';
 import { check, run } from '../support/check.js';
-import { BLOCK } from '../support/scripted-member.js';
+import { BLOCK } from '../support/segment-world.js';
 import { SEGMENT, VolumeBench } from '../support/volume-bench.js';
 
 const PAIR: readonly MemberState[] = ['in-sync', 'in-sync'];

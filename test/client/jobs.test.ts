@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import { COPY_BUFFERS, JOB_STEP_MS } from '#strake/core/limits.js';
 import { check, run } from '../support/check.js';
-import { turn } from '../support/scripted-member.js';
+import { turn } from '../support/segment-world.js';
 import { SEGMENT, SIZE, VolumeBench } from '../support/volume-bench.js';
 
 const PAIR = ['in-sync', 'in-sync'] as const;

@@ -5,7 +5,8 @@ import { BLOCK_VALID } from '#strake/layout/block-entry.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
 import { REQUEST_COPY } from '#strake/ports/segment-request.js';
 import { check, run } from '../support/check.js';
-import { BLOCK, type PendingSegmentOperation, type ScriptedMember } from '../support/scripted-member.js';
+import type { ScriptedMember } from '../support/scripted-member.js';
+import { BLOCK, type PendingSegmentOperation } from '../support/segment-world.js';
 import { VolumeBench, written } from '../support/volume-bench.js';
 import { collision } from '../support/weak-checksum.js';
 

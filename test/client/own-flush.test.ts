@@ -5,7 +5,7 @@ import { OWN_FLUSH_CHUNKS, OWN_FLUSH_MS } from '#strake/client/limits.js';
 import { WATCH_MS } from '#strake/core/limits.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
 import { check, run } from '../support/check.js';
-import { BLOCK } from '../support/scripted-member.js';
+import { BLOCK } from '../support/segment-world.js';
 import { makeRecord, SEGMENT, VolumeBench } from '../support/volume-bench.js';
 
 const PAIR: readonly MemberState[] = ['in-sync', 'in-sync'];

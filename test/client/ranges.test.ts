@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { readRuns, runsOf } from '#strake/client/mirror/read-runs.js';
 import { BLOCK_VALID } from '#strake/layout/block-entry.js';
 import { check, run } from '../support/check.js';
-import { BLOCK } from '../support/scripted-member.js';
+import { BLOCK } from '../support/segment-world.js';
 import { written } from '../support/volume-bench.js';
 
 /** A reader of blocks of which some are bad, that notes what it is asked for. */

@@ -4,7 +4,8 @@ import * as assert from 'uvu/assert';
 import { type FlushId, isBefore } from '#strake/layout/flush-id.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
 import { check, run } from '../support/check.js';
-import { BLOCK, type ScriptedMember } from '../support/scripted-member.js';
+import type { ScriptedMember } from '../support/scripted-member.js';
+import { BLOCK } from '../support/segment-world.js';
 import { makeRecord, SEGMENT, VolumeBench } from '../support/volume-bench.js';
 
 const PAIR: readonly MemberState[] = ['in-sync', 'in-sync'];

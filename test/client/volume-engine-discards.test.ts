@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import { DEVICE_FUA, DEVICE_KEEP_ALLOCATED } from '#strake/ports/device.js';
 import { check, run } from '../support/check.js';
-import { BLOCK } from '../support/scripted-member.js';
+import { BLOCK } from '../support/segment-world.js';
 import { SEGMENT, SIZE, VolumeBench, written } from '../support/volume-bench.js';
 
 const PAIR = ['in-sync', 'in-sync'] as const;

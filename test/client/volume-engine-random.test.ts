@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import * as assert from 'uvu/assert';
 import { DEVICE_KEEP_ALLOCATED } from '#strake/ports/device.js';
 import { check, run } from '../support/check.js';
-import { BLOCK } from '../support/scripted-member.js';
+import { BLOCK } from '../support/segment-world.js';
 import { SIZE, VolumeBench } from '../support/volume-bench.js';
 
 const REQUESTS = 30;

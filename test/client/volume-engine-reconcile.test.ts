@@ -4,7 +4,8 @@ import * as assert from 'uvu/assert';
 import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, BLOCK_ZERO } from '#strake/layout/block-entry.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
 import { check, run } from '../support/check.js';
-import { BLOCK, type ScriptedMember } from '../support/scripted-member.js';
+import type { ScriptedMember } from '../support/scripted-member.js';
+import { BLOCK } from '../support/segment-world.js';
 import { assertEqual, SEGMENT, VolumeBench } from '../support/volume-bench.js';
 import { collision } from '../support/weak-checksum.js';
 

@@ -5,7 +5,8 @@ import type { Job } from '#strake/client/jobs/job.js';
 import { BLOCK_VALID } from '#strake/layout/block-entry.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
 import { check, run } from '../support/check.js';
-import { BLOCK, ScriptedMember, turn } from '../support/scripted-member.js';
+import { ScriptedMember } from '../support/scripted-member.js';
+import { BLOCK, turn } from '../support/segment-world.js';
 import { assertEqual, deviceId, makeRecord, SEGMENT, SEGMENT_BLOCKS, VolumeBench } from '../support/volume-bench.js';
 import { checksum } from '../support/weak-checksum.js';
 

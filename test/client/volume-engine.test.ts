@@ -6,7 +6,7 @@ import { BLOCK_POISON } from '#strake/layout/block-entry.js';
 import { COMPLETION_ABANDONED } from '#strake/ports/completion.js';
 import { DEVICE_FUA, FENCE_ALL } from '#strake/ports/device.js';
 import { check, run } from '../support/check.js';
-import { BLOCK, turn } from '../support/scripted-member.js';
+import { BLOCK, turn } from '../support/segment-world.js';
 import { SEGMENT, SIZE, written } from '../support/volume-bench.js';
 
 const PAIR = ['in-sync', 'in-sync'] as const;

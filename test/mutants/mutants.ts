@@ -1,6 +1,7 @@
 /** All mutants. */
 
 import { CONDITION_MUTANTS } from './condition-mutants.js';
+import { COPYING_MUTANTS } from './copying-mutants.js';
 import { DELETION_MUTANTS } from './deletion-mutants.js';
 import { DIRECTORY_MUTANTS } from './directory-mutants.js';
 import { ENGINE_MUTANTS } from './engine-mutants.js';
@@ -15,6 +16,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...STORE_MUTANTS,
   ...CONDITION_MUTANTS,
   ...VOLUME_MUTANTS,
+  ...COPYING_MUTANTS,
   ...SETTLED_MUTANTS,
   ...NBD_MUTANTS,
   ...DELETION_MUTANTS,

@@ -90,7 +90,8 @@ check('a volume that is being started is offered to nobody, and can be waited fo
   await loop.settle(host.close());
 });
 
-check('a volume can be waited for before it has an engine', [], async () => {
+/** A node that has begun to start a volume: it knows the volume, and the device is too slow for an engine to be there. */
+async function knownOnly() {
   const world = new World();
   await world.format();
   await world.open();
@@ -100,6 +101,11 @@ check('a volume can be waited for before it has an engine', [], async () => {
   disk.faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 1_000_000 } });
   const assembled = host.call('assemble', { without: new Map() });
   await loop.run(() => host.node.volumes.size === 1);
+  return { host, loop, assembled };
+}
+
+check('a volume can be waited for before it has an engine', [], async () => {
+  const { host, loop, assembled } = await knownOnly();
   assert.is(host.node.volumes.named('first').at(0)?.engine, null);
   assert.ok((await loop.settle(host.node.started('first'))).serving);
   await loop.settle(assembled);
@@ -107,15 +113,7 @@ check('a volume can be waited for before it has an engine', [], async () => {
 });
 
 check('a volume whose start is on its way when the node begins to close is not served', [], async () => {
-  const world = new World();
-  await world.format();
-  await world.open();
-  await world.create('a', 'first');
-  await world.restart();
-  const { host, loop, disk } = world;
-  disk.faults.add({ ops: ['sync'], action: { kind: 'slow', byUs: 1_000_000 } });
-  const assembled = host.call('assemble', { without: new Map() });
-  await loop.run(() => host.node.volumes.size === 1);
+  const { host, loop, assembled } = await knownOnly();
   host.node.endWork();
   await loop.settle(assembled);
   const [volume] = host.node.volumes.named('first');

@@ -5,7 +5,7 @@ import { EIO } from '#strake/core/errno.js';
 import { pageOffset } from '#strake/store/format/format.js';
 import { Batch } from '#strake/store/format/journal-batch.js';
 import { check, run } from '../support/check.js';
-import { turn } from '../support/scripted-member.js';
+import { turn } from '../support/segment-world.js';
 import { diskOf, randomOf, SimStore, SLOT_BLOCKS } from '../support/sim-store.js';
 
 /** Entries of a full batch of the journal, and some more. */

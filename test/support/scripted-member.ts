@@ -4,7 +4,6 @@
  * It checks what callers have promised: no two modifications of one block in flight, and none of a segment without a slot.
  */
 
-import { AbandonedMemory } from '#strake/core/abandoned-memory.js';
 import {
   allVacant,
   BLOCK_POISON,
@@ -20,15 +19,8 @@ import {
 import { addToDigest, type ChunkDigest } from '#strake/layout/chunk-digest.js';
 import { type FlushId, isBefore, NO_FLUSH } from '#strake/layout/flush-id.js';
 import { compareStamps, generationOf } from '#strake/layout/write-stamp.js';
-import type { Clock } from '#strake/ports/clock.js';
-import {
-  COMPLETION_ABANDONED,
-  type CompletionHandler,
-  type CompletionPort,
-  TAG_BITS,
-} from '#strake/ports/completion.js';
+import { COMPLETION_ABANDONED } from '#strake/ports/completion.js';
 import { DIGEST_CHUNKS } from '#strake/ports/limits.js';
-import type { Memory } from '#strake/ports/memory.js';
 import {
   CHUNK_DOUBT,
   LIST_ALL,
@@ -57,112 +49,8 @@ import {
   REQUEST_ZERO,
   type SegmentRequest,
 } from '#strake/ports/segment-request.js';
-import { crc32c } from '#strake/sim/world/crc32c.js';
+import { BLOCK, type PendingSegmentOperation, type SegmentWorld } from './segment-world.js';
 import { checksum } from './weak-checksum.js';
-
-export const BLOCK = 4096;
-
-export interface PendingSegmentOperation {
-  readonly kind: 'read' | 'write' | 'zero' | 'allocate' | 'release' | 'flush' | 'accept' | 'poison' | 'restamp' | 'nop';
-  readonly member: ScriptedMember | null;
-  readonly stripe: number;
-  readonly block: number;
-  readonly blocks: number;
-  readonly flags: number;
-  end(result?: number, flags?: number): void;
-}
-
-/** Completions, memory and time without an engine. */
-export class SegmentWorld implements CompletionPort, Memory, Clock {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  readonly pending: PendingSegmentOperation[] = [];
-  /** Memory of operations that were given up, until it is taken out of here. */
-  readonly abandoned = new AbandonedMemory();
-  readonly givenUp: number[] = [];
-  /** Memory of all reads and writes. */
-  readonly used = new Set<number>();
-  timeMs = 0;
-  private readonly handlers: CompletionHandler[] = [];
-
-  constructor(memoryBytes: number) {
-    this.bytes = new Uint8Array(memoryBytes);
-    this.view = new DataView(this.bytes.buffer);
-  }
-
-  whenFree(at: number, lengthBytes: number, done: () => void): void {
-    this.abandoned.whenFree(at, lengthBytes, done);
-  }
-
-  /** Ends all operations that were given up. */
-  endGivenUp(): void {
-    for (const memory of this.givenUp.splice(0)) this.abandoned.remove(memory);
-  }
-
-  checksum(at: number, lengthBytes: number): number {
-    return crc32c(this.bytes, at, lengthBytes);
-  }
-
-  register(handler: CompletionHandler): number {
-    return (this.handlers.push(handler) - 1) << TAG_BITS;
-  }
-
-  unregister(): void {}
-  onBatchEnd(): void {}
-  offBatchEnd(): void {}
-
-  finish(token: number, result: number, flags: number): void {
-    this.handlers[token >>> TAG_BITS].complete(token & ((1 << TAG_BITS) - 1), result, flags);
-  }
-
-  defer(token: number, result: number): void {
-    this.after(0, token, result);
-  }
-
-  after(delayMs: number, token: number, result = 0): void {
-    const dueMs = this.timeMs + delayMs;
-    const end = () => {
-      this.timeMs = Math.max(this.timeMs, dueMs);
-      this.finish(token, result, 0);
-    };
-    this.pending.push({ kind: 'nop', member: null, stripe: 0, block: 0, blocks: 0, flags: 0, end });
-  }
-
-  nowMs(): number {
-    return this.timeMs;
-  }
-
-  copy(to: number, from: number, lengthBytes: number): void {
-    this.bytes.copyWithin(to, from, from + lengthBytes);
-  }
-
-  fill(at: number, lengthBytes: number, value: number): void {
-    this.bytes.fill(value, at, at + lengthBytes);
-  }
-
-  /** Ends a pending operation, and lets promises run. */
-  async end(operation: PendingSegmentOperation | undefined, result?: number, flags?: number): Promise<void> {
-    if (operation === undefined) throw new Error('there is no such operation');
-    this.pending.splice(this.pending.indexOf(operation), 1);
-    operation.end(result, flags);
-    await turn();
-  }
-
-  /** Ends operations, in the order that `choose` gives, until none is left or `until` holds. */
-  async drain(choose: (count: number) => number = () => 0, until: () => boolean = () => false): Promise<void> {
-    await turn();
-    while (this.pending.length > 0 && !until()) await this.end(this.pending[choose(this.pending.length)]);
-  }
-
-  find(kind: PendingSegmentOperation['kind'], member?: ScriptedMember): PendingSegmentOperation | undefined {
-    return this.pending.find((each) => each.kind === kind && (member === undefined || each.member === member));
-  }
-}
-
-/** Lets everything that hangs on promises happen. */
-export function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
 
 interface Segment {
   readonly stripe: number;

@@ -6,7 +6,8 @@ import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine, type VolumeEngineOptions } f
 import type { VolumeEvent } from '#strake/client/volume-events.js';
 import { Watch } from '#strake/core/watch.js';
 import { type MemberState, NO_CLIENT, type VolumeMap } from '#strake/layout/volume-map.js';
-import { BLOCK, ScriptedMember, SegmentWorld } from './scripted-member.js';
+import { ScriptedMember } from './scripted-member.js';
+import { BLOCK, SegmentWorld } from './segment-world.js';
 
 export const SEGMENT_BLOCKS = 4;
 export const SEGMENT = SEGMENT_BLOCKS * BLOCK;
