@@ -16,7 +16,7 @@
  */
 
 import { Calls } from '../core/calls.js';
-import { check } from '../core/check.js';
+import { check, unlessInternal } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { Fence } from '../core/fence.js';
 import { BLOCK_BYTES } from '../core/limits.js';
@@ -394,7 +394,8 @@ export class VolumeEngine implements Volume {
   /** What was discarded and not flushed since would have to be looked for at the next start. */
   private async releaseAtEnd(): Promise<void> {
     // Where it fails the start does it.
-    if (this.membership.stopped === null && !this.readOnly) await this.releaseDiscarded().catch(() => {});
+    if (this.membership.stopped === null && !this.readOnly)
+      await this.releaseDiscarded().catch(unlessInternal(undefined));
     await this.lastEnded();
   }
 

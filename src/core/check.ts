@@ -14,6 +14,14 @@ export class InternalError extends Error {
   override readonly name = 'InternalError';
 }
 
+/** For `catch`: an operating error counts as `otherwise`; that this program has contradicted itself goes on to whoever asked. */
+export function unlessInternal<T>(otherwise: T): (error: unknown) => T {
+  return (error) => {
+    if (error instanceof InternalError) throw error;
+    return otherwise;
+  };
+}
+
 /** Throws an `InternalError` that says `what` is wrong, and of which number, if a condition does not hold. */
 export function check(condition: boolean, what: string, value?: number): asserts condition {
   if (!condition) throw new InternalError(value === undefined ? what : `${what}: ${value}`);

@@ -2,6 +2,7 @@
 
 import fc from 'fast-check';
 import * as assert from 'uvu/assert';
+import { check as assertion, InternalError, unlessInternal } from '#strake/core/check.js';
 import { deviceError } from '#strake/core/errno.js';
 import { ERRORS, type ErrorName, StrakeError, toStrakeError } from '#strake/core/errors.js';
 import { alignDown, alignUp, formatBytes, parseBytes } from '#strake/core/units.js';
@@ -79,6 +80,15 @@ check('system errors become typed ones that keep the number', () => {
   }
   const cause = new TypeError('surprise');
   assert.is(toStrakeError(cause).cause, cause);
+});
+
+check('an operating error may count as a value, a contradiction never does', async () => {
+  assert.is(await Promise.reject(new StrakeError('IO', 'no')).catch(unlessInternal(7)), 7);
+  const contradiction = async () => assertion(false, 'it cannot be');
+  const error = await contradiction()
+    .catch(unlessInternal(7))
+    .catch((reason: unknown) => reason);
+  assert.instance(error, InternalError);
 });
 
 run();

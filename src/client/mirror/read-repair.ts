@@ -7,7 +7,7 @@
  */
 
 import type { MemoryHolder } from '../../core/calls.js';
-import { check } from '../../core/check.js';
+import { check, unlessInternal } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
 import { alike, isPoison, isSuspect } from '../../layout/block-entry.js';
@@ -78,7 +78,7 @@ export class ReadRepair {
       const slot = group[(first + step) % group.length];
       if (!slot.readable) continue;
       const { present } = slot;
-      const seen = await work.entries(present, stripe).catch(() => null);
+      const seen = await work.entries(present, stripe).catch(unlessInternal(null));
       const read: ReadRange = (one, to, bad) => work.read(present, one, to, holder, bad);
       const failed = await readRuns(read, stripe, wanted, at);
       // Once something has been given up, nothing more may be read into this memory.
@@ -123,8 +123,8 @@ export class ReadRepair {
 
   private async repair({ good, bad, seen, blocks, memory }: Mending, stripe: ChunkIndex, holder: MemoryHolder) {
     const { work, membership } = this.parts;
-    const entries = await work.entries(good.present, stripe).catch(() => null);
-    if (seen === null && (await work.entries(bad.present, stripe).catch(() => null)) === null) {
+    const entries = await work.entries(good.present, stripe).catch(unlessInternal(null));
+    if (seen === null && (await work.entries(bad.present, stripe).catch(unlessInternal(null))) === null) {
       membership.expel(bad, 'the table of a bad block cannot be read');
     }
     if (seen === null || entries === null) return;

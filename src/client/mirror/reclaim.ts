@@ -16,7 +16,7 @@
  */
 
 import { allEnded } from '../../core/all-ended.js';
-import { check } from '../../core/check.js';
+import { check, unlessInternal } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { inLanes } from '../../core/in-lanes.js';
 import { BLOCK_BYTES, DISCARDS_NOTED_MAX, RELEASES_AT_ONCE } from '../../core/limits.js';
@@ -126,7 +126,7 @@ export class Reclaim {
       // What is being written to needs its slot, or is discarded anew.
       if (membership.stopped !== null || !this.parts.pieces.idle(stripe)) return;
       // A member that fails here is known for it by the next request; nothing is lost by a slot that is kept.
-      await this.giveBack(stripe).catch(() => false);
+      await this.giveBack(stripe).catch(unlessInternal(false));
     });
   }
 

@@ -16,7 +16,7 @@
  */
 
 import { allEnded } from '../../core/all-ended.js';
-import { check } from '../../core/check.js';
+import { check, unlessInternal } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { inLanes } from '../../core/in-lanes.js';
 import { BLOCK_BYTES, COPY_BYTES, RECONCILE_BLOCKS, RECONCILE_SEGMENTS } from '../../core/limits.js';
@@ -154,7 +154,9 @@ export class Reconcile {
   private async giveBack(group: readonly MemberSlot[], stripe: ChunkIndex): Promise<void> {
     const { membership } = this.parts;
     if (!membership.complete(group)) return;
-    const entries = await Promise.all(group.map((slot) => entriesOf(this.parts.work, slot, stripe).catch(() => null)));
+    const entries = await Promise.all(
+      group.map((slot) => entriesOf(this.parts.work, slot, stripe).catch(unlessInternal(null))),
+    );
     for (const [at, slot] of group.entries()) {
       if (entries[at] === null) await this.lose(slot, `the table of segment ${stripe} cannot be read`);
     }
