@@ -394,8 +394,9 @@ export class VolumeEngine implements Volume {
   /** What was discarded and not flushed since would have to be looked for at the next start. */
   private async releaseAtEnd(): Promise<void> {
     // Where it fails the start does it.
-    if (this.membership.stopped === null && !this.readOnly)
+    if (this.membership.stopped === null && !this.readOnly) {
       await this.releaseDiscarded().catch(unlessInternal(undefined));
+    }
     await this.lastEnded();
   }
 

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { check, loop, run, tool } from '../support/check.js';
 import { faulty, faultyDisk } from '../support/faulty-disk.js';
-import { loopDevice, output, until } from '../support/scratch.js';
+import { loopDevice, output, standStill, until } from '../support/scratch.js';
 import { strake } from '../support/strake.js';
 import { nodeFolder, type UpProcess, up } from '../support/up.js';
 
@@ -114,7 +114,7 @@ check(
     symlinkSync(right, link);
     const around = `${folder}/../${folder.split('/').at(-1)}/left.dev`;
     const named = [foreign, left, dead, hung.path, disk.path, again, link, right, blank, fifo, folder, around];
-    hung.nbdkit.kill('SIGSTOP');
+    await standStill(hung.nbdkit);
     const node = await up([configured(folder, named), '--device-wait', '1']);
     let told = '';
     node.child.stderr?.on('data', (text: string) => {

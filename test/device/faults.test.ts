@@ -9,7 +9,7 @@ import { type Device, openDevice, type StrakeEvent, serveNbd } from '#strake/ind
 import { check, run, tool } from '../support/check.js';
 import { failure } from '../support/failure.js';
 import { faulty, faultyDisk } from '../support/faulty-disk.js';
-import { type Ending, ending, scratchFile, socketPath, startProcess, until } from '../support/scratch.js';
+import { type Ending, ending, scratchFile, socketPath, standStill, startProcess, until } from '../support/scratch.js';
 
 const MIB = 1 << 20;
 const KIB = 1 << 10;
@@ -262,7 +262,7 @@ check('a disk that does not answer is given up; others on its shard go on', [...
   await filled(stuck, MIB, 1);
   const server = await serveNbd(stuck, { socket: socketPath() });
   const other = await serveNbd(healthy, { socket: socketPath() });
-  disk.nbdkit.kill('SIGSTOP');
+  await standStill(disk.nbdkit);
   let ended = false;
   const [client, ...attempts] = [
     qemuIo(server.uri, 'read 0 4k', 'write 64k 64k'),
@@ -316,7 +316,7 @@ check(
     const stuck = await openDevice(disk.path);
     const path = scratchFile(new Uint8Array(MIB).fill(1));
     const healthy = await openDevice(path);
-    disk.nbdkit.kill('SIGSTOP');
+    await standStill(disk.nbdkit);
     // More than the threads that do them.
     const attempts = Array.from({ length: 20 }, (_, index) =>
       failure('FENCED', stuck.writeZeroes(index * 8 * KIB, 4 * KIB)),
@@ -342,7 +342,7 @@ check('memory that an operation may still use is kept when everything has been c
   const disk = await faultyDisk(MIB);
   const device = await openDevice(disk.path);
   const memory = new WeakRef(device.link.ready.arena.buffer);
-  disk.nbdkit.kill('SIGSTOP');
+  await standStill(disk.nbdkit);
   await failure('FENCED', device.read(new Uint8Array(4 * KIB), 0));
   await device.close();
   setFlagsFromString('--expose-gc');

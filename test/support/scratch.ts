@@ -4,7 +4,17 @@
  */
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findProgram } from '#strake/embed/programs.js';
@@ -113,6 +123,25 @@ export function startProcess(
   });
   child.once('exit', forget);
   return child;
+}
+
+/**
+ * Stops a process, and resolves when each of its threads stands still. The signal is taken by one of them, and until that one
+ * has run the others go on and answer.
+ */
+export async function standStill(child: ChildProcess): Promise<void> {
+  child.kill('SIGSTOP');
+  const tasks = `/proc/${child.pid}/task`;
+  // What is behind the name, which may hold anything, begins with the state.
+  const stopped = (task: string) => /^.*\) T/s.test(readFileSync(join(tasks, task, 'stat'), 'utf8'));
+  await until('all threads to be stopped', () => {
+    try {
+      return readdirSync(tasks).every(stopped);
+    } catch {
+      // A thread has ended meanwhile.
+      return false;
+    }
+  });
 }
 
 /** How a process ended. */

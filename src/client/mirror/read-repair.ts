@@ -123,6 +123,7 @@ export class ReadRepair {
 
   private async repair({ good, bad, seen, blocks, memory }: Mending, stripe: ChunkIndex, holder: MemoryHolder) {
     const { work, membership } = this.parts;
+    check(good !== bad, 'a damaged block is repaired from the copy that has it', blocks[0]);
     const entries = await work.entries(good.present, stripe).catch(unlessInternal(null));
     if (seen === null && (await work.entries(bad.present, stripe).catch(unlessInternal(null))) === null) {
       membership.expel(bad, 'the table of a bad block cannot be read');
