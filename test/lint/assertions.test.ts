@@ -1,16 +1,20 @@
 /** The rules for assertions, on small trees; and the faults that let them fire (`npm run mutants -- --assertions`) have not rotted. */
 
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { hunt } from '../mutants/assertion-hunt.js';
 import { ASSERTION_MUTANTS } from '../mutants/assertions.js';
-import { mutatedFiles } from '../mutants/workshop.js';
+import { closeWorkshop, mutatedFiles } from '../mutants/workshop.js';
 import { check, run } from '../support/check.js';
-import { project, scratchFolder } from '../support/scratch.js';
+import { atEnd, project, scratchFolder } from '../support/scratch.js';
 
-const { assertionErrors } = (await import(join(project, 'scripts', 'assertions.mjs'))) as {
+const { assertionErrors, assertionsBelow } = (await import(join(project, 'scripts', 'assertions.mjs'))) as {
   assertionErrors(folder: string): string[];
+  assertionsBelow(folder: string): { found: { says: string }[] }[];
 };
+
+const LIMIT_MS = 120_000;
 
 /** What is wrong with a tree whose store is one file that has this text. */
 function errorsOf(text: string): string[] {
@@ -40,6 +44,24 @@ check('what an assertion says is a constant text, and tells which it was', () =>
 
 check('each fault that lets an assertion fire still changes the code', () => {
   for (const { says, edits } of ASSERTION_MUTANTS) assert.ok(mutatedFiles({ edits }).size > 0, says);
+});
+
+check('each fault is of an assertion that there is, and of one that no other fault is of', () => {
+  const core = ['core/in-lanes.ts', 'core/set-aside.ts'].map((file) => readFileSync(join(project, 'src', file), 'utf8'));
+  const said = new Set(assertionsBelow(project).flatMap(({ found }) => found.map(({ says }) => says)));
+  for (const { says } of ASSERTION_MUTANTS) {
+    assert.ok(said.has(says) || core.some((text) => text.includes(`'${says}'`)), says);
+  }
+  assert.is(new Set(ASSERTION_MUTANTS.map(({ says }) => says)).size, ASSERTION_MUTANTS.length, 'one fault each');
+});
+
+check('a hunt sees an assertion fire, and counts none that fires in the place of another', async () => {
+  atEnd(closeWorkshop);
+  const [mutant] = ASSERTION_MUTANTS.filter(({ says }) => says === 'two checkpoints run at once');
+  assert.is(await hunt(mutant, 0, LIMIT_MS), undefined);
+  const judges = mutant.judges.slice(0, 1);
+  const other = await hunt({ ...mutant, says: 'nothing', judges }, 1, LIMIT_MS);
+  assert.is(other, 'another one fired: two checkpoints run at once');
 });
 
 run();

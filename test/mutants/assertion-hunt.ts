@@ -9,23 +9,32 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { AssertionMutant } from './assertion-mutant.js';
 import { ASSERTION_MUTANTS } from './assertions.js';
-import type { Judge } from './mutant.js';
+import type { Edit, Judge } from './mutant.js';
 import { closeWorkshop, makeCheckout, mutatedFiles, ROOT, removeCheckout } from './workshop.js';
 
 const DRAWN = 40;
 const FIRED = 'the assertion has fired: ';
-const CHECK = `
-import { writeSync } from 'node:fs';
-export class InternalError extends Error {
-  name = 'InternalError';
-}
-export function check(condition, what, value) {
-  if (condition) return;
+/** How an assertion of such a checkout tells that it has fired; the rest of its file stays as others import it. */
+const TELLING: readonly Edit[] = [
+  {
+    file: 'core/check.ts',
+    find: 'export class InternalError',
+    replace: "import { writeSync } from 'node:fs';\nexport class InternalError",
+  },
+  {
+    file: 'core/check.ts',
+    find: '  if (!condition) throw new InternalError(',
+    replace: `  if (condition) return;
   writeSync(2, '\\n${FIRED}' + what + '\\n');
   process.kill(process.pid, 'SIGKILL');
-  throw new InternalError(what);
+  throw new InternalError(`,
+  },
+];
+
+/** The files of a checkout in which a fault is to let an assertion fire. Throws if a place is not found. */
+export function tellingFiles({ edits }: Pick<AssertionMutant, 'edits'>): Map<string, string> {
+  return mutatedFiles({ edits: [...edits, ...TELLING] });
 }
-`;
 
 /** What fired first, or how it ended without. */
 interface Met {
@@ -66,10 +75,9 @@ function meet(checkout: string, judge: Judge, limitMs: number): Promise<Met> {
   });
 }
 
-async function hunt(mutant: AssertionMutant, number: number, limitMs: number): Promise<string | undefined> {
-  const files = mutatedFiles(mutant);
-  files.set('core/check.js', CHECK);
-  const checkout = makeCheckout(`assertion-${number}`, files);
+/** Puts a fault before its judges. Returns how they ended if its assertion did not fire; `number`: of its checkout. */
+export async function hunt(mutant: AssertionMutant, number: number, limitMs: number): Promise<string | undefined> {
+  const checkout = makeCheckout(`assertion-${number}`, tellingFiles(mutant));
   const met: string[] = [];
   try {
     for (const judge of mutant.judges) {
