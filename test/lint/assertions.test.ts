@@ -47,7 +47,9 @@ check('each fault that lets an assertion fire still changes the code', () => {
 });
 
 check('each fault is of an assertion that there is, and of one that no other fault is of', () => {
-  const core = ['core/in-lanes.ts', 'core/set-aside.ts'].map((file) => readFileSync(join(project, 'src', file), 'utf8'));
+  const core = ['core/in-lanes.ts', 'core/set-aside.ts'].map((file) =>
+    readFileSync(join(project, 'src', file), 'utf8'),
+  );
   const said = new Set(assertionsBelow(project).flatMap(({ found }) => found.map(({ says }) => says)));
   for (const { says } of ASSERTION_MUTANTS) {
     assert.ok(said.has(says) || core.some((text) => text.includes(`'${says}'`)), says);

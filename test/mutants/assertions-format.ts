@@ -5,6 +5,27 @@ import { sim, tests } from './mutant.js';
 
 export const FORMAT_ASSERTIONS: readonly AssertionMutant[] = [
   one(
+    'references are written for no checkpoint',
+    'store/running/checkpoint.ts',
+    'encodeDirectory(page, kind, { index, deviceId, sequence }',
+    'encodeDirectory(page, kind, { index, deviceId, sequence: 0 }',
+    CALM,
+  ),
+  one(
+    'a root points beyond the journal',
+    'store/running/journal-writer.ts',
+    'return { page: this.page, sequence: this.filling.sequence };',
+    'return { page: this.layout.journalPages - 1, sequence: this.filling.sequence };',
+    CALM,
+  ),
+  one(
+    'a root lists an active slot that is not in use',
+    'store/running/checkpoint.ts',
+    'active: [...store.steps.log.active],',
+    'active: [...store.steps.log.active, (store.slots.slots - 1) as SlotIndex],',
+    CALM,
+  ),
+  one(
     'slots do not begin at a multiple of their size',
     'store/format/format.ts',
     'alignUp(journalOffset + journalPages * PAGE_BYTES, slotBytes)',

@@ -25,7 +25,7 @@ export function encodeDirectory(
   references: readonly Reference[],
 ): void {
   check(references.length <= DIRECTORY_ENTRIES, 'a page of the directory has too many entries', references.length);
-  check(references.length <= DIRECTORY_ENTRIES, 'a page has more references than room for them', references.length);
+  check(position.sequence > 0, 'references are written for no checkpoint', position.sequence);
   const view = putHeader(page, kind, position);
   references.forEach((reference, at) => {
     putReference(view, PAGE_HEADER_BYTES + at * REFERENCE_BYTES, reference);

@@ -26,6 +26,7 @@ import {
   ROOT_BYTES,
   SLOT_ENTRIES,
   SLOT_FREE,
+  SLOT_USED,
   VOLUME_DIRECTORY_MAGIC,
 } from '../format/format.js';
 import type { Reference } from '../format/page.js';
@@ -33,6 +34,7 @@ import { encodeReplica } from '../format/replica-page.js';
 import { encodeRoot, type Root, rootDirectoryPages } from '../format/root.js';
 import { encodeSlots } from '../format/slot-page.js';
 import { type Checksum, encodeSuperblock, type Superblock } from '../format/superblock.js';
+import { BATCH_PAGES_MAX } from '../limits.js';
 import { CONTROL_PIECE_BYTES, type StoreCounters, type StoreStart } from '../store-start.js';
 import type { ActivityLog } from './activity-log.js';
 import type { ControlIo } from './control-io.js';
@@ -317,6 +319,10 @@ export class Checkpointer {
     );
     const { length } = root.directory;
     check(length === rootDirectoryPages(layout), 'a root has a part of the directory', length);
+    // Who reads the root refuses the first, and counts the second as damage: the device would be damaged by its own writer.
+    check(position.page + BATCH_PAGES_MAX <= layout.journalPages, 'a root points beyond the journal', position.page);
+    const free = root.active.find((slot) => store.slots.states[slot] !== SLOT_USED);
+    check(free === undefined, 'a root lists an active slot that is not in use', free);
     encodeRoot(root, deviceId, bytes, arenaChecksum(store, memory + ROOT_BYTES));
     this.rootPlace ^= 1;
     demand(await store.io.write(memory, ROOT_BYTES, layout.rootOffset + this.rootPlace * ROOT_BYTES));
