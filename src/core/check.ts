@@ -22,7 +22,16 @@ export function unlessInternal<T>(otherwise: T): (error: unknown) => T {
   };
 }
 
-/** Throws an `InternalError` that says `what` is wrong, and of which number, if a condition does not hold. */
+/**
+ * Throws an `InternalError` that says `what` is wrong, and of which number, if a condition does not hold.
+ *
+ * The error is made elsewhere, so that this is short enough for the optimizing compiler to put it in place wherever it is called,
+ * beside all else that it puts there.
+ */
 export function check(condition: boolean, what: string, value?: number): asserts condition {
-  if (!condition) throw new InternalError(value === undefined ? what : `${what}: ${value}`);
+  if (!condition) contradict(what, value);
+}
+
+function contradict(what: string, value: number | undefined): never {
+  throw new InternalError(value === undefined ? what : `${what}: ${value}`);
 }
