@@ -126,7 +126,7 @@ export class CopyJobs {
 
   /** A flush has ended: what was discarded before it is given back. */
   releaseSettled(): void {
-    for (const reclaim of this.reclaims) void reclaim.release();
+    for (const reclaim of this.reclaims) reclaim.noteFlushed();
   }
 
   /** A device of a group is full: gives back what was discarded. Resolves when that is done as far as it can be. */

@@ -98,6 +98,11 @@ export class Reclaim {
     return this.parts.membership.groups[this.group];
   }
 
+  /** A flush has ended: begins to give back what was discarded before it. Most flushes come after no discard. */
+  noteFlushed(): void {
+    if (this.discarded.size > 0) void this.release();
+  }
+
   /** Gives back what was discarded and is settled. Resolves when all of it that could be has been. */
   release(): Promise<void> {
     this.releasing ??= this.releaseSettled().finally(() => {
