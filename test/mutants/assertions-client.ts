@@ -142,6 +142,13 @@ export const CLIENT_ASSERTIONS: readonly AssertionMutant[] = [
     CALM,
   ),
   one(
+    'a member was written to under a flush that is to come',
+    'client/mirror/mirror.ts',
+    'piece.flushNumber = this.stamps.flushNumber;',
+    'piece.flushNumber = this.stamps.flushNumber + 1;',
+    ENGINE,
+  ),
+  one(
     'a flush goes to a member that there is not',
     'client/requests/volume-flush.ts',
     'this.request(index, flags',

@@ -48,11 +48,11 @@ export class VolumeFlush {
   private ownRunning: number[] = [];
   /** A flush has failed of which no client was told. */
   private untold = false;
-  /** The devices that the running flush was sent to, their results, and the slots that they stand in. */
-  private members: SegmentMember[] = [];
-  private results: number[] = [];
-  private slots: MemberSlot[] = [];
-  private written: number[] = [];
+  /** The devices that the running flush was sent to, their results, and the slots that they stand in; lists are used again. */
+  private readonly members: SegmentMember[] = [];
+  private readonly results: number[] = [];
+  private readonly slots: MemberSlot[] = [];
+  private readonly written: number[] = [];
   private readonly requests: SegmentRequest[] = [];
   private pending = 0;
   private held = false;
@@ -141,10 +141,7 @@ export class VolumeFlush {
     this.waiting = [];
     this.ownWaiting = [];
     this.hooks.onBegin();
-    this.slots = this.membership.groups.flat().filter(({ writable }) => writable);
-    this.written = this.slots.map(({ written }) => written);
-    this.members = [...new Set(this.slots.map(({ present }) => present))];
-    this.results = this.members.map(() => 0);
+    this.aim();
     this.pending = this.members.length;
     // What begins from now on is recorded under the next number: it may be covered, or not.
     this.stamps.flushNumber += 1;
@@ -157,11 +154,46 @@ export class VolumeFlush {
     this.remembers = this.marked;
     this.marked = false;
     const { settled } = this;
-    this.members.forEach((member, index) => {
-      // One that is not in-sync lacks some of it, whatever flushes it takes part in.
-      const told = this.slots.some((slot) => slot.member === member && slot.state === 'in-sync');
+    for (let index = 0; index < this.members.length; index += 1) {
+      const member = this.members[index];
+      const told = this.isInSync(member);
       member.submit(this.request(index, flags, told ? settled : NO_FLUSH));
-    });
+    }
+  }
+
+  /** Chooses the members that a flush goes to. They are mostly those of the last one, so that nothing is made anew. */
+  private aim(): void {
+    const { slots, written, members, results } = this;
+    const { flushNumber } = this.stamps;
+    let targets = 0;
+    let asked = 0;
+    for (const group of this.membership.groups) {
+      for (const slot of group) {
+        if (!slot.writable) continue;
+        check(slot.written <= flushNumber, 'a member was written to under a flush that is to come', slot.position);
+        slots[targets] = slot;
+        written[targets] = slot.written;
+        targets += 1;
+        if (this.isAsked(slot.present, asked)) continue;
+        members[asked] = slot.present;
+        results[asked] = 0;
+        asked += 1;
+      }
+    }
+    if (slots.length > targets) slots.length = targets;
+    if (members.length > asked) members.length = asked;
+  }
+
+  /** Whether a member is one of the first so many of those that the flush goes to. */
+  private isAsked(member: SegmentMember, asked: number): boolean {
+    for (let index = 0; index < asked; index += 1) if (this.members[index] === member) return true;
+    return false;
+  }
+
+  /** One that is not in-sync lacks some of what is settled, whatever flushes it takes part in. */
+  private isInSync(member: SegmentMember): boolean {
+    for (const slot of this.slots) if (slot.member === member && slot.state === 'in-sync') return true;
+    return false;
   }
 
   private request(index: number, flags: number, settled: FlushId): SegmentRequest {
@@ -219,9 +251,10 @@ export class VolumeFlush {
     this.durableBelow = this.durableNext;
     if (this.remembers) this.rememberedBelow = this.durableNext;
     check(this.rememberedBelow <= this.durableBelow, 'a flush is remembered that is not durable', this.rememberedBelow);
-    this.slots.forEach((slot, index) => {
+    for (let index = 0; index < this.slots.length; index += 1) {
+      const slot = this.slots[index];
       slot.covered = Math.max(slot.covered, this.written[index]);
-    });
+    }
   }
 
   /** The map has changed, or the volume has stopped. */
