@@ -37,8 +37,12 @@ export class Waiting<Item> {
     if (this.size === 0) return undefined;
     const item = this.items[this.first];
     this.first += 1;
-    // What has been taken is dropped when it is half of the list: each item is moved once at most for each that is taken.
-    if (2 * this.first >= this.items.length) {
+    if (this.first === this.items.length) {
+      // Most often it was the only one. A new list costs less than to shorten this one.
+      this.items = [];
+      this.first = 0;
+    } else if (2 * this.first >= this.items.length) {
+      // What has been taken is dropped when it is half of the list: each item is moved once at most for each that is taken.
       this.items.copyWithin(0, this.first);
       this.items.length -= this.first;
       this.first = 0;
