@@ -77,11 +77,13 @@ export class JournalRoom {
 
   /** The journal has an empty batch: operations that found the last one full go on, in order. */
   resume(): void {
+    if (this.waiting.size === 0) return;
     for (const op of this.waiting.takeAll()) this.parts.resume(op);
   }
 
   /** The same for control work. */
   resumeCalls(): void {
+    if (this.calls.size === 0) return;
     for (const callback of this.calls.takeAll()) callback();
   }
 

@@ -338,7 +338,7 @@ export class JournalWriter {
   }
 
   private noteIdle(): void {
-    if (this.busy) return;
+    if (this.idleWaiters.size === 0 || this.busy) return;
     for (const waiter of this.idleWaiters.takeAll()) waiter();
   }
 

@@ -39,7 +39,9 @@ export class PendingEntries {
 
   /** Slots with anything. */
   get all(): SlotIndex[] {
-    return [...this.entries, ...[...this.stamps].filter((slot) => !this.entries.has(slot))];
+    const all = [...this.entries];
+    for (const slot of this.stamps) if (!this.entries.has(slot)) all.push(slot);
+    return all;
   }
 
   add(slot: SlotIndex, page: TablePage, block: BlockIndex): void {

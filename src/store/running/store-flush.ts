@@ -76,6 +76,7 @@ export class StoreFlush {
   private sequence = 0;
   private eagerly = false;
   private eagerBlocks = 0;
+  private readonly synced = { proceed: (result: number) => this.end(result) };
 
   constructor(parts: StoreFlushParts) {
     this.parts = parts;
@@ -145,8 +146,10 @@ export class StoreFlush {
     this.running = true;
     this.told = this.asked;
     this.asked = nobody;
-    this.unmarked = [...this.marks.values()];
-    this.marks.clear();
+    if (this.marks.size > 0) {
+      this.unmarked = [...this.marks.values()];
+      this.marks.clear();
+    }
     this.eagerly = this.eagerBlocks + pending.blocks <= EAGER_BLOCKS_MAX;
     this.eagerBlocks = 0;
     this.unjournaled = pending.all;
@@ -186,7 +189,7 @@ export class StoreFlush {
       this.unmarked.pop();
     }
     this.sequence = journal.lastSequence;
-    journal.whenSynced(this.sequence, { proceed: (result) => this.end(result) });
+    journal.whenSynced(this.sequence, this.synced);
     journal.submit();
   }
 
