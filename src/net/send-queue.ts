@@ -147,7 +147,7 @@ export class SendQueue<Reply, Part extends SendPart> {
       this.format.writeReply(this.replies[index], at);
       at += replyBytes;
     }
-    if (count === this.replies.length) this.replies.length = 0;
+    if (count === this.replies.length) this.replies = [];
     else this.replies = this.replies.slice(count);
     this.resources.counters.replies += count;
     return count * replyBytes;
