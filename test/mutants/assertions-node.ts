@@ -1,6 +1,6 @@
 /** Faults that let assertions fire: those of a node and of its volumes. */
 
-import { type AssertionMutant, CALM, one } from './assertion-mutant.js';
+import { ANY, type AssertionMutant, CALM, one } from './assertion-mutant.js';
 import { tests } from './mutant.js';
 
 export const NODE_ASSERTIONS: readonly AssertionMutant[] = [
@@ -45,5 +45,33 @@ export const NODE_ASSERTIONS: readonly AssertionMutant[] = [
     ' || this.byId.has(id)) continue;',
     ') continue;',
     tests('node-sim/names.test.ts'),
+  ),
+  one(
+    'a volume keeps a device that was replaced',
+    'volumes/device-changes.ts',
+    '          jobs.push(...begun.map(({ id }) => id));\n',
+    '',
+    ANY,
+  ),
+  one(
+    'a volume is deleted that is served',
+    'volumes/volume-changes.ts',
+    '      await this.host.stop(volume);\n      check',
+    '      check',
+    tests('node-sim/deleted-volumes.test.ts'),
+  ),
+  one(
+    'a volume that is not served asks for room',
+    'volumes/volume-host.ts',
+    'this.makeRoom(volume, deviceIds)',
+    'this.makeRoom({ ...volume, engine: null } as HostedVolume, deviceIds)',
+    tests('node-sim/space.test.ts'),
+  ),
+  one(
+    'a device is replaced in a volume that is not served',
+    'volumes/device-changes.ts',
+    'await this.host.replaceIn(volume, deviceId, entry);',
+    'await this.host.replaceIn({ ...volume, engine: null } as HostedVolume, deviceId, entry);',
+    ANY,
   ),
 ];

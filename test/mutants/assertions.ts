@@ -7,10 +7,17 @@
 import { ANY, type AssertionMutant, CALM, one } from './assertion-mutant.js';
 import { CLIENT_ASSERTIONS } from './assertions-client.js';
 import { MEMBER_ASSERTIONS } from './assertions-engine.js';
+import { FLUSH_ASSERTIONS } from './assertions-flushes.js';
 import { FORMAT_ASSERTIONS } from './assertions-format.js';
 import { JOURNAL_ASSERTIONS } from './assertions-journal.js';
+import { MIRROR_ASSERTIONS } from './assertions-mirror.js';
 import { NODE_ASSERTIONS } from './assertions-node.js';
+import { OPENING_ASSERTIONS } from './assertions-opening.js';
+import { OPERATION_ASSERTIONS } from './assertions-operations.js';
+import { PAGE_ASSERTIONS } from './assertions-pages.js';
+import { REQUEST_ASSERTIONS } from './assertions-requests.js';
 import { RUNNING_ASSERTIONS } from './assertions-running.js';
+import { TABLE_ASSERTIONS } from './assertions-tables.js';
 import { VOLUME_ASSERTIONS } from './assertions-volumes.js';
 import { sim, tests } from './mutant.js';
 
@@ -339,5 +346,12 @@ export const ASSERTION_MUTANTS: readonly AssertionMutant[] = [
   ...MEMBER_ASSERTIONS,
   ...NODE,
   ...NODE_ASSERTIONS,
+  ...FLUSH_ASSERTIONS,
+  ...MIRROR_ASSERTIONS,
+  ...OPENING_ASSERTIONS,
+  ...OPERATION_ASSERTIONS,
+  ...PAGE_ASSERTIONS,
+  ...REQUEST_ASSERTIONS,
+  ...TABLE_ASSERTIONS,
   ...VOLUME_ASSERTIONS,
 ];
