@@ -223,4 +223,11 @@ export const MIRROR_ASSERTIONS: readonly AssertionMutant[] = [
     'this.checkRun(job, slot, stripe, first + blocks, buffer)',
     tests('client/jobs.test.ts'),
   ),
+  one(
+    'there are more buffers for copying than were made',
+    'client/jobs/copy-buffers.ts',
+    'if (wait === undefined) this.buffers.push(buffer);',
+    'if (wait === undefined) this.buffers.push(buffer, buffer);',
+    RESYNC,
+  ),
 ];

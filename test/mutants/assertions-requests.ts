@@ -218,4 +218,10 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
     "    void this.calls.call((token) => flushes.flushOwn(token));\n    check(this.pieces.inFlight === 0, 'all is settled",
     ENGINE,
   ),
+  one(
+    'a patch is changed in a block of another',
+    'client/requests/patches.ts',
+    'piece.memory = this.parts.scratch + index * BLOCK_BYTES;',
+    'piece.memory = this.parts.scratch + (index ^ 1) * BLOCK_BYTES;',
+  ),
 ];
