@@ -23,9 +23,8 @@ const TELLING: readonly Edit[] = [
   },
   {
     file: 'core/check.ts',
-    find: '  if (!condition) throw new InternalError(',
-    replace: `  if (condition) return;
-  writeSync(2, '\\n${FIRED}' + what + '\\n');
+    find: '  throw new InternalError(',
+    replace: `  writeSync(2, '\\n${FIRED}' + what + '\\n');
   process.kill(process.pid, 'SIGKILL');
   throw new InternalError(`,
   },

@@ -148,8 +148,8 @@ export const FLUSH_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a flush has ended twice',
     'store/running/store-flush.ts',
-    '    journal.whenSynced(this.sequence, { proceed: (result) => this.end(result) });\n',
-    '    journal.whenSynced(this.sequence, { proceed: (result) => this.end(result) });\n    journal.whenSynced(this.sequence, { proceed: (result) => this.end(result) });\n',
+    '    journal.whenSynced(this.sequence, this.synced);\n',
+    '    journal.whenSynced(this.sequence, this.synced);\n    journal.whenSynced(this.sequence, this.synced);\n',
   ),
   one(
     'first writes of a slot go back in the journal',

@@ -25,8 +25,8 @@ export const MIRROR_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a member is asked that is not there',
     'client/requests/volume-flush.ts',
-    'filter(({ writable }) => writable);',
-    'filter(({ state }) => state !== null);',
+    'if (!slot.writable) continue;',
+    'if (slot.state === null) continue;',
     ANY,
   ),
   one(
