@@ -87,8 +87,10 @@ const TIMING = process.env.STRAKE_TEST_TIMES === '1';
 function timed(name: string, body: Body): Body {
   return async () => {
     const startedMs = performance.now();
+    const usedBefore = processorSeconds();
     await body();
-    console.log(`${((performance.now() - startedMs) / 1000).toFixed(1)} s: ${name}`);
+    const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
+    console.log(`${seconds} s, processor ${(processorSeconds() - usedBefore).toFixed(1)} s: ${name}`);
   };
 }
 
