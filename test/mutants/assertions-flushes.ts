@@ -169,4 +169,48 @@ export const FLUSH_ASSERTIONS: readonly AssertionMutant[] = [
     'else journal.whenSynced(journal.note(), noted);',
     'else for (const sequence of [journal.note()].flatMap((one) => [one, one])) journal.whenSynced(sequence, noted);',
   ),
+  one(
+    'the activity log has more slots than it may',
+    'store/running/activity-log.ts',
+    'if (!this.has(slot)) this.slots.push(slot);',
+    'if (!this.has(slot)) this.slots.push(...new Array<SlotIndex>(this.max + 1).fill(slot));',
+  ),
+  one(
+    'modifications are in progress when their store is given up',
+    'store/running/admission.ts',
+    "    check(this.modifying === 0, 'modifications are in progress when",
+    "    this.modifying += 1;\n    check(this.modifying === 0, 'modifications are in progress when",
+  ),
+  one(
+    'more slots are discarded at once than may be',
+    'store/running/freed-slots.ts',
+    '      this.inFlight += 1;\n',
+    '      this.inFlight += DISCARDS_MAX + 1;\n',
+    SLOTS,
+  ),
+  one(
+    'more slots are to enter the activity log than fit',
+    'store/running/intents.ts',
+    'this.log.expected += added.length;',
+    'this.log.expected += added.length + this.log.max;',
+    SLOTS,
+  ),
+  one(
+    'a flush begins before all have been told of the last one',
+    'store/running/store-flush.ts',
+    'const callbacks = this.told.callbacks.takeAll();',
+    'const callbacks = this.told.callbacks.takeAll();\n    for (const callback of callbacks) this.told.callbacks.push(callback);',
+  ),
+  one(
+    'a flush begins before the last one has written all',
+    'store/running/store-flush.ts',
+    '    this.running = false;\n    const tokens',
+    '    this.running = false;\n    this.unjournaled.push(0 as SlotIndex);\n    const tokens',
+  ),
+  one(
+    'a flush ends before it is durable',
+    'store/running/store-flush.ts',
+    '    journal.whenSynced(this.sequence, this.synced);\n',
+    '    journal.whenSynced(this.sequence, this.synced);\n    this.sequence += 1;\n',
+  ),
 ];

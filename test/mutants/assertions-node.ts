@@ -74,4 +74,11 @@ export const NODE_ASSERTIONS: readonly AssertionMutant[] = [
     'await this.host.replaceIn({ ...volume, engine: null } as HostedVolume, deviceId, entry);',
     ANY,
   ),
+  one(
+    'a device is closed that a volume writes to',
+    'volumes/device-changes.ts',
+    'await Promise.all(users.map(({ engine }) => engine?.changesEnded()));\n    const user = users.find(({ engine }) => engine !== null && isUsed(engine, entry.deviceId));',
+    'const user = users.find(({ engine }) => engine !== null);',
+    tests('node-sim/jobs.test.ts'),
+  ),
 ];

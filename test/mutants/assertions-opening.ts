@@ -130,4 +130,10 @@ export const OPENING_ASSERTIONS: readonly AssertionMutant[] = [
     'await loadTable(this.reader, image, slots.slots, note)',
     sim(['kill'], 20),
   ),
+  one(
+    'a page is not among those of its volume',
+    'store/opening/read-tree.ts',
+    'image.owners.pages(volumeId).find((page) => {',
+    'image.owners.pages(volumeId).filter((page) => page !== index).find((page) => {',
+  ),
 ];

@@ -200,4 +200,35 @@ export const OPERATION_ASSERTIONS: readonly AssertionMutant[] = [
     '      this.journal.whenComplete(op);\n      return;\n',
     '      this.journal.whenComplete(op);\n      this.journal.whenComplete(op);\n      return;\n',
   ),
+  one(
+    'an operation is listed with those of another slot',
+    'store/running/conditions.ts',
+    '    const next = this.first[op.slot] - 1;\n    check(',
+    '    const next = this.first[op.slot] - 1;\n    if (next !== NONE) this.parts.opAt(next).slot += 1;\n    check(',
+  ),
+  one(
+    'a slot is modified that is not in the activity log',
+    'store/running/entry-updates.ts',
+    "    check(this.parts.log.has(op.slot), 'a slot is modified",
+    "    this.parts.log.remove(op.slot);\n    check(this.parts.log.has(op.slot), 'a slot is modified",
+  ),
+  one(
+    'an intent is durable of a slot that is not in the activity log',
+    'store/running/intents.ts',
+    'if (result === 0) this.log.add(one);',
+    'if (result === 0 && one !== slot) this.log.add(one);',
+    ANY,
+  ),
+  one(
+    'a place for checksums is given back twice',
+    'store/running/transfers.ts',
+    '    this.freeAreas.push(op.area);\n    op.area = -1;\n',
+    '    this.freeAreas.push(op.area, op.area);\n    op.area = -1;\n',
+  ),
+  one(
+    'a request is of a replica that is not here',
+    'store/segment-store.ts',
+    "    check(this.volumeTable.owners.list[volume] !== undefined, 'a request",
+    "    this.volumeTable.owners.set(volume, undefined);\n    check(this.volumeTable.owners.list[volume] !== undefined, 'a request",
+  ),
 ];

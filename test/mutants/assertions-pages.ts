@@ -1,7 +1,7 @@
 /** Faults that let assertions fire: those of what is written and read, byte by byte. */
 
 import { type AssertionMutant, one } from './assertion-mutant.js';
-import { sim } from './mutant.js';
+import { sim, tests } from './mutant.js';
 
 export const PAGE_ASSERTIONS: readonly AssertionMutant[] = [
   one(
@@ -168,4 +168,35 @@ export const PAGE_ASSERTIONS: readonly AssertionMutant[] = [
     '      sequence: 0,\n',
   ),
   one('a superblock has no state', 'store/opening/open-store.ts', '      state: DEVICE_OPEN,\n', '      state: 9,\n'),
+  one(
+    'a root has too few references for the index of a directory',
+    'store/format/format.ts',
+    'Math.ceil(directoryPages / DIRECTORY_ENTRIES)',
+    'directoryPages',
+    tests('store/layout.test.ts'),
+  ),
+  one(
+    'a number is written that nobody could read',
+    'store/format/root.ts',
+    'putUint64(view, 56, root.usedSlots);',
+    'putUint64(view, 56, -1 - root.usedSlots);',
+  ),
+  one(
+    'a part lies beyond its page',
+    'store/running/map-writer.ts',
+    'check(journal.batch.addPage(index, page, at)',
+    'check(journal.batch.addPage(index, page, at + PAGE_BYTES)',
+  ),
+  one(
+    'the activity log does not fit the root',
+    'store/running/checkpoint.ts',
+    'active: [...store.steps.log.active],',
+    'active: store.steps.log.active.flatMap((slot) => new Array(10_000).fill(slot)),',
+  ),
+  one(
+    'the second superblock lies where data does',
+    'store/opening/open-store.ts',
+    '      incompatible: withGroups(found.incompatible),\n',
+    '      incompatible: withGroups(found.incompatible),\n      layout: { ...found.layout, copyOffset: found.layout.dataOffset },\n',
+  ),
 ];

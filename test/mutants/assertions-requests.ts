@@ -224,4 +224,41 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
     'piece.memory = this.parts.scratch + index * BLOCK_BYTES;',
     'piece.memory = this.parts.scratch + (index ^ 1) * BLOCK_BYTES;',
   ),
+  one(
+    'scratch blocks are lost, or there twice',
+    'client/requests/patches.ts',
+    '    this.aside.hold(this.parts.scratch + index * BLOCK_BYTES, BLOCK_BYTES, () => {\n      this.free.push(index);',
+    '    this.aside.hold(this.parts.scratch + index * BLOCK_BYTES, BLOCK_BYTES, () => {\n      this.free.push(index, index);',
+    ENGINE,
+  ),
+  one(
+    'pieces are in flight when their volume is closed',
+    'client/requests/pieces.ts',
+    "    check(this.inFlight === 0, 'pieces are in flight when",
+    "    this.inFlight += 1;\n    check(this.inFlight === 0, 'pieces are in flight when",
+  ),
+  one(
+    'a split request is used again before its end',
+    'client/requests/split-requests.ts',
+    "    check(request.running === 0 && !request.starved, 'a split",
+    "    request.running += 1;\n      check(request.running === 0 && !request.starved, 'a split",
+  ),
+  one(
+    'a flush has been answered twice',
+    'client/requests/volume-flush.ts',
+    '    this.oneEnded.tell();\n    if (this.waiting',
+    '    this.oneEnded.tell();\n    if (!this.busy && this.waiting.length === 0) this.answer(result);\n    if (this.waiting',
+  ),
+  one(
+    'a flush is in progress when its volume is closed',
+    'client/requests/volume-flush.ts',
+    "    check(!this.busy, 'a flush is in progress when",
+    "    this.running.push(0);\n    check(!this.busy, 'a flush is in progress when",
+  ),
+  one(
+    'all is settled at the end of a volume that is used',
+    'client/volume-engine.ts',
+    "    check(this.pieces.inFlight === 0, 'all is settled at",
+    "    this.pieces.take();\n    check(this.pieces.inFlight === 0, 'all is settled at",
+  ),
 ];

@@ -215,4 +215,23 @@ export const TABLE_ASSERTIONS: readonly AssertionMutant[] = [
     '.noteSettled(this.volume',
     '.noteSettled(this.volume + 1',
   ),
+  one(
+    'a slot is not found by its segment',
+    'store/running/slot-table.ts',
+    'let hole = this.bucketOf(this.volumes[slot], this.stripes[slot]);',
+    'let hole = (this.bucketOf(this.volumes[slot], this.stripes[slot]) + 1) & mask;',
+    SLOTS,
+  ),
+  one(
+    'entries go that the journal does not have',
+    'store/running/table-cache.ts',
+    '    this.checkJournaled(page);\n    if (slot',
+    '    this.pending[page * BLOCK_SET_WORDS] = 1;\n    this.checkJournaled(page);\n    if (slot',
+  ),
+  one(
+    'operations wait for block tables when their store is given up',
+    'store/running/table-loader.ts',
+    "    check(this.waiting.size === 0, 'operations wait",
+    "    this.waiting.push({} as StoreOp);\n    check(this.waiting.size === 0, 'operations wait",
+  ),
 ];
