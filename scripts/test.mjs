@@ -17,7 +17,7 @@ import { parseArgs } from 'node:util';
 import { lint } from './lint.mjs';
 import { setup } from './setup.mjs';
 import { compileTests } from './tests/compile.mjs';
-import { hasBriefForm, LANES, testFiles } from './tests/plan.mjs';
+import { hasBriefForm, LANES, onlyWaits, testFiles } from './tests/plan.mjs';
 import { run } from './tests/process.mjs';
 import { Report } from './tests/report.mjs';
 
@@ -126,7 +126,8 @@ async function inLanes(count, items, work) {
 
 /**
  * Lint, Rust, the smoke run of the bench and files of tests. One lane begins with the former three, one after the other, as
- * lint and Rust want cargo's lock. Nothing is measured: the smoke run is judged by whether it works.
+ * lint and Rust want cargo's lock. Files that only wait run beside the lanes. Nothing is measured: the smoke run is judged by
+ * whether it works.
  */
 async function runSideBySide(files, argumentsOf) {
   const others = async () => {
@@ -134,10 +135,12 @@ async function runSideBySide(files, argumentsOf) {
     await report.part('crates', runCargo);
     await report.part('bench', runSmoke);
   };
-  const jobs = files.map((file) => () => runFile(file, argumentsOf));
+  const job = (file) => () => runFile(file, argumentsOf);
+  const jobs = files.filter((file) => !onlyWaits(file)).map(job);
+  const beside = files.filter(onlyWaits).map(job);
   if (whole) jobs.unshift(others);
   else if (repeated) jobs.unshift(() => report.part('crates', runCargo));
-  await inLanes(LANES, jobs, (job) => job());
+  await Promise.all([inLanes(LANES, jobs, (begin) => begin()), ...beside.map((begin) => begin())]);
 }
 
 /** The names of the tests of a file, each with the file. */

@@ -15,10 +15,11 @@ const folder = join(root, 'test');
 /** Files side by side: one for each core, and one more, as all of them wait for processes, devices and timers now and then. */
 export const LANES = Math.max(2, Math.min(4, availableParallelism())) + 1;
 
+/** Files that hardly compute, but wait for the time limits of devices: they take no lane from those that do. */
+const WAITING = ['device/faults.test.ts'];
+
 /** Files that take longest, which begin first: one that began last would run while the other lanes have nothing left. */
 const LONGEST_FIRST = [
-  // It hardly computes, but waits for the time limits of devices.
-  'device/faults.test.ts',
   'sim/seeds-first.test.ts',
   'cli/contract.test.ts',
   'torture/short.test.ts',
@@ -40,6 +41,9 @@ const LONGEST_FIRST = [
   'nbd/attacks.test.ts',
   'nbd/crowds.test.ts',
 ];
+
+/** Whether a file runs beside the lanes. */
+export const onlyWaits = (name) => WAITING.includes(name);
 
 const place = (name) => (LONGEST_FIRST.includes(name) ? LONGEST_FIRST.indexOf(name) : LONGEST_FIRST.length);
 
