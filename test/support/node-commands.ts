@@ -3,6 +3,7 @@
 import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { commandsOfOneProcess } from './command-process.js';
 import { strake } from './strake.js';
 import { nodeFolder } from './up.js';
 
@@ -50,6 +51,9 @@ export interface Made {
   readonly cluster: string;
 }
 
+/** Devices are formatted in one process, as a start takes much longer than that. */
+const together = commandsOfOneProcess();
+
 /** A folder with formatted devices of one cluster. */
 export async function made(count: number): Promise<Made> {
   const folder = nodeFolder();
@@ -58,7 +62,10 @@ export async function made(count: number): Promise<Made> {
   let cluster: string[] = [];
   for (let index = 0; index < count; index += 1) {
     const path = file(folder, `d${index}.img`);
-    const { deviceId, clusterId } = await ask(['device', 'format', path, '--label', `disk${index}`, ...cluster]);
+    const line = ['device', 'format', path, '--label', `disk${index}`, ...cluster, '-o', 'json'];
+    const { code, stdout, stderr } = await together(line);
+    assert.is(code, 0, stderr);
+    const { deviceId, clusterId } = JSON.parse(stdout) as Json;
     cluster = ['--cluster', String(clusterId)];
     devices.push(path);
     ids.push(String(deviceId));
