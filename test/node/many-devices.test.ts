@@ -6,10 +6,12 @@ import { formatDevice, openNode } from '#strake/index.js';
 import { check, run } from '../support/check.js';
 import { failure } from '../support/failure.js';
 import { scratchFile } from '../support/scratch.js';
+import { keepShards } from '../support/shards.js';
 
 const DEVICE = 8 << 20;
 
 async function formatted(count: number): Promise<string[]> {
+  await keepShards();
   const paths = Array.from({ length: count }, () => scratchFile(DEVICE));
   let clusterId: string | undefined;
   for (const path of paths) {

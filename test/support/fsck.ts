@@ -3,9 +3,11 @@
 import * as assert from 'uvu/assert';
 import { readOnlyImage } from '#strake/embed/format.js';
 import { checkDevice, type FsckVerdict } from '#strake/store/checking/fsck.js';
+import { keepShards } from './shards.js';
 
 /** Checks devices with all their data; each verdict has to be one of these. */
 export async function fsckAll(paths: readonly string[], allowed: readonly FsckVerdict[], what: string): Promise<void> {
+  await keepShards();
   for (const path of paths) {
     const { reader, close } = await readOnlyImage(path);
     const { verdict, problems } = await checkDevice(reader, { data: true });

@@ -8,6 +8,7 @@ import { formatDevice, type NodeEvent, type NodeStatus, type NodeVolumeStatus } 
 import type { FaultRule } from '#strake/uring/native.js';
 import { NbdClient } from './nbd-client.js';
 import { type Ending, ending, project, socketPath, startProcess, until } from './scratch.js';
+import { keepShards } from './shards.js';
 
 /** An error of the child, as it was told. */
 export class NodeProcessError extends Error {
@@ -142,6 +143,7 @@ export async function formatAll(
   cluster?: string,
   again = false,
 ): Promise<string[]> {
+  await keepShards();
   const ids: string[] = [];
   let clusterId = cluster;
   for (const path of paths) {

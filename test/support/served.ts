@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert';
 import { type Device, type NbdServerHandle, type OpenDeviceOptions, openDevice, serveNbd } from '#strake/index.js';
 import { NbdClient, TX, type Wishes } from './nbd-client.js';
 import { atEnd, scratchFile, socketPath, until } from './scratch.js';
+import { keepShards, letShardsGo } from './shards.js';
 
 /** What is served, and how. */
 export interface ServedOptions extends OpenDeviceOptions {
@@ -17,24 +18,6 @@ export interface ServedOptions extends OpenDeviceOptions {
 }
 
 const SIZE_BYTES = 1 << 20;
-
-let anchor: Promise<Device> | undefined;
-
-/** Keeps the shards of this process running between tests, as starting them takes longer than most tests. */
-function keepShards(): Promise<Device> {
-  if (anchor === undefined) {
-    anchor = openDevice('null:4096');
-    atEnd(() => void letShardsGo());
-  }
-  return anchor;
-}
-
-/** Lets the shards end with their last device, and with them what was injected there. */
-async function letShardsGo(): Promise<void> {
-  const device = anchor;
-  anchor = undefined;
-  await (await device)?.close();
-}
 
 export class Served {
   readonly file: string;
