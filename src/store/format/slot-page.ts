@@ -50,7 +50,8 @@ export function encodeSlots(
     const at = (entry + 1) * SLOT_ENTRY_BYTES;
     const owner = owners[table.volumes[slot]];
     check(owner !== undefined, 'a slot belongs to a volume that is not here', slot);
-    check(table.members[slot] <= SLOT_MEMBER_MAX, 'a slot is of a member that no volume has', slot);
+    const found = table.find(table.volumes[slot], table.stripes[slot]);
+    check(found === slot, 'a slot is written whose segment is found elsewhere', slot);
     check(table.flags[slot] <= SLOT_FLAGS_KNOWN, 'a slot has flags that nobody knows', slot);
     putId(view, at, owner.volumeId);
     putUint64(view, at + 16, table.stripes[slot]);
