@@ -278,4 +278,16 @@ export const MIRROR_ASSERTIONS: readonly AssertionMutant[] = [
     "      range.blocks += 1;\n      check(range.blocks === 1, 'blocks",
     RESYNC,
   ),
+  one(
+    'a modification has ended on more members than it was sent to',
+    'client/mirror/mirror.ts',
+    '      else piece.pending += 1;\n    }\n',
+    '      else piece.pending += 1;\n    }\n    if (piece.pending > 1) piece.pending -= 1;\n',
+  ),
+  one(
+    'pieces are held when their volume is closed',
+    'client/mirror/mirror.ts',
+    '    this.held = [];\n    for (const piece of held) this.conclude(piece);',
+    '    for (const piece of held) this.conclude(piece);',
+  ),
 ];

@@ -81,4 +81,37 @@ export const NODE_ASSERTIONS: readonly AssertionMutant[] = [
     'const user = users.find(({ engine }) => engine !== null);',
     tests('node-sim/jobs.test.ts'),
   ),
+  one(
+    'a replica has the map of another group',
+    'node/replica.ts',
+    'return new Replica(completions, device, page, group);\n  }\n\n  /**\n   * Makes',
+    'return new Replica(completions, device, page, group + 1);\n  }\n\n  /**\n   * Makes',
+  ),
+  one(
+    'two jobs of a node have one number',
+    'volumes/job-book.ts',
+    "    check(job.id > 0 && job.id <= this.lastId, 'a job has",
+    "    this.entries.push({ job, about });\n    check(job.id > 0 && job.id <= this.lastId, 'a job has",
+    tests('node-sim/jobs.test.ts'),
+  ),
+  one(
+    'a volume is listed no longer that is served',
+    'volumes/volume-directory.ts',
+    'if (volume !== undefined && volume.engine === null) this.remove(volume);',
+    'if (volume !== undefined) this.remove(volume);',
+    tests('node-sim/deleted-volumes.test.ts'),
+  ),
+  one(
+    'a volume is served over replicas of its last start',
+    'volumes/volume-host.ts',
+    'const engine = this.assemble(volume, map, stores);',
+    'this.assemble(volume, map, stores);\n      const engine = this.assemble(volume, map, stores);',
+  ),
+  one(
+    'a volume is to be started that is served',
+    'volumes/volume-starts.ts',
+    '(known !== undefined && known.engine !== null)) return;',
+    'known === null) return;',
+    tests('node-sim/jobs.test.ts'),
+  ),
 ];

@@ -231,4 +231,22 @@ export const OPERATION_ASSERTIONS: readonly AssertionMutant[] = [
     "    check(this.volumeTable.owners.list[volume] !== undefined, 'a request",
     "    this.volumeTable.owners.set(volume, undefined);\n    check(this.volumeTable.owners.list[volume] !== undefined, 'a request",
   ),
+  one(
+    'two wait for a store to have nothing in flight',
+    'store/running/op-pool.ts',
+    "    check(this.onIdle === null, 'two wait",
+    "    void this.noteIdle();\n    this.onIdle ??= () => {};\n    check(this.onIdle === null, 'two wait",
+  ),
+  one(
+    'transfers wait when their store is given up',
+    'store/running/transfers.ts',
+    "    check(this.waiting.size === 0, 'transfers wait",
+    "    this.waiting.push({} as StoreOp);\n    check(this.waiting.size === 0, 'transfers wait",
+  ),
+  one(
+    'operations are in flight when their store is given up',
+    'store/segment-store.ts',
+    "    check(this.pool.running === 0, 'operations are in flight when",
+    "    this.pool.take();\n    check(this.pool.running === 0, 'operations are in flight when",
+  ),
 ];

@@ -3,6 +3,7 @@
 import { type AssertionMutant, one } from './assertion-mutant.js';
 import { sim, tests } from './mutant.js';
 
+const MIGRATION = tests('store/migration.test.ts');
 export const PAGE_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a page of the directory has too many entries',
@@ -198,5 +199,18 @@ export const PAGE_ASSERTIONS: readonly AssertionMutant[] = [
     'store/opening/open-store.ts',
     '      incompatible: withGroups(found.incompatible),\n',
     '      incompatible: withGroups(found.incompatible),\n      layout: { ...found.layout, copyOffset: found.layout.dataOffset },\n',
+  ),
+  one(
+    'a record is put into a batch that was not begun',
+    'store/running/journal-writer.ts',
+    '    this.filling.begin(start.sequence);\n',
+    '',
+  ),
+  one(
+    'a slot is written whose segment is found elsewhere',
+    'store/running/slot-table.ts',
+    '    this.free(slot);\n    this.assign(slot, volume, stripe, member);\n    flags',
+    '    this.volumes[slot] = volume;\n    flags',
+    MIGRATION,
   ),
 ];

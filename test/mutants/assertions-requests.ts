@@ -261,4 +261,17 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
     "    check(this.pieces.inFlight === 0, 'all is settled at",
     "    this.pieces.take();\n    check(this.pieces.inFlight === 0, 'all is settled at",
   ),
+  one(
+    'a patch takes a second scratch block',
+    'client/requests/patches.ts',
+    '    piece.scratch = -1;\n    this.running -= 1;\n',
+    '    this.running -= 1;\n',
+    ENGINE,
+  ),
+  one(
+    'split requests are in flight when their volume is closed',
+    'client/requests/split-requests.ts',
+    '    return this.inFlight === 0 ? Promise.resolve() : this.lastEnded.next();',
+    '    return Promise.resolve();',
+  ),
 ];

@@ -234,4 +234,10 @@ export const TABLE_ASSERTIONS: readonly AssertionMutant[] = [
     "    check(this.waiting.size === 0, 'operations wait",
     "    this.waiting.push({} as StoreOp);\n    check(this.waiting.size === 0, 'operations wait",
   ),
+  one(
+    'block tables are read when their store is given up',
+    'store/running/table-loader.ts',
+    "    check(this.loading.size === 0, 'block tables",
+    "    this.loading.set(0, []);\n    check(this.loading.size === 0, 'block tables",
+  ),
 ];
