@@ -28,13 +28,13 @@ export class Waiting<Item> {
 
   /** Waits behind all others. Throws an `InternalError` if that makes more than can be. */
   push(item: Item): void {
-    check(this.size < this.most, this.tooMany, this.most);
+    check(this.items.length - this.first < this.most, this.tooMany, this.most);
     this.items.push(item);
   }
 
   /** The one who came first, which waits no longer; undefined if nobody waits. */
   take(): Item | undefined {
-    if (this.size === 0) return undefined;
+    if (this.first === this.items.length) return undefined;
     const item = this.items[this.first];
     this.first += 1;
     if (this.first === this.items.length) {
@@ -78,6 +78,7 @@ export class Waiting<Item> {
    * stay for the next time; those whom somebody else takes meanwhile are left to them.
    */
   resume(go: (item: Item) => void, may: () => boolean = always): void {
+    if (this.first === this.items.length) return;
     for (let left = this.size; left > 0 && this.size > 0 && may(); left -= 1) go(this.take() as Item);
   }
 }

@@ -73,7 +73,9 @@ export class ConnectionResources {
   private dirty: ResourceUser[] = [];
   private gaveBack = false;
   private readonly quarantine: SetAside;
-  private readonly batchEnd = () => this.endBatch();
+  private readonly batchEnd = () => {
+    if (this.gaveBack || this.dirty.length > 0) this.endBatch();
+  };
 
   /** Bytes of page-aligned memory that all of it needs. */
   static regionBytes(): number {

@@ -54,7 +54,9 @@ export class RingService implements Watched {
   private running = 0;
   private unpublished = false;
   private broken = false;
-  private readonly batchEnd = () => this.publish();
+  private readonly batchEnd = () => {
+    if (this.unpublished) this.publish();
+  };
 
   constructor(completions: CompletionPort, memory: Memory, watch: Watch, options: RingServiceOptions) {
     this.completions = completions;

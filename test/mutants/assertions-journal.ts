@@ -77,8 +77,8 @@ export const JOURNAL_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a sync begins while some wait for the one before',
     WRITER,
-    '    if (this.syncing || this.failure !== 0) return;\n',
-    '    if (this.failure !== 0) return;\n',
+    'syncWaiters.size === 0 || this.syncing ||',
+    'syncWaiters.size === 0 ||',
   ),
   one(
     'a sync of the journal has ended twice, or was not begun',

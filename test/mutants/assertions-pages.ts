@@ -81,8 +81,8 @@ export const PAGE_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a sector has no room in its tag',
     'store/format/journal-batch.ts',
-    'const tag = tagOf(sequence, sector);',
-    'const tag = tagOf(sequence, sector + 256);',
+    'tagOf(sequence, sectors - 1)',
+    'tagOf(sequence, sectors + 255)',
   ),
   one(
     'a batch ends beyond the journal',

@@ -32,7 +32,7 @@ export class WriteStamps {
   next(): Stamp {
     check(this.sequence < SEQUENCE_MAX, 'a generation has used up its sequence numbers', this.generation);
     this.sequence += 1;
-    this.current.low = this.sequence % LOW;
+    this.current.low = this.sequence >>> 0;
     this.current.high = ((this.generation << 8) | Math.floor(this.sequence / LOW)) >>> 0;
     check(generationOf(this.current.high) === this.generation, 'a generation has no room in a stamp', this.generation);
     return this.current;

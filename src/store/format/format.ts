@@ -313,7 +313,7 @@ export function getCounter(view: DataView, at: number): number {
 
 export function putUint64(view: DataView, at: number, value: number): void {
   check(value >= 0 && Number.isSafeInteger(value), 'a number is written that nobody could read', value);
-  view.setUint32(at, value % 2 ** 32, true);
+  view.setUint32(at, value >>> 0, true);
   view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
 }
 

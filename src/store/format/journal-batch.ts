@@ -220,21 +220,24 @@ export class Batch {
     durableSequence: number,
     checksum: (from: number, bytes: number) => number,
   ): void {
-    const { view, sequence } = this;
+    const { view, sequence, pages, sector: lastUsed } = this;
     check(durableSequence < sequence, 'a batch says of itself that it is durable', sequence);
     view.setUint32(0, JOURNAL_MAGIC, true);
-    view.setUint32(4, this.pages, true);
+    view.setUint32(4, pages, true);
     putUint64(view, 8, sequence);
     putId(view, 16, deviceId);
     putUint64(view, 32, incarnation);
     view.setUint32(40, page, true);
     view.setUint32(44, this.records, true);
     putUint64(view, 48, durableSequence);
-    for (let sector = 0; sector < this.pages * PAGE_SECTORS; sector += 1) {
+    const sectors = pages * PAGE_SECTORS;
+    // A tag ends with the number of its sector.
+    const firstTag = tagOf(sequence, sectors - 1) - (sectors - 1);
+    for (let sector = 0; sector < sectors; sector += 1) {
       const start = sector * SECTOR_BYTES;
-      const tag = tagOf(sequence, sector);
+      const tag = firstTag + sector;
       view.setUint32(start + SEALED_BYTES, tag, true);
-      const sum = sector > this.sector ? emptySectorChecksum(tag) : checksum(start, SEALED_BYTES + 4);
+      const sum = sector > lastUsed ? emptySectorChecksum(tag) : checksum(start, SEALED_BYTES + 4);
       view.setUint32(start + SEALED_BYTES + 4, sum, true);
     }
   }

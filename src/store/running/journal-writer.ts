@@ -108,7 +108,9 @@ export class JournalWriter {
   private inFlightNote = 0;
   private syncNote = 0;
   private readonly idleWaiters = new Waiting<() => void>('calls that wait for the journal to be idle', STORE_CALLS_MAX);
-  private readonly batchEnd = () => this.submit();
+  private readonly batchEnd = () => {
+    if (this.hasBatch) this.submit();
+  };
 
   constructor(parts: JournalWriterParts, start: JournalPosition) {
     const { completions, memory, device, memoryStart, superblock, onSubmit } = parts;
@@ -152,7 +154,7 @@ export class JournalWriter {
 
   /** Pages that can be written before a checkpoint has to make room, beside those of the batch that is being filled. */
   get freePages(): number {
-    const filling = this.filling.records > 0 || this.forced ? this.filling.pages : 0;
+    const filling = this.hasBatch ? this.filling.pages : 0;
     // At the end of the ring fewer pages than a batch may have are left out.
     return this.layout.journalPages - this.usedPages - filling - BATCH_PAGES_MAX;
   }
@@ -196,7 +198,7 @@ export class JournalWriter {
 
   /** The last sequence that holds any record so far. */
   get lastSequence(): number {
-    return this.filling.records > 0 || this.forced ? this.filling.sequence : this.filling.sequence - 1;
+    return this.hasBatch ? this.filling.sequence : this.filling.sequence - 1;
   }
 
   /** Makes the batch be written although it may be empty: its header says how far everything is durable. */
@@ -213,10 +215,14 @@ export class JournalWriter {
     this.whenComplete(waiter);
   }
 
+  /** Whether there is something to hand over. */
+  private get hasBatch(): boolean {
+    return this.filling.records > 0 || this.forced;
+  }
+
   /** Hands the batch over, if there is one and none is on its way. */
   submit(): void {
-    if (this.inFlight !== null || this.failure !== 0) return;
-    if (this.filling.records === 0 && !this.forced) return;
+    if (!this.hasBatch || this.inFlight !== null || this.failure !== 0) return;
     this.forced = false;
     const batch = this.filling;
     const { memory } = batch;
@@ -269,8 +275,8 @@ export class JournalWriter {
   }
 
   private startSync(): void {
-    if (this.syncing || this.failure !== 0) return;
     const { completedSequence, syncWaiters, covered } = this;
+    if (syncWaiters.size === 0 || this.syncing || this.failure !== 0) return;
     check(covered.size === 0, 'a sync begins while some wait for the one before', covered.size);
     for (
       let next = syncWaiters.next;
