@@ -4,14 +4,19 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, rmSync, symlinkSync, truncateSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import * as fc from 'fast-check';
+import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Device, inspectDevice, type OpenDeviceOptions, openDevice } from '#strake/index.js';
 import { check, loop, type Need, root, run, tool } from '../support/check.js';
 import { failure } from '../support/failure.js';
 import { atEnd, loopDevice, output, scratchFile, scratchFolder } from '../support/scratch.js';
+import { keepShards } from '../support/shards.js';
 import { exportDevice, command as main, strake } from '../support/strake.js';
 
 const MIB = 1 << 20;
+
+// Opening and closing is all that most tests do.
+test.before(async () => void (await keepShards()));
 
 /** Opens, and closes again what was opened, so that a test that expects a refusal leaves nothing. */
 async function tryOpen(path: string, options: OpenDeviceOptions = {}): Promise<void> {
