@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert';
 import { check, run, tool } from '../support/check.js';
 import { ask, type Json, made, refused } from '../support/node-commands.js';
 import { output, until } from '../support/scratch.js';
+import { strake } from '../support/strake.js';
 import { up } from '../support/up.js';
 
 check('jobs are listed and cancelled, and whoever waits for one learns how it ended', [tool('qemu-io')], async () => {
@@ -20,7 +21,7 @@ check('jobs are listed and cancelled, and whoever waits for one learns how it en
   const states = async () =>
     ((await ask(['job', 'list'], env)).jobs as Json[]).map(({ id, volume, state }) => `${id} ${volume} ${state}`);
   // One joins what goes on, and begins what does not.
-  const waiting = refused(['device', 'scrub', '--wait', ...slowly], 1, 'ABORTED', env);
+  const waiting = refused(['device', 'scrub', '--wait', ...slowly], 1, 'ABORTED', env, strake);
   await until('the second job', async () => (await states()).length === 2);
   assert.equal(await states(), ['1 main running', '2 other running']);
   assert.is((await ask(['job', 'cancel', '2'], env)).state, 'cancelled');
@@ -30,7 +31,7 @@ check('jobs are listed and cancelled, and whoever waits for one learns how it en
   assert.match(String(message), 'job 2, scrub of other, cancelled: it was cancelled');
   await refused(['job', 'cancel', '3'], 1, 'NO_JOB', env);
   await refused(['job', 'cancel', 'none'], 2, 'INVALID_ARGUMENT', env);
-  const left = refused(['volume', 'scrub', 'other', '--wait', ...slowly], 4, 'NO_NODE', env);
+  const left = refused(['volume', 'scrub', 'other', '--wait', ...slowly], 4, 'NO_NODE', env, strake);
   await until('the third job', async () => (await states()).includes('3 other running'));
   await ask(['down'], env);
   await left;

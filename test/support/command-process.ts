@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type Ending, ending, project, startProcess } from './scratch.js';
 
-/** Runs a command to its end. */
-export type Command = (args: readonly string[]) => Promise<Ending>;
+/** Runs a command to its end; `env` is added to its environment. */
+export type Command = (args: readonly string[], env?: NodeJS.ProcessEnv) => Promise<Ending>;
 
 function start(): Command {
   const program = join(project, 'test', 'support', 'command-child.mjs');
@@ -16,9 +16,13 @@ function start(): Command {
   const ended = ending(child);
   // What is written after its end is noticed by the answer that does not come.
   stdin.on('error', () => {});
-  return async (args) => {
-    stdin.write(`${JSON.stringify(args)}\n`);
+  let busy = false;
+  return async (args, env = {}) => {
+    if (busy) throw new Error(`${args.join(' ')}: the process still runs another command`);
+    busy = true;
+    stdin.write(`${JSON.stringify({ args, env })}\n`);
     const { value, done } = await answers.next();
+    busy = false;
     if (done) throw new Error(`the process of the commands has ended: ${JSON.stringify(await ended)}`);
     return { signal: null, ...(JSON.parse(value) as Omit<Ending, 'signal'>) };
   };
@@ -30,8 +34,8 @@ function start(): Command {
  */
 export function commandsOfOneProcess(): Command {
   let command: Command | undefined;
-  return (args) => {
+  return (args, env) => {
     command ??= start();
-    return command(args);
+    return command(args, env);
   };
 }

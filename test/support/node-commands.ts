@@ -3,8 +3,7 @@
 import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
-import { commandsOfOneProcess } from './command-process.js';
-import { strake } from './strake.js';
+import { type Command, commandsOfOneProcess } from './command-process.js';
 import { nodeFolder } from './up.js';
 
 const DEVICE_BYTES = 96 << 20;
@@ -20,21 +19,25 @@ export function file(folder: string, name: string, bytes = DEVICE_BYTES): string
   return path;
 }
 
+/** Commands share a process, as a start takes much longer than they do; nodes, and what they are, have their own. */
+const together = commandsOfOneProcess();
+
 /** Runs a command that has to work, and returns what it printed. */
 export async function ask(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Json> {
-  const { code, stdout, stderr } = await strake([...args, '-o', 'json'], env);
+  const { code, stdout, stderr } = await together([...args, '-o', 'json'], env);
   assert.is(code, 0, `${args.join(' ')}: ${stderr}`);
   return JSON.parse(stdout) as Json;
 }
 
-/** Runs a command that has to fail. */
+/** Runs a command that has to fail, by `run`: in a process of its own if others run meanwhile. */
 export async function refused(
   args: readonly string[],
   exitCode: number,
   name: string,
   env: NodeJS.ProcessEnv = {},
+  run: Command = together,
 ): Promise<Json> {
-  const { code, stdout, stderr } = await strake([...args, '-o', 'json'], env);
+  const { code, stdout, stderr } = await run([...args, '-o', 'json'], env);
   assert.is(code, exitCode, `${args.join(' ')}: ${stderr}`);
   assert.is(stdout, '');
   const line = stderr.trim().split('\n').at(-1) ?? '';
@@ -51,9 +54,6 @@ export interface Made {
   readonly cluster: string;
 }
 
-/** Devices are formatted in one process, as a start takes much longer than that. */
-const together = commandsOfOneProcess();
-
 /** A folder with formatted devices of one cluster. */
 export async function made(count: number): Promise<Made> {
   const folder = nodeFolder();
@@ -62,10 +62,7 @@ export async function made(count: number): Promise<Made> {
   let cluster: string[] = [];
   for (let index = 0; index < count; index += 1) {
     const path = file(folder, `d${index}.img`);
-    const line = ['device', 'format', path, '--label', `disk${index}`, ...cluster, '-o', 'json'];
-    const { code, stdout, stderr } = await together(line);
-    assert.is(code, 0, stderr);
-    const { deviceId, clusterId } = JSON.parse(stdout) as Json;
+    const { deviceId, clusterId } = await ask(['device', 'format', path, '--label', `disk${index}`, ...cluster]);
     cluster = ['--cluster', String(clusterId)];
     devices.push(path);
     ids.push(String(deviceId));
