@@ -1,9 +1,9 @@
 /** Mutants of the index that large directories have. */
 
-import { type Mutant, tests } from './mutant.js';
+import { type Judge, type Mutant, tests } from './mutant.js';
 
 const INDEX = tests('store/directory-index.test.ts');
-const IMAGES = tests('store/crash-images.test.ts');
+const CRASH: Judge = { kind: 'test', file: 'store/crash.test.ts', form: 'brief' };
 const LAYOUT = tests('store/layout.test.ts');
 
 export const DIRECTORY_MUTANTS: readonly Mutant[] = [
@@ -31,7 +31,7 @@ export const DIRECTORY_MUTANTS: readonly Mutant[] = [
         replace: 'const { place } = reference;\n      const page = await this.stage(pageOffset(region',
       },
     ],
-    judges: [IMAGES],
+    judges: [CRASH],
   },
   {
     name: 'index-of-first-page',

@@ -1,10 +1,13 @@
 /** Mutants of the migration of devices from before the feature `groups`. */
 
-import { type Mutant, tests } from './mutant.js';
+import { type Judge, type Mutant, tests } from './mutant.js';
 
 const MIGRATION = tests('store/migration.test.ts');
 const STRAYS = tests('store/strays.test.ts');
 const DOUBLED = tests('store/doubled-replicas.test.ts');
+/** In full it takes minutes, and notices these in brief. */
+const DAMAGE: Judge = { kind: 'test', file: 'store/migration-damage.test.ts', form: 'brief' };
+const CHECKPOINT = 'store/running/checkpoint.ts';
 const MIGRATE = 'store/opening/migrate.ts';
 
 export const MIGRATION_MUTANTS: readonly Mutant[] = [
@@ -149,5 +152,59 @@ export const MIGRATION_MUTANTS: readonly Mutant[] = [
       },
     ],
     judges: [MIGRATION],
+  },
+  {
+    name: 'slots-page-unchecked',
+    breaks: 'A page of the slot table is believed whatever its checksum, a torn one too',
+    rule: 'what is not whole is refused, and left alone',
+    edits: [
+      {
+        file: 'store/opening/read-tree.ts',
+        find: 'if (this.reader.checksum(page) !== reference.checksum) {',
+        replace: 'if (this.reader.checksum(page) < 0) {',
+      },
+    ],
+    judges: [DAMAGE],
+  },
+  {
+    name: 'volume-page-in-place',
+    breaks: 'A page of a volume is written over the one that the root leads to',
+    rule: 'pages of the tree alternate between two places',
+    edits: [
+      {
+        file: CHECKPOINT,
+        find: 'const place = reference.place ^ 1;\n      const page = await this.stage(pageOffset(layout.volumesOffset',
+        replace: 'const { place } = reference;\n      const page = await this.stage(pageOffset(layout.volumesOffset',
+      },
+    ],
+    judges: [DAMAGE],
+  },
+  {
+    name: 'root-before-pages',
+    breaks: 'A checkpoint writes pages of volumes after the root that leads to them',
+    rule: 'what a root leads to is durable before it',
+    edits: [
+      {
+        file: CHECKPOINT,
+        find: 'this.store.controlMemory(0) + this.staged.length',
+        replace: 'this.store.controlMemory(1) + this.staged.length',
+      },
+      {
+        file: CHECKPOINT,
+        find: '    await this.writeStaged();\n    return changed;\n  }\n\n  private async writeRoot(',
+        replace: '    return changed;\n  }\n\n  private async writeRoot(',
+      },
+      {
+        file: CHECKPOINT,
+        find: "    check(this.staged.length === 0, 'a root is written before what it refers to', this.staged.length);\n",
+        replace: '',
+      },
+      {
+        file: CHECKPOINT,
+        find: '    await this.writeRoot(sequence, position);\n',
+        replace: '    await this.writeRoot(sequence, position);\n    await this.writeStaged();\n',
+      },
+    ],
+    judges: [DAMAGE],
   },
 ];

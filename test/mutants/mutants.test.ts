@@ -3,12 +3,14 @@
  * is caught; here two are, by the first seeds of the simulator.
  */
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { check, run } from '../support/check.js';
 import { atEnd } from '../support/scratch.js';
 import { Hunt } from './hunt.js';
 import { MUTANTS } from './mutants.js';
-import { applyEdit, mutatedFiles } from './workshop.js';
+import { applyEdit, mutatedFiles, ROOT } from './workshop.js';
 
 const LIMIT_MS = 120_000;
 
@@ -23,6 +25,15 @@ check('a mutant whose place is gone, or there twice, is refused', () => {
   assert.is(applyEdit('write(); sync();', edit), 'write(); ');
   assert.throws(() => applyEdit('write();', edit), /src\/x\.ts has 0 places that read:\nsync\(\);/);
   assert.throws(() => applyEdit('sync(); sync();', edit), /2 places/);
+});
+
+check('the table of mutants in docs/testing.md has each of them, with what it breaks', () => {
+  const rows = readFileSync(join(ROOT, 'docs', 'testing.md'), 'utf8').matchAll(
+    /^\| `([\w-]+)` \| (.+) \| (.+) \| `.+` \| .+ s \|$/gm,
+  );
+  const told = [...rows].map(([, name, breaks, rule]) => `${name}: ${breaks}: ${rule}`);
+  const known = MUTANTS.map(({ name, breaks, rule }) => `${name}: ${breaks}: ${rule}`);
+  assert.equal(told.sort(), known.sort());
 });
 
 check('the simulator catches two mutants, and passes the code as it is', async () => {
