@@ -183,7 +183,7 @@ export class SimDisk {
   /** For devices: a modification has ended; `durable` if it had FUA. */
   finish(write: SimWrite, durable: boolean): void {
     if (durable) this.onDurable();
-    this.flying.splice(this.flying.indexOf(write), 1);
+    remove(this.flying, this.flying.indexOf(write), 1);
     apply(this.current, write, null);
     if (durable) {
       apply(this.durable, write, null);
@@ -211,8 +211,11 @@ export class SimDisk {
     const count = mark - this.settled;
     if (count <= 0) return;
     this.onDurable();
-    for (let index = 0; index < count; index += 1) apply(this.durable, this.ended[index], null);
-    for (const write of this.ended.splice(0, count)) this.forget(write);
+    for (let index = 0; index < count; index += 1) {
+      apply(this.durable, this.ended[index], null);
+      this.forget(this.ended[index]);
+    }
+    remove(this.ended, 0, count);
     this.settled += count;
     for (const write of this.ended) if (write.durable) apply(this.durable, write, null);
   }
@@ -348,4 +351,10 @@ export class SimDisk {
     }
     return image;
   }
+}
+
+/** Removes so many modifications; `splice` would make a list of them, and let go of room that is used again at once. */
+function remove(writes: SimWrite[], at: number, count: number): void {
+  for (let next = at + count; next < writes.length; next += 1) writes[next - count] = writes[next];
+  for (let left = count; left > 0; left -= 1) writes.pop();
 }

@@ -43,11 +43,14 @@ export function eachRun(write: SimWrite, keep: Keep | null, change: (at: number,
 
 /** Makes the modification in an image, of the sectors that its mask and `keep` let through. */
 export function apply(image: SimImage, write: SimWrite, keep: Keep | null): void {
-  const { data, offset, allocated } = write;
-  eachRun(write, keep, (at, bytes) => {
-    if (data === null) image.zero(offset + at, bytes, allocated);
-    else image.write(offset + at, bytes, data, at);
-  });
+  // Nearly all are whole, and nothing is made for them.
+  if (write.mask === null && keep === null) applyRun(image, write, 0, write.length);
+  else eachRun(write, keep, (at, bytes) => applyRun(image, write, at, bytes));
+}
+
+function applyRun(image: SimImage, { data, offset, allocated }: SimWrite, at: number, lengthBytes: number): void {
+  if (data === null) image.zero(offset + at, lengthBytes, allocated);
+  else image.write(offset + at, lengthBytes, data, at);
 }
 
 /** Whether it touches this range. */

@@ -339,8 +339,8 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
     }
     if (!this.alive) return;
     // A full queue may have been handed over meanwhile, and what ended at once then belongs to the next batch.
-    for (const column of [tokens, results, flags, origins])
-      if (this.ready > count) column.copyWithin(0, count, this.ready);
+    if (this.ready > count)
+      for (const column of [tokens, results, flags, origins]) column.copyWithin(0, count, this.ready);
     this.ready -= count;
     for (const callback of this.batchEnds) callback();
   }
