@@ -54,7 +54,7 @@ export class BufferPool {
     this.largestBytes = classes[classes.length - 1].bytes;
     this.totalBytes = classes.reduce((sum, { bytes, count }) => sum + count * bytes, 0);
     let at = start;
-    classes.forEach(({ bytes, count }, sizeClass) => {
+    for (const [sizeClass, { bytes, count }] of classes.entries()) {
       const list: PooledBuffer[] = [];
       for (let number = 0; number < count; number += 1) {
         const buffer = new PooledBuffer(this.buffers.length, at + BLOCK_BYTES, bytes, sizeClass);
@@ -64,7 +64,7 @@ export class BufferPool {
       }
       this.free.push(list.reverse());
       this.freeCount += count;
-    });
+    }
   }
 
   /** A buffer of at least `bytes`, or null if none is free. */

@@ -9,10 +9,9 @@ import {
   type DIRECTORY_INDEX_MAGIC,
   type DIRECTORY_MAGIC,
   PAGE_HEADER_BYTES,
-  REFERENCE_BYTES,
   type VOLUME_DIRECTORY_MAGIC,
 } from './format.js';
-import { checkHeader, getReference, type PagePosition, putHeader, putReference, type Reference } from './page.js';
+import { checkHeader, getReferences, type PagePosition, putHeader, putReferences, type Reference } from './page.js';
 
 /** What a page of references leads to. */
 export type DirectoryKind = typeof DIRECTORY_MAGIC | typeof DIRECTORY_INDEX_MAGIC | typeof VOLUME_DIRECTORY_MAGIC;
@@ -27,15 +26,11 @@ export function encodeDirectory(
   check(references.length <= DIRECTORY_ENTRIES, 'a page of the directory has too many entries', references.length);
   check(position.sequence > 0, 'references are written for no checkpoint', position.sequence);
   const view = putHeader(page, kind, position);
-  references.forEach((reference, at) => {
-    putReference(view, PAGE_HEADER_BYTES + at * REFERENCE_BYTES, reference);
-  });
+  putReferences(view, PAGE_HEADER_BYTES, references);
 }
 
 /** Reads the `DIRECTORY_ENTRIES` references of a page. Throws a `PageProblem`. */
 export function decodeDirectory(page: Uint8Array, kind: DirectoryKind, index: number, deviceId: string): Reference[] {
   const view = checkHeader(page, kind, index, deviceId);
-  return Array.from({ length: DIRECTORY_ENTRIES }, (_, at) =>
-    getReference(view, PAGE_HEADER_BYTES + at * REFERENCE_BYTES),
-  );
+  return getReferences(view, PAGE_HEADER_BYTES, DIRECTORY_ENTRIES);
 }

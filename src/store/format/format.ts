@@ -338,16 +338,21 @@ export function getId(view: DataView, at: number): string {
   return text;
 }
 
-export function putId(view: DataView, at: number, id: string): void {
-  check(id.length === 32, 'an identifier is written that is none', id.length);
-  // Eight digits at a time: each journal batch has one, and slices of two took longer than the rest of its header.
-  for (let digit = 0; digit < id.length; digit += 8) {
-    view.setUint32(at + digit / 2, Number.parseInt(id.slice(digit, digit + 8), 16));
-  }
-}
-
 /** The identifier of nothing. */
 export const NO_ID = '0'.repeat(32);
+
+/** The identifier that was written last, and its words: pages of slots and batches of the journal repeat one. */
+let lastId = NO_ID;
+const lastWords = new Uint32Array(4);
+
+export function putId(view: DataView, at: number, id: string): void {
+  if (id !== lastId) {
+    check(id.length === 32, 'an identifier is written that is none', id.length);
+    for (let word = 0; word < 4; word += 1) lastWords[word] = Number.parseInt(id.slice(8 * word, 8 * word + 8), 16);
+    lastId = id;
+  }
+  for (let word = 0; word < 4; word += 1) view.setUint32(at + 4 * word, lastWords[word]);
+}
 
 /** A view of a page. */
 export function viewOf(bytes: Uint8Array): DataView {

@@ -6,7 +6,7 @@
  */
 
 import { check } from '../../core/check.js';
-import { getId, putId, putUint64, REFERENCE_PLACE, REFERENCE_PRESENT, viewOf } from './format.js';
+import { getId, putId, putUint64, REFERENCE_BYTES, REFERENCE_PLACE, REFERENCE_PRESENT, viewOf } from './format.js';
 
 /** A page is not what it must be. */
 export class PageProblem extends Error {}
@@ -44,6 +44,21 @@ export function getReference(view: DataView, at: number): Reference {
   if (flags > (REFERENCE_PRESENT | REFERENCE_PLACE)) throw new PageProblem(`unknown flags at byte ${at}`);
   const present = (flags & REFERENCE_PRESENT) !== 0;
   return { present, place: (flags & REFERENCE_PLACE) !== 0 ? 1 : 0, checksum: view.getUint32(at, true) };
+}
+
+/** Writes references one behind the other. */
+export function putReferences(view: DataView, start: number, references: readonly Reference[]): void {
+  for (let index = 0; index < references.length; index += 1) {
+    putReference(view, start + index * REFERENCE_BYTES, references[index]);
+  }
+}
+
+/** So many references that lie one behind the other. */
+export function getReferences(view: DataView, start: number, count: number): Reference[] {
+  // A page has hundreds: `Array.from` takes longer than reading them.
+  const references: Reference[] = [];
+  for (let index = 0; index < count; index += 1) references.push(getReference(view, start + index * REFERENCE_BYTES));
+  return references;
 }
 
 /** Where a page is, and for which root it is written. */

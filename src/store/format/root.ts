@@ -16,7 +16,7 @@ import {
   ROOT_VOLUMES,
   viewOf,
 } from './format.js';
-import { demandZero, getReference, PageProblem, putReference, type Reference } from './page.js';
+import { demandZero, getReferences, PageProblem, putReferences, type Reference } from './page.js';
 import type { Checksum } from './superblock.js';
 
 /** What the tree hangs on, and where replaying the journal begins. */
@@ -63,12 +63,8 @@ export function encodeRoot(root: Root, deviceId: string, bytes: Uint8Array, chec
   putUint64(view, 56, root.usedSlots);
   view.setUint32(64, root.directory.length, true);
   view.setUint32(68, root.active.length, true);
-  root.directory.forEach((reference, index) => {
-    putReference(view, ROOT_HEADER_BYTES + index * REFERENCE_BYTES, reference);
-  });
-  root.volumes.forEach((reference, index) => {
-    putReference(view, ROOT_AT_VOLUMES + index * REFERENCE_BYTES, reference);
-  });
+  putReferences(view, ROOT_HEADER_BYTES, root.directory);
+  putReferences(view, ROOT_AT_VOLUMES, root.volumes);
   root.active.forEach((slot, index) => {
     view.setUint32(ROOT_AT_ACTIVE + 4 * index, slot, true);
   });
@@ -92,9 +88,8 @@ export function decodeRoot(bytes: Uint8Array, deviceId: string, layout: Layout, 
   const journalPage = getUint64(view, 32);
   // A batch of any size has to fit there, and nothing of it be written where the data is.
   if (journalPage + BATCH_PAGES_MAX > layout.journalPages) throw new PageProblem('it points beyond the journal');
-  const list = <T>(count: number, read: (index: number) => T): T[] =>
-    Array.from({ length: count }, (_, at) => read(at));
-  const active = list(activeCount, (index) => view.getUint32(ROOT_AT_ACTIVE + 4 * index, true));
+  const active: number[] = [];
+  for (let at = ROOT_AT_ACTIVE; active.length < activeCount; at += 4) active.push(view.getUint32(at, true));
   if (active.some((slot) => slot >= layout.slots))
     throw new PageProblem('its activity log names a slot beyond the last');
   demandZero(view, ROOT_AT_RESERVE, ROOT_HEADER_BYTES);
@@ -108,8 +103,8 @@ export function decodeRoot(bytes: Uint8Array, deviceId: string, layout: Layout, 
     journalSequence: getCounter(view, 40),
     durableSequence: getUint64(view, 48),
     usedSlots: getUint64(view, 56),
-    directory: list(directoryPages, (at) => getReference(view, ROOT_HEADER_BYTES + at * REFERENCE_BYTES)),
-    volumes: list(ROOT_VOLUMES, (at) => getReference(view, ROOT_AT_VOLUMES + at * REFERENCE_BYTES)),
+    directory: getReferences(view, ROOT_HEADER_BYTES, directoryPages),
+    volumes: getReferences(view, ROOT_AT_VOLUMES, ROOT_VOLUMES),
     active,
   };
 }
