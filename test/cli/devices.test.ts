@@ -14,6 +14,7 @@ import {
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { check, loop, run, tool } from '../support/check.js';
+import { commandsOfOneProcess } from '../support/command-process.js';
 import { faulty, faultyDisk } from '../support/faulty-disk.js';
 import { loopDevice, output, standStill, until } from '../support/scratch.js';
 import { strake } from '../support/strake.js';
@@ -33,8 +34,11 @@ function file(folder: string, name: string): string {
   return path;
 }
 
+/** Commands that have to work share a process, as a start takes much longer than they do. */
+const together = commandsOfOneProcess();
+
 async function ask(...args: string[]): Promise<Json> {
-  const { code, stdout, stderr } = await strake([...args, '-o', 'json']);
+  const { code, stdout, stderr } = await together([...args, '-o', 'json']);
   assert.is(code, 0, `${args.join(' ')}: ${stderr}`);
   return JSON.parse(stdout) as Json;
 }
