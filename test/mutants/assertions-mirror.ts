@@ -281,13 +281,13 @@ export const MIRROR_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a modification has ended on more members than it was sent to',
     'client/mirror/mirror.ts',
-    '      else piece.pending += 1;\n    }\n',
-    '      else piece.pending += 1;\n    }\n    if (piece.pending > 1) piece.pending -= 1;\n',
+    "    check(piece.pending > 0, 'a modification has ended",
+    "    piece.pending -= 2;\n    check(piece.pending > 0, 'a modification has ended",
   ),
   one(
     'pieces are held when their volume is closed',
     'client/mirror/mirror.ts',
-    '    this.held = [];\n    for (const piece of held) this.conclude(piece);',
-    '    for (const piece of held) this.conclude(piece);',
+    "    check(this.held.length === 0, 'pieces are held",
+    "    this.held.push({} as Piece);\n    check(this.held.length === 0, 'pieces are held",
   ),
 ];

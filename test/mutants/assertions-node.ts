@@ -84,8 +84,8 @@ export const NODE_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a replica has the map of another group',
     'node/replica.ts',
-    'return new Replica(completions, device, page, group);\n  }\n\n  /**\n   * Makes',
-    'return new Replica(completions, device, page, group + 1);\n  }\n\n  /**\n   * Makes',
+    'const map = this.device.store.replicas[this.page];',
+    'const held = this.device.store.replicas[this.page];\n    const map = held && { ...held, group: held.group + 1 };',
   ),
   one(
     'two jobs of a node have one number',
@@ -96,9 +96,9 @@ export const NODE_ASSERTIONS: readonly AssertionMutant[] = [
   ),
   one(
     'a volume is listed no longer that is served',
-    'volumes/volume-directory.ts',
-    'if (volume !== undefined && volume.engine === null) this.remove(volume);',
-    'if (volume !== undefined) this.remove(volume);',
+    'volumes/volume-changes.ts',
+    "      await this.host.stop(volume);\n      check(volume.engine === null, 'a volume is deleted",
+    "      this.volumes.remove(volume);\n      await this.host.stop(volume);\n      check(volume.engine === null, 'a volume is deleted",
     tests('node-sim/deleted-volumes.test.ts'),
   ),
   one(
@@ -107,11 +107,20 @@ export const NODE_ASSERTIONS: readonly AssertionMutant[] = [
     'const engine = this.assemble(volume, map, stores);',
     'this.assemble(volume, map, stores);\n      const engine = this.assemble(volume, map, stores);',
   ),
-  one(
-    'a volume is to be started that is served',
-    'volumes/volume-starts.ts',
-    '(known !== undefined && known.engine !== null)) return;',
-    'known === null) return;',
-    tests('node-sim/jobs.test.ts'),
-  ),
+  {
+    says: 'a volume is to be started that is served',
+    edits: [
+      {
+        file: 'volumes/device-changes.ts',
+        find: 'if (!started) await this.starts.settleVolume(id, []);',
+        replace: 'if (started) await this.starts.settleVolume(id, []);',
+      },
+      {
+        file: 'volumes/volume-starts.ts',
+        find: '(known !== undefined && known.engine !== null)) return;',
+        replace: 'known === null) return;',
+      },
+    ],
+    judges: [tests('node-sim/jobs.test.ts')],
+  },
 ];

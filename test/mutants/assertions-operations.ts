@@ -232,12 +232,6 @@ export const OPERATION_ASSERTIONS: readonly AssertionMutant[] = [
     "    this.volumeTable.owners.set(volume, undefined);\n    check(this.volumeTable.owners.list[volume] !== undefined, 'a request",
   ),
   one(
-    'two wait for a store to have nothing in flight',
-    'store/running/op-pool.ts',
-    "    check(this.onIdle === null, 'two wait",
-    "    void this.noteIdle();\n    this.onIdle ??= () => {};\n    check(this.onIdle === null, 'two wait",
-  ),
-  one(
     'transfers wait when their store is given up',
     'store/running/transfers.ts',
     "    check(this.waiting.size === 0, 'transfers wait",
@@ -248,5 +242,11 @@ export const OPERATION_ASSERTIONS: readonly AssertionMutant[] = [
     'store/segment-store.ts',
     "    check(this.pool.running === 0, 'operations are in flight when",
     "    this.pool.take();\n    check(this.pool.running === 0, 'operations are in flight when",
+  ),
+  one(
+    'two wait for a store to have nothing in flight',
+    'store/segment-store.ts',
+    '    this.steps.allocation.stop();\n    while (',
+    '    this.steps.allocation.stop();\n    void this.pool.idle();\n    void this.pool.idle();\n    while (',
   ),
 ];

@@ -201,16 +201,16 @@ export const PAGE_ASSERTIONS: readonly AssertionMutant[] = [
     '      incompatible: withGroups(found.incompatible),\n      layout: { ...found.layout, copyOffset: found.layout.dataOffset },\n',
   ),
   one(
-    'a record is put into a batch that was not begun',
-    'store/running/journal-writer.ts',
-    '    this.filling.begin(start.sequence);\n',
-    '',
-  ),
-  one(
     'a slot is written whose segment is found elsewhere',
     'store/running/slot-table.ts',
     '    this.free(slot);\n    this.assign(slot, volume, stripe, member);\n    flags',
     '    this.volumes[slot] = volume;\n    flags',
     MIGRATION,
+  ),
+  one(
+    'a record is put into a batch that was not begun',
+    'store/format/journal-batch.ts',
+    "    check(this.sequence > 0, 'a record is put",
+    "    this.sequence = 0;\n    check(this.sequence > 0, 'a record is put",
   ),
 ];

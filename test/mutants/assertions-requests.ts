@@ -263,15 +263,15 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
   ),
   one(
     'a patch takes a second scratch block',
-    'client/requests/patches.ts',
-    '    piece.scratch = -1;\n    this.running -= 1;\n',
-    '    this.running -= 1;\n',
+    'client/requests/pieces.ts',
+    '    if (!this.patches.take(piece)) {',
+    '    this.patches.take(piece);\n    if (!this.patches.take(piece)) {',
     ENGINE,
   ),
   one(
     'split requests are in flight when their volume is closed',
     'client/requests/split-requests.ts',
-    '    return this.inFlight === 0 ? Promise.resolve() : this.lastEnded.next();',
-    '    return Promise.resolve();',
+    "    check(this.inFlight === 0, 'split requests",
+    "    this.all.push(new SplitRequest(0));\n    check(this.inFlight === 0, 'split requests",
   ),
 ];
