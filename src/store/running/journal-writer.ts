@@ -109,7 +109,8 @@ export class JournalWriter {
   private syncNote = 0;
   private readonly idleWaiters = new Waiting<() => void>('calls that wait for the journal to be idle', STORE_CALLS_MAX);
   private readonly batchEnd = () => {
-    if (this.hasBatch) this.submit();
+    // As `hasBatch` says; it is asked at each batch of completions, which mostly have nothing for the journal.
+    if (this.filling.records > 0 || this.forced) this.submit();
   };
 
   constructor(parts: JournalWriterParts, start: JournalPosition) {
