@@ -125,6 +125,7 @@ async function serve(
     const reason = await stopped;
     if (reason === 'lost') return EXIT_FAILED;
     await drain(async () => {
+      control.noteStopping();
       // First, so that neither a job nor a call that waits for a device keeps what follows.
       await node.endWork();
       await control.close();

@@ -68,11 +68,13 @@ type Handlers = { [C in ControlCall]: (params: ControlCalls[C]['params']) => Pro
 /** A listening control socket. */
 export interface ControlServer {
   readonly socket: string;
+  /** The node is about to end its jobs in order to stop: whoever asks for them is told so with `ERR_STRAKE_NO_NODE`. */
+  noteStopping(): void;
   /** Answers what is in progress, for at most 2 seconds, and removes the socket. */
   close(): Promise<void>;
 }
 
-function handlersOf(options: ControlServerOptions): Handlers {
+function handlersOf(options: ControlServerOptions, isStopping: () => boolean): Handlers {
   const { node, process: self } = options;
   const withUri = (volume: NodeVolumeStatus): ControlVolume => ({ ...volume, uri: uriOrEmpty(options, volume) });
   const find = async (text: string) => withUri(volumeMeant(await node.volumes(), text));
@@ -115,7 +117,12 @@ function handlersOf(options: ControlServerOptions): Handlers {
       const job = await node.scrub(id, bytesPerSecond === undefined ? {} : { bytesPerSecond });
       return { volume: await find(id), job };
     },
-    jobs: async () => ({ jobs: await node.jobs(), startedAt: self.startedAt }),
+    jobs: async () => {
+      const jobs = await node.jobs();
+      // They may be those of a node that stops, each ended by that: whoever waits for one is not told that it was cancelled.
+      if (isStopping()) throw new StrakeError('NO_NODE', `the node (process ${self.pid}) is being stopped`);
+      return { jobs, startedAt: self.startedAt };
+    },
     'cancel-job': async ({ id }) => ({ job: await node.cancelJob(id) }),
     'find-device': async ({ name, path }) => ({ deviceId: await node.findDevice(name, path) }),
     'add-device': async ({ path }) => ({ device: await node.addDevice(path) }),
@@ -296,12 +303,16 @@ export async function serveControl(options: ControlServerOptions): Promise<Contr
     throw new StrakeError('ADDRESS', what);
   }
   await removeStale(socket);
-  const handlers = handlersOf(options);
+  let stopping = false;
+  const handlers = handlersOf(options, () => stopping);
   const limits = { headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS, maxHeaderSize: 8 << 10 };
   const server = createServer(limits, (request, response) => void serve(options, handlers, request, response));
   server.maxConnections = CONNECTIONS;
   await listen(server, socket);
-  return { socket, close: () => close(server) };
+  const noteStopping = () => {
+    stopping = true;
+  };
+  return { socket, noteStopping, close: () => close(server) };
 }
 
 function close(server: Server): Promise<void> {

@@ -223,6 +223,23 @@ check('a client tells apart nobody, somebody else, and another version', async (
   }
 });
 
+check('whoever asks for jobs while the node stops is told that, and not that they were cancelled', async () => {
+  const { node, socket, control } = await controlled();
+  // Asked before, and answered after the node has begun to stop.
+  const { jobs } = node;
+  node.jobs = () => {
+    control.noteStopping();
+    return jobs.call(node);
+  };
+  for (let time = 0; time < 2; time += 1) {
+    const { code, message } = await failure(callNode(socket, 'jobs', {}));
+    assert.is(code, 'ERR_STRAKE_NO_NODE');
+    assert.match(message, `process ${process.pid}) is being stopped`);
+  }
+  assert.is((await callNode(socket, 'status', {})).verdict, 'ok');
+  await control.close();
+});
+
 check('calls that change something say so', () => {
   const reading = Object.entries(CONTROL).filter(([, { changes }]) => !changes);
   assert.equal(
