@@ -12,8 +12,8 @@ import { root } from '../setup.mjs';
 
 const folder = join(root, 'test');
 
-/** Files side by side: one for each core, and one more, as all of them wait for processes, devices and timers now and then. */
-export const LANES = Math.max(2, Math.min(4, availableParallelism())) + 1;
+/** Files side by side: one for each core, and two more, as all of them wait for processes, devices and timers now and then. */
+export const LANES = Math.max(2, Math.min(4, availableParallelism())) + 2;
 
 /** Files that hardly compute, but wait for the time limits of devices: they take no lane from those that do. */
 const WAITING = ['device/faults.test.ts'];
