@@ -131,7 +131,8 @@ async function runAll({ rows, probes, seconds, rounds, sizeBytes, slots, smoke, 
     for (const name of TOOLS) tool(name);
     onProgress(`${rows.length} rows and ${probes.length} probes, ${rounds} rounds, ${seconds} s each`);
     const files = await makeFiles(folder, FILES, sizeBytes);
-    const schedule = { rows, probes, rounds, seconds, parties: PARTIES };
+    // What has been measured before a row fails has taken half an hour.
+    const schedule = { rows, probes, rounds, seconds, parties: PARTIES, onFailure: 'goOn' };
     const result = await runBench({ ...schedule, files, sizeBytes, slots, folder, onProgress });
     const figures = [...figuresOf(result.rows), ...(await idleFigures(folder, smoke ? 1 : 10))];
     const data = { schema: 'strake.bench', version: 1, ...result, figures };
@@ -152,7 +153,8 @@ async function runAll({ rows, probes, seconds, rounds, sizeBytes, slots, smoke, 
       process.stdout.write(`${table(['figure', 'wanted', 'measured', 'met'], met)}\n`);
       process.stdout.write(`\nreport: ${join('bench', 'out', smoke ? 'smoke.html' : 'report.html')}\n`);
     }
-    return 0;
+    for (const { id, error } of result.failed) process.stderr.write(`bench: ${id} failed: ${error}\n`);
+    return result.failed.length === 0 ? 0 : 1;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

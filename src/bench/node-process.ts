@@ -107,8 +107,8 @@ export async function sparseDevice(folder: string, slots: number): Promise<{ fil
   const volumeBytes = slots * SEGMENT;
   if (!existsSync(file)) {
     const handle = await open(file, 'wx');
-    // 64 MiB and 2% for the tables.
-    await handle.truncate(volumeBytes + Math.ceil(slots / 50) * SEGMENT + 64 * SEGMENT);
+    // 64 MiB and 4% for the tables: four block tables for each slot, in two places, are 3.1% of it.
+    await handle.truncate(volumeBytes + Math.ceil(slots / 25) * SEGMENT + 64 * SEGMENT);
     await handle.close();
     await prepareDevices({ files: [file], volumeBytes, warmUpBytes: 0, fill: 'touch' });
   }

@@ -33,10 +33,11 @@ function rivalsOf(result: BenchResult): string[] {
 }
 
 function describe(result: BenchResult): string {
-  const { machine, rounds, seconds, sizeBytes } = result;
+  const { machine, rounds, seconds, sizeBytes, failed } = result;
+  const missing = failed.length === 0 ? '' : ` Failed, and not measured: ${failed.map(({ id }) => id).join(', ')}.`;
   const processor = `${machine.processor.trim()}, ${machine.cores} cores, ${formatBytes(machine.memoryBytes)}`;
   const versions = `Linux ${machine.kernel}, Node.js ${machine.node}, Strake ${machine.strake}`;
-  return `${result.time}. ${processor}, ${versions}. Medians of ${rounds} rounds of ${seconds} s on ${formatBytes(sizeBytes)}.`;
+  return `${result.time}. ${processor}, ${versions}. Medians of ${rounds} rounds of ${seconds} s on ${formatBytes(sizeBytes)}.${missing}`;
 }
 
 /** A part of a report: rows that are compared with the same. */

@@ -33,6 +33,14 @@ export interface BenchOptions {
   /** Parties that take part. */
   readonly parties: readonly Party[];
   readonly onProgress: (text: string) => void;
+  /** What becomes of a row or probe that fails: the others are measured, and it is in the result; or all is given up. */
+  readonly onFailure: 'goOn' | 'giveUp';
+}
+
+/** A row, or a group of rows of a probe, that could not be measured. */
+export interface FailedRow {
+  readonly id: string;
+  readonly error: string;
 }
 
 /** One row's result. `strake` and `rivals` are medians in `unit`. */
@@ -66,6 +74,7 @@ export interface BenchResult {
   readonly seconds: number;
   readonly sizeBytes: number;
   readonly rows: readonly RowResult[];
+  readonly failed: readonly FailedRow[];
 }
 
 type Measurements = Map<Party, Measurement[]>;
@@ -162,11 +171,22 @@ export function describeMachine(): Machine {
   };
 }
 
-/** Measures all rows. */
+/** Measures all rows. Rejects with what a row fails with, unless `onFailure` is to go on. */
 export async function runBench(options: BenchOptions): Promise<BenchResult> {
   const rows: RowResult[] = [];
-  for (const row of options.rows) rows.push(summarise(row, await measureRow(row, options)));
-  for (const probe of options.probes ?? []) rows.push(...(await runProbe(probe, options)));
+  const failed: FailedRow[] = [];
+  const attempt = async (id: string, measured: () => Promise<readonly RowResult[]>) => {
+    try {
+      rows.push(...(await measured()));
+    } catch (error) {
+      if (options.onFailure === 'giveUp') throw error;
+      const message = error instanceof Error ? error.message : String(error);
+      options.onProgress(`${id} failed: ${message}`);
+      failed.push({ id, error: message });
+    }
+  };
+  for (const row of options.rows) await attempt(row.id, async () => [summarise(row, await measureRow(row, options))]);
+  for (const probe of options.probes ?? []) await attempt(probe.group, () => runProbe(probe, options));
   return {
     time: new Date().toISOString(),
     machine: describeMachine(),
@@ -174,5 +194,6 @@ export async function runBench(options: BenchOptions): Promise<BenchResult> {
     seconds: options.seconds,
     sizeBytes: options.sizeBytes,
     rows,
+    failed,
   };
 }

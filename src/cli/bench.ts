@@ -86,6 +86,7 @@ async function run(path: string, options: BenchCommandOptions): Promise<void> {
       folder,
       parties,
       onProgress: (line) => note(line, options.quiet || !process.stderr.isTTY),
+      onFailure: 'giveUp',
     });
     const data = { ...result, figures: figuresOf(result.rows).filter(({ value }) => value !== null), leftOut: left };
     print({ schema: 'strake.bench', version: 1, data, text: text(result, left) }, options.output);
