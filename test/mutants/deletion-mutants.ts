@@ -93,7 +93,7 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
         replace: '    if (doubled === NO_DEVICE) return doubled;\n',
       },
     ],
-    judges: [ONE_EACH],
+    judges: [tests('store/volume-formats.test.ts'), tests('store/fsck.test.ts'), tests('store/migration.test.ts')],
   },
   {
     name: 'groups-share-segments',
