@@ -3,16 +3,10 @@
  * now and then. Content moves when an operation begins or when it ends, as a real one may do at any time between.
  */
 
-import { AbandonedMemory } from '#strake/core/abandoned-memory.js';
-import {
-  COMPLETION_ABANDONED,
-  type CompletionHandler,
-  type CompletionPort,
-  TAG_BITS,
-} from '#strake/ports/completion.js';
+import { COMPLETION_ABANDONED } from '#strake/ports/completion.js';
 import type { Device, DeviceGeometry } from '#strake/ports/device.js';
-import type { Memory } from '#strake/ports/memory.js';
 import { crc32c } from '#strake/uring/checksum.js';
+import { WorldWithoutEngine } from './world-without-engine.js';
 
 export interface PendingOperation {
   readonly kind: 'read' | 'write' | 'sync' | 'zero' | 'discard' | 'nop';
@@ -26,22 +20,15 @@ export interface PendingOperation {
 const CHECKSUM_BLOCK_BYTES = 4096;
 
 /** Completions, memory and device in one, without an engine. */
-export class ScriptedWorld implements CompletionPort, Memory {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
+export class ScriptedWorld extends WorldWithoutEngine {
   readonly pending: PendingOperation[] = [];
-  /** Memory of operations that were given up, until it is taken out of here. */
-  readonly abandoned = new AbandonedMemory();
-  readonly givenUp: number[] = [];
   readonly content: Uint8Array;
   /** Whether the next operation moves its content when it begins. */
   early: () => boolean = () => false;
   readonly device: Device;
-  private readonly handlers: CompletionHandler[] = [];
 
   constructor(memoryBytes: number, sizeBytes: number, logicalBlockBytes: number) {
-    this.bytes = new Uint8Array(memoryBytes);
-    this.view = new DataView(this.bytes.buffer);
+    super(memoryBytes);
     this.content = new Uint8Array(sizeBytes);
     this.device = this.makeDevice({
       sizeBytes,
@@ -52,37 +39,8 @@ export class ScriptedWorld implements CompletionPort, Memory {
     });
   }
 
-  register(handler: CompletionHandler): number {
-    return (this.handlers.push(handler) - 1) << TAG_BITS;
-  }
-
-  unregister(): void {}
-  onBatchEnd(): void {}
-  offBatchEnd(): void {}
-
-  finish(token: number, result: number, flags: number): void {
-    this.handlers[token >>> TAG_BITS].complete(token & ((1 << TAG_BITS) - 1), result, flags);
-  }
-
   defer(token: number, result: number): void {
     this.begin('nop', 0, 0, token, result, () => {});
-  }
-
-  copy(to: number, from: number, lengthBytes: number): void {
-    this.bytes.copyWithin(to, from, from + lengthBytes);
-  }
-
-  fill(at: number, lengthBytes: number, value: number): void {
-    this.bytes.fill(value, at, at + lengthBytes);
-  }
-
-  whenFree(at: number, lengthBytes: number, done: () => void): void {
-    this.abandoned.whenFree(at, lengthBytes, done);
-  }
-
-  /** Ends all operations that were given up. */
-  endGivenUp(): void {
-    for (const memory of this.givenUp.splice(0)) this.abandoned.remove(memory);
   }
 
   checksum(at: number, lengthBytes: number): number {

@@ -1,11 +1,9 @@
 /** A world of completions, memory and time in which members are scripted: what is pending ends when the test says so. */
 
-import { AbandonedMemory } from '#strake/core/abandoned-memory.js';
 import type { Clock } from '#strake/ports/clock.js';
-import { type CompletionHandler, type CompletionPort, TAG_BITS } from '#strake/ports/completion.js';
-import type { Memory } from '#strake/ports/memory.js';
 import type { SegmentMember } from '#strake/ports/segment-member.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
+import { WorldWithoutEngine } from './world-without-engine.js';
 
 export const BLOCK = 4096;
 
@@ -19,47 +17,15 @@ export interface PendingSegmentOperation {
   end(result?: number, flags?: number): void;
 }
 
-/** Completions, memory and time without an engine. */
-export class SegmentWorld implements CompletionPort, Memory, Clock {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
+/** With time, which passes as operations end. */
+export class SegmentWorld extends WorldWithoutEngine implements Clock {
   readonly pending: PendingSegmentOperation[] = [];
-  /** Memory of operations that were given up, until it is taken out of here. */
-  readonly abandoned = new AbandonedMemory();
-  readonly givenUp: number[] = [];
   /** Memory of all reads and writes. */
   readonly used = new Set<number>();
   timeMs = 0;
-  private readonly handlers: CompletionHandler[] = [];
-
-  constructor(memoryBytes: number) {
-    this.bytes = new Uint8Array(memoryBytes);
-    this.view = new DataView(this.bytes.buffer);
-  }
-
-  whenFree(at: number, lengthBytes: number, done: () => void): void {
-    this.abandoned.whenFree(at, lengthBytes, done);
-  }
-
-  /** Ends all operations that were given up. */
-  endGivenUp(): void {
-    for (const memory of this.givenUp.splice(0)) this.abandoned.remove(memory);
-  }
 
   checksum(at: number, lengthBytes: number): number {
     return crc32c(this.bytes, at, lengthBytes);
-  }
-
-  register(handler: CompletionHandler): number {
-    return (this.handlers.push(handler) - 1) << TAG_BITS;
-  }
-
-  unregister(): void {}
-  onBatchEnd(): void {}
-  offBatchEnd(): void {}
-
-  finish(token: number, result: number, flags: number): void {
-    this.handlers[token >>> TAG_BITS].complete(token & ((1 << TAG_BITS) - 1), result, flags);
   }
 
   defer(token: number, result: number): void {
@@ -77,14 +43,6 @@ export class SegmentWorld implements CompletionPort, Memory, Clock {
 
   nowMs(): number {
     return this.timeMs;
-  }
-
-  copy(to: number, from: number, lengthBytes: number): void {
-    this.bytes.copyWithin(to, from, from + lengthBytes);
-  }
-
-  fill(at: number, lengthBytes: number, value: number): void {
-    this.bytes.fill(value, at, at + lengthBytes);
   }
 
   /** Ends a pending operation, and lets promises run. */
