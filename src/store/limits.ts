@@ -14,8 +14,6 @@ export const SLOT_ENTRIES_EACH_MAX = 4;
  * those of buckets of the hash table over slots in memory (`SlotTable`) have 30.
  */
 export const SLOTS_MAX = 2 ** 29;
-/** Members of a replica group beyond one for each place: so many may be moving. */
-export const MOVING_MAX = 2;
 /** Members of a replica group that the entry of a slot can name: it has one byte for the place of its member. */
 export const SLOT_MEMBER_MAX = 255;
 /** The smallest slot; the largest is what one page of its block table describes. */

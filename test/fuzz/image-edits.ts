@@ -9,10 +9,11 @@
  * So a change of some bytes is another sensible edit, and leaving out bytes is leaving out edits. All bytes mean something.
  */
 
+import { viewOf } from '#strake/layout/fields.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
 import { SimRandom } from '#strake/sim/world/random.js';
-import { type Layout, PAGE_BYTES, SEALED_BYTES, viewOf } from '#strake/store/format/format.js';
+import { type Layout, PAGE_BYTES, SEALED_BYTES } from '#strake/store/format/format.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
 import { openStore } from '#strake/store/opening/open-store.js';
 import { type KnownDevice, knownDevice, putAll, type Range, resealTree } from '../support/damaged-store.js';

@@ -4,10 +4,11 @@
  */
 
 import * as assert from 'uvu/assert';
+import { viewOf } from '#strake/layout/fields.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
-import { type Layout, PAGE_BYTES, ROOT_BYTES, viewOf } from '#strake/store/format/format.js';
+import { type Layout, PAGE_BYTES, ROOT_BYTES } from '#strake/store/format/format.js';
 import { openStore } from '#strake/store/opening/open-store.js';
 import { check, repetitions, run } from '../support/check.js';
 import {

@@ -1,9 +1,10 @@
 /** Devices on which two pages hold one replica: nobody could tell which of them counts, so they are refused as damaged. */
 
 import * as assert from 'uvu/assert';
+import { viewOf } from '#strake/layout/fields.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
-import { type Layout, PAGE_BYTES, pageOffset, viewOf } from '#strake/store/format/format.js';
+import { type Layout, PAGE_BYTES, pageOffset } from '#strake/store/format/format.js';
 import { encodeReplica } from '#strake/store/format/replica-page.js';
 import { check, run } from '../support/check.js';
 import { changeRoot, fsck, knownDevice, openAndRead, resealTree } from '../support/damaged-store.js';

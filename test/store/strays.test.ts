@@ -1,11 +1,12 @@
 /** Segments of a group that their device has left: what version 1 left behind is given back when the device is opened. */
 
 import * as assert from 'uvu/assert';
+import { viewOf } from '#strake/layout/fields.js';
 import { replicaOf } from '#strake/layout/replica-map.js';
 import type { VolumeMap } from '#strake/layout/volume-map.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimRandom } from '#strake/sim/world/random.js';
-import { type Layout, PAGE_BYTES, pageOffset, SLOT_FREE, viewOf } from '#strake/store/format/format.js';
+import { type Layout, PAGE_BYTES, pageOffset, SLOT_FREE } from '#strake/store/format/format.js';
 import type { OpenedStore } from '#strake/store/opening/open-store.js';
 import { check, repetitions, run } from '../support/check.js';
 import { fsck, resealTree } from '../support/damaged-store.js';

@@ -1,6 +1,7 @@
 /** Small devices whose every block is known, so that damage can be done to them and its outcome judged. */
 
 import { StrakeError } from '#strake/core/errors.js';
+import { viewOf } from '#strake/layout/fields.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
@@ -13,7 +14,6 @@ import {
   type Layout,
   pageOffset,
   ROOT_BYTES,
-  viewOf,
 } from '#strake/store/format/format.js';
 import type { ImageReader } from '#strake/store/opening/image-reader.js';
 import { openStore } from '#strake/store/opening/open-store.js';

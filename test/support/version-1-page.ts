@@ -1,8 +1,9 @@
 /** Pages of volumes as version 1 wrote them, of which this version writes none. */
 
+import { putId, putUint64 } from '#strake/layout/fields.js';
 import type { FlushId } from '#strake/layout/flush-id.js';
 import type { VolumeMap } from '#strake/layout/volume-map.js';
-import { putId, putUint64, VOLUME_MAGIC } from '#strake/store/format/format.js';
+import { VOLUME_MAGIC } from '#strake/store/format/format.js';
 import { type PagePosition, putHeader } from '#strake/store/format/page.js';
 
 const LAYOUTS = ['single', 'mirror'] as const;

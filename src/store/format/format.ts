@@ -87,9 +87,6 @@ export const SLOT_USED = 1;
 /** Reserved: what was freed while a member was away. */
 export const SLOT_TOMBSTONE = 2;
 
-/** The live epoch of every volume, as long as none has been cut. */
-export const EPOCH_FIRST = 1;
-
 /** States of a device in its superblock. */
 export const DEVICE_CLEAN = 0;
 export const DEVICE_OPEN = 1;
@@ -292,69 +289,4 @@ export function pageOffset(regionOffset: number, page: number, place: number): n
 /** Blocks of a slot. */
 export function slotBlocks(layout: Layout): number {
   return layout.slotBytes / BLOCK_BYTES;
-}
-
-/** Reads an unsigned 64-bit number; throws a `RangeError` above 2^53, which no number of this format reaches. */
-export function getUint64(view: DataView, at: number): number {
-  const value = view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
-  if (!Number.isSafeInteger(value)) throw new RangeError(`the number at byte ${at} is beyond 2^53`);
-  return value;
-}
-
-/** Counters stop here, where there are as many numbers left again: what is counted up from one can be written. */
-const COUNTER_END = 2 ** 52;
-
-/** Reads a number that is counted up; throws a `RangeError` from 2^52 on. */
-export function getCounter(view: DataView, at: number): number {
-  const value = getUint64(view, at);
-  if (value >= COUNTER_END) throw new RangeError(`the counter at byte ${at} is beyond 2^52`);
-  return value;
-}
-
-export function putUint64(view: DataView, at: number, value: number): void {
-  check(value >= 0 && Number.isSafeInteger(value), 'a number is written that nobody could read', value);
-  view.setUint32(at, value >>> 0, true);
-  view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
-}
-
-/** A number of 6 bytes. */
-export function getUint48(view: DataView, at: number): number {
-  return view.getUint16(at, true) + view.getUint32(at + 2, true) * 2 ** 16;
-}
-
-export function putUint48(view: DataView, at: number, value: number): void {
-  view.setUint16(at, value % 2 ** 16, true);
-  view.setUint32(at + 2, Math.floor(value / 2 ** 16), true);
-}
-
-/** An identifier of 16 bytes as 32 hexadecimal digits. */
-export function getId(view: DataView, at: number): string {
-  let text = '';
-  for (let byte = 0; byte < 16; byte += 4)
-    text += view
-      .getUint32(at + byte)
-      .toString(16)
-      .padStart(8, '0');
-  return text;
-}
-
-/** The identifier of nothing. */
-export const NO_ID = '0'.repeat(32);
-
-/** The identifier that was written last, and its words: pages of slots and batches of the journal repeat one. */
-let lastId = NO_ID;
-const lastWords = new Uint32Array(4);
-
-export function putId(view: DataView, at: number, id: string): void {
-  if (id !== lastId) {
-    check(id.length === 32, 'an identifier is written that is none', id.length);
-    for (let word = 0; word < 4; word += 1) lastWords[word] = Number.parseInt(id.slice(8 * word, 8 * word + 8), 16);
-    lastId = id;
-  }
-  for (let word = 0; word < 4; word += 1) view.setUint32(at + 4 * word, lastWords[word]);
-}
-
-/** A view of a page. */
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -3,20 +3,12 @@
 import { check } from '../../core/check.js';
 import type { ReplicaPage, SlotNumber } from '../../core/ids.js';
 import { SECTOR_BYTES } from '../../core/limits.js';
+import { putId, putUint64, viewOf } from '../../layout/fields.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import type { BlockCount, BlockIndex, FlushNumber, Generation } from '../../ports/ids.js';
 import { BATCH_PAGES_MAX } from '../limits.js';
 import { emptySectorChecksum } from './empty-sector.js';
-import {
-  BATCH_HEADER_BYTES,
-  JOURNAL_MAGIC,
-  PAGE_BYTES,
-  putId,
-  putUint64,
-  SEALED_BYTES,
-  TABLE_ENTRIES,
-  viewOf,
-} from './format.js';
+import { BATCH_HEADER_BYTES, JOURNAL_MAGIC, PAGE_BYTES, SEALED_BYTES, TABLE_ENTRIES } from './format.js';
 import {
   ALLOCATE_RECORD_BYTES,
   type AllocateRecord,

@@ -11,20 +11,11 @@ import {
   ENTRY_STAMP_LOW,
   ENTRY_WORDS,
 } from '../../layout/block-entry.js';
+import { getCounter, getId, getUint64, viewOf } from '../../layout/fields.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import type { BlockCount, BlockIndex, FlushNumber, Generation } from '../../ports/ids.js';
 import { BATCH_PAGES_MAX } from '../limits.js';
-import {
-  BATCH_HEADER_BYTES,
-  getCounter,
-  getId,
-  getUint64,
-  JOURNAL_MAGIC,
-  type Layout,
-  PAGE_BYTES,
-  SEALED_BYTES,
-  viewOf,
-} from './format.js';
+import { BATCH_HEADER_BYTES, JOURNAL_MAGIC, type Layout, PAGE_BYTES, SEALED_BYTES } from './format.js';
 import {
   ALLOCATE_RECORD_BYTES,
   type AllocateRecord,

@@ -6,10 +6,8 @@
  */
 
 import { check } from '../../core/check.js';
-import { getId, putId, putUint64, REFERENCE_BYTES, REFERENCE_PLACE, REFERENCE_PRESENT, viewOf } from './format.js';
-
-/** A page is not what it must be. */
-export class PageProblem extends Error {}
+import { getId, PageProblem, putId, putUint64, viewOf } from '../../layout/fields.js';
+import { REFERENCE_BYTES, REFERENCE_PLACE, REFERENCE_PRESENT } from './format.js';
 
 /** Where the current version of a page is, and its checksum. */
 export interface Reference {
@@ -24,13 +22,6 @@ const ABSENT: Reference = Object.freeze({ present: false, place: 0, checksum: 0 
 /** The reference to a page that is not there. */
 export function absent(): Reference {
   return ABSENT;
-}
-
-/** Throws unless the bytes from `from` to `to`, multiples of 4, are zero: no version that this one knows uses them. */
-export function demandZero(view: DataView, from: number, to: number): void {
-  for (let at = from; at < to; at += 4) {
-    if (view.getUint32(at, true) !== 0) throw new PageProblem(`its reserved byte ${at} is not zero`);
-  }
 }
 
 export function putReference(view: DataView, at: number, { present, place, checksum }: Reference): void {
@@ -86,13 +77,4 @@ export function checkHeader(page: Uint8Array, magic: number, index: number, devi
   if (view.getUint32(4, true) !== index) throw new PageProblem(`it is page ${view.getUint32(4, true)}`);
   if (getId(view, 8) !== deviceId) throw new PageProblem(`it belongs to device ${getId(view, 8)}`);
   return view;
-}
-
-/** Text that encodes to the same bytes again: a map is written back, and must fit. */
-export function decodeName(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    throw new PageProblem('its name is not UTF-8');
-  }
 }

@@ -1,22 +1,19 @@
 /** The root: what the tree hangs on. It exists twice, has a checksum of its own, and is chosen by its sequence number. */
 
 import { check } from '../../core/check.js';
-import { ACTIVE_SLOTS_MAX, BATCH_PAGES_MAX, DIRECTORY_PAGES_MAX } from '../limits.js';
 import {
+  demandZero,
   getCounter,
   getId,
   getUint64,
-  type Layout,
+  PageProblem,
   putId,
   putUint64,
-  REFERENCE_BYTES,
-  ROOT_BYTES,
-  ROOT_HEADER_BYTES,
-  ROOT_MAGIC,
-  ROOT_VOLUMES,
   viewOf,
-} from './format.js';
-import { demandZero, getReferences, PageProblem, putReferences, type Reference } from './page.js';
+} from '../../layout/fields.js';
+import { ACTIVE_SLOTS_MAX, BATCH_PAGES_MAX, DIRECTORY_PAGES_MAX } from '../limits.js';
+import { type Layout, REFERENCE_BYTES, ROOT_BYTES, ROOT_HEADER_BYTES, ROOT_MAGIC, ROOT_VOLUMES } from './format.js';
+import { getReferences, putReferences, type Reference } from './page.js';
 import type { Checksum } from './superblock.js';
 
 /** What the tree hangs on, and where replaying the journal begins. */

@@ -6,7 +6,7 @@
 
 import { check } from '../../core/check.js';
 import type { ReplicaPage } from '../../core/ids.js';
-import { getId, NO_ID, putId, viewOf } from './format.js';
+import { getId, NO_ID, putId, viewOf } from '../../layout/fields.js';
 import type { SlotOwner } from './slot-page.js';
 
 const NONE = -1;

@@ -2,6 +2,8 @@
 
 import { check } from '../../core/check.js';
 import type { SlotIndex } from '../../core/ids.js';
+import { demandZero, getId, PageProblem, putId, putUint64 } from '../../layout/fields.js';
+import { EPOCH_FIRST } from '../../layout/map-codec.js';
 import { SLOT_MEMBER_MAX } from '../limits.js';
 import {
   SLOT_FLAG_DOUBT,
@@ -11,19 +13,15 @@ import {
   type SlotTable,
 } from '../running/slot-table.js';
 import {
-  EPOCH_FIRST,
-  getId,
   PAGE_BYTES,
   PAGE_HEADER_BYTES,
-  putId,
-  putUint64,
   SLOT_ENTRIES,
   SLOT_ENTRY_BYTES,
   SLOT_FREE,
   SLOT_USED,
   SLOTS_MAGIC,
 } from './format.js';
-import { checkHeader, demandZero, type PagePosition, PageProblem, putHeader } from './page.js';
+import { checkHeader, type PagePosition, putHeader } from './page.js';
 
 /** Whose segments a slot may hold: those of one replica. */
 export interface SlotOwner {

@@ -8,6 +8,7 @@
 import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
+import { getCounter, getId, getUint64, NO_ID, putId, putUint64, viewOf } from '../../layout/fields.js';
 import {
   CHECKSUM_CRC32C,
   computeFirstLayout,
@@ -16,16 +17,9 @@ import {
   DEVICE_OPEN,
   ENTRY_BYTES,
   FORMAT_VERSION,
-  getCounter,
-  getId,
-  getUint64,
   type Layout,
-  NO_ID,
   PAGE_BYTES,
-  putId,
-  putUint64,
   SUPERBLOCK_MAGIC,
-  viewOf,
 } from './format.js';
 
 /** Computes a CRC32C. */

@@ -4,10 +4,21 @@
  */
 
 import { VOLUME_NAME_BYTES_MAX } from '../../core/limits.js';
+import {
+  decodeName,
+  demandZero,
+  getCounter,
+  getId,
+  getUint64,
+  NO_ID,
+  PageProblem,
+  putUint64,
+  viewOf,
+} from '../../layout/fields.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import { type MemberRecord, NO_CLIENT, type VolumeMap } from '../../layout/volume-map.js';
-import { getCounter, getId, getUint64, NO_ID, PAGE_BYTES, putUint64, VOLUME_MAGIC, viewOf } from './format.js';
-import { checkHeader, decodeName, demandZero, PageProblem } from './page.js';
+import { PAGE_BYTES, VOLUME_MAGIC } from './format.js';
+import { checkHeader } from './page.js';
 
 const LAYOUTS = ['single', 'mirror'] as const;
 const MEMBER_STATES = ['in-sync', 'syncing', 'offline'] as const;

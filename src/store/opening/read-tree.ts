@@ -2,6 +2,7 @@
 
 import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
+import { PageProblem } from '../../layout/fields.js';
 import { type DirectoryKind, decodeDirectory } from '../format/directory.js';
 import {
   DIRECTORY_ENTRIES,
@@ -15,7 +16,7 @@ import {
   SLOT_FREE,
   VOLUME_DIRECTORY_MAGIC,
 } from '../format/format.js';
-import { absent, PageProblem, type Reference } from '../format/page.js';
+import { absent, type Reference } from '../format/page.js';
 import { decodeReplica, isReplicaPage } from '../format/replica-page.js';
 import { decodeRoot, type Root } from '../format/root.js';
 import { SlotOwners } from '../format/slot-owners.js';

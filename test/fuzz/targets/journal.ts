@@ -6,9 +6,10 @@
  * them is reserved, and nothing else.
  */
 
+import { viewOf } from '#strake/layout/fields.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
 import { SimRandom } from '#strake/sim/world/random.js';
-import { computeLayout, type Layout, PAGE_BYTES, SEALED_BYTES, viewOf } from '#strake/store/format/format.js';
+import { computeLayout, type Layout, PAGE_BYTES, SEALED_BYTES } from '#strake/store/format/format.js';
 import { Batch } from '#strake/store/format/journal-batch.js';
 import {
   type FoundBatch,

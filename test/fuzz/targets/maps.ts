@@ -8,11 +8,12 @@
  */
 
 import { StrakeError } from '#strake/core/errors.js';
+import { viewOf } from '#strake/layout/fields.js';
 import { doubledDevice } from '#strake/layout/volume-map.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimRandom } from '#strake/sim/world/random.js';
 import { dumpDevice } from '#strake/store/checking/dump.js';
-import { type Layout, PAGE_BYTES, viewOf } from '#strake/store/format/format.js';
+import { type Layout, PAGE_BYTES } from '#strake/store/format/format.js';
 import { readerOf, resealTree } from '../../support/damaged-store.js';
 import { deviceIdOf, SimNode } from '../../support/sim-node.js';
 import { diskOf, SLOT } from '../../support/sim-store.js';

@@ -9,6 +9,7 @@
 import * as assert from 'uvu/assert';
 import { StrakeError } from '#strake/core/errors.js';
 import type { SlotIndex } from '#strake/core/ids.js';
+import { PageProblem, viewOf } from '#strake/layout/fields.js';
 import type { FlushId } from '#strake/layout/flush-id.js';
 import { type ReplicaMap, type ReplicaOwn, replicaOf } from '#strake/layout/replica-map.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
@@ -23,9 +24,8 @@ import {
   ROOT_VOLUMES,
   SLOT_ENTRIES,
   SLOT_ENTRY_BYTES,
-  viewOf,
 } from '#strake/store/format/format.js';
-import { absent, PageProblem } from '#strake/store/format/page.js';
+import { absent } from '#strake/store/format/page.js';
 import { decodeReplica, encodeReplica, type ReplicaRecord } from '#strake/store/format/replica-page.js';
 import { decodeRoot, encodeRoot } from '#strake/store/format/root.js';
 import { decodeSlots, encodeSlots } from '#strake/store/format/slot-page.js';

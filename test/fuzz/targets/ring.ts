@@ -8,6 +8,7 @@
 
 import { CLIENT_REQUESTS_MAX } from '#strake/core/limits.js';
 import { Watch } from '#strake/core/watch.js';
+import { viewOf } from '#strake/layout/fields.js';
 import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '#strake/raw/raw-volume.js';
 import { createRing, RingConsumer, RingProducer } from '#strake/ring/spsc-ring.js';
 import {
@@ -23,7 +24,6 @@ import { SimDevice } from '#strake/sim/disk/device.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimLoop } from '#strake/sim/world/loop.js';
 import type { SimRandom } from '#strake/sim/world/random.js';
-import { viewOf } from '#strake/store/format/format.js';
 import { BLOCK } from '../../support/sim.js';
 import { interesting } from '../mutate.js';
 import { demand, type FuzzTarget } from '../target.js';
