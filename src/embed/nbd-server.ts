@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import { boolean, fields, made, optional, options as optionsOf, path, port, text, whole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DRAIN_MS, DRAIN_MS_MAX, EXPORT_TEXT_BYTES_MAX } from '../core/limits.js';
-import type { ListenAddress } from '../uring/transport.js';
+import type { StreamAddress } from '../ports/transport.js';
 import type { ListenMessage } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import type { ShardStats } from '../worker/shard-stats.js';
@@ -54,7 +54,7 @@ export const SERVE_NODE = fields<ServeNodeOptions>(ADDRESS);
 export const CLOSE_SERVER = optionsOf<CloseServerOptions>({ drainMs: optional(whole(0, DRAIN_MS_MAX)) });
 const servedDevice = made<Device>('a Device that openDevice has opened', (value) => value instanceof Device);
 
-export function addressOf(options: ServeNodeOptions): ListenAddress {
+export function addressOf(options: ServeNodeOptions): StreamAddress {
   const tcp = options.port !== undefined || options.host !== undefined;
   if ((options.socket !== undefined) === tcp || (tcp && options.port === undefined)) {
     throw new StrakeError('INVALID_ARGUMENT', 'a server listens either on a socket or on a port: give one of them');
@@ -71,7 +71,7 @@ export function addressOf(options: ServeNodeOptions): ListenAddress {
   return { host, port };
 }
 
-export function uriOf(address: ListenAddress, name: string): string {
+export function uriOf(address: StreamAddress, name: string): string {
   const path = encodeURIComponent(name);
   if ('path' in address) return `nbd+unix:///${path}?socket=${encodeSocket(address.path)}`;
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;

@@ -1,9 +1,9 @@
-/** The transport port over the engine, and how to listen. */
+/** The transport port over the engine, and how to listen and connect. */
 
 import { lstatSync, rmSync } from 'node:fs';
-import { EACCES, EADDRINUSE, EEXIST, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM } from '../core/errno.js';
+import { EACCES, EADDRINUSE, EEXIST, EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import type { Transport } from '../ports/transport.js';
+import { NO_FILE, type StreamAddress, type Transport } from '../ports/transport.js';
 import { type Engine, OP_ACCEPT, OP_RECEIVE } from './engine.js';
 import { nativeError } from './native.js';
 
@@ -16,6 +16,17 @@ export class UringTransport implements Transport {
 
   accept(listener: number, token: number): void {
     this.engine.entry(OP_ACCEPT, token, listener);
+  }
+
+  connect(address: StreamAddress, token: number): number {
+    const { native } = this.engine;
+    try {
+      if ('path' in address) return native.connectUnix(address.path, token);
+      return native.connectTcp(address.host, address.port, token);
+    } catch (error) {
+      this.engine.defer(token, -(nativeError(error, 'ADDRESS').errno ?? EINVAL));
+      return NO_FILE;
+    }
   }
 
   receive(file: number, memory: number, lengthBytes: number, flags: number, token: number): void {
@@ -43,9 +54,6 @@ export class UringTransport implements Transport {
   }
 }
 
-/** Where to listen: a unix socket, or a TCP address. */
-export type ListenAddress = { readonly path: string } | { readonly host: string; readonly port: number };
-
 /** A listening socket: its file, and its port if it has one. */
 export interface Listener {
   readonly file: number;
@@ -55,7 +63,7 @@ export interface Listener {
 }
 
 /** Listens. Throws `ERR_STRAKE_ADDRESS_IN_USE`, `ERR_STRAKE_NO_PERMISSION` or `ERR_STRAKE_ADDRESS`. */
-export function listen(engine: Engine, address: ListenAddress): Listener {
+export function listen(engine: Engine, address: StreamAddress): Listener {
   const where = 'path' in address ? address.path : `${address.host}:${address.port}`;
   try {
     if ('path' in address) return listenUnix(engine, address.path);

@@ -4,12 +4,12 @@
 
 import type { WireError } from '../core/errors.js';
 import type { DeviceGeometry } from '../ports/device.js';
+import type { StreamAddress } from '../ports/transport.js';
 import type { NodeCalls } from '../serve/node-service.js';
 import type { Superblock } from '../store/format/superblock.js';
 import type { FormatOptions } from '../store/opening/format-device.js';
 import type { EngineKind } from '../uring/engine.js';
 import type { FaultRule } from '../uring/native.js';
-import type { ListenAddress } from '../uring/transport.js';
 import type { StorageEvent } from '../volumes/storage-events.js';
 
 /** What a shard is started with. */
@@ -75,14 +75,14 @@ export interface VolumeFacts {
 
 /** Serves all volumes of the node by their names. */
 export interface ListenNodeMessage {
-  readonly address: ListenAddress;
+  readonly address: StreamAddress;
   readonly connectionsMax: number;
 }
 
 /** Serves a device under a name. */
 export interface ListenMessage {
   readonly device: number;
-  readonly address: ListenAddress;
+  readonly address: StreamAddress;
   readonly name: string;
   readonly description: string;
   readonly readOnly: boolean;

@@ -1,7 +1,7 @@
 /** A simulated world of several processes: each dies alone, and what it has to do with others goes over connections. */
 
 import * as assert from 'uvu/assert';
-import { ECONNREFUSED, ECONNRESET } from '#strake/core/errno.js';
+import { ECANCELED, ECONNREFUSED, ECONNRESET } from '#strake/core/errno.js';
 import { SimDevice } from '#strake/sim/disk/device.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimNetwork } from '#strake/sim/net/network.js';
@@ -33,7 +33,7 @@ class Party {
   }
 
   connect(address = ADDRESS): Promise<number> {
-    return this.begin((token) => this.transport.connect(address, token));
+    return this.begin((token) => this.transport.connect({ path: address }, token));
   }
 
   accept(listener: number): Promise<number> {
@@ -92,6 +92,42 @@ check('where nobody listens, or has been killed, a connection is refused', async
   there.process.kill();
   assert.is(await world.settle(here.connect()), -ECONNREFUSED);
 });
+
+check(
+  'a connect that is closed before it has ended is given up, and whoever has accepted it finds the end',
+  async () => {
+    const { world, network, hosts, here, there } = await pair();
+    const accepted = there.accept(there.transport.listen('other'));
+    let wasAccepted = false;
+    accepted.then(() => (wasAccepted = true));
+    const ask = () => {
+      let file = -1;
+      const result = here.begin((token) => {
+        file = here.transport.connect({ path: 'other' }, token);
+      });
+      return { file, result };
+    };
+    // In the batch in which it is asked for: nobody hears of it.
+    const early = ask();
+    here.transport.close(early.file);
+    assert.is(await world.settle(early.result), -ECANCELED);
+    await ended(world, 20);
+    assert.is(wasAccepted, false);
+    // While the answer is held back.
+    network.cut(hosts[1], hosts[0]);
+    const late = ask();
+    const far = await world.settle(accepted);
+    here.transport.shutdown(late.file);
+    here.transport.close(late.file);
+    assert.is(await world.settle(late.result), -ECANCELED);
+    assert.equal(await world.settle(there.receive(far, 1)), []);
+    network.mend(hosts[1], hosts[0]);
+    // Nobody is there who could take what is sent.
+    await world.settle(there.send(far, [1]));
+    await ended(world, 1);
+    assert.is(await world.settle(there.receive(far, 1)), -ECONNRESET);
+  },
+);
 
 check('a process that is killed alone ends its connections behind what it has sent, and nothing else', async () => {
   const { world, hosts, network, here, there, near, far } = await pair();

@@ -15,8 +15,8 @@ use strake_device::arena::Arena;
 use strake_device::engine::{EngineConfig, EngineKind, WaitMode, open_engine};
 use strake_device::faults::{FaultAction, FaultFilter, FaultRule};
 use strake_device::files::{Fence, FileKind};
-use strake_device::request::Op;
-use strake_device::socket;
+use strake_device::request::{Op, Request};
+use strake_device::socket::{self, PeerAddress};
 
 use crate::devices;
 use crate::errors::system_error;
@@ -241,6 +241,36 @@ impl NativeEngine {
         let (fd, port) = socket::listen_tcp(address).map_err(|error| system_error("listen", &error))?;
         let file = self.add_file(Some(fd), FileKind::Listener)?;
         Ok(TcpListener { file, port: port as u32 })
+    }
+
+    /// Asks for a connection to a unix socket. `token` completes with its file slot or a negative errno; the slot that is
+    /// returned is the one that it will have, and closing it gives the connection up (`ECANCELED`).
+    #[napi]
+    pub fn connect_unix(&self, path: String, token: u32) -> Result<u32> {
+        let peer = PeerAddress::unix(Path::new(&path)).map_err(|error| system_error("connect", &error))?;
+        self.connect(peer, token)
+    }
+
+    /// The same to a TCP address.
+    #[napi]
+    pub fn connect_tcp(&self, address: String, port: u32, token: u32) -> Result<u32> {
+        let address: IpAddr =
+            address.parse().map_err(|_| Error::new(Status::InvalidArg, format!("not an IP address: {address}")))?;
+        let port = u16::try_from(port).map_err(|_| Error::new(Status::InvalidArg, format!("not a port: {port}")))?;
+        self.connect(PeerAddress::tcp(SocketAddr::new(address, port)), token)
+    }
+
+    fn connect(&self, peer: PeerAddress, token: u32) -> Result<u32> {
+        let fd = socket::connecting_socket(&peer).map_err(|error| system_error("socket", &error))?;
+        let begun = self.host.with_engine(|engine| {
+            let slot = engine.add_connecting(fd, peer)?;
+            let mut request = Request::new(Op::Connect, token);
+            request.file = slot;
+            engine.push(&request, &[]);
+            Ok(slot)
+        });
+        let closed = || Error::new(Status::Closing, "the engine is closed");
+        begun.ok_or_else(closed)?.map_err(|error: std::io::Error| system_error("connect", &error))
     }
 
     /// Closes a file once nothing is in flight on it.

@@ -15,8 +15,9 @@ use crate::arena::Arena;
 use crate::checksums::{Checksum, store_checksums};
 use crate::engine::EngineConfig;
 use crate::files::{Fence, FileKind, FileTable};
-use crate::inflight::{InFlightTable, State};
+use crate::inflight::{InFlight, InFlightTable, State};
 use crate::request::{COMPLETION_ABANDONED, COMPLETION_LATE, Completion, FLAG_FUA, FLAG_WAIT_ALL, Op, Request, Vector};
+use crate::socket::PeerAddress;
 
 mod admission;
 
@@ -143,7 +144,8 @@ impl Core {
             self.end(index, op, result);
             return Ending::Done;
         }
-        if result == -libc::EINTR || result == -libc::EAGAIN {
+        // What became of a connect that was interrupted only its socket knows, and that is not asked twice.
+        if (result == -libc::EINTR || result == -libc::EAGAIN) && op != Op::Connect {
             return Ending::Again;
         }
         let mut answer = result;
@@ -190,6 +192,7 @@ impl Core {
         let request = entry.request;
         let abandoned = entry.state == State::Abandoned;
         self.inflight.remove(index);
+        let answer = if op == Op::Connect { self.end_connect(request.file, answer) } else { answer };
         // The producer was told that an abandoned read failed, so where its checksums were to go may be in use again.
         if op == Op::Read && answer >= 0 && !abandoned {
             store_checksums(&self.arena, self.checksum, &request);
@@ -206,6 +209,38 @@ impl Core {
             flags: if abandoned { COMPLETION_LATE } else { 0 },
             extra: request.memory_used(),
         });
+    }
+
+    /// A socket has been connected, or will never be: then it is closed here, as its result tells nobody of a file.
+    fn end_connect(&mut self, slot: u32, result: i32) -> i32 {
+        let Some(file) = self.files.get_mut(slot) else { return -libc::EBADF };
+        file.peer = None;
+        if file.closing {
+            return -libc::ECANCELED;
+        }
+        if result < 0 {
+            file.closing = true;
+            return result;
+        }
+        file.kind = FileKind::Stream;
+        slot as i32
+    }
+
+    /// Says where a socket is to be connected to.
+    pub fn set_peer(&mut self, slot: u32, peer: PeerAddress) {
+        if let Some(file) = self.files.get_mut(slot) {
+            file.peer = Some(Box::new(peer));
+        }
+    }
+
+    /// The connect that is in flight on a file.
+    pub fn connecting(&self, slot: u32) -> Option<u32> {
+        let file = self.files.get(slot)?;
+        if file.kind != FileKind::Connecting || file.in_flight == 0 {
+            return None;
+        }
+        let wanted = |entry: &InFlight| entry.request.op == Op::Connect as u32 && entry.request.file == slot;
+        self.inflight.select(wanted).first().copied()
     }
 
     fn release_file(&mut self, slot: u32) {

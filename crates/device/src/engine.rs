@@ -8,6 +8,7 @@ use crate::arena::Arena;
 use crate::checksums::Checksum;
 use crate::files::{Fence, FileKind};
 use crate::request::{Completion, Request, Vector};
+use crate::socket::PeerAddress;
 use crate::threads::ThreadsEngine;
 use crate::uring::UringEngine;
 
@@ -82,7 +83,10 @@ pub trait Engine {
     /// Adds a file. `fd` is `None` for a null device. Errors: `ENFILE` when the table is full.
     fn add_file(&mut self, fd: Option<OwnedFd>, kind: FileKind) -> io::Result<u32>;
 
-    /// Closes a file once nothing is in flight on it; new requests for it fail at once.
+    /// Adds a socket that [`Op::Connect`] is to connect to `peer`. Errors: `ENFILE` when the table is full.
+    fn add_connecting(&mut self, fd: OwnedFd, peer: PeerAddress) -> io::Result<u32>;
+
+    /// Closes a file once nothing is in flight on it; new requests for it fail at once. A connect that is in flight is given up.
     fn close_file(&mut self, slot: u32);
 
     /// Ends the conversation on a socket: what is in flight on it completes.

@@ -22,6 +22,7 @@ use crate::checksums::{Checksum, store_checksums};
 use crate::engine::{CompletionSink, Engine, EngineStatus};
 use crate::files::{Fence, FileKind};
 use crate::request::{FLAG_FUA, NO_COPY, Op, Request, Vector};
+use crate::socket::PeerAddress;
 
 /// Tokens from here on belong to filters.
 pub const FILTER_TOKENS: u32 = 0xff00_0000;
@@ -200,6 +201,10 @@ impl Engine for FaultFilter {
 
     fn add_file(&mut self, fd: Option<OwnedFd>, kind: FileKind) -> io::Result<u32> {
         self.inner.add_file(fd, kind)
+    }
+
+    fn add_connecting(&mut self, fd: OwnedFd, peer: PeerAddress) -> io::Result<u32> {
+        self.inner.add_connecting(fd, peer)
     }
 
     fn close_file(&mut self, slot: u32) {

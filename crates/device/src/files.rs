@@ -6,6 +6,8 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
+use crate::socket::PeerAddress;
+
 /// What a file is, which decides how operations on it are carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
@@ -19,6 +21,8 @@ pub enum FileKind {
     Listener,
     /// A connected stream socket.
     Stream,
+    /// A stream socket that is not connected yet; it becomes a stream, or is closed.
+    Connecting,
 }
 
 impl FileKind {
@@ -53,6 +57,8 @@ pub struct FileEntry {
     pub in_flight: u32,
     /// Closed by the producer, and waiting for `in_flight` to reach zero.
     pub closing: bool,
+    /// Where a socket is to be connected to. The kernel looks at it until that has ended, so it does not move.
+    pub peer: Option<Box<PeerAddress>>,
 }
 
 impl FileEntry {
@@ -78,8 +84,14 @@ impl FileTable {
     /// Adds a file; `None` when the table is full, in which case the descriptor is closed.
     pub fn insert(&mut self, fd: Option<OwnedFd>, kind: FileKind) -> Option<u32> {
         let slot = self.free.pop()?;
-        self.entries[slot as usize] =
-            Some(FileEntry { fd: fd.map(Arc::new), kind, fence: Fence::Open, in_flight: 0, closing: false });
+        self.entries[slot as usize] = Some(FileEntry {
+            fd: fd.map(Arc::new),
+            kind,
+            fence: Fence::Open,
+            in_flight: 0,
+            closing: false,
+            peer: None,
+        });
         Some(slot)
     }
 

@@ -57,12 +57,15 @@ pub enum Op {
     Fill = 13,
     /// Complete with the result `aux` (an `i32`) without doing anything.
     Nop = 14,
+    /// Connect the socket at `file` to the address that it was added with; the result is `file`, as a connection. If that
+    /// fails, or the file is closed meanwhile (`ECANCELED`), nothing is left of the file.
+    Connect = 15,
 }
 
 impl Op {
     /// The operation with this number, if there is one.
     pub fn from_number(number: u32) -> Option<Op> {
-        const ALL: [Op; 14] = [
+        const ALL: [Op; 15] = [
             Op::Read,
             Op::Write,
             Op::Sync,
@@ -77,6 +80,7 @@ impl Op {
             Op::Copy,
             Op::Fill,
             Op::Nop,
+            Op::Connect,
         ];
         ALL.get((number as usize).wrapping_sub(1)).copied()
     }
@@ -232,11 +236,11 @@ mod tests {
 
     #[test]
     fn operations_round_trip_through_their_numbers() {
-        for number in 1..=14 {
+        for number in 1..=15 {
             assert_eq!(Op::from_number(number).map(|op| op as u32), Some(number));
         }
         assert_eq!(Op::from_number(0), None);
-        assert_eq!(Op::from_number(15), None);
+        assert_eq!(Op::from_number(16), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::event::EventFd;
 use crate::files::{Fence, FileKind};
 use crate::inflight::State;
 use crate::request::{Op, Request, Vector};
-use crate::socket;
+use crate::socket::{self, PeerAddress};
 use crate::wake::{self, WakeTarget};
 
 const TAG_EVENT: u64 = u64::MAX;
@@ -122,9 +122,16 @@ impl ThreadsEngine {
         if result != -libc::EAGAIN && result != -libc::EINTR {
             return self.finish(index, result);
         }
-        let request = self.core.inflight.get_mut(index).request;
+        let entry = self.core.inflight.get_mut(index);
+        let request = entry.request;
+        let connecting = request.op == Op::Connect as u32;
+        if connecting && entry.done == 0 {
+            // Nothing tells when a unix listener has room again.
+            self.timeouts.push(Reverse((Instant::now() + socket::CONNECT_AGAIN, index)));
+            return self.set_timer();
+        }
         let waiters = self.sockets.entry(request.file).or_default();
-        if request.op == Op::Send as u32 {
+        if connecting || request.op == Op::Send as u32 {
             waiters.outgoing = Some(index);
         } else {
             waiters.incoming = Some(index);
@@ -153,6 +160,7 @@ impl ThreadsEngine {
                 unsafe { libc::sendmsg(fd, message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) }
             }
             Some(Op::Accept) => return self.accept(fd),
+            Some(Op::Connect) => return self.connect(fd, index),
             _ => return -libc::EINVAL,
         };
         if result < 0 { -last_errno() } else { result as i32 }
@@ -169,6 +177,21 @@ impl ThreadsEngine {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         socket::prepare_connection(fd.as_raw_fd());
         self.core.add_connection(fd)
+    }
+
+    /// `-EAGAIN` while it goes on; of one that is known to be under way, the entry has `done`.
+    fn connect(&mut self, fd: RawFd, index: u32) -> i32 {
+        let slot = self.core.inflight.get_mut(index).request.file;
+        let Some(peer) = self.core.files.get(slot).and_then(|file| file.peer.as_deref()) else { return -libc::EBADF };
+        let errno = match socket::connect(fd, peer) {
+            Ok(()) => return 0,
+            Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
+        };
+        if errno != libc::EINPROGRESS && errno != libc::EALREADY {
+            return -errno;
+        }
+        self.core.inflight.get_mut(index).done = 1;
+        -libc::EAGAIN
     }
 
     fn watch_socket(&mut self, slot: u32) {
@@ -245,7 +268,11 @@ impl ThreadsEngine {
                 break;
             }
             self.timeouts.pop();
-            self.finish(index, -libc::ETIME);
+            if self.core.inflight.get_mut(index).request.op == Op::Connect as u32 {
+                self.attempt(index);
+            } else {
+                self.finish(index, -libc::ETIME);
+            }
         }
         self.set_timer();
     }
@@ -318,9 +345,24 @@ impl Engine for ThreadsEngine {
         self.core.files.insert(fd, kind).ok_or_else(|| io::Error::from_raw_os_error(libc::ENFILE))
     }
 
+    fn add_connecting(&mut self, fd: OwnedFd, peer: PeerAddress) -> io::Result<u32> {
+        let slot = self.add_file(Some(fd), FileKind::Connecting)?;
+        self.core.set_peer(slot, peer);
+        Ok(slot)
+    }
+
     fn close_file(&mut self, slot: u32) {
+        let connecting = self.core.connecting(slot);
         if self.core.begin_close(slot) {
             self.drop_file(slot);
+        }
+        if let Some(index) = connecting {
+            self.timeouts.retain(|Reverse((_, waiting))| *waiting != index);
+            self.fail_waiters(slot, -libc::ECANCELED);
+            // One that waited for a time, and not for the socket, has not ended by that.
+            if self.core.connecting(slot) == Some(index) {
+                self.finish(index, -libc::ECANCELED);
+            }
         }
     }
 
@@ -328,6 +370,9 @@ impl Engine for ThreadsEngine {
         if let Some(file) = self.core.files.get(slot)
             && !file.kind.is_device()
         {
+            if file.kind == FileKind::Connecting {
+                return self.close_file(slot);
+            }
             socket::shutdown(file.raw_fd());
             if file.kind == FileKind::Listener {
                 // A listening unix socket does not become readable by being shut down.

@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use crate::blocking::BlockingPool;
@@ -25,7 +25,7 @@ use crate::event::EventFd;
 use crate::files::{Fence, FileKind};
 use crate::inflight::State;
 use crate::request::{COMPLETION_MORE, Op, Request, Vector};
-use crate::socket;
+use crate::socket::{self, PeerAddress};
 use crate::wake::{self, WakeTarget};
 
 mod registration;
@@ -159,6 +159,10 @@ impl UringEngine {
     fn finish(&mut self, index: u32, result: i32) {
         let entry = self.core.inflight.get_mut(index);
         let mut result = result;
+        if entry.request.op == Op::Connect as u32 && result == -libc::ETIME {
+            // A listener that had no room is asked again.
+            return self.start(index);
+        }
         if entry.request.op == Op::Accept as u32 && result >= 0 {
             result = self.welcome(result);
         }
@@ -292,17 +296,29 @@ impl Engine for UringEngine {
         Ok(slot)
     }
 
+    fn add_connecting(&mut self, fd: OwnedFd, peer: PeerAddress) -> io::Result<u32> {
+        let slot = self.add_file(Some(fd), FileKind::Connecting)?;
+        self.core.set_peer(slot, peer);
+        Ok(slot)
+    }
+
     fn close_file(&mut self, slot: u32) {
+        if let Some(index) = self.core.connecting(slot) {
+            let cancelled = CancelBuilder::user_data(index as u64);
+            self.queue(opcode::AsyncCancel2::new(cancelled).build().user_data(USER_IGNORE));
+        }
         if self.core.begin_close(slot) {
             self.drop_file(slot);
         }
     }
 
     fn shutdown_socket(&mut self, slot: u32) {
-        if let Some(file) = self.core.files.get(slot)
-            && !file.kind.is_device()
-        {
-            socket::shutdown(file.raw_fd());
+        let Some(file) = self.core.files.get(slot) else { return };
+        match file.kind {
+            // Shutting down a socket that is being connected would let the kernel begin anew.
+            FileKind::Connecting => self.close_file(slot),
+            kind if !kind.is_device() => socket::shutdown(file.raw_fd()),
+            _ => {}
         }
     }
 
@@ -407,7 +423,7 @@ impl Engine for UringEngine {
         for slot in self.core.files.slots() {
             self.shutdown_socket(slot);
         }
-        let cancel = opcode::AsyncCancel2::new(io_uring::types::CancelBuilder::any()).build().user_data(USER_IGNORE);
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build().user_data(USER_IGNORE);
         self.queue(cancel);
         let deadline = Instant::now() + grace;
         loop {

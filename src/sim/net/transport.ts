@@ -1,12 +1,11 @@
 /**
  * The transport port of a simulated process: its listeners, and its ends of connections, by number of file.
  *
- * `connect` is what the port of the product does not have yet: connections between two processes are symmetric, whoever has asked
- * for them.
+ * Files are never used again, so that one which is used after it was closed shows.
  */
 
 import { ECANCELED, ECONNREFUSED } from '../../core/errno.js';
-import type { Transport } from '../../ports/transport.js';
+import type { StreamAddress, Transport } from '../../ports/transport.js';
 import type { SimSource } from '../world/events.js';
 import type { SimProcess } from '../world/process.js';
 import type { Connection, SimLineSettings } from './connection.js';
@@ -32,11 +31,27 @@ class Listening implements Listener {
   }
 }
 
+/** A connection that has been asked for, and is not there yet. */
+class Connecting {
+  /** From when on it is on its way. */
+  connection: Connection | null = null;
+  readonly token: number;
+
+  constructor(token: number) {
+    this.token = token;
+  }
+}
+
+/** The name under which an address is found in a simulated network: any text can be one. */
+export function addressName(address: StreamAddress): string {
+  return 'path' in address ? address.path : `${address.host}:${address.port}`;
+}
+
 export class SimTransport implements Transport, SimSource {
   private readonly process: SimProcess;
   private readonly network: SimNetwork;
   /** By file number. */
-  private readonly files: (SimStream | Listening | undefined)[] = [];
+  private readonly files: (SimStream | Listening | Connecting | undefined)[] = [];
   private readonly accepting = new Map<number, number>();
   private pieces: [number, number][] = [];
   private readonly queued: (() => void)[] = [];
@@ -70,19 +85,42 @@ export class SimTransport implements Transport, SimSource {
     return peer;
   }
 
-  /** Asks for a connection. Result: its file, or -ECONNREFUSED. */
-  connect(address: string, token: number): void {
+  connect(address: StreamAddress, token: number): number {
+    const connecting = new Connecting(token);
+    const file = this.files.push(connecting) - 1;
     this.later(() => {
-      const connection = this.network.connectionTo(this.process.machine, address);
-      const opening = { arrive: () => this.endConnect(connection, token), resume: () => {} };
-      connection.join(0, opening);
-      this.network.reach(connection, address);
+      // It may have been given up in the same batch.
+      if (this.files[file] !== connecting) return;
+      const name = addressName(address);
+      const connection = this.network.connectionTo(this.process.machine, name);
+      connecting.connection = connection;
+      connection.join(0, { arrive: () => this.endConnect(connection, file), resume: () => {} });
+      this.network.reach(connection, name);
     });
+    return file;
   }
 
-  private endConnect(connection: Connection, token: number): void {
+  private endConnect(connection: Connection, file: number): void {
     if (!this.process.alive) return;
-    const result = connection.broken ? -ECONNREFUSED : this.files.push(new SimStream(this.process, connection, 0)) - 1;
+    const connecting = this.files[file];
+    if (!(connecting instanceof Connecting)) {
+      // It has been given up, so that nobody takes what comes.
+      connection.land(0);
+      if (connection.ways[0].arrivedBytes > 0) connection.reset(0);
+      return;
+    }
+    this.files[file] = connection.broken ? undefined : new SimStream(this.process, connection, 0);
+    this.answerConnect(connecting.token, connection.broken ? -ECONNREFUSED : file);
+  }
+
+  /** Nobody waits for the connection any more; whoever accepts it finds that it has ended. */
+  private giveUp(file: number, { connection, token }: Connecting): void {
+    this.files[file] = undefined;
+    connection?.finish(1);
+    this.later(() => this.answerConnect(token, -ECANCELED));
+  }
+
+  private answerConnect(token: number, result: number): void {
     const { time } = this.process;
     this.process.complete(token, result, 0, time.trace.add('connect', time.nowUs, token, result, 0));
   }
@@ -144,6 +182,10 @@ export class SimTransport implements Transport, SimSource {
       found.shutdown();
       return;
     }
+    if (found instanceof Connecting) {
+      this.giveUp(file, found);
+      return;
+    }
     found.open = false;
     for (const connection of found.waiting) connection.finish(0);
     this.files[file] = undefined;
@@ -159,7 +201,9 @@ export class SimTransport implements Transport, SimSource {
   private die(): void {
     for (const file of this.files) {
       if (file instanceof SimStream) file.die();
-      else if (file !== undefined) {
+      else if (file instanceof Connecting) {
+        if (this.process.machine.up) file.connection?.finish(1);
+      } else if (file !== undefined) {
         file.open = false;
         if (this.process.machine.up) for (const connection of file.waiting) connection.reset(1);
       }

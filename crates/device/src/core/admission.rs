@@ -80,9 +80,16 @@ impl Core {
 
     fn check_socket(&mut self, op: Op, request: &Request, vectors: &[Vector]) -> Result<Plan, i32> {
         let file = self.files.get(request.file).ok_or(libc::EBADF)?;
-        let wanted = if op == Op::Accept { FileKind::Listener } else { FileKind::Stream };
+        let wanted = match op {
+            Op::Accept => FileKind::Listener,
+            Op::Connect => FileKind::Connecting,
+            _ => FileKind::Stream,
+        };
         if file.kind != wanted {
             return Err(libc::EINVAL);
+        }
+        if op == Op::Connect && file.in_flight > 0 {
+            return Err(libc::EALREADY);
         }
         if op == Op::Receive {
             self.arena.at(request.memory, request.length).ok_or(libc::EFAULT)?;

@@ -8,6 +8,7 @@ use io_uring::{opcode, squeue};
 
 use crate::blocking::{BlockingPool, Job};
 use crate::request::{FLAG_FUA, FLAG_POLL_FIRST, FLAG_WAIT_ALL, Op, Request};
+use crate::socket;
 
 use super::UringEngine;
 
@@ -55,6 +56,7 @@ impl UringEngine {
             Op::Accept => {
                 opcode::Accept::new(file, std::ptr::null_mut(), std::ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
             }
+            Op::Connect => return self.start_connect(index),
             Op::Timeout => {
                 let delay = Duration::from_millis(request.offset as u64);
                 entry.timespec = Timespec::from(delay);
@@ -62,6 +64,36 @@ impl UringEngine {
             }
             Op::Discard | Op::Zero | Op::Extents => return self.start_on_helper(index),
             Op::Wake | Op::Copy | Op::Fill | Op::Nop => unreachable!("dealt with when admitted"),
+        };
+        self.queue(sqe.user_data(index as u64));
+    }
+
+    /// Connects on TCP by the ring. A unix listener takes a connection at once, or has no room; nothing tells when it has some
+    /// again, and a ring would let a thread wait for it that is not surely cancelled. So it is asked again after a while.
+    fn start_connect(&mut self, index: u32) {
+        let entry = self.core.inflight.get_mut(index);
+        let slot = entry.request.file;
+        // The address is in the file's entry, which stays until this has ended.
+        let file =
+            self.core.files.get(slot).and_then(|file| Some((file.raw_fd(), file.closing, file.peer.as_deref()?)));
+        let sqe = match file {
+            None => return self.finish(index, -libc::EBADF),
+            Some((_, true, _)) => return self.finish(index, -libc::ECANCELED),
+            Some((fd, _, peer)) if peer.is_unix() => match socket::connect(fd, peer) {
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
+                    entry.timespec = Timespec::from(socket::CONNECT_AGAIN);
+                    opcode::Timeout::new(&entry.timespec).build()
+                }
+                Err(error) => return self.finish(index, -error.raw_os_error().unwrap_or(libc::EIO)),
+                Ok(()) => {
+                    let result = socket::set_blocking(fd).err().and_then(|error| error.raw_os_error());
+                    return self.finish(index, -result.unwrap_or(0));
+                }
+            },
+            Some((_, _, peer)) => {
+                let (address, length) = peer.parts();
+                opcode::Connect::new(Fixed(slot), address, length).build()
+            }
         };
         self.queue(sqe.user_data(index as u64));
     }
