@@ -34,14 +34,26 @@ export const PAGE_AT_SERVED = 80;
 export const PAGE_AT_FLUSHED = 104;
 export const PAGE_AT_ANSWERED = 142;
 export const PAGE_AT_SETTLED = 424;
+/** The same with their bytes. */
+export const PAGE_OWN: readonly (readonly [at: number, bytes: number])[] = [
+  [PAGE_AT_SERVED, 8],
+  [PAGE_AT_FLUSHED, 16],
+  [PAGE_AT_ANSWERED, 1],
+  [PAGE_AT_SETTLED, 16],
+];
 
 const LAYOUTS = ['single', 'mirror'] as const;
 const MEMBER_STATES = ['in-sync', 'syncing', 'offline'] as const;
 const LEASES: readonly LeaseKind[] = ['released', 'exclusive', 'shared'];
 const FLAG_DELETED = 1;
+/** A manager decides about it, and has authenticated it. */
+const FLAG_MANAGED = 2;
+const FLAGS_KNOWN = FLAG_DELETED | FLAG_MANAGED;
 /** A chunk lies in the group of its number modulo the groups. */
 const PLACED_BY_REMAINDER = 2;
 
+/** Of the page's header. */
+const HEADER_BYTES = 32;
 const AT_ID = 32;
 const AT_CREATED = 48;
 const AT_SIZE = 56;
@@ -67,8 +79,11 @@ const AT_EPOCH = 152;
 const AT_EPOCHS_PAGE = 156;
 const AT_NAME_BYTES = 160;
 const AT_NAME = 162;
-/** Parent, authentication, reservation key, and where the range begins: with the first segment and group. */
 const AT_PARENT = 440;
+const AT_AUTHENTICATION = 464;
+const AUTHENTICATION_BYTES = 16;
+/** Reservation key, and where the range begins: with the first segment and group. */
+const AT_RESERVATION = 480;
 const AT_RANGE_GROUPS = 498;
 /** Guarantee of overwriting, placement seed. */
 const AT_GUARANTEE = 500;
@@ -82,7 +97,7 @@ const MEMBER_AT_INCARNATION = 40;
 const MEMBER_AT_FLUSH = 48;
 const MEMBER_AT_STAMP = 56;
 /** Members that a page has room for. */
-const PAGE_MEMBERS = (BLOCK_BYTES - MEMBERS_AT) / MEMBER_BYTES;
+export const PAGE_MEMBERS = (BLOCK_BYTES - MEMBERS_AT) / MEMBER_BYTES;
 
 /** Versions of maps end here: where a member joined has 6 bytes. */
 const VERSION_END = 2 ** 48;
@@ -121,7 +136,8 @@ export function putMap(page: Uint8Array, map: ReplicaMap): void {
   view.setUint8(AT_ONE, 1);
   view.setUint8(AT_LISTED, members.length);
   view.setUint32(AT_CHUNK, volume.segmentBytes, true);
-  view.setUint32(AT_FLAGS, volume.deleted ? FLAG_DELETED : 0, true);
+  const managed = map.authentication !== undefined;
+  view.setUint32(AT_FLAGS, (volume.deleted ? FLAG_DELETED : 0) | (managed ? FLAG_MANAGED : 0), true);
   view.setUint16(AT_GROUP, map.group, true);
   view.setUint16(AT_GROUPS, map.groups, true);
   putId(view, AT_HOLDER, map.holder);
@@ -131,6 +147,7 @@ export function putMap(page: Uint8Array, map: ReplicaMap): void {
   view.setUint32(AT_EPOCH, EPOCH_FIRST, true);
   view.setUint16(AT_NAME_BYTES, name.length, true);
   page.set(name, AT_NAME);
+  putId(view, AT_AUTHENTICATION, map.authentication ?? NO_ID);
   view.setUint16(AT_RANGE_GROUPS, map.groups, true);
   members.forEach((member, index) => {
     putMember(view, MEMBERS_AT + index * MEMBER_BYTES, member);
@@ -185,12 +202,19 @@ export function getMap(page: Uint8Array): ReplicaMap {
     layout: known(LAYOUTS, view.getUint8(AT_LAYOUT) - 1, 'layout'),
     copies,
     segmentBytes: view.getUint32(AT_CHUNK, true),
-    deleted: flags === FLAG_DELETED,
+    deleted: (flags & FLAG_DELETED) !== 0,
   };
   if (volume.id === NO_ID) throw new PageProblem('it has no identifier');
+  const authentication = getId(view, AT_AUTHENTICATION);
+  const managed = (flags & FLAG_MANAGED) !== 0;
+  if (managed === (authentication === NO_ID)) {
+    throw new PageProblem(managed ? 'it is managed, and nothing proves it' : 'it is authenticated, and not managed');
+  }
+  const mapVersion = getUint64(view, AT_VERSION);
+  if (mapVersion >= VERSION_END) throw new PageProblem(`its version ${mapVersion} is beyond 2^48`);
   return {
-    ...{ volume, group, groups, members },
-    mapVersion: getCounter(view, AT_VERSION),
+    ...{ volume, group, groups, members, mapVersion },
+    ...(managed ? { authentication } : {}),
     generation: getUint64(view, AT_GENERATION),
     holder: getId(view, AT_HOLDER),
     lease: known(LEASES, view.getUint8(AT_LEASE), 'lease'),
@@ -230,7 +254,8 @@ function demandUnused(view: DataView): void {
     [PAGE_AT_ANSWERED + 1, AT_HEADER_VERSION],
     [AT_EPOCHS_PAGE, AT_NAME_BYTES],
     [nameEnd, PAGE_AT_SETTLED],
-    [AT_PARENT, AT_RANGE_GROUPS],
+    [AT_PARENT, AT_AUTHENTICATION],
+    [AT_RESERVATION, AT_RANGE_GROUPS],
     [AT_GUARANTEE, MEMBERS_AT],
   ];
   for (const [from, to] of ranges) {
@@ -245,6 +270,18 @@ function demandUnused(view: DataView): void {
   if (fixed.some(([value, wanted]) => value !== wanted)) {
     throw new PageProblem('its layout is not one that this version knows');
   }
-  if (view.getUint32(AT_FLAGS, true) > FLAG_DELETED)
+  if (view.getUint32(AT_FLAGS, true) > FLAGS_KNOWN)
     throw new PageProblem('it has flags that this version does not know');
+}
+
+/**
+ * What is authenticated of a map (`ReplicaMap.authentication`): all its fields as they lie in a page, up to its last member, with
+ * zeroes where the authentication is. A device's own fields and the header are no part of it.
+ */
+export function authenticatedBytes(map: ReplicaMap): Uint8Array {
+  const page = new Uint8Array(mapBytes(map.members.length));
+  putMap(page, map);
+  viewOf(page).setUint32(AT_FLAGS, viewOf(page).getUint32(AT_FLAGS, true) | FLAG_MANAGED, true);
+  page.fill(0, AT_AUTHENTICATION, AT_AUTHENTICATION + AUTHENTICATION_BYTES);
+  return page.subarray(HEADER_BYTES);
 }

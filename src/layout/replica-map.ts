@@ -44,6 +44,11 @@ export interface ReplicaMap {
   readonly lease: LeaseKind;
   /** In the order of their places. A place that no device has is listed with `NO_DEVICE`. */
   readonly members: readonly ReplicaMember[];
+  /**
+   * Of a map that a manager has decided: what proves it, 32 hexadecimal digits. Absent from one that a node decides by itself,
+   * and from a map that was changed and has not been decided.
+   */
+  readonly authentication?: string;
 }
 
 /** What one device knows of its replica, beside the map. */

@@ -137,6 +137,25 @@ export class BlockBits {
     this.words.fill(0);
     this.count = 0;
   }
+
+  /** Writes them as 32 bytes, block 0 in the lowest bit of the first. */
+  put(view: DataView, at: number): void {
+    for (let word = 0; word < this.words.length; word += 1) view.setUint32(at + 4 * word, this.words[word], true);
+  }
+
+  /** Reads what `put` has written. Returns false, and is empty, if a block at or beyond `blocks` is among them. */
+  take(view: DataView, at: number, blocks: number): boolean {
+    this.clear();
+    for (let index = 0; index < CHUNK_BLOCKS_MAX; index += 1) {
+      if (((view.getUint8(at + (index >>> 3)) >>> (index & 7)) & 1) === 0) continue;
+      if (index >= blocks) {
+        this.clear();
+        return false;
+      }
+      this.add(index);
+    }
+    return true;
+  }
 }
 
 export class SegmentRequest {

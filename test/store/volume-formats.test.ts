@@ -138,7 +138,9 @@ check('a page of a replica refuses what belongs to features that are not set, an
     [90, '02', /layout is not one/],
     [89, '04', /lists 3 members for 4 places/],
     [91, '05', /lists 5 members for 2 places/],
-    [96, '02', /flags that this version/],
+    [64, '00000000000001', /version .* is beyond 2\^48/],
+    [96, '02', /managed, and nothing proves it/],
+    [96, '04', /flags that this version/],
     [100, '0302', /group 515 of 515/],
     [136, '03', /lease is not one/],
     [137, '01', /byte 137 belongs to a feature/],
@@ -156,7 +158,7 @@ check('a page of a replica refuses what belongs to features that are not set, an
     [164, '01', /byte 164/],
     [423, '01', /byte 423/],
     [440, '01', /byte 440/],
-    [464, '01', /byte 464/],
+    [464, '01', /authenticated, and not managed/],
     [480, '01', /byte 480/],
     [488, '01', /byte 488/],
     [498, '0402', /group 258 of 515/],
@@ -173,6 +175,8 @@ check('a page of a replica refuses what belongs to features that are not set, an
     const page = bytesOf(4096, [...REPLICA_FIELDS, [at, hex]]);
     assert.throws(() => decodeReplica(page, 3, DEVICE), message, `byte ${at}`);
   }
+  const managed = bytesOf(4096, [...REPLICA_FIELDS, [96, '02'], [464, '01']]);
+  assert.throws(() => decodeReplica(managed, 3, DEVICE), /a manager decides about it/);
   assert.throws(
     () => decodeReplica(bytesOf(4096, [...REPLICA_FIELDS, [32, '00'.repeat(16)]]), 3, DEVICE),
     /no identifier/,

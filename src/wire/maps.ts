@@ -1,0 +1,117 @@
+/**
+ * Maps of replica groups in frames: the bytes of a replica page (`docs/disk-format.md`) from its beginning to its last member, in
+ * which the header but for its magic number, and what a device knows of itself, are zero. And what proves them: anybody may hand
+ * on a map that a manager has authenticated.
+ */
+
+import { PageProblem, viewOf } from '../layout/fields.js';
+import {
+  authenticatedBytes,
+  getMap,
+  listedMembers,
+  mapBytes,
+  PAGE_MEMBERS,
+  PAGE_OWN,
+  putMap,
+} from '../layout/map-codec.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
+import type { ClusterKey } from '../ports/cluster-key.js';
+import { FRAME_MAPS_MAX } from './limits.js';
+import { STATUS_BAD_FRAME, STATUS_DENIED } from './messages.js';
+import { WireRefusal } from './refusal.js';
+
+/** "SVL2", as a replica page begins. */
+const MAP_MAGIC = 0x32_4c_56_53;
+const MAGIC_BYTES = 4;
+const HEADER_BYTES = 32;
+/** Bytes of an authentication: the first of a proof. */
+const AUTHENTICATION_BYTES = 16;
+
+/** The map with what proves it, as a manager decides it. */
+export function authenticateMap(map: ReplicaMap, key: ClusterKey): ReplicaMap {
+  const proof = key.authenticate(authenticatedBytes(map)).subarray(0, AUTHENTICATION_BYTES);
+  return { ...map, authentication: hex(proof) };
+}
+
+/** Whether a manager with this key has decided the map. */
+export function isAuthentic(map: ReplicaMap, key: ClusterKey): boolean {
+  if (map.authentication === undefined) return false;
+  return key.verify(authenticatedBytes(map), fromHex(map.authentication));
+}
+
+/** The payload of a frame with these maps. */
+export function encodeMaps(maps: readonly ReplicaMap[]): Uint8Array {
+  const parts = maps.map((map) => mapBytes(map.members.length));
+  const payload = new Uint8Array(parts.reduce((sum, bytes) => sum + bytes, 0));
+  let at = 0;
+  maps.forEach((map, index) => {
+    const page = payload.subarray(at, at + parts[index]);
+    viewOf(page).setUint32(0, MAP_MAGIC, true);
+    putMap(page, map);
+    at += parts[index];
+  });
+  return payload;
+}
+
+/**
+ * Reads the maps of a payload. With a key each has to be proven by it, without one each has to be of a node that decides by
+ * itself. Throws a `WireRefusal`.
+ */
+export function decodeMaps(payload: Uint8Array, key: ClusterKey | null): readonly ReplicaMap[] {
+  const maps: ReplicaMap[] = [];
+  for (let at = 0; at < payload.length; ) {
+    if (maps.length === FRAME_MAPS_MAX) throw problem(`more than ${FRAME_MAPS_MAX} maps`);
+    const rest = payload.subarray(at);
+    const bytes = rest.length < mapBytes(0) ? mapBytes(0) : mapBytes(listedMembers(rest));
+    if (listedMembers(rest) > PAGE_MEMBERS || bytes > rest.length) throw problem('the last map is cut off');
+    maps.push(decodeMap(rest.subarray(0, bytes), key));
+    at += bytes;
+  }
+  if (maps.length === 0) throw problem('there is no map');
+  return maps;
+}
+
+function decodeMap(bytes: Uint8Array, key: ClusterKey | null): ReplicaMap {
+  if (viewOf(bytes).getUint32(0, true) !== MAP_MAGIC) throw problem('it does not begin with "SVL2"');
+  demandZero(bytes, MAGIC_BYTES, HEADER_BYTES);
+  for (const [from, length] of PAGE_OWN) demandZero(bytes, from, from + length);
+  const map = read(bytes);
+  if (key === null) {
+    if (map.authentication !== undefined)
+      throw new WireRefusal(STATUS_DENIED, `${shown(map)} is managed, and there is no key`);
+  } else if (!isAuthentic(map, key)) {
+    throw new WireRefusal(STATUS_DENIED, `${shown(map)} is not proven by the key of this cluster`);
+  }
+  return map;
+}
+
+function read(bytes: Uint8Array): ReplicaMap {
+  try {
+    return getMap(bytes);
+  } catch (error) {
+    if (error instanceof PageProblem || error instanceof RangeError) throw problem(error.message);
+    throw error;
+  }
+}
+
+function demandZero(bytes: Uint8Array, from: number, to: number): void {
+  for (let at = from; at < to; at += 1) if (bytes[at] !== 0) throw problem(`its byte ${at} is no part of a map`);
+}
+
+function shown({ volume, group, mapVersion }: ReplicaMap): string {
+  return `map ${mapVersion} of group ${group} of volume ${volume.id}`;
+}
+
+function problem(message: string): WireRefusal {
+  return new WireRefusal(STATUS_BAD_FRAME, `map: ${message}`);
+}
+
+function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+function fromHex(digits: string): Uint8Array {
+  return Uint8Array.from({ length: digits.length / 2 }, (_, at) =>
+    Number.parseInt(digits.slice(2 * at, 2 * at + 2), 16),
+  );
+}
