@@ -22,6 +22,8 @@ const INPUTS: Readonly<Record<string, number>> = {
   ring: 1200,
   'nbd-handshake': 150,
   'nbd-transmission': 200,
+  'wire-requests': 2000,
+  'wire-replies': 2000,
   control: 1500,
 };
 /** In brief, one in so many of them. */

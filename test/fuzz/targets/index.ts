@@ -9,6 +9,8 @@ import { nbdHandshake } from './nbd-handshake.js';
 import { nbdTransmission } from './nbd-transmission.js';
 import { pages } from './pages.js';
 import { ring } from './ring.js';
+import { wireReplies } from './wire-replies.js';
+import { wireRequests } from './wire-requests.js';
 
 export const targets: readonly FuzzTarget[] = [
   journal,
@@ -18,5 +20,7 @@ export const targets: readonly FuzzTarget[] = [
   ring,
   nbdHandshake,
   nbdTransmission,
+  wireRequests,
+  wireReplies,
   control,
 ];
