@@ -5,6 +5,7 @@
 
 import { fields, id, list, oneOf, type Rule, text, whole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
+import type { FrameProblem } from './framing.js';
 import { CREDIT_BYTES_MAX, CREDIT_REQUESTS_MAX, LISTED_MAX, TEXT_BYTES_MAX } from './limits.js';
 import { STATUS_BAD_FRAME } from './messages.js';
 import { WireRefusal } from './refusal.js';
@@ -161,6 +162,17 @@ export type ControlFields<Name extends ControlName> = Rules[Name] extends Rule<i
 export function encodeControl<Name extends ControlName>(name: Name, given: ControlFields<Name>): Uint8Array {
   const rule = CONTROL_RULES[name] as unknown as Rule<ControlFields<Name>>;
   return new TextEncoder().encode(JSON.stringify(rule.take(given, name)));
+}
+
+/** What a message may not have, as the other end would not read it. */
+const UNREADABLE = /[\0\p{Surrogate}]/gu;
+/** Characters of a message that is sent: each has 4 bytes at most. */
+const MESSAGE_CHARACTERS = TEXT_BYTES_MAX / 4;
+
+/** The payload of REFUSED, which says why the connection ends. Words that a peer has chosen may be in it: they are cut short. */
+export function encodeRefusal({ status, message }: FrameProblem): Uint8Array {
+  const characters = Array.from(message.replace(UNREADABLE, '?'));
+  return encodeControl('refused', { status, message: characters.slice(0, MESSAGE_CHARACTERS).join('') });
 }
 
 /** Reads a payload of the peer. Throws a `WireRefusal` that says what is wrong. */

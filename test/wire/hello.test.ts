@@ -186,6 +186,9 @@ check('payloads of the handshake that are too short or too early are refused', (
     STATUS_BAD_FRAME,
   );
   assert.throws(() => node.welcome(TERMS), /before the hello/);
+  node.takeHello(new HelloAsker(key, CLIENT).takeChallenge(node.challenge()).hello);
+  node.challenge();
+  assert.throws(() => node.welcome(TERMS), /before the hello/, 'the hello of the connection before');
 });
 
 check('the highest version that both speak is chosen', () => {

@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import { SegmentList } from '#strake/ports/segment-list.js';
 import { REQUEST_ENTRIES, REQUEST_READ, REQUEST_WRITE, SegmentRequest } from '#strake/ports/segment-request.js';
-import { decodeControl, encodeControl } from '#strake/wire/control.js';
+import { decodeControl, encodeControl, encodeRefusal } from '#strake/wire/control.js';
 import { Credits } from '#strake/wire/credits.js';
 import { FRAME_READY, FRAME_REFUSED, FRAME_SHORT, FrameReader } from '#strake/wire/framing.js';
 import { REQUEST_WORDS_MAX } from '#strake/wire/limits.js';
@@ -488,6 +488,17 @@ check('control payloads that are no JSON, or not what they should be, are refuse
   }
   assert.match(refusal(() => decodeControl('ping', Uint8Array.of(0xff, 0xfe))).message, /2 bytes are no JSON/);
   assert.throws(() => encodeControl('ping', { taken: -1, stalled: [] }), /ping.taken/);
+});
+
+check('why a connection ends is told in words that can be read, whatever the peer has put into them', () => {
+  for (const message of ['why', 'x'.repeat(10_000), '\u{1f600}'.repeat(500), 'a\0b\ud800c', '']) {
+    const { status, message: found } = decodeControl('refused', encodeRefusal({ status: 288, message }));
+    assert.is(status, 288);
+    assert.ok(Buffer.byteLength(found) <= 512 && message.startsWith(found.slice(0, 1)));
+  }
+  const key = 'k'.repeat(100_000);
+  const refused = refusal(() => decodeControl('ping', Buffer.from(`{"${key}":1}`)));
+  assert.ok(decodeControl('refused', encodeRefusal(refused)).message.startsWith('unknown key'));
 });
 
 check('who asks for more than was granted is found out, and what was answered is granted again', () => {
