@@ -6,6 +6,8 @@
 export const RECEIVE_WAIT_ALL = 8;
 /** Nothing is expected to be there yet. */
 export const RECEIVE_POLL_FIRST = 16;
+/** The connection is one between nodes: of what is sent on it much may be on the way, and little waits to be. */
+export const ACCEPT_PEER = 32;
 
 /** Where somebody listens: a unix socket, or TCP at an IP address (no name) and a port. */
 export type StreamAddress = { readonly path: string } | { readonly host: string; readonly port: number };
@@ -14,8 +16,8 @@ export type StreamAddress = { readonly path: string } | { readonly host: string;
 export const NO_FILE = -1;
 
 export interface Transport {
-  /** Result: the file of a new connection. */
-  accept(listener: number, token: number): void;
+  /** Result: the file of a new connection. `flags`: 0 or `ACCEPT_PEER`. */
+  accept(listener: number, token: number, flags?: number): void;
   /**
    * Asks for a connection, for as long as it takes: nothing here gives it up. Result: its file, or a negative errno
    * (`-ECONNREFUSED` and `-ENOENT` where nobody listens), with which there is nothing left to be closed.

@@ -14,8 +14,10 @@ export class UringTransport implements Transport {
     this.engine = engine;
   }
 
-  accept(listener: number, token: number): void {
-    this.engine.entry(OP_ACCEPT, token, listener);
+  accept(listener: number, token: number, flags = 0): void {
+    const { engine } = this;
+    const word = engine.entry(OP_ACCEPT, token, listener);
+    engine.words[word + 7] = flags;
   }
 
   connect(address: StreamAddress, token: number): number {

@@ -6,6 +6,7 @@
 import * as assert from 'uvu/assert';
 import type { ClusterKey } from '#strake/ports/cluster-key.js';
 import { REQUEST_FUA, REQUEST_READ, REQUEST_WRITE, SegmentRequest } from '#strake/ports/segment-request.js';
+import { ACCEPT_PEER } from '#strake/ports/transport.js';
 import { SimNetwork } from '#strake/sim/net/network.js';
 import { SimTransport } from '#strake/sim/net/transport.js';
 import { SimRandom } from '#strake/sim/world/random.js';
@@ -141,7 +142,7 @@ for (const kind of ['io_uring', 'threads'] as const) {
     for (const where of [{ path: socketPath() }, { host: '127.0.0.1', port: 0 }]) {
       const listener = listen(engines[1], where);
       const address = 'path' in where ? where : { host: where.host, port: listener.port ?? 0 };
-      const accepted = far.result((token) => far.ports.transport.accept(listener.file, token));
+      const accepted = far.result((token) => far.ports.transport.accept(listener.file, token, ACCEPT_PEER));
       const file = await near.result((token) => near.ports.transport.connect(address, token));
       const other = await accepted;
       await Promise.all([

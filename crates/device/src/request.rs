@@ -41,7 +41,7 @@ pub enum Op {
     /// List the extents of `span` bytes at `offset` as (f64 length, f64 kind) pairs at `memory`, `length` bytes of room.
     /// The result is the number of pairs.
     Extents = 6,
-    /// Accept one connection; the result is its file slot.
+    /// Accept one connection; the result is its file slot. [`FLAG_PEER`] applies.
     Accept = 7,
     /// Receive at most `length` bytes into `memory`; [`FLAG_WAIT_ALL`] and [`FLAG_POLL_FIRST`] apply. 0 is end of stream.
     Receive = 8,
@@ -106,6 +106,8 @@ pub const FLAG_FAST_ONLY: u32 = 1 << 2;
 pub const FLAG_WAIT_ALL: u32 = 1 << 3;
 /// [`Op::Receive`]: nothing is expected to be there yet, so wait for readiness before the first attempt.
 pub const FLAG_POLL_FIRST: u32 = 1 << 4;
+/// [`Op::Accept`]: the connection is one between nodes, and has the options of one that was asked for ([`Op::Connect`]).
+pub const FLAG_PEER: u32 = 1 << 5;
 
 /// [`Completion::flags`]: the operation was given up as overdue. Its memory, at `extra`, still belongs to the kernel.
 pub const COMPLETION_ABANDONED: u32 = 1 << 0;

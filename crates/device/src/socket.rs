@@ -10,6 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::request::FLAG_PEER;
+
 /// Bytes of a connection's send buffer. A small one makes a full socket show early, so that replies leave in time
 /// instead of piling up while the device idles.
 const SEND_BUFFER_BYTES: libc::c_int = 64 << 10;
@@ -113,12 +115,16 @@ pub fn connecting_socket(peer: &PeerAddress) -> io::Result<OwnedFd> {
     let fd = check(unsafe { libc::socket(peer.family(), libc::SOCK_STREAM | libc::SOCK_CLOEXEC | nonblocking, 0) })?;
     // SAFETY: the descriptor is new and ours.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    if !peer.is_unix() {
-        set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);
-        set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT_BYTES);
-        set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
-    }
+    prepare_peer(fd.as_raw_fd());
     Ok(fd)
+}
+
+/// Sets what a connection between nodes should have. The kernel chooses how large its send buffer is, as much may be on the way;
+/// little of it is unsent. A unix socket knows none of these options, and needs none. Failures are harmless.
+pub fn prepare_peer(fd: RawFd) {
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT_BYTES);
+    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
 }
 
 /// Tries to connect a non-blocking socket, or asks again how that has ended. `EAGAIN` and `EINPROGRESS` as the kernel has them.
@@ -176,8 +182,12 @@ pub fn listen_tcp(address: SocketAddr) -> io::Result<(OwnedFd, u16)> {
     Ok((OwnedFd::from(listener), port))
 }
 
-/// Sets what every accepted connection should have. Failures are harmless: the connection is only slower.
-pub fn prepare_connection(fd: RawFd) {
+/// Sets what an accepted connection should have, by the flags of [`crate::request::Op::Accept`]. Failures are harmless: the
+/// connection is only slower.
+pub fn prepare_connection(fd: RawFd, flags: u32) {
+    if flags & FLAG_PEER != 0 {
+        return prepare_peer(fd);
+    }
     set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_BUFFER_BYTES);
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);
     set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);

@@ -159,14 +159,14 @@ impl ThreadsEngine {
                 // SAFETY: the message points to vectors within the arena.
                 unsafe { libc::sendmsg(fd, message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) }
             }
-            Some(Op::Accept) => return self.accept(fd),
+            Some(Op::Accept) => return self.accept(fd, request.flags),
             Some(Op::Connect) => return self.connect(fd, index),
             _ => return -libc::EINVAL,
         };
         if result < 0 { -last_errno() } else { result as i32 }
     }
 
-    fn accept(&mut self, listener: RawFd) -> i32 {
+    fn accept(&mut self, listener: RawFd, options: u32) -> i32 {
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: the peer's address is not asked for.
         let fd = unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
@@ -175,7 +175,7 @@ impl ThreadsEngine {
         }
         // SAFETY: the descriptor is new and ours.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        socket::prepare_connection(fd.as_raw_fd());
+        socket::prepare_connection(fd.as_raw_fd(), options);
         self.core.add_connection(fd)
     }
 

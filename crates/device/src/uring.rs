@@ -164,7 +164,8 @@ impl UringEngine {
             return self.start(index);
         }
         if entry.request.op == Op::Accept as u32 && result >= 0 {
-            result = self.welcome(result);
+            let flags = entry.request.flags;
+            result = self.welcome(result, flags);
         }
         if self.core.finish(index, result) == Ending::Again {
             self.start(index);
@@ -175,10 +176,10 @@ impl UringEngine {
     }
 
     /// Registers a connection that the kernel has just accepted. Returns its slot or a negative errno.
-    fn welcome(&mut self, fd: RawFd) -> i32 {
+    fn welcome(&mut self, fd: RawFd, flags: u32) -> i32 {
         // SAFETY: the descriptor is new and ours.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        socket::prepare_connection(fd.as_raw_fd());
+        socket::prepare_connection(fd.as_raw_fd(), flags);
         let raw = fd.as_raw_fd();
         let slot = self.core.add_connection(fd);
         if slot >= 0

@@ -9,9 +9,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use strake_device::request::{Op, Request};
+use strake_device::files::FileKind;
+use strake_device::request::{FLAG_PEER, Op, Request};
 use strake_device::socket::{self, PeerAddress};
-use support::{Rig, Scratch, each_variant, transfer};
+use support::{Rig, Scratch, add, each_variant, transfer};
 
 /// Asks for a connection. Returns the slot that it will have.
 fn ask(rig: &mut Rig, peer: PeerAddress, token: u32) -> u32 {
@@ -24,10 +25,14 @@ fn ask(rig: &mut Rig, peer: PeerAddress, token: u32) -> u32 {
 }
 
 fn option(fd: &OwnedFd, level: libc::c_int, name: libc::c_int) -> libc::c_int {
+    raw_option(fd.as_raw_fd(), level, name)
+}
+
+fn raw_option(fd: libc::c_int, level: libc::c_int, name: libc::c_int) -> libc::c_int {
     let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: `value` is valid for `length` bytes.
-    let result = unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &mut length) };
+    let result = unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &mut length) };
     assert_eq!(result, 0);
     value
 }
@@ -81,11 +86,59 @@ fn tcp_listeners_of_both_families_are_reached() {
 }
 
 #[test]
-fn a_connection_that_was_asked_for_holds_little_that_is_not_sent() {
+fn a_connection_between_nodes_holds_little_that_is_not_sent_and_one_of_a_client_little_at_all() {
+    let is_peer = |fd: &OwnedFd| {
+        assert_eq!(option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY), 1);
+        assert_eq!(option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
+        let unsent = option(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT);
+        // The kernel counts its own needs, and doubles what was set.
+        (unsent == 64 << 10, option(fd, libc::SOL_SOCKET, libc::SO_SNDBUF) > 128 << 10)
+    };
     let peer = PeerAddress::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
-    let fd = socket::connecting_socket(&peer).unwrap();
-    assert_eq!(option(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY), 1);
-    assert_eq!(option(&fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT), 64 << 10);
+    assert!(is_peer(&socket::connecting_socket(&peer).unwrap()).0);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    for (flags, expected) in [(FLAG_PEER, (true, true)), (0, (false, false))] {
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let fd = OwnedFd::from(listener.accept().unwrap().0);
+        socket::prepare_connection(fd.as_raw_fd(), flags);
+        assert_eq!(is_peer(&fd), expected);
+    }
+}
+
+/// The descriptor of this process that is connected to an address.
+fn connected_to(address: SocketAddr) -> libc::c_int {
+    let wanted = PeerAddress::tcp(address);
+    let (wanted, length) = wanted.parts();
+    // SAFETY: the address is valid for its length.
+    let wanted = unsafe { std::slice::from_raw_parts(wanted.cast::<u8>(), length as usize) };
+    let found = (0..1024).find(|fd| {
+        let mut name = [0u8; 128];
+        let mut room = name.len() as libc::socklen_t;
+        // SAFETY: `name` has room for as many bytes as are said; other descriptors than sockets are an error.
+        let result = unsafe { libc::getpeername(*fd, name.as_mut_ptr().cast(), &mut room) };
+        result == 0 && &name[..wanted.len()] == wanted
+    });
+    found.unwrap()
+}
+
+#[test]
+fn a_node_accepts_connections_of_nodes_as_such() {
+    each_variant(|rig| {
+        let (listener, port) = socket::listen_tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let listener = add(rig, Some(listener), FileKind::Listener);
+        for (token, flags) in [(1, FLAG_PEER), (2, 0)] {
+            let mut accept = Request::new(Op::Accept, token);
+            (accept.file, accept.flags) = (listener, flags);
+            rig.push(accept);
+            let client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+            let slot = rig.complete(token).result;
+            assert!(slot >= 0, "{slot}");
+            let fd = connected_to(client.local_addr().unwrap());
+            let unsent = raw_option(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT);
+            assert_eq!(unsent == 64 << 10, flags == FLAG_PEER);
+            rig.engine.close_file(slot as u32);
+        }
+    });
 }
 
 #[test]
