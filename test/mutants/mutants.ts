@@ -11,6 +11,7 @@ import { NBD_MUTANTS } from './nbd-mutants.js';
 import { SETTLED_MUTANTS } from './settled-mutants.js';
 import { STORE_MUTANTS } from './store-mutants.js';
 import { VOLUME_MUTANTS } from './volume-mutants.js';
+import { WIRE_MUTANTS } from './wire-mutants.js';
 
 export const MUTANTS: readonly Mutant[] = [
   ...STORE_MUTANTS,
@@ -19,6 +20,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...COPYING_MUTANTS,
   ...SETTLED_MUTANTS,
   ...NBD_MUTANTS,
+  ...WIRE_MUTANTS,
   ...DELETION_MUTANTS,
   ...MIGRATION_MUTANTS,
   ...DIRECTORY_MUTANTS,
