@@ -24,7 +24,7 @@ const LAYERS = {
   node: ['core', 'ports', 'layout', 'store'],
   volumes: ['core', 'ports', 'layout', 'client', 'node'],
   serve: ['core', 'ports', 'ring', 'nbd', 'node', 'volumes'],
-  sim: ['core', 'ports', 'layout', 'ring', 'store', 'client', 'node', 'volumes', 'net', 'nbd', 'serve'],
+  sim: ['core', 'ports', 'layout', 'ring', 'store', 'client', 'node', 'volumes', 'net', 'wire', 'nbd', 'serve'],
   worker: ['core', 'ports', 'ring', 'uring', 'client', 'store', 'node', 'volumes', 'serve'],
   shard: ['core', 'ports', 'uring', 'raw', 'client', 'store', 'volumes', 'net', 'nbd', 'serve', 'worker'],
   embed: ['core', 'ports', 'layout', 'uring', 'store', 'client', 'node', 'volumes', 'serve', 'worker', 'sim'],

@@ -3,9 +3,11 @@
  *
  * ```text
  *   engine's process                     line                        store's process
- *   submit ─► hand-over: copy of record and payload ─► arrives ─► MemberService: a buffer there ─► member
- *   token  ◄───────────────── copy of answer and payload ◄────────────────────────────────────────── ends
+ *   submit ─► hand-over: record and payload as a frame ─► arrives ─► MemberService: a buffer there ─► member
+ *   token  ◄───────────────── answer and payload as a frame ◄───────────────────────────────────────── ends
  * ```
+ *
+ * Frames are those of the protocol between nodes (`wire-line.ts`), each on a way of its own.
  *
  * What one engine has sent to a member arrives in any order, as over several connections; the engine keeps operations on a
  * block apart. A request that may be repeated (`REQUEST_NEWER`) sometimes arrives twice, the second time long after its answer
@@ -18,20 +20,14 @@
 
 import { BLOCK_BYTES } from '../../core/limits.js';
 import { FENCE_OPEN } from '../../ports/device.js';
-import { SegmentList } from '../../ports/segment-list.js';
+import type { SegmentList } from '../../ports/segment-list.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
-import {
-  type BlockBits,
-  REQUEST_ENTRIES,
-  REQUEST_NEWER,
-  REQUEST_RELEASE,
-  REQUEST_WRITE,
-  SegmentRequest,
-} from '../../ports/segment-request.js';
+import { REQUEST_NEWER, REQUEST_RELEASE, REQUEST_WRITE, type SegmentRequest } from '../../ports/segment-request.js';
 import type { SimSource } from '../world/events.js';
 import type { SimProcess } from '../world/process.js';
 import type { SimRandom } from '../world/random.js';
 import { MemberCall, type MemberService } from './member-service.js';
+import { WireLine } from './wire-line.js';
 
 /** Requests that may be repeated: one in so many is. */
 const REPEAT_ONE_IN = 8;
@@ -68,6 +64,7 @@ export class RemoteMember implements SegmentMember, SimSource {
   private readonly service: MemberService;
   private readonly member: SegmentMember;
   private readonly line: LineSettings;
+  private readonly frames: WireLine;
   private readonly pending: Pending[] = [];
   private readonly free: number[] = [];
   /** On their way to the member, or carried out there. */
@@ -80,6 +77,7 @@ export class RemoteMember implements SegmentMember, SimSource {
     this.service = service;
     this.member = member;
     this.line = line;
+    this.frames = new WireLine(member.segmentBytes);
     this.deviceId = member.deviceId;
     this.segmentBytes = member.segmentBytes;
     this.incarnation = member.incarnation;
@@ -136,9 +134,9 @@ export class RemoteMember implements SegmentMember, SimSource {
     const pending = this.pending[slot];
     const { request, page } = pending;
     const call = new MemberCall(this.member);
-    call.request = request === null ? null : copyOf(request);
-    call.page = page === null ? null : pageOf(page);
     if (request !== null && request.kind === REQUEST_WRITE) call.payload = this.payloadOf(request);
+    call.request = request === null ? null : this.frames.request(request, call.payload);
+    call.page = page === null ? null : this.frames.list(page);
     call.onEnd = () => {
       this.calls.delete(call);
       this.schedule(this.process, slot, EVENT_REPLY, this.latency());
@@ -171,7 +169,7 @@ export class RemoteMember implements SegmentMember, SimSource {
   /** Lets a request arrive once more; nobody waits for its second answer. */
   private repeat(first: MemberCall, delayUs: number): void {
     const call = new MemberCall(this.member);
-    call.request = first.request === null ? null : copyOf(first.request);
+    call.request = first.request === null ? null : this.frames.request(first.request, first.payload);
     call.payload = first.payload;
     call.repeated = true;
     call.onEnd = () => this.calls.delete(call);
@@ -218,50 +216,16 @@ export class RemoteMember implements SegmentMember, SimSource {
     const { process } = this;
     const { time } = process;
     this.outstanding -= 1;
-    this.fenced = call.fence;
     const origin = time.trace.add('member-answer', time.nowUs, 0, call.result, 0);
     if (request !== null && call.request !== null) {
       if (call.payload !== null && request.kind !== REQUEST_WRITE) process.put(call.payload, request.memory);
-      if (request.kind === REQUEST_ENTRIES && call.request.entries !== null) request.entries?.set(call.request.entries);
-      copyBits(call.request.bad, request.bad, request.blocks);
-      copyBits(call.request.left, request.left, Math.max(1, request.blocks));
-      process.complete(request.token, call.result, 0, origin);
+      const { result, fence } = this.frames.reply(call.request, call, call.payload, request);
+      this.fenced = fence;
+      process.complete(request.token, result, 0, origin);
     } else if (page !== null && call.page !== null) {
-      copyPage(call.page, page);
-      process.complete(page.token, call.result, 0, origin);
+      const { result, fence } = this.frames.page(call.page, call, page);
+      this.fenced = fence;
+      process.complete(page.token, result, 0, origin);
     }
   }
-}
-
-function copyOf(request: SegmentRequest): SegmentRequest {
-  const copy = new SegmentRequest();
-  const { bad, left, entries, ...words } = request;
-  Object.assign(copy, words);
-  copy.entries = entries === null ? null : entries.slice();
-  copy.source = -1;
-  return copy;
-}
-
-function pageOf(page: SegmentList): SegmentList {
-  const copy = new SegmentList();
-  copy.begin(page.kind, page.firstChunk, page.endChunk);
-  copy.sinceGeneration = page.sinceGeneration;
-  copy.sinceNumber = page.sinceNumber;
-  copy.cursor = page.cursor;
-  return copy;
-}
-
-function copyPage(from: SegmentList, to: SegmentList): void {
-  to.count = from.count;
-  to.next = from.next;
-  to.chunks.set(from.chunks);
-  to.generations.set(from.generations);
-  to.flushNumbers.set(from.flushNumbers);
-  to.states.set(from.states);
-}
-
-function copyBits(from: BlockBits, to: BlockBits, blocks: number): void {
-  to.clear();
-  if (from.count === 0) return;
-  for (let index = 0; index < blocks; index += 1) if (from.has(index)) to.add(index);
 }
