@@ -24,6 +24,8 @@ export const SHARD_OPERATIONS_MAX = 8192;
 export const SHARD_FILES_MAX = 1024;
 /** What all engines of a process register of the memory that may be locked; the rings, and other processes, need some too. */
 export const LOCKED_SHARE = 0.5;
+/** Memory that an engine addresses, its own and that of another: completions tell places as numbers of 32 bits with a sign. */
+export const ADDRESSED_BYTES_MAX = 2 ** 31 - 1;
 /** Threads of the thread-pool engine, per shard. */
 export const ENGINE_THREADS = 16;
 

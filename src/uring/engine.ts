@@ -20,6 +20,7 @@ import { AbandonedMemory } from '../core/abandoned-memory.js';
 import { check } from '../core/check.js';
 import { ECANCELED } from '../core/errno.js';
 import {
+  ADDRESSED_BYTES_MAX,
   BLOCK_BYTES,
   COMPLETIONS,
   ENGINE_THREADS,
@@ -73,6 +74,8 @@ export interface EngineSettings {
   /** Whether the thread does nothing but serve, so that the engine may sleep in place of its event loop. */
   readonly blocking: boolean;
   readonly arenaBytes: number;
+  /** The arena of another engine of the process, which devices of this one read to and write from: see `guestStart`. */
+  readonly guest?: Uint8Array;
   /** Bytes from the start of the arena that are worth registering where locked memory is limited; all if absent. */
   readonly payloadBytes?: number;
   /** The most bytes from the start of the arena to register in any case, which makes them resident; all if absent. */
@@ -101,6 +104,8 @@ export class Engine implements CompletionPort, Memory, Clock {
   readonly native: NativeEngine;
   /** By which other threads wake this one. */
   readonly id: number;
+  /** Where the guest's memory begins, as this engine addresses it: behind its own. */
+  readonly guestStart: number;
   /** Submission entries; see `entry`. */
   readonly words: Int32Array;
   readonly floats: Float64Array;
@@ -110,12 +115,17 @@ export class Engine implements CompletionPort, Memory, Clock {
   private readonly handlers: (CompletionHandler | undefined)[] = [];
   private readonly abandoned = new AbandonedMemory();
   private readonly batchEnds: (() => void)[] = [];
+  private readonly guest: Uint8Array | undefined;
   private pieces = 0;
   private firstPiece = 0;
 
   constructor(settings: EngineSettings) {
     this.kind = settings.kind;
     this.bytes = allocateArena(settings.arenaBytes);
+    this.guest = settings.guest;
+    this.guestStart = this.bytes.length;
+    const addressed = this.guestStart + (settings.guest?.length ?? 0);
+    check(addressed <= ADDRESSED_BYTES_MAX, 'an engine is to address more memory than it can', addressed);
     this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
     const submissions = new SharedArrayBuffer(SUBMISSIONS * 64);
     this.words = new Int32Array(submissions);
@@ -143,6 +153,7 @@ export class Engine implements CompletionPort, Memory, Clock {
       vectors: this.vectors,
       completions: this.completions,
       arena: this.bytes,
+      ...(settings.guest === undefined ? {} : { guest: settings.guest }),
     };
     try {
       this.native = new (native().NativeEngine)(options, views, (count) => this.deliver(count));
@@ -256,6 +267,8 @@ export class Engine implements CompletionPort, Memory, Clock {
   }
 
   checksum(at: number, lengthBytes: number): number {
+    const { guest, guestStart } = this;
+    if (guest !== undefined && at >= guestStart) return native().crc32c(guest, at - guestStart, lengthBytes);
     return native().crc32c(this.bytes, at, lengthBytes);
   }
 

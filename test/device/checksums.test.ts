@@ -46,8 +46,9 @@ class Bench {
   private readonly waiting: ((result: number) => void)[] = [];
   private readonly token: number;
 
-  constructor(kind: EngineKind, handle: number) {
-    const sizes = { arenaBytes: ARENA, operationsMax: 16, filesMax: 4, threads: 2 };
+  constructor(kind: EngineKind, handle: number, guest?: Uint8Array) {
+    const memory = guest === undefined ? {} : { guest };
+    const sizes = { arenaBytes: ARENA, ...memory, operationsMax: 16, filesMax: 4, threads: 2 };
     this.engine = new Engine({ kind, blocking: false, engines: 1, onWake: () => {}, ...sizes });
     this.engine.native.setRef(true);
     this.token = this.engine.register({ complete: (tag, result) => this.waiting[tag](result) });
@@ -76,9 +77,9 @@ class Bench {
   }
 }
 
-async function benchOn(kind: EngineKind): Promise<Bench> {
+async function benchOn(kind: EngineKind, guest?: Uint8Array): Promise<Bench> {
   const { handle } = await within(openDeviceFile(scratchFile(1 << 20), false), 'a file');
-  return new Bench(kind, handle);
+  return new Bench(kind, handle, guest);
 }
 
 check('CRC32C of arrays, ordinary and shared', () => {
@@ -148,6 +149,33 @@ for (const kind of ['io_uring', 'threads'] as const) {
     assert.is(await bench.result(misaligned), -EINVAL);
     assert.is(await bench.result((token) => device.read(PAYLOAD, LENGTH, 0, token, ARENA - 8)), -EFAULT);
     assert.is(engine.close(1000), 0);
+  });
+
+  check(`a device is written from, and read to, the memory of another engine (${kind})`, needs, async () => {
+    const owner = await benchOn(kind);
+    const bench = await benchOn(kind, owner.engine.bytes);
+    const { device, engine } = bench;
+    const payload = engine.guestStart + PAYLOAD;
+    assert.is(engine.guestStart, ARENA);
+    owner.payload.set(content);
+    assert.is(engine.checksum(payload, LENGTH), reference(content));
+    assert.is(await bench.result((token) => device.write(payload, LENGTH, BLOCK, 0, token, SUMS)), LENGTH);
+    assert.equal([...bench.sums], [...blockSums(content), 0]);
+    owner.payload.fill(0);
+    bench.sums.fill(0);
+    assert.is(await bench.result((token) => device.read(payload, LENGTH, BLOCK, token, SUMS)), LENGTH);
+    assert.equal([...bench.sums], [...blockSums(content), 0]);
+    assert.equal(Buffer.from(owner.payload), Buffer.from(content));
+    engine.fill(payload, BLOCK, 7);
+    engine.copy(payload + BLOCK, payload, BLOCK);
+    assert.is(await bench.result((token) => device.read(payload + 2 * BLOCK, BLOCK, 0, token)), BLOCK);
+    assert.ok(owner.payload.subarray(0, 2 * BLOCK).every((byte) => byte === 7));
+    // No range lies in both memories, or behind them.
+    for (const at of [ARENA - 512, 2 * ARENA - LENGTH + 512, 2 * ARENA]) {
+      assert.is(await bench.result((token) => device.read(at, LENGTH, 0, token)), -EFAULT);
+    }
+    assert.is(engine.close(1000), 0);
+    assert.is(owner.engine.close(1000), 0);
   });
 
   check(`the checksums of a corrupt read are those of its corrupt bytes (${kind})`, needs, async () => {

@@ -21,7 +21,7 @@ use strake_device::socket::{self, PeerAddress};
 use crate::devices;
 use crate::errors::system_error;
 use crate::host::{CONTROL_WORDS, Host, HostParts, SharedMemory};
-use crate::views::view_of;
+use crate::views::{view_if_any, view_of};
 
 /// Operations that had not ended when their threads did.
 static LEFT_IN_FLIGHT: AtomicU32 = AtomicU32::new(0);
@@ -126,12 +126,13 @@ fn reference(env: &Env, value: sys::napi_value) -> sys::napi_ref {
 
 #[napi]
 impl NativeEngine {
-    /// Starts an engine. `views` holds typed arrays: `control`, `submissions`, `vectors`, `completions` and `arena`.
-    /// `on_completions` is called with the number of entries at the start of `completions`.
+    /// Starts an engine. `views` holds typed arrays: `control`, `submissions`, `vectors`, `completions` and `arena`, and perhaps
+    /// `guest`, the arena of another engine, which is addressed behind this one's. `on_completions` is called with the number
+    /// of entries at the start of `completions`.
     #[napi(
         constructor,
         ts_args_type = "options: EngineOptions, views: { control: Int32Array, submissions: Int32Array, vectors: \
-                        Int32Array, completions: Int32Array, arena: Uint8Array }, onCompletions: (count: number) => void"
+                        Int32Array, completions: Int32Array, arena: Uint8Array, guest?: Uint8Array }, onCompletions: (count: number) => void"
     )]
     pub fn new(env: Env, options: EngineOptions, views: Object, on_completions: Function<u32, ()>) -> Result<Self> {
         let (control, control_value) = view_of(&views, "control")?;
@@ -150,6 +151,12 @@ impl NativeEngine {
         // SAFETY: the host keeps references to all views until the engine is closed; memory that operations may still
         // touch after that is kept by whoever allocated it, who is told of it.
         let arena = unsafe { Arena::new(memory.base, memory.length) };
+        let guest = view_if_any(&views, "guest")?;
+        let arena = match &guest {
+            // SAFETY: as above.
+            Some((memory, _)) => unsafe { arena.with_guest(memory.base, memory.length) },
+            None => arena,
+        };
         let mode = if options.blocking { WaitMode::Block } else { WaitMode::Poll };
         let config = EngineConfig {
             arena,
@@ -167,7 +174,8 @@ impl NativeEngine {
         let mode = if kind == EngineKind::Threads { WaitMode::Poll } else { mode };
         let engine = open_engine(kind, config).map_err(|error| system_error("io_uring_setup", &error))?;
         let id = engine.id();
-        let values = [control_value, submissions_value, vectors_value, completions_value, arena_value];
+        let mut values = vec![control_value, submissions_value, vectors_value, completions_value, arena_value];
+        values.extend(guest.map(|(_, value)| value));
         let host = Host::start(HostParts {
             env: env.raw(),
             uv_loop: env.get_uv_event_loop()?,

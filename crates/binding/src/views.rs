@@ -61,3 +61,12 @@ pub fn view_of<'env>(object: &napi::bindgen_prelude::Object<'env>, name: &str) -
     let view = view.map_err(|error| Error::new(error.status, format!("{name}: {}", error.reason)))?;
     Ok((view, value))
 }
+
+/// The same, of a property that need not be there.
+pub fn view_if_any<'env>(
+    object: &napi::bindgen_prelude::Object<'env>,
+    name: &str,
+) -> Result<Option<(View, Unknown<'env>)>> {
+    use napi::bindgen_prelude::JsObjectValue;
+    if object.has_named_property(name)? { view_of(object, name).map(Some) } else { Ok(None) }
+}

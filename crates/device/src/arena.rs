@@ -1,5 +1,15 @@
 //! The memory that payloads live in: one region, allocated by the producer, borrowed by the engine.
 //!
+//! An engine may be lent a second region, the arena of another engine of the process. Its bytes are addressed behind those of
+//! the first, so that a device of the one can be read and written straight from the memory of the other:
+//!
+//! ```text
+//!   offset   0                      length                  length + guest length
+//!            │ the engine's own     │ guest                 │
+//! ```
+//!
+//! No range lies in both.
+//!
 //! Other threads, and the kernel, touch these bytes at any time, so no reference to them is ever formed: offsets become
 //! raw pointers after a bounds check, and bytes move by `ptr::copy`.
 
@@ -10,6 +20,8 @@ use std::ptr;
 pub struct Arena {
     base: *mut u8,
     length: usize,
+    guest_base: *mut u8,
+    guest_length: usize,
 }
 
 // SAFETY: the region is plain memory that outlives the engine (see `Arena::new`), and no references to it are formed.
@@ -23,24 +35,44 @@ impl Arena {
     /// flight, and its bytes must only be touched as raw memory elsewhere.
     pub unsafe fn new(base: *mut u8, length: usize) -> Arena {
         assert!(length <= u32::MAX as usize, "an arena is addressed by 32-bit offsets");
-        Arena { base, length }
+        Arena { base, length, guest_base: ptr::null_mut(), guest_length: 0 }
     }
 
-    /// First byte of the region.
+    /// The same with a second region, of `length` bytes at `base`, behind it.
+    ///
+    /// # Safety
+    /// As for [`Arena::new`].
+    pub unsafe fn with_guest(self, base: *mut u8, length: usize) -> Arena {
+        let end = self.length.checked_add(length);
+        assert!(end.is_some_and(|end| end <= u32::MAX as usize), "an arena is addressed by 32-bit offsets");
+        Arena { guest_base: base, guest_length: length, ..self }
+    }
+
+    /// First byte of the engine's own region.
     pub fn base(&self) -> *mut u8 {
         self.base
     }
 
-    /// Bytes in the region.
+    /// Bytes in the engine's own region.
     pub fn length(&self) -> usize {
         self.length
     }
 
-    /// The address of `length` bytes at `offset`, if they lie within the region.
+    /// The address of `length` bytes at `offset`, if they lie within one of the regions.
     pub fn at(&self, offset: u32, length: u32) -> Option<*mut u8> {
         let end = offset as usize + length as usize;
-        // SAFETY: `offset` is within the region, as `end` is.
-        (end <= self.length).then(|| unsafe { self.base.add(offset as usize) })
+        if end <= self.length {
+            // SAFETY: `offset` is within the region, as `end` is.
+            return Some(unsafe { self.base.add(offset as usize) });
+        }
+        let from = (offset as usize).checked_sub(self.length)?;
+        // SAFETY: `from` is within the second region, as the end is.
+        (end - self.length <= self.guest_length).then(|| unsafe { self.guest_base.add(from) })
+    }
+
+    /// The address of a piece of a message, which lies in the engine's own region.
+    pub fn own(&self, offset: u32, length: u32) -> Option<*mut u8> {
+        (offset as usize + length as usize <= self.length).then(|| self.base.wrapping_add(offset as usize))
     }
 
     /// Copies `length` bytes from `from` to `to`; the ranges may overlap. False if either leaves the region.
@@ -104,6 +136,25 @@ mod tests {
         assert!(!arena.copy(60, 0, 8));
         assert!(!arena.copy(0, 60, 8));
         assert!(!arena.fill(63, 2, 1));
+    }
+
+    #[test]
+    fn a_guest_lies_behind_and_no_range_in_both() {
+        let (mut bytes, mut others) = ([1u8; 64], [2u8; 32]);
+        // SAFETY: as in `arena`.
+        let arena = unsafe { arena(&mut bytes).with_guest(others.as_mut_ptr(), others.len()) };
+        assert_eq!(arena.at(64, 32), Some(others.as_mut_ptr()));
+        assert_eq!(arena.at(95, 1), Some(others.as_mut_ptr().wrapping_add(31)));
+        assert!(arena.at(63, 2).is_none());
+        assert!(arena.at(95, 2).is_none());
+        assert!(arena.at(u32::MAX, u32::MAX).is_none());
+        assert!(arena.own(60, 4).is_some());
+        assert!(arena.own(60, 5).is_none());
+        assert!(arena.own(64, 1).is_none());
+        assert!(arena.copy(64, 8, 4));
+        assert!(arena.fill(90, 6, 3));
+        assert_eq!(bytes[7..13], [1, 2, 2, 2, 2, 1]);
+        assert_eq!(others[25..], [2, 3, 3, 3, 3, 3, 3]);
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Core {
             }
         }
         if op == Op::Send {
-            let fits = |vector: &Vector| self.arena.at(vector.memory, vector.length).is_some();
+            let fits = |vector: &Vector| self.arena.own(vector.memory, vector.length).is_some();
             if vectors.is_empty() || vectors.len() > VECTORS_MAX || !vectors.iter().all(fits) {
                 return Err(libc::EFAULT);
             }
