@@ -1,7 +1,7 @@
 /** What a node tells of its devices and volumes, made of what its shard tells and of what their files are. */
 
 import { newestVersion } from '../layout/volume-map.js';
-import type { StoreStatus } from '../node/node-store.js';
+import type { StoreStatus } from '../node/node-device.js';
 import type { VolumeReport } from '../volumes/volume-status.js';
 import type { DeviceFacts } from './facts.js';
 import { describe } from './format.js';

@@ -6,7 +6,6 @@
  */
 
 import { check } from '../core/check.js';
-import { deviceError } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type { CompletionPort } from '../ports/completion.js';
@@ -16,8 +15,9 @@ import type { Superblock } from '../store/format/superblock.js';
 import { type Expectations, openStore } from '../store/opening/open-store.js';
 import { STORE_MEMORY_BYTES, type StoreHooks } from '../store/store-start.js';
 import type { DeviceEvent } from './device-events.js';
+import { addInOrder, type NodeDevice, type StoreStatus } from './node-device.js';
 import { closedError, tooManyDevices } from './node-errors.js';
-import { addInOrder, NodeStore, type StoreStatus } from './node-store.js';
+import { NodeStore } from './node-store.js';
 
 /** Memory in the arena, from a page on, of a host of at most so many devices. */
 export function deviceHostBytes(storesMax: number): number {
@@ -44,7 +44,9 @@ export interface DeviceHostHooks {
 
 export class DeviceHost {
   /** The devices that are open, by id. */
-  private readonly byId = new Map<string, NodeStore>();
+  private readonly byId = new Map<string, NodeDevice>();
+  /** Those of them whose stores are on this thread. */
+  private readonly own = new Map<string, NodeStore>();
   private readonly ports: DeviceHostPorts;
   private readonly hooks: DeviceHostHooks;
   private readonly freePlaces: number[] = [];
@@ -60,8 +62,13 @@ export class DeviceHost {
   }
 
   /** The devices that are open, by id, in the order in which they were asked for. */
-  get stores(): ReadonlyMap<string, NodeStore> {
+  get devices(): ReadonlyMap<string, NodeDevice> {
     return this.byId;
+  }
+
+  /** Those of them whose stores are on this thread, likewise. */
+  get stores(): ReadonlyMap<string, NodeStore> {
+    return this.own;
   }
 
   private memoryOf(place: number): number {
@@ -96,7 +103,7 @@ export class DeviceHost {
       };
       const opened = await openStore(ports, { ...expected, refuse }, this.hooksOf(place));
       check(this.opening.has(place), 'a device was opened that nobody has judged', place);
-      const entry = new NodeStore(path, opened, { place, order });
+      const entry = new NodeStore(path, opened, { order, onEnd: () => this.returnPlace(place) });
       const { deviceId } = entry;
       if (this.closing) {
         await opened.store.quiet();
@@ -105,6 +112,7 @@ export class DeviceHost {
       }
       check(!this.byId.has(deviceId), 'a device is open twice', place);
       addInOrder(this.byId, entry);
+      addInOrder(this.own, entry);
       return entry;
     } catch (error) {
       this.returnPlace(place);
@@ -126,7 +134,7 @@ export class DeviceHost {
 
   /** Before anything is written to a device: whether it may be a part of this node. */
   private checkNew(found: Superblock, path: string): void {
-    for (const { superblock, path: other } of [...this.stores.values(), ...this.opening.values()]) {
+    for (const { superblock, path: other } of [...this.byId.values(), ...this.opening.values()]) {
       if (superblock.deviceId === found.deviceId) {
         const what = `${path} is the same device as ${other} (${found.deviceId}): one of them is a copy`;
         throw new StrakeError('WRONG_DEVICE', what);
@@ -140,21 +148,17 @@ export class DeviceHost {
   /** What begins from now on does not see the device; `close` ends what it has begun. */
   letGo(deviceId: string): void {
     this.byId.delete(deviceId);
+    this.own.delete(deviceId);
   }
 
   /** Closes a device in order, if it still takes writes. No volume may use it, and it has been let go of. */
-  async close({ store, checkpointer, place, path, deviceId }: NodeStore): Promise<void> {
-    check(this.byId.get(deviceId)?.store !== store, 'a device is closed that has not been let go of', place);
-    const result = store.failed ? 0 : await checkpointer.close();
-    // What ended later would go to whoever registers under the same number next.
-    await store.quiet();
-    store.dispose();
-    this.returnPlace(place);
-    if (result < 0) throw deviceError(-result, `close ${path}`);
+  close(entry: NodeDevice): Promise<void> {
+    check(this.byId.get(entry.deviceId) !== entry, 'a device is closed that has not been let go of', entry.order);
+    return entry.end();
   }
 
   status(): StoreStatus[] {
-    return [...this.stores.values()].map((entry) => entry.status());
+    return [...this.byId.values()].map((entry) => entry.status());
   }
 
   /** A device that is being opened is not taken any more: the node is about to be closed. */

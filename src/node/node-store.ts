@@ -1,46 +1,38 @@
-/**
- * A device of a node: its store, and what belongs to it. Who decides about volumes asks this, and knows no store.
- */
+/** A device of a node whose store is on this thread. */
 
 import { check } from '../core/check.js';
+import { deviceError } from '../core/errno.js';
+import type { ReplicaPage } from '../core/ids.js';
 import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
-import type { KnownDevice } from '../layout/starting-map.js';
+import type { CompletionPort } from '../ports/completion.js';
 import { FENCE_ALL } from '../ports/device.js';
 import type { GroupIndex } from '../ports/ids.js';
 import type { Superblock } from '../store/format/superblock.js';
+import { LocalMember } from '../store/local-member.js';
 import type { OpenedStore } from '../store/opening/open-store.js';
 import type { RecoveryReport } from '../store/opening/recovery.js';
 import type { Checkpointer } from '../store/running/checkpoint.js';
 import type { SegmentStore } from '../store/segment-store.js';
-import type { StoreCounters } from '../store/store-start.js';
+import type { NodeDevice, StoreStatus } from './node-device.js';
+import { releaseVolume } from './releases.js';
 
-/** A device, as plain data. */
-export interface StoreStatus {
-  readonly path: string;
-  readonly superblock: Superblock;
-  readonly state: 'ok' | 'failed' | 'lost';
-  readonly usedSlots: number;
-  readonly recovery: RecoveryReport;
-  readonly counters: StoreCounters;
-}
-
-export class NodeStore implements KnownDevice {
+export class NodeStore implements NodeDevice {
   readonly path: string;
   readonly store: SegmentStore;
   readonly checkpointer: Checkpointer;
   readonly recovery: RecoveryReport;
-  /** Its piece of memory. */
-  readonly place: number;
-  /** Its place in the order in which devices were asked for. */
   readonly order: number;
+  private readonly onEnd: () => void;
+  private ended = false;
 
-  constructor(path: string, opened: OpenedStore, where: { readonly place: number; readonly order: number }) {
+  /** `onEnd` is called when it has been closed, and uses its memory no more. */
+  constructor(path: string, opened: OpenedStore, { order, onEnd }: Pick<NodeDevice, 'order'> & { onEnd(): void }) {
     this.path = path;
     this.store = opened.store;
     this.checkpointer = opened.checkpointer;
     this.recovery = opened.recovery;
-    this.place = where.place;
-    this.order = where.order;
+    this.order = order;
+    this.onEnd = onEnd;
   }
 
   get superblock(): Superblock {
@@ -76,41 +68,55 @@ export class NodeStore implements KnownDevice {
     return this.store.freeSlots;
   }
 
-  /** Whether it could know another replica. */
   get hasRoom(): boolean {
     return this.store.volumeTable.hasRoom;
   }
 
-  /** The most replicas that it can know, with those of deleted volumes. */
   get replicasMax(): number {
     return this.store.replicas.length;
   }
 
-  /** Whether it knows anything of a volume, deleted ones included. */
   knows(volumeId: string): boolean {
     return this.store.volumeTable.indexesOf(volumeId).length > 0;
   }
 
-  /** Whether it knows a group of a volume. */
   knowsGroup(volumeId: string, group: GroupIndex): boolean {
-    return this.store.volumeTable.indexOf(volumeId, group) >= 0;
+    return this.pageOf(volumeId, group) >= 0;
   }
 
-  /** Whether nothing of a volume can come back from here: it is not known, or is durably deleted. */
+  pageOf(volumeId: string, group: GroupIndex): ReplicaPage {
+    return this.store.volumeTable.indexOf(volumeId, group);
+  }
+
   isGone(volumeId: string): boolean {
     return this.store.volumeTable.isGone(volumeId);
   }
 
-  /**
-   * Stores the map of a group durably, with what this device is to know of itself. Resolves with a number that is not negative,
-   * `-ENOSPC` if there is no room for it, or another errno.
-   */
   putReplica(map: ReplicaMap, own: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>> = {}): Promise<number> {
     check(map.mapVersion > 0, 'a map is stored that has no version', map.mapVersion);
     return this.store.putReplica(map, own);
   }
 
-  /** Segments of a volume that have a slot here: of one group, or of all. */
+  member(completions: CompletionPort, page: ReplicaPage): LocalMember {
+    return new LocalMember(completions, this.store, page);
+  }
+
+  release(completions: CompletionPort, volumeId: string, ending: () => boolean): Promise<void> {
+    return releaseVolume({ completions, store: this.store, volumeId }, ending);
+  }
+
+  async end(): Promise<void> {
+    const { store, checkpointer } = this;
+    check(!this.ended, 'a device is closed twice', this.order);
+    this.ended = true;
+    const result = store.failed ? 0 : await checkpointer.close();
+    // What ended later would go to whoever registers under the same number next.
+    await store.quiet();
+    store.dispose();
+    this.onEnd();
+    if (result < 0) throw deviceError(-result, `close ${this.path}`);
+  }
+
   segmentsOf(volumeId: string, group: GroupIndex | null): number {
     const { volumeTable } = this.store;
     const pages = group === null ? volumeTable.indexesOf(volumeId) : [volumeTable.indexOf(volumeId, group)];
@@ -130,15 +136,4 @@ export class NodeStore implements KnownDevice {
       counters: { ...store.counters },
     };
   }
-}
-
-/**
- * Adds a device. They stay in the order in which they were asked for: where a volume is placed, and what is told first, must
- * not hang on which device answers first.
- */
-export function addInOrder(stores: Map<string, NodeStore>, entry: NodeStore): void {
-  const sorted = [...stores.values(), entry].sort((one, other) => one.order - other.order);
-  stores.clear();
-  for (const one of sorted) stores.set(one.superblock.deviceId, one);
-  check(stores.size === sorted.length, 'two devices have one id', entry.place);
 }

@@ -7,7 +7,7 @@
 import { StrakeError } from '../core/errors.js';
 import { NbdExport } from '../nbd/export.js';
 import type { NbdServer } from '../nbd/server.js';
-import type { NodeStore, StoreStatus } from '../node/node-store.js';
+import type { NodeDevice, StoreStatus } from '../node/node-device.js';
 import type { Volume } from '../ports/volume.js';
 import type { AwaitedDevice } from '../volumes/deleted-volumes.js';
 import type { HostedVolume } from '../volumes/hosted-volume.js';
@@ -140,8 +140,8 @@ export class NodeService {
     return this.node.jobs.list().filter(({ id }) => ids.includes(id));
   }
 
-  private store(deviceId: string): NodeStore {
-    const entry = this.node.stores.get(deviceId);
+  private store(deviceId: string): NodeDevice {
+    const entry = this.node.devices.get(deviceId);
     if (entry === undefined) throw new StrakeError('NOT_FOUND', `device ${deviceId} is not open`);
     return entry;
   }

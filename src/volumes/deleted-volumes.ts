@@ -15,11 +15,10 @@ import { toStrakeError } from '../core/errors.js';
 import { replicaOf } from '../layout/replica-map.js';
 import { newestMaps } from '../layout/starting-map.js';
 import { NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
-import type { NodeStore } from '../node/node-store.js';
-import { Replica } from '../node/replica.js';
+import type { NodeDevice } from '../node/node-device.js';
 import type { CompletionPort } from '../ports/completion.js';
 
-type Stores = ReadonlyMap<string, NodeStore>;
+type Stores = ReadonlyMap<string, NodeDevice>;
 
 /** Devices that a note waits for. */
 export function awaitedBy(stores: Stores, { id, groups }: VolumeMap): string[] {
@@ -91,10 +90,10 @@ export async function cleanUp(stores: Stores, note: VolumeMap, options: CleanUp)
   );
 }
 
-async function cleanUpOn(entry: NodeStore, note: VolumeMap, { completions, ending }: CleanUp): Promise<void> {
+async function cleanUpOn(entry: NodeDevice, note: VolumeMap, { completions, ending }: CleanUp): Promise<void> {
   const stale = entry.replicasOf(note.id).filter(({ group, mapVersion, volume }) => {
     return !volume.deleted || mapVersion !== note.versions[group];
   });
   await Promise.all(stale.map(({ group }) => entry.putReplica(replicaOf(note, group))));
-  await Replica.release(completions, entry, note.id, ending);
+  await entry.release(completions, note.id, ending);
 }

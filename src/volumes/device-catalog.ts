@@ -18,7 +18,7 @@ import type { ReplicaMap } from '../layout/replica-map.js';
 import { newestMap, newestMaps, startingMap, withoutDoubles } from '../layout/starting-map.js';
 import { checkMap, newestVersion, type VolumeMap } from '../layout/volume-map.js';
 import type { DeviceEvent } from '../node/device-events.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { NodeDevice } from '../node/node-device.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { AttachRequest, MapAuthority } from '../ports/map-authority.js';
 import { type AwaitedDevice, awaitedDevices, cleanUp, mayForget } from './deleted-volumes.js';
@@ -31,7 +31,7 @@ import { storeMap } from './store-map.js';
 export interface DeviceCatalogParts {
   readonly completions: CompletionPort;
   /** The devices that are open. */
-  readonly stores: ReadonlyMap<string, NodeStore>;
+  readonly stores: ReadonlyMap<string, NodeDevice>;
   readonly onEvent: (event: DeviceEvent) => void;
 }
 
@@ -46,7 +46,7 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
     this.parts = parts;
   }
 
-  private get stores(): ReadonlyMap<string, NodeStore> {
+  private get stores(): ReadonlyMap<string, NodeDevice> {
     return this.parts.stores;
   }
 

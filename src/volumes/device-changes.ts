@@ -3,7 +3,7 @@
 import { allEnded } from '../core/all-ended.js';
 import { check } from '../core/check.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { NodeDevice } from '../node/node-device.js';
 import type { NodeParts } from './node-parts.js';
 import { checkReplacement, hasMember } from './replacement.js';
 import { deviceIsHere } from './volume-errors.js';
@@ -32,7 +32,7 @@ export class DeviceChanges {
   }
 
   /** A device that was away is open again: volumes that know it take it back, and those that waited for it start. */
-  takeBack(entry: NodeStore): Promise<void> {
+  takeBack(entry: NodeDevice): Promise<void> {
     const { deviceId } = entry;
     return this.turns.devices.take([deviceId], async () => {
       if (this.stores.get(deviceId) !== entry) throw new StrakeError('NOT_FOUND', `device ${deviceId} is not open`);
@@ -44,7 +44,7 @@ export class DeviceChanges {
     });
   }
 
-  private async takeBackIn(id: string, entry: NodeStore): Promise<void> {
+  private async takeBackIn(id: string, entry: NodeDevice): Promise<void> {
     const started = await this.turns.volumes.take([id], async () => {
       const volume = this.volumes.get(id);
       if (!volume?.engine) return false;
@@ -60,7 +60,7 @@ export class DeviceChanges {
    * Puts a new device in the place of one that is lost, in all volumes. Rebuilding begins at once; resolves to the ids of
    * its jobs.
    */
-  replace(deviceId: string, entry: NodeStore): Promise<number[]> {
+  replace(deviceId: string, entry: NodeDevice): Promise<number[]> {
     const by = entry.deviceId;
     return this.turns.devices.take([deviceId, by], () =>
       this.turns.inVolumesOf(deviceId, async () => {
@@ -117,7 +117,7 @@ export class DeviceChanges {
   }
 
   /** Closes a device in order, if it still takes writes. No volume may use it. */
-  async close(entry: NodeStore): Promise<void> {
+  async close(entry: NodeDevice): Promise<void> {
     this.devices.letGo(entry.deviceId);
     // A map that takes the device out may be on its way, perhaps to itself. Later ones pass it by.
     const users = [...this.volumes.values()].filter(({ stored }) => hasMember(stored, entry.deviceId));

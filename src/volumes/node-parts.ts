@@ -1,7 +1,7 @@
 /** What the operations of a storage node work on. */
 
 import type { DeviceHost } from '../node/device-host.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { NodeDevice } from '../node/node-device.js';
 import type { DeviceCatalog } from './device-catalog.js';
 import type { NodeTurns } from './node-turns.js';
 import type { StorageEvent } from './storage-events.js';
@@ -18,7 +18,7 @@ export interface NodeHooks {
 export interface NodeParts {
   readonly devices: DeviceHost;
   /** The devices that are open, by id. */
-  readonly stores: ReadonlyMap<string, NodeStore>;
+  readonly stores: ReadonlyMap<string, NodeDevice>;
   readonly volumes: VolumeDirectory;
   readonly catalog: DeviceCatalog;
   readonly host: VolumeHost;

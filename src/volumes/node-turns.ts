@@ -4,7 +4,7 @@
  */
 
 import { StrakeError } from '../core/errors.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { NodeDevice } from '../node/node-device.js';
 import type { HostedVolume } from './hosted-volume.js';
 import { Turns } from './turns.js';
 import type { VolumeDirectory } from './volume-directory.js';
@@ -15,9 +15,9 @@ export class NodeTurns {
   /** By volume id. */
   readonly volumes = new Turns();
   private readonly directory: VolumeDirectory;
-  private readonly stores: ReadonlyMap<string, NodeStore>;
+  private readonly stores: ReadonlyMap<string, NodeDevice>;
 
-  constructor(directory: VolumeDirectory, stores: ReadonlyMap<string, NodeStore>) {
+  constructor(directory: VolumeDirectory, stores: ReadonlyMap<string, NodeDevice>) {
     this.directory = directory;
     this.stores = stores;
   }

@@ -7,7 +7,7 @@ import { BLOCK_BYTES } from '../core/limits.js';
 import { NO_FLUSH } from '../layout/flush-id.js';
 import { newestMap } from '../layout/starting-map.js';
 import { checkMap, NO_CLIENT, type VolumeMap } from '../layout/volume-map.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { NodeDevice } from '../node/node-device.js';
 import { awaitedBy } from './deleted-volumes.js';
 
 /** Version of the first map of a group. */
@@ -38,7 +38,7 @@ function checkSpec({ name, copies, layout, sizeBytes }: VolumeSpec): void {
 }
 
 /** The first map of a volume. Throws `ERR_STRAKE_INVALID_ARGUMENT`, and `ERR_STRAKE_NO_SPACE` if there are too few devices. */
-export function newVolume(stores: ReadonlyMap<string, NodeStore>, spec: VolumeSpec): VolumeMap {
+export function newVolume(stores: ReadonlyMap<string, NodeDevice>, spec: VolumeSpec): VolumeMap {
   checkSpec(spec);
   const { id, name, createdMs, sizeBytes, layout, copies } = spec;
   const about = { id, name, headerVersion: 0, createdMs, sizeBytes, layout, copies, deleted: false };
@@ -54,12 +54,12 @@ export function newVolume(stores: ReadonlyMap<string, NodeStore>, spec: VolumeSp
  * `ERR_STRAKE_NO_SPACE` if there are too few devices.
  */
 function placeVolume(
-  stores: ReadonlyMap<string, NodeStore>,
+  stores: ReadonlyMap<string, NodeDevice>,
   { copies, layout, name }: VolumeSpec,
 ): Pick<VolumeMap, 'groups' | 'segmentBytes'> {
   const working = [...stores.values()].filter(({ failed }) => !failed);
   const usable = working.filter(({ hasRoom }) => hasRoom);
-  const sizes = new Map<number, NodeStore[]>();
+  const sizes = new Map<number, NodeDevice[]>();
   for (const entry of usable) {
     const { slotBytes } = entry;
     sizes.set(slotBytes, [...(sizes.get(slotBytes) ?? []), entry]);
@@ -86,7 +86,11 @@ function placeVolume(
 }
 
 /** Why devices take no other volume, and what to do about it. */
-export function noPage(stores: ReadonlyMap<string, NodeStore>, full: readonly NodeStore[], name: string): StrakeError {
+export function noPage(
+  stores: ReadonlyMap<string, NodeDevice>,
+  full: readonly NodeDevice[],
+  name: string,
+): StrakeError {
   const [{ path, replicas, replicasMax }] = full;
   const waiting = replicas.map((replica) => {
     const map = replica?.volume.deleted === true ? newestMap(stores, replica.volume.id) : undefined;

@@ -9,14 +9,14 @@
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import type { VolumeMap } from '../layout/volume-map.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { NodeDevice } from '../node/node-device.js';
 
 /**
  * Stores the name on all devices that know the volume and take writes. Resolves with its newest map under that name; rejects
  * with `ERR_STRAKE_UNAVAILABLE` if no device takes it.
  */
 export async function renameStored(
-  stores: ReadonlyMap<string, NodeStore>,
+  stores: ReadonlyMap<string, NodeDevice>,
   newest: VolumeMap,
   name: string,
 ): Promise<VolumeMap> {

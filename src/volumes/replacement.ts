@@ -6,7 +6,7 @@
 import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import { NO_DEVICE, type VolumeMap } from '../layout/volume-map.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { NodeDevice } from '../node/node-device.js';
 import type { GroupIndex, MemberPosition } from '../ports/ids.js';
 import { noPage } from './placement.js';
 
@@ -38,9 +38,9 @@ export function placesOf({ groups }: VolumeMap, deviceId: string): MemberPlace[]
 
 /** Throws a `StrakeError` unless `entry` can take the place of device `deviceId` in all of these volumes. */
 export function checkReplacement(
-  stores: ReadonlyMap<string, NodeStore>,
+  stores: ReadonlyMap<string, NodeDevice>,
   deviceId: string,
-  entry: NodeStore,
+  entry: NodeDevice,
   users: readonly User[],
 ): void {
   if (entry.deviceId === deviceId) {
@@ -56,7 +56,7 @@ export function checkReplacement(
   checkRoom(stores, deviceId, entry, users);
 }
 
-function checkUser(deviceId: string, entry: NodeStore, { stored, engine, reason }: User): void {
+function checkUser(deviceId: string, entry: NodeDevice, { stored, engine, reason }: User): void {
   const { name, groups, segmentBytes } = stored;
   if (engine === null) throw new StrakeError('UNAVAILABLE', `volume ${name} is not started: ${reason}`);
   for (const { group, position } of placesOf(stored, deviceId)) {
@@ -87,9 +87,9 @@ function nameOf(deviceId: string): string {
 
 /** What is written meanwhile may still be too much; this is what is known to be. */
 function checkRoom(
-  stores: ReadonlyMap<string, NodeStore>,
+  stores: ReadonlyMap<string, NodeDevice>,
   deviceId: string,
-  entry: NodeStore,
+  entry: NodeDevice,
   users: readonly User[],
 ): void {
   let needed = 0;

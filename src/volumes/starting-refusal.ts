@@ -2,7 +2,7 @@
 
 import { missingGroups, missingMembers, withoutDoubles } from '../layout/starting-map.js';
 import { doubledDevice, type VolumeMap } from '../layout/volume-map.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { NodeDevice } from '../node/node-device.js';
 import { unknownTo } from './deleted-volumes.js';
 
 export interface Refusal {
@@ -16,7 +16,7 @@ export interface Refusal {
  * as lost.
  */
 export function refusalOf(
-  stores: ReadonlyMap<string, NodeStore>,
+  stores: ReadonlyMap<string, NodeDevice>,
   newest: VolumeMap,
   twins: readonly { readonly id: string }[],
   without: readonly string[],

@@ -25,8 +25,9 @@ import { check } from '../core/check.js';
 import type { Watch } from '../core/watch.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import { DeviceHost, deviceHostBytes, type Expectations } from '../node/device-host.js';
+import type { NodeDevice, StoreStatus } from '../node/node-device.js';
 import { closedError } from '../node/node-errors.js';
-import type { NodeStore, StoreStatus } from '../node/node-store.js';
+import type { NodeStore } from '../node/node-store.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
@@ -78,7 +79,7 @@ export class StorageNode {
       { ...ports, memoryStart: memoryStart + VOLUME_HOST_BYTES },
       { onEvent, mayForget: (note) => catalog.mayForget(note) },
     );
-    const { stores } = devices;
+    const stores = devices.devices;
     const catalog: DeviceCatalog = new DeviceCatalog({ completions, stores, onEvent });
     catalog.onMap((map) => this.noteMap(map));
     const host = new VolumeHost(ports, { stores, authority: catalog, onEvent });
@@ -89,8 +90,13 @@ export class StorageNode {
   }
 
   /** The devices that are open, by id. */
-  get stores(): ReadonlyMap<string, NodeStore> {
+  get devices(): ReadonlyMap<string, NodeDevice> {
     return this.parts.stores;
+  }
+
+  /** Those of them whose stores are on this thread, by id. */
+  get stores(): ReadonlyMap<string, NodeStore> {
+    return this.parts.devices.stores;
   }
 
   get jobs(): JobBook {
@@ -116,12 +122,12 @@ export class StorageNode {
   }
 
   /** See `DeviceChanges.takeBack`. */
-  takeBack(entry: NodeStore): Promise<void> {
+  takeBack(entry: NodeDevice): Promise<void> {
     return this.deviceChanges.takeBack(entry);
   }
 
   /** See `DeviceChanges.replace`. */
-  replace(deviceId: string, entry: NodeStore): Promise<number[]> {
+  replace(deviceId: string, entry: NodeDevice): Promise<number[]> {
     return this.deviceChanges.replace(deviceId, entry);
   }
 
@@ -203,7 +209,7 @@ export class StorageNode {
   }
 
   volumeReports(): VolumeReport[] {
-    return volumeReports(this.volumes, this.stores);
+    return volumeReports(this.volumes, this.devices);
   }
 
   /** What may take long comes to an end, or is left to the next start: the node is about to be closed. Requests go on. */
@@ -222,8 +228,8 @@ export class StorageNode {
     const note = (error: unknown) => errors.push(error);
     await Promise.all([...this.volumes.values()].map((volume) => this.parts.host.end(volume).catch(note)));
     this.volumes.clear();
-    await Promise.all([...this.stores.values()].map((entry) => this.deviceChanges.close(entry).catch(note)));
-    check(this.stores.size === 0, 'devices are left open when a node is closed', this.stores.size);
+    await Promise.all([...this.devices.values()].map((entry) => this.deviceChanges.close(entry).catch(note)));
+    check(this.devices.size === 0, 'devices are left open when a node is closed', this.devices.size);
     if (errors.length > 0) throw errors[0];
   }
 }

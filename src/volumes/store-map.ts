@@ -5,7 +5,7 @@ import { ENOSPC } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { replicaOf } from '../layout/replica-map.js';
 import { doubledDevice, NO_VERSION, newestVersion, type VolumeMap } from '../layout/volume-map.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { NodeDevice } from '../node/node-device.js';
 import { noPage } from './placement.js';
 
 /** What is stored, and for whom. */
@@ -27,12 +27,12 @@ export interface Storing {
  * know, as nobody would be current then after a crash.
  */
 export async function storeMap(
-  stores: ReadonlyMap<string, NodeStore>,
+  stores: ReadonlyMap<string, NodeDevice>,
   map: VolumeMap,
   { before, idle }: Storing,
 ): Promise<void> {
   check(doubledDevice(map.groups) === null, 'a map is stored that names a device twice in a group', newestVersion(map));
-  const full: NodeStore[] = [];
+  const full: NodeDevice[] = [];
   const changed = map.versions.flatMap((version, group) =>
     version === NO_VERSION || version === before?.versions[group] ? [] : [group],
   );

@@ -6,11 +6,11 @@
 import { check } from '../core/check.js';
 import { nameConflict, volumeMeant, volumesMeant } from '../core/volume-names.js';
 import { newestMaps } from '../layout/starting-map.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { NodeDevice } from '../node/node-device.js';
 import { HostedVolume } from './hosted-volume.js';
 import { hasMember } from './replacement.js';
 
-type Stores = ReadonlyMap<string, NodeStore>;
+type Stores = ReadonlyMap<string, NodeDevice>;
 
 export class VolumeDirectory {
   private readonly byId = new Map<string, HostedVolume>();
@@ -57,7 +57,7 @@ export class VolumeDirectory {
   }
 
   /** Lists no longer the volumes that only this device, which has gone, knew, and that are not started. */
-  dropUnknown(stores: Stores, { replicas }: NodeStore): void {
+  dropUnknown(stores: Stores, { replicas }: NodeDevice): void {
     const known = newestMaps(stores);
     for (const replica of replicas) {
       const id = replica?.volume.id ?? '';

@@ -12,8 +12,8 @@ import { StrakeError } from '../core/errors.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
 import type { Watch } from '../core/watch.js';
 import type { VolumeMap } from '../layout/volume-map.js';
+import type { NodeDevice } from '../node/node-device.js';
 import { closedError } from '../node/node-errors.js';
-import type { NodeStore } from '../node/node-store.js';
 import { Replica } from '../node/replica.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
@@ -42,7 +42,7 @@ export interface VolumeHostPorts {
 }
 
 export interface VolumeHostParts {
-  readonly stores: ReadonlyMap<string, NodeStore>;
+  readonly stores: ReadonlyMap<string, NodeDevice>;
   readonly authority: MapAuthority<VolumeMap>;
   readonly onEvent: (event: StorageEvent) => void;
 }
@@ -107,7 +107,7 @@ export class VolumeHost {
   }
 
   /** The engine of a volume, over the replicas that are there. */
-  private assemble(volume: HostedVolume, map: VolumeMap, stores: ReadonlyMap<string, NodeStore>): VolumeEngine {
+  private assemble(volume: HostedVolume, map: VolumeMap, stores: ReadonlyMap<string, NodeDevice>): VolumeEngine {
     const { completions, memory, clock, watch } = this.ports;
     const { authority } = this.parts;
     check(map.id === volume.id, 'a volume is served with the map of another', volume.place);
@@ -189,7 +189,7 @@ export class VolumeHost {
   }
 
   /** Begins to bring the places of a device up to date, unless they are, or that goes on already. */
-  async resumeOn(volume: HostedVolume, engine: VolumeEngine, device: NodeStore): Promise<void> {
+  async resumeOn(volume: HostedVolume, engine: VolumeEngine, device: NodeDevice): Promise<void> {
     const { deviceId, incarnation } = device;
     // It may just be on its way out.
     await engine.changesEnded();
@@ -200,7 +200,7 @@ export class VolumeHost {
   }
 
   /** Puts a device in the places of one that is lost, and begins to rebuild what it held; resolves to the jobs. */
-  async replaceIn(volume: HostedVolume, lostId: string, device: NodeStore): Promise<Job[]> {
+  async replaceIn(volume: HostedVolume, lostId: string, device: NodeDevice): Promise<Job[]> {
     const { engine } = volume;
     check(engine !== null, 'a device is replaced in a volume that is not served', volume.place);
     const jobs: Job[] = [];
@@ -212,7 +212,7 @@ export class VolumeHost {
   }
 
   /** A replica on a device that may not know the volume yet. */
-  private async newReplica(volume: HostedVolume, device: NodeStore, group: GroupIndex): Promise<Replica> {
+  private async newReplica(volume: HostedVolume, device: NodeDevice, group: GroupIndex): Promise<Replica> {
     const replica = await Replica.make(this.ports.completions, device, volume.stored, group);
     check(volume.engine !== null, 'a replica is made of a volume that is not served', volume.place);
     volume.replicas.push(replica);

@@ -3,7 +3,7 @@
 import type { VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeStatus } from '../client/volume-events.js';
 import type { VolumeMap } from '../layout/volume-map.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { NodeDevice } from '../node/node-device.js';
 import type { VolumeDirectory } from './volume-directory.js';
 
 /** A volume, as plain data. */
@@ -18,7 +18,7 @@ export interface VolumeReport {
   readonly status: VolumeStatus | null;
 }
 
-type Stores = ReadonlyMap<string, NodeStore>;
+type Stores = ReadonlyMap<string, NodeDevice>;
 
 /** Of all volumes but those that are being made. */
 export function volumeReports(volumes: VolumeDirectory, stores: Stores): VolumeReport[] {

@@ -13,9 +13,9 @@ export const NODE_ASSERTIONS: readonly AssertionMutant[] = [
   ),
   one(
     'segments are given back of another volume',
-    'node/replica.ts',
-    'await releasePage({ completions, device, volumeId, page }',
-    "await releasePage({ completions, device, volumeId: '', page }",
+    'node/releases.ts',
+    'await releasePage(released, page',
+    "await releasePage({ ...released, volumeId: '' }, page",
     tests('node-sim/deleted-volumes.test.ts'),
   ),
   one(

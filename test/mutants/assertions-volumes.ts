@@ -53,7 +53,7 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   ),
   one(
     'two devices have one id',
-    'node/node-store.ts',
+    'node/node-device.ts',
     'stores.set(one.superblock.deviceId, one);',
     'stores.set(one.superblock.clusterId, one);',
     CALM,

@@ -280,7 +280,7 @@ const CLIENT: readonly AssertionMutant[] = [
 const NODE: readonly AssertionMutant[] = [
   one(
     'a list of what is to be given back does not go on',
-    'node/replica.ts',
+    'node/releases.ts',
     '      list.token = token;\n      member.list(list);\n    });',
     '      list.token = token;\n      member.list(list);\n    });\n    list.next = list.cursor;',
     tests('node-sim/deleted-volumes.test.ts'),
@@ -301,8 +301,8 @@ const NODE: readonly AssertionMutant[] = [
   one(
     'the memory of a device is given back twice',
     'node/device-host.ts',
-    '    this.returnPlace(place);\n    if (result < 0)',
-    '    this.returnPlace(place);\n    this.returnPlace(place);\n    if (result < 0)',
+    'onEnd: () => this.returnPlace(place) }',
+    'onEnd: () => [place, place].forEach((one) => this.returnPlace(one)) }',
   ),
   one(
     'a volume is renamed that is deleted',

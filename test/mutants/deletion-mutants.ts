@@ -13,14 +13,14 @@ export const DELETION_MUTANTS: readonly Mutant[] = [
     name: 'release-failure-unseen',
     breaks: 'A slot of a deleted volume that a device could not give back counts as given back',
     rule: 'what a device could not do is told, and done when it is opened the next time',
-    edits: [{ file: 'node/replica.ts', find: 'if (result < 0) throw', replace: 'if (result < -1000) throw' }],
+    edits: [{ file: 'node/releases.ts', find: 'if (result < 0) throw', replace: 'if (result < -1000) throw' }],
     judges: [RELEASE],
   },
   {
     name: 'list-failure-unseen',
     breaks: 'Where a device cannot say what it has of a deleted volume, it counts as having nothing',
     rule: 'what a device could not do is told, and done when it is opened the next time',
-    edits: [{ file: 'node/replica.ts', find: 'if (listed < 0) throw', replace: 'if (listed < -1000) throw' }],
+    edits: [{ file: 'node/releases.ts', find: 'if (listed < 0) throw', replace: 'if (listed < -1000) throw' }],
     judges: [RELEASE],
   },
   {

@@ -5,7 +5,7 @@ import { Calls } from '#strake/core/calls.js';
 import { EIO } from '#strake/core/errno.js';
 import type { StrakeError } from '#strake/core/errors.js';
 import type { NodeStore } from '#strake/node/node-store.js';
-import { releaseAll } from '#strake/node/replica.js';
+import { releaseAll } from '#strake/node/releases.js';
 import type { SegmentList } from '#strake/ports/segment-list.js';
 import { check, run } from '../support/check.js';
 import { DirectMember } from '../support/direct-member.js';

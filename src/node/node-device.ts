@@ -1,0 +1,89 @@
+/**
+ * A device of a node, as whoever decides about volumes asks it: what it knows of them, the maps that it is to store, and the
+ * members that serve their data. Its store may be on this thread (`NodeStore`) or on another.
+ *
+ * What it knows is told at once, from memory. Of a store on another thread that is what it told last: with the answer to whatever
+ * has been asked of it, and before each control operation.
+ */
+
+import { check } from '../core/check.js';
+import type { ReplicaPage } from '../core/ids.js';
+import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
+import type { KnownDevice } from '../layout/starting-map.js';
+import type { CompletionPort } from '../ports/completion.js';
+import type { GroupIndex } from '../ports/ids.js';
+import type { SegmentMember } from '../ports/segment-member.js';
+import type { Superblock } from '../store/format/superblock.js';
+import type { RecoveryReport } from '../store/opening/recovery.js';
+import type { StoreCounters } from '../store/store-start.js';
+
+/** A device, as plain data. */
+export interface StoreStatus {
+  readonly path: string;
+  readonly superblock: Superblock;
+  readonly state: 'ok' | 'failed' | 'lost';
+  readonly usedSlots: number;
+  readonly recovery: RecoveryReport;
+  readonly counters: StoreCounters;
+}
+
+/** A member of a volume on a device, until it is closed. */
+export interface DeviceMember extends SegmentMember {
+  /** Gives up what serves it; nothing may be in flight. */
+  close(): void;
+}
+
+export interface NodeDevice extends KnownDevice {
+  readonly path: string;
+  readonly deviceId: string;
+  readonly superblock: Superblock;
+  readonly slotBytes: number;
+  readonly freeSlots: number;
+  /** Its place in the order in which devices were asked for. */
+  readonly order: number;
+  /** Whether it could know another replica. */
+  readonly hasRoom: boolean;
+  /** The most replicas that it can know, with those of deleted volumes. */
+  readonly replicasMax: number;
+
+  /** Whether it knows anything of a volume, deleted ones included. */
+  knows(volumeId: string): boolean;
+  /** Whether it knows a group of a volume. */
+  knowsGroup(volumeId: string, group: GroupIndex): boolean;
+  /** The page of a replica, or -1. */
+  pageOf(volumeId: string, group: GroupIndex): ReplicaPage;
+  /** Whether nothing of a volume can come back from here: it is not known, or is durably deleted. */
+  isGone(volumeId: string): boolean;
+  /** Segments of a volume that have a slot here: of one group, or of all. */
+  segmentsOf(volumeId: string, group: GroupIndex | null): number;
+
+  /**
+   * Stores the map of a group durably, with what this device is to know of itself. Resolves with its page, `-ENOSPC` if there
+   * is no room for it, or another errno.
+   */
+  putReplica(map: ReplicaMap, own?: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>>): Promise<number>;
+  /** What serves the data of the replica on this page. */
+  member(completions: CompletionPort, page: ReplicaPage): DeviceMember;
+  /**
+   * Gives back what it has of a deleted volume. What is left when `ending` says that the node is about to be closed is given back
+   * when it is opened the next time. Rejects with a `StrakeError`.
+   */
+  release(completions: CompletionPort, volumeId: string, ending: () => boolean): Promise<void>;
+  /** Closes it in order, if it still takes writes. Rejects with a `StrakeError`; it is closed all the same. */
+  end(): Promise<void>;
+
+  status(): StoreStatus;
+}
+
+/**
+ * Adds a device. They stay in the order in which they were asked for: where a volume is placed, and what is told first, must
+ * not hang on which device answers first.
+ */
+export function addInOrder<D extends NodeDevice>(stores: Map<string, D>, entry: D): void {
+  const sorted = [...stores.values(), entry].sort((one, other) => one.order - other.order);
+  const ordered = sorted.every(({ order }, at) => at === 0 || sorted[at - 1].order < order);
+  check(ordered, 'two devices have one place in the order of a node', entry.order);
+  stores.clear();
+  for (const one of sorted) stores.set(one.superblock.deviceId, one);
+  check(stores.size === sorted.length, 'two devices have one id', entry.order);
+}
