@@ -317,6 +317,18 @@ export class VolumeEngine implements Volume {
     await Promise.all([this.copies.makeRoom(group), this.options.makeRoom(deviceIds)]);
   }
 
+  /**
+   * A device answers nothing any more: takes it out of the map wherever it can be done without. Resolves to whether that was
+   * everywhere; otherwise a group has no current member left that answers.
+   */
+  async loseDevice(deviceId: string, reason: string): Promise<boolean> {
+    const { membership } = this;
+    const slots = membership.groups.flat().filter((slot) => membership.deviceId(slot) === deviceId);
+    const leaving = slots.map((slot) => membership.expel(slot, reason));
+    await membership.idle();
+    return !leaving.includes(false) && membership.stopped === null;
+  }
+
   /** Resolves when the changes of the map that have been asked for are in effect, or have failed. */
   changesEnded(): Promise<void> {
     return this.membership.idle();

@@ -42,6 +42,9 @@ export interface DeviceHostHooks {
   mayForget(note: ReplicaMap): boolean;
 }
 
+/** Which device was found. */
+export type FoundDevice = Pick<Superblock, 'deviceId' | 'clusterId'>;
+
 export class DeviceHost {
   /** The devices that are open, by id. */
   private readonly byId = new Map<string, NodeDevice>();
@@ -53,7 +56,7 @@ export class DeviceHost {
   private closing = false;
   private asked = 0;
   /** What is known of devices that are being opened, by place. */
-  private readonly opening = new Map<number, { readonly superblock: Superblock; readonly path: string }>();
+  private readonly opening = new Map<number, { readonly superblock: FoundDevice; readonly path: string }>();
 
   constructor(ports: DeviceHostPorts, hooks: DeviceHostHooks) {
     this.ports = ports;
@@ -122,6 +125,32 @@ export class DeviceHost {
     }
   }
 
+  /**
+   * Takes in a device whose store `open` opens elsewhere, with its place in the order, and which has to be the one that was
+   * found. Rejects as `open` does.
+   */
+  async openAway(found: FoundDevice, path: string, open: (order: number) => Promise<NodeDevice>): Promise<NodeDevice> {
+    const order = this.asked;
+    this.asked += 1;
+    this.checkNew(found, path);
+    // It has no memory here.
+    const place = -1 - order;
+    this.opening.set(place, { superblock: found, path });
+    try {
+      const entry = await open(order);
+      check(entry.deviceId === found.deviceId, 'another device was opened elsewhere than was found', order);
+      if (this.closing) {
+        await entry.end();
+        throw closedError();
+      }
+      check(!this.byId.has(found.deviceId), 'a device is open twice, here and elsewhere', order);
+      addInOrder(this.byId, entry);
+      return entry;
+    } finally {
+      this.opening.delete(place);
+    }
+  }
+
   /** Of the store at a place. What happens while it is opened is told by the error with which that ends. */
   private hooksOf(place: number): StoreHooks {
     return {
@@ -133,7 +162,7 @@ export class DeviceHost {
   }
 
   /** Before anything is written to a device: whether it may be a part of this node. */
-  private checkNew(found: Superblock, path: string): void {
+  private checkNew(found: FoundDevice, path: string): void {
     for (const { superblock, path: other } of [...this.byId.values(), ...this.opening.values()]) {
       if (superblock.deviceId === found.deviceId) {
         const what = `${path} is the same device as ${other} (${found.deviceId}): one of them is a copy`;

@@ -20,6 +20,8 @@ import type { StoreCounters } from '../store/store-start.js';
 /** A device, as plain data. */
 export interface StoreStatus {
   readonly path: string;
+  /** The shard that its store is on. */
+  readonly shard: number;
   readonly superblock: Superblock;
   readonly state: 'ok' | 'failed' | 'lost';
   readonly usedSlots: number;
@@ -34,6 +36,8 @@ export interface DeviceMember extends SegmentMember {
 }
 
 export interface NodeDevice extends KnownDevice {
+  /** The shard that its store is on. */
+  readonly shard: number;
   readonly path: string;
   readonly deviceId: string;
   readonly superblock: Superblock;

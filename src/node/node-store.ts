@@ -17,6 +17,8 @@ import type { NodeDevice, StoreStatus } from './node-device.js';
 import { releaseVolume } from './releases.js';
 
 export class NodeStore implements NodeDevice {
+  /** Volumes are on the first. */
+  readonly shard = 0;
   readonly path: string;
   readonly store: SegmentStore;
   readonly checkpointer: Checkpointer;
@@ -126,9 +128,10 @@ export class NodeStore implements NodeDevice {
   }
 
   status(): StoreStatus {
-    const { path, store, superblock, recovery } = this;
+    const { path, shard, store, superblock, recovery } = this;
     return {
       path,
+      shard,
       superblock,
       state: store.device.fence() === FENCE_ALL ? 'lost' : store.failed ? 'failed' : 'ok',
       usedSlots: store.slots.usedSlots,

@@ -116,6 +116,7 @@ export class Engine implements CompletionPort, Memory, Clock {
   private readonly abandoned = new AbandonedMemory();
   private readonly batchEnds: (() => void)[] = [];
   private readonly guest: Uint8Array | undefined;
+  private delivering = false;
   private pieces = 0;
   private firstPiece = 0;
 
@@ -165,6 +166,7 @@ export class Engine implements CompletionPort, Memory, Clock {
 
   private deliver(count: number): void {
     const { completions, handlers } = this;
+    this.delivering = true;
     for (let index = 0; index < count; index += 1) {
       const word = index << 2;
       const token = completions[word];
@@ -173,7 +175,13 @@ export class Engine implements CompletionPort, Memory, Clock {
       const handler = handlers[token >>> TAG_BITS];
       if (handler !== undefined) handler.complete(token & TAG_MASK, completions[word + 1], flags);
     }
+    this.delivering = false;
     for (const callback of this.batchEnds) callback();
+  }
+
+  /** Whether completions are being reported, so that the end of their batch is still to come. */
+  get inBatch(): boolean {
+    return this.delivering;
   }
 
   /** Keeps track of memory. Returns whether the operation has been answered before. */
@@ -182,6 +190,16 @@ export class Engine implements CompletionPort, Memory, Clock {
     if (memory !== NO_MEMORY && late) this.abandoned.remove(memory);
     else if (memory !== NO_MEMORY) this.abandoned.add(memory);
     return late;
+  }
+
+  /** Another engine has given up an operation that may still use memory of this one, which begins here. */
+  lend(memory: number): void {
+    this.abandoned.add(memory);
+  }
+
+  /** That operation has ended. */
+  takeBack(memory: number): void {
+    this.abandoned.remove(memory);
   }
 
   whenFree(at: number, lengthBytes: number, done: () => void): void {

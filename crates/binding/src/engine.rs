@@ -209,6 +209,13 @@ impl NativeEngine {
         self.host.flush().map_err(|error| system_error("io_uring_enter", &error))
     }
 
+    /// Takes the submissions written so far: copies among them are done when this returns, and the rest is handed over with the
+    /// next flush.
+    #[napi]
+    pub fn take(&self) {
+        self.host.take();
+    }
+
     /// Moves an open device into this engine. Returns its file slot.
     #[napi]
     pub fn adopt_device(&self, handle: u32) -> Result<u32> {

@@ -195,6 +195,11 @@ impl Host {
         }
     }
 
+    /// Takes everything written so far, without handing it over.
+    pub fn take(&self) {
+        self.with_engine(|engine| self.take_submissions(engine.as_mut()));
+    }
+
     /// Hands over everything written so far.
     pub fn flush(&self) -> std::io::Result<()> {
         let flushed = self.with_engine(|engine| {

@@ -1,0 +1,117 @@
+/** The devices of a shard whose volumes are on another: carries out the calls of that one. */
+
+import { check } from '../core/check.js';
+import { StrakeError } from '../core/errors.js';
+import { DeviceHost, type DeviceHostHooks, type DeviceHostPorts, type Expectations } from '../node/device-host.js';
+import type { DeviceMember } from '../node/node-device.js';
+import type { NodeStore } from '../node/node-store.js';
+import type { Device } from '../ports/device.js';
+import type { DeviceCallName, DeviceCalls, DeviceNumber } from './device-calls.js';
+import { factsOf } from './device-facts.js';
+
+export class DeviceService {
+  private readonly ports: DeviceHostPorts;
+  private readonly host: DeviceHost;
+  /** By number, which none is given twice: what is still on its way to one that is gone must not reach another. */
+  private readonly devices = new Map<DeviceNumber, NodeStore>();
+  private last = 0;
+  /** Ids of deleted volumes whose notes may go, while a map is put. */
+  private forgettable: readonly string[] = [];
+  private ending = false;
+
+  constructor(ports: DeviceHostPorts, onEvent: DeviceHostHooks['onEvent']) {
+    this.ports = ports;
+    this.host = new DeviceHost(ports, {
+      onEvent,
+      mayForget: ({ volume }) => this.forgettable.includes(volume.id),
+    });
+  }
+
+  /** Opens a device, which has to be the one that it was found to be. */
+  async open(device: Device, deviceId: string, expected: Expectations): Promise<DeviceCalls['open']['response']> {
+    const entry = await this.host.open(device, expected);
+    if (entry.deviceId !== deviceId) {
+      this.host.letGo(entry.deviceId);
+      await this.host.close(entry);
+      throw new StrakeError('WRONG_DEVICE', `${expected.path} is another device than it was a moment ago`);
+    }
+    this.last += 1;
+    check(!this.devices.has(this.last), 'a device gets the number of another', this.last);
+    this.devices.set(this.last, entry);
+    return { device: this.last, facts: factsOf(entry) };
+  }
+
+  /** See `MemberAnswererParts.member`. */
+  member(number: DeviceNumber, page: number): DeviceMember | null {
+    const device = this.devices.get(number);
+    const known = device?.store.volumeTable.owners.list[page] !== undefined;
+    return device === undefined || !known ? null : device.member(this.ports.completions, page);
+  }
+
+  /** Carries out a call. Throws or rejects with a `StrakeError`. */
+  async call<Name extends Exclude<DeviceCallName, 'open'>>(
+    name: Name,
+    request: DeviceCalls[Name]['request'],
+  ): Promise<DeviceCalls[Name]['response']> {
+    return (await this.carryOut(name, request)) as DeviceCalls[Name]['response'];
+  }
+
+  private carryOut(name: DeviceCallName, request: unknown): unknown {
+    switch (name) {
+      case 'put':
+        return this.put(request as DeviceCalls['put']['request']);
+      case 'release':
+        return this.release(request as DeviceCalls['release']['request']);
+      case 'facts':
+        return [...this.devices].map(([number, device]) => [number, factsOf(device)]);
+      case 'end':
+        return this.end((request as DeviceCalls['end']['request']).device);
+      default:
+        check(name === 'endWork', 'a shard is asked for what no shard does');
+        this.ending = true;
+        this.host.endWork();
+        return null;
+    }
+  }
+
+  private deviceOf(number: DeviceNumber): NodeStore {
+    const device = this.devices.get(number);
+    if (device === undefined) throw new StrakeError('NOT_FOUND', 'the device is not open');
+    return device;
+  }
+
+  private async put({ device, map, own, forgettable }: DeviceCalls['put']['request']): Promise<unknown> {
+    const entry = this.deviceOf(device);
+    // A page is chosen within the call.
+    this.forgettable = forgettable;
+    const put = entry.putReplica(map, own);
+    this.forgettable = [];
+    const result = await put;
+    return { result, facts: factsOf(entry) };
+  }
+
+  private async release({ device, volumeId }: DeviceCalls['release']['request']): Promise<unknown> {
+    const entry = this.deviceOf(device);
+    await entry.release(this.ports.completions, volumeId, () => this.ending);
+    return { facts: factsOf(entry) };
+  }
+
+  private async end(number: DeviceNumber): Promise<null> {
+    const entry = this.deviceOf(number);
+    this.devices.delete(number);
+    this.host.letGo(entry.deviceId);
+    await this.host.close(entry);
+    return null;
+  }
+
+  /** Closes all devices in order. Rejects with the first error; everything is closed all the same. */
+  async close(): Promise<void> {
+    this.ending = true;
+    this.host.endWork();
+    const errors: unknown[] = [];
+    const numbers = [...this.devices.keys()];
+    await Promise.all(numbers.map((number) => this.end(number).catch((error: unknown) => errors.push(error))));
+    check(this.devices.size === 0, 'devices are left open when their shard is closed', this.devices.size);
+    if (errors.length > 0) throw errors[0];
+  }
+}

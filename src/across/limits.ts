@@ -1,0 +1,18 @@
+/** What bounds the rings between two shards of a node. */
+
+import { CONTROL_CALLS_MAX, NODE_VOLUMES_MAX, PIECES_MAX } from '../core/limits.js';
+
+/** Requests and lists of one shard in flight at another; more wait where they are asked. */
+export const CALLS_MAX = 4096;
+/** Requests that wait there: those of all volumes of a node, and of their control work. */
+export const WAITING_MAX = NODE_VOLUMES_MAX * (PIECES_MAX + CONTROL_CALLS_MAX);
+/** Entries of the ring of requests: one for each of these, and as many for members that are opened and closed. */
+export const REQUEST_RING_ENTRIES = 2 * CALLS_MAX;
+/** Entries of the ring of replies: two for each, and as many for memory that comes back late. */
+export const REPLY_RING_ENTRIES = 4 * CALLS_MAX;
+/** Requests in flight that have entries of blocks. */
+export const ENTRY_AREAS = 64;
+/** Lists in flight. */
+export const LIST_AREAS = 4;
+/** Members of volumes that a shard has open at another: each of 32 volumes has one for each of its groups. */
+export const MEMBERS_MAX = 4096;
