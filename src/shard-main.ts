@@ -27,6 +27,7 @@ import { NbdService } from './nbd/service.js';
 import { ConnectionResources, type NetPorts } from './net/connection-resources.js';
 import type { NodeCalls } from './serve/node-service.js';
 import { RingService } from './serve/ring-service.js';
+import { DeviceShard } from './shard/device-shard.js';
 import { RAW_DEVICES_SCRATCH_BYTES, RawDevices } from './shard/raw-devices.js';
 import { Servers } from './shard/servers.js';
 import { ShardNode } from './shard/shard-node.js';
@@ -38,10 +39,12 @@ import { nodeMemoryBytes } from './volumes/storage-node.js';
 import type {
   AnswerMessage,
   CallMessage,
+  ConnectMessage,
   FormatMessage,
   ListenMessage,
   ListenNodeMessage,
   LoadMessage,
+  LoseShardMessage,
   OpenMessage,
   OpenStoreMessage,
   ShardCallName,
@@ -80,7 +83,10 @@ class Shard implements Watched {
       registeredBytesMax: nodeStart + nodeMemoryBytes(storesExpected),
       operationsMax: SHARD_OPERATIONS_MAX,
       filesMax: SHARD_FILES_MAX,
-      onWake: () => this.rings.drain(),
+      onWake: () => {
+        this.rings.drain();
+        this.node.drain();
+      },
     });
     this.engine = engine;
     const clientId = randomBytes(16).toString('hex');
@@ -142,6 +148,10 @@ class Shard implements Watched {
         return this.devices.format(request as FormatMessage);
       case 'openStore':
         return this.node.openStore(request as OpenStoreMessage);
+      case 'connect':
+        return this.node.connect(request as ConnectMessage);
+      case 'loseShard':
+        return this.node.lose(request as LoseShardMessage);
       case 'listenNode':
         return this.node.listen(request as ListenNodeMessage);
       case 'closeNode':
@@ -208,9 +218,11 @@ class Shard implements Watched {
 /** Serves until told to stop. */
 export default function serve(start: ShardStart): Promise<void> {
   return new Promise((resolve) => {
-    new Shard(start, () => {
+    const stopped = () => {
       start.port.close();
       resolve();
-    });
+    };
+    if (start.guest === null) new Shard(start, stopped);
+    else new DeviceShard(start, start.guest, stopped);
   });
 }

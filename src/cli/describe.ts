@@ -71,6 +71,8 @@ export function volumeTable(volumes: readonly ControlVolume[]): string {
 }
 
 export function deviceTable(devices: readonly NodeDevice[]): string {
+  // Where there is one shard, nobody has to be told which.
+  const spread = devices.some(({ shard }) => shard > 0);
   const rows = devices.map((device) => [
     shortId(device.deviceId),
     device.path,
@@ -79,8 +81,10 @@ export function deviceTable(devices: readonly NodeDevice[]): string {
     formatBytes(device.usedSlots * device.slotBytes),
     device.state,
     String(device.counters.checksumErrors),
+    ...(spread ? [String(device.shard)] : []),
   ]);
-  return table(['device', 'path', 'label', 'size', 'used', 'state', 'checksum errors'], rows);
+  const columns = ['device', 'path', 'label', 'size', 'used', 'state', 'checksum errors'];
+  return table(spread ? [...columns, 'shard'] : columns, rows);
 }
 
 /** One volume in full. */

@@ -21,6 +21,7 @@ export interface UpOptions {
   readonly create?: readonly CreateVolumeOptions[];
   readonly connections: number;
   readonly deviceWait?: number;
+  readonly shards?: number;
   readonly drain: number;
   readonly quiet?: boolean;
   readonly output: OutputFormat;

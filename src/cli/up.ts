@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import type { ControlServer } from '../control/server.js';
 import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
+import { SHARDS_MAX } from '../embed/limits.js';
 import type { Node } from '../embed/node.js';
 import type { NodeServer } from '../embed/node-server.js';
 import type { CreateVolumeOptions, NodeEvent, NodeStatus } from '../embed/node-types.js';
@@ -153,6 +154,7 @@ async function run(dir: string | undefined, options: UpOptions, onExit: OnExit):
     without: Object.fromEntries(without),
     skipUnformatted: !named,
     ...(options.deviceWait === undefined ? {} : { deviceWaitMs: options.deviceWait * 1000 }),
+    ...(options.shards === undefined ? {} : { shards: options.shards }),
     onEvent: (event) => note(eventLine(event), event.kind === 'device-skipped' && options.quiet),
   });
   try {
@@ -184,6 +186,11 @@ export function addUp(program: Command, onExit: OnExit): void {
     .option('--create <volume>', 'NAME=SIZE[,LAYOUT]: make this volume unless it exists', create)
     .option('--without <ids>', 'VOLUME=ID[,ID]: start this volume although these devices are lost', without)
     .option('--device-wait <seconds>', 'how long devices that do not answer are waited for (15)', wholeNumber(0, 3600))
+    .option(
+      '--shards <count>',
+      'threads over which devices are spread (half of the processors)',
+      wholeNumber(1, SHARDS_MAX),
+    )
     .option('--connections <count>', 'the most connections at once', wholeNumber(1, CONNECTIONS_MAX), CONNECTIONS_MAX)
     .option('--drain <seconds>', 'time for requests in flight when stopping', wholeNumber(0, 3600), DRAIN_MS / 1000)
     .option('--quiet', 'print only the URIs')

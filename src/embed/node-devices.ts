@@ -56,6 +56,8 @@ export interface StartOptions {
 export class NodeDevices {
   /** Facts of open devices, by device id. */
   readonly facts = new Map<string, DeviceFacts>();
+  /** The shards that they are, or were last, on. */
+  private readonly shards = new Map<string, number>();
   /** Names by which a device was named once more. */
   readonly doubled: DoubledName[] = [];
   /** Of all devices; empty until it is known. */
@@ -119,6 +121,22 @@ export class NodeDevices {
     this.facts.clear();
     for (const opening of again) this.openings.add(opening);
     await this.bring(link, again, { waitMs: TAKEOVER_MS, skipUnformatted: false, signal: undefined });
+  }
+
+  /** Opens the devices again that were on a shard that has been replaced; volumes that know them take them back. */
+  async restoreShard(link: ShardLink, shard: number): Promise<void> {
+    await this.bringing;
+    const lost = [...this.facts].filter(([deviceId]) => this.shards.get(deviceId) === shard);
+    const again = lost.map(([deviceId, facts]) => {
+      this.facts.delete(deviceId);
+      return new Opening(facts.path, keyOf(facts), facts);
+    });
+    if (again.length === 0) return;
+    for (const opening of again) this.openings.add(opening);
+    await this.bring(link, again, { waitMs: TAKEOVER_MS, skipUnformatted: false, signal: undefined });
+    for (const opening of again) {
+      if (opening.deviceId !== null && this.facts.has(opening.deviceId)) await this.takeBack(opening, opening.deviceId);
+    }
   }
 
   /** From now on devices that answer late join on this shard. */
@@ -264,11 +282,14 @@ export class NodeDevices {
 
   /** Makes a device that is open a part of the shard's node. Resolves to its id, or null if that failed. */
   private async openStore(link: ShardLink, opening: Opening, found: Examined): Promise<string | null> {
-    const { handle, facts } = found;
-    const message = { handle, geometry: plainGeometry(facts), path: facts.path, clusterId: this.cluster || undefined };
+    const { handle, facts, superblock } = found;
+    const clusterId = this.cluster || superblock.clusterId;
+    const about = { deviceId: superblock.deviceId, clusterId, path: facts.path };
     try {
-      const { deviceId } = await link.call('openStore', message);
+      const message = { handle, geometry: plainGeometry(facts), ...about };
+      const { deviceId, shard } = await link.call('openStore', message);
       this.facts.set(deviceId, facts);
+      this.shards.set(deviceId, shard);
       this.openings.delete(opening);
       return deviceId;
     } catch (error) {

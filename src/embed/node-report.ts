@@ -13,12 +13,13 @@ type OpenFacts = ReadonlyMap<string, DeviceFacts>;
 /** A device, as its shard and its file tell of it. */
 export function deviceOf(
   facts: OpenFacts,
-  { path, superblock, state, usedSlots, recovery, counters }: StoreStatus,
+  { path, shard, superblock, state, usedSlots, recovery, counters }: StoreStatus,
 ): NodeDevice {
   const { checksumErrors, tablesDamaged, checkpoints } = counters;
   return {
     ...describe(path, superblock),
     facts: facts.get(superblock.deviceId) as DeviceFacts,
+    shard,
     state,
     usedSlots,
     recovery: { ...recovery, problems: recovery.problems.map(({ text }) => text) },

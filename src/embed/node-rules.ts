@@ -19,6 +19,7 @@ import {
   whole,
 } from '../core/arguments.js';
 import { DEVICE_WAIT_MS_MAX, LOST_DEVICES_MAX, NODE_PATHS_MAX } from '../core/limits.js';
+import { SHARDS_MAX } from './limits.js';
 import type { CreateVolumeOptions, OpenNodeOptions } from './node-types.js';
 import { faultRules } from './rules.js';
 
@@ -36,6 +37,7 @@ export const OPEN_NODE = fields<OpenNodeOptions>({
   deviceWaitMs: optional(whole(0, DEVICE_WAIT_MS_MAX)),
   clusterId: optional(id),
   without: optional(without),
+  shards: optional(whole(1, SHARDS_MAX)),
   onEvent: optional(callback()),
   signal: optional(signal),
   faults: optional(faultRules),

@@ -26,6 +26,11 @@ export interface OpenNodeOptions {
    * volume.
    */
   readonly without?: Readonly<Record<string, readonly string[]>>;
+  /**
+   * Threads over which its devices are spread, from 1 to 64. Absent, half of the processors, or what `STRAKE_SHARDS` says, and at
+   * most as many as there are devices.
+   */
+  readonly shards?: number;
   /** Told of what happens. */
   readonly onEvent?: (event: NodeEvent) => void;
   readonly signal?: AbortSignal;
@@ -73,6 +78,8 @@ export interface DeviceDescription {
 /** A device that a node drives. */
 export interface NodeDevice extends DeviceDescription {
   readonly facts: DeviceFacts;
+  /** Number of the shard that drives it. */
+  readonly shard: number;
   /** `failed`: it takes no more writes; `lost`: it answers nothing. */
   readonly state: 'ok' | 'failed' | 'lost';
   readonly usedSlots: number;

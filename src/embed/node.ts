@@ -2,7 +2,7 @@
 
 import { sizeBytes as bytesOfSome, id, newVolumeName, path as pathRule, volumeName, whole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
-import { CONNECTIONS_MAX, DEVICE_WAIT_MS, JOB_IDS_PER_WORKER, NODE_STORES_MAX } from '../core/limits.js';
+import { CONNECTIONS_MAX, DEVICE_WAIT_MS, JOB_IDS_PER_WORKER } from '../core/limits.js';
 import type { FaultRule } from '../uring/native.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import { checkSignal } from './block-io.js';
@@ -42,8 +42,8 @@ export async function openNode(options: OpenNodeOptions): Promise<Node> {
 
 async function openChecked(options: OpenNodeOptions): Promise<Node> {
   checkSignal(options.signal);
-  // A node lives on one shard of its own: its volumes and devices call each other directly.
-  const runtime = await Runtime.startForNode(Math.min(NODE_STORES_MAX, options.devices.length), (event) =>
+  // A node has shards of its own: volumes are on the first, and devices on all of them.
+  const runtime = await Runtime.startForNode(options.devices.length, options.shards, (event) =>
     options.onEvent?.(event),
   );
   try {
@@ -117,7 +117,9 @@ export class Node implements Tenant {
 
   /** Lets operations of its devices fail from now on, for tests, until its worker is replaced. @internal */
   async injectFaults(rules: readonly FaultRule[]): Promise<void> {
-    if (rules.length > 0) await this.link.call('injectFaults', { rules });
+    if (rules.length === 0) return;
+    const { link } = this;
+    await Promise.all([link, ...this.runtime.otherLinks()].map((one) => one.call('injectFaults', { rules })));
   }
 
   /** @internal */
@@ -315,6 +317,11 @@ export class Node implements Tenant {
         publish({ type: 'server-lost', address: server.address, error });
       });
     }
+  }
+
+  /** Opens the devices again that another shard had, which has been replaced. @internal */
+  async restorePart(shard: number): Promise<void> {
+    if (this.state === 'open' && this.home !== null) await this.parts.restoreShard(this.home, shard);
   }
 
   /** @internal */

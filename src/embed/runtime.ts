@@ -21,6 +21,8 @@ export interface Tenant {
   readonly shard: number;
   /** Sets it up on a new shard. Devices come before servers. */
   restore(link: ShardLink): Promise<void>;
+  /** Another shard that has a part of it has been replaced. */
+  restorePart?(shard: number): Promise<void>;
   /** It could not be set up again. */
   lose(error: StrakeError): void;
 }
@@ -37,6 +39,7 @@ export interface DeviceTenant extends Tenant {
 
 interface PoolSize {
   readonly shards: number;
+  readonly ofNode: boolean;
   readonly storesMax: number;
   readonly storesExpected: number;
 }
@@ -67,13 +70,22 @@ export class Runtime {
     }
   }
 
-  /** A runtime of one shard for a node that begins with so many devices, which `close` ends. */
-  static startForNode(storesExpected: number, onEvent: (event: StorageEvent) => void): Promise<Runtime> {
-    return Runtime.start({ shards: 1, storesMax: NODE_STORES_MAX, storesExpected }, onEvent);
+  /**
+   * A runtime for a node that begins with so many devices, which `close` ends. `shards`: over which they are spread; by default
+   * as many as there would be for raw devices, and not more than there are devices.
+   */
+  static startForNode(
+    devices: number,
+    shards: number | undefined,
+    onEvent: (event: StorageEvent) => void,
+  ): Promise<Runtime> {
+    const spread = shards ?? Math.min(shardCount(), Math.max(1, devices));
+    const storesExpected = Math.min(NODE_STORES_MAX, Math.ceil(devices / spread));
+    return Runtime.start({ shards: spread, ofNode: true, storesMax: NODE_STORES_MAX, storesExpected }, onEvent);
   }
 
   private static async start(
-    size: PoolSize = { shards: shardCount(), storesMax: 0, storesExpected: 0 },
+    size: PoolSize = { shards: shardCount(), ofNode: false, storesMax: 0, storesExpected: 0 },
     // Only a node has events.
     onEvent: (event: StorageEvent) => void = () => {},
   ): Promise<Runtime> {
@@ -126,6 +138,11 @@ export class Runtime {
     return this.pool.link(shard);
   }
 
+  /** The shards beside the first that are there. */
+  otherLinks(): ShardLink[] {
+    return this.pool.links().slice(1);
+  }
+
   /** Whether this life of a shard is the one that goes on. */
   isCurrent(shard: number, link: ShardLink): boolean {
     return this.pool.isCurrent(shard, link);
@@ -174,6 +191,11 @@ export class Runtime {
           tenant.lose(error);
         });
       }
+    }
+    for (const tenant of [...this.servers].filter((one) => one.shard !== shard)) {
+      await tenant.restorePart?.(shard).catch((error: StrakeError) => {
+        failure ??= error;
+      });
     }
     if (!this.pool.isCurrent(shard, link)) return;
     if (failure === null) publish({ type: 'shard-replaced', shard });

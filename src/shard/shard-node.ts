@@ -1,21 +1,27 @@
 /** The storage node of a shard, if it has one: its devices, its volumes under numbers, and its servers. */
 
+import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { DRAIN_MS } from '../core/limits.js';
 import type { Watch } from '../core/watch.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
 import type { NbdServer } from '../nbd/server.js';
+import type { DeviceEvent } from '../node/device-events.js';
 import { type NodeCallName, type NodeCalls, NodeService } from '../serve/node-service.js';
 import { UringDevice } from '../uring/device.js';
 import type { Engine } from '../uring/engine.js';
 import type { NodePorts } from '../volumes/storage-node.js';
 import type {
   AnswerMessage,
+  ConnectMessage,
   ListenNodeMessage,
+  LoseShardMessage,
   OpenStoreMessage,
   ShardCalls,
   VolumeFacts,
 } from '../worker/messages.js';
 import type { Servers } from './servers.js';
+import { ShardConnection } from './shard-connection.js';
 import type { Targets } from './targets.js';
 
 export interface ShardNodeParts {
@@ -32,6 +38,10 @@ export class ShardNode {
   private node: NodeService | null = null;
   private closed = false;
   private readonly stores: UringDevice[] = [];
+  /** Devices that are being opened on this shard. */
+  private opening = 0;
+  /** To other shards that have devices of the node, by number. */
+  private readonly connections = new Map<number, ShardConnection>();
 
   constructor(parts: ShardNodeParts) {
     this.parts = parts;
@@ -52,28 +62,92 @@ export class ShardNode {
     return this.stores.length > 0;
   }
 
-  /** Carries out a call of the node. */
-  call<Name extends NodeCallName>(
+  /** Carries out a call of the node, after what devices on other shards say now. */
+  async call<Name extends NodeCallName>(
     name: Name,
     request: NodeCalls[Name]['request'],
   ): Promise<NodeCalls[Name]['response']> {
-    return this.openNode().call(name, request);
+    const node = this.openNode();
+    await this.refresh();
+    const endsWork = name === 'endWork';
+    if (endsWork)
+      for (const connection of this.connections.values()) void connection.call('endWork', null).catch(() => {});
+    return node.call(name, request);
   }
 
-  async openStore(message: OpenStoreMessage): Promise<{ deviceId: string }> {
+  private async refresh(): Promise<void> {
+    // What has died has been told of, and its devices count as failed.
+    await Promise.allSettled([...this.connections.values()].map((connection) => connection.refresh()));
+  }
+
+  /** Connects another shard, on which devices are opened from now on. */
+  connect({ shard, engine: otherEngine, port, link }: ConnectMessage): null {
+    const { engine, post } = this.parts;
+    check(this.connections.get(shard)?.lost !== false, 'a shard is connected twice', shard);
+    const onEvent = (event: DeviceEvent) => post({ event });
+    this.connections.set(shard, new ShardConnection({ engine, shard, otherEngine, port, link, onEvent }));
+    return null;
+  }
+
+  /** Takes the answers of other shards. Called when one of them has woken this one. */
+  drain(): void {
+    for (const { asker } of this.connections.values()) asker.drain();
+  }
+
+  /** Another shard has died: its devices are lost, and volumes go on without them where they can. */
+  async lose({ shard, mayGoOn, error }: LoseShardMessage): Promise<null> {
+    const lost = this.connections.get(shard)?.lose(StrakeError.fromWire(error), mayGoOn) ?? [];
+    const reason = 'the worker that drove its devices has ended: they are opened again';
+    for (const { deviceId } of lost) await this.node?.node.lose(deviceId, reason);
+    return null;
+  }
+
+  /** The connection to the shard with the fewest devices; null for this one, which is the first of equals. */
+  private leastLoaded(): ShardConnection | null {
+    let best: ShardConnection | null = null;
+    let least = (this.node?.node.stores.size ?? 0) + this.opening;
+    for (const connection of this.connections.values()) {
+      if (connection.lost || connection.load >= least) continue;
+      best = connection;
+      least = connection.load;
+    }
+    return best;
+  }
+
+  /** Opens a device on the shard with the fewest. */
+  async openStore(message: OpenStoreMessage): Promise<ShardCalls['openStore']['response']> {
+    const connection = this.leastLoaded();
+    return connection === null ? this.openHere(message) : this.openThere(message, connection);
+  }
+
+  private async openThere(
+    message: OpenStoreMessage,
+    connection: ShardConnection,
+  ): Promise<ShardCalls['openStore']['response']> {
+    const { node } = this.openNode();
+    const { deviceId, clusterId, path } = message;
+    const mayForget = (note: ReplicaMap) => node.mayForget(note);
+    await node.openAway({ deviceId, clusterId }, path, (order) => connection.open(message, order, mayForget));
+    return { deviceId, shard: connection.shard };
+  }
+
+  private async openHere(message: OpenStoreMessage): Promise<ShardCalls['openStore']['response']> {
     const { engine, watch } = this.parts;
     const { handle, geometry, path, clusterId } = message;
     const device = new UringDevice(engine, engine.native.adoptDevice(handle), geometry);
     // A device that does not answer is to be given up while it is opened, too.
     this.stores.push(device);
     watch.start();
+    this.opening += 1;
     try {
-      const entry = await this.openNode().node.open(device, clusterId === undefined ? { path } : { path, clusterId });
-      return { deviceId: entry.superblock.deviceId };
+      const { deviceId, shard } = await this.openNode().node.open(device, { path, clusterId });
+      return { deviceId, shard };
     } catch (error) {
       this.stores.splice(this.stores.indexOf(device), 1);
       device.close();
       throw error;
+    } finally {
+      this.opening -= 1;
     }
   }
 
@@ -111,6 +185,7 @@ export class ShardNode {
       await node.node.close();
     } finally {
       this.stores.splice(0, length);
+      for (const connection of this.connections.values()) connection.close();
     }
     return null;
   }

@@ -105,6 +105,26 @@ export class DeviceChanges {
   }
 
   /**
+   * A device is gone with whoever drove it: volumes that can do without it go on, the others are stopped until it is back, which
+   * `reason` tells. Those that are stopped had no copy left that answers.
+   */
+  lose(deviceId: string, reason: string): Promise<void> {
+    return this.turns.devices.take([deviceId], () =>
+      this.turns.inVolumesOf(deviceId, async () => {
+        for (const volume of this.volumes.values()) {
+          const { engine } = volume;
+          if (engine === null || !hasMember(volume.stored, deviceId)) continue;
+          if (await engine.loseDevice(deviceId, reason)) continue;
+          await this.host.stop(volume);
+          volume.reason = reason;
+        }
+        // What begins from now on does not see it.
+        this.devices.letGo(deviceId);
+      }),
+    );
+  }
+
+  /**
    * Deleted volumes no longer wait for a device that is lost for good; returns how many did. Rejects with
    * `ERR_STRAKE_VOLUME_BUSY` if the device is here.
    */

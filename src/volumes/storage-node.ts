@@ -23,8 +23,9 @@ import type { Job } from '../client/jobs/job.js';
 import type { VolumeEngine } from '../client/volume-engine.js';
 import { check } from '../core/check.js';
 import type { Watch } from '../core/watch.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
-import { DeviceHost, deviceHostBytes, type Expectations } from '../node/device-host.js';
+import { DeviceHost, deviceHostBytes, type Expectations, type FoundDevice } from '../node/device-host.js';
 import type { NodeDevice, StoreStatus } from '../node/node-device.js';
 import { closedError } from '../node/node-errors.js';
 import type { NodeStore } from '../node/node-store.js';
@@ -119,6 +120,21 @@ export class StorageNode {
    */
   open(device: Device, expected: Expectations): Promise<NodeStore> {
     return this.parts.devices.open(device, expected);
+  }
+
+  /** See `DeviceHost.openAway`. */
+  openAway(found: FoundDevice, path: string, open: (order: number) => Promise<NodeDevice>): Promise<NodeDevice> {
+    return this.parts.devices.openAway(found, path, open);
+  }
+
+  /** See `DeviceChanges.lose`. */
+  lose(deviceId: string, reason: string): Promise<void> {
+    return this.deviceChanges.lose(deviceId, reason);
+  }
+
+  /** Whether the note of a deleted volume may go. */
+  mayForget(note: ReplicaMap): boolean {
+    return this.parts.catalog.mayForget(note);
   }
 
   /** See `DeviceChanges.takeBack`. */

@@ -2,6 +2,7 @@
  * The messages between a process's main thread and its shards: the control plane of a node, never its data.
  */
 
+import type { LinkMemory } from '../across/protocol.js';
 import type { WireError } from '../core/errors.js';
 import type { DeviceGeometry } from '../ports/device.js';
 import type { StreamAddress } from '../ports/transport.js';
@@ -21,6 +22,8 @@ export interface ShardStart {
   readonly storesMax: number;
   /** Of these, how many it is likely to drive: their memory is registered with the kernel. */
   readonly storesExpected: number;
+  /** The arena of the shard that has the volumes of a node, of one that has devices of it; null of others. */
+  readonly guest: Uint8Array | null;
   /** Where control messages come from; transferred. */
   readonly port: import('node:worker_threads').MessagePort;
   /** Memory of the rings to and from the main thread's client. */
@@ -56,12 +59,36 @@ export interface FormatMessage {
   readonly options: FormatOptions;
 }
 
-/** Opens a formatted device as a part of the shard's node. */
+/**
+ * Connects two shards of a node: the first, which has the volumes, and another, which has devices. Each of the two gets one, with
+ * the engine of the other.
+ */
+export interface ConnectMessage {
+  /** Number of the other shard in the node. */
+  readonly shard: number;
+  readonly engine: number;
+  /** For control calls; transferred. */
+  readonly port: import('node:worker_threads').MessagePort;
+  readonly link: LinkMemory;
+}
+
+/** A shard that had devices of the node has died. */
+export interface LoseShardMessage {
+  readonly shard: number;
+  /** Its device operations may not have ended. */
+  readonly mayGoOn: boolean;
+  readonly error: WireError;
+}
+
+/** Opens a formatted device as a part of the shard's node, on the shard that has the fewest of them. */
 export interface OpenStoreMessage {
+  /** Which it was found to be. */
+  readonly deviceId: string;
   readonly handle: number;
   readonly geometry: DeviceGeometry;
   readonly path: string;
-  readonly clusterId: string | undefined;
+  /** The cluster that it has to be of, and of which it was found to be. */
+  readonly clusterId: string;
 }
 
 /** A volume of the node as something that an in-process client or a server can use. */
@@ -116,7 +143,9 @@ export interface ShardCalls extends NodeCalls {
   listen: { request: ListenMessage; response: { server: number; port: number | undefined } };
   unlisten: { request: { server: number; drainMs: number }; response: null };
   format: { request: FormatMessage; response: Superblock };
-  openStore: { request: OpenStoreMessage; response: { deviceId: string } };
+  openStore: { request: OpenStoreMessage; response: { deviceId: string; shard: number } };
+  connect: { request: ConnectMessage; response: null };
+  loseShard: { request: LoseShardMessage; response: null };
   findVolume: { request: { name: string }; response: VolumeFacts };
   closeNode: { request: null; response: null };
   listenNode: { request: ListenNodeMessage; response: { server: number; port: number | undefined } };

@@ -7,6 +7,7 @@
 
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import { createLink } from '../across/protocol.js';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, CLIENT_RING_ENTRIES } from '../core/limits.js';
 import { createRing } from '../ring/spsc-ring.js';
@@ -62,16 +63,17 @@ export class ShardLink {
     else pending.resolve(message.response);
   }
 
-  /** Asks the shard for something. */
+  /** Asks the shard for something. `transfer`: ports that become its own. */
   call<Name extends ShardCallName>(
     name: Name,
     request: ShardCalls[Name]['request'],
+    transfer: readonly MessagePort[] = [],
   ): Promise<ShardCalls[Name]['response']> {
     if (this.dead !== null) return Promise.reject(this.dead);
     return new Promise((resolve, reject) => {
       const id = this.nextId++;
       this.pending.set(id, { resolve: resolve as Pending['resolve'], reject });
-      this.port.postMessage({ id, name, request });
+      this.port.postMessage({ id, name, request }, transfer);
     });
   }
 
@@ -104,6 +106,11 @@ class ShardPlace {
 export interface ShardPoolOptions extends ShardListener {
   readonly kind: EngineKind;
   readonly shards: number;
+  /**
+   * Whether they are those of one node: the first has the volumes, the others have devices of it, and are connected with it. They
+   * are replaced with the first, as their engines have its memory.
+   */
+  readonly ofNode: boolean;
   /** The most formatted devices of a shard. */
   readonly storesMax: number;
   /** How many of them are likely. */
@@ -128,6 +135,8 @@ export class ShardPool {
   private readonly places: ShardPlace[] = [];
   private busyClients = 0;
   private closing = false;
+  /** Of the shards of a node one is replaced after another. */
+  private replacing: Promise<void> = Promise.resolve();
 
   private constructor(options: ShardPoolOptions) {
     this.options = options;
@@ -174,6 +183,11 @@ export class ShardPool {
     return link;
   }
 
+  /** All that are not being replaced. */
+  links(): ShardLink[] {
+    return this.places.flatMap(({ link }) => (link === null ? [] : [link]));
+  }
+
   /** Whether this life of a shard is the one that goes on. */
   isCurrent(shard: number, link: ShardLink): boolean {
     return this.places[shard].link === link;
@@ -184,9 +198,10 @@ export class ShardPool {
     const { port1, port2 } = new MessageChannel();
     const requests = createRing(CLIENT_RING_ENTRIES);
     const replies = createRing(CLIENT_RING_ENTRIES);
-    const { shards, storesMax, storesExpected } = this.options;
+    const { shards, storesMax, storesExpected, ofNode } = this.options;
     const clientEngine = this.engine.id;
-    const sizes = { shards, storesMax, storesExpected };
+    const guest = ofNode && shard > 0 ? this.link(0).ready.arena : null;
+    const sizes = { shards, storesMax, storesExpected, guest };
     const start: ShardStart = { kind: this.kind, ...sizes, port: port2, requests, replies, clientEngine };
     const ended = this.piscina.run(start, { transferList: [port2] });
     const ready = await new Promise<ShardReady>((resolve, reject) => {
@@ -213,9 +228,21 @@ export class ShardPool {
     place.link = link;
     ended.then(
       () => link.abandon(new StrakeError('CLOSED', `shard ${shard} has been stopped`)),
-      (cause: unknown) => this.replace(shard, link, cause),
+      (cause: unknown) => this.noteDeath(shard, link, cause),
     );
+    if (guest !== null) await this.connect(shard, link);
     return link;
+  }
+
+  /** Connects a shard that has devices of a node with the one that has its volumes. */
+  private async connect(shard: number, other: ShardLink): Promise<void> {
+    const home = this.link(0);
+    const link = createLink();
+    const { port1, port2 } = new MessageChannel();
+    await Promise.all([
+      home.call('connect', { shard, engine: other.ready.engine, port: port1, link }, [port1]),
+      other.call('connect', { shard: 0, engine: home.ready.engine, port: port2, link }, [port2]),
+    ]);
   }
 
   private onBusy(busy: boolean): void {
@@ -223,15 +250,21 @@ export class ShardPool {
     this.engine.native.setRef(this.busyClients > 0);
   }
 
-  private async replace(shard: number, dead: ShardLink, cause: unknown): Promise<void> {
+  private noteDeath(shard: number, dead: ShardLink, cause: unknown): void {
     const place = this.places[shard];
     place.link = null;
     // Nothing tells whose operations they are, so it may be kept for another's.
-    if (native().leftInFlight() > 0) quarantine.push(dead.ready.arena);
+    const mayGoOn = native().leftInFlight() > 0;
+    if (mayGoOn) quarantine.push(dead.ready.arena);
     const reason = cause instanceof Error ? cause.message : String(cause);
     const error = new StrakeError('WORKER_DIED', `shard ${shard} has ended: ${reason}`, { cause });
     dead.abandon(error);
     if (this.closing) return;
+    if (this.options.ofNode) this.replacing = this.replacing.then(() => this.replaceOfNode(shard, error, mayGoOn));
+    else void this.replace(shard);
+  }
+
+  private async replace(shard: number): Promise<void> {
     try {
       const link = await this.startShard(shard);
       this.options.onReplaced(shard, link);
@@ -240,14 +273,51 @@ export class ShardPool {
     }
   }
 
+  /** The one that has the volumes hears of the death of another, and goes on; with it all others are replaced. */
+  private async replaceOfNode(shard: number, error: StrakeError, mayGoOn: boolean): Promise<void> {
+    // By now it may have been replaced with the first, or that has died as well, and is about to be.
+    if (this.closing || this.places[shard].link !== null) return;
+    if (shard > 0) {
+      const home = this.places[0].link;
+      if (home === null) return;
+      await home.call('loseShard', { shard, mayGoOn, error: error.toWire() }).catch(() => {});
+      await this.replace(shard);
+      return;
+    }
+    try {
+      const link = await this.startShard(0);
+      for (let other = 1; other < this.places.length; other += 1) await this.restart(other);
+      this.options.onReplaced(0, link);
+    } catch (failure) {
+      if (!this.closing) this.options.onLost(0, failure as StrakeError);
+    }
+  }
+
+  /** Stops a shard in order, if it is there, and starts another in its place. */
+  private async restart(shard: number): Promise<void> {
+    const place = this.places[shard];
+    const { link } = place;
+    place.link = null;
+    if (link !== null) await this.stop(link, 0).catch(() => {});
+    await this.startShard(shard);
+  }
+
+  private async stop(link: ShardLink, graceMs: number): Promise<void> {
+    const left = await link.call('stop', { graceMs });
+    if (left === 0) return;
+    quarantine.push(link.ready.arena);
+    // Devices of a node are read to, and written from, the memory of its first shard as well.
+    const home = this.options.ofNode ? this.places[0].link : null;
+    if (home !== null) quarantine.push(home.ready.arena);
+  }
+
   /** Stops all shards: servers drain for at most `drainMs`, devices are closed. */
   async close(drainMs: number): Promise<void> {
     this.closing = true;
-    const links = this.places.flatMap(({ link }) => (link === null ? [] : [link]));
-    const stop = async (link: ShardLink) => {
-      const left = await link.call('stop', { graceMs: drainMs });
-      if (left > 0) quarantine.push(link.ready.arena);
-    };
+    const links = this.links();
+    const stop = (link: ShardLink) => this.stop(link, drainMs);
+    // What the volumes of a node still ask of its devices is answered before these are closed.
+    if (this.options.ofNode) await Promise.allSettled(links.splice(0, 1).map(stop));
     await Promise.allSettled(links.map(stop));
     await this.piscina.destroy();
     this.engine.close(0);

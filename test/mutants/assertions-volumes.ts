@@ -145,8 +145,8 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'devices are left open when a node is closed',
     'volumes/storage-node.ts',
-    '    await Promise.all([...this.stores.values()].map((entry) => this',
-    '    await Promise.all([...this.stores.values()].slice(1).map((entry) => this',
+    '    await Promise.all([...this.devices.values()].map((entry) => this',
+    '    await Promise.all([...this.devices.values()].slice(1).map((entry) => this',
     NAMES,
     CALM,
   ),

@@ -132,9 +132,9 @@ const STORE: readonly AssertionMutant[] = [
   ),
   one(
     'control work is in flight when its store is given up',
-    'node/device-host.ts',
-    '    await store.quiet();\n    store.dispose();\n    this.returnPlace(place);',
-    '    await store.quiet();\n    void store.io.sync();\n    store.dispose();\n    this.returnPlace(place);',
+    'node/node-store.ts',
+    '    await store.quiet();\n    store.dispose();\n    this.onEnd();',
+    '    await store.quiet();\n    void store.io.sync();\n    store.dispose();\n    this.onEnd();',
   ),
   one(
     'a record does not fit the batch that has room for it',

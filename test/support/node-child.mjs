@@ -7,7 +7,7 @@
 import { createInterface } from 'node:readline';
 import { openNode } from '#strake/index.js';
 
-const { devices, without, faults, socket, strict } = JSON.parse(process.argv[2]);
+const { devices, without, faults, socket, strict, shards } = JSON.parse(process.argv[2]);
 
 function tell(message) {
   process.stdout.write(`${JSON.stringify(message)}\n`);
@@ -25,13 +25,15 @@ function plain(value) {
 const own = {
   /** Ends the worker that drives the devices. */
   killWorker: (node) => node.owner.kill(node.shard),
+  /** Ends another worker of the node, which has devices. */
+  killShard: (node, shard) => node.owner.kill(shard),
   /** Ends without closing anything, as a failure of the program would. */
   exit: () => process.exit(7),
 };
 
 async function answer(node, { id, method, args }) {
   try {
-    const result = await (own[method]?.(node) ?? node[method](...args));
+    const result = await (own[method]?.(node, ...args) ?? node[method](...args));
     tell({ id, result: plain(result) });
   } catch (error) {
     tell({ id, error: wireError(error) });
@@ -39,7 +41,7 @@ async function answer(node, { id, method, args }) {
 }
 
 try {
-  const node = await openNode({ devices, without, faults, strict, onEvent: (event) => tell({ event }) });
+  const node = await openNode({ devices, without, faults, strict, shards, onEvent: (event) => tell({ event }) });
   await node.serve({ socket });
   tell({ ready: true });
   const lines = createInterface({ input: process.stdin });

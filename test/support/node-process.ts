@@ -36,6 +36,7 @@ export interface NodeProcessOptions {
   readonly faults?: readonly FaultRule[];
   /** Whether each of the devices has to open; true unless it is said. */
   readonly strict?: boolean;
+  readonly shards?: number;
 }
 
 export class NodeProcess {
@@ -56,10 +57,11 @@ export class NodeProcess {
   }
 
   /** Opens a node and serves its volumes. Rejects with what the child could not do. */
-  static async start({ devices, without = {}, faults = [], strict = true }: NodeProcessOptions): Promise<NodeProcess> {
+  static async start(given: NodeProcessOptions): Promise<NodeProcess> {
+    const { devices, without = {}, faults = [], strict = true, shards } = given;
     const socket = socketPath();
     const program = join(project, 'test', 'support', 'node-child.mjs');
-    const options = JSON.stringify({ devices, without, faults, socket, strict });
+    const options = JSON.stringify({ devices, without, faults, socket, strict, shards });
     const node = new NodeProcess(startProcess(process.execPath, [program, options], { stdin: 'pipe' }), socket);
     await node.listen();
     return node;
