@@ -3,6 +3,7 @@
  */
 
 import { EDQUOT, ENOSPC, EOPNOTSUPP, EPERM, EROFS } from '../core/errno.js';
+import { CONNECTION_STAGING_BYTES } from '../core/limits.js';
 import type { ReplyFormat } from '../net/send-queue.js';
 import { LISTED_EXTENT_BYTES } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
@@ -29,11 +30,16 @@ const SENT_EXTENT_BYTES = 8;
 
 export class Replies implements ReplyFormat<NbdRequest> {
   readonly replyBytes = SIMPLE_REPLY_BYTES;
+  readonly headBytes = 0;
+  readonly repliesMost = Math.floor(CONNECTION_STAGING_BYTES / SIMPLE_REPLY_BYTES);
   private readonly memory: Memory;
 
   constructor(memory: Memory) {
     this.memory = memory;
   }
+
+  /** Nothing stands before replies. */
+  writeHead(): void {}
 
   writeReply(request: NbdRequest, at: number): void {
     this.putSimpleHeader(request, at, request.error);

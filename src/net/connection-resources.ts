@@ -6,7 +6,7 @@
  * waiting first.
  */
 
-import { BufferPool, type PooledBuffer } from '../core/buffer-pool.js';
+import { type BufferClasses, BufferPool, type PooledBuffer } from '../core/buffer-pool.js';
 import { check } from '../core/check.js';
 import {
   BLOCK_BYTES,
@@ -40,7 +40,27 @@ export interface ResourceUser {
   flush(): void;
 }
 
-const CONNECTION_BYTES = CONNECTION_RECEIVE_BYTES + 2 * CONNECTION_STAGING_BYTES;
+/** How much of everything there is. */
+export interface NetSizes {
+  readonly connections: number;
+  /** Of the receive buffer that each connection owns. */
+  readonly receiveBytes: number;
+  /** Larger receive buffers for busy connections. */
+  readonly bulkBuffers: number;
+  readonly classes: BufferClasses;
+}
+
+/** Of a server that anybody may connect to. */
+export const SERVER_SIZES: NetSizes = {
+  connections: CONNECTIONS_MAX,
+  receiveBytes: CONNECTION_RECEIVE_BYTES,
+  bulkBuffers: BULK_BUFFERS,
+  classes: BUFFER_CLASSES,
+};
+
+function connectionBytes({ receiveBytes }: NetSizes): number {
+  return receiveBytes + 2 * CONNECTION_STAGING_BYTES;
+}
 
 /** Counters, for metrics and tests. */
 export class ConnectionCounters {
@@ -66,6 +86,7 @@ export class ConnectionResources {
   readonly counters = new ConnectionCounters();
   /** Bytes of buffers that one connection may hold. */
   readonly connectionBytesMax: number;
+  readonly sizes: NetSizes;
   private readonly start: number;
   private readonly bulkStart: number;
   private readonly freeBulk: number[] = [];
@@ -78,21 +99,24 @@ export class ConnectionResources {
   };
 
   /** Bytes of page-aligned memory that all of it needs. */
-  static regionBytes(): number {
-    const connections = CONNECTIONS_MAX * CONNECTION_BYTES;
-    return connections + BULK_BUFFERS * BULK_BUFFER_BYTES + BufferPool.regionBytes(BUFFER_CLASSES);
+  static regionBytes(sizes = SERVER_SIZES): number {
+    const connections = sizes.connections * connectionBytes(sizes);
+    return connections + sizes.bulkBuffers * BULK_BUFFER_BYTES + BufferPool.regionBytes(sizes.classes);
   }
 
-  constructor(ports: NetPorts, start: number) {
+  constructor(ports: NetPorts, start: number, sizes = SERVER_SIZES) {
+    const { connections, bulkBuffers, classes } = sizes;
+    check(connectionBytes(sizes) % BLOCK_BYTES === 0, 'connections are carved in whole pages', sizes.receiveBytes);
+    this.sizes = sizes;
     this.ports = ports;
     this.memory = ports.memory;
     this.transport = ports.transport;
     this.start = start;
-    this.bulkStart = start + CONNECTIONS_MAX * CONNECTION_BYTES;
-    for (let number = BULK_BUFFERS - 1; number >= 0; number -= 1) {
+    this.bulkStart = start + connections * connectionBytes(sizes);
+    for (let number = bulkBuffers - 1; number >= 0; number -= 1) {
       this.freeBulk.push(this.bulkStart + number * BULK_BUFFER_BYTES);
     }
-    this.pool = new BufferPool(this.bulkStart + BULK_BUFFERS * BULK_BUFFER_BYTES, BUFFER_CLASSES);
+    this.pool = new BufferPool(this.bulkStart + bulkBuffers * BULK_BUFFER_BYTES, classes);
     this.quarantine = new SetAside(ports.memory, this.pool.buffers.length);
     this.connectionBytesMax = this.pool.totalBytes * CONNECTION_BUFFERS_SHARE;
     ports.completions.onBatchEnd(this.batchEnd);
@@ -100,7 +124,8 @@ export class ConnectionResources {
 
   /** First byte of what the connection with this index owns: its receive buffer, then two staging areas. */
   connectionMemory(index: number): number {
-    return this.start + index * CONNECTION_BYTES;
+    check(index < this.sizes.connections, 'there is no memory for such a connection', index);
+    return this.start + index * connectionBytes(this.sizes);
   }
 
   takeBulk(): number | undefined {
@@ -166,7 +191,7 @@ export class ConnectionResources {
     return {
       buffers: this.pool.buffers.length - this.pool.available,
       quarantined: this.quarantine.count,
-      bulk: BULK_BUFFERS - this.freeBulk.length,
+      bulk: this.sizes.bulkBuffers - this.freeBulk.length,
     };
   }
 
@@ -174,5 +199,3 @@ export class ConnectionResources {
     this.ports.completions.offBatchEnd(this.batchEnd);
   }
 }
-
-check(CONNECTION_BYTES % BLOCK_BYTES === 0, 'connections are carved in whole pages', CONNECTION_BYTES);

@@ -10,7 +10,7 @@
  * is idle. At most one receive is in flight: into this buffer, or straight to where a payload is wanted.
  */
 
-import { BULK_BUFFER_BYTES, CONNECTION_RECEIVE_BYTES } from '../core/limits.js';
+import { BULK_BUFFER_BYTES } from '../core/limits.js';
 import { RECEIVE_POLL_FIRST, RECEIVE_WAIT_ALL } from '../ports/transport.js';
 import type { ConnectionResources } from './connection-resources.js';
 
@@ -25,14 +25,14 @@ export class ReceiveBuffer {
   private readonly token: number;
   private file = -1;
   private buffer: number;
-  private capacity = CONNECTION_RECEIVE_BYTES;
+  private capacity: number;
   private first = 0;
   private last = 0;
   /** The last receive filled the buffer: there is more where that came from. */
   private filled = false;
 
   /**
-   * @param ownBuffer memory of `CONNECTION_RECEIVE_BYTES`
+   * @param ownBuffer memory of as many bytes as a connection receives into
    * @param headerBytes what is parsed at a time, at least
    * @param token of all its receives
    */
@@ -42,13 +42,14 @@ export class ReceiveBuffer {
     this.headerBytes = headerBytes;
     this.token = token;
     this.buffer = ownBuffer;
+    this.capacity = resources.sizes.receiveBytes;
   }
 
   /** Begins empty, with a new socket. */
   open(file: number): void {
     this.file = file;
     this.buffer = this.ownBuffer;
-    this.capacity = CONNECTION_RECEIVE_BYTES;
+    this.capacity = this.resources.sizes.receiveBytes;
     this.first = 0;
     this.last = 0;
     this.more = false;
@@ -143,6 +144,6 @@ export class ReceiveBuffer {
     if (this.buffer === this.ownBuffer) return;
     this.resources.releaseBulk(this.buffer);
     this.buffer = this.ownBuffer;
-    this.capacity = CONNECTION_RECEIVE_BYTES;
+    this.capacity = this.resources.sizes.receiveBytes;
   }
 }

@@ -9,6 +9,7 @@
  * leave in any order, but a *stream*, one reply of several parts in order, is never interrupted.
  */
 
+import { check } from '../core/check.js';
 import { CONNECTION_STAGING_BYTES, SEND_BYTES_MAX, SEND_VECTORS_MAX } from '../core/limits.js';
 import type { ConnectionResources } from './connection-resources.js';
 
@@ -26,6 +27,11 @@ export interface SendPart {
 export interface ReplyFormat<Reply> {
   /** Length of each. */
   readonly replyBytes: number;
+  /** Length of what comes before several of them, of which so many go at a time. */
+  readonly headBytes: number;
+  readonly repliesMost: number;
+  /** Writes what comes before so many to `memory`, which has them already. */
+  writeHead(memory: number, count: number): void;
   /** Writes one to `memory`, from where it will be sent; nothing else of it is needed afterwards. */
   writeReply(reply: Reply, memory: number): void;
 }
@@ -67,6 +73,8 @@ export class SendQueue<Reply, Part extends SendPart> {
   private readonly onTheWay = new PartList<Part>();
 
   constructor(resources: ConnectionResources, format: ReplyFormat<Reply>, stagings: readonly [number, number]) {
+    const { replyBytes, headBytes, repliesMost } = format;
+    check(headBytes + repliesMost * replyBytes <= CONNECTION_STAGING_BYTES, 'replies have no room', repliesMost);
     this.resources = resources;
     this.format = format;
     this.stagings = stagings;
@@ -140,17 +148,19 @@ export class SendQueue<Reply, Part extends SendPart> {
 
   /** Writes replies into the staging area as long as there is room. Returns the bytes written. */
   private writeReplies(): number {
-    const { replyBytes } = this.format;
-    const count = Math.min(this.replies.length, Math.floor(CONNECTION_STAGING_BYTES / replyBytes));
-    let at = this.stagings[this.staging];
+    const { replyBytes, headBytes, repliesMost } = this.format;
+    const count = Math.min(this.replies.length, repliesMost);
+    const start = this.stagings[this.staging];
+    let at = start + headBytes;
     for (let index = 0; index < count; index += 1) {
       this.format.writeReply(this.replies[index], at);
       at += replyBytes;
     }
     if (count === this.replies.length) this.replies = [];
     else this.replies = this.replies.slice(count);
+    this.format.writeHead(start, count);
     this.resources.counters.replies += count;
-    return count * replyBytes;
+    return headBytes + count * replyBytes;
   }
 
   /** The next part whose send has ended; null when there are no more. */

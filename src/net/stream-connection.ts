@@ -14,7 +14,7 @@
  */
 
 import type { PooledBuffer } from '../core/buffer-pool.js';
-import { CONNECTION_RECEIVE_BYTES, CONNECTION_STAGING_BYTES } from '../core/limits.js';
+import { CONNECTION_STAGING_BYTES } from '../core/limits.js';
 import { COMPLETION_MORE } from '../ports/completion.js';
 import type { ConnectionResources, ResourceUser } from './connection-resources.js';
 import { ReceiveBuffer } from './receive-buffer.js';
@@ -85,7 +85,7 @@ export abstract class StreamConnection<Request extends StreamedRequest, Part ext
     this.sendToken = sendToken;
     const memory = resources.connectionMemory(index);
     this.input = new ReceiveBuffer(resources, memory, headerBytes, receiveToken);
-    const staging = memory + CONNECTION_RECEIVE_BYTES;
+    const staging = memory + resources.sizes.receiveBytes;
     this.sender = new SendQueue(resources, replies, [staging, staging + CONNECTION_STAGING_BYTES]);
     this.writer = new Writer(resources.memory);
   }
@@ -246,7 +246,7 @@ export abstract class StreamConnection<Request extends StreamedRequest, Part ext
     this.beginStream(next.request, next.part);
   }
 
-  private markDirty(): void {
+  protected markDirty(): void {
     if (this.dirty) return;
     this.dirty = true;
     this.resources.markDirty(this);
@@ -254,7 +254,12 @@ export abstract class StreamConnection<Request extends StreamedRequest, Part ext
 
   /** Sends what `writer` has written to the staging area. */
   protected sendWritten(): void {
-    this.sender.sendStaged(this.file, this.writer.length, this.sendToken);
+    this.sendStaged(this.writer.length);
+  }
+
+  /** Sends so many bytes of the staging area; no send may be in flight. */
+  protected sendStaged(bytes: number): void {
+    this.sender.sendStaged(this.file, bytes, this.sendToken);
   }
 
   /** Sends what is queued. Called once at the end of a batch. */
@@ -305,7 +310,8 @@ export abstract class StreamConnection<Request extends StreamedRequest, Part ext
     else this.endIfDrained();
   }
 
-  private endIfDrained(): void {
+  /** Ends a connection that is draining, if nothing is left. */
+  protected endIfDrained(): void {
     if (this.requests === 0 && this.sender.idle) this.end(NO_REASON);
   }
 
