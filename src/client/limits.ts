@@ -8,3 +8,29 @@ export const OWN_FLUSH_CHUNKS = 1024;
 export const OWN_FLUSH_MS = 5_000;
 /** How often blocks are compared anew that have changed when they were about to be made equal, as what is late comes but once. */
 export const COMPARISONS_MAX = 8;
+
+/** Connections to nodes of one shard. */
+export const SESSIONS_MAX = 32;
+/** Receive buffer of each: the longest control payload, its header, and part of the next frame. */
+export const SESSION_RECEIVE_BYTES = 320 << 10;
+/** Buffers of a shard for headers and vectors on their way to members, and for what is said to nodes. */
+export const SESSION_BUFFER_CLASSES: readonly { bytes: number; count: number }[] = [
+  { bytes: 4 << 10, count: 512 },
+  { bytes: 16 << 10, count: 64 },
+];
+/** What is asked for on one session and has not been answered: a power of two, of which ids have room for a number. */
+export const SESSION_ASKED_MAX = 1 << 16;
+/** How often a session looks at its deadlines. */
+export const SESSION_TICK_MS = 250;
+/** How often a node is asked whether it is there. */
+export const PING_MS = 500;
+/** A node that is asked and says nothing for so long is given up. */
+export const SILENCE_MS = 1_000;
+/** What a node does not do in this time, though it answers, is not waited for. */
+export const OPERATION_MS = 5_000;
+/** Time for a new connection when one has broken, until its session is served. */
+export const RECONNECT_MS = 1_000;
+/** Time for a first connection. */
+export const CONNECT_MS = 5_000;
+/** How long after a session has failed another one is tried. */
+export const SESSION_RETRY_MS = 500;

@@ -187,7 +187,7 @@ export class DeviceHost {
   }
 
   status(): StoreStatus[] {
-    return [...this.byId.values()].map((entry) => entry.status());
+    return [...this.byId.values()].flatMap((entry) => entry.status() ?? []);
   }
 
   /** A device that is being opened is not taken any more: the node is about to be closed. */

@@ -1,6 +1,6 @@
 /**
  * A device of a node, as whoever decides about volumes asks it: what it knows of them, the maps that it is to store, and the
- * members that serve their data. Its store may be on this thread (`NodeStore`) or on another.
+ * members that serve their data. Its store may be on this thread (`NodeStore`), on another, or in another process.
  *
  * What it knows is told at once, from memory. Of a store on another thread that is what it told last: with the answer to whatever
  * has been asked of it, and before each control operation.
@@ -36,11 +36,11 @@ export interface DeviceMember extends SegmentMember {
 }
 
 export interface NodeDevice extends KnownDevice {
-  /** The shard that its store is on. */
+  /** The shard that its store is on; -1 in another process. */
   readonly shard: number;
   readonly path: string;
   readonly deviceId: string;
-  readonly superblock: Superblock;
+  readonly superblock: Pick<Superblock, 'deviceId' | 'clusterId'>;
   readonly slotBytes: number;
   readonly freeSlots: number;
   /** Its place in the order in which devices were asked for. */
@@ -76,7 +76,8 @@ export interface NodeDevice extends KnownDevice {
   /** Closes it in order, if it still takes writes. Rejects with a `StrakeError`; it is closed all the same. */
   end(): Promise<void>;
 
-  status(): StoreStatus;
+  /** Null of a device of another node, which tells that itself. */
+  status(): StoreStatus | null;
 }
 
 /**

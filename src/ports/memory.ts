@@ -11,6 +11,8 @@ export interface Memory {
   copy(to: number, from: number, lengthBytes: number): void;
   /** Sets bytes, likewise. */
   fill(at: number, lengthBytes: number, value: number): void;
+  /** Carries out the copies and fills that have been asked for, with all that has been asked for before them. */
+  carryOut(): void;
   /**
    * CRC32C of bytes as they are now, an unsigned number of 32 bits: copies and fills that have been asked for and not yet
    * submitted are not in it. Throws if the range leaves the memory.

@@ -284,6 +284,11 @@ export class Engine implements CompletionPort, Memory, Clock {
     this.words[word + 14] = value;
   }
 
+  carryOut(): void {
+    check(this.pieces === 0, 'memory is to be copied between the pieces of a send', this.pieces);
+    this.native.flush();
+  }
+
   checksum(at: number, lengthBytes: number): number {
     const { guest, guestStart } = this;
     if (guest !== undefined && at >= guestStart) return native().crc32c(guest, at - guestStart, lengthBytes);

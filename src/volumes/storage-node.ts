@@ -20,6 +20,7 @@
  */
 
 import type { Job } from '../client/jobs/job.js';
+import type { SessionService } from '../client/members/session-service.js';
 import type { VolumeEngine } from '../client/volume-engine.js';
 import { check } from '../core/check.js';
 import type { Watch } from '../core/watch.js';
@@ -33,6 +34,7 @@ import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
+import type { StreamAddress } from '../ports/transport.js';
 import type { AwaitedDevice } from './deleted-volumes.js';
 import { DeviceCatalog } from './device-catalog.js';
 import { DeviceChanges } from './device-changes.js';
@@ -40,6 +42,7 @@ import type { HostedVolume } from './hosted-volume.js';
 import type { JobBook } from './job-book.js';
 import type { NodeHooks, NodeParts } from './node-parts.js';
 import { NodeTurns } from './node-turns.js';
+import { type PeerOpening, Peers } from './peers.js';
 import type { VolumeSpec } from './placement.js';
 import { VolumeChanges } from './volume-changes.js';
 import { VolumeDirectory } from './volume-directory.js';
@@ -68,6 +71,9 @@ export interface NodePorts {
 export class StorageNode {
   readonly volumes = new VolumeDirectory();
   private readonly parts: NodeParts;
+  private peers: Peers | null = null;
+  /** Whether volumes have been looked for: what devices bring later they bring by themselves. */
+  private assembled = false;
   private readonly starts: VolumeStarts;
   private readonly changes: VolumeChanges;
   private readonly deviceChanges: DeviceChanges;
@@ -157,10 +163,35 @@ export class StorageNode {
     return this.deviceChanges.giveUp(deviceId);
   }
 
+  // ---------------------------------------------------------------- other nodes
+
+  /**
+   * Counts the devices of another node, which serves its segments at an address, as devices of this one from now on, as often as
+   * the node can be reached. Resolves when they are there, or the first attempt has failed. `service`: the sessions of
+   * this shard, one for all nodes.
+   */
+  addPeer(service: SessionService, address: StreamAddress): Promise<void> {
+    const { hooks, catalog } = this.parts;
+    this.peers ??= new Peers(service, {
+      maps: () => catalog.newest().values(),
+      take: (found, path, open) => this.takePeer(found, path, open),
+      onGone: (deviceId, reason) => this.lose(deviceId, reason),
+      onTrouble: (deviceId, text) => hooks.onEvent({ kind: 'device-failed', deviceId, text }),
+    });
+    return this.peers.add(address);
+  }
+
+  private async takePeer(found: FoundDevice, path: string, open: PeerOpening): Promise<void> {
+    const device = await this.openAway(found, path, open);
+    check(this.devices.get(device.deviceId) === device, 'a device of another node was not taken', device.order);
+    if (this.assembled) await this.takeBack(device);
+  }
+
   // ---------------------------------------------------------------- volumes
 
   /** See `VolumeStarts.assemble`. */
   assemble(without: ReadonlyMap<string, readonly string[]>): Promise<void> {
+    this.assembled = true;
     return this.starts.assemble(without);
   }
 
@@ -244,6 +275,7 @@ export class StorageNode {
     const note = (error: unknown) => errors.push(error);
     await Promise.all([...this.volumes.values()].map((volume) => this.parts.host.end(volume).catch(note)));
     this.volumes.clear();
+    this.peers?.end();
     await Promise.all([...this.devices.values()].map((entry) => this.deviceChanges.close(entry).catch(note)));
     check(this.devices.size === 0, 'devices are left open when a node is closed', this.devices.size);
     if (errors.length > 0) throw errors[0];

@@ -61,6 +61,8 @@ export interface DeviceState {
   readonly incarnation: number;
   /** Data operations in flight. */
   readonly depth: number;
+  /** Bytes of a chunk. */
+  readonly segmentBytes: number;
   readonly freeBytes: number;
   readonly health: 'healthy' | 'read-only' | 'failed';
 }
@@ -107,6 +109,7 @@ const device = fields<DeviceState>({
   deviceId: id,
   incarnation: count,
   depth: count,
+  segmentBytes: whole(4096, 1 << 20),
   freeBytes: count,
   health: oneOf('healthy', 'read-only', 'failed'),
 });

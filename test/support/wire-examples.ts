@@ -256,7 +256,8 @@ export const EXAMPLES: Readonly<Record<string, () => Uint8Array>> = {
     payloadOf(KIND_REFUSED, json('refused', { status: STATUS_DENIED, message: 'whoever asks does not have the key' })),
   PING: () => payloadOf(KIND_PING, json('ping', { taken: 2, stalled: [{ volumeId: VOLUME, group: 3 }] })),
   PONG: () => {
-    const state = { deviceId: DEVICE, incarnation: 9, depth: 4, freeBytes: 2 ** 30, health: 'healthy' } as const;
+    const sizes = { segmentBytes: 1 << 20, freeBytes: 2 ** 30 };
+    const state = { deviceId: DEVICE, incarnation: 9, depth: 4, ...sizes, health: 'healthy' } as const;
     return payloadOf(KIND_PONG, json('pong', { taken: 2, devices: [state] }), (frame) => {
       frame.microseconds = 2_000_000;
     });

@@ -20,6 +20,8 @@ export class WireMemory implements Memory {
     this.bytes.fill(value, at, at + lengthBytes);
   }
 
+  carryOut(): void {}
+
   checksum(at: number, lengthBytes: number): number {
     if (!(at >= 0 && lengthBytes >= 0 && at + lengthBytes <= this.bytes.length)) {
       throw new RangeError(`a sum of ${lengthBytes} bytes at ${at} of ${this.bytes.length}`);

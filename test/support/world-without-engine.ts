@@ -40,6 +40,8 @@ export abstract class WorldWithoutEngine implements CompletionPort, Memory {
     this.bytes.fill(value, at, at + lengthBytes);
   }
 
+  carryOut(): void {}
+
   whenFree(at: number, lengthBytes: number, done: () => void): void {
     this.abandoned.whenFree(at, lengthBytes, done);
   }

@@ -292,7 +292,7 @@ check('bits of blocks are written and read, and none beyond those that there are
 
 check('each control payload that is JSON arrives as it is', () => {
   const flush = { generation: 5, flushNumber: 6 };
-  const device = { deviceId: 'a'.repeat(32), incarnation: 1, depth: 2, freeBytes: 3 };
+  const device = { deviceId: 'a'.repeat(32), incarnation: 1, depth: 2, segmentBytes: 1 << 16, freeBytes: 3 };
   const given: { [Name in ControlName]: object } = {
     challenge: { versionLeast: 1, versionMost: 2, features: ['x'], nodeId: 'b'.repeat(32), clusterId: 'c'.repeat(32) },
     hello: { version: 1, features: [], clientId: 'd'.repeat(32), session: 4, principal: 'öperator' },

@@ -3,6 +3,7 @@
 import { check } from '../../core/check.js';
 import { StrakeError } from '../../core/errors.js';
 import { replaceMember } from '../../layout/map-changes.js';
+import { FENCE_ALL } from '../../ports/device.js';
 import type { ChunkIndex, FlushNumber, GroupIndex, MemberPosition } from '../../ports/ids.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import type { Job, JobOptions } from '../jobs/job.js';
@@ -91,7 +92,8 @@ export class CopyJobs {
     this.needs.checkServing();
     const slot = this.membership.groups[group][position];
     if (slot.state !== 'offline' || this.jobs.isSynced(slot)) return true;
-    if (slot.member?.incarnation !== incarnation) return false;
+    // One that has failed is not asked again, though its device may be as it was.
+    if (slot.member?.incarnation !== incarnation || slot.member.fence() === FENCE_ALL) return false;
     this.startResync(slot, 'resync');
     return true;
   }

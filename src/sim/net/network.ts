@@ -116,6 +116,13 @@ export class SimNetwork {
     }
   }
 
+  /** Breaks all connections between two hosts; new ones can be made at once. */
+  reset(one: SimMachine, other: SimMachine): void {
+    for (const { connection, from, to } of this.routes) {
+      if ((from === one && to === other) || (from === other && to === one)) connection.reset(0);
+    }
+  }
+
   private addRoute(route: Route): void {
     if (this.routes.length >= this.routesMost) {
       this.routes = this.routes.filter(({ connection }) => !connection.broken);

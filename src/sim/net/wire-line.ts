@@ -59,6 +59,8 @@ class LineMemory implements Memory {
     this.bytes.fill(value, at, at + lengthBytes);
   }
 
+  carryOut(): void {}
+
   checksum(at: number, lengthBytes: number): number {
     return crc32c(this.bytes, at, lengthBytes);
   }

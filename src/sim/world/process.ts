@@ -159,6 +159,10 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
     entry.length = lengthBytes;
   }
 
+  carryOut(): void {
+    this.handOver();
+  }
+
   /** CRC32C of the bytes as they are now: of what is queued it sees nothing. */
   checksum(at: number, lengthBytes: number): number {
     this.checkRange(at, lengthBytes);

@@ -1,0 +1,51 @@
+/** What a session asks of a node beside data, as calls: of which replica, and with which payload. */
+
+import { check } from '../../core/check.js';
+import type { ReplicaMap } from '../../layout/replica-map.js';
+import type { ClusterKey } from '../../ports/cluster-key.js';
+import { encodeControl } from '../../wire/control.js';
+import { encodeMaps } from '../../wire/maps.js';
+import { KIND_CLOSE, KIND_OPEN, KIND_PING, KIND_STORE_MAP } from '../../wire/messages.js';
+import { encodeOpen, type Role, sealTicket } from '../../wire/ticket.js';
+import type { ControlAddress, ControlCall } from './asked.js';
+
+type Call = Omit<ControlCall, 'resolve'>;
+
+/** Who opens replicas. */
+interface Opener {
+  readonly key: ClusterKey;
+  readonly clientId: string;
+}
+
+function addressOf({ volume, group, mapVersion }: ReplicaMap, index: number): ControlAddress {
+  check(mapVersion > 0, 'a replica is named by a map that there is not', group);
+  return { volumeId: volume.id, group, index, mapVersion };
+}
+
+/** Opens a replica: under the map that is known when the call is sent. */
+export function openCall({ key, clientId }: Opener, map: () => ReplicaMap, index: number, role: Role): Call {
+  return {
+    kind: KIND_OPEN,
+    address: () => addressOf(map(), index),
+    payload: () => {
+      const { volume, generation } = map();
+      return encodeOpen(sealTicket({ volumeId: volume.id, clientId, generation, role }, key), map());
+    },
+  };
+}
+
+/** Hands a map on to the member at an index. `onSent`: the call is on its way. */
+export function storeMapCall(map: ReplicaMap, index: number, onSent: () => void): Call {
+  const payload = encodeMaps([map]);
+  return { kind: KIND_STORE_MAP, address: () => addressOf(map, index), payload: () => payload, onSent };
+}
+
+export function closeCall(map: ReplicaMap, index: number): Call {
+  return { kind: KIND_CLOSE, address: () => addressOf(map, index), payload: () => new Uint8Array(0) };
+}
+
+/** Asks whether the node is there, and which devices it has. `taken`: replicas that are open. */
+export function pingCall(taken: number): Call {
+  const payload = encodeControl('ping', { taken, stalled: [] });
+  return { kind: KIND_PING, once: true, address: () => null, payload: () => payload };
+}

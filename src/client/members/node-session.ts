@@ -1,0 +1,500 @@
+/**
+ * A session with a node: what is asked there, on one connection after another, until it ends for good.
+ *
+ * ```text
+ *   connecting ─► greeting ─► reopening ─► open ──► broken ─► connecting ...
+ *        │           │            │                   │
+ *        └───────────┴────────────┴───────────────────┴──► failed: not within the time, or not as it was
+ * ```
+ *
+ * When a connection breaks, one other is tried. What has not been answered is sent again there, under the same stamps and in the
+ * order in which it was asked for, after maps that were on their way and after each replica has been opened again as the
+ * same one: same device, same incarnation. The node has by then carried out or thrown away all that came before, so no earlier
+ * copy of a request comes later than its answer.
+ *
+ * Deadlines come from the clock of the ports. Silence counts only while the node is asked whether it is there, and not while
+ * this process itself has been kept from listening.
+ */
+
+import { check } from '../../core/check.js';
+import { EIO } from '../../core/errno.js';
+import type { ReplicaMap } from '../../layout/replica-map.js';
+import { NO_REASON } from '../../net/stream-connection.js';
+import type { SegmentList } from '../../ports/segment-list.js';
+import type { SegmentRequest } from '../../ports/segment-request.js';
+import { NO_FILE, type StreamAddress } from '../../ports/transport.js';
+import { type DeviceState, decodeControl, type WelcomeFields } from '../../wire/control.js';
+import { Credits } from '../../wire/credits.js';
+import type { HelloAsker } from '../../wire/hello.js';
+import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
+import { KIND_CLOSE, KIND_PING, KIND_STORE_MAP, STATUS_OK } from '../../wire/messages.js';
+import type { Answer } from '../../wire/reply-codec.js';
+import type { Role } from '../../wire/ticket.js';
+import { CONNECT_MS, OPERATION_MS, RECONNECT_MS, SESSION_TICK_MS } from '../limits.js';
+import { type Asked, AskedTable, type ControlAnswer, type ControlCall } from './asked.js';
+import { AskingConnection, type AskingSession } from './asking-connection.js';
+import { closeCall, openCall, pingCall, storeMapCall } from './node-calls.js';
+import { type MemberSession, RemoteMember } from './remote-member.js';
+import type { SessionService } from './session-service.js';
+import { Silence } from './silence.js';
+
+const TAG_CONNECT = 0;
+
+type SessionState = 'connecting' | 'greeting' | 'reopening' | 'open' | 'broken' | 'failed';
+
+export interface SessionHooks {
+  /** The node has told which devices it has, as it does again and again. */
+  onDevices(devices: readonly DeviceState[]): void;
+  /** It has failed for good, and nothing is asked of the node any more. */
+  onFailed(reason: string): void;
+  /** The node tells of maps that others have brought. */
+  onMaps(maps: readonly ReplicaMap[]): void;
+}
+
+/** What came of opening a replica. */
+export interface Opening {
+  /** Null if it was not opened. */
+  readonly member: RemoteMember | null;
+  /** `STATUS_*`, or the number of an error. */
+  readonly status: number;
+  /** What the node has in place of the map under which it was to be opened. */
+  readonly maps: readonly ReplicaMap[];
+}
+
+const FAILED: ControlAnswer = { status: EIO, payload: null, maps: [], incarnation: 0 };
+
+export class NodeSession implements AskingSession, MemberSession {
+  readonly asked = new AskedTable();
+  private readonly service: SessionService;
+  private readonly address: StreamAddress;
+  private readonly hooks: SessionHooks;
+  private readonly token: number;
+  private readonly members = new Set<RemoteMember>();
+  private state: SessionState = 'connecting';
+  private wasOpen = false;
+  /** When this state was entered. */
+  private sinceMs: number;
+  private connection: AskingConnection | null = null;
+  /** The file of the connection that is asked for. */
+  private file = NO_FILE;
+  private connecting = false;
+  private ticking = false;
+  private number = 0;
+  private hello: HelloAsker | null = null;
+  private credits = new Credits(0, 0);
+  /** What is to be sent, in order; while replicas are opened again only what that needs. */
+  private queue: Asked[] = [];
+  private urgent: Asked[] = [];
+  private readonly silence: Silence;
+  /** Why it is not open, or has failed. */
+  reason = '';
+  private disposed = false;
+  /** Why it is to be given up when what has been received is looked at. */
+  private doom = '';
+
+  constructor(service: SessionService, address: StreamAddress, hooks: SessionHooks) {
+    const { completions, clock } = service.parts.ports;
+    this.service = service;
+    this.address = address;
+    this.hooks = hooks;
+    const nowMs = clock.nowMs();
+    this.sinceMs = nowMs;
+    this.silence = new Silence(nowMs);
+    this.token = completions.register({
+      complete: (tag, result) => (tag === TAG_CONNECT ? this.connected(result) : this.tick(result)),
+    });
+    this.connect();
+    this.startTick();
+  }
+
+  private get ports() {
+    return this.service.parts.ports;
+  }
+
+  get failed(): boolean {
+    return this.state === 'failed';
+  }
+
+  /** What has been asked for and not answered. */
+  get outstanding(): number {
+    return this.asked.size;
+  }
+
+  private enter(state: SessionState): void {
+    check(this.state !== 'failed', 'a session goes on that has failed', this.number);
+    this.state = state;
+    this.sinceMs = this.ports.clock.nowMs();
+  }
+
+  // ---------------------------------------------------------------- connections
+
+  private connect(): void {
+    check(this.connection === null && !this.connecting, 'a session has two connections', this.number);
+    this.enter('connecting');
+    this.connecting = true;
+    this.file = this.ports.transport.connect(this.address, this.token + TAG_CONNECT);
+  }
+
+  private connected(result: number): void {
+    this.connecting = false;
+    this.file = NO_FILE;
+    const { transport, clock } = this.ports;
+    const connection = result >= 0 && !this.failed ? this.service.takeConnection() : null;
+    if (connection !== null) {
+      const { session, hello } = this.service.newHello();
+      this.number = session;
+      this.hello = hello;
+      this.connection = connection;
+      this.enter('greeting');
+      this.silence.heard(clock.nowMs());
+      connection.open(result, clock.nowMs(), this, hello);
+      return;
+    }
+    if (result >= 0) {
+      transport.shutdown(result);
+      transport.close(result);
+    }
+    if (this.failed) this.disposeIfOver();
+    else this.fail(result < 0 ? `it cannot be reached (errno ${-result})` : 'there are too many sessions');
+  }
+
+  /** The handshake is over. */
+  welcomed({ creditRequests, creditBytes }: WelcomeFields): void {
+    check(this.hello !== null, 'a session is welcomed that was not asked for', this.number);
+    this.hello = null;
+    this.credits = new Credits(creditRequests, creditBytes);
+    this.enter('reopening');
+    this.silence.answered();
+    const maps = this.queue.filter(({ control }) => control?.kind === KIND_STORE_MAP);
+    this.queue = this.queue.filter((asked) => !maps.includes(asked));
+    this.urgent = maps;
+    const openings = [...this.members].map((member) => this.reopen(member));
+    void Promise.all(openings).then(() => this.reopened());
+    this.markAsked();
+  }
+
+  private reopened(): void {
+    if (this.state !== 'reopening') return;
+    this.enter('open');
+    this.queue = [...this.urgent, ...this.queue];
+    this.urgent = [];
+    this.wasOpen = true;
+    this.ping();
+    this.markAsked();
+  }
+
+  private async reopen(member: RemoteMember): Promise<void> {
+    const call = { ...openCall(this.service.parts, () => member.map, member.index, 'writer'), once: true };
+    const { status, payload, incarnation } = await this.call(call, true);
+    // A connection that has broken meanwhile says nothing of the member; the next one does.
+    if (status === EIO && this.state !== 'reopening') return;
+    if (status !== STATUS_OK || payload === null) {
+      this.drop(member, `its node does not open it again (status ${status})`);
+    } else if (incarnation !== member.incarnation) {
+      this.drop(member, 'its device was opened anew meanwhile');
+    }
+  }
+
+  private drop(member: RemoteMember, reason: string): void {
+    check(reason !== '', 'a member fails without a reason', member.index);
+    member.fail(reason);
+    this.members.delete(member);
+  }
+
+  /** The connection is no more. */
+  broken(why: string): void {
+    if (this.state === 'failed' || this.state === 'broken') return;
+    const reason = why === NO_REASON ? 'its node has ended the connection' : why;
+    if (this.state !== 'open') {
+      this.fail(reason);
+      return;
+    }
+    this.reason = reason;
+    this.enter('broken');
+  }
+
+  /** Nothing uses what the connection used any more. */
+  freed(): void {
+    check(this.connection !== null, 'a session loses a connection that it has not', this.number);
+    this.connection = null;
+    if (this.failed) {
+      this.endAll();
+      return;
+    }
+    this.urgent = [];
+    this.queue = [];
+    for (const asked of [...this.asked.values()]) {
+      asked.credited = false;
+      if (asked.answered) this.conclude(asked);
+      else if (asked.control?.once) this.give(asked, FAILED);
+      else {
+        asked.id = 0;
+        this.queue.push(asked);
+      }
+    }
+    if (!this.failed) this.connect();
+  }
+
+  /** Gives the node up. */
+  fail(reason: string): void {
+    if (this.failed) return;
+    this.reason = reason;
+    this.enter('failed');
+    for (const member of [...this.members]) this.drop(member, reason);
+    if (this.connecting && this.file !== NO_FILE) {
+      this.ports.transport.shutdown(this.file);
+      this.ports.transport.close(this.file);
+    }
+    if (this.connection !== null) this.connection.end(reason);
+    else this.endAll();
+    this.hooks.onFailed(reason);
+  }
+
+  /** All that was asked for has failed; nothing of it is in use. */
+  private endAll(): void {
+    this.queue = [];
+    this.urgent = [];
+    for (const asked of [...this.asked.values()]) {
+      if (asked.answered) this.conclude(asked);
+      else this.give(asked, FAILED);
+    }
+    this.disposeIfOver();
+  }
+
+  private disposeIfOver(): void {
+    if (this.disposed || !this.failed || this.connection !== null || this.connecting || this.ticking) return;
+    this.disposed = true;
+    this.ports.completions.unregister(this.token);
+  }
+
+  // ---------------------------------------------------------------- asking
+
+  submit(member: RemoteMember, request: SegmentRequest): void {
+    const asked = this.begin(member, request.token);
+    if (asked === null) return;
+    const { memory } = this.ports;
+    if (request.source >= 0) memory.copy(request.memory, request.source, request.sourceBytes);
+    request.source = -1;
+    asked.request = request;
+    this.enqueue(asked);
+  }
+
+  list(member: RemoteMember, list: SegmentList): void {
+    const asked = this.begin(member, list.token);
+    if (asked === null) return;
+    asked.list = list;
+    this.enqueue(asked);
+  }
+
+  private begin(member: RemoteMember, token: number): Asked | null {
+    if (this.failed || member.failed) {
+      this.ports.completions.defer(token, -EIO);
+      return null;
+    }
+    const asked = this.asked.take();
+    asked.member = member;
+    asked.token = token;
+    return asked;
+  }
+
+  private enqueue(asked: Asked): void {
+    this.queue.push(asked);
+    this.markAsked();
+  }
+
+  private call(control: Omit<ControlCall, 'resolve'>, first = false): Promise<ControlAnswer> {
+    if (this.failed) return Promise.resolve(FAILED);
+    return new Promise((resolve) => {
+      const asked = this.asked.take();
+      asked.control = { ...control, resolve };
+      if (first) this.urgent.push(asked);
+      else this.queue.push(asked);
+      this.markAsked();
+    });
+  }
+
+  private markAsked(): void {
+    if (this.state === 'open' || this.state === 'reopening') this.connection?.markAsked();
+  }
+
+  /** Puts what waits on its way, as far as credits and buffers go. Called at the end of a batch. */
+  send(): void {
+    if (this.state !== 'open' && this.state !== 'reopening') return;
+    const queue = this.state === 'open' ? this.queue : this.urgent;
+    if (queue.length === 0) return;
+    // Payloads may have been asked to be copied, and are summed.
+    this.ports.memory.carryOut();
+    let sent = 0;
+    while (sent < queue.length && this.sendOne(queue[sent])) sent += 1;
+    queue.splice(0, sent);
+  }
+
+  private sendOne(asked: Asked): boolean {
+    const { connection, credits } = this;
+    check(connection !== null, 'something is sent without a connection', asked.slot);
+    if (asked.member?.failed) {
+      this.give(asked, FAILED);
+      return true;
+    }
+    const { control } = asked;
+    const payload = control?.payload() ?? null;
+    const bytes = AskingConnection.payloadBytes(asked, payload);
+    const credited = control === null || (control.kind !== KIND_PING && control.kind !== KIND_CLOSE);
+    if (credited && !credits.mayTake(bytes)) return false;
+    const head = this.service.resources.takeBuffer(AskingConnection.headBytes(asked, payload));
+    if (head === null) return false;
+    if (credited) credits.take(bytes);
+    asked.credited = credited;
+    asked.payload = bytes;
+    asked.head = head;
+    asked.sinceMs = this.ports.clock.nowMs();
+    this.asked.number(asked);
+    connection.ask(asked, this.number, payload);
+    control?.onSent?.();
+    return true;
+  }
+
+  // ---------------------------------------------------------------- answers
+
+  /** An answer has come, whole. `value`: of a list, the entries of the page. */
+  answered(asked: Asked, answer: Answer, value?: number): void {
+    this.note(asked, answer, value);
+    this.concludeIfSent(asked);
+  }
+
+  /** Takes an answer; whoever asked is told later. */
+  note(asked: Asked, answer: Answer, value?: number): void {
+    const { member, control } = asked;
+    check(!asked.answered, 'a request is answered twice', asked.slot);
+    asked.answered = true;
+    if (control !== null || member === null) return;
+    member.told(answer);
+    if (answer.status > STATUS_ERRNO_MAX) {
+      const reason = `its node does not take what is asked of a replica any more (status ${answer.status})`;
+      this.drop(member, reason);
+      this.doom = reason;
+      asked.result = -EIO;
+    } else asked.result = answer.status === STATUS_OK && value !== undefined ? value : answer.asResult;
+  }
+
+  /** Gives the node up if one of its answers was a reason to: another session finds out how things are. */
+  endIfDoomed(): void {
+    if (this.doom !== '') this.fail(this.doom);
+  }
+
+  /** Tells whoever asked, unless the kernel still has what was sent: then that is done at its end. */
+  concludeIfSent(asked: Asked): void {
+    if (asked.sending === 0) this.conclude(asked);
+  }
+
+  conclude(asked: Asked): void {
+    if (asked.credited) {
+      this.credits.give(asked.payload);
+      if (this.queue.length > 0) this.markAsked();
+    }
+    if (asked.control !== null) this.give(asked, asked.answer ?? FAILED);
+    else this.end(asked, asked.result);
+  }
+
+  /** Ends what was asked for with what the node has answered to a call, or, of a request, as failed. */
+  private give(asked: Asked, answer: ControlAnswer): void {
+    const { control } = asked;
+    if (control === null) {
+      this.end(asked, -EIO);
+      return;
+    }
+    this.asked.release(asked);
+    control.resolve(answer);
+  }
+
+  private end(asked: Asked, result: number): void {
+    const { token } = asked;
+    check(asked.control === null && asked.sending === 0, 'a request ends that is being sent', asked.slot);
+    this.asked.release(asked);
+    this.ports.completions.finish(token, result, 0);
+  }
+
+  mapsChanged(maps: readonly ReplicaMap[]): void {
+    this.hooks.onMaps(maps);
+  }
+
+  // ---------------------------------------------------------------- replicas
+
+  /** Opens a replica under a map that its node has answered. */
+  async open(map: ReplicaMap, index: number, role: Role): Promise<Opening> {
+    const { status, payload, maps } = await this.call(openCall(this.service.parts, () => map, index, role));
+    if (status !== STATUS_OK || payload === null || this.failed) return { member: null, status, maps };
+    const opened = decodeControl('opened', payload);
+    if (opened.deviceId !== map.members[index]?.deviceId) {
+      this.fail(`it opens device ${opened.deviceId} in place of member ${index} of ${map.volume.name}`);
+      return { member: null, status: EIO, maps };
+    }
+    const member = new RemoteMember(this, map, index, opened);
+    if (role !== 'reader') this.members.add(member);
+    return { member, status, maps };
+  }
+
+  /** Hands a map on to the member at an index; resolves when the node has answered it, to 0 or a negative errno. */
+  async storeMap(map: ReplicaMap, index: number): Promise<number> {
+    // What is sent behind it is asked for under this map.
+    const { status } = await this.call(storeMapCall(map, index, () => this.noteMap(map, index)));
+    return status > STATUS_ERRNO_MAX ? -EIO : -status;
+  }
+
+  private noteMap(map: ReplicaMap, index: number): void {
+    for (const member of this.members) {
+      const same = member.map.volume.id === map.volume.id && member.group === map.group && member.index === index;
+      if (same && member.map.mapVersion < map.mapVersion) member.map = map;
+    }
+  }
+
+  closeReplica(member: RemoteMember): void {
+    this.members.delete(member);
+    if (!this.failed) void this.call(closeCall(member.map, member.index));
+  }
+
+  private startTick(): void {
+    this.ticking = true;
+    this.ports.clock.after(SESSION_TICK_MS, this.token + 1);
+  }
+
+  private tick(result: number): void {
+    this.ticking = false;
+    if (this.failed || result < 0) {
+      this.disposeIfOver();
+      return;
+    }
+    const nowMs = this.ports.clock.nowMs();
+    this.silence.tick(nowMs, this.connection?.heard ?? 0);
+    this.check(nowMs);
+    if (this.failed) this.disposeIfOver();
+    else this.startTick();
+  }
+
+  private check(nowMs: number): void {
+    if (this.state !== 'open') {
+      const mostMs = this.wasOpen ? RECONNECT_MS : CONNECT_MS;
+      if (nowMs - this.sinceMs >= mostMs) this.fail(`it is not reached again: ${this.reason}`);
+      return;
+    }
+    if (this.silence.tooLong(nowMs)) {
+      this.connection?.end('it says nothing');
+      return;
+    }
+    for (const asked of this.asked.values()) {
+      if (asked.id === 0 || asked.answered || nowMs - asked.sinceMs < OPERATION_MS) continue;
+      this.fail('it answers, and does not do what it was asked for');
+      return;
+    }
+    if (this.silence.isPingDue(nowMs)) this.ping();
+  }
+
+  private ping(): void {
+    this.silence.asked(this.ports.clock.nowMs());
+    const call = pingCall(this.members.size);
+    void this.call(call).then(({ payload }) => {
+      this.silence.answered();
+      if (payload !== null && !this.failed) this.hooks.onDevices(decodeControl('pong', payload).devices);
+    });
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * A member of a volume whose store is in another process: what is asked of it goes by the session with its node, under the map
+ * that the node has answered.
+ *
+ * It fails once, for good: with its session, or when the node says that the replica is not what it was. From then on
+ * everything that is asked of it ends with `-EIO`. A device that comes back is another member.
+ */
+
+import { check } from '../../core/check.js';
+import type { FlushId } from '../../layout/flush-id.js';
+import type { ReplicaMap } from '../../layout/replica-map.js';
+import { FENCE_ALL, FENCE_OPEN } from '../../ports/device.js';
+import type { SegmentList } from '../../ports/segment-list.js';
+import type { SegmentMember } from '../../ports/segment-member.js';
+import type { SegmentRequest } from '../../ports/segment-request.js';
+import type { OpenedFields } from '../../wire/control.js';
+import { VolumeWords } from '../../wire/frame.js';
+import type { Answer } from '../../wire/reply-codec.js';
+import type { ReplicaAddress } from '../../wire/request-codec.js';
+
+/** The session with its node, as a member uses it. */
+export interface MemberSession {
+  /** What has been asked for and not answered. */
+  readonly outstanding: number;
+  submit(member: RemoteMember, request: SegmentRequest): void;
+  list(member: RemoteMember, page: SegmentList): void;
+  closeReplica(member: RemoteMember): void;
+}
+
+export class RemoteMember implements SegmentMember {
+  readonly deviceId: string;
+  readonly segmentBytes: number;
+  readonly incarnation: number;
+  readonly flushed: FlushId;
+  readonly settled: FlushId | null;
+  readonly stampMax: { readonly low: number; readonly high: number };
+  /** Index in the map of its group. */
+  readonly index: number;
+  /** Under which requests are sent. */
+  map: ReplicaMap;
+  /** Why it has failed; empty while it has not. */
+  reason = '';
+  private readonly session: MemberSession;
+  private readonly words = new VolumeWords();
+  private fenced = FENCE_OPEN;
+
+  constructor(session: MemberSession, map: ReplicaMap, index: number, opened: OpenedFields) {
+    check(
+      opened.deviceId === map.members[index]?.deviceId,
+      'a member is made over another device than its map names',
+      index,
+    );
+    this.session = session;
+    this.map = map;
+    this.index = index;
+    this.words.set(map.volume.id);
+    this.deviceId = opened.deviceId;
+    this.segmentBytes = opened.segmentBytes;
+    this.incarnation = opened.incarnation;
+    this.flushed = opened.flushed;
+    this.settled = opened.settled.generation === 0 ? null : opened.settled;
+    this.stampMax = opened.stampMax;
+  }
+
+  get group(): number {
+    return this.map.group;
+  }
+
+  /** What has been asked of its node, whichever member it is for. */
+  get outstanding(): number {
+    return this.session.outstanding;
+  }
+
+  get failed(): boolean {
+    return this.reason !== '';
+  }
+
+  fence(): number {
+    return this.failed ? FENCE_ALL : this.fenced;
+  }
+
+  submit(request: SegmentRequest): void {
+    this.session.submit(this, request);
+  }
+
+  list(page: SegmentList): void {
+    this.session.list(this, page);
+  }
+
+  /** Which replica requests are for. */
+  put(address: ReplicaAddress): void {
+    check(!this.failed, 'a request goes to a member that has failed', this.index);
+    check(this.map.members[this.index]?.deviceId === this.deviceId, 'a member is another one in its map', this.index);
+    address.volume.copy(this.words);
+    address.group = this.map.group;
+    address.member = this.index;
+    address.mapVersion = this.map.mapVersion;
+    address.incarnation = this.incarnation;
+    address.clusterEpoch = 0;
+    address.class = 0;
+  }
+
+  /** What an answer tells of the device. */
+  told({ fence }: Answer): void {
+    if (fence > this.fenced && fence <= FENCE_ALL) this.fenced = fence;
+  }
+
+  fail(reason: string): void {
+    if (!this.failed) this.reason = reason;
+  }
+
+  /** Nothing more is asked of it. */
+  close(): void {
+    this.session.closeReplica(this);
+  }
+}

@@ -1,0 +1,57 @@
+/**
+ * Since when a node has said nothing. That counts only while it is asked whether it is there, and from then on; and anew when
+ * this process itself was kept from listening, as what has come meanwhile is still to be looked at.
+ */
+
+import { check } from '../../core/check.js';
+import { PING_MS, SESSION_TICK_MS, SILENCE_MS } from '../limits.js';
+
+export class Silence {
+  private tickMs: number;
+  private heardMs: number;
+  private askedMs: number;
+  private isAsked = false;
+  /** What had been received when it was looked at last. */
+  private received = 0;
+
+  constructor(nowMs: number) {
+    this.tickMs = nowMs;
+    this.heardMs = nowMs;
+    this.askedMs = nowMs;
+  }
+
+  /** It is time to look: `received` counts what has been received on the connection. */
+  tick(nowMs: number, received: number): void {
+    check(nowMs >= this.tickMs, 'the clock of a session goes back', nowMs);
+    const late = nowMs - this.tickMs > 2 * SESSION_TICK_MS;
+    this.tickMs = nowMs;
+    if (late || received !== this.received) this.heardMs = nowMs;
+    this.received = received;
+  }
+
+  /** There is a new connection. */
+  heard(nowMs: number): void {
+    this.heardMs = nowMs;
+  }
+
+  /** The node is asked whether it is there. */
+  asked(nowMs: number): void {
+    check(!this.isAsked, 'a node is asked twice whether it is there', nowMs);
+    this.isAsked = true;
+    this.askedMs = nowMs;
+  }
+
+  /** It has answered that, or nobody waits for it any more. */
+  answered(): void {
+    this.isAsked = false;
+  }
+
+  isPingDue(nowMs: number): boolean {
+    return !this.isAsked && nowMs - this.askedMs >= PING_MS;
+  }
+
+  /** Whether the node is to be given up. */
+  tooLong(nowMs: number): boolean {
+    return this.isAsked && nowMs - Math.max(this.heardMs, this.askedMs) >= SILENCE_MS;
+  }
+}

@@ -1,0 +1,326 @@
+/**
+ * What clients ask of a node beside data: to open and close replicas, to store maps, and whether it is there. Each is answered by
+ * a frame of its own, or packed if there is nothing to tell but a status.
+ */
+
+import { check } from '../core/check.js';
+import { EIO } from '../core/errno.js';
+import { namesDevice, type ReplicaMap } from '../layout/replica-map.js';
+import { NO_CLIENT } from '../layout/volume-map.js';
+import type { ClusterKey } from '../ports/cluster-key.js';
+import type { CompletionPort } from '../ports/completion.js';
+import { FENCE_ALL, FENCE_OPEN } from '../ports/device.js';
+import { decodeControl, encodeControl, type OpenedFields } from '../wire/control.js';
+import type { Frame } from '../wire/frame.js';
+import { decodeMaps, encodeMaps } from '../wire/maps.js';
+import {
+  HEADER_BYTES,
+  KIND_CLOSE,
+  KIND_MAP_CHANGED,
+  KIND_OPEN,
+  KIND_PING,
+  KIND_PONG,
+  KIND_PROBE,
+  KIND_REPLY,
+  KIND_STORE_MAP,
+  REPLY_JSON,
+  REPLY_MAPS,
+  STATUS_BAD_FRAME,
+  STATUS_BUSY,
+  STATUS_DENIED,
+  STATUS_NEED_MAP,
+  STATUS_NOT_OPEN,
+  STATUS_NOT_YET,
+  STATUS_OK,
+  STATUS_STALE_MAP,
+} from '../wire/messages.js';
+import { WireRefusal } from '../wire/refusal.js';
+import { decodeOpen, type Role, type Ticket } from '../wire/ticket.js';
+import { SESSION_REPLICAS_MAX } from './limits.js';
+import type { NodeStore } from './node-store.js';
+import { OpenReplica } from './open-replica.js';
+import type { PeerRequest } from './peer-request.js';
+import { ReplicaGate } from './replica-gate.js';
+import type { ControlHandler, SegmentConnection } from './segment-connection.js';
+
+/** The smallest buffer of a request of this kind: most answers fit it. */
+const CONTROL_BUFFER_BYTES = 4096;
+
+export interface NodeControlParts {
+  readonly completions: CompletionPort;
+  readonly key: ClusterKey;
+  /** The devices of the node, by id. */
+  readonly devices: ReadonlyMap<string, NodeStore>;
+  /** All connections that serve. */
+  readonly connections: () => Iterable<SegmentConnection>;
+  /** A map has been stored that says that its volume is deleted. */
+  readonly onDeleted: (device: NodeStore, map: ReplicaMap) => void;
+}
+
+export class NodeControl implements ControlHandler {
+  private readonly parts: NodeControlParts;
+  /** By device, and by volume and group. */
+  private readonly gates = new WeakMap<NodeStore, Map<string, ReplicaGate>>();
+
+  constructor(parts: NodeControlParts) {
+    this.parts = parts;
+  }
+
+  isCredited(kind: number): boolean {
+    return kind !== KIND_PING && kind !== KIND_CLOSE;
+  }
+
+  bufferBytes(kind: number): number {
+    return kind === KIND_PING || kind === KIND_OPEN || kind === KIND_STORE_MAP ? CONTROL_BUFFER_BYTES : 0;
+  }
+
+  /** Begins what a frame asks for, whose payload is `payload`. Throws a `WireRefusal`. */
+  begin(connection: SegmentConnection, frame: Frame, payload: Uint8Array, request: PeerRequest): void {
+    switch (frame.kind) {
+      case KIND_PING:
+        this.ping(connection, payload, request);
+        break;
+      case KIND_PROBE:
+        connection.decline(request, this.probe(frame));
+        break;
+      case KIND_CLOSE:
+        connection.replicas.remove(frame);
+        connection.decline(request, STATUS_OK);
+        break;
+      case KIND_OPEN:
+        void this.open(connection, frame.member, decodeOpenOf(connection, frame, payload, this.parts.key), request);
+        break;
+      case KIND_STORE_MAP:
+        void this.storeMap(connection, frame.member, decodeOneMap(payload), request);
+        break;
+      default:
+        throw new WireRefusal(STATUS_BAD_FRAME, `nobody here takes frames of kind ${frame.kind}`);
+    }
+  }
+
+  // ---- the node
+
+  private ping(connection: SegmentConnection, payload: Uint8Array, request: PeerRequest): void {
+    const { taken } = decodeControl('ping', payload);
+    const devices = [...this.parts.devices.values()].map((device) => ({
+      deviceId: device.deviceId,
+      incarnation: device.incarnation,
+      depth: device.store.outstanding,
+      segmentBytes: device.slotBytes,
+      freeBytes: device.freeSlots * device.slotBytes,
+      health: HEALTH[device.store.fence()],
+    }));
+    this.send(connection, request, { kind: KIND_PONG, flags: 0 }, encodeControl('pong', { taken, devices }));
+  }
+
+  /** Whether the holder of a group has a session here. */
+  private probe({ volume, group }: Frame): number {
+    const volumeId = volume.toString();
+    for (const device of this.parts.devices.values()) {
+      const map = device.replicasOf(volumeId).find((replica) => replica.group === group);
+      if (map === undefined) continue;
+      for (const { clientId } of this.parts.connections()) if (clientId === map.holder) return STATUS_BUSY;
+      return STATUS_OK;
+    }
+    return STATUS_NOT_OPEN;
+  }
+
+  // ---- replicas
+
+  private gateOf(device: NodeStore, volumeId: string, group: number): ReplicaGate {
+    const gates = this.gates.get(device) ?? new Map<string, ReplicaGate>();
+    this.gates.set(device, gates);
+    const name = `${volumeId} ${group}`;
+    const gate = gates.get(name) ?? new ReplicaGate(device, volumeId, group);
+    check(gate.device === device, 'a replica is that of another device', group);
+    gates.set(name, gate);
+    return gate;
+  }
+
+  /** The device of this node that is the member of a map at an index; null if it is not here, or has failed. */
+  private deviceOf({ members }: ReplicaMap, index: number): NodeStore | null {
+    const device = this.parts.devices.get(members[index]?.deviceId ?? '');
+    return device === undefined || device.failed ? null : device;
+  }
+
+  private async open(
+    connection: SegmentConnection,
+    index: number,
+    { ticket, map }: { readonly ticket: Ticket; readonly map: ReplicaMap },
+    request: PeerRequest,
+  ): Promise<void> {
+    const device = this.deviceOf(map, index);
+    if (device === null) {
+      connection.decline(request, EIO);
+      return;
+    }
+    const gate = this.gateOf(device, map.volume.id, map.group);
+    await gate.settled();
+    if (connection.closing) {
+      connection.endRequest(request);
+      return;
+    }
+    const status = openingError(gate, map);
+    if (status === STATUS_OK) this.opened(connection, gate, { index, role: ticket.role }, request);
+    else {
+      request.status = status;
+      this.answerMaps(connection, request, gate.map === undefined ? [] : [gate.map]);
+    }
+  }
+
+  private opened(
+    connection: SegmentConnection,
+    gate: ReplicaGate,
+    { index, role }: { readonly index: number; readonly role: Role },
+    request: PeerRequest,
+  ): void {
+    const { device, volumeId, group } = gate;
+    if (connection.replicas.size >= SESSION_REPLICAS_MAX) {
+      connection.decline(request, STATUS_NOT_OPEN);
+      return;
+    }
+    const page = device.store.volumeTable.indexOf(volumeId, group);
+    check(gate.answered, 'a replica is opened under a map that has not been answered', group);
+    check(gate.map?.members[index]?.deviceId === device.deviceId, 'a replica is opened on another device', index);
+    const replica = new OpenReplica(this.parts.completions, gate, page, index, role);
+    connection.replicas.add(replica);
+    request.replica = replica;
+    const { member } = replica;
+    const none = { generation: 0, flushNumber: 0 };
+    const fields: OpenedFields = {
+      deviceId: member.deviceId,
+      segmentBytes: member.segmentBytes,
+      incarnation: member.incarnation,
+      flushed: plain(member.flushed),
+      settled: plain(member.settled ?? none),
+      servedGeneration: gate.servedGeneration,
+      stampMax: { low: member.stampMax.low, high: member.stampMax.high },
+      epoch: 1,
+      freeBytes: device.freeSlots * device.slotBytes,
+      taken: connection.replicas.size,
+    };
+    this.send(connection, request, { kind: KIND_REPLY, flags: REPLY_JSON }, encodeControl('opened', fields));
+  }
+
+  private async storeMap(
+    connection: SegmentConnection,
+    index: number,
+    map: ReplicaMap,
+    request: PeerRequest,
+  ): Promise<void> {
+    const device = this.deviceOf(map, index);
+    if (device === null) {
+      connection.decline(request, EIO);
+      return;
+    }
+    const gate = this.gateOf(device, map.volume.id, map.group);
+    const older = gate.map !== undefined && gate.map.mapVersion > map.mapVersion;
+    const result = older ? 0 : await gate.store(map, () => this.tell(connection, map));
+    const known = gate.map;
+    if (connection.closing) connection.endRequest(request);
+    else if (result < 0) connection.decline(request, -result);
+    else if (known !== undefined && known.mapVersion > map.mapVersion) {
+      request.status = STATUS_STALE_MAP;
+      this.answerMaps(connection, request, [known]);
+    } else {
+      const { incarnation } = device;
+      const stored = { mapVersion: map.mapVersion, incarnation, servedGeneration: gate.servedGeneration };
+      this.send(connection, request, { kind: KIND_REPLY, flags: REPLY_JSON }, encodeControl('stored', stored));
+    }
+    if (result >= 0 && !older && map.volume.deleted) this.parts.onDeleted(device, map);
+  }
+
+  /** Tells other sessions that have a replica open of its new map. */
+  private tell(by: SegmentConnection, map: ReplicaMap): void {
+    for (const connection of this.parts.connections()) {
+      if (connection === by) continue;
+      for (const { gate } of connection.replicas.values()) {
+        if (gate.volumeId !== map.volume.id || gate.group !== map.group) continue;
+        connection.announce((request) => {
+          this.send(connection, request, { kind: KIND_MAP_CHANGED, flags: 0 }, encodeMaps([map]));
+        });
+        break;
+      }
+    }
+  }
+
+  /** All copies are equal, and the member has noted it: that its generation is served is made durable before it is answered. */
+  noteServed(connection: SegmentConnection, request: PeerRequest): void {
+    check(request.replica !== null, 'copies agree of what is not open', request.index);
+    void request.replica.gate.noteServed().then((result) => {
+      if (connection.closing) connection.endRequest(request);
+      else connection.decline(request, result < 0 ? -result : STATUS_OK);
+    });
+  }
+
+  // ---- answers
+
+  answerMaps(connection: SegmentConnection, request: PeerRequest, maps: readonly ReplicaMap[]): void {
+    if (maps.length === 0) connection.decline(request, request.status);
+    else this.send(connection, request, { kind: KIND_REPLY, flags: REPLY_MAPS }, encodeMaps(maps));
+  }
+
+  /** Sends a frame with a payload from the buffer of a request, or from a larger one. */
+  private send(
+    connection: SegmentConnection,
+    request: PeerRequest,
+    { kind, flags }: { readonly kind: number; readonly flags: number },
+    payload: Uint8Array,
+  ): void {
+    const bytes = HEADER_BYTES + payload.length;
+    const small = request.buffer === null || request.buffer.capacityBytes < bytes;
+    if (small && !connection.changeBuffer(request, bytes)) {
+      // It asks again: a client that is not answered with what it needs has lost nothing.
+      connection.end('there is no buffer for an answer');
+      connection.endRequest(request);
+      return;
+    }
+    const { buffer } = request;
+    check(buffer !== null, 'an answer has no buffer', request.index);
+    check(buffer.capacityBytes >= bytes, 'an answer is longer than its buffer', bytes);
+    connection.sendControl(request, kind, flags, payload);
+  }
+}
+
+const HEALTH = ['healthy', 'read-only', 'failed'] as const;
+check(FENCE_OPEN === 0 && FENCE_ALL === HEALTH.length - 1, 'fences have no words', FENCE_ALL);
+
+function plain({ generation, flushNumber }: { generation: number; flushNumber: number }) {
+  return { generation, flushNumber };
+}
+
+/** What OPEN says, if it is what the header says, and the client's own. Throws a `WireRefusal`. */
+function decodeOpenOf(
+  { clientId }: SegmentConnection,
+  frame: Frame,
+  payload: Uint8Array,
+  key: ClusterKey,
+): { readonly ticket: Ticket; readonly map: ReplicaMap } {
+  const { ticket, map } = decodeOpen(payload, key, false);
+  if (ticket.clientId !== clientId) throw new WireRefusal(STATUS_DENIED, 'the ticket is for another client');
+  const same = map.volume.id === frame.volume.toString() && map.group === frame.group;
+  if (!same || map.mapVersion !== frame.mapVersion) {
+    throw new WireRefusal(STATUS_BAD_FRAME, 'OPEN: its map is not that of its header');
+  }
+  const writes = ticket.role !== 'reader';
+  if (writes && map.holder !== NO_CLIENT && (map.holder !== clientId || map.generation !== ticket.generation)) {
+    throw new WireRefusal(STATUS_DENIED, `the right to write is that of ${map.holder}, and not of ${clientId}`);
+  }
+  return { ticket, map };
+}
+
+/** The map that STORE_MAP brings. Throws a `WireRefusal`. */
+function decodeOneMap(payload: Uint8Array): ReplicaMap {
+  const maps = decodeMaps(payload, null);
+  if (maps.length !== 1) throw new WireRefusal(STATUS_BAD_FRAME, `${maps.length} maps come for one member`);
+  return maps[0];
+}
+
+/** Why a replica cannot be opened under a map: `STATUS_OK` if it can. */
+function openingError(gate: ReplicaGate, map: ReplicaMap): number {
+  const known = gate.map;
+  if (known === undefined || known.mapVersion < map.mapVersion) return STATUS_NEED_MAP;
+  if (known.mapVersion > map.mapVersion) return STATUS_STALE_MAP;
+  if (!namesDevice(known, gate.device.deviceId)) return STATUS_NOT_OPEN;
+  return gate.answered ? STATUS_OK : STATUS_NOT_YET;
+}

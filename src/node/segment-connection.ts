@@ -1,0 +1,499 @@
+/**
+ * A connection by which a client in another process has a session with this node: who it is, what it may ask for, and its
+ * requests from their frames to their answers.
+ *
+ * ```text
+ *   handshake ─► CHALLENGE, HELLO, WELCOME ─► serving: OPEN, STORE_MAP ... ─► control
+ *                                                      READ, WRITE ... ─► credit ─► buffer ─► blocks ─► admission ─► member
+ * ```
+ *
+ * A session ends with its connection. What it had asked for is carried out to its end all the same, and answered to nobody; a
+ * newer session of the same client is welcomed only when nothing of that is left (`onFree`), so that what is asked for
+ * again there cannot be overtaken by what was asked for first.
+ */
+
+import { check } from '../core/check.js';
+import { EIO, EOPNOTSUPP } from '../core/errno.js';
+import { BLOCK_BYTES } from '../core/limits.js';
+import { BLOCK_VALID, ENTRY_CHECKSUM, ENTRY_FLAGS, ENTRY_WORDS } from '../layout/block-entry.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
+import type { ConnectionResources } from '../net/connection-resources.js';
+import type { ReplyFormat } from '../net/send-queue.js';
+import { COMPLETION_ABANDONED } from '../ports/completion.js';
+import type { Memory } from '../ports/memory.js';
+import {
+  REQUEST_ACCEPT,
+  REQUEST_AGREED,
+  REQUEST_ENTRIES,
+  REQUEST_FLUSH,
+  REQUEST_READ,
+  REQUEST_SAME,
+  REQUEST_WRITE,
+  type SegmentRequest,
+} from '../ports/segment-request.js';
+import { FrameConnection } from '../wire/connection.js';
+import type { WelcomeFields } from '../wire/control.js';
+import { Credits } from '../wire/credits.js';
+import { encodePayload, type Frame } from '../wire/frame.js';
+import type { HelloAnswerer } from '../wire/hello.js';
+import { LIST_ENTRIES_MAX } from '../wire/limits.js';
+import { decodeList, encodeListReply, listReplyBytes } from '../wire/list-codec.js';
+import {
+  BITS_BYTES,
+  ENTRY_BYTES,
+  FROM_ASKER,
+  HEADER_BYTES,
+  isRequest,
+  KIND_CHALLENGE,
+  KIND_HELLO,
+  KIND_LIST,
+  KIND_REFUSED,
+  KIND_REPLY,
+  KIND_REQUEST,
+  KIND_WELCOME,
+  LISTED_BYTES,
+  PAGE_BYTES,
+  STATUS_BAD_FRAME,
+  STATUS_BAD_SUM,
+  STATUS_NO_CREDIT,
+  STATUS_NOT_YET,
+  STATUS_OK,
+  STATUS_STALE_MAP,
+} from '../wire/messages.js';
+import { WireRefusal } from '../wire/refusal.js';
+import { Answer, encodeReply, putAnswer, putPacked, replyFlags, replyHeadBytes } from '../wire/reply-codec.js';
+import { decodeRequest, sumsAt, wrongBlock } from '../wire/request-codec.js';
+import { admission } from './access-check.js';
+import { OpenReplicas } from './open-replica.js';
+import type { PeerRequest, PeerRequests, RequestOrigin } from './peer-request.js';
+
+const WRITE = KIND_REQUEST + REQUEST_WRITE;
+/** Of one group. */
+const FLUSH = KIND_REQUEST + REQUEST_FLUSH;
+
+/** Bytes of buffer that a request needs for its blocks, and for an answer that cannot be packed. */
+export function requestBufferBytes(kind: number, blocks: number): number {
+  switch (kind) {
+    case KIND_LIST:
+      return HEADER_BYTES + PAGE_BYTES + LIST_ENTRIES_MAX * LISTED_BYTES;
+    case KIND_REQUEST + REQUEST_READ:
+    case KIND_REQUEST + REQUEST_ACCEPT:
+    case WRITE:
+      return blocks * BLOCK_BYTES;
+    case KIND_REQUEST + REQUEST_ENTRIES:
+      return HEADER_BYTES + 2 * BITS_BYTES + blocks * ENTRY_BYTES;
+    default:
+      return HEADER_BYTES + 2 * BITS_BYTES;
+  }
+}
+
+/** What is asked of the node beside data. */
+export interface ControlHandler {
+  /** Whether a kind counts among what a session may ask for. */
+  isCredited(kind: number): boolean;
+  /** Bytes of the buffer that a request of this kind begins with. */
+  bufferBytes(kind: number): number;
+  /** Begins what a frame asks for, whose payload is `payload`. Throws a `WireRefusal`. */
+  begin(connection: SegmentConnection, frame: Frame, payload: Uint8Array, request: PeerRequest): void;
+  noteServed(connection: SegmentConnection, request: PeerRequest): void;
+  answerMaps(connection: SegmentConnection, request: PeerRequest, maps: readonly ReplicaMap[]): void;
+}
+
+/** What a shard provides to its connections. */
+export interface SegmentOwner {
+  readonly resources: ConnectionResources;
+  readonly requests: PeerRequests;
+  readonly replies: ReplyFormat<PeerRequest>;
+  readonly control: ControlHandler;
+  readonly terms: WelcomeFields;
+  readonly version: number;
+  readonly receiveToken: number;
+  readonly sendToken: number;
+  /** Of what members are asked for. */
+  readonly token: number;
+  newAnswerer(): HelloAnswerer;
+  /** A client has proven to have the key. */
+  enter(connection: SegmentConnection): void;
+  onServing(connection: SegmentConnection): void;
+  /** Nothing is left of it; it can be used again. */
+  onFree(connection: SegmentConnection): void;
+}
+
+export class SegmentConnection extends FrameConnection<PeerRequest, PeerRequest> implements RequestOrigin {
+  /** Who has proven to have the key, and the number of its session; empty before. */
+  clientId = '';
+  session = 0;
+  readonly replicas = new OpenReplicas();
+  private readonly service: SegmentOwner;
+  private readonly control: ControlHandler;
+  private readonly answer = new Answer();
+  private credits = new Credits(0, 0);
+  private hello: HelloAnswerer | null = null;
+  /** The write whose blocks are being received, and where its vector lies. */
+  private writing: PeerRequest | null = null;
+  private vector = 0;
+  private sums = -1;
+
+  constructor(service: SegmentOwner, index: number) {
+    const { resources } = service;
+    const tokens = { receiveToken: service.receiveToken + index, sendToken: service.sendToken + index };
+    super({ resources, replies: service.replies, ...tokens }, index, FROM_ASKER);
+    this.service = service;
+    this.control = service.control;
+  }
+
+  /** Begins with a new socket. */
+  open(file: number, nowMs: number): void {
+    this.beginFrames(file, nowMs);
+    check(this.replicas.size === 0, 'replicas are open on a connection that begins', this.replicas.size);
+    check(this.writing === null, 'a write is left on a connection that begins');
+    this.clientId = '';
+    this.session = 0;
+    this.hello = this.service.newAnswerer();
+    this.say(KIND_CHALLENGE, this.hello.challenge());
+    this.receive(false);
+  }
+
+  // ---- handshake ----
+
+  private shakeHands({ kind }: Frame, vector: number): boolean {
+    const { hello } = this;
+    if (kind === KIND_REFUSED || hello === null || kind !== KIND_HELLO || this.clientId !== '') {
+      this.end('the peer does not shake hands');
+      return false;
+    }
+    const { memory } = this.resources;
+    try {
+      const { clientId, session } = hello.takeHello(memory.bytes.slice(vector, vector + this.reader.vectorBytes));
+      this.clientId = clientId;
+      this.session = session;
+    } catch (error) {
+      if (error instanceof WireRefusal) return this.refuse(error);
+      throw error;
+    }
+    this.service.enter(this);
+    return true;
+  }
+
+  /** Nothing is left of older sessions of its client: it is served from now on. */
+  welcome(): void {
+    if (this.state !== 'handshake') return;
+    const { hello, service } = this;
+    check(hello !== null && !this.sender.sending, 'a session begins before its handshake', this.session);
+    const { terms } = service;
+    this.credits = new Credits(terms.creditRequests, terms.creditBytes);
+    this.say(KIND_WELCOME, hello.welcome(terms));
+    this.reader.open(service.version);
+    this.hello = null;
+    this.state = 'serving';
+    service.onServing(this);
+  }
+
+  // ---- frames ----
+
+  protected takeFrame(frame: Frame, vector: number): boolean {
+    if (this.state === 'handshake') return this.shakeHands(frame, vector);
+    const { kind } = frame;
+    if (kind === KIND_REFUSED) {
+      this.end('the client has refused to go on');
+      return false;
+    }
+    if (frame.session !== this.session) {
+      const message = `a frame of session ${frame.session} comes on the connection of session ${this.session}`;
+      return this.refuse({ status: STATUS_BAD_FRAME, message });
+    }
+    const data = isRequest(kind) || kind === KIND_LIST;
+    const credited = data || this.control.isCredited(kind);
+    if (credited && !this.credits.mayTake(frame.payload)) {
+      const message = `a request with ${frame.payload} bytes is beyond what this session was granted`;
+      return this.refuse({ status: STATUS_NO_CREDIT, message });
+    }
+    const bytes = data ? requestBufferBytes(kind, frame.count) : this.control.bufferBytes(kind);
+    const request = this.take(frame, bytes);
+    if (request === null) return this.wait();
+    if (credited) {
+      this.credits.take(frame.payload);
+      request.credited = true;
+    }
+    return data ? this.takeData(frame, vector, request) : this.takeControl(frame, vector, request);
+  }
+
+  /** A record for a frame, with a buffer; null if there is none free, or the connection holds too many. */
+  private take(frame: Frame, bytes: number): PeerRequest | null {
+    if (!this.mayHold(bytes)) return null;
+    const request = this.service.requests.take(bytes, frame.kind === KIND_LIST);
+    if (request === null) return null;
+    if (request.buffer !== null) this.hold(request.buffer);
+    this.requests += 1;
+    this.resources.counters.requests += 1;
+    request.connection = this;
+    request.credited = false;
+    request.kind = frame.kind;
+    request.id = frame.request;
+    request.payload = frame.payload;
+    request.mapVersion = frame.mapVersion;
+    request.incarnation = frame.incarnation;
+    request.replica = this.replicas.find(frame);
+    return request;
+  }
+
+  private takeControl(frame: Frame, vector: number, request: PeerRequest): boolean {
+    try {
+      this.control.begin(this, frame, this.resources.memory.bytes.slice(vector, vector + frame.payload), request);
+      return true;
+    } catch (error) {
+      if (!(error instanceof WireRefusal)) throw error;
+      this.endRequest(request);
+      return this.refuse(error);
+    }
+  }
+
+  private takeData(frame: Frame, vector: number, request: PeerRequest): boolean {
+    const { memory } = this.resources;
+    const { record, list, buffer } = request;
+    const problem =
+      list !== null
+        ? decodeList(memory, frame, vector, list)
+        : decodeRequest(memory, frame, vector, record, request.entries);
+    if (problem !== null) {
+      this.endRequest(request);
+      return this.refuse(problem);
+    }
+    record.memory = buffer?.memory ?? -1;
+    if (frame.kind === FLUSH && frame.count !== 1) {
+      this.decline(request, EOPNOTSUPP);
+      return true;
+    }
+    if (frame.kind !== WRITE) {
+      this.admit(request);
+      return true;
+    }
+    this.writing = request;
+    this.vector = vector;
+    this.sums = sumsAt(frame);
+    this.expectBlocks(record.memory, record.blocks * BLOCK_BYTES);
+    return true;
+  }
+
+  protected takeBlocks(source: number): void {
+    const request = this.writing as PeerRequest;
+    this.writing = null;
+    const { record } = request;
+    const { memory } = this.resources;
+    const from = source >= 0 ? source : record.memory;
+    const wrong =
+      this.sums < 0
+        ? wrongCopy(memory, record, from)
+        : wrongBlock(memory, this.vector + this.sums, from, record.blocks);
+    if (wrong >= 0) {
+      this.endRequest(request);
+      this.refuse({ status: STATUS_BAD_SUM, message: `WRITE: block ${wrong} has another sum than its vector says` });
+      return;
+    }
+    this.resources.counters.bytesWritten += record.blocks * BLOCK_BYTES;
+    record.source = source;
+    record.sourceBytes = record.blocks * BLOCK_BYTES;
+    this.admit(request);
+  }
+
+  protected dropBlocks(): void {
+    const { writing } = this;
+    this.writing = null;
+    if (writing !== null) this.endRequest(writing);
+  }
+
+  // ---- requests ----
+
+  admit(request: PeerRequest): void {
+    if (this.closing) {
+      this.endRequest(request);
+      return;
+    }
+    const { replica, record } = request;
+    const status = admission(replica, request);
+    if (status === STATUS_OK) this.submit(request);
+    else if (status !== STATUS_NOT_YET || replica === null) this.decline(request, status);
+    else if (!replica.gate.storing) this.decline(request, EIO);
+    else {
+      // Where the payload has been received something else will be by then.
+      if (record.source >= 0) this.resources.memory.copy(record.memory, record.source, record.sourceBytes);
+      record.source = -1;
+      replica.gate.wait(request);
+    }
+  }
+
+  private submit(request: PeerRequest): void {
+    check(request.connection === this, 'a request is carried out for another connection', request.index);
+    check(this.state !== 'handshake', 'a request is carried out before the handshake', request.index);
+    const { record, list, replica } = request;
+    check(replica !== null, 'a request is admitted to nothing', request.index);
+    const token = this.service.token + request.index;
+    replica.enter();
+    if (list !== null) {
+      list.token = token;
+      replica.member.list(list);
+      return;
+    }
+    record.token = token;
+    replica.member.submit(record);
+  }
+
+  /** What a member was asked for has ended. */
+  ended(request: PeerRequest, result: number, flags: number): void {
+    const { replica, record, buffer } = request;
+    check(replica !== null, 'a request ends that nobody carried out', request.index);
+    if ((flags & COMPLETION_ABANDONED) !== 0 && buffer !== null) {
+      this.holdNoMore(buffer);
+      this.service.requests.quarantine(request);
+    }
+    replica.leave();
+    if (this.closing) this.endRequest(request);
+    else if (result >= 0 && request.kind === KIND_REQUEST + REQUEST_AGREED) this.control.noteServed(this, request);
+    else if (request.list !== null) this.answerList(request, result);
+    else {
+      if (request.kind === KIND_REQUEST + REQUEST_READ && result > 0) this.resources.counters.bytesRead += result;
+      this.answerWith(request, result, record.blocks);
+    }
+  }
+
+  private setResult(request: PeerRequest, result: number): void {
+    request.status = result < 0 ? -result : STATUS_OK;
+    request.value = result < 0 ? 0 : result;
+    request.fill(this.answer);
+  }
+
+  private answerList(request: PeerRequest, result: number): void {
+    this.setResult(request, result);
+    const { list, buffer } = request;
+    if (result < 0 || list === null || buffer === null) {
+      this.queueReply(request);
+      return;
+    }
+    encodeListReply(this.resources.memory, this.frame, buffer.memory, this.answer, list);
+    this.sendAnswer(request, buffer.memory, listReplyBytes(list));
+  }
+
+  private answerWith(request: PeerRequest, result: number, blocks: number): void {
+    check(request.connection === this, 'a request is answered on another connection', request.index);
+    this.setResult(request, result);
+    const { record, buffer } = request;
+    const flags = replyFlags(record, result);
+    if (flags === 0 || buffer === null) {
+      this.queueReply(request);
+      return;
+    }
+    const { memory } = this.resources;
+    const { kind } = record;
+    const bears = result >= 0 && (kind === REQUEST_READ || kind === REQUEST_ACCEPT);
+    // Header and vector lie in the page before the blocks, and leave with them as one piece.
+    const at = bears ? buffer.memory - replyHeadBytes(flags, blocks) : buffer.memory;
+    const head = encodeReply(memory, this.frame, at, this.answer, record, buffer.memory);
+    this.sendAnswer(request, at, bears ? head + blocks * BLOCK_BYTES : head);
+  }
+
+  /** An answer without a payload that is no result of a member. */
+  decline(request: PeerRequest, status: number): void {
+    this.resources.counters.errors += 1;
+    request.status = status;
+    request.value = 0;
+    const map = request.replica?.gate.map;
+    if (status === STATUS_STALE_MAP && map !== undefined) this.control.answerMaps(this, request, [map]);
+    else this.queueReply(request);
+  }
+
+  /** Sends a frame with a control payload from the buffer of a request, which is large enough. */
+  sendControl(request: PeerRequest, kind: number, flags: number, payload: Uint8Array): void {
+    const { frame, answer } = this;
+    const { buffer } = request;
+    check(buffer !== null, 'a frame has no buffer', request.index);
+    frame.begin(kind, flags, request.id);
+    if (kind === KIND_REPLY) {
+      request.fill(answer);
+      putAnswer(frame, answer);
+    }
+    this.sendAnswer(request, buffer.memory, encodePayload(this.resources.memory, frame, buffer.memory, payload));
+  }
+
+  /** Says something that was not asked for, by a record that `fill` sends; nothing is said if there is none free. */
+  announce(fill: (request: PeerRequest) => void): void {
+    const request = this.state === 'serving' ? this.service.requests.take(0, false) : null;
+    if (request === null) return;
+    this.requests += 1;
+    request.connection = this;
+    request.credited = false;
+    request.id = 0;
+    fill(request);
+  }
+
+  /** Sends an answer that lies in memory. */
+  sendAnswer(request: PeerRequest, memory: number, bytes: number): void {
+    check(bytes >= HEADER_BYTES && request.buffer !== null, 'an answer has no bytes', bytes);
+    request.sendMemory = memory;
+    request.sendLength = bytes;
+    this.queuePiece(request);
+  }
+
+  /** Gives a request another buffer, of at least so many bytes. False if there is none. */
+  changeBuffer(request: PeerRequest, bytes: number): boolean {
+    const buffer = this.resources.takeBuffer(bytes);
+    if (buffer === null) return false;
+    const { buffer: old } = request;
+    if (old !== null) {
+      this.holdNoMore(old);
+      this.resources.releaseBuffer(old);
+    }
+    this.hold(buffer);
+    request.buffer = buffer;
+    return true;
+  }
+
+  putAnswer(request: PeerRequest, memory: number): void {
+    request.fill(this.answer);
+    putPacked(this.resources.memory.view, memory, this.answer);
+    this.endRequest(request);
+  }
+
+  endRequest(request: PeerRequest): void {
+    if (request.buffer !== null) this.holdNoMore(request.buffer);
+    if (request.credited) this.credits.give(request.payload);
+    check(this.requests > 0, 'more requests end on a connection than came', this.requests);
+    this.requests -= 1;
+    this.service.requests.release(request);
+    if (this.closing) this.freeIfDone();
+  }
+
+  protected sent(request: PeerRequest): void {
+    this.endRequest(request);
+  }
+
+  protected dropPart(request: PeerRequest): void {
+    this.endRequest(request);
+  }
+
+  /** Answers are never streamed. */
+  protected beginStream(): void {}
+
+  override end(reason: string): void {
+    // What is being carried out goes on; nothing else is taken.
+    if (this.state !== 'closing' && this.state !== 'free') this.replicas.clear();
+    super.end(reason);
+  }
+
+  protected onFree(): void {
+    this.hello = null;
+    this.service.onFree(this);
+  }
+}
+
+/** The first block of a copy that is not what the entry of its source says; -1 if there is none. */
+function wrongCopy(memory: Memory, { blocks, flags, entries }: SegmentRequest, from: number): number {
+  if (entries === null) return -1;
+  const first = (flags & REQUEST_SAME) !== 0 ? blocks : 0;
+  for (let block = 0; block < blocks; block += 1) {
+    const word = (first + block) * ENTRY_WORDS;
+    // Of content in doubt nobody knows the sum.
+    if (entries[word + ENTRY_FLAGS] !== BLOCK_VALID) continue;
+    if (memory.checksum(from + block * BLOCK_BYTES, BLOCK_BYTES) !== entries[word + ENTRY_CHECKSUM]) return block;
+  }
+  return -1;
+}

@@ -1,0 +1,54 @@
+/** A listening socket for engines in other processes, and the connections that it has accepted. */
+
+import { check } from '../core/check.js';
+import { Acceptor } from '../net/acceptor.js';
+import type { NetPorts } from '../net/connection-resources.js';
+import { ACCEPT_PEER } from '../ports/transport.js';
+import type { SegmentConnection } from './segment-connection.js';
+import type { SegmentHost, SegmentService } from './segment-service.js';
+
+export class SegmentServer implements SegmentHost {
+  private readonly acceptor: Acceptor;
+  private readonly connections = new Set<SegmentConnection>();
+  private whenEmpty: (() => void) | null = null;
+
+  /** Begins to accept on `listener`. */
+  constructor(service: SegmentService, ports: NetPorts, listener: number) {
+    this.acceptor = new Acceptor(ports, listener, {
+      flags: ACCEPT_PEER,
+      welcome: (file) => service.begin(this, file),
+      onQuiet: () => this.endIfEmpty(),
+    });
+  }
+
+  onConnectionBegin(connection: SegmentConnection): void {
+    check(!this.connections.has(connection), 'a connection begins twice', this.connections.size);
+    this.connections.add(connection);
+  }
+
+  onConnectionEnd(connection: SegmentConnection): void {
+    check(this.connections.delete(connection), 'a connection ends that did not begin', this.connections.size);
+    if (this.acceptor.closing) this.endIfEmpty();
+  }
+
+  /** Stops accepting, and lets each connection finish what it has begun. `done` is called when all have ended. */
+  drain(done: () => void): void {
+    this.whenEmpty = done;
+    this.acceptor.close();
+    for (const connection of [...this.connections]) connection.drain();
+    this.endIfEmpty();
+  }
+
+  /** Ends what draining has left. */
+  abort(): void {
+    for (const connection of [...this.connections]) connection.end('the server is closing');
+  }
+
+  private endIfEmpty(): void {
+    if (!this.acceptor.quiet || this.connections.size > 0 || this.whenEmpty === null) return;
+    const done = this.whenEmpty;
+    this.whenEmpty = null;
+    this.acceptor.dispose();
+    done();
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * The nodes that serve segments to this one: each is reached again and again, as long as it is named, and its devices count as
+ * devices of this node while a session with it lasts.
+ *
+ * Fault model: a node is not there, goes at any moment, comes back with other lives of its devices, or with other devices.
+ */
+
+import { SESSION_RETRY_MS } from '../client/limits.js';
+import { NodeSession } from '../client/members/node-session.js';
+import type { SessionService } from '../client/members/session-service.js';
+import { allEnded } from '../core/all-ended.js';
+import { check } from '../core/check.js';
+import { toStrakeError } from '../core/errors.js';
+import { replicaOf } from '../layout/replica-map.js';
+import type { VolumeMap } from '../layout/volume-map.js';
+import type { FoundDevice } from '../node/device-host.js';
+import type { StreamAddress } from '../ports/transport.js';
+import type { DeviceState } from '../wire/control.js';
+import { RemoteDevice } from './remote-device.js';
+import { hasMember } from './replacement.js';
+
+export interface PeerHooks {
+  /** The maps of volumes that are known. */
+  readonly maps: () => Iterable<VolumeMap>;
+  /** Makes a device that `open` opens a part of this node; resolves when volumes use it, rejects if it cannot be one. */
+  readonly take: (found: FoundDevice, path: string, open: PeerOpening) => Promise<void>;
+  /** Its session has failed; resolves when no volume uses it. */
+  readonly onGone: (deviceId: string, reason: string) => Promise<void>;
+  readonly onTrouble: (deviceId: string, text: string) => void;
+}
+
+/** Opens a device of another node, with a place in the order of devices. */
+export type PeerOpening = (order: number) => Promise<RemoteDevice>;
+
+/** The name of an address, for people. */
+export function addressText(address: StreamAddress): string {
+  return 'path' in address ? address.path : `${address.host}:${address.port}`;
+}
+
+class Peer {
+  readonly address: StreamAddress;
+  private readonly service: SessionService;
+  private readonly hooks: PeerHooks;
+  private readonly token: number;
+  private session: NodeSession | null = null;
+  private devices: RemoteDevice[] = [];
+  /** Ids of what has been looked at in this session. */
+  private readonly seen = new Set<string>();
+  /** What was told last of a device that could not be taken. */
+  private told = '';
+  private waiting = false;
+  private ended = false;
+  private first: (() => void) | null = null;
+
+  constructor(service: SessionService, address: StreamAddress, hooks: PeerHooks) {
+    this.service = service;
+    this.address = address;
+    this.hooks = hooks;
+    this.token = service.parts.ports.completions.register({ complete: () => this.retry() });
+  }
+
+  /** Begins to reach it; resolves when that has come to something for the first time. */
+  begin(): Promise<void> {
+    return new Promise((resolve) => {
+      this.first = resolve;
+      this.connect();
+    });
+  }
+
+  private connect(): void {
+    check(this.session === null && !this.ended, 'a node is reached twice at once');
+    const session = new NodeSession(this.service, this.address, {
+      onDevices: (states) => void this.take(session, states),
+      onFailed: (reason) => this.failed(session, reason),
+      // This node decides by itself about the volumes that it serves.
+      onMaps: () => {},
+    });
+    this.session = session;
+  }
+
+  private tellFirst(): void {
+    this.first?.();
+    this.first = null;
+  }
+
+  /** Takes the devices of its node that have not been taken in this session. */
+  private async take(session: NodeSession, states: readonly DeviceState[]): Promise<void> {
+    const fresh = states.filter(({ deviceId }) => !this.seen.has(deviceId));
+    for (const { deviceId } of fresh) this.seen.add(deviceId);
+    await allEnded(fresh.map((state) => this.takeDevice(session, state)));
+    this.tellFirst();
+  }
+
+  private async takeDevice(session: NodeSession, state: DeviceState): Promise<void> {
+    const { hooks, service } = this;
+    const { deviceId } = state;
+    const { clusterId, clientId } = service.parts;
+    const where = addressText(this.address);
+    try {
+      await hooks.take({ deviceId, clusterId }, where, async (order) => {
+        const device = new RemoteDevice({ session, clusterId, clientId, where, state, order });
+        for (const map of [...hooks.maps()]) {
+          if (!hasMember(map, deviceId)) continue;
+          for (const group of map.groups.keys()) await device.learn(replicaOf(map, group));
+        }
+        check(!device.failed || session.failed || state.health !== 'healthy', 'a device fails by itself', order);
+        this.devices.push(device);
+        return device;
+      });
+    } catch (error) {
+      if (session.failed || this.ended) return this.lateGone(session, deviceId);
+      // It is tried again when the node tells of it the next time.
+      this.seen.delete(deviceId);
+      const told = `${where}: ${toStrakeError(error).message}`;
+      if (told !== this.told) hooks.onTrouble(deviceId, told);
+      this.told = told;
+      return;
+    }
+    await this.lateGone(session, deviceId);
+  }
+
+  /** The session may have failed while its device was being taken. */
+  private async lateGone(session: NodeSession, deviceId: string): Promise<void> {
+    if (session.failed && !this.ended) await this.hooks.onGone(deviceId, session.reason).catch(() => {});
+  }
+
+  private failed(session: NodeSession, reason: string): void {
+    if (this.session !== session) return;
+    this.session = null;
+    this.seen.clear();
+    const lost = this.devices.splice(0).map(({ deviceId, path }) => {
+      this.hooks.onTrouble(deviceId, `${path}: ${reason}`);
+      return this.hooks.onGone(deviceId, reason).catch(() => {});
+    });
+    this.tellFirst();
+    // Volumes have parted with what it was before it can be something new.
+    void Promise.all(lost).then(() => this.waitForRetry());
+  }
+
+  private waitForRetry(): void {
+    if (this.ended) return;
+    this.waiting = true;
+    this.service.parts.ports.clock.after(SESSION_RETRY_MS, this.token);
+  }
+
+  private retry(): void {
+    check(this.waiting, 'a node is tried again without waiting');
+    this.waiting = false;
+    if (this.ended) this.service.parts.ports.completions.unregister(this.token);
+    else this.connect();
+  }
+
+  /** Reaches it no more. */
+  end(): void {
+    this.ended = true;
+    this.session?.fail('the session was ended');
+    if (!this.waiting) this.service.parts.ports.completions.unregister(this.token);
+  }
+}
+
+export class Peers {
+  private readonly service: SessionService;
+  private readonly hooks: PeerHooks;
+  private readonly peers: Peer[] = [];
+
+  constructor(service: SessionService, hooks: PeerHooks) {
+    this.service = service;
+    this.hooks = hooks;
+  }
+
+  /** Begins to reach a node; resolves when its devices are there, or the first attempt has failed. */
+  add(address: StreamAddress): Promise<void> {
+    const peer = new Peer(this.service, address, this.hooks);
+    this.peers.push(peer);
+    return peer.begin();
+  }
+
+  /** Reaches nobody any more. */
+  end(): void {
+    for (const peer of this.peers.splice(0)) peer.end();
+  }
+}

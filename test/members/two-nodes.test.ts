@@ -1,0 +1,142 @@
+/** A mirror over two processes in a simulated world: it serves, goes on with one, and is brought up to date again. */
+
+import * as assert from 'uvu/assert';
+import { check, repetitions, run } from '../support/check.js';
+import { TwoNodes } from '../support/two-nodes.js';
+
+check('a mirror serves over another process', async () => {
+  const nodes = new TwoNodes(1);
+  await nodes.format();
+  await nodes.startServing();
+  await nodes.startEngine();
+  await nodes.create();
+  assert.equal(nodes.states(), ['in-sync', 'in-sync']);
+  for (let stripe = 0; stripe < 4; stripe += 1)
+    assert.is(await nodes.settle(nodes.write(stripe, 1, 100 + stripe)), 4096);
+  assert.is(await nodes.settle(nodes.flush()), 0);
+  for (let round = 0; round < 4; round += 1) {
+    for (let stripe = 0; stripe < 4; stripe += 1) assert.is(await nodes.settle(nodes.read(stripe, 1)), 100 + stripe);
+  }
+  assert.equal(nodes.states(), ['in-sync', 'in-sync']);
+});
+
+async function started(seed: number, loss = 0): Promise<TwoNodes> {
+  const nodes = new TwoNodes(seed, loss);
+  await nodes.format();
+  await nodes.startServing();
+  await nodes.startEngine();
+  await nodes.create();
+  return nodes;
+}
+
+/** Both disks hold the same in each block that was written. */
+async function agree(nodes: TwoNodes, blocks: ReadonlyMap<number, number>): Promise<void> {
+  for (let round = 0; round < 4; round += 1) {
+    for (const [stripe, value] of blocks) assert.is(await nodes.settle(nodes.read(stripe, 1)), value, `${stripe}`);
+  }
+}
+
+check('a killed process is done without, and brought up to date when it is back', async () => {
+  const nodes = await started(2);
+  const blocks = new Map<number, number>();
+  const write = async (stripe: number, value: number) => {
+    assert.is(await nodes.settle(nodes.write(stripe, 1, value)), 4096);
+    blocks.set(stripe, value);
+  };
+  for (let stripe = 0; stripe < 8; stripe += 1) await write(stripe, 100 + stripe);
+  nodes.killServing();
+  const beganUs = nodes.world.time.nowUs;
+  for (let stripe = 4; stripe < 12; stripe += 1) await write(stripe, 200 + stripe);
+  assert.equal(nodes.states(), ['in-sync', 'offline']);
+  assert.ok(nodes.world.time.nowUs - beganUs < 300_000, 'a process that is killed is noticed at once');
+  await nodes.startServing();
+  await nodes.settle(nodes.world.until(() => nodes.states()[1] === 'in-sync'));
+  await agree(nodes, blocks);
+  await nodes.settle(nodes.node.close());
+});
+
+check('a process that vanishes is done without, and comes back with the same life', async () => {
+  const nodes = await started(3);
+  const blocks = new Map<number, number>();
+  const write = async (stripe: number, value: number) => {
+    assert.is(await nodes.settle(nodes.write(stripe, 1, value)), 4096);
+    blocks.set(stripe, value);
+  };
+  for (let stripe = 0; stripe < 8; stripe += 1) await write(stripe, 100 + stripe);
+  nodes.network.cut(nodes.engineHost, nodes.servingHost);
+  nodes.network.cut(nodes.servingHost, nodes.engineHost);
+  const beganUs = nodes.world.time.nowUs;
+  for (let stripe = 4; stripe < 12; stripe += 1) await write(stripe, 200 + stripe);
+  assert.equal(nodes.states(), ['in-sync', 'offline']);
+  assert.ok(nodes.world.time.nowUs - beganUs < 3_000_000, 'a process that is silent is given up');
+  nodes.network.mend(nodes.engineHost, nodes.servingHost);
+  nodes.network.mend(nodes.servingHost, nodes.engineHost);
+  await nodes.settle(nodes.world.until(() => nodes.states()[1] === 'in-sync'));
+  await agree(nodes, blocks);
+  await nodes.settle(nodes.node.close());
+});
+
+/** What goes wrong while blocks are written. */
+type Trouble = 'reset' | 'cut' | 'one-way' | 'kill';
+
+async function trouble(nodes: TwoNodes, kind: Trouble, forUs: number): Promise<void> {
+  const { network, engineHost, servingHost } = nodes;
+  if (kind === 'reset') network.reset(engineHost, servingHost);
+  else if (kind === 'kill') {
+    nodes.killServing();
+    await nodes.pause(forUs);
+    await nodes.startServing();
+  } else {
+    network.cut(servingHost, engineHost);
+    if (kind === 'cut') network.cut(engineHost, servingHost);
+    await nodes.pause(forUs);
+    network.mend(servingHost, engineHost);
+    if (kind === 'cut') network.mend(engineHost, servingHost);
+  }
+}
+
+check('writes go on through resets, partitions and deaths, and both copies agree in the end', async () => {
+  for (let seed = 1; seed <= repetitions(60, 8); seed += 1) {
+    const nodes = await started(seed, seed % 3 === 0 ? 0.02 : 0);
+    const random = nodes.random();
+    const blocks = new Map<string, number>();
+    let going = true;
+    let value = seed << 16;
+    // Each writer has blocks of its own, so that the last acknowledged value is what a block has to hold.
+    const writer = async (number: number) => {
+      while (going) {
+        await nodes.pauseOnly(random.between(200, 40_000));
+        const [stripe, block] = [random.below(8), 2 * number + random.below(2)];
+        value += 1;
+        const own = value;
+        const result = await nodes.write(stripe, block, own, number);
+        assert.is(result, 4096, `seed ${seed}`);
+        blocks.set(`${stripe} ${block}`, own);
+        if (random.chance(0.2)) assert.is(await nodes.flush(), 0);
+        if (random.chance(0.3)) assert.is(await nodes.read(stripe, block, number), own, `seed ${seed}`);
+      }
+    };
+    const writers = [0, 1, 2, 3].map((number) => writer(number));
+    for (let turn = 0; turn < 6; turn += 1) {
+      await nodes.pause(random.between(1_000, 100_000));
+      await trouble(nodes, random.pick(['reset', 'reset', 'cut', 'one-way', 'kill']), random.between(1_000, 3_000_000));
+      if (random.chance(0.5)) await nodes.settle(nodes.world.until(() => nodes.states()[1] === 'in-sync'));
+    }
+    going = false;
+    await nodes.settle(Promise.all(writers));
+    await nodes.settle(nodes.world.until(() => nodes.states()[1] === 'in-sync'));
+    await nodes.jobsEnded();
+    // Each copy alone has what was acknowledged.
+    for (const [key, expected] of blocks) {
+      const [stripe, block] = key.split(' ').map(Number);
+      for (let round = 0; round < 2; round += 1) {
+        assert.is(await nodes.settle(nodes.read(stripe, block)), expected, `seed ${seed}`);
+      }
+    }
+    const { asked } = nodes.usage();
+    assert.ok(asked < 8, 'nothing is left of what was asked');
+    await nodes.settle(nodes.node.close());
+  }
+});
+
+run();
