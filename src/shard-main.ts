@@ -5,7 +5,7 @@
  * stop; control messages arrive on a port, and are answered in the order in which they are done.
  *
  * ```text
- *   arena   │ connections, receive buffers, pool       │ scratch of volumes │ buffers of the in-process client │ node │
+ *   arena   │ connections, receive buffers, pool       │ scratch of volumes │ buffers of the in-process client │ node │ network │
  * ```
  */
 
@@ -28,6 +28,7 @@ import { ConnectionResources, type NetPorts } from './net/connection-resources.j
 import type { NodeCalls } from './serve/node-service.js';
 import { RingService } from './serve/ring-service.js';
 import { DeviceShard } from './shard/device-shard.js';
+import { NodeNetwork, networkMemoryBytes } from './shard/node-network.js';
 import { RAW_DEVICES_SCRATCH_BYTES, RawDevices } from './shard/raw-devices.js';
 import { Servers } from './shard/servers.js';
 import { ShardNode } from './shard/shard-node.js';
@@ -45,6 +46,7 @@ import type {
   ListenNodeMessage,
   LoadMessage,
   LoseShardMessage,
+  NetworkMessage,
   OpenMessage,
   OpenStoreMessage,
   ShardCallName,
@@ -73,11 +75,12 @@ class Shard implements Watched {
     const { kind, shards, storesMax, storesExpected } = start;
     const payloadBytes = clientStart + clientBytes;
     const nodeStart = alignUp(payloadBytes, BLOCK_BYTES);
+    const networkStart = alignUp(nodeStart + nodeMemoryBytes(storesMax), BLOCK_BYTES);
     const engine = new Engine({
       kind,
       engines: shards,
       blocking: true,
-      arenaBytes: nodeStart + nodeMemoryBytes(storesMax),
+      arenaBytes: networkStart + networkMemoryBytes(storesMax),
       payloadBytes,
       // Memory of devices that never come is not touched, so that it costs nothing.
       registeredBytesMax: nodeStart + nodeMemoryBytes(storesExpected),
@@ -105,7 +108,9 @@ class Shard implements Watched {
     this.servers = servers;
     const common = { completions: engine, memory: engine, clock: engine, watch };
     const nodePorts = { ...common, clientId, memoryStart: nodeStart, storesMax };
-    this.node = new ShardNode({ engine, watch, ports: nodePorts, targets, servers, post });
+    const onTrouble = (text: string) => post({ event: { kind: 'device-failed', text } });
+    const network = new NodeNetwork({ engine, ports, watch, clientId, memoryStart: networkStart, onTrouble });
+    this.node = new ShardNode({ engine, watch, ports: nodePorts, network, targets, servers, post });
     this.devices = new RawDevices({ engine, watch, service, targets, servers, post, scratchStart });
     this.rings = new RingService(engine, engine, watch, {
       requests: start.requests,
@@ -152,6 +157,8 @@ class Shard implements Watched {
         return this.node.connect(request as ConnectMessage);
       case 'loseShard':
         return this.node.lose(request as LoseShardMessage);
+      case 'network':
+        return this.node.begin(request as NetworkMessage);
       case 'listenNode':
         return this.node.listen(request as ListenNodeMessage);
       case 'closeNode':

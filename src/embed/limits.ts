@@ -12,3 +12,5 @@ export const COUNT_MAX = 2 ** 32 - 1;
 export const ERRNO_MAX = 4095;
 /** Shards of a process. */
 export const SHARDS_MAX = 64;
+/** Nodes whose devices one node uses. */
+export const PEERS_MAX = 32;

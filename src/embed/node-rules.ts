@@ -12,15 +12,17 @@ import {
   optional,
   options as optionsOf,
   path,
+  port,
   type Rule,
   signal,
   sizeBytes,
+  text,
   volumeName,
   whole,
 } from '../core/arguments.js';
 import { DEVICE_WAIT_MS_MAX, LOST_DEVICES_MAX, NODE_PATHS_MAX } from '../core/limits.js';
-import { SHARDS_MAX } from './limits.js';
-import type { CreateVolumeOptions, OpenNodeOptions } from './node-types.js';
+import { HOST_BYTES_MAX, PEERS_MAX, SHARDS_MAX } from './limits.js';
+import type { CreateVolumeOptions, NodeAddress, OpenNodeOptions } from './node-types.js';
 import { faultRules } from './rules.js';
 
 const lostDevices = list(id, 1, LOST_DEVICES_MAX);
@@ -30,6 +32,12 @@ const without: Rule<NonNullable<OpenNodeOptions['without']>> = {
   take: (value, name) => Object.fromEntries(lostByVolume.take(value, name)),
 };
 
+const address = fields<NodeAddress>({
+  socket: optional(path),
+  host: optional(text(1, HOST_BYTES_MAX)),
+  port: optional(port),
+});
+
 export const OPEN_NODE = fields<OpenNodeOptions>({
   devices: list(path, 1, NODE_PATHS_MAX),
   strict: optional(boolean),
@@ -38,6 +46,9 @@ export const OPEN_NODE = fields<OpenNodeOptions>({
   clusterId: optional(id),
   without: optional(without),
   shards: optional(whole(1, SHARDS_MAX)),
+  keyFile: optional(path),
+  peers: optional(list(address, 0, PEERS_MAX)),
+  segments: optional(address),
   onEvent: optional(callback()),
   signal: optional(signal),
   faults: optional(faultRules),

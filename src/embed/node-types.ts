@@ -6,6 +6,16 @@ import type { FaultRule } from '../uring/native.js';
 import type { JobReport } from '../volumes/job-book.js';
 import type { DeviceFacts } from './facts.js';
 
+/** Where a node serves segments. Either `socket` or `port`, with `host`. */
+export interface NodeAddress {
+  /** Path of a unix socket, which only its owner can use (mode 0600). */
+  readonly socket?: string;
+  /** Loopback address, `127.0.0.1` if absent: there is no encryption, so there is no other. */
+  readonly host?: string;
+  /** TCP port; where a node listens, 0 for one that the system chooses. */
+  readonly port?: number;
+}
+
 /** How to open a node. */
 export interface OpenNodeOptions {
   /** Paths of formatted devices, at most 256, of which 16 are driven. */
@@ -31,6 +41,15 @@ export interface OpenNodeOptions {
    * most as many as there are devices.
    */
   readonly shards?: number;
+  /** The file with the key of the cluster, of mode 0600: nodes know each other by it. */
+  readonly keyFile?: string;
+  /**
+   * Nodes of this cluster that serve segments: their devices count as devices of this one as long as they can be reached. Needs
+   * `keyFile`.
+   */
+  readonly peers?: readonly NodeAddress[];
+  /** Serves the segments of its devices to other nodes, and no volumes. Needs `keyFile`; such a node has one thread. */
+  readonly segments?: NodeAddress;
   /** Told of what happens. */
   readonly onEvent?: (event: NodeEvent) => void;
   readonly signal?: AbortSignal;

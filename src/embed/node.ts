@@ -3,7 +3,9 @@
 import { sizeBytes as bytesOfSome, id, newVolumeName, path as pathRule, volumeName, whole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DEVICE_WAIT_MS, JOB_IDS_PER_WORKER } from '../core/limits.js';
+import type { StreamAddress } from '../ports/transport.js';
 import type { FaultRule } from '../uring/native.js';
+import type { ShardCalls } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import { checkSignal } from './block-io.js';
 import { DeviceChanges } from './device-changes.js';
@@ -43,8 +45,10 @@ export async function openNode(options: OpenNodeOptions): Promise<Node> {
 async function openChecked(options: OpenNodeOptions): Promise<Node> {
   checkSignal(options.signal);
   // A node has shards of its own: volumes are on the first, and devices on all of them.
-  const runtime = await Runtime.startForNode(options.devices.length, options.shards, (event) =>
-    options.onEvent?.(event),
+  const runtime = await Runtime.startForNode(
+    options.devices.length,
+    options.segments === undefined ? options.shards : 1,
+    (event) => options.onEvent?.(event),
   );
   try {
     const shard = 0;
@@ -80,6 +84,8 @@ export class Node implements Tenant {
   /** Workers that have ended. */
   private lives = 0;
   private home: ShardLink | null = null;
+  /** Where it serves segments; null if it does not. */
+  segmentsAddress: StreamAddress | null = null;
   private state: 'open' | 'closed' | StrakeError = 'open';
   private closed: Promise<void> | null = null;
 
@@ -111,8 +117,30 @@ export class Node implements Tenant {
     await this.parts.start(link, paths, { waitMs, skipUnformatted, signal });
     const [missing] = this.parts.unavailable();
     if (this.options.strict && missing !== undefined) throw unavailableError(missing);
-    await link.call('assemble', { without: new Map(Object.entries(this.options.without ?? {})) });
+    await this.beginNetwork(link);
+    await this.assemble(link, { without: new Map(Object.entries(this.options.without ?? {})) });
     this.parts.use(link);
+  }
+
+  /** Reaches other nodes, and serves its segments to them. */
+  private async beginNetwork(link: ShardLink): Promise<void> {
+    const { keyFile, peers = [], segments } = this.options;
+    if (segments === undefined && peers.length === 0) return;
+    if (keyFile === undefined) {
+      throw new StrakeError('INVALID_ARGUMENT', 'openNode: nodes know each other by the key of their cluster', {
+        remedy: 'Name its file as keyFile.',
+      });
+    }
+    const address = this.segmentsAddress ?? (segments === undefined ? null : addressOf(segments));
+    const message = { keyFile, clusterId: this.clusterId, peers: peers.map(addressOf), segments: address };
+    const { port } = await link.call('network', message);
+    if (address !== null)
+      this.segmentsAddress = 'path' in address ? address : { ...address, port: port ?? address.port };
+  }
+
+  /** Looks for volumes. A node that serves segments leaves them to others. */
+  private async assemble(link: ShardLink, request: ShardCalls['assemble']['request']): Promise<void> {
+    if (this.options.segments === undefined) await link.call('assemble', request);
   }
 
   /** Lets operations of its devices fail from now on, for tests, until its worker is replaced. @internal */
@@ -307,7 +335,8 @@ export class Node implements Tenant {
     await this.parts.restore(link);
     if (this.state !== 'open') return;
     this.lives += 1;
-    await link.call('assemble', { without: new Map(), jobsAbove: this.lives * JOB_IDS_PER_WORKER });
+    await this.beginNetwork(link);
+    await this.assemble(link, { without: new Map(), jobsAbove: this.lives * JOB_IDS_PER_WORKER });
     this.home = link;
     this.parts.use(link);
     for (const server of [...this.servers]) {

@@ -16,10 +16,12 @@ import type {
   ConnectMessage,
   ListenNodeMessage,
   LoseShardMessage,
+  NetworkMessage,
   OpenStoreMessage,
   ShardCalls,
   VolumeFacts,
 } from '../worker/messages.js';
+import type { NodeNetwork } from './node-network.js';
 import type { Servers } from './servers.js';
 import { ShardConnection } from './shard-connection.js';
 import type { Targets } from './targets.js';
@@ -28,6 +30,7 @@ export interface ShardNodeParts {
   readonly engine: Engine;
   readonly watch: Watch;
   readonly ports: NodePorts;
+  readonly network: NodeNetwork;
   readonly targets: Targets;
   readonly servers: Servers;
   readonly post: (message: AnswerMessage) => void;
@@ -161,6 +164,11 @@ export class ShardNode {
     return { device, id, name: current, sizeBytes };
   }
 
+  /** See `NodeNetwork.begin`. */
+  begin(message: NetworkMessage): Promise<ShardCalls['network']['response']> {
+    return this.parts.network.begin(this.openNode().node, message);
+  }
+
   listen(message: ListenNodeMessage): ShardCalls['listenNode']['response'] {
     const { server, port, made } = this.parts.servers.begin(message, null);
     this.openNode().attach(made);
@@ -179,7 +187,7 @@ export class ShardNode {
     this.closed = true;
     if (node === null) return null;
     node.node.endWork();
-    await this.parts.servers.endOf(null, DRAIN_MS);
+    await Promise.all([this.parts.servers.endOf(null, DRAIN_MS), this.parts.network.close()]);
     const { length } = this.stores;
     try {
       await node.node.close();

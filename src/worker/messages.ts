@@ -106,6 +106,16 @@ export interface ListenNodeMessage {
   readonly connectionsMax: number;
 }
 
+/** Other nodes: whose devices are used, and where this one's are served. */
+export interface NetworkMessage {
+  /** The file with the key of the cluster. */
+  readonly keyFile: string;
+  readonly clusterId: string;
+  readonly peers: readonly StreamAddress[];
+  /** Null if it serves none. */
+  readonly segments: StreamAddress | null;
+}
+
 /** Serves a device under a name. */
 export interface ListenMessage {
   readonly device: number;
@@ -148,6 +158,8 @@ export interface ShardCalls extends NodeCalls {
   loseShard: { request: LoseShardMessage; response: null };
   findVolume: { request: { name: string }; response: VolumeFacts };
   closeNode: { request: null; response: null };
+  /** `port`: where segments are served, if that is on TCP. */
+  network: { request: NetworkMessage; response: { port: number | undefined } };
   listenNode: { request: ListenNodeMessage; response: { server: number; port: number | undefined } };
   injectFaults: { request: { rules: readonly FaultRule[] }; response: null };
   stats: { request: null; response: import('./shard-stats.js').ShardStats };

@@ -7,7 +7,7 @@
 import { createInterface } from 'node:readline';
 import { openNode } from '#strake/index.js';
 
-const { devices, without, faults, socket, strict, shards } = JSON.parse(process.argv[2]);
+const { devices, without, faults, socket, strict, shards, network } = JSON.parse(process.argv[2]);
 
 function tell(message) {
   process.stdout.write(`${JSON.stringify(message)}\n`);
@@ -41,7 +41,8 @@ async function answer(node, { id, method, args }) {
 }
 
 try {
-  const node = await openNode({ devices, without, faults, strict, shards, onEvent: (event) => tell({ event }) });
+  const onEvent = (event) => tell({ event });
+  const node = await openNode({ devices, without, faults, strict, shards, ...network, onEvent });
   await node.serve({ socket });
   tell({ ready: true });
   const lines = createInterface({ input: process.stdin });

@@ -4,7 +4,13 @@ import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import * as assert from 'uvu/assert';
-import { formatDevice, type NodeEvent, type NodeStatus, type NodeVolumeStatus } from '#strake/index.js';
+import {
+  formatDevice,
+  type NodeEvent,
+  type NodeStatus,
+  type NodeVolumeStatus,
+  type OpenNodeOptions,
+} from '#strake/index.js';
 import type { FaultRule } from '#strake/uring/native.js';
 import { NbdClient } from './nbd-client.js';
 import { type Ending, ending, project, socketPath, startProcess, until } from './scratch.js';
@@ -37,6 +43,8 @@ export interface NodeProcessOptions {
   /** Whether each of the devices has to open; true unless it is said. */
   readonly strict?: boolean;
   readonly shards?: number;
+  /** Other nodes, and where this one's segments are served. */
+  readonly network?: Pick<OpenNodeOptions, 'keyFile' | 'peers' | 'segments'>;
 }
 
 export class NodeProcess {
@@ -58,10 +66,10 @@ export class NodeProcess {
 
   /** Opens a node and serves its volumes. Rejects with what the child could not do. */
   static async start(given: NodeProcessOptions): Promise<NodeProcess> {
-    const { devices, without = {}, faults = [], strict = true, shards } = given;
+    const { devices, without = {}, faults = [], strict = true, shards, network = {} } = given;
     const socket = socketPath();
     const program = join(project, 'test', 'support', 'node-child.mjs');
-    const options = JSON.stringify({ devices, without, faults, socket, strict, shards });
+    const options = JSON.stringify({ devices, without, faults, socket, strict, shards, network });
     const node = new NodeProcess(startProcess(process.execPath, [program, options], { stdin: 'pipe' }), socket);
     await node.listen();
     return node;
