@@ -113,24 +113,28 @@ export class NodeDevices {
     // Of a shard that has died as well; what it had is opened again too.
     await this.bringing;
     const again = [...this.facts.values()].map((facts) => new Opening(facts.path, keyOf(facts), facts));
-    for (const opening of this.openings) {
-      if (opening.error === null || opening.expected === null) continue;
-      this.openings.delete(opening);
-      again.push(new Opening(opening.path, opening.key, opening.expected));
-    }
+    again.push(...this.takeInterrupted());
     this.facts.clear();
     for (const opening of again) this.openings.add(opening);
     await this.bring(link, again, { waitMs: TAKEOVER_MS, skipUnformatted: false, signal: undefined });
+  }
+
+  /** Devices that were being opened by a shard that has died, to be opened once more. */
+  private takeInterrupted(): Opening[] {
+    const interrupted = [...this.openings].flatMap(({ error, expected }) => (error === null ? [] : (expected ?? [])));
+    for (const opening of this.openings) {
+      if (opening.error !== null && opening.expected !== null) this.openings.delete(opening);
+    }
+    return interrupted.map((facts) => new Opening(facts.path, keyOf(facts), facts));
   }
 
   /** Opens the devices again that were on a shard that has been replaced; volumes that know them take them back. */
   async restoreShard(link: ShardLink, shard: number): Promise<void> {
     await this.bringing;
     const lost = [...this.facts].filter(([deviceId]) => this.shards.get(deviceId) === shard);
-    const again = lost.map(([deviceId, facts]) => {
-      this.facts.delete(deviceId);
-      return new Opening(facts.path, keyOf(facts), facts);
-    });
+    const again = lost.map(([, facts]) => new Opening(facts.path, keyOf(facts), facts));
+    for (const [deviceId] of lost) this.facts.delete(deviceId);
+    again.push(...this.takeInterrupted());
     if (again.length === 0) return;
     for (const opening of again) this.openings.add(opening);
     await this.bring(link, again, { waitMs: TAKEOVER_MS, skipUnformatted: false, signal: undefined });

@@ -86,7 +86,10 @@ export class ShardNode {
   /** Connects another shard, on which devices are opened from now on. */
   connect({ shard, engine: otherEngine, port, link }: ConnectMessage): null {
     const { engine, post } = this.parts;
-    check(this.connections.get(shard)?.lost !== false, 'a shard is connected twice', shard);
+    const before = this.connections.get(shard);
+    check(before?.lost !== false, 'a shard is connected twice', shard);
+    // By now what was asked of the one that has died has ended.
+    before?.asker.dispose();
     const onEvent = (event: DeviceEvent) => post({ event });
     this.connections.set(shard, new ShardConnection({ engine, shard, otherEngine, port, link, onEvent }));
     return null;

@@ -101,6 +101,8 @@ export class ShardLink {
 /** One place in the pool, occupied by one shard after another. */
 class ShardPlace {
   link: ShardLink | null = null;
+  /** The memory that is not its own, to which its devices are read all the same. */
+  guest: Uint8Array | null = null;
 }
 
 export interface ShardPoolOptions extends ShardListener {
@@ -125,6 +127,11 @@ export interface ShardPoolOptions extends ShardListener {
 
 /** Memory of shards that ended while the kernel might still write to it; kept for ever, whatever becomes of their pool. */
 const quarantine: Uint8Array[] = [];
+
+function keepMemory(link: ShardLink, { guest }: ShardPlace): void {
+  quarantine.push(link.ready.arena);
+  if (guest !== null) quarantine.push(guest);
+}
 
 export class ShardPool {
   readonly kind: EngineKind;
@@ -201,6 +208,7 @@ export class ShardPool {
     const { shards, storesMax, storesExpected, ofNode } = this.options;
     const clientEngine = this.engine.id;
     const guest = ofNode && shard > 0 ? this.link(0).ready.arena : null;
+    place.guest = guest;
     const sizes = { shards, storesMax, storesExpected, guest };
     const start: ShardStart = { kind: this.kind, ...sizes, port: port2, requests, replies, clientEngine };
     const ended = this.piscina.run(start, { transferList: [port2] });
@@ -255,7 +263,7 @@ export class ShardPool {
     place.link = null;
     // Nothing tells whose operations they are, so it may be kept for another's.
     const mayGoOn = native().leftInFlight() > 0;
-    if (mayGoOn) quarantine.push(dead.ready.arena);
+    if (mayGoOn) keepMemory(dead, place);
     const reason = cause instanceof Error ? cause.message : String(cause);
     const error = new StrakeError('WORKER_DIED', `shard ${shard} has ended: ${reason}`, { cause });
     dead.abandon(error);
@@ -298,27 +306,25 @@ export class ShardPool {
     const place = this.places[shard];
     const { link } = place;
     place.link = null;
-    if (link !== null) await this.stop(link, 0).catch(() => {});
+    if (link !== null) await this.stop(place, link, 0).catch(() => {});
     await this.startShard(shard);
   }
 
-  private async stop(link: ShardLink, graceMs: number): Promise<void> {
+  private async stop(place: ShardPlace, link: ShardLink, graceMs: number): Promise<void> {
     const left = await link.call('stop', { graceMs });
-    if (left === 0) return;
-    quarantine.push(link.ready.arena);
-    // Devices of a node are read to, and written from, the memory of its first shard as well.
-    const home = this.options.ofNode ? this.places[0].link : null;
-    if (home !== null) quarantine.push(home.ready.arena);
+    if (left > 0) keepMemory(link, place);
   }
 
   /** Stops all shards: servers drain for at most `drainMs`, devices are closed. */
   async close(drainMs: number): Promise<void> {
     this.closing = true;
-    const links = this.links();
-    const stop = (link: ShardLink) => this.stop(link, drainMs);
+    const places = [...this.places];
+    const stop = async (place: ShardPlace) => {
+      if (place.link !== null) await this.stop(place, place.link, drainMs);
+    };
     // What the volumes of a node still ask of its devices is answered before these are closed.
-    if (this.options.ofNode) await Promise.allSettled(links.splice(0, 1).map(stop));
-    await Promise.allSettled(links.map(stop));
+    if (this.options.ofNode) await Promise.allSettled(places.splice(0, 1).map(stop));
+    await Promise.allSettled(places.map(stop));
     await this.piscina.destroy();
     this.engine.close(0);
   }

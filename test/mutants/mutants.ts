@@ -1,5 +1,6 @@
 /** All mutants. */
 
+import { ACROSS_MUTANTS } from './across-mutants.js';
 import { CONDITION_MUTANTS } from './condition-mutants.js';
 import { COPYING_MUTANTS } from './copying-mutants.js';
 import { DELETION_MUTANTS } from './deletion-mutants.js';
@@ -21,6 +22,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...SETTLED_MUTANTS,
   ...NBD_MUTANTS,
   ...WIRE_MUTANTS,
+  ...ACROSS_MUTANTS,
   ...DELETION_MUTANTS,
   ...MIGRATION_MUTANTS,
   ...DIRECTORY_MUTANTS,

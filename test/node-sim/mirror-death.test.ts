@@ -5,6 +5,7 @@
 
 import * as assert from 'uvu/assert';
 import { EIO } from '#strake/core/errno.js';
+import type { NodeDevice } from '#strake/node/node-device.js';
 import type { SimDeviceSettings } from '#strake/sim/disk/device.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import type { FaultRule } from '#strake/sim/disk/faults.js';
@@ -42,31 +43,50 @@ function speed(random: SimRandom): SimDeviceSettings {
   return { latencyUs: [20, 200 * factor], syncLatencyUs: [100, 1000 * factor] };
 }
 
+/** How a mirror is made. */
+interface Shape {
+  /** Devices are opened on another shard than the volume, or on its own, by chance. */
+  readonly spread: boolean;
+}
+
 class Mirror {
   readonly sim: SimNode;
   readonly disks: SimDisk[];
   readonly load: SimLoad;
   readonly history: SectorHistory;
   private readonly random: SimRandom;
+  private readonly shape: Shape;
 
-  private constructor(sim: SimNode, disks: SimDisk[], seed: number, random: SimRandom) {
+  private constructor(sim: SimNode, disks: SimDisk[], seed: number, random: SimRandom, shape: Shape) {
     this.sim = sim;
+    this.shape = shape;
     this.disks = disks;
     this.random = random;
     this.history = new SectorHistory(seed, SEGMENTS * SLOT);
     this.load = new SimLoad(sim, this.history, random.fork('load'), random.between(4, AREAS));
   }
 
-  static async create(seed: number): Promise<Mirror> {
+  static async create(seed: number, shape: Shape): Promise<Mirror> {
     const random = randomOf(seed);
     const sim = new SimNode(seed);
     const disks = Array.from({ length: random.pick([2, 2, 2, 3]) }, () => diskOf(random.pick([80, 200])));
     for (const [number, disk] of disks.entries()) {
       await sim.format(disk, number);
-      await sim.open(disk, speed(random));
+      await Mirror.open(sim, disk, number, random, shape);
     }
     await sim.createMirror(disks.length, SEGMENTS);
-    return new Mirror(sim, disks, seed, random);
+    return new Mirror(sim, disks, seed, random, shape);
+  }
+
+  private static open(
+    sim: SimNode,
+    disk: SimDisk,
+    number: number,
+    random: SimRandom,
+    { spread }: Shape,
+  ): Promise<NodeDevice> {
+    if (spread && random.chance(0.5)) return sim.openAway(disk, number, speed(random));
+    return sim.open(disk, speed(random));
   }
 
   private degraded(): boolean {
@@ -95,7 +115,7 @@ class Mirror {
     disk.faults.clear();
     disk.vanished = false;
     await load.reach(random.below(30));
-    const entry = await sim.open(disk, speed(random));
+    const entry = await Mirror.open(sim, disk, number, random, this.shape);
     await sim.settle(sim.node.takeBack(entry));
     await load.run(() => sim.engine.status().jobs.every(({ state }) => state !== 'running'));
     const { state, jobs } = sim.engine.status();
@@ -110,9 +130,9 @@ class Mirror {
   }
 }
 
-check('no request fails while devices of a mirror fail one by one, are let go of and come back', [], async () => {
+async function failOneByOne(shape: Shape): Promise<void> {
   for (let seed = SEED; seed < SEED + SEEDS; seed += 1) {
-    const mirror = await Mirror.create(seed);
+    const mirror = await Mirror.create(seed, shape);
     const { load } = mirror;
     const random = randomOf(-seed);
     try {
@@ -127,6 +147,12 @@ check('no request fails while devices of a mirror fail one by one, are let go of
       throw new Error(`seed ${seed}`, { cause: reason });
     }
   }
-});
+}
+
+check('no request fails while devices of a mirror fail one by one, are let go of and come back', [], () =>
+  failOneByOne({ spread: false }),
+);
+
+check('nor where devices are on another shard than the volume', [], () => failOneByOne({ spread: true }));
 
 run();

@@ -1,12 +1,14 @@
 /** A storage node on simulated disks. */
 
 import { Watch } from '#strake/core/watch.js';
+import { deviceHostBytes } from '#strake/node/device-host.js';
 import { SimDevice, type SimDeviceSettings } from '#strake/sim/disk/device.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimLoop } from '#strake/sim/world/loop.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
 import type { StorageEvent } from '#strake/volumes/storage-events.js';
 import { nodeMemoryBytes, StorageNode } from '#strake/volumes/storage-node.js';
+import { SimShard } from './sim-shard.js';
 import { BLOCK, CLUSTER_ID, SLOT } from './sim-store.js';
 
 const STORES = 4;
@@ -14,7 +16,9 @@ const PAYLOAD = nodeMemoryBytes(STORES);
 /** Room for the payloads of requests at the same time, each of at most `AREA_BYTES`. */
 export const AREAS = 24;
 export const AREA_BYTES = 4 * SLOT;
-const arena = new Uint8Array(new SharedArrayBuffer(PAYLOAD + AREAS * AREA_BYTES));
+/** Memory of stores that are on another shard. */
+const AWAY = PAYLOAD + AREAS * AREA_BYTES;
+const arena = new Uint8Array(new SharedArrayBuffer(AWAY + deviceHostBytes(STORES)));
 
 /** All processes have the same: one at a time uses the disks. */
 const CLIENT_ID = 'e'.repeat(32);
@@ -39,6 +43,8 @@ export class SimNode {
   readonly events: StorageEvent[] = [];
   /** How often volumes have begun to serve that another one's name had kept from it. */
   resolved = 0;
+  /** Another shard of it, made for the first device that is opened there. */
+  private other: SimShard | null = null;
   private readonly base: number;
   private readonly waiting: ((result: number) => void)[] = [];
 
@@ -72,6 +78,26 @@ export class SimNode {
 
   open(disk: SimDisk, settings: SimDeviceSettings = {}) {
     return this.settle(this.node.open(new SimDevice(this.loop, disk, settings), { path: 'disk' }));
+  }
+
+  /** The shard that devices are on which are opened away from the volumes. */
+  get shard(): SimShard {
+    const place = { memoryStart: AWAY, storesMax: STORES };
+    this.other ??= new SimShard(this.loop, this.node, place, (event) => this.events.push(event));
+    return this.other;
+  }
+
+  /** The other shard dies; the next device that is opened away is on its successor. */
+  loseShard(): Promise<void> {
+    const { shard } = this;
+    this.other = null;
+    return this.settle(shard.die());
+  }
+
+  /** Opens a device with this number on another shard. */
+  openAway(disk: SimDisk, number: number, settings: SimDeviceSettings = {}) {
+    const found = { deviceId: deviceIdOf(number), clusterId: CLUSTER_ID };
+    return this.settle(this.shard.open(new SimDevice(this.loop, disk, settings), found));
   }
 
   assemble(without: readonly string[] = []): Promise<void> {
