@@ -11,7 +11,7 @@ import type { GroupIndex } from '../ports/ids.js';
 import { NO_FLUSH } from './flush-id.js';
 import { memberOffline } from './map-changes.js';
 import { missingGroup, type ReplicaMap, volumeOf } from './replica-map.js';
-import { doubledDevice, NO_VERSION, NOBODY, type VolumeMap } from './volume-map.js';
+import { doubledDevice, type MemberRecord, NO_VERSION, NOBODY, type VolumeMap } from './volume-map.js';
 
 /** By how much the version of a group's map grows when the volume is started without devices that may know newer ones. */
 const FORK_VERSIONS = 2 ** 20;
@@ -120,7 +120,7 @@ export function startingMap(devices: Devices, stored: VolumeMap, { holder, again
     group.forEach((member, position) => {
       const device = devices.get(member.deviceId);
       if (device === undefined || member.state !== 'in-sync') return;
-      if (isBehind(device, known, member.incarnation, again)) map = memberOffline(map, at, position, NO_FLUSH);
+      if (isBehind(device, known, member, again)) map = memberOffline(map, at, position, NO_FLUSH);
     });
   });
   return { ...map, groups: withIncarnations(devices, map.groups) };
@@ -178,11 +178,20 @@ function withIncarnations(devices: Devices, groups: VolumeMap['groups']): Volume
 }
 
 /** Whether a device that should be in-sync has an older map, or an older life, than the others remember. */
-function isBehind(device: KnownDevice, known: KnownGroup, incarnation: number, again: boolean): boolean {
+function isBehind(device: KnownDevice, known: KnownGroup, member: MemberRecord, again: boolean): boolean {
   const own = known.replicaOn(device);
   if (own === undefined || known.newest === undefined) return true;
   if (own.mapVersion < known.version && (again || !isCutOffStart(own, known.newest))) return true;
-  return !again && device.incarnation <= incarnation;
+  return !again && device.incarnation <= member.incarnation && !isSameLife(device, own, member);
+}
+
+/**
+ * Whether a device is still in the life that the map knows, as one of another process is when only the volume's has ended: it has
+ * stored a map that tells of this life, which no image from before it can have.
+ */
+function isSameLife(device: KnownDevice, own: ReplicaMap, { deviceId, incarnation }: MemberRecord): boolean {
+  if (device.incarnation !== incarnation) return false;
+  return own.members.some((one) => one.deviceId === deviceId && one.incarnation === incarnation);
 }
 
 /**

@@ -194,8 +194,17 @@ check('a start that was cut off in one group leaves all current; a second one in
 });
 
 check('an older image of a device is behind where the others remember its life', () => {
-  const known = devices(MAP, { 3: device([replicaOf(MAP, 1)], 3) });
+  // What it has itself is from before that life.
+  const before: VolumeMap = { ...MAP, groups: [MAP.groups[0], [{ ...member(3), incarnation: 2 }, member(4)]] };
+  const known = devices(MAP, { 3: device([replicaOf(before, 1)], 3) });
   assert.equal(states(startingMap(known, MAP, START)), [CURRENT, ['offline', 'in-sync']]);
+});
+
+check('a device that is still in the life that the map tells of is current', () => {
+  const known = devices(MAP, { 3: device([replicaOf(MAP, 1)], 3) });
+  assert.equal(states(startingMap(known, MAP, START)), [CURRENT, CURRENT]);
+  const older = devices(MAP, { 3: device([replicaOf(MAP, 1)], 2) });
+  assert.equal(states(startingMap(older, MAP, START)), [CURRENT, ['offline', 'in-sync']]);
 });
 
 run();

@@ -97,7 +97,7 @@ export class TwoNodes {
   readonly network: SimNetwork;
   readonly engineHost: SimHost;
   readonly servingHost: SimHost;
-  readonly disks: readonly SimDisk[];
+  readonly disks: SimDisk[];
   readonly events: StorageEvent[] = [];
   serving!: ServingNode;
   process!: SimProcess;
@@ -147,10 +147,21 @@ export class TwoNodes {
     await this.settle(this.serving.host.open(this.serving.device, { path: 'far' }));
   }
 
+  /** Another disk is where one of them was. */
+  replaceDisk(number: number, disk: SimDisk): void {
+    this.disks[number] = disk;
+  }
+
   /** The process that serves segments dies. */
   killServing(): void {
     this.serving.process.kill();
     this.disks[1].kill(new SimRandom(this.nextSeed()));
+  }
+
+  /** The process that hosts volumes dies. */
+  killEngine(): void {
+    this.process.kill();
+    this.disks[0].kill(new SimRandom(this.nextSeed()));
   }
 
   /** Starts the process that hosts volumes. */
