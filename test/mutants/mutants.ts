@@ -9,6 +9,7 @@ import { ENGINE_MUTANTS } from './engine-mutants.js';
 import { MIGRATION_MUTANTS } from './migration-mutants.js';
 import type { Mutant } from './mutant.js';
 import { NBD_MUTANTS } from './nbd-mutants.js';
+import { SESSION_MUTANTS } from './session-mutants.js';
 import { SETTLED_MUTANTS } from './settled-mutants.js';
 import { STORE_MUTANTS } from './store-mutants.js';
 import { VOLUME_MUTANTS } from './volume-mutants.js';
@@ -22,6 +23,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...SETTLED_MUTANTS,
   ...NBD_MUTANTS,
   ...WIRE_MUTANTS,
+  ...SESSION_MUTANTS,
   ...ACROSS_MUTANTS,
   ...DELETION_MUTANTS,
   ...MIGRATION_MUTANTS,

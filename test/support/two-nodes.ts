@@ -164,8 +164,8 @@ export class TwoNodes {
     this.disks[0].kill(new SimRandom(this.nextSeed()));
   }
 
-  /** Starts the process that hosts volumes. */
-  async startEngine(): Promise<void> {
+  /** Starts the process that hosts volumes, without its devices. */
+  startSessions(): void {
     this.process = this.engineHost.start({ seed: this.nextSeed(), arena: engineArena });
     const { process } = this;
     const transport = new SimTransport(process, {}, this.network);
@@ -186,6 +186,12 @@ export class TwoNodes {
       clientId,
       principal: 'test',
     });
+  }
+
+  /** Starts the process that hosts volumes. */
+  async startEngine(): Promise<void> {
+    this.startSessions();
+    const { process } = this;
     this.base = process.register({ complete: (tag, result) => this.waiting[tag](result) });
     await this.settle(this.node.open(new SimDevice(process, this.disks[0]), { path: 'near' }));
     await this.settle(this.node.addPeer(this.sessions, ADDRESS));

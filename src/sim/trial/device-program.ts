@@ -1,67 +1,82 @@
 /**
- * What runs in a process that has devices and no engines, in a simulation: the product's device host, and its catalog, which
- * decides about maps. Engines in other processes ask it by messages and by requests to members.
+ * What runs in a process that has devices and no engines, in a simulation: the product's device host, and what serves their
+ * segments to engines in other processes.
  */
 
-import { BLOCK_BYTES, IO_TIMEOUT_MS } from '../../core/limits.js';
+import { BLOCK_BYTES, DRAIN_MS, IO_TIMEOUT_MS } from '../../core/limits.js';
 import { alignUp } from '../../core/units.js';
 import { Watch, type Watched } from '../../core/watch.js';
 import type { VolumeMap } from '../../layout/volume-map.js';
+import { ConnectionResources } from '../../net/connection-resources.js';
 import { DeviceHost, deviceHostBytes } from '../../node/device-host.js';
 import type { NodeStore } from '../../node/node-store.js';
-import { Replica } from '../../node/replica.js';
-import type { AttachRequest } from '../../ports/map-authority.js';
+import { SegmentServer } from '../../node/segment-server.js';
+import { SegmentService } from '../../node/segment-service.js';
 import { DeviceCatalog } from '../../volumes/device-catalog.js';
 import type { VolumeSpec } from '../../volumes/placement.js';
 import { SimDevice, type SimDeviceSettings } from '../disk/device.js';
 import type { SimDisk } from '../disk/disk.js';
-import { MemberService } from '../net/member-service.js';
-import { SimMailbox } from '../world/mailbox.js';
+import type { SimNetwork } from '../net/network.js';
+import { SimTransport } from '../net/transport.js';
 import type { SimProcess } from '../world/process.js';
+import { SimKey } from '../world/sim-key.js';
+import { SimTimers } from '../world/timers.js';
+import { SIM_KEY_SEED, SIM_SEGMENTS } from './peer-sizes.js';
+
+const HOST_START = alignUp(ConnectionResources.regionBytes(SIM_SEGMENTS), BLOCK_BYTES);
 
 export interface DeviceProgramSettings {
   readonly storesMax: number;
-  readonly chunkBytes: number;
+  readonly network: SimNetwork;
+  /** Where segments are served, as soon as `serve` is called. */
+  readonly address: string;
+  readonly clusterId: string;
   readonly device?: SimDeviceSettings;
   readonly onEvent: (text: string) => void;
 }
 
-/** What engines ask the catalog. */
-export type CatalogCall =
-  | { readonly kind: 'attach'; readonly request: AttachRequest }
-  | { readonly kind: 'change'; readonly map: VolumeMap };
+/** What the process is called by others. */
+const NODE_ID = 'd'.repeat(32);
 
 export class DeviceProgram implements Watched {
   readonly process: SimProcess;
-  readonly members: MemberService;
   readonly host: DeviceHost;
+  readonly service: SegmentService;
   private readonly catalog: DeviceCatalog;
   private readonly settings: DeviceProgramSettings;
-  private readonly mailbox: SimMailbox<CatalogCall, VolumeMap | null>;
+  private readonly transport: SimTransport;
   private readonly watch: Watch;
   private readonly devices = new Set<SimDevice>();
-  /** Calls of the catalog that have not been answered. */
-  private asked = 0;
+  private server: SegmentServer | null = null;
 
-  static memoryBytes({ storesMax, chunkBytes }: Pick<DeviceProgramSettings, 'storesMax' | 'chunkBytes'>): number {
-    return alignUp(MemberService.regionBytes(chunkBytes), BLOCK_BYTES) + deviceHostBytes(storesMax);
+  static memoryBytes(storesMax: number): number {
+    return HOST_START + deviceHostBytes(storesMax);
   }
 
   constructor(process: SimProcess, settings: DeviceProgramSettings) {
     this.process = process;
     this.settings = settings;
-    const { storesMax, chunkBytes, onEvent } = settings;
-    const memoryStart = alignUp(MemberService.regionBytes(chunkBytes), BLOCK_BYTES);
-    this.members = new MemberService(process, 0, chunkBytes);
+    const { storesMax, network, clusterId, onEvent } = settings;
     const told = ({ kind, deviceId, text }: { kind: string; deviceId: string | null; text: string }) =>
       onEvent(`event: ${kind} ${deviceId?.slice(0, 4) ?? ''} ${text}`);
     this.host = new DeviceHost(
-      { completions: process, memory: process, memoryStart, storesMax },
+      { completions: process, memory: process, memoryStart: HOST_START, storesMax },
       { onEvent: told, mayForget: (note) => this.catalog.mayForget(note) },
     );
     this.catalog = new DeviceCatalog({ completions: process, stores: this.host.stores, onEvent: told });
-    this.mailbox = new SimMailbox(process, (call) => this.answer(call));
     this.watch = new Watch(process, process);
+    this.transport = new SimTransport(process, {}, network);
+    this.service = new SegmentService({
+      ports: { completions: process, memory: process, transport: this.transport, clock: process },
+      watch: this.watch,
+      memoryStart: 0,
+      sizes: SIM_SEGMENTS,
+      key: new SimKey(SIM_KEY_SEED, process.random.fork('key')),
+      identity: { nodeId: NODE_ID, clusterId, features: [] },
+      addresses: [settings.address],
+      devices: this.host.stores,
+      onDeleted: () => {},
+    });
     this.watch.add(this);
   }
 
@@ -79,36 +94,22 @@ export class DeviceProgram implements Watched {
     return map;
   }
 
-  /** A call of the catalog by an engine in `process`, which is never answered once that is dead. */
-  async ask(process: SimProcess, call: CatalogCall): Promise<VolumeMap | null> {
-    if (!process.alive) return new Promise(() => {});
-    this.asked += 1;
-    try {
-      return await this.mailbox.call(call);
-    } finally {
-      this.asked -= 1;
-      if (!process.alive) await new Promise(() => {});
-    }
+  /** Begins to serve the devices that are open. */
+  serve(): void {
+    const { process, transport } = this;
+    const ports = { completions: process, memory: process, transport, clock: process };
+    this.server = new SegmentServer(this.service, ports, transport.listen(this.settings.address));
   }
 
-  /** Whether no call of the catalog is under way. */
-  get quiet(): boolean {
-    return this.asked === 0;
-  }
-
-  private async answer(call: CatalogCall): Promise<VolumeMap | null> {
-    if (call.kind === 'attach') return this.catalog.attach(call.request);
-    await this.catalog.change(call.map);
-    return null;
-  }
-
-  /** The replica of a group on a device; null if it does not know the volume. */
-  replica(map: VolumeMap, group: number, deviceId: string): Replica | null {
-    return Replica.on(this.process, this.host.stores.get(deviceId), map, group);
-  }
-
-  /** Closes all devices in order. */
+  /** Ends in order: sessions, for which there is a time limit, then devices. */
   async close(): Promise<void> {
+    const { server, process } = this;
+    if (server !== null) {
+      await new Promise<void>((resolve) => {
+        new SimTimers(process.time, process).after(1000 * DRAIN_MS, () => server.abort());
+        server.drain(resolve);
+      });
+    }
     this.host.endWork();
     for (const entry of [...this.host.stores.values()]) {
       this.host.letGo(entry.deviceId);

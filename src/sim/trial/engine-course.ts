@@ -7,10 +7,12 @@
  * differ, as a write of an engine that died had reached only some, tell clients different things.
  */
 
+import type { VolumeMap } from '../../layout/volume-map.js';
 import { formatDevice } from '../../store/opening/format-device.js';
 import { STORE_MEMORY_BYTES } from '../../store/store-start.js';
 import { SimDevice } from '../disk/device.js';
 import { SimDisk } from '../disk/disk.js';
+import { SimNetwork } from '../net/network.js';
 import type { SimHost } from '../world/host.js';
 import type { SimProcess } from '../world/process.js';
 import { SimRandom } from '../world/random.js';
@@ -27,6 +29,7 @@ import { SimViolation, type TrialWorld } from './trial-world.js';
 type ActionOf<Kind extends SimAction['kind']> = Extract<SimAction, { readonly kind: Kind }>;
 
 const ADDRESS = 'engine';
+const SEGMENTS = 'segments';
 const CLUSTER_ID = 'c'.repeat(32);
 const VOLUME_ID = 'a'.repeat(32);
 const VOLUME_NAME = 'volume';
@@ -61,10 +64,17 @@ export class EngineCourse implements Server, Program {
   private program!: EngineProgram;
   private passing: (() => void)[] = [];
   private lives = 0;
+  /** How long engines took to serve, in which nothing else was to happen. */
+  private startingUs = 0;
+  /** The first map of the volume. */
+  private known: VolumeMap | null = null;
+  /** Between engine and devices: nothing is lost there, as a session takes a second of silence for an end. */
+  private readonly inner: SimNetwork;
 
   constructor(trial: TrialWorld) {
     const { plan, world } = trial;
     this.trial = trial;
+    this.inner = new SimNetwork(trial.time, { latencyUs: plan.networkLatencyUs });
     this.host = world.addHost('engine', { clockRate: plan.clockRate });
     this.volume = new TrialVolume(trial, this, world.addHost('trial'), { name: VOLUME_NAME, id: VOLUME_ID });
     this.clients = Array.from({ length: plan.connections }, (_, number) => {
@@ -72,8 +82,7 @@ export class EngineCourse implements Server, Program {
       const random = new SimRandom(plan.seed, number + 1).fork('client');
       return new SimClient(trial, this, this.volume, { number, volume: 0, inside: false, host }, random);
     });
-    const size = { storesMax: plan.devices, chunkBytes: plan.segmentBytes };
-    const [first, second] = [ENGINE_PROGRAM_BYTES, DeviceProgram.memoryBytes(size) + STORE_MEMORY_BYTES];
+    const [first, second] = [ENGINE_PROGRAM_BYTES, DeviceProgram.memoryBytes(plan.devices) + STORE_MEMORY_BYTES];
     this.memory = this.filled(0, first);
     this.deviceMemory = this.filled(first, second);
     touchJournals(this.deviceMemory, second - STORE_MEMORY_BYTES, plan.devices);
@@ -90,7 +99,7 @@ export class EngineCourse implements Server, Program {
     const process = deviceHost.start({ seed: plan.seed + LIFE_STEP * this.openings, arena: bytes, touched });
     this.openings += 1;
     return new DeviceProgram(process, {
-      ...{ storesMax: plan.devices, chunkBytes: plan.segmentBytes },
+      ...{ storesMax: plan.devices, network: this.inner, address: SEGMENTS, clusterId: CLUSTER_ID },
       device: { latencyUs: plan.deviceLatencyUs },
       onEvent: (text) => trial.log(text),
     });
@@ -110,7 +119,8 @@ export class EngineCourse implements Server, Program {
     for (let number = 0; number < plan.devices; number += 1) await this.addDisk();
     const sizeBytes = plan.segments * plan.segmentBytes;
     const spec = { id: VOLUME_ID, name: VOLUME_NAME, layout: 'mirror', copies: plan.copies, createdMs: 1 } as const;
-    await trial.settle(this.devices.create({ ...spec, sizeBytes }));
+    this.known = await trial.settle(this.devices.create({ ...spec, sizeBytes }));
+    this.devices.serve();
     await this.serve();
     for (const action of plan.actions) {
       if (action.atMs >= plan.endMs) break;
@@ -125,7 +135,7 @@ export class EngineCourse implements Server, Program {
   }
 
   private async reach(atMs: number): Promise<void> {
-    const leftUs = atMs * 1000 - this.trial.nowUs;
+    const leftUs = atMs * 1000 + this.startingUs - this.trial.nowUs;
     if (leftUs > 0) await this.trial.pause(leftUs);
   }
 
@@ -152,8 +162,16 @@ export class EngineCourse implements Server, Program {
 
   /** Another engine, which attaches the volume on these devices. Never ends if it dies meanwhile. */
   private async start(): Promise<void> {
-    const { trial, devices, host } = this;
+    const beganUs = this.trial.nowUs;
+    await this.startEngine();
+    // What is to happen happens to an engine that serves.
+    this.startingUs += this.trial.nowUs - beganUs;
+  }
+
+  private async startEngine(): Promise<void> {
+    const { trial, host, known } = this;
     const { plan, time } = trial;
+    if (known === null) throw new Error('the volume has not been made');
     this.lives += 1;
     time.trace.add('boot', time.nowUs, 0, this.lives, 0);
     this.process = host.start({
@@ -162,8 +180,8 @@ export class EngineCourse implements Server, Program {
       touched: this.memory.touched,
     });
     this.program = new EngineProgram(this.process, {
-      ...{ network: trial.network, address: ADDRESS, devices, volumeId: VOLUME_ID },
-      latencyUs: plan.networkLatencyUs,
+      ...{ network: trial.network, inner: this.inner, address: ADDRESS, segments: SEGMENTS, clusterId: CLUSTER_ID },
+      ...{ clientId: this.lives.toString(16).padStart(32, 'e'), known },
       onEvent: (text) => trial.log(text),
     });
     const deviceIds = this.disks.map(({ deviceId }) => deviceId);
@@ -175,16 +193,14 @@ export class EngineCourse implements Server, Program {
     for (const client of this.clients) client.attach(this);
   }
 
-  /** The engine's process dies; afterwards nothing of it is under way. */
-  private async die(): Promise<void> {
-    const { trial, program } = this;
+  /** The engine's process dies. What it has sent is carried out all the same, even while the next one begins. */
+  private die(): void {
+    const { trial } = this;
+    const { asked } = this.program;
     this.process.kill();
-    const { left, lost } = program.cut();
-    trial.log(`the engine dies: of its requests ${lost} are lost, ${left} arrive all the same`);
+    trial.log(`the engine dies: ${asked} of its requests have not been answered`);
     for (const client of this.clients) client.detach();
     this.volume.history.killed(trial.nowUs);
-    await trial.until(() => program.drained);
-    program.letGo();
   }
 
   /** What becomes of the devices, of which nobody asks anything. */
@@ -204,6 +220,7 @@ export class EngineCourse implements Server, Program {
     }
     this.devices = this.newDevices();
     for (const { disk, name } of disks) await trial.settle(this.devices.open(disk, name));
+    this.devices.serve();
   }
 
   private async perform(action: SimAction): Promise<void> {
@@ -220,8 +237,8 @@ export class EngineCourse implements Server, Program {
     const random = new SimRandom(trial.plan.seed, number).fork('engine');
     // In the middle of something, rather than between bursts.
     const lastUs = trial.nowUs + PATIENCE_US;
-    await trial.until(() => this.program.isWriting || trial.nowUs >= lastUs);
-    await this.die();
+    await trial.until(() => this.program.asked > 1 || trial.nowUs >= lastUs);
+    this.die();
     await trial.pause(downMs * 1000);
     await this.reopen(devices, random.fork('devices'));
     for (let turn = 0; turn < again; turn += 1) {
@@ -233,7 +250,7 @@ export class EngineCourse implements Server, Program {
       const last = random.between(0, 200);
       await trial.until(() => open || process.batches >= last);
       trial.log('the engine dies again while it makes copies agree');
-      await this.die();
+      this.die();
       await this.reopen(devices, random.fork(`devices ${turn}`));
     }
     await this.serve();
@@ -250,8 +267,11 @@ export class EngineCourse implements Server, Program {
   private network({ connection, how, forMs }: ActionOf<'network'>): void {
     const { trial, host } = this;
     const client = this.clients[connection % this.clients.length];
-    if (how === 'reset') client.peer?.reset();
-    else {
+    if (how === 'reset') {
+      client.peer?.reset();
+      // And of what it has to do with the devices: it goes on by another connection.
+      this.inner.reset(host, this.deviceHost);
+    } else {
       const [from, to] = how === 'block-in' ? [client.host, host] : [host, client.host];
       trial.network.cut(from, to);
       trial.timers.after(forMs * 1000, () => trial.network.mend(from, to));
@@ -290,8 +310,6 @@ export class EngineCourse implements Server, Program {
   private async close(): Promise<void> {
     const { trial, program } = this;
     await trial.settle(program.close(), this.process);
-    await trial.until(() => program.drained);
-    program.letGo();
     this.process.kill();
   }
 

@@ -1,0 +1,62 @@
+/** A newer map takes the place of an older one at a replica: durable, then drained, then answered, and never the other way round. */
+
+import * as assert from 'uvu/assert';
+import { NO_FLUSH } from '#strake/layout/flush-id.js';
+import type { ReplicaMap } from '#strake/layout/replica-map.js';
+import { ReplicaGate } from '#strake/node/replica-gate.js';
+import { check, run } from '../support/check.js';
+import { SLOT } from '../support/sim-store.js';
+import { deviceIdOf, TwoNodes } from '../support/two-nodes.js';
+
+const VOLUME = 'a'.repeat(32);
+
+function mapOf(mapVersion: number): ReplicaMap {
+  const member = { state: 'in-sync', since: NO_FLUSH, incarnation: 1, flushNumber: 0, joined: 1 } as const;
+  return {
+    volume: {
+      ...{ id: VOLUME, name: 'v', headerVersion: 0, createdMs: 1, sizeBytes: 64 * SLOT, layout: 'mirror', copies: 2 },
+      ...{ segmentBytes: SLOT, deleted: false },
+    },
+    ...{ group: 0, groups: 1, mapVersion, generation: 1, holder: 'e'.repeat(32), lease: 'exclusive' },
+    members: [0, 1].map((place) => ({ ...member, place, deviceId: deviceIdOf(place) })),
+  };
+}
+
+async function gateOf(seed: number): Promise<{ readonly nodes: TwoNodes; readonly gate: ReplicaGate }> {
+  const nodes = new TwoNodes(seed);
+  await nodes.format();
+  await nodes.startServing();
+  const device = nodes.serving.host.stores.get(deviceIdOf(1));
+  if (device === undefined) throw new Error('the device is not open');
+  const gate = new ReplicaGate(device, VOLUME, 0);
+  assert.ok((await nodes.settle(gate.store(mapOf(1), () => {}))) >= 0);
+  return { nodes, gate };
+}
+
+check('a map is answered when what was admitted before it has ended, and what comes meanwhile waits', async () => {
+  const { nodes, gate } = await gateOf(1);
+  assert.ok(gate.answered);
+  gate.enter();
+  const order: string[] = [];
+  const stored = gate.store(mapOf(2), () => order.push('stored')).then(() => order.push('answered'));
+  gate.wait({ proceed: () => order.push('resumed') });
+  await nodes.pause(500_000);
+  assert.equal(order, ['stored']);
+  assert.equal([gate.map?.mapVersion, gate.answered, gate.storing], [2, false, true]);
+  gate.leave();
+  order.push('left');
+  await nodes.settle(stored);
+  await nodes.pause(1_000);
+  assert.equal(order.slice(0, 2), ['stored', 'left']);
+  assert.equal([...order.slice(2)].sort(), ['answered', 'resumed']);
+  assert.equal([gate.answered, gate.storing, gate.idle], [true, false, true]);
+});
+
+check('an older map that comes later changes nothing, and what is noted as served is beside the newest', async () => {
+  const { nodes, gate } = await gateOf(2);
+  const results = [gate.store(mapOf(4), () => {}), gate.store(mapOf(3), () => {}), gate.noteServed()];
+  for (const result of await nodes.settle(Promise.all(results))) assert.ok(result >= 0);
+  assert.equal([gate.map?.mapVersion, gate.answered, gate.servedGeneration], [4, true, 1]);
+});
+
+run();

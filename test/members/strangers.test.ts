@@ -1,0 +1,221 @@
+/**
+ * Ends of sessions that are not what they should be: clients without the key, beyond their credits, or with another number, and
+ * nodes that answer what nobody asked. Each is told why, if it can be, and has no more.
+ */
+
+import * as assert from 'uvu/assert';
+import { NodeSession } from '#strake/client/members/node-session.js';
+import { SimTransport } from '#strake/sim/net/transport.js';
+import type { SimProcess } from '#strake/sim/world/process.js';
+import { SimKey } from '#strake/sim/world/sim-key.js';
+import { decodeControl } from '#strake/wire/control.js';
+import { Frame, putHeader } from '#strake/wire/frame.js';
+import { HelloAnswerer, HelloAsker } from '#strake/wire/hello.js';
+import {
+  FROM_ANSWERER,
+  FROM_ASKER,
+  HEADER_BYTES,
+  KIND_CHALLENGE,
+  KIND_HELLO,
+  KIND_PING,
+  KIND_PROBE,
+  KIND_REFUSED,
+  KIND_REPLIES,
+  KIND_REQUEST,
+  KIND_WELCOME,
+  STATUS_BAD_FRAME,
+  STATUS_DENIED,
+  STATUS_NO_CREDIT,
+  STATUS_NOT_OPEN,
+  STATUS_REPLACED,
+} from '#strake/wire/messages.js';
+import { Answer, encodeReplies, getPacked, packedAt, putPacked } from '#strake/wire/reply-codec.js';
+import { check, run } from '../support/check.js';
+import { CLUSTER_ID } from '../support/sim-store.js';
+import { ADDRESS, TwoNodes } from '../support/two-nodes.js';
+import { Operations, WirePeer } from '../support/wire-peer.js';
+
+const ARENA = 1 << 20;
+/** Where frames are written, and where what arrives goes. */
+const OUT = 0;
+const AREA = 64 << 10;
+const CLIENT = 'e'.repeat(32);
+
+/** A client that says what it wants. */
+class Stranger {
+  readonly process: SimProcess;
+  readonly peer: WirePeer;
+  private readonly nodes: TwoNodes;
+
+  private constructor(nodes: TwoNodes, process: SimProcess, peer: WirePeer) {
+    this.nodes = nodes;
+    this.process = process;
+    this.peer = peer;
+  }
+
+  static async connect(nodes: TwoNodes): Promise<Stranger> {
+    const process = nodes.engineHost.start({ seed: nodes.nextSeed(), arena: new Uint8Array(ARENA) });
+    const transport = new SimTransport(process, {}, nodes.network);
+    const operations = new Operations({ completions: process, memory: process, transport });
+    const file = await nodes.settle(operations.result((token) => transport.connect(ADDRESS, token)));
+    return new Stranger(nodes, process, new WirePeer(operations, file, FROM_ANSWERER, AREA, ARENA - AREA));
+  }
+
+  /** Shakes hands, with a key and a number. Returns the status with which it is refused, or 0. */
+  async greet(session: number, keySeed = 7): Promise<number> {
+    const key = new SimKey(keySeed, this.process.random);
+    const asker = new HelloAsker(key, {
+      clientId: CLIENT,
+      clusterId: CLUSTER_ID,
+      session,
+      principal: 'x',
+      features: [],
+    });
+    const challenge = await this.next();
+    assert.is(challenge.kind, KIND_CHALLENGE);
+    await this.nodes.settle(this.peer.say(OUT, KIND_HELLO, asker.takeChallenge(challenge.payload).hello));
+    const { kind, payload } = await this.next();
+    if (kind === KIND_REFUSED) return decodeControl('refused', payload).status;
+    assert.is(kind, KIND_WELCOME);
+    asker.takeWelcome(payload);
+    this.peer.reader.open(1);
+    return 0;
+  }
+
+  async next(): Promise<{ readonly kind: number; readonly payload: Uint8Array; readonly at: number }> {
+    const { frame, payload, at } = await this.nodes.settle(this.peer.next());
+    return { kind: frame.kind, payload, at };
+  }
+
+  /** Sends a frame without payload. */
+  async ask(kind: number, session: number, count = 0, id = 1): Promise<void> {
+    const frame = new Frame().begin(kind, 0, id);
+    frame.session = session;
+    frame.count = count;
+    putHeader(this.process, OUT, frame, false);
+    await this.nodes.settle(this.peer.send([OUT, HEADER_BYTES]));
+  }
+}
+
+async function serving(seed: number): Promise<TwoNodes> {
+  const nodes = new TwoNodes(seed);
+  await nodes.format();
+  await nodes.startServing();
+  return nodes;
+}
+
+check('a client without the key is refused, and learns nothing', async () => {
+  const nodes = await serving(1);
+  const stranger = await Stranger.connect(nodes);
+  assert.is(await stranger.greet(1, 8), STATUS_DENIED);
+  await nodes.pause(100_000);
+  assert.equal(nodes.serving.service.usage(), { connections: 0, requests: 0, buffers: 0 });
+});
+
+check('what is asked of a replica that is not open is answered with that', async () => {
+  const nodes = await serving(2);
+  const stranger = await Stranger.connect(nodes);
+  assert.is(await stranger.greet(1), 0);
+  await stranger.ask(KIND_REQUEST, 1, 1, 77);
+  const { kind, at } = await stranger.next();
+  assert.is(kind, KIND_REPLIES);
+  const answer = new Answer();
+  getPacked(stranger.process.view, packedAt(at, 0), answer);
+  assert.equal([answer.request, answer.status], [77, STATUS_NOT_OPEN]);
+});
+
+check('a frame of another session, and one that nobody takes, end the connection', async () => {
+  for (const [kind, session] of [
+    [KIND_PROBE, 2],
+    [KIND_PING, 1],
+  ]) {
+    const nodes = await serving(3);
+    const stranger = await Stranger.connect(nodes);
+    assert.is(await stranger.greet(1), 0);
+    await stranger.ask(kind, session);
+    const refused = await stranger.next();
+    assert.is(refused.kind, KIND_REFUSED);
+    assert.is(decodeControl('refused', refused.payload).status, STATUS_BAD_FRAME);
+  }
+});
+
+check('who asks for more than was granted is cut off', async () => {
+  const nodes = await serving(4);
+  const stranger = await Stranger.connect(nodes);
+  assert.is(await stranger.greet(1), 0);
+  // More in one send than may be asked for and not answered.
+  const frame = new Frame().begin(KIND_PROBE, 0, 1);
+  frame.session = 1;
+  for (let index = 0; index < 400; index += 1) putHeader(stranger.process, OUT + index * HEADER_BYTES, frame, false);
+  const { service } = nodes.serving;
+  await nodes.settle(stranger.peer.send([OUT, 400 * HEADER_BYTES]));
+  let status = 0;
+  while (status === 0) {
+    const { kind, payload } = await stranger.next();
+    if (kind === KIND_REFUSED) ({ status } = decodeControl('refused', payload));
+    else assert.is(kind, KIND_REPLIES);
+  }
+  assert.is(status, STATUS_NO_CREDIT);
+  await nodes.pause(100_000);
+  assert.equal(service.usage(), { connections: 0, requests: 0, buffers: 0 });
+});
+
+check('a newer session takes the place of an older one, and an older one that of none', async () => {
+  const nodes = await serving(5);
+  const [first, second, third] = [
+    await Stranger.connect(nodes),
+    await Stranger.connect(nodes),
+    await Stranger.connect(nodes),
+  ];
+  assert.is(await first.greet(4), 0);
+  assert.is(await second.greet(5), 0);
+  assert.is(await third.greet(4), STATUS_REPLACED);
+  await nodes.pause(100_000);
+  assert.is(nodes.serving.service.usage().connections, 1);
+  let ended = false;
+  await first.next().catch(() => {
+    ended = true;
+  });
+  assert.ok(ended, 'the older session has ended');
+});
+
+check('a node that answers what was not asked, or twice, is given up', async () => {
+  for (const id of [5, 1 << 16]) {
+    const nodes = new TwoNodes(6);
+    await nodes.format();
+    const process = nodes.servingHost.start({ seed: nodes.nextSeed(), arena: new Uint8Array(ARENA) });
+    const transport = new SimTransport(process, {}, nodes.network);
+    const operations = new Operations({ completions: process, memory: process, transport });
+    const listener = transport.listen(ADDRESS.path);
+    const accepted = operations.result((token) => transport.accept(listener, token));
+    let reason = '';
+    nodes.startSessions();
+    new NodeSession(nodes.sessions, ADDRESS, {
+      onDevices: () => {},
+      onFailed: (text) => {
+        reason = text;
+      },
+      onMaps: () => {},
+    });
+    const peer = new WirePeer(operations, await nodes.settle(accepted), FROM_ASKER, AREA, ARENA - AREA);
+    const answerer = new HelloAnswerer(new SimKey(7, process.random), {
+      ...{ nodeId: 'd'.repeat(32), clusterId: CLUSTER_ID, features: [] },
+    });
+    await nodes.settle(peer.say(OUT, KIND_CHALLENGE, answerer.challenge()));
+    answerer.takeHello((await nodes.settle(peer.next())).payload);
+    const terms = { creditRequests: 4, creditBytes: 1 << 20, shards: ['x'] };
+    await nodes.settle(peer.say(OUT, KIND_WELCOME, answerer.welcome(terms)));
+    peer.reader.open(1);
+    const { frame } = await nodes.settle(peer.next());
+    assert.is(frame.kind, KIND_PING);
+    const answer = new Answer();
+    // The number of another request, or that of this one with another beginning.
+    answer.request = id === 5 ? frame.request + 5 : frame.request + id;
+    putPacked(process.view, packedAt(OUT, 0), answer);
+    await nodes.settle(peer.send([OUT, encodeReplies(process, new Frame(), OUT, 1)]));
+    await nodes.settle(nodes.world.until(() => reason !== ''));
+    assert.match(reason, /was not asked|cannot be reached/);
+  }
+});
+
+run();
