@@ -62,6 +62,8 @@ export interface AskingSession {
   concludeIfSent(asked: Asked): void;
   conclude(asked: Asked): void;
   mapsChanged(maps: readonly ReplicaMap[]): void;
+  /** The node has said that it wants no session. */
+  refused(): void;
   /** All that has been received has been looked at. */
   endIfDoomed(): void;
   /** The connection is no more. */
@@ -244,6 +246,7 @@ export class AskingConnection extends FrameConnection<Asked, AskedPart> {
   protected takeFrame(frame: Frame, vector: number): boolean {
     const { kind } = frame;
     if (kind === KIND_REFUSED) {
+      this.session?.refused();
       this.end(`the node has refused to go on: ${refusalOf(this.payload(vector, frame.payload))}`);
       return false;
     }

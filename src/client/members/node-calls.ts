@@ -8,6 +8,7 @@ import { encodeMaps } from '../../wire/maps.js';
 import { KIND_CLOSE, KIND_OPEN, KIND_PING, KIND_STORE_MAP } from '../../wire/messages.js';
 import { encodeOpen, type Role, sealTicket } from '../../wire/ticket.js';
 import type { ControlAddress, ControlCall } from './asked.js';
+import type { RemoteMember } from './remote-member.js';
 
 type Call = Omit<ControlCall, 'resolve'>;
 
@@ -48,4 +49,14 @@ export function closeCall(map: ReplicaMap, index: number): Call {
 export function pingCall(taken: number): Call {
   const payload = encodeControl('ping', { taken, stalled: [] });
   return { kind: KIND_PING, once: true, address: () => null, payload: () => payload };
+}
+
+/** What came of opening a replica. */
+export interface Opening {
+  /** Null if it was not opened. */
+  readonly member: RemoteMember | null;
+  /** `STATUS_*`, or the number of an error. */
+  readonly status: number;
+  /** What the node has in place of the map under which it was to be opened. */
+  readonly maps: readonly ReplicaMap[];
 }

@@ -25,7 +25,6 @@ import type { SegmentRequest } from '../../ports/segment-request.js';
 import { NO_FILE, type StreamAddress } from '../../ports/transport.js';
 import { type DeviceState, decodeControl, type WelcomeFields } from '../../wire/control.js';
 import { Credits } from '../../wire/credits.js';
-import type { HelloAsker } from '../../wire/hello.js';
 import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
 import { KIND_CLOSE, KIND_PING, KIND_STORE_MAP, STATUS_OK } from '../../wire/messages.js';
 import type { Answer } from '../../wire/reply-codec.js';
@@ -33,7 +32,7 @@ import type { Role } from '../../wire/ticket.js';
 import { CONNECT_MS, OPERATION_MS, RECONNECT_MS, SESSION_TICK_MS } from '../limits.js';
 import { type Asked, AskedTable, type ControlAnswer, type ControlCall } from './asked.js';
 import { AskingConnection, type AskingSession } from './asking-connection.js';
-import { closeCall, openCall, pingCall, storeMapCall } from './node-calls.js';
+import { closeCall, type Opening, openCall, pingCall, storeMapCall } from './node-calls.js';
 import { type MemberSession, RemoteMember } from './remote-member.js';
 import type { SessionService } from './session-service.js';
 import { Silence } from './silence.js';
@@ -51,16 +50,6 @@ export interface SessionHooks {
   onMaps(maps: readonly ReplicaMap[]): void;
 }
 
-/** What came of opening a replica. */
-export interface Opening {
-  /** Null if it was not opened. */
-  readonly member: RemoteMember | null;
-  /** `STATUS_*`, or the number of an error. */
-  readonly status: number;
-  /** What the node has in place of the map under which it was to be opened. */
-  readonly maps: readonly ReplicaMap[];
-}
-
 const FAILED: ControlAnswer = { status: EIO, payload: null, maps: [], incarnation: 0 };
 
 export class NodeSession implements AskingSession, MemberSession {
@@ -72,15 +61,16 @@ export class NodeSession implements AskingSession, MemberSession {
   private readonly members = new Set<RemoteMember>();
   private state: SessionState = 'connecting';
   private wasOpen = false;
-  /** When this state was entered. */
+  /** Since when it is to be open: since its beginning, or since its last connection broke. */
   private sinceMs: number;
+  /** The node has said that it wants no session, and why. */
+  private isRefused = false;
   private connection: AskingConnection | null = null;
   /** The file of the connection that is asked for. */
   private file = NO_FILE;
   private connecting = false;
   private ticking = false;
   private number = 0;
-  private hello: HelloAsker | null = null;
   private credits = new Credits(0, 0);
   /** What is to be sent, in order; while replicas are opened again only what that needs. */
   private queue: Asked[] = [];
@@ -123,7 +113,6 @@ export class NodeSession implements AskingSession, MemberSession {
   private enter(state: SessionState): void {
     check(this.state !== 'failed', 'a session goes on that has failed', this.number);
     this.state = state;
-    this.sinceMs = this.ports.clock.nowMs();
   }
 
   // ---------------------------------------------------------------- connections
@@ -143,7 +132,6 @@ export class NodeSession implements AskingSession, MemberSession {
     if (connection !== null) {
       const { session, hello } = this.service.newHello();
       this.number = session;
-      this.hello = hello;
       this.connection = connection;
       this.enter('greeting');
       this.silence.heard(clock.nowMs());
@@ -160,8 +148,7 @@ export class NodeSession implements AskingSession, MemberSession {
 
   /** The handshake is over. */
   welcomed({ creditRequests, creditBytes }: WelcomeFields): void {
-    check(this.hello !== null, 'a session is welcomed that was not asked for', this.number);
-    this.hello = null;
+    check(this.state === 'greeting', 'a session is welcomed that was not asked for', this.number);
     this.credits = new Credits(creditRequests, creditBytes);
     this.enter('reopening');
     this.silence.answered();
@@ -205,12 +192,19 @@ export class NodeSession implements AskingSession, MemberSession {
   broken(why: string): void {
     if (this.state === 'failed' || this.state === 'broken') return;
     const reason = why === NO_REASON ? 'its node has ended the connection' : why;
-    if (this.state !== 'open') {
+    if (this.state === 'open') this.sinceMs = this.ports.clock.nowMs();
+    else if (!this.mayTryAgain()) {
       this.fail(reason);
       return;
     }
+    check(this.connection !== null, 'a session breaks that has no connection', this.number);
     this.reason = reason;
-    this.enter('broken');
+    this.state = 'broken';
+  }
+
+  /** Whether a connection that has broken before its session was served may be followed by another. */
+  private mayTryAgain(): boolean {
+    return this.wasOpen && !this.isRefused && this.ports.clock.nowMs() - this.sinceMs < RECONNECT_MS;
   }
 
   /** Nothing uses what the connection used any more. */
@@ -375,6 +369,11 @@ export class NodeSession implements AskingSession, MemberSession {
       this.doom = reason;
       asked.result = -EIO;
     } else asked.result = answer.status === STATUS_OK && value !== undefined ? value : answer.asResult;
+  }
+
+  /** The node wants no session: there is no other connection to be tried. */
+  refused(): void {
+    this.isRefused = true;
   }
 
   /** Gives the node up if one of its answers was a reason to: another session finds out how things are. */
