@@ -1,6 +1,6 @@
 /** Mutants of what holds when an engine dies and the stores of its members live on. */
 
-import { type Mutant, sim } from './mutant.js';
+import { type Mutant, sim, tests } from './mutant.js';
 
 export const ENGINE_MUTANTS: readonly Mutant[] = [
   {
@@ -27,6 +27,6 @@ export const ENGINE_MUTANTS: readonly Mutant[] = [
         replace: 'this.marks = marks.map(() => NO_FLUSH);',
       },
     ],
-    judges: [sim(['engine'], 60)],
+    judges: [tests('store/settled.test.ts'), sim(['engine'], 200)],
   },
 ];
