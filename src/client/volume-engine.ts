@@ -67,8 +67,8 @@ export interface VolumeEngineOptions extends VolumeJobsOptions {
   /** Shared with other engines. */
   readonly buffers: CopyBuffers;
   readonly readOnly: boolean;
-  /** Makes a map durable on all members that can be reached; rejects if it cannot. */
-  readonly commit: (record: VolumeMap) => Promise<void>;
+  /** Makes a map durable on all members that can be reached, and resolves to the one in effect; rejects if it cannot. */
+  readonly commit: (record: VolumeMap) => Promise<VolumeMap>;
   /** A device of these is full: lets other volumes give back what was discarded there. Never rejects. */
   readonly makeRoom: (deviceIds: readonly string[]) => Promise<void>;
   readonly resync?: JobOptions;

@@ -23,10 +23,11 @@ export interface MapAuthority<VolumeMap> {
    */
   attach(request: AttachRequest): Promise<VolumeMap>;
   /**
-   * Decides a changed map, and resolves when it is in effect. Whoever has the right to write asks for one change at a time.
-   * Rejects with a `StrakeError` if it could not be stored; then nobody knows which map counts.
+   * Decides a changed map, and resolves to the one that is in effect then: a manager gives versions of its own. Whoever has the
+   * right to write asks for one change at a time. Rejects with a `StrakeError` if it could not be stored; then nobody knows
+   * which map counts.
    */
-  change(next: VolumeMap): Promise<void>;
+  change(next: VolumeMap): Promise<VolumeMap>;
   /**
    * Gives the right to write back in order: nothing is under way any more, and `map`, which says how far the members have come,
    * is the last of its holder. Rejects with a `StrakeError` if that could not be stored; then it is as if the holder had

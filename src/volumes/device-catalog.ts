@@ -83,11 +83,12 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
     return map;
   }
 
-  async change(next: VolumeMap): Promise<void> {
+  async change(next: VolumeMap): Promise<VolumeMap> {
     const before = this.inEffect(next);
     check(!next.deleted, 'the map of a volume that is served says that it is deleted', next.generation);
     await storeMap(this.stores, next, { before, idle: false });
     this.tell(next);
+    return next;
   }
 
   async release(map: VolumeMap): Promise<void> {

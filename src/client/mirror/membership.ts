@@ -72,7 +72,8 @@ export const JUDGED_FAILED = 1;
 export const JUDGED_LATER = 2;
 
 export interface MembershipHooks {
-  commit(record: VolumeMap): Promise<void>;
+  /** Resolves to the map that is in effect. */
+  commit(record: VolumeMap): Promise<VolumeMap>;
   onEvent(event: VolumeEvent): void;
   /** From where on a member that fails now may have missed writes. */
   missedSince(): FlushId;
@@ -192,18 +193,23 @@ export class Membership {
   change(make: (record: VolumeMap) => VolumeMap): Promise<void> {
     const result = this.changes.then(async () => {
       if (this.stopped !== null) throw toStrakeError(new Error(this.stopped));
-      const next = this.withProgress(make(this.record));
-      try {
-        this.checkNext(next);
-        await this.hooks.commit(next);
-      } catch (error) {
-        this.stop(`a new map could not be committed: ${toStrakeError(error).message}`);
-        throw toStrakeError(error);
-      }
-      this.apply(next);
+      this.apply(await this.commit(make(this.record)));
     });
     this.changes = result.catch(() => {});
     return result;
+  }
+
+  private async commit(made: VolumeMap): Promise<VolumeMap> {
+    const next = this.withProgress(made);
+    try {
+      this.checkNext(next);
+      const decided = await this.hooks.commit(next);
+      this.checkNext(decided);
+      return decided;
+    } catch (error) {
+      this.stop(`a new map could not be committed: ${toStrakeError(error).message}`);
+      throw toStrakeError(error);
+    }
   }
 
   /** What a map must be before it is stored anywhere: the next owner of the volume believes it. */
