@@ -6,10 +6,6 @@
  *   handshake ─► CHALLENGE, HELLO, WELCOME ─► serving: OPEN, STORE_MAP ... ─► control
  *                                                      READ, WRITE ... ─► credit ─► buffer ─► blocks ─► admission ─► member
  * ```
- *
- * A session ends with its connection. What it had asked for is carried out to its end all the same, and answered to nobody; a
- * newer session of the same client is welcomed only when nothing of that is left (`onFree`), so that what is asked for
- * again there cannot be overtaken by what was asked for first.
  */
 
 import { check } from '../core/check.js';
@@ -17,8 +13,6 @@ import { EIO, EOPNOTSUPP } from '../core/errno.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import { BLOCK_VALID, ENTRY_CHECKSUM, ENTRY_FLAGS, ENTRY_WORDS } from '../layout/block-entry.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
-import type { ConnectionResources } from '../net/connection-resources.js';
-import type { ReplyFormat } from '../net/send-queue.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
 import type { Memory } from '../ports/memory.js';
 import {
@@ -31,31 +25,21 @@ import {
   REQUEST_WRITE,
   type SegmentRequest,
 } from '../ports/segment-request.js';
-import { FrameConnection } from '../wire/connection.js';
-import type { WelcomeFields } from '../wire/control.js';
-import { Credits } from '../wire/credits.js';
+import { AnsweringConnection, type AnsweringOwner } from '../wire/answering-connection.js';
 import { encodePayload, type Frame } from '../wire/frame.js';
-import type { HelloAnswerer } from '../wire/hello.js';
 import { LIST_ENTRIES_MAX } from '../wire/limits.js';
 import { decodeList, encodeListReply, listReplyBytes } from '../wire/list-codec.js';
 import {
   BITS_BYTES,
   ENTRY_BYTES,
-  FROM_ASKER,
   HEADER_BYTES,
   isRequest,
-  KIND_CHALLENGE,
-  KIND_HELLO,
   KIND_LIST,
-  KIND_REFUSED,
   KIND_REPLY,
   KIND_REQUEST,
-  KIND_WELCOME,
   LISTED_BYTES,
   PAGE_BYTES,
-  STATUS_BAD_FRAME,
   STATUS_BAD_SUM,
-  STATUS_NO_CREDIT,
   STATUS_NOT_YET,
   STATUS_OK,
   STATUS_STALE_MAP,
@@ -100,118 +84,42 @@ export interface ControlHandler {
 }
 
 /** What a shard provides to its connections. */
-export interface SegmentOwner {
-  readonly resources: ConnectionResources;
+export interface SegmentOwner extends AnsweringOwner<PeerRequest, SegmentConnection> {
   readonly requests: PeerRequests;
-  readonly replies: ReplyFormat<PeerRequest>;
   readonly control: ControlHandler;
-  readonly terms: WelcomeFields;
-  readonly version: number;
-  readonly receiveToken: number;
-  readonly sendToken: number;
   /** Of what members are asked for. */
   readonly token: number;
-  newAnswerer(): HelloAnswerer;
-  /** A client has proven to have the key. */
-  enter(connection: SegmentConnection): void;
-  onServing(connection: SegmentConnection): void;
-  /** Nothing is left of it; it can be used again. */
-  onFree(connection: SegmentConnection): void;
 }
 
-export class SegmentConnection extends FrameConnection<PeerRequest, PeerRequest> implements RequestOrigin {
-  /** Who has proven to have the key, and the number of its session; empty before. */
-  clientId = '';
-  session = 0;
+export class SegmentConnection extends AnsweringConnection<PeerRequest, PeerRequest> implements RequestOrigin {
   readonly replicas = new OpenReplicas();
   private readonly service: SegmentOwner;
   private readonly control: ControlHandler;
   private readonly answer = new Answer();
-  private credits = new Credits(0, 0);
-  private hello: HelloAnswerer | null = null;
   /** The write whose blocks are being received, and where its vector lies. */
   private writing: PeerRequest | null = null;
   private vector = 0;
   private sums = -1;
 
   constructor(service: SegmentOwner, index: number) {
-    const { resources } = service;
-    const tokens = { receiveToken: service.receiveToken + index, sendToken: service.sendToken + index };
-    super({ resources, replies: service.replies, ...tokens }, index, FROM_ASKER);
+    super(service, index);
     this.service = service;
     this.control = service.control;
   }
 
-  /** Begins with a new socket. */
-  open(file: number, nowMs: number): void {
-    this.beginFrames(file, nowMs);
-    check(this.replicas.size === 0, 'replicas are open on a connection that begins', this.replicas.size);
-    check(this.writing === null, 'a write is left on a connection that begins');
-    this.clientId = '';
-    this.session = 0;
-    this.hello = this.service.newAnswerer();
-    this.say(KIND_CHALLENGE, this.hello.challenge());
-    this.receive(false);
-  }
-
-  // ---- handshake ----
-
-  private shakeHands({ kind }: Frame, vector: number): boolean {
-    const { hello } = this;
-    if (kind === KIND_REFUSED || hello === null || kind !== KIND_HELLO || this.clientId !== '') {
-      this.end('the peer does not shake hands');
-      return false;
-    }
-    const { memory } = this.resources;
-    try {
-      const { clientId, session } = hello.takeHello(memory.bytes.slice(vector, vector + this.reader.vectorBytes));
-      this.clientId = clientId;
-      this.session = session;
-    } catch (error) {
-      if (error instanceof WireRefusal) return this.refuse(error);
-      throw error;
-    }
-    this.service.enter(this);
-    return true;
-  }
-
-  /** Nothing is left of older sessions of its client: it is served from now on. */
-  welcome(): void {
-    if (this.state !== 'handshake') return;
-    const { hello, service } = this;
-    check(hello !== null && !this.sender.sending, 'a session begins before its handshake', this.session);
-    const { terms } = service;
-    this.credits = new Credits(terms.creditRequests, terms.creditBytes);
-    this.say(KIND_WELCOME, hello.welcome(terms));
-    this.reader.open(service.version);
-    this.hello = null;
-    this.state = 'serving';
-    service.onServing(this);
-  }
-
   // ---- frames ----
 
-  protected takeFrame(frame: Frame, vector: number): boolean {
-    if (this.state === 'handshake') return this.shakeHands(frame, vector);
+  protected isCredited(kind: number): boolean {
+    return isRequest(kind) || kind === KIND_LIST || this.control.isCredited(kind);
+  }
+
+  protected takeRequest(frame: Frame, vector: number): boolean {
     const { kind } = frame;
-    if (kind === KIND_REFUSED) {
-      this.end('the client has refused to go on');
-      return false;
-    }
-    if (frame.session !== this.session) {
-      const message = `a frame of session ${frame.session} comes on the connection of session ${this.session}`;
-      return this.refuse({ status: STATUS_BAD_FRAME, message });
-    }
     const data = isRequest(kind) || kind === KIND_LIST;
-    const credited = data || this.control.isCredited(kind);
-    if (credited && !this.credits.mayTake(frame.payload)) {
-      const message = `a request with ${frame.payload} bytes is beyond what this session was granted`;
-      return this.refuse({ status: STATUS_NO_CREDIT, message });
-    }
     const bytes = data ? requestBufferBytes(kind, frame.count) : this.control.bufferBytes(kind);
     const request = this.take(frame, bytes);
     if (request === null) return this.wait();
-    if (credited) {
+    if (this.isCredited(kind)) {
       this.credits.take(frame.payload);
       request.credited = true;
     }
@@ -470,18 +378,8 @@ export class SegmentConnection extends FrameConnection<PeerRequest, PeerRequest>
     this.endRequest(request);
   }
 
-  /** Answers are never streamed. */
-  protected beginStream(): void {}
-
-  override end(reason: string): void {
-    // What is being carried out goes on; nothing else is taken.
-    if (this.state !== 'closing' && this.state !== 'free') this.replicas.clear();
-    super.end(reason);
-  }
-
-  protected onFree(): void {
-    this.hello = null;
-    this.service.onFree(this);
+  protected leave(): void {
+    this.replicas.clear();
   }
 }
 

@@ -15,13 +15,13 @@ import type { Watch } from '../core/watch.js';
 import { readClusterKey } from '../keys/cluster-key.js';
 import { ConnectionResources, type NetPorts } from '../net/connection-resources.js';
 import type { NodeStore } from '../node/node-store.js';
-import { SegmentServer } from '../node/segment-server.js';
 import { SEGMENT_SIZES, SegmentService } from '../node/segment-service.js';
 import type { StreamAddress } from '../ports/transport.js';
 import type { Engine } from '../uring/engine.js';
 import { type Listener, listen } from '../uring/transport.js';
 import { addressText } from '../volumes/peers.js';
 import type { StorageNode } from '../volumes/storage-node.js';
+import { SessionServer } from '../wire/session-server.js';
 import type { NetworkMessage, ShardCalls } from '../worker/messages.js';
 
 const SEGMENTS_START = alignUp(ConnectionResources.regionBytes(SESSION_SIZES), BLOCK_BYTES);
@@ -43,7 +43,7 @@ export interface NodeNetworkParts {
 }
 
 interface Serving {
-  readonly server: SegmentServer;
+  readonly server: SessionServer;
   readonly listener: Listener;
 }
 
@@ -89,7 +89,7 @@ export class NodeNetwork {
       devices: stores,
       onDeleted: (device, map) => this.release(device, map.volume.id),
     });
-    this.serving = { server: new SegmentServer(service, ports, listener.file), listener };
+    this.serving = { server: new SessionServer(service.desk, ports, listener.file), listener };
     return listener.port;
   }
 

@@ -41,9 +41,9 @@ export const SESSION_MUTANTS: readonly Mutant[] = [
     rule: 'who exceeds what was granted is cut off',
     edits: [
       {
-        file: 'node/segment-connection.ts',
-        find: 'if (credited && !this.credits.mayTake(frame.payload)) {',
-        replace: 'if (credited && frame.payload < 0 && !this.credits.mayTake(frame.payload)) {',
+        file: 'wire/answering-connection.ts',
+        find: 'if (this.isCredited(kind) && !this.credits.mayTake(frame.payload)) {',
+        replace: 'if (frame.payload < 0 && !this.credits.mayTake(frame.payload)) {',
       },
     ],
     judges: [STRANGERS],

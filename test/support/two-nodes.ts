@@ -7,7 +7,6 @@ import { SESSION_SIZES, SessionService } from '#strake/client/members/session-se
 import { Watch } from '#strake/core/watch.js';
 import { ConnectionResources } from '#strake/net/connection-resources.js';
 import { DeviceHost, deviceHostBytes } from '#strake/node/device-host.js';
-import { SegmentServer } from '#strake/node/segment-server.js';
 import { SEGMENT_SIZES, SegmentService } from '#strake/node/segment-service.js';
 import { SimDevice } from '#strake/sim/disk/device.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
@@ -22,6 +21,7 @@ import { SimWorld } from '#strake/sim/world/world.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
 import type { StorageEvent } from '#strake/volumes/storage-events.js';
 import { nodeMemoryBytes, StorageNode } from '#strake/volumes/storage-node.js';
+import { SessionServer } from '#strake/wire/session-server.js';
 import { BLOCK, CLUSTER_ID, SLOT } from './sim-store.js';
 
 /** Far fewer and smaller than in production: trials make many of these. */
@@ -64,7 +64,7 @@ export class ServingNode {
   readonly process: SimProcess;
   readonly host: DeviceHost;
   readonly service: SegmentService;
-  readonly server: SegmentServer;
+  readonly server: SessionServer;
   readonly device: SimDevice;
 
   constructor(world: TwoNodes, keySeed = KEY_SEED) {
@@ -88,7 +88,7 @@ export class ServingNode {
       onDeleted: () => {},
     });
     this.device = new SimDevice(process, world.disks[1]);
-    this.server = new SegmentServer(this.service, ports, transport.listen(ADDRESS.path));
+    this.server = new SessionServer(this.service.desk, ports, transport.listen(ADDRESS.path));
   }
 }
 

@@ -11,33 +11,27 @@ import type { ReplicaMap } from '../../layout/replica-map.js';
 import type { ConnectionResources } from '../../net/connection-resources.js';
 import type { ReplyFormat } from '../../net/send-queue.js';
 import { REQUEST_ACCEPT, REQUEST_ENTRIES, REQUEST_READ, REQUEST_WRITE } from '../../ports/segment-request.js';
-import { FrameConnection } from '../../wire/connection.js';
+import { AskerConnection } from '../../wire/asker-connection.js';
 import { decodeControl, type WelcomeFields } from '../../wire/control.js';
 import { encodePayload, type Frame } from '../../wire/frame.js';
 import type { FrameProblem } from '../../wire/framing.js';
-import type { Agreement, HelloAsker } from '../../wire/hello.js';
+import type { HelloAsker } from '../../wire/hello.js';
 import { decodeListReply, encodeList } from '../../wire/list-codec.js';
 import { decodeMaps } from '../../wire/maps.js';
 import {
   FROM_ANSWERER,
   HEADER_BYTES,
-  KIND_CHALLENGE,
-  KIND_HELLO,
   KIND_MAP_CHANGED,
   KIND_OPEN,
   KIND_PONG,
-  KIND_REFUSED,
   KIND_REPLIES,
   KIND_REPLY,
-  KIND_WELCOME,
   LIST_BYTES,
   REPLY_BLOCKS,
   REPLY_JSON,
   REPLY_MAPS,
-  STATUS_BAD_FRAME,
   STATUS_BAD_SUM,
 } from '../../wire/messages.js';
-import { WireRefusal } from '../../wire/refusal.js';
 import { Answer, decodeReply, getAnswer, getPacked, packedAt, replySumsAt } from '../../wire/reply-codec.js';
 import {
   encodeRequest,
@@ -82,20 +76,17 @@ export interface AskingOwner {
   onFree(connection: AskingConnection): void;
 }
 
-export class AskingConnection extends FrameConnection<Asked, AskedPart> {
+export class AskingConnection extends AskerConnection<Asked, AskedPart> {
   private readonly service: AskingOwner;
   private readonly address = new ReplicaAddress();
   private readonly answer = new Answer();
   private session: AskingSession | null = null;
-  private hello: HelloAsker | null = null;
   /** What the blocks that are being received answer, and where their sums lie. */
   private reading: Asked | null = null;
   private sums = 0;
   private readonly readAnswer = new Answer();
   /** Reads that have been answered, and whose blocks are there when copies have been carried out. */
   private read: Asked[] = [];
-  /** Counts what has been received, as a sign of life. */
-  heard = 0;
 
   constructor(service: AskingOwner, index: number) {
     const { resources } = service;
@@ -109,9 +100,7 @@ export class AskingConnection extends FrameConnection<Asked, AskedPart> {
     check(this.session === null, 'a connection is used for two sessions');
     check(this.read.length === 0, 'reads are left of an earlier session', this.read.length);
     this.session = session;
-    this.hello = hello;
-    this.beginFrames(file, nowMs);
-    this.receive(false);
+    this.greet(file, nowMs, hello);
   }
 
   private get owner(): AskingSession {
@@ -119,32 +108,8 @@ export class AskingConnection extends FrameConnection<Asked, AskedPart> {
     return this.session;
   }
 
-  // ---- handshake
-
-  private shakeHands({ kind }: Frame, vector: number): boolean {
-    const { hello } = this;
-    check(hello !== null, 'hands are shaken without a hello');
-    const payload = this.payload(vector, this.reader.vectorBytes);
-    try {
-      if (kind === KIND_CHALLENGE) this.say(KIND_HELLO, hello.takeChallenge(payload).hello);
-      else if (kind === KIND_WELCOME) this.begun(hello.takeWelcome(payload));
-      else throw new WireRefusal(STATUS_BAD_FRAME, `a frame of kind ${kind} comes in the handshake`);
-      return true;
-    } catch (error) {
-      if (error instanceof WireRefusal) return this.refuse(error);
-      throw error;
-    }
-  }
-
-  private begun(welcome: WelcomeFields & Agreement): void {
-    this.hello = null;
-    this.reader.open(welcome.version);
-    this.state = 'serving';
+  protected welcomed(welcome: WelcomeFields): void {
     this.owner.welcomed(welcome);
-  }
-
-  private payload(at: number, bytes: number): Uint8Array {
-    return this.resources.memory.bytes.slice(at, at + bytes);
   }
 
   // ---- what is asked
@@ -243,26 +208,11 @@ export class AskingConnection extends FrameConnection<Asked, AskedPart> {
 
   // ---- what is answered
 
-  protected takeFrame(frame: Frame, vector: number): boolean {
-    const { kind } = frame;
-    if (kind === KIND_REFUSED) {
-      this.session?.refused();
-      this.end(`the node has refused to go on: ${refusalOf(this.payload(vector, frame.payload))}`);
-      return false;
-    }
-    if (this.state === 'handshake') return this.shakeHands(frame, vector);
-    try {
-      const wrong = this.takeAnswer(frame, vector);
-      if (wrong !== null) return this.refuse({ status: STATUS_BAD_FRAME, message: wrong });
-      return !this.closing;
-    } catch (error) {
-      if (error instanceof WireRefusal) return this.refuse(error);
-      throw error;
-    }
+  protected declined(): void {
+    this.session?.refused();
   }
 
-  /** Returns what is wrong with it, or null. */
-  private takeAnswer(frame: Frame, vector: number): string | null {
+  protected takeAnswer(frame: Frame, vector: number): string | null {
     switch (frame.kind) {
       case KIND_REPLIES:
         return this.takePacked(frame.count, vector);
@@ -389,20 +339,11 @@ export class AskingConnection extends FrameConnection<Asked, AskedPart> {
     for (const asked of read) owner.concludeIfSent(asked);
   }
 
-  override onReceived(result: number, flags: number): void {
-    this.heard += 1;
-    super.onReceived(result, flags);
-  }
-
   protected dropBlocks(): void {
     this.reading = null;
   }
 
   // ---- the end
-
-  protected beginStream(): void {}
-
-  endRequest(): void {}
 
   override refuse(problem: FrameProblem): false {
     super.refuse(problem);
@@ -419,10 +360,10 @@ export class AskingConnection extends FrameConnection<Asked, AskedPart> {
     super.end(reason);
   }
 
-  protected onFree(): void {
+  protected override onFree(): void {
     const { session } = this;
+    super.onFree();
     this.session = null;
-    this.hello = null;
     this.service.onFree(this);
     session?.freed();
   }
@@ -430,13 +371,3 @@ export class AskingConnection extends FrameConnection<Asked, AskedPart> {
 
 /** Kinds that are answered with a payload. */
 const BEARING: ReadonlySet<number> = new Set([REQUEST_READ, REQUEST_ACCEPT, REQUEST_ENTRIES]);
-
-/** Why a node ends a connection, in its words. */
-function refusalOf(payload: Uint8Array): string {
-  try {
-    return decodeControl('refused', payload).message;
-  } catch (error) {
-    if (error instanceof WireRefusal) return 'without a reason that could be read';
-    throw error;
-  }
-}

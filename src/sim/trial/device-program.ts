@@ -10,10 +10,10 @@ import type { VolumeMap } from '../../layout/volume-map.js';
 import { ConnectionResources } from '../../net/connection-resources.js';
 import { DeviceHost, deviceHostBytes } from '../../node/device-host.js';
 import type { NodeStore } from '../../node/node-store.js';
-import { SegmentServer } from '../../node/segment-server.js';
 import { SegmentService } from '../../node/segment-service.js';
 import { DeviceCatalog } from '../../volumes/device-catalog.js';
 import type { VolumeSpec } from '../../volumes/placement.js';
+import { SessionServer } from '../../wire/session-server.js';
 import { SimDevice, type SimDeviceSettings } from '../disk/device.js';
 import type { SimDisk } from '../disk/disk.js';
 import type { SimNetwork } from '../net/network.js';
@@ -47,7 +47,7 @@ export class DeviceProgram implements Watched {
   private readonly transport: SimTransport;
   private readonly watch: Watch;
   private readonly devices = new Set<SimDevice>();
-  private server: SegmentServer | null = null;
+  private server: SessionServer | null = null;
 
   static memoryBytes(storesMax: number): number {
     return HOST_START + deviceHostBytes(storesMax);
@@ -98,7 +98,7 @@ export class DeviceProgram implements Watched {
   serve(): void {
     const { process, transport } = this;
     const ports = { completions: process, memory: process, transport, clock: process };
-    this.server = new SegmentServer(this.service, ports, transport.listen(this.settings.address));
+    this.server = new SessionServer(this.service.desk, ports, transport.listen(this.settings.address));
   }
 
   /** Ends in order: sessions, for which there is a time limit, then devices. */

@@ -1,32 +1,37 @@
-/** A listening socket for engines in other processes, and the connections that it has accepted. */
+/** A listening socket for clients that have the key of the cluster, and the connections that it has accepted. */
 
 import { check } from '../core/check.js';
 import { Acceptor } from '../net/acceptor.js';
 import type { NetPorts } from '../net/connection-resources.js';
 import { ACCEPT_PEER } from '../ports/transport.js';
-import type { SegmentConnection } from './segment-connection.js';
-import type { SegmentHost, SegmentService } from './segment-service.js';
+import type { SessionHost, SocketTaker } from './session-desk.js';
 
-export class SegmentServer implements SegmentHost {
+/** What a server does with its connections. */
+interface ServedConnection {
+  drain(): void;
+  end(reason: string): void;
+}
+
+export class SessionServer implements SessionHost<ServedConnection> {
   private readonly acceptor: Acceptor;
-  private readonly connections = new Set<SegmentConnection>();
+  private readonly connections = new Set<ServedConnection>();
   private whenEmpty: (() => void) | null = null;
 
   /** Begins to accept on `listener`. */
-  constructor(service: SegmentService, ports: NetPorts, listener: number) {
+  constructor(taker: SocketTaker<ServedConnection>, ports: NetPorts, listener: number) {
     this.acceptor = new Acceptor(ports, listener, {
       flags: ACCEPT_PEER,
-      welcome: (file) => service.begin(this, file),
+      welcome: (file) => taker.begin(this, file),
       onQuiet: () => this.endIfEmpty(),
     });
   }
 
-  onConnectionBegin(connection: SegmentConnection): void {
+  onConnectionBegin(connection: ServedConnection): void {
     check(!this.connections.has(connection), 'a connection begins twice', this.connections.size);
     this.connections.add(connection);
   }
 
-  onConnectionEnd(connection: SegmentConnection): void {
+  onConnectionEnd(connection: ServedConnection): void {
     check(this.connections.delete(connection), 'a connection ends that did not begin', this.connections.size);
     if (this.acceptor.closing) this.endIfEmpty();
   }
