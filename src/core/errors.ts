@@ -185,6 +185,18 @@ export const ERRORS = {
     'No node answers here.',
     'Start it with `strake up DIR`, or say where it is: --node DIR, or the variable STRAKE_NODE.',
   ),
+  NO_MANAGER: entry(
+    4,
+    true,
+    'No manager of the cluster answers, or it does not decide anything yet; volumes that are open go on while no member fails.',
+    'Start it with `strake manager start DIR`; `strake cluster status` says what it waits for.',
+  ),
+  STALE_METADATA: entry(
+    5,
+    false,
+    'The store of the manager is an older copy of itself, or another manager has decided since; nothing is decided by it.',
+    'Stop this manager. Start it on the directory that it ran on last, or restore the newest copy that there is.',
+  ),
   HOLDS_DATA: entry(
     5,
     false,
