@@ -10,10 +10,11 @@ import { check } from '../core/check.js';
 import { EIO } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import type { ReplicaPage } from '../core/ids.js';
-import type { ReplicaMap } from '../layout/replica-map.js';
-import type { DeviceMember, NodeDevice, StoreStatus } from '../node/node-device.js';
+import { compareFlushes, NO_FLUSH } from '../layout/flush-id.js';
+import { NOTHING_OWN, type ReplicaMap, type ReplicaOwn } from '../layout/replica-map.js';
+import type { DeviceMember, DrivenDevice, StoreStatus } from '../node/node-device.js';
 import type { CompletionPort } from '../ports/completion.js';
-import { FENCE_OPEN } from '../ports/device.js';
+import { FENCE_ALL, FENCE_OPEN } from '../ports/device.js';
 import type { GroupIndex } from '../ports/ids.js';
 import type { Superblock } from '../store/format/superblock.js';
 import { AwayMember } from './away-member.js';
@@ -35,7 +36,7 @@ export interface AwayDeviceParts {
   readonly onEnd: (device: AwayDevice) => void;
 }
 
-export class AwayDevice implements NodeDevice {
+export class AwayDevice implements DrivenDevice {
   readonly order: number;
   readonly shard: number;
   readonly number: DeviceNumber;
@@ -157,13 +158,31 @@ export class AwayDevice implements NodeDevice {
     }
   }
 
+  get outstanding(): number {
+    return this.traffic.outstanding;
+  }
+
+  fence(): number {
+    return this.parts.asker.lost ? FENCE_ALL : this.traffic.fence;
+  }
+
+  ownOf(page: ReplicaPage): ReplicaOwn {
+    return this.pages.get(page)?.own ?? NOTHING_OWN;
+  }
+
+  async refresh(): Promise<void> {
+    const told = await this.parts.caller.call('facts', { device: this.number });
+    for (const [, facts] of told) this.learn(facts);
+  }
+
   member(_completions: CompletionPort, page: ReplicaPage): DeviceMember {
     const known = this.pages.get(page);
     check(known !== undefined, 'a member is of a replica that its device does not know', page);
     const { asker } = this.parts;
     const { deviceId, slotBytes: segmentBytes, incarnation } = this;
-    const { flushed, settled } = known;
-    const facts = { deviceId, segmentBytes, incarnation, flushed, settled };
+    const { flushed, settled } = known.own;
+    const isSettled = compareFlushes(settled, NO_FLUSH) > 0;
+    const facts = { deviceId, segmentBytes, incarnation, flushed, settled: isSettled ? settled : null };
     return new AwayMember(asker, asker.open(this.number, page), this.traffic, facts);
   }
 

@@ -38,8 +38,11 @@ export interface DeviceCalls {
     request: { readonly device: DeviceNumber; readonly volumeId: string };
     response: { readonly facts: DeviceFacts };
   };
-  /** What each device that is open says now. */
-  facts: { request: null; response: readonly (readonly [DeviceNumber, DeviceFacts])[] };
+  /** What a device says now, or each that is open. */
+  facts: {
+    request: { readonly device: DeviceNumber } | null;
+    response: readonly (readonly [DeviceNumber, DeviceFacts])[];
+  };
   end: { request: { readonly device: DeviceNumber }; response: null };
   /** What may take long comes to an end: the node is about to be closed. */
   endWork: { request: null; response: null };

@@ -2,8 +2,7 @@
  * What a device on another shard says of itself: all that whoever decides about volumes looks at, as plain data of one moment.
  */
 
-import { compareFlushes, type FlushId, NO_FLUSH } from '../layout/flush-id.js';
-import type { ReplicaMap } from '../layout/replica-map.js';
+import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
 import type { StoreStatus } from '../node/node-device.js';
 import type { NodeStore } from '../node/node-store.js';
 
@@ -19,9 +18,7 @@ export interface PageFacts {
   readonly gone: boolean;
   /** Segments that have a slot. */
   readonly segments: number;
-  /** Of the replica: its last flush that is remembered, and what is settled, if that is known. */
-  readonly flushed: FlushId;
-  readonly settled: FlushId | null;
+  readonly own: ReplicaOwn;
 }
 
 export interface DeviceFacts {
@@ -37,11 +34,10 @@ export interface DeviceFacts {
 /** What a device that is here says of itself. */
 export function factsOf(device: NodeStore): DeviceFacts {
   const { volumeTable } = device.store;
-  const { owners, settled, flushedMarks } = volumeTable;
+  const { owners } = volumeTable;
   const pages: PageFacts[] = [];
   for (const [page, owner] of owners.list.entries()) {
     if (owner === undefined) continue;
-    const known = settled.of(page);
     pages.push({
       page,
       volumeId: owner.volumeId,
@@ -49,8 +45,7 @@ export function factsOf(device: NodeStore): DeviceFacts {
       map: device.replicas[page] ?? null,
       gone: device.isGone(owner.volumeId),
       segments: volumeTable.segmentsOf(page),
-      flushed: flushedMarks[page],
-      settled: compareFlushes(known, NO_FLUSH) > 0 ? known : null,
+      own: device.ownOf(page),
     });
   }
   const { failed, freeSlots, replicasMax } = device;

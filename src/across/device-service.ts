@@ -63,7 +63,7 @@ export class DeviceService {
       case 'release':
         return this.release(request as DeviceCalls['release']['request']);
       case 'facts':
-        return [...this.devices].map(([number, device]) => [number, factsOf(device)]);
+        return this.facts(request as DeviceCalls['facts']['request']);
       case 'end':
         return this.end((request as DeviceCalls['end']['request']).device);
       default:
@@ -72,6 +72,11 @@ export class DeviceService {
         this.host.endWork();
         return null;
     }
+  }
+
+  private facts(asked: DeviceCalls['facts']['request']): DeviceCalls['facts']['response'] {
+    if (asked !== null) return [[asked.device, factsOf(this.deviceOf(asked.device))]];
+    return [...this.devices].map(([number, device]) => [number, factsOf(device)]);
   }
 
   private deviceOf(number: DeviceNumber): NodeStore {

@@ -48,7 +48,7 @@ export interface OpenNodeOptions {
    * `keyFile`.
    */
   readonly peers?: readonly NodeAddress[];
-  /** Serves the segments of its devices to other nodes, and no volumes. Needs `keyFile`; such a node has one thread. */
+  /** Serves the segments of its devices to other nodes, and no volumes. Needs `keyFile`. */
   readonly segments?: NodeAddress;
   /** Told of what happens. */
   readonly onEvent?: (event: NodeEvent) => void;

@@ -45,10 +45,8 @@ export async function openNode(options: OpenNodeOptions): Promise<Node> {
 async function openChecked(options: OpenNodeOptions): Promise<Node> {
   checkSignal(options.signal);
   // A node has shards of its own: volumes are on the first, and devices on all of them.
-  const runtime = await Runtime.startForNode(
-    options.devices.length,
-    options.segments === undefined ? options.shards : 1,
-    (event) => options.onEvent?.(event),
+  const runtime = await Runtime.startForNode(options.devices.length, options.shards, (event) =>
+    options.onEvent?.(event),
   );
   try {
     const shard = 0;

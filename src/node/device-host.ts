@@ -15,7 +15,7 @@ import type { Superblock } from '../store/format/superblock.js';
 import { type Expectations, openStore } from '../store/opening/open-store.js';
 import { STORE_MEMORY_BYTES, type StoreHooks } from '../store/store-start.js';
 import type { DeviceEvent } from './device-events.js';
-import { addInOrder, type NodeDevice, type StoreStatus } from './node-device.js';
+import { addInOrder, type DrivenDevice, isDriven, type NodeDevice, type StoreStatus } from './node-device.js';
 import { closedError, tooManyDevices } from './node-errors.js';
 import { NodeStore } from './node-store.js';
 
@@ -48,6 +48,8 @@ export type FoundDevice = Pick<Superblock, 'deviceId' | 'clusterId'>;
 export class DeviceHost {
   /** The devices that are open, by id. */
   private readonly byId = new Map<string, NodeDevice>();
+  /** Those of them that this process drives. */
+  private readonly drivenById = new Map<string, DrivenDevice>();
   /** Those of them whose stores are on this thread. */
   private readonly own = new Map<string, NodeStore>();
   private readonly ports: DeviceHostPorts;
@@ -67,6 +69,11 @@ export class DeviceHost {
   /** The devices that are open, by id, in the order in which they were asked for. */
   get devices(): ReadonlyMap<string, NodeDevice> {
     return this.byId;
+  }
+
+  /** Those of them that this process drives, likewise. */
+  get driven(): ReadonlyMap<string, DrivenDevice> {
+    return this.drivenById;
   }
 
   /** Those of them whose stores are on this thread, likewise. */
@@ -115,6 +122,7 @@ export class DeviceHost {
       }
       check(!this.byId.has(deviceId), 'a device is open twice', place);
       addInOrder(this.byId, entry);
+      addInOrder(this.drivenById, entry);
       addInOrder(this.own, entry);
       return entry;
     } catch (error) {
@@ -145,6 +153,7 @@ export class DeviceHost {
       }
       check(!this.byId.has(found.deviceId), 'a device is open twice, here and elsewhere', order);
       addInOrder(this.byId, entry);
+      if (isDriven(entry)) addInOrder(this.drivenById, entry);
       return entry;
     } finally {
       this.opening.delete(place);
@@ -177,6 +186,7 @@ export class DeviceHost {
   /** What begins from now on does not see the device; `close` ends what it has begun. */
   letGo(deviceId: string): void {
     this.byId.delete(deviceId);
+    this.drivenById.delete(deviceId);
     this.own.delete(deviceId);
   }
 

@@ -37,7 +37,7 @@ import {
 import { WireRefusal } from '../wire/refusal.js';
 import { decodeOpen, type Role, type Ticket } from '../wire/ticket.js';
 import { SESSION_REPLICAS_MAX } from './limits.js';
-import type { NodeStore } from './node-store.js';
+import type { DrivenDevice } from './node-device.js';
 import { OpenReplica } from './open-replica.js';
 import type { PeerRequest } from './peer-request.js';
 import { ReplicaGate } from './replica-gate.js';
@@ -50,17 +50,17 @@ export interface NodeControlParts {
   readonly completions: CompletionPort;
   readonly key: ClusterKey;
   /** The devices of the node, by id. */
-  readonly devices: ReadonlyMap<string, NodeStore>;
+  readonly devices: ReadonlyMap<string, DrivenDevice>;
   /** All connections that serve. */
   readonly connections: () => Iterable<SegmentConnection>;
   /** A map has been stored that says that its volume is deleted. */
-  readonly onDeleted: (device: NodeStore, map: ReplicaMap) => void;
+  readonly onDeleted: (device: DrivenDevice, map: ReplicaMap) => void;
 }
 
 export class NodeControl implements ControlHandler {
   private readonly parts: NodeControlParts;
   /** By device, and by volume and group. */
-  private readonly gates = new WeakMap<NodeStore, Map<string, ReplicaGate>>();
+  private readonly gates = new WeakMap<DrivenDevice, Map<string, ReplicaGate>>();
 
   constructor(parts: NodeControlParts) {
     this.parts = parts;
@@ -105,10 +105,10 @@ export class NodeControl implements ControlHandler {
     const devices = [...this.parts.devices.values()].map((device) => ({
       deviceId: device.deviceId,
       incarnation: device.incarnation,
-      depth: device.store.outstanding,
+      depth: device.outstanding,
       segmentBytes: device.slotBytes,
       freeBytes: device.freeSlots * device.slotBytes,
-      health: HEALTH[device.store.fence()],
+      health: HEALTH[device.fence()],
     }));
     this.send(connection, request, { kind: KIND_PONG, flags: 0 }, encodeControl('pong', { taken, devices }));
   }
@@ -127,7 +127,7 @@ export class NodeControl implements ControlHandler {
 
   // ---- replicas
 
-  private gateOf(device: NodeStore, volumeId: string, group: number): ReplicaGate {
+  private gateOf(device: DrivenDevice, volumeId: string, group: number): ReplicaGate {
     const gates = this.gates.get(device) ?? new Map<string, ReplicaGate>();
     this.gates.set(device, gates);
     const name = `${volumeId} ${group}`;
@@ -138,7 +138,7 @@ export class NodeControl implements ControlHandler {
   }
 
   /** The device of this node that is the member of a map at an index; null if it is not here, or has failed. */
-  private deviceOf({ members }: ReplicaMap, index: number): NodeStore | null {
+  private deviceOf({ members }: ReplicaMap, index: number): DrivenDevice | null {
     const device = this.parts.devices.get(members[index]?.deviceId ?? '');
     return device === undefined || device.failed ? null : device;
   }
@@ -155,9 +155,15 @@ export class NodeControl implements ControlHandler {
       return;
     }
     const gate = this.gateOf(device, map.volume.id, map.group);
+    // What it remembers is told to whoever opens it. If it has gone, that is noticed below.
+    await device.refresh().catch(() => {});
     await gate.settled();
     if (connection.closing) {
       connection.endRequest(request);
+      return;
+    }
+    if (device.failed) {
+      connection.decline(request, EIO);
       return;
     }
     const status = openingError(gate, map);
@@ -179,7 +185,7 @@ export class NodeControl implements ControlHandler {
       connection.decline(request, STATUS_NOT_OPEN);
       return;
     }
-    const page = device.store.volumeTable.indexOf(volumeId, group);
+    const page = device.pageOf(volumeId, group);
     check(gate.answered, 'a replica is opened under a map that has not been answered', group);
     check(gate.map?.members[index]?.deviceId === device.deviceId, 'a replica is opened on another device', index);
     const replica = new OpenReplica(this.parts.completions, gate, page, index, role);

@@ -80,6 +80,22 @@ export interface NodeDevice extends KnownDevice {
   status(): StoreStatus | null;
 }
 
+/** A device that this process drives, on whichever of its threads. */
+export interface DrivenDevice extends NodeDevice {
+  /** Data operations in flight, of all volumes. */
+  readonly outstanding: number;
+  /** `FENCE_*`: what it still accepts. */
+  fence(): number;
+  /** What it knows of a replica beside its map, by the number of its page. */
+  ownOf(page: ReplicaPage): ReplicaOwn;
+  /** Resolves when what it says is of now. Rejects with a `StrakeError` if it has gone. */
+  refresh(): Promise<void>;
+}
+
+export function isDriven(device: NodeDevice): device is DrivenDevice {
+  return device.shard >= 0;
+}
+
 /**
  * Adds a device. They stay in the order in which they were asked for: where a volume is placed, and what is told first, must
  * not hang on which device answers first.

@@ -13,10 +13,10 @@ import type { OpenedStore } from '../store/opening/open-store.js';
 import type { RecoveryReport } from '../store/opening/recovery.js';
 import type { Checkpointer } from '../store/running/checkpoint.js';
 import type { SegmentStore } from '../store/segment-store.js';
-import type { NodeDevice, StoreStatus } from './node-device.js';
+import type { DrivenDevice, NodeDevice, StoreStatus } from './node-device.js';
 import { releaseVolume } from './releases.js';
 
-export class NodeStore implements NodeDevice {
+export class NodeStore implements DrivenDevice {
   /** Volumes are on the first. */
   readonly shard = 0;
   readonly path: string;
@@ -97,6 +97,22 @@ export class NodeStore implements NodeDevice {
   putReplica(map: ReplicaMap, own: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>> = {}): Promise<number> {
     check(map.mapVersion > 0, 'a map is stored that has no version', map.mapVersion);
     return this.store.putReplica(map, own);
+  }
+
+  get outstanding(): number {
+    return this.store.outstanding;
+  }
+
+  fence(): number {
+    return this.store.fence();
+  }
+
+  ownOf(page: ReplicaPage): ReplicaOwn {
+    return this.store.volumeTable.ownOf(page);
+  }
+
+  refresh(): Promise<void> {
+    return Promise.resolve();
   }
 
   member(completions: CompletionPort, page: ReplicaPage): LocalMember {

@@ -3,10 +3,10 @@
 import { check } from '../core/check.js';
 import type { ReplicaPage } from '../core/ids.js';
 import type { CompletionPort } from '../ports/completion.js';
-import { LocalMember } from '../store/local-member.js';
 import { type Frame, VolumeWords } from '../wire/frame.js';
 import type { Role } from '../wire/ticket.js';
 import type { ReplicaAccess } from './access-check.js';
+import type { DeviceMember } from './node-device.js';
 import type { ReplicaGate } from './replica-gate.js';
 
 export class OpenReplica implements ReplicaAccess {
@@ -14,7 +14,7 @@ export class OpenReplica implements ReplicaAccess {
   readonly gate: ReplicaGate;
   readonly index: number;
   readonly role: Role;
-  readonly member: LocalMember;
+  readonly member: DeviceMember;
   readonly incarnation: number;
   /** Requests that it carries out for its session. */
   private running = 0;
@@ -27,7 +27,7 @@ export class OpenReplica implements ReplicaAccess {
     this.gate = gate;
     this.index = index;
     this.role = role;
-    this.member = new LocalMember(completions, gate.device.store, page);
+    this.member = gate.device.member(completions, page);
     this.incarnation = gate.device.incarnation;
   }
 

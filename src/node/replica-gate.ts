@@ -14,7 +14,7 @@
 import { check } from '../core/check.js';
 import { Notify } from '../core/notify.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
-import type { NodeStore } from './node-store.js';
+import type { DrivenDevice } from './node-device.js';
 
 /** Who waits until the map of a replica is answered. */
 export interface GateWaiter {
@@ -23,7 +23,7 @@ export interface GateWaiter {
 }
 
 export class ReplicaGate {
-  readonly device: NodeStore;
+  readonly device: DrivenDevice;
   readonly volumeId: string;
   readonly group: number;
   /** Requests that have been admitted and have not ended. */
@@ -34,26 +34,26 @@ export class ReplicaGate {
   private lastStored: Promise<unknown> = Promise.resolve();
   private beingStored = 0;
 
-  constructor(device: NodeStore, volumeId: string, group: number) {
+  constructor(device: DrivenDevice, volumeId: string, group: number) {
     this.device = device;
     this.volumeId = volumeId;
     this.group = group;
   }
 
   private get page(): number {
-    return this.device.store.volumeTable.indexOf(this.volumeId, this.group);
+    return this.device.pageOf(this.volumeId, this.group);
   }
 
   /** The map that is stored; undefined if there is none that is served. */
   get map(): ReplicaMap | undefined {
     const { page } = this;
-    return page < 0 ? undefined : this.device.store.replicas[page];
+    return page < 0 ? undefined : this.device.replicas[page];
   }
 
   /** Whether the map that is stored has been answered. */
   get answered(): boolean {
     const { page } = this;
-    return this.beingStored === 0 && page >= 0 && this.device.store.volumeTable.ownOf(page).answered;
+    return this.beingStored === 0 && page >= 0 && this.device.ownOf(page).answered;
   }
 
   /** Whether a map is being stored. */
@@ -63,7 +63,7 @@ export class ReplicaGate {
 
   get servedGeneration(): number {
     const { page } = this;
-    return page < 0 ? 0 : this.device.store.volumeTable.ownOf(page).servedGeneration;
+    return page < 0 ? 0 : this.device.ownOf(page).servedGeneration;
   }
 
   /** Whether nothing is being carried out, stored or waiting. */

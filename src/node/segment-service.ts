@@ -33,7 +33,7 @@ import {
   SESSION_REQUESTS_MAX,
 } from './limits.js';
 import { NodeControl } from './node-control.js';
-import type { NodeStore } from './node-store.js';
+import type { DrivenDevice } from './node-device.js';
 import { type PeerRequest, PeerRequests } from './peer-request.js';
 import { SegmentConnection, type SegmentOwner } from './segment-connection.js';
 
@@ -56,9 +56,9 @@ export interface SegmentServiceParts {
   /** Where the shards of the node listen. */
   readonly addresses: readonly string[];
   /** The devices of the node, by id. */
-  readonly devices: ReadonlyMap<string, NodeStore>;
+  readonly devices: ReadonlyMap<string, DrivenDevice>;
   /** A map has been stored that says that its volume is deleted. */
-  readonly onDeleted: (device: NodeStore, map: ReplicaMap) => void;
+  readonly onDeleted: (device: DrivenDevice, map: ReplicaMap) => void;
 }
 
 /** Packed answers: a header, and 24 bytes for each. */

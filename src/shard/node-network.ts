@@ -14,7 +14,7 @@ import { alignUp } from '../core/units.js';
 import type { Watch } from '../core/watch.js';
 import { readClusterKey } from '../keys/cluster-key.js';
 import { ConnectionResources, type NetPorts } from '../net/connection-resources.js';
-import type { NodeStore } from '../node/node-store.js';
+import type { DrivenDevice } from '../node/node-device.js';
 import { SEGMENT_SIZES, SegmentService } from '../node/segment-service.js';
 import type { StreamAddress } from '../ports/transport.js';
 import type { Engine } from '../uring/engine.js';
@@ -56,6 +56,11 @@ export class NodeNetwork {
     this.parts = parts;
   }
 
+  /** Whether the segments of the node's devices are served to others, which have the volumes. */
+  get serves(): boolean {
+    return this.serving !== null;
+  }
+
   /**
    * Serves the segments of a node's devices, if that is asked for, and begins to reach other nodes. Resolves when each of them
    * has been reached, or the first attempt has failed. Rejects as `readClusterKey` and `listen`.
@@ -74,7 +79,7 @@ export class NodeNetwork {
   }
 
   private serve(
-    { stores }: StorageNode,
+    { driven }: StorageNode,
     address: StreamAddress,
     { clusterId, key }: { readonly clusterId: string; readonly key: ReturnType<typeof readClusterKey> },
   ): number | undefined {
@@ -86,7 +91,7 @@ export class NodeNetwork {
       // It is another one in each life of the process, as everything that it has promised is.
       identity: { nodeId: clientId, clusterId, features: [] },
       addresses: [addressText(where)],
-      devices: stores,
+      devices: driven,
       onDeleted: (device, map) => this.release(device, map.volume.id),
     });
     this.serving = { server: new SessionServer(service.desk, ports, listener.file), listener };
@@ -94,7 +99,7 @@ export class NodeNetwork {
   }
 
   /** Gives back what a device has of a deleted volume. */
-  private release(device: NodeStore, volumeId: string): void {
+  private release(device: DrivenDevice, volumeId: string): void {
     const { ports, onTrouble } = this.parts;
     device
       .release(ports.completions, volumeId, () => this.closing)

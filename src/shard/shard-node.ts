@@ -71,6 +71,8 @@ export class ShardNode {
     request: NodeCalls[Name]['request'],
   ): Promise<NodeCalls[Name]['response']> {
     const node = this.openNode();
+    // Whoever has the volumes takes their members back.
+    if (name === 'takeBack' && this.parts.network.serves) return null as NodeCalls[Name]['response'];
     await this.refresh();
     const endsWork = name === 'endWork';
     if (endsWork)

@@ -87,8 +87,25 @@ class Peer {
   private async take(session: NodeSession, states: readonly DeviceState[]): Promise<void> {
     const fresh = states.filter(({ deviceId }) => !this.seen.has(deviceId));
     for (const { deviceId } of fresh) this.seen.add(deviceId);
-    await allEnded(fresh.map((state) => this.takeDevice(session, state)));
+    const taken = fresh.map((state) => this.takeDevice(session, state));
+    await allEnded([...taken, ...states.flatMap((state) => this.takeAnew(session, state) ?? [])]);
     this.tellFirst();
+  }
+
+  /** Within one session a device may have been opened anew, by another worker of its node: what it was is gone. */
+  private takeAnew(session: NodeSession, state: DeviceState): Promise<void> | null {
+    const { deviceId, incarnation } = state;
+    const was = this.devices.find((device) => device.deviceId === deviceId);
+    if (was === undefined || was.incarnation === incarnation) return null;
+    this.devices = this.devices.filter((device) => device !== was);
+    const reason = 'it has been opened anew';
+    was.lose();
+    this.hooks.onTrouble(deviceId, `${was.path}: ${reason}`);
+    // Volumes have parted with what it was before it can be something new.
+    return this.hooks
+      .onGone(deviceId, reason)
+      .catch(() => {})
+      .then(() => this.takeDevice(session, state));
   }
 
   private async takeDevice(session: NodeSession, state: DeviceState): Promise<void> {
@@ -104,6 +121,7 @@ class Peer {
           for (const group of map.groups.keys()) await device.learn(replicaOf(map, group));
         }
         check(!device.failed || session.failed || state.health !== 'healthy', 'a device fails by itself', order);
+        check(!this.devices.some((one) => one.deviceId === deviceId), 'a device of a node is taken twice', order);
         this.devices.push(device);
         return device;
       });
@@ -139,6 +157,8 @@ class Peer {
 
   private waitForRetry(): void {
     if (this.ended) return;
+    check(this.session === null, 'a node is waited for that has a session');
+    check(this.devices.length === 0, 'a node is waited for whose devices are in use', this.devices.length);
     this.waiting = true;
     this.service.parts.ports.clock.after(SESSION_RETRY_MS, this.token);
   }

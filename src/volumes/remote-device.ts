@@ -67,6 +67,11 @@ export class RemoteDevice implements NodeDevice {
     return this.lost || this.parts.session.failed;
   }
 
+  /** It is not what it was any more: whatever its node has under its id is another. */
+  lose(): void {
+    this.lost = true;
+  }
+
   replicasOf(volumeId: string): readonly ReplicaMap[] {
     return this.replicas.filter(({ volume }) => volume.id === volumeId);
   }

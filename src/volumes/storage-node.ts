@@ -27,7 +27,7 @@ import type { Watch } from '../core/watch.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import { DeviceHost, deviceHostBytes, type Expectations, type FoundDevice } from '../node/device-host.js';
-import type { NodeDevice, StoreStatus } from '../node/node-device.js';
+import type { DrivenDevice, NodeDevice, StoreStatus } from '../node/node-device.js';
 import { closedError } from '../node/node-errors.js';
 import type { NodeStore } from '../node/node-store.js';
 import type { Clock } from '../ports/clock.js';
@@ -99,6 +99,11 @@ export class StorageNode {
   /** The devices that are open, by id. */
   get devices(): ReadonlyMap<string, NodeDevice> {
     return this.parts.stores;
+  }
+
+  /** Those of them that this process drives, by id. */
+  get driven(): ReadonlyMap<string, DrivenDevice> {
+    return this.parts.devices.driven;
   }
 
   /** Those of them whose stores are on this thread, by id. */

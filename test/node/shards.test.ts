@@ -2,10 +2,11 @@
 
 import * as assert from 'uvu/assert';
 import { openNode } from '#strake/index.js';
+import { makeClusterKey } from '#strake/keys/cluster-key.js';
 import { check, run } from '../support/check.js';
 import { NodeLoad } from '../support/node-load.js';
 import { formatAll, NodeProcess } from '../support/node-process.js';
-import { scratchFile, until } from '../support/scratch.js';
+import { scratchFile, scratchFolder, socketPath, until } from '../support/scratch.js';
 import { SectorHistory } from '../support/sector-history.js';
 
 const MIB = 1 << 20;
@@ -156,6 +157,31 @@ check(
     await node.close();
   },
 );
+
+check('devices on each shard are served to other nodes, also after their shard has died', async () => {
+  const paths = files(3);
+  await formatAll(paths);
+  const keyFile = `${scratchFolder()}/key`;
+  makeClusterKey(keyFile);
+  const segments = { socket: socketPath() };
+  const serving = await NodeProcess.start({ devices: paths.slice(1), shards: 2, network: { keyFile, segments } });
+  assert.equal(await shardsOf(serving, paths), [undefined, 0, 1]);
+  const node = await NodeProcess.start({ devices: [paths[0]], network: { keyFile, peers: [segments] } });
+  await node.call('createVolume', { name: 'main', sizeBytes: SIZE, layout: 'mirror', copies: 3 });
+  const history = new SectorHistory(13, SIZE);
+  const load = await NodeLoad.start(node, 'main', history, { seed: 41 });
+  await load.reach(150);
+  await serving.call('killShard', 1);
+  await load.reach(400);
+  await node.reach('main', 'ok');
+  await load.stop();
+  assert.is(load.failed, 0);
+  const client = await node.connect('main');
+  for (let turn = 0; turn < 3; turn += 1) history.check(await client.read(0, SIZE), 'death', 'from each copy');
+  await client.destroy();
+  await node.close();
+  await serving.close();
+});
 
 check('a volume whose only copy was on a shard that dies is served again when its device is back', async () => {
   const paths = files(2);
