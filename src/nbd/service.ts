@@ -6,9 +6,15 @@
  * say nothing. A peer that neither takes its replies nor sends its payloads is dropped once others wait for what it holds.
  */
 
-import { CONNECTIONS_MAX, HANDSHAKE_MS, HANDSHAKES_MAX, STALL_MS } from '../core/limits.js';
+import { HANDSHAKE_MS, HANDSHAKES_MAX, STALL_MS } from '../core/limits.js';
 import type { Watch, Watched } from '../core/watch.js';
-import { type ConnectionCounters, ConnectionResources, type NetPorts } from '../net/connection-resources.js';
+import {
+  type ConnectionCounters,
+  ConnectionResources,
+  type NetPorts,
+  type NetSizes,
+  SERVER_SIZES,
+} from '../net/connection-resources.js';
 import { Connection, type ConnectionOwner } from './connection.js';
 import type { Offer } from './handshake.js';
 import { Reads } from './reads.js';
@@ -56,11 +62,11 @@ export class NbdService implements ConnectionOwner, Watched {
   /** In the order in which they began. */
   private readonly handshakes = new Set<Connection>();
 
-  /** `start` is the start of `ConnectionResources.regionBytes()` of page-aligned memory. */
-  constructor(ports: NetPorts, watch: Watch, start: number) {
+  /** `start` is the start of `ConnectionResources.regionBytes(sizes)` of page-aligned memory. */
+  constructor(ports: NetPorts, watch: Watch, start: number, sizes: NetSizes = SERVER_SIZES) {
     this.ports = ports;
     this.watch = watch;
-    this.resources = new ConnectionResources(ports, start);
+    this.resources = new ConnectionResources(ports, start, sizes);
     this.pool = new RequestPool(this.resources);
     this.replies = new Replies(ports.memory);
     this.reads = new Reads(this.resources, this.pool, this.replies);
@@ -75,7 +81,7 @@ export class NbdService implements ConnectionOwner, Watched {
 
   /** Takes a new socket for `server`. False if there is no place for it. */
   begin(server: ConnectionHost, file: number): boolean {
-    const isFull = this.servers.size === CONNECTIONS_MAX;
+    const isFull = this.servers.size === this.resources.sizes.connections;
     if (isFull || this.handshakes.size >= HANDSHAKES_MAX) this.dropOldestHandshake();
     const connection = this.free.pop() ?? this.addConnection();
     if (connection === undefined) {
@@ -93,7 +99,7 @@ export class NbdService implements ConnectionOwner, Watched {
 
   private addConnection(): Connection | undefined {
     const index = this.connections.length;
-    if (index === CONNECTIONS_MAX) return undefined;
+    if (index === this.resources.sizes.connections) return undefined;
     const connection = new Connection(this, index);
     this.connections.push(connection);
     return connection;

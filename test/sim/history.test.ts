@@ -343,6 +343,62 @@ check('what was answered with an error may be done or not, but not after it was 
   }
 });
 
+check('what a writer was asked for takes effect before another serves, or never, whenever it is answered', () => {
+  const story = new Story();
+  const { history } = story;
+  history.writer = 1;
+  const old = story.write();
+  const failed = story.begin(16);
+  story.end(failed, false);
+  history.fence(2, story.tick());
+  history.writer = 2;
+  story.read(old);
+  story.read(story.write(16), 16);
+  const text = story.rejects(() => story.read(history.valueOf(failed), 16), 16);
+  assert.match(text, `write ${history.valueOf(failed)}`);
+});
+
+check('what had no effect when another took over is not acknowledged later', () => {
+  const story = new Story();
+  story.history.writer = 1;
+  const late = story.begin();
+  story.history.fence(2, story.tick());
+  story.read(0);
+  story.rejects(() => story.end(late));
+});
+
+check('a writer that another has replaced may still answer what had taken effect', () => {
+  const story = new Story();
+  const { history } = story;
+  history.writer = 1;
+  const [seen, unseen] = [story.begin(), story.begin(16)];
+  history.fence(2, story.tick());
+  history.writer = 2;
+  story.read(history.valueOf(seen));
+  story.end(seen);
+  story.end(unseen);
+  const own = story.write();
+  history.killed(story.tick(), 1);
+  story.read(own);
+  story.read(history.valueOf(unseen), 16);
+  history.checkpoint();
+});
+
+check('the end of one writer ends nothing that another was asked for', () => {
+  const story = new Story();
+  const { history } = story;
+  history.writer = 1;
+  const dead = story.begin();
+  history.writer = 2;
+  const other = story.begin(16);
+  history.killed(story.tick(), 1);
+  assert.throws(() => story.end(dead), /not under way/);
+  story.read(0, 16);
+  story.end(other);
+  story.read(history.valueOf(other), 16);
+  history.checkpoint();
+});
+
 check('a trim zeroes the whole blocks in its range, a zeroing all of it', () => {
   const story = new Story();
   const value = story.write(0, 3 * BLOCK);

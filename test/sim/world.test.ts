@@ -225,6 +225,37 @@ check('a process that is stopped does nothing meanwhile, and others and disks go
   assert.equal(await world.settle(there.receive(far, 1)), [1]);
 });
 
+check('a process that is stopped within a batch is told the rest of it later, and the end of it last', async () => {
+  const world = new SimWorld({ seed: 1, batchSpreadUs: 0 });
+  const process = world.addHost('host').start({ seed: 1, arena: new Uint8Array(16) });
+  const told: [string, number][] = [];
+  const token = process.register({ complete: (tag) => told.push([String(tag), world.time.nowUs]) });
+  process.onBatchEnd(() => told.push(['end', world.time.nowUs]));
+  for (let tag = 0; tag < 3; tag += 1) process.complete(token + tag, 0, 0);
+  process.stallWithin(2, 5_000);
+  await world.run(() => told.length === 4);
+  assert.equal(
+    told.map(([what]) => what),
+    ['0', '1', '2', 'end'],
+  );
+  const [first, second, third, end] = told.map(([, us]) => us);
+  assert.is(second, first);
+  assert.ok(third >= first + 5_000);
+  assert.is(end, third);
+});
+
+check('a guest that is frozen does not count that, and a host that sleeps counts it in BOOTTIME', () => {
+  const world = new SimWorld({ seed: 1 });
+  const [asleep, frozen] = [world.addHost('asleep').clock, world.addHost('frozen').clock];
+  world.time.nowUs = 1_000_000;
+  const realMs = frozen.realtimeMs();
+  asleep.suspend(2_000_000);
+  frozen.freeze(2_000_000);
+  world.time.nowUs = 3_000_000;
+  assert.equal([asleep.monotonicMs(), asleep.boottimeMs()], [1_000, 3_000]);
+  assert.equal([frozen.monotonicMs(), frozen.boottimeMs(), frozen.realtimeMs() - realMs], [1_000, 1_000, 2_000]);
+});
+
 check('clocks of a host run at its rate, and jump where they may', () => {
   const world = new SimWorld({ seed: 1 });
   const { clock } = world.addHost('fast', { clockRate: 2 });

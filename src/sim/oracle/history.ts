@@ -6,7 +6,9 @@
  * - when all copies lose power, each sector keeps a version that nothing durable has overwritten: a flush makes durable what
  *   was acknowledged before it began, FUA makes its own write durable;
  * - a trim is a zeroing of the whole blocks in its range;
- * - an operation that was answered with an error, or not at all, may be done or not, sector by sector.
+ * - an operation that was answered with an error, or not at all, may be done or not, sector by sector;
+ * - once a writer has taken the place of others, nothing that these were asked for takes effect any more, whatever they
+ *   answer.
  *
  * Values are unique for each write; zeroes are the value 0. What was read is looked up among the versions of its block at
  * once: a value that was never written, or overwritten long ago, is found then. A `checkpoint` finds wrong orders, and forgets
@@ -58,6 +60,8 @@ export class VolumeHistory {
   private readonly report: HistoryReport;
   /** What was read of a block's sectors. */
   private readonly found = new Int32Array(BLOCK_SECTORS);
+  /** Who carries out what is begun from now on. */
+  writer = 0;
   private time = 0;
   private lastValue = 0;
   private flushedAtCheckpoint = NEVER;
@@ -101,11 +105,11 @@ export class VolumeHistory {
   }
 
   beginRead(sector: number, count: number, now: number): number {
-    return this.operations.begin(KIND_READ, 0, sector, count, this.tick(now));
+    return this.operations.begin(KIND_READ, 0, sector, count, this.tick(now), this.writer);
   }
 
   beginFlush(now: number): number {
-    return this.operations.begin(KIND_FLUSH, 0, 0, 0, this.tick(now));
+    return this.operations.begin(KIND_FLUSH, 0, 0, 0, this.tick(now), this.writer);
   }
 
   valueOf(operation: number): number {
@@ -165,11 +169,28 @@ export class VolumeHistory {
 
   // What happens to all.
 
-  /** The process has died. What is under way gets no answer any more, and does nothing any more. */
-  killed(now: number): void {
+  /**
+   * A writer serves from now on. What others were asked for takes effect before this, or never; an answer may still come, as it
+   * may have been on its way.
+   */
+  fence(writer: number, now: number): void {
+    const time = this.tick(now);
+    const { capacity, ended, kind, state, writer: writers } = this.operations;
+    for (let slot = 0; slot < capacity; slot += 1) {
+      if (writers[slot] === writer || kind[slot] >= KIND_READ || ended[slot] <= time) continue;
+      if (state[slot] === STATE_PENDING || state[slot] === STATE_FAILED) ended[slot] = time;
+    }
+  }
+
+  /**
+   * The process has died, or of several only that of `writer`. What is under way gets no answer any more, and does nothing any
+   * more.
+   */
+  killed(now: number, writer?: number): void {
     const time = this.tick(now);
     const { capacity, ended, kind, state } = this.operations;
     for (let slot = 0; slot < capacity; slot += 1) {
+      if (writer !== undefined && this.operations.writer[slot] !== writer) continue;
       if (state[slot] === STATE_FAILED && ended[slot] > time) ended[slot] = time;
       if (state[slot] !== STATE_PENDING) continue;
       state[slot] = STATE_UNANSWERED;
@@ -239,7 +260,7 @@ export class VolumeHistory {
     const { operations, versions } = this;
     if (versions.length > this.checkpointDue) this.checkpoint();
     const time = this.tick(now);
-    const operation = operations.begin(kind, value, sector, count, time);
+    const operation = operations.begin(kind, value, sector, count, time, this.writer);
     operations.fua[operation] = fua ? 1 : 0;
     this.list(operation, time);
     return operation;

@@ -33,17 +33,20 @@ export class Operations {
   sector = new Int32Array(CAPACITY);
   count = new Int32Array(CAPACITY);
   began = new Float64Array(CAPACITY);
-  /** From when on it has no effect any more: its answer if that was good, or the death of the process. */
+  /** From when on it has no effect any more: its answer if that was good, or the end of whoever was to carry it out. */
   ended = new Float64Array(CAPACITY);
   answered = new Float64Array(CAPACITY);
   /** Whether power was lost while it was under way, and the process went on. */
   crossed = new Uint8Array(CAPACITY);
+  /** Who was to carry it out: a number that the caller gives to each that may write. */
+  writer = new Int32Array(CAPACITY);
   /** Versions that refer to it. */
   references = new Int32Array(CAPACITY);
   private last = -1;
 
-  begin(kind: number, value: number, sector: number, count: number, began: number): number {
+  begin(kind: number, value: number, sector: number, count: number, began: number, writer = 0): number {
     const slot = this.freeSlot();
+    this.writer[slot] = writer;
     this.kind[slot] = kind;
     this.state[slot] = STATE_PENDING;
     this.fua[slot] = 0;
@@ -61,7 +64,7 @@ export class Operations {
     if (this.state[slot] !== STATE_PENDING) throw new Error(`operation ${slot} is not under way`);
     this.state[slot] = good ? STATE_ACKNOWLEDGED : STATE_FAILED;
     this.answered[slot] = now;
-    if (good) this.ended[slot] = now;
+    if (good) this.ended[slot] = Math.min(this.ended[slot], now);
     // It may have been done before power was lost, and so be lost although this answer is good.
     if (good && this.crossed[slot] === 1) this.state[slot] = STATE_UNANSWERED;
   }
@@ -106,6 +109,7 @@ export class Operations {
     this.state = larger(this.state, new Uint8Array(length));
     this.fua = larger(this.fua, new Uint8Array(length));
     this.crossed = larger(this.crossed, new Uint8Array(length));
+    this.writer = larger(this.writer, new Int32Array(length));
     this.value = larger(this.value, new Int32Array(length));
     this.sector = larger(this.sector, new Int32Array(length));
     this.count = larger(this.count, new Int32Array(length));

@@ -22,6 +22,7 @@ import { RingSession, type SimRings } from '../net/ring-session.js';
 import type { VolumeHistory } from '../oracle/history.js';
 import type { SimHost } from '../world/host.js';
 import type { SimRandom } from '../world/random.js';
+import type { LoadPlan } from './plan.js';
 import type { Server, TrialVolume } from './trial-volume.js';
 import { SimViolation, type TrialWorld } from './trial-world.js';
 
@@ -96,7 +97,7 @@ export class SimClient {
   answered = 0;
   peer: SimPeer | null = null;
   private readonly title: string;
-  private readonly trial: TrialWorld;
+  private readonly trial: TrialWorld<LoadPlan>;
   private readonly server: Server;
   private readonly volume: TrialVolume;
   private readonly place: ClientPlace;
@@ -112,7 +113,7 @@ export class SimClient {
   /** What is in flight, the oldest first. */
   private readonly open = new Set<Asked>();
 
-  constructor(trial: TrialWorld, server: Server, volume: TrialVolume, place: ClientPlace, random: SimRandom) {
+  constructor(trial: TrialWorld<LoadPlan>, server: Server, volume: TrialVolume, place: ClientPlace, random: SimRandom) {
     this.trial = trial;
     this.server = server;
     this.volume = volume;
@@ -277,6 +278,7 @@ export class SimClient {
     const { history } = volume;
     const { nowUs } = trial;
     const dice = random.below(100);
+    history.writer = this.server.writer;
     this.left -= 1;
     this.running += 1;
     if (dice < 6) {

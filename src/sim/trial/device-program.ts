@@ -31,11 +31,12 @@ export interface DeviceProgramSettings {
   /** Where segments are served, as soon as `serve` is called. */
   readonly address: string;
   readonly clusterId: string;
+  /** What the process is called by others; default: a name of no meaning. */
+  readonly nodeId?: string;
   readonly device?: SimDeviceSettings;
   readonly onEvent: (text: string) => void;
 }
 
-/** What the process is called by others. */
 const NODE_ID = 'd'.repeat(32);
 
 export class DeviceProgram implements Watched {
@@ -72,7 +73,7 @@ export class DeviceProgram implements Watched {
       memoryStart: 0,
       sizes: SIM_SEGMENTS,
       key: new SimKey(SIM_KEY_SEED, process.random.fork('key')),
-      identity: { nodeId: NODE_ID, clusterId, features: [] },
+      identity: { nodeId: settings.nodeId ?? NODE_ID, clusterId, features: [] },
       addresses: [settings.address],
       devices: this.host.stores,
       onDeleted: () => {},

@@ -50,6 +50,7 @@ export class EngineCourse implements Server, Program {
   readonly address = ADDRESS;
   /** No device fails. */
   readonly mayFail = false;
+  readonly writer = 0;
   readonly clients: SimClient[];
   process!: SimProcess;
   private readonly trial: TrialWorld;
@@ -180,7 +181,7 @@ export class EngineCourse implements Server, Program {
       touched: this.memory.touched,
     });
     this.program = new EngineProgram(this.process, {
-      ...{ network: trial.network, inner: this.inner, address: ADDRESS, segments: SEGMENTS, clusterId: CLUSTER_ID },
+      ...{ network: trial.network, inner: this.inner, address: ADDRESS, segments: [SEGMENTS], clusterId: CLUSTER_ID },
       ...{ clientId: this.lives.toString(16).padStart(32, 'e'), known },
       onEvent: (text) => trial.log(text),
     });

@@ -41,7 +41,7 @@ export interface EngineProgramSettings {
   /** Where the volume is served. */
   readonly address: string;
   /** Where its devices are. */
-  readonly segments: string;
+  readonly segments: readonly string[];
   readonly clusterId: string;
   /** By which maps call this process: each has another one. */
   readonly clientId: string;
@@ -109,7 +109,7 @@ export class EngineProgram {
   async start(deviceIds: readonly string[]): Promise<void> {
     const { process, settings, catalog } = this;
     const { segments, clientId, known } = settings;
-    await this.peers.add({ path: segments });
+    await Promise.all(segments.map((path) => this.peers.add({ path })));
     while (deviceIds.some((deviceId) => !this.devices.has(deviceId))) await this.came.next();
     const devices = new Map(this.devices);
     const request = { volumeId: known.id, holder: clientId, reachable: deviceIds, again: false };

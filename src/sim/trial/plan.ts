@@ -104,25 +104,12 @@ export type SimAction = At &
 /** Nodes in one world at most. */
 export const NODES_MAX = 2;
 
-export interface SimPlan {
+/** What the clients of a volume do, and over what kind of network: a part of any plan. */
+export interface LoadPlan {
   readonly seed: number;
-  /** Storage nodes, each with devices, volumes and clients of its own, as many as the plan says of one. */
-  readonly nodes: number;
-  /** There is one volume, whose engine is in a process of its own; what happens are `DETACHED_FAULTS`. */
-  readonly detached: boolean;
-  /** Volumes of a node, over the same devices. */
-  readonly volumes: number;
-  readonly copies: 1 | 2 | 3;
-  readonly devices: number;
   /** Size of a volume, in segments. */
   readonly segments: number;
   readonly segmentBytes: number;
-  /** How many clients there are. They divide the volumes among them. */
-  readonly connections: number;
-  /** What a segment to or from the host of a client takes longer, in microseconds, by its number; none is 0. */
-  readonly clientDelaysUs: readonly number[];
-  /** So many of them are no connections, but programs in the process that use the rings. */
-  readonly programs: number;
   /** Requests of each client in flight, in a burst. */
   readonly depth: number;
   /** Requests of a burst. */
@@ -135,9 +122,26 @@ export interface SimPlan {
   readonly ragged: number;
   /** All content has the same CRC32C. */
   readonly sealed: boolean;
-  readonly deviceLatencyUs: readonly [number, number];
   readonly networkLatencyUs: readonly [number, number];
   readonly networkLoss: number;
+}
+
+export interface SimPlan extends LoadPlan {
+  /** Storage nodes, each with devices, volumes and clients of its own, as many as the plan says of one. */
+  readonly nodes: number;
+  /** There is one volume, whose engine is in a process of its own; what happens are `DETACHED_FAULTS`. */
+  readonly detached: boolean;
+  /** Volumes of a node, over the same devices. */
+  readonly volumes: number;
+  readonly copies: 1 | 2 | 3;
+  readonly devices: number;
+  /** How many clients there are. They divide the volumes among them. */
+  readonly connections: number;
+  /** What a segment to or from the host of a client takes longer, in microseconds, by its number; none is 0. */
+  readonly clientDelaysUs: readonly number[];
+  /** So many of them are no connections, but programs in the process that use the rings. */
+  readonly programs: number;
+  readonly deviceLatencyUs: readonly [number, number];
   readonly clockRate: number;
   readonly endMs: number;
   readonly actions: readonly SimAction[];

@@ -3,8 +3,9 @@
 import { checkDevice } from '../../store/checking/fsck.js';
 import type { SimDisk } from '../disk/disk.js';
 import { discardedWithSlots } from '../oracle/space-check.js';
+import type { SimTimeline } from '../world/timeline.js';
 import type { TrialDisk, TrialNode } from './trial-node.js';
-import { SimViolation, type TrialWorld } from './trial-world.js';
+import { SimViolation } from './trial-world.js';
 
 /** What was discarded has no slot, unless its space was asked to be kept. No jobs run. */
 export async function checkSpace(node: TrialNode): Promise<void> {
@@ -20,7 +21,11 @@ interface Named {
 }
 
 /** After an orderly end a disk is as it should be. */
-export async function checkDisk(trial: TrialWorld, { disk, name }: Named, mayFail: boolean): Promise<void> {
+export async function checkDisk(
+  trial: { readonly time: SimTimeline },
+  { disk, name }: Named,
+  mayFail: boolean,
+): Promise<void> {
   const { crc32c } = trial.time;
   const report = await checkDevice(
     {

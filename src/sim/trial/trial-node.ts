@@ -70,6 +70,7 @@ export class TrialNode implements Server {
   process!: SimProcess;
   program!: NodeProgram;
   mayFail = false;
+  readonly writer = 0;
   /** Something may be wrong with the copies of these disks. */
   readonly damaged = new Set<TrialDisk>();
   /** Ends faults that would end by themselves, when the process dies. */

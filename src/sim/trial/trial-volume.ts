@@ -7,6 +7,7 @@ import { VolumeHistory } from '../oracle/history.js';
 import { Payload } from '../oracle/payload.js';
 import type { SimHost } from '../world/host.js';
 import type { SimProcess } from '../world/process.js';
+import type { LoadPlan } from './plan.js';
 import { SimViolation, type TrialWorld } from './trial-world.js';
 
 /** Read at once when everything is read. */
@@ -16,8 +17,10 @@ const SWEEP_SECTORS = 128;
 export interface Server {
   readonly address: string;
   readonly process: SimProcess;
-  /** Requests may be answered with EIO: the only copy has been damaged. */
+  /** Requests may be answered with EIO: the only copy has been damaged, or another has the right to write. */
   readonly mayFail: boolean;
+  /** By which the history tells who was asked; 0 where only one is. */
+  readonly writer: number;
 }
 
 export class TrialVolume {
@@ -26,12 +29,12 @@ export class TrialVolume {
   readonly history: VolumeHistory;
   /** Sectors that clients use. */
   readonly sectors: number;
-  private readonly trial: TrialWorld;
+  private readonly trial: TrialWorld<LoadPlan>;
   private readonly server: Server;
   private readonly host: SimHost;
 
   /** `host` is where connections of the trial itself come from. */
-  constructor(trial: TrialWorld, server: Server, host: SimHost, { name, id }: { name: string; id: string }) {
+  constructor(trial: TrialWorld<LoadPlan>, server: Server, host: SimHost, { name, id }: { name: string; id: string }) {
     const { plan } = trial;
     this.trial = trial;
     this.server = server;
@@ -59,6 +62,7 @@ export class TrialVolume {
     const { trial, history, server } = this;
     const session = await this.connect();
     if (session === undefined) return false;
+    history.writer = server.writer;
     const slot = history.beginFlush(trial.nowUs);
     let result: number | undefined;
     const ended = ({ error }: SessionRequest) => {

@@ -11,7 +11,7 @@ import type { SimChecksum, SimTimeline } from '../world/timeline.js';
 import { SimTimers } from '../world/timers.js';
 import { SimTrace } from '../world/trace.js';
 import { SimWorld } from '../world/world.js';
-import type { SimPlan } from './plan.js';
+import type { LoadPlan, SimPlan } from './plan.js';
 import type { TrialMemory } from './trial-memory.js';
 
 /** Time in which a volume has to be whole again once faults have stopped, in milliseconds. */
@@ -43,8 +43,8 @@ interface Wait {
   readonly untilStep: number;
 }
 
-export class TrialWorld {
-  readonly plan: SimPlan;
+export class TrialWorld<Plan extends LoadPlan = SimPlan> {
+  readonly plan: Plan;
   readonly options: TrialOptions;
   readonly world: SimWorld;
   readonly time: SimTimeline;
@@ -56,7 +56,7 @@ export class TrialWorld {
   /** In the order in which they have begun, and so of their limits. */
   private readonly waits = new Set<Wait>();
 
-  constructor(plan: SimPlan, options: TrialOptions) {
+  constructor(plan: Plan, options: TrialOptions) {
     this.plan = plan;
     this.options = options;
     const { checksum, continuations } = options;

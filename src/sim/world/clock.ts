@@ -42,6 +42,17 @@ export class SimClock {
     this.realtimeAheadMs += forMs;
   }
 
+  /** The host is a guest that is frozen for so long from now on: REALTIME counts that, its other clocks do not. */
+  freeze(forUs: number): void {
+    this.startedUs += forUs;
+  }
+
+  /** The host sleeps for so long from now on, of which its monotonic clock counts nothing. */
+  suspend(forUs: number): void {
+    this.startedUs += forUs;
+    this.boottimeAheadMs += (forUs / 1000) * this.rate;
+  }
+
   /** Somebody sets REALTIME forward, or back, by so many milliseconds. */
   setRealtime(byMs: number): void {
     this.realtimeAheadMs += byMs;

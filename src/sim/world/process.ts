@@ -101,6 +101,12 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
   private readonly origins: number[] = [];
   /** Completions of the next batches. */
   private ready = 0;
+  /** Completions until the process is to stand still within a batch, and for how long; -1 if it is not. */
+  private interruptAfter = -1;
+  private interruptUs = 0;
+  /** Of a batch in which it stands still: completions told, and all. */
+  private told = 0;
+  private interrupted = 0;
 
   constructor(time: SimTimeline, machine: SimMachine, settings: SimProcessSettings) {
     this.time = time;
@@ -192,6 +198,12 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
     this.stalledUntilUs = this.nowUs + forUs;
     // Whatever has been completed meanwhile is delivered then.
     this.time.events.push(this.stalledUntilUs, this, WAKE, 0);
+  }
+
+  /** The same in the middle of a batch: once it has been told of so many completions from now on, at least one. */
+  stallWithin(completions: number, forUs: number): void {
+    this.interruptAfter = completions;
+    this.interruptUs = forUs;
   }
 
   /** Whether it stands still now. */
@@ -333,13 +345,17 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
     const { tokens, results, flags, origins, handlers, trace, nowUs } = this;
     this.awake = false;
     this.batches += 1;
-    const count = Math.min(this.ready, BATCH_MAX);
-    for (let index = 0; index < count && this.alive; index += 1) {
+    const count = this.interrupted > 0 ? this.interrupted : Math.min(this.ready, BATCH_MAX);
+    const first = this.told;
+    this.told = 0;
+    this.interrupted = 0;
+    for (let index = first; index < count && this.alive; index += 1) {
       const token = tokens[index];
       trace.add('complete', nowUs, token, results[index], flags[index]);
       trace.note(origins[index]);
       const handler = handlers[token >>> TAG_BITS];
       if (handler !== undefined) handler.complete(token & TAG_MASK, results[index], flags[index]);
+      if (this.interrupts(index + 1, count)) return;
     }
     if (!this.alive) return;
     // A full queue may have been handed over meanwhile, and what ended at once then belongs to the next batch.
@@ -347,6 +363,18 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
       for (const column of [tokens, results, flags, origins]) column.copyWithin(0, count, this.ready);
     this.ready -= count;
     for (const callback of this.batchEnds) callback();
+  }
+
+  /** Whether it stands still now, after so many completions of a batch. */
+  private interrupts(told: number, count: number): boolean {
+    if (this.interruptAfter < 0 || !this.alive) return false;
+    this.interruptAfter -= 1;
+    if (this.interruptAfter > 0) return false;
+    this.interruptAfter = -1;
+    this.told = told;
+    this.interrupted = count;
+    this.stall(this.interruptUs);
+    return true;
   }
 }
 
