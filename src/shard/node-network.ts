@@ -10,6 +10,7 @@
 import { SESSION_SIZES, SessionService } from '../client/members/session-service.js';
 import { toStrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, DRAIN_MS } from '../core/limits.js';
+import { addressText } from '../core/stream-address.js';
 import { alignUp } from '../core/units.js';
 import type { Watch } from '../core/watch.js';
 import { readClusterKey } from '../keys/cluster-key.js';
@@ -19,7 +20,6 @@ import { SEGMENT_SIZES, SegmentService } from '../node/segment-service.js';
 import type { StreamAddress } from '../ports/transport.js';
 import type { Engine } from '../uring/engine.js';
 import { type Listener, listen } from '../uring/transport.js';
-import { addressText } from '../volumes/peers.js';
 import type { StorageNode } from '../volumes/storage-node.js';
 import { SessionServer } from '../wire/session-server.js';
 import type { NetworkMessage, ShardCalls } from '../worker/messages.js';

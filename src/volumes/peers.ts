@@ -11,6 +11,7 @@ import type { SessionService } from '../client/members/session-service.js';
 import { allEnded } from '../core/all-ended.js';
 import { check } from '../core/check.js';
 import { toStrakeError } from '../core/errors.js';
+import { addressText } from '../core/stream-address.js';
 import { replicaOf } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { FoundDevice } from '../node/device-host.js';
@@ -31,11 +32,6 @@ export interface PeerHooks {
 
 /** Opens a device of another node, with a place in the order of devices. */
 export type PeerOpening = (order: number) => Promise<RemoteDevice>;
-
-/** The name of an address, for people. */
-export function addressText(address: StreamAddress): string {
-  return 'path' in address ? address.path : `${address.host}:${address.port}`;
-}
 
 class Peer {
   readonly address: StreamAddress;
