@@ -8,7 +8,7 @@
 import type { NodeSession } from '../client/members/node-session.js';
 import type { RemoteMember } from '../client/members/remote-member.js';
 import { check } from '../core/check.js';
-import { EIO } from '../core/errno.js';
+import { EIO, ESTALE } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import type { ReplicaPage } from '../core/ids.js';
 import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
@@ -144,7 +144,9 @@ export class RemoteDevice implements NodeDevice {
     if (index < 0) return 0;
     const result = await this.parts.session.storeMap(map, index);
     if (result < 0) {
-      if (result === -EIO) this.lost = true;
+      // Of a volume that nobody manages: another process decides about it as well.
+      const forked = result === -ESTALE && map.authentication === undefined;
+      if (result === -EIO || forked) this.lost = true;
       return result;
     }
     const page = this.note(map);

@@ -16,6 +16,7 @@ import { decodeControl, type WelcomeFields } from '../../wire/control.js';
 import { encodePayload, type Frame } from '../../wire/frame.js';
 import type { FrameProblem } from '../../wire/framing.js';
 import type { HelloAsker } from '../../wire/hello.js';
+import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
 import { decodeListReply, encodeList } from '../../wire/list-codec.js';
 import { decodeMaps } from '../../wire/maps.js';
 import {
@@ -266,6 +267,11 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
     getAnswer(frame, answer);
     const { request, list, control } = asked;
     if (control !== null) return this.takeControl(asked, frame, vector);
+    if (answer.status > STATUS_ERRNO_MAX && frame.flags === REPLY_MAPS) {
+      this.owner.mapsChanged(decodeMaps(this.payload(vector, frame.payload), null));
+      this.owner.answered(asked, answer);
+      return null;
+    }
     if (list !== null) {
       const wrong = decodeListReply(memory, frame, vector, list);
       if (wrong === null) this.owner.answered(asked, answer, list.count);

@@ -17,7 +17,7 @@
  */
 
 import { check } from '../../core/check.js';
-import { EIO } from '../../core/errno.js';
+import { EIO, ESTALE } from '../../core/errno.js';
 import type { ReplicaMap } from '../../layout/replica-map.js';
 import { NO_REASON } from '../../net/stream-connection.js';
 import type { SegmentList } from '../../ports/segment-list.js';
@@ -26,14 +26,15 @@ import { NO_FILE, type StreamAddress } from '../../ports/transport.js';
 import { type DeviceState, decodeControl, type WelcomeFields } from '../../wire/control.js';
 import { Credits } from '../../wire/credits.js';
 import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
-import { KIND_CLOSE, KIND_PING, KIND_STORE_MAP, STATUS_OK } from '../../wire/messages.js';
+import { KIND_CLOSE, KIND_PING, KIND_STORE_MAP, STATUS_OK, STATUS_STALE_MAP } from '../../wire/messages.js';
 import type { Answer } from '../../wire/reply-codec.js';
 import type { Role } from '../../wire/ticket.js';
 import { CONNECT_MS, OPERATION_MS, RECONNECT_MS, SESSION_TICK_MS } from '../limits.js';
 import { type Asked, AskedTable, type ControlAnswer, type ControlCall } from './asked.js';
 import { AskingConnection, type AskingSession } from './asking-connection.js';
-import { closeCall, type Opening, openCall, pingCall, storeMapCall } from './node-calls.js';
-import { type MemberSession, RemoteMember } from './remote-member.js';
+import { type Opening, pingCall } from './node-calls.js';
+import type { MemberSession, RemoteMember } from './remote-member.js';
+import { SessionReplicas } from './session-replicas.js';
 import type { SessionService } from './session-service.js';
 import { Silence } from './silence.js';
 
@@ -58,7 +59,7 @@ export class NodeSession implements AskingSession, MemberSession {
   private readonly address: StreamAddress;
   private readonly hooks: SessionHooks;
   private readonly token: number;
-  private readonly members = new Set<RemoteMember>();
+  private readonly replicas: SessionReplicas;
   private state: SessionState = 'connecting';
   private wasOpen = false;
   /** Since when it is to be open: since its beginning, or since its last connection broke. */
@@ -90,6 +91,13 @@ export class NodeSession implements AskingSession, MemberSession {
     const nowMs = clock.nowMs();
     this.sinceMs = nowMs;
     this.silence = new Silence(nowMs);
+    this.replicas = new SessionReplicas(service.parts, {
+      call: (control, first) => this.call(control, first),
+      failed: () => this.failed,
+      reopening: () => this.state === 'reopening',
+      fail: (reason) => this.fail(reason),
+      onMaps: (maps) => hooks.onMaps(maps),
+    });
     this.token = completions.register({
       complete: (tag, result) => (tag === TAG_CONNECT ? this.connected(result) : this.tick(result)),
     });
@@ -155,8 +163,7 @@ export class NodeSession implements AskingSession, MemberSession {
     const maps = this.queue.filter(({ control }) => control?.kind === KIND_STORE_MAP);
     this.queue = this.queue.filter((asked) => !maps.includes(asked));
     this.urgent = maps;
-    const openings = [...this.members].map((member) => this.reopen(member));
-    void Promise.all(openings).then(() => this.reopened());
+    void this.replicas.reopenAll().then(() => this.reopened());
     this.markAsked();
   }
 
@@ -168,24 +175,6 @@ export class NodeSession implements AskingSession, MemberSession {
     this.wasOpen = true;
     this.ping();
     this.markAsked();
-  }
-
-  private async reopen(member: RemoteMember): Promise<void> {
-    const call = { ...openCall(this.service.parts, () => member.map, member.index, 'writer'), once: true };
-    const { status, payload, incarnation } = await this.call(call, true);
-    // A connection that has broken meanwhile says nothing of the member; the next one does.
-    if (status === EIO && this.state !== 'reopening') return;
-    if (status !== STATUS_OK || payload === null) {
-      this.drop(member, `its node does not open it again (status ${status})`);
-    } else if (incarnation !== member.incarnation) {
-      this.drop(member, 'its device was opened anew meanwhile');
-    }
-  }
-
-  private drop(member: RemoteMember, reason: string): void {
-    check(reason !== '', 'a member fails without a reason', member.index);
-    member.fail(reason);
-    this.members.delete(member);
   }
 
   /** The connection is no more. */
@@ -234,7 +223,7 @@ export class NodeSession implements AskingSession, MemberSession {
     if (this.failed) return;
     this.reason = reason;
     this.enter('failed');
-    for (const member of [...this.members]) this.drop(member, reason);
+    this.replicas.dropAll(reason);
     if (this.connecting && this.file !== NO_FILE) {
       this.ports.transport.shutdown(this.file);
       this.ports.transport.close(this.file);
@@ -363,12 +352,17 @@ export class NodeSession implements AskingSession, MemberSession {
     asked.answered = true;
     if (control !== null || member === null) return;
     member.told(answer);
-    if (answer.status > STATUS_ERRNO_MAX) {
-      const reason = `its node does not take what is asked of a replica any more (status ${answer.status})`;
-      this.drop(member, reason);
-      this.doom = reason;
-      asked.result = -EIO;
-    } else asked.result = answer.status === STATUS_OK && value !== undefined ? value : answer.asResult;
+    if (answer.status > STATUS_ERRNO_MAX) this.refusedBy(member, asked, answer.status);
+    else asked.result = answer.status === STATUS_OK && value !== undefined ? value : answer.asResult;
+  }
+
+  /** A request was not admitted. That its member has a newer map is no fault of the member. */
+  private refusedBy(member: RemoteMember, asked: Asked, status: number): void {
+    asked.result = status === STATUS_STALE_MAP ? -ESTALE : -EIO;
+    if (status === STATUS_STALE_MAP || member.failed) return;
+    const reason = `its node does not take what is asked of a replica any more (status ${status})`;
+    this.replicas.drop(member, reason);
+    this.doom = reason;
   }
 
   /** The node wants no session: there is no other connection to be tried. */
@@ -419,37 +413,18 @@ export class NodeSession implements AskingSession, MemberSession {
 
   // ---------------------------------------------------------------- replicas
 
-  /** Opens a replica under a map that its node has answered. */
-  async open(map: ReplicaMap, index: number, role: Role): Promise<Opening> {
-    const { status, payload, maps } = await this.call(openCall(this.service.parts, () => map, index, role));
-    if (status !== STATUS_OK || payload === null || this.failed) return { member: null, status, maps };
-    const opened = decodeControl('opened', payload);
-    if (opened.deviceId !== map.members[index]?.deviceId) {
-      this.fail(`it opens device ${opened.deviceId} in place of member ${index} of ${map.volume.name}`);
-      return { member: null, status: EIO, maps };
-    }
-    const member = new RemoteMember(this, map, index, opened);
-    if (role !== 'reader') this.members.add(member);
-    return { member, status, maps };
+  /** See `SessionReplicas.open`. */
+  open(map: ReplicaMap, index: number, role: Role): Promise<Opening> {
+    return this.replicas.open(this, map, index, role);
   }
 
-  /** Hands a map on to the member at an index; resolves when the node has answered it, to 0 or a negative errno. */
-  async storeMap(map: ReplicaMap, index: number): Promise<number> {
-    // What is sent behind it is asked for under this map.
-    const { status } = await this.call(storeMapCall(map, index, () => this.noteMap(map, index)));
-    return status > STATUS_ERRNO_MAX ? -EIO : -status;
-  }
-
-  private noteMap(map: ReplicaMap, index: number): void {
-    for (const member of this.members) {
-      const same = member.map.volume.id === map.volume.id && member.group === map.group && member.index === index;
-      if (same && member.map.mapVersion < map.mapVersion) member.map = map;
-    }
+  /** See `SessionReplicas.storeMap`. */
+  storeMap(map: ReplicaMap, index: number): Promise<number> {
+    return this.replicas.storeMap(map, index);
   }
 
   closeReplica(member: RemoteMember): void {
-    this.members.delete(member);
-    if (!this.failed) void this.call(closeCall(member.map, member.index));
+    this.replicas.close(member);
   }
 
   private startTick(): void {
@@ -490,7 +465,7 @@ export class NodeSession implements AskingSession, MemberSession {
 
   private ping(): void {
     this.silence.asked(this.ports.clock.nowMs());
-    const call = pingCall(this.members.size);
+    const call = pingCall(this.replicas.size);
     void this.call(call).then(({ payload }) => {
       this.silence.answered();
       if (payload !== null && !this.failed) this.hooks.onDevices(decodeControl('pong', payload).devices);
