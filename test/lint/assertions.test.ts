@@ -47,12 +47,12 @@ check('each fault that lets an assertion fire still changes the code', () => {
 });
 
 check('each fault is of an assertion that there is, and of one that no other fault is of', () => {
-  const core = ['core/in-lanes.ts', 'core/set-aside.ts'].map((file) =>
-    readFileSync(join(project, 'src', file), 'utf8'),
-  );
+  // Of folders in which assertions are not counted those files that have some with faults.
+  const files = ['core/in-lanes.ts', 'core/set-aside.ts', 'layout/fields.ts', 'layout/map-codec.ts'];
+  const others = files.map((file) => readFileSync(join(project, 'src', file), 'utf8'));
   const said = new Set(assertionsBelow(project).flatMap(({ found }) => found.map(({ says }) => says)));
   for (const { says } of ASSERTION_MUTANTS) {
-    assert.ok(said.has(says) || core.some((text) => text.includes(`'${says}'`)), says);
+    assert.ok(said.has(says) || others.some((text) => text.includes(`'${says}'`)), says);
   }
   assert.is(new Set(ASSERTION_MUTANTS.map(({ says }) => says)).size, ASSERTION_MUTANTS.length, 'one fault each');
 });

@@ -84,8 +84,8 @@ export const NODE_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a replica has the map of another group',
     'node/replica.ts',
-    'const map = this.device.store.replicas[this.page];',
-    'const held = this.device.store.replicas[this.page];\n    const map = held && { ...held, group: held.group + 1 };',
+    'const map = this.device.replicas[this.page];',
+    'const held = this.device.replicas[this.page];\n    const map = held && { ...held, group: held.group + 1 };',
   ),
   one(
     'two jobs of a node have one number',
