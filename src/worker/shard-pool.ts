@@ -15,6 +15,7 @@ import { RingClient } from '../serve/ring-client.js';
 import { Engine, type EngineKind } from '../uring/engine.js';
 import { native } from '../uring/native.js';
 import type { StorageEvent } from '../volumes/storage-events.js';
+import { LoadingThreads } from './loading-threads.js';
 import type { AnswerMessage, ShardCallName, ShardCalls, ShardReady, ShardStart } from './messages.js';
 
 interface Pending {
@@ -139,6 +140,7 @@ export class ShardPool {
   private readonly engine: Engine;
   private readonly options: ShardPoolOptions;
   private readonly piscina: Piscina;
+  private readonly loading = new LoadingThreads();
   private readonly places: ShardPlace[] = [];
   private busyClients = 0;
   private closing = false;
@@ -162,6 +164,7 @@ export class ShardPool {
       atomics: 'disabled',
       recordTiming: false,
     });
+    this.loading.note(this.piscina.threads);
   }
 
   /** Starts all shards. */
@@ -218,6 +221,7 @@ export class ShardPool {
       });
       ended.then(() => reject(new Error('the shard ended at once')), reject);
     }).catch((cause: unknown) => {
+      this.loading.note(this.piscina.threads);
       port1.close();
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new StrakeError('WORKER_DIED', `shard ${shard} did not start: ${reason}`, { cause });
@@ -259,6 +263,8 @@ export class ShardPool {
   }
 
   private noteDeath(shard: number, dead: ShardLink, cause: unknown): void {
+    // The pool has just begun another thread in the place of the one that has ended.
+    this.loading.note(this.piscina.threads);
     const place = this.places[shard];
     place.link = null;
     // Nothing tells whose operations they are, so it may be kept for another's.
@@ -325,6 +331,7 @@ export class ShardPool {
     // What the volumes of a node still ask of its devices is answered before these are closed.
     if (this.options.ofNode) await Promise.allSettled(places.splice(0, 1).map(stop));
     await Promise.allSettled(places.map(stop));
+    await this.loading.done(this.piscina.threads);
     await this.piscina.destroy();
     this.engine.close(0);
   }
