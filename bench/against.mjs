@@ -5,26 +5,19 @@
 
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { compare, divide, orderOf } from '../dist/bench/paired.js';
+import { compare, orderOf } from '../dist/bench/paired.js';
 import { run, settle, tool } from '../dist/bench/processes.js';
+import { onProcessors, pinning } from '../dist/bench/processors.js';
 import { describeMachine } from '../dist/bench/run.js';
 import { table } from '../dist/cli/output.js';
-import { findProgram } from '../dist/embed/programs.js';
 import { root } from '../scripts/setup.mjs';
 import { makeBuild, refusal } from './other-build.mjs';
-import { cores } from './processors.mjs';
 import { removeAssertions } from './without-assertions.mjs';
 
 const CELL = join(root, 'bench', 'cell.mjs');
 /** Of files that volumes are on, and of others, as formatting changes what a file system has allocated. */
 const FILES = 2;
-
-/** How to pin servers and clients apart: null where that cannot be done, with the reason on the way. */
-function pinning(onProgress) {
-  const divided = findProgram('taskset') === undefined ? null : divide(cores());
-  if (divided === null) onProgress('server and client are not pinned apart: that takes taskset and two processors');
-  return divided;
-}
+const ON_VOLUMES = ['volume', 'mirror2', 'cluster'];
 
 /**
  * A folder whose `fio` is the real one, on processors of its own. So clients are pinned whichever build starts them, and the
@@ -47,7 +40,7 @@ class Comparison {
   /** The value of one build on a row. */
   async measure(row, build, pair) {
     const { sizeBytes, seconds, slots } = this.options;
-    const files = this.files[row.target === 'volume' || row.target === 'mirror2' ? 'volumes' : 'plain'];
+    const files = this.files[ON_VOLUMES.includes(row.target) ? 'volumes' : 'plain'];
     const file = files[pair % files.length];
     const second = files[(pair + 1) % files.length];
     // Devices that are made once are of the build that made them.
@@ -56,10 +49,10 @@ class Comparison {
     if (row.target !== 'null') await settle(file);
     const cell = { row: row.id, file, second, sizeBytes, seconds, folder, slots };
     const line = [process.execPath, CELL, this.builds[build], JSON.stringify(cell)];
-    // Rows of devices have no client.
-    const apart = this.pinned !== null && row.target !== 'device';
+    // Rows of devices have no client, and rows of a cluster choose processors themselves.
+    const apart = this.pinned !== null && !['device', 'cluster'].includes(row.target);
     const command = apart
-      ? ['env', `PATH=${this.shims}:${process.env.PATH}`, 'taskset', '-c', this.pinned.server.join(','), ...line]
+      ? ['env', `PATH=${this.shims}:${process.env.PATH}`, ...onProcessors(this.pinned.server, line)]
       : line;
     return JSON.parse(await run(command[0], command.slice(1))).value;
   }
@@ -124,13 +117,14 @@ export async function runAgainst(options, { out, makeFiles }) {
         throw refusal(`${rev} has no assertions to take out`, 'Choose a commit that has src/core/check.ts.');
       onProgress(`${removed} assertions taken out of ${rev}`);
     }
-    const pinned = pinning(onProgress);
+    const pinned = pinning();
+    if (pinned === null) onProgress('server and client are not pinned apart: that takes taskset and two processors');
     const [plain, volumes] = [join(folder, 'plain'), join(folder, 'volumes')];
     for (const made of [plain, volumes]) mkdirSync(made);
     const wants = (targets) => rows.some(({ target }) => targets.includes(target));
     const files = {
       plain: wants(['nbd', 'device']) ? await makeFiles(plain, FILES, sizeBytes) : [folder],
-      volumes: wants(['volume', 'mirror2']) ? await makeFiles(volumes, FILES, sizeBytes) : [],
+      volumes: wants(ON_VOLUMES) ? await makeFiles(volumes, FILES, sizeBytes) : [],
     };
     const builds = { before: build.dist, after: join(root, 'dist') };
     const comparison = new Comparison({ folder, builds, files, options, pinned });

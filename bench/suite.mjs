@@ -23,7 +23,7 @@ import { runAgainst } from './against.mjs';
 
 const out = join(dirname(fileURLToPath(import.meta.url)), 'out');
 const TOOLS = ['fio', 'qemu-nbd', 'nbdkit'];
-const PARTIES = ['strake', ...TOOLS, 'raw', 'overwrite', 'warm'];
+const PARTIES = ['strake', ...TOOLS, 'raw', 'overwrite', 'warm', 'inside'];
 /** Used slots of the sparse device of rows `open` and `volume.cold`; tables for 1280 are held in memory. */
 const SLOTS = 100_000;
 const SMOKE_SLOTS = 2048;

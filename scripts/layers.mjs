@@ -63,7 +63,7 @@ const LAYERS = {
     'worker',
   ],
   embed: ['core', 'ports', 'layout', 'uring', 'store', 'client', 'node', 'volumes', 'serve', 'worker', 'sim'],
-  bench: ['core', 'net', 'embed'],
+  bench: ['core', 'keys', 'net', 'embed'],
   control: ['core', 'embed'],
   cli: ['core', 'store', 'embed', 'bench', 'control', 'sim'],
 };

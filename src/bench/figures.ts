@@ -99,6 +99,23 @@ function volumeFigures(rows: Rows): Figure[] {
   ];
 }
 
+/** Of a mirror whose copies are in two processes, to the same one in one process, and to fio on both files at once. */
+function clusterFigures(rows: Rows): Figure[] {
+  const id = (name: string) => `cluster.mirror2.${name}`;
+  const inside = (name: string, bound: number) =>
+    figure(`${id(name)} : inside one process`, rows.ratio(id(name), 'inside'), 'min', bound);
+  const twoJobs = (name: string, bound: number) =>
+    figure(`${id(name)} : two fio jobs`, rows.ratio(id(name), 'fio'), 'min', bound);
+  const single = id('randwrite.4k.qd1');
+  return [
+    inside('randwrite.4k.qd64', 0.5),
+    inside('write.1m.qd16', 0.8),
+    figure(`${single} latency : inside one process`, rows.latency(single, 'inside'), 'max', 1.6),
+    twoJobs('write.1m.qd16', 0.8),
+    twoJobs('read.1m.qd16', 0.85),
+  ];
+}
+
 /** Of starts beside a device that is not as it should be, which are measured only when that is asked for. */
 function startFigures(rows: Rows): Figure[] {
   if (rows.own('start.hangs') === null) return [];
@@ -147,6 +164,7 @@ export function figuresOf(results: readonly RowResult[]): Figure[] {
     figure('nbd.sync.4k.qd1 : qemu-nbd', rows.ratio('nbd.sync.4k.qd1', 'qemu-nbd'), 'min', 1.0),
     ...none.flatMap((id) => SERVERS.map((name) => figure(`${id} : ${name}`, rows.ratio(id, name), 'min', 1.2))),
     ...volumeFigures(rows),
+    ...clusterFigures(rows),
     ...nodeFigures(rows),
   ];
 }

@@ -2,6 +2,7 @@
 
 import { StrakeError } from '../core/errors.js';
 import { run, tool } from './processes.js';
+import { onProcessors } from './processors.js';
 import type { Pattern, Row } from './rows.js';
 
 /** What one run achieved. */
@@ -43,8 +44,11 @@ const FIO_PATTERN: Record<Pattern, readonly string[]> = {
   sync: ['--rw=randwrite', '--fsync=1'],
 };
 
-/** Where fio works: a file or device, or a server. */
-export type FioTarget = { readonly file: string } | { readonly uri: string };
+/** Where fio works: a file or device, two of them, each by a job of its own at the same time, or a server. */
+export type FioTarget =
+  | { readonly file: string }
+  | { readonly files: readonly [string, string] }
+  | { readonly uri: string };
 
 /** What a run does, where it is not a row's usual one. */
 export interface FioOptions {
@@ -52,6 +56,22 @@ export interface FioOptions {
   readonly once?: boolean;
   /** Requests begin at multiples of this many bytes only. */
   readonly alignBytes?: number;
+  /** The processors that it runs on; absent, any. */
+  readonly processors?: readonly number[];
+}
+
+const DIRECT = ['--ioengine=io_uring', '--direct=1', '--fixedbufs', '--registerfiles'];
+
+function fileArgument(file: string): string {
+  return `--filename=${file.replace(/:/g, '\\:')}`;
+}
+
+/** Options of all jobs, and each job by its name and where it works. */
+function places(target: FioTarget): { readonly common: readonly string[]; readonly jobs: readonly string[] } {
+  const name = '--name=bench';
+  if ('uri' in target) return { common: [], jobs: [name, '--ioengine=nbd', `--uri=${target.uri}`] };
+  if ('file' in target) return { common: DIRECT, jobs: [name, fileArgument(target.file)] };
+  return { common: DIRECT, jobs: target.files.flatMap((file) => [name, fileArgument(file)]) };
 }
 
 /** fio's arguments for a row's pattern on the first `sizeBytes` for `seconds`. */
@@ -62,19 +82,9 @@ export function fioArguments(
   seconds: number,
   { once = false, alignBytes }: FioOptions = {},
 ): string[] {
-  const where =
-    'file' in target
-      ? [
-          `--filename=${target.file.replace(/:/g, '\\:')}`,
-          '--ioengine=io_uring',
-          '--direct=1',
-          '--fixedbufs',
-          '--registerfiles',
-        ]
-      : ['--ioengine=nbd', `--uri=${target.uri}`];
+  const { common, jobs } = places(target);
   return [
-    '--name=bench',
-    ...where,
+    ...common,
     '--thread',
     ...FIO_PATTERN[row.pattern],
     `--bs=${row.blockBytes}`,
@@ -87,6 +97,8 @@ export function fioArguments(
     `--runtime=${Math.round(seconds * 1000)}ms`,
     '--allrandrepeat=1',
     '--output-format=json',
+    // What comes before the first job holds for all of them.
+    ...jobs,
   ];
 }
 
@@ -106,7 +118,10 @@ export async function runFio(
   seconds: number,
   options: FioOptions = {},
 ): Promise<FioJob> {
-  return parseFio(await run(tool('fio'), fioArguments(row, target, sizeBytes, seconds, options)), row.id);
+  const line = [tool('fio'), ...fioArguments(row, target, sizeBytes, seconds, options)];
+  const { processors } = options;
+  const [program, ...args] = processors === undefined ? line : onProcessors(processors, line);
+  return parseFio(await run(program, args), row.id);
 }
 
 /** The time that 99% of a run's requests took at most, in microseconds. */

@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { BLOCK_BYTES } from '../core/limits.js';
 import { formatDevice } from '../embed/format.js';
 import { type Node, openNode } from '../embed/node.js';
-import type { NodeEvent } from '../embed/node-types.js';
+import type { NodeEvent, OpenNodeOptions } from '../embed/node-types.js';
 import type { NodeVolume } from '../embed/node-volume.js';
 
 /** The volume that is measured, and one beside it on which a program can warm up. */
@@ -40,6 +40,8 @@ export interface ServeTask {
   readonly socket?: string;
   /** Devices that are missing although the volume knows them. */
   readonly without?: readonly string[];
+  /** Other nodes whose devices it uses, and where it serves segments of its own: paths of sockets, and the file of the key. */
+  readonly network?: { readonly keyFile: string; readonly peers?: readonly string[]; readonly segments?: string };
 }
 
 export type NodeTask = PrepareTask | FormatTask | ServeTask;
@@ -51,6 +53,8 @@ export interface OpenedReport {
   readonly openSeconds: number;
   readonly clusterId: string;
   readonly devices: readonly { readonly deviceId: string; readonly usedSlots: number; readonly crashed: boolean }[];
+  /** States of its volumes, by name. */
+  readonly volumes: Readonly<Record<string, string>>;
 }
 
 /** What a node can be told to do. It answers with a `JobReport` when that is done. */
@@ -129,13 +133,22 @@ async function handle(node: Node, request: NodeRequest, ended: Promise<void>): P
   return { kind: 'job', state, reason, bytes: bytesDone, seconds };
 }
 
-async function serve({ files, socket, without = [] }: ServeTask): Promise<void> {
+/** What a node is told of others. */
+function networkOf({ network }: ServeTask): Pick<OpenNodeOptions, 'keyFile' | 'peers' | 'segments'> {
+  if (network === undefined) return {};
+  const { keyFile, peers = [], segments } = network;
+  const sockets = peers.map((socket) => ({ socket }));
+  return { keyFile, peers: sockets, ...(segments === undefined ? {} : { segments: { socket: segments } }) };
+}
+
+async function serve(task: ServeTask): Promise<void> {
+  const { files, socket, without = [] } = task;
   const before = performance.now();
   let noteEnd = () => {};
   const onEvent = ({ kind, volume }: NodeEvent) => {
     if (kind === 'job-ended' && volume === VOLUME) noteEnd();
   };
-  const node = await openNode({ devices: files, without: { [VOLUME]: without }, onEvent });
+  const node = await openNode({ devices: files, without: { [VOLUME]: without }, onEvent, ...networkOf(task) });
   const openSeconds = (performance.now() - before) / 1000;
   const stop = () => {
     void node.close().finally(() => process.disconnect?.());
@@ -157,7 +170,8 @@ async function serve({ files, socket, without = [] }: ServeTask): Promise<void> 
     usedSlots,
     crashed: recovery.crashed,
   }));
-  process.send?.({ kind: 'opened', openSeconds, clusterId, devices } satisfies OpenedReport);
+  const volumes = Object.fromEntries((await node.volumes()).map(({ name, state }) => [name, state]));
+  process.send?.({ kind: 'opened', openSeconds, clusterId, devices, volumes } satisfies OpenedReport);
 }
 
 async function main(task: NodeTask): Promise<void> {

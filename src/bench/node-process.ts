@@ -8,6 +8,7 @@ import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { FormatTask, JobReport, NodeRequest, OpenedReport, PrepareTask, ServeTask } from './node-main.js';
 import { run, ServerProcess, settle, tool } from './processes.js';
+import { onProcessors } from './processors.js';
 
 const NODE = fileURLToPath(new URL('./node-main.js', import.meta.url));
 const SEGMENT = 1 << 20;
@@ -62,15 +63,16 @@ export class NodeProcess {
     this.opened = opened;
   }
 
-  /** Starts a node, and resolves when it is open and, with a socket, serves its volumes. */
-  static async start(task: Omit<ServeTask, 'kind'>): Promise<NodeProcess> {
-    if (task.socket !== undefined) await rm(task.socket, { force: true });
-    const server = new ServerProcess(
-      'node',
-      process.execPath,
-      [NODE, JSON.stringify({ kind: 'serve', ...task })],
-      true,
-    );
+  /**
+   * Starts a node, and resolves when it is open and, with a socket, serves its volumes. `processors`: where it runs; null for
+   * anywhere.
+   */
+  static async start(task: Omit<ServeTask, 'kind'>, processors: readonly number[] | null = null): Promise<NodeProcess> {
+    for (const socket of [task.socket, task.network?.segments])
+      if (socket !== undefined) await rm(socket, { force: true });
+    const line = [process.execPath, NODE, JSON.stringify({ kind: 'serve', ...task } satisfies ServeTask)];
+    const [program, ...args] = processors === null ? line : onProcessors(processors, line);
+    const server = new ServerProcess('node', program, args, true);
     try {
       return new NodeProcess(server, await server.unlessGone(nextMessage<OpenedReport>(server)));
     } catch (error) {

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { StrakeError } from '../core/errors.js';
 import type { Cell } from './cell.js';
+import { measureCluster } from './cluster.js';
 import { type Measurement, measurementOf, runFio } from './fio.js';
 import type { LoadReport, LoadTask } from './load-main.js';
 import { ensureWritten } from './node-process.js';
@@ -96,6 +97,7 @@ async function measureEngine({ row, file, seconds }: Cell): Promise<Measurement>
 
 /** Measures one cell. */
 export async function measure(cell: Cell): Promise<Measurement> {
+  if (cell.row.target === 'cluster') return measureCluster(cell);
   if (cell.party === 'strake' && isVolume(cell.row)) return measureVolume(cell);
   if (cell.party === 'overwrite' || cell.party === 'warm') return measureVolume(cell);
   if (cell.row.target !== 'null') await ensureWritten(cell.file);

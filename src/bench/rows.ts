@@ -1,14 +1,17 @@
 /** What is measured: one row per target, access pattern, block size and depth. */
 
-/** `volume`: a volume of one device; `mirror2`: of two, in files of the same disk. Both are served over NBD. */
-export type Target = 'device' | 'nbd' | 'null' | 'volume' | 'mirror2';
+/**
+ * `volume`: a volume of one device; `mirror2`: of two, in files of the same disk. Both are served over NBD. `cluster`: such a
+ * mirror whose second device belongs to another process.
+ */
+export type Target = 'device' | 'nbd' | 'null' | 'volume' | 'mirror2' | 'cluster';
 export type Pattern = 'read' | 'write' | 'randread' | 'randwrite' | 'mixed' | 'sync';
 /**
  * Who or what is measured. In rows of volumes `strake` is the volume, and beside it are `raw`, the same file exported without
  * one; `overwrite`, the same writes where something has been written before; `warm`, the same reads where all tables are in
- * memory.
+ * memory. In rows of a cluster, `inside` is the same mirror in one process, and `fio` are two jobs at once on the two files.
  */
-export type Party = 'strake' | 'fio' | 'qemu-nbd' | 'nbdkit' | 'raw' | 'overwrite' | 'warm';
+export type Party = 'strake' | 'fio' | 'qemu-nbd' | 'nbdkit' | 'raw' | 'overwrite' | 'warm' | 'inside';
 /** What is special about a row of a volume. */
 export type Variant = 'fresh' | 'cold';
 
@@ -30,6 +33,8 @@ export interface Row {
   readonly writes: boolean;
   readonly parties: readonly Party[];
   readonly variant?: Variant;
+  /** Clients and servers are on processors of their own, if there are two: the rate is not that of where they happen to run. */
+  readonly pinned?: boolean;
 }
 
 const PARTIES: Record<Target, readonly Party[]> = {
@@ -38,6 +43,7 @@ const PARTIES: Record<Target, readonly Party[]> = {
   null: ['strake', 'qemu-nbd', 'nbdkit'],
   volume: ['strake', 'raw'],
   mirror2: ['strake', 'raw'],
+  cluster: ['strake', 'inside', 'fio'],
 };
 
 function row(target: Target, pattern: Pattern, block: '4k' | '1m', depth: number): Row {
@@ -87,6 +93,21 @@ function mirrorRows(): Row[] {
   return [...small, row('mirror2', 'read', '1m', 16), row('mirror2', 'write', '1m', 16)];
 }
 
+function clusterRow(pattern: Pattern, block: '4k' | '1m', depth: number): Row {
+  const plain = row('cluster', pattern, block, depth);
+  return { ...plain, id: plain.id.replace('cluster', 'cluster.mirror2'), pinned: block === '1m' };
+}
+
+function clusterRows(): Row[] {
+  return [
+    clusterRow('randread', '4k', 64),
+    clusterRow('randwrite', '4k', 1),
+    clusterRow('randwrite', '4k', 64),
+    clusterRow('read', '1m', 16),
+    clusterRow('write', '1m', 16),
+  ];
+}
+
 /** Rows of volumes. They need files of their own, so `strake bench` has none of them. */
 export const VOLUME_ROWS: readonly Row[] = [
   ...volumeRows(),
@@ -94,6 +115,7 @@ export const VOLUME_ROWS: readonly Row[] = [
   variantRow('fresh', 'write', '1m', 16, 'overwrite'),
   variantRow('cold', 'randread', '4k', 64, 'warm'),
   ...mirrorRows(),
+  ...clusterRows(),
 ];
 
 /** All rows of raw and null devices, in the order in which they are measured. */
@@ -113,5 +135,7 @@ export const SMOKE_ROWS: readonly Row[] = [...ROWS, ...VOLUME_ROWS].filter(({ id
     'volume.fresh.randwrite.4k.qd64',
     'volume.cold.randread.4k.qd64',
     'mirror2.randwrite.4k.qd64',
+    'cluster.mirror2.randwrite.4k.qd64',
+    'cluster.mirror2.read.1m.qd16',
   ].includes(id),
 );
