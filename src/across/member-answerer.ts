@@ -196,6 +196,8 @@ export class MemberAnswerer {
     check(this.running >= 0, 'more has ended than another shard has asked for', tag);
     if (page !== null && result >= 0) copyPage(page, this.listAreas[this.areas[tag]], page.count);
     if (!this.ended) this.reply(tag, page, result, flags);
+    // What ends behind an `await` ends between two batches, and the next one might be long in coming.
+    if (!this.parts.completions.inBatch) this.publish();
     this.pages[tag] = null;
     this.areas[tag] = NO_AREA;
     if (abandoned && page === null) this.returnLater(this.records[tag]);

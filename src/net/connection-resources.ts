@@ -94,6 +94,10 @@ export class ConnectionResources {
   private dirty: ResourceUser[] = [];
   private gaveBack = false;
   private readonly quarantine: SetAside;
+  /** Of a batch that comes for nothing but its end. */
+  private readonly token: number;
+  private turns = 0;
+  private closed = false;
   private readonly batchEnd = () => {
     if (this.gaveBack || this.dirty.length > 0) this.endBatch();
   };
@@ -120,6 +124,7 @@ export class ConnectionResources {
     this.quarantine = new SetAside(ports.memory, this.pool.buffers.length);
     this.connectionBytesMax = this.pool.totalBytes * CONNECTION_BUFFERS_SHARE;
     ports.completions.onBatchEnd(this.batchEnd);
+    this.token = ports.completions.register({ complete: () => this.turn() });
   }
 
   /** First byte of what the connection with this index owns: its receive buffer, then two staging areas. */
@@ -143,7 +148,7 @@ export class ConnectionResources {
 
   releaseBuffer(buffer: PooledBuffer): void {
     this.pool.release(buffer);
-    this.gaveBack = true;
+    this.noteReleased();
   }
 
   /** The kernel may still use this buffer's memory. It stays taken until that has ended. */
@@ -155,11 +160,31 @@ export class ConnectionResources {
   /** Something that connections wait for has been given back: they are tried again at the end of the batch. */
   noteReleased(): void {
     this.gaveBack = true;
+    if (this.waiting.length > 0) this.demandBatch();
   }
 
   /** Asks for `flush` of this connection's replies at the end of the batch. */
   markDirty(connection: ResourceUser): void {
     this.dirty.push(connection);
+    this.demandBatch();
+  }
+
+  /** What is done behind an `await` is done between two batches, and the next one might be long in coming. */
+  private demandBatch(): void {
+    const { completions } = this.ports;
+    if (completions.inBatch || this.turns > 0 || this.closed) return;
+    this.turns += 1;
+    completions.defer(this.token, 0);
+  }
+
+  private turn(): void {
+    this.turns -= 1;
+    this.unregister();
+  }
+
+  /** What has been deferred would go to whoever registers under the same number next. */
+  private unregister(): void {
+    if (this.closed && this.turns === 0) this.ports.completions.unregister(this.token);
   }
 
   /** Puts a connection on the waiting list. */
@@ -197,5 +222,7 @@ export class ConnectionResources {
 
   close(): void {
     this.ports.completions.offBatchEnd(this.batchEnd);
+    this.closed = true;
+    this.unregister();
   }
 }

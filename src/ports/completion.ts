@@ -32,6 +32,8 @@ export interface CompletionPort {
   register(handler: CompletionHandler): number;
   /** Removes a handler, none of whose operations may be in flight. */
   unregister(baseToken: number): void;
+  /** Whether completions are being reported, so that the end of their batch is still to come. */
+  readonly inBatch: boolean;
   /** Calls `callback` after each batch of completions, before submissions are handed over. */
   onBatchEnd(callback: () => void): void;
   /** Undoes `onBatchEnd`. */

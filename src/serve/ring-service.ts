@@ -188,6 +188,8 @@ export class RingService implements Watched {
     words[word + 3] = flags;
     words[word + 4] = memory;
     this.unpublished = true;
+    // What ends behind an `await` ends between two batches, and the next one might be long in coming.
+    if (!this.completions.inBatch) this.publish();
   }
 
   private publish(): void {

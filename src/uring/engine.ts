@@ -179,7 +179,6 @@ export class Engine implements CompletionPort, Memory, Clock {
     for (const callback of this.batchEnds) callback();
   }
 
-  /** Whether completions are being reported, so that the end of their batch is still to come. */
   get inBatch(): boolean {
     return this.delivering;
   }

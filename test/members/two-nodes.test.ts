@@ -20,6 +20,24 @@ check('a mirror serves over another process', async () => {
   assert.equal(nodes.states(), ['in-sync', 'in-sync']);
 });
 
+check('what is said behind an await is said at once, and does not wait for something else to happen', async () => {
+  const nodes = new TwoNodes(1);
+  await nodes.format();
+  await nodes.startServing();
+  const lap = async (work: () => Promise<unknown>) => {
+    const beganUs = nodes.world.time.nowUs;
+    await work();
+    return nodes.world.time.nowUs - beganUs;
+  };
+  // Of a network and disks that take less than a millisecond; timers tick every quarter of a second.
+  assert.ok((await lap(() => nodes.startEngine())) < 50_000, 'the devices of the other node are there');
+  assert.ok((await lap(() => nodes.create())) < 50_000, 'a volume is made, and serves');
+  nodes.killEngine();
+  assert.ok((await lap(() => nodes.startEngine())) < 50_000, 'a volume is attached');
+  nodes.network.reset(nodes.engineHost, nodes.servingHost);
+  assert.ok((await lap(() => nodes.settle(nodes.write(0, 1, 1)))) < 50_000, 'a session goes on by another connection');
+});
+
 async function started(seed: number, loss = 0): Promise<TwoNodes> {
   const nodes = new TwoNodes(seed, loss);
   await nodes.format();

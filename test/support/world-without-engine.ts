@@ -17,6 +17,8 @@ export abstract class WorldWithoutEngine implements CompletionPort, Memory {
     this.view = new DataView(this.bytes.buffer);
   }
 
+  readonly inBatch = false;
+
   abstract defer(token: number, result: number): void;
   abstract checksum(at: number, lengthBytes: number): number;
 

@@ -86,6 +86,7 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
   stalledUntilUs = 0;
   /** Batches delivered. */
   batches = 0;
+  inBatch = false;
   private readonly handlers: (CompletionHandler | undefined)[] = [];
   private readonly batchEnds: (() => void)[] = [];
   private readonly deaths: (() => void)[] = [];
@@ -349,6 +350,7 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
     const first = this.told;
     this.told = 0;
     this.interrupted = 0;
+    this.inBatch = true;
     for (let index = first; index < count && this.alive; index += 1) {
       const token = tokens[index];
       trace.add('complete', nowUs, token, results[index], flags[index]);
@@ -357,6 +359,7 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
       if (handler !== undefined) handler.complete(token & TAG_MASK, results[index], flags[index]);
       if (this.interrupts(index + 1, count)) return;
     }
+    this.inBatch = false;
     if (!this.alive) return;
     // A full queue may have been handed over meanwhile, and what ended at once then belongs to the next batch.
     if (this.ready > count)
