@@ -133,6 +133,23 @@ check('a device of another process that went back to an earlier image is not bel
   }
 });
 
+check('a process that was stopped itself gives nobody up for that', async () => {
+  for (const stoppedMs of [400, 900, 5_000, 60_000]) {
+    const nodes = await started(6);
+    assert.is(await nodes.settle(nodes.write(0, 1, 1)), 4096);
+    // What is asked is on its way, and with half of the connections another one is to be made.
+    const asked = [1, 2, 3].map((number) => nodes.write(number, 1, 100 + number, number));
+    if (stoppedMs > 500) nodes.network.reset(nodes.engineHost, nodes.servingHost);
+    await nodes.pause(100);
+    nodes.process.stall(stoppedMs * 1000);
+    for (const result of await nodes.settle(Promise.all(asked))) assert.is(result, 4096);
+    await nodes.pause(2_000_000);
+    assert.equal(nodes.states(), ['in-sync', 'in-sync'], `${stoppedMs} ms`);
+    assert.equal(nodes.engine.status().jobs, []);
+    await nodes.settle(nodes.node.close());
+  }
+});
+
 /** What goes wrong while blocks are written. */
 type Trouble = 'reset' | 'cut' | 'one-way' | 'kill';
 

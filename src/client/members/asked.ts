@@ -73,7 +73,7 @@ export class Asked implements StreamedRequest {
   readonly blocksPart = new AskedPart(this);
   /** Parts that are on their way. */
   sending = 0;
-  /** When it was sent last. */
+  /** When it was sent last, by the time in which this process could listen. */
   sinceMs = 0;
   answered = false;
   result = 0;
@@ -139,6 +139,12 @@ export class AskedTable {
 
   private waits(asked: Asked): boolean {
     return this.open.has(asked) && !asked.answered;
+  }
+
+  /** Whether something that was sent by then has not been answered. */
+  isOverdue(sinceMs: number): boolean {
+    for (const asked of this.open) if (asked.id !== 0 && !asked.answered && asked.sinceMs <= sinceMs) return true;
+    return false;
   }
 
   release(asked: Asked): void {

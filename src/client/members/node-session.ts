@@ -12,8 +12,8 @@
  * same one: same device, same incarnation. The node has by then carried out or thrown away all that came before, so no earlier
  * copy of a request comes later than its answer.
  *
- * Deadlines come from the clock of the ports. Silence counts only while the node is asked whether it is there, and not while
- * this process itself has been kept from listening.
+ * Deadlines come from the clock of the ports, and time in which this process itself was kept from listening does not count.
+ * Silence counts only while the node is asked whether it is there.
  */
 
 import { check } from '../../core/check.js';
@@ -32,6 +32,7 @@ import type { Role } from '../../wire/ticket.js';
 import { CONNECT_MS, OPERATION_MS, RECONNECT_MS, SESSION_TICK_MS } from '../limits.js';
 import { type Asked, AskedTable, type ControlAnswer, type ControlCall } from './asked.js';
 import { AskingConnection, type AskingSession } from './asking-connection.js';
+import { AwakeClock } from './awake-clock.js';
 import { type Opening, pingCall } from './node-calls.js';
 import type { MemberSession, RemoteMember } from './remote-member.js';
 import { SessionReplicas } from './session-replicas.js';
@@ -77,6 +78,7 @@ export class NodeSession implements AskingSession, MemberSession {
   private queue: Asked[] = [];
   private urgent: Asked[] = [];
   private readonly silence: Silence;
+  private readonly awake: AwakeClock;
   /** Why it is not open, or has failed. */
   reason = '';
   private disposed = false;
@@ -88,9 +90,9 @@ export class NodeSession implements AskingSession, MemberSession {
     this.service = service;
     this.address = address;
     this.hooks = hooks;
-    const nowMs = clock.nowMs();
-    this.sinceMs = nowMs;
-    this.silence = new Silence(nowMs);
+    this.awake = new AwakeClock(clock);
+    this.sinceMs = this.awake.nowMs();
+    this.silence = new Silence(clock.nowMs());
     this.replicas = new SessionReplicas(service.parts, {
       call: (control, first) => this.call(control, first),
       failed: () => this.failed,
@@ -181,7 +183,7 @@ export class NodeSession implements AskingSession, MemberSession {
   broken(why: string): void {
     if (this.state === 'failed' || this.state === 'broken') return;
     const reason = why === NO_REASON ? 'its node has ended the connection' : why;
-    if (this.state === 'open') this.sinceMs = this.ports.clock.nowMs();
+    if (this.state === 'open') this.sinceMs = this.awake.nowMs();
     else if (!this.mayTryAgain()) {
       this.fail(reason);
       return;
@@ -193,7 +195,7 @@ export class NodeSession implements AskingSession, MemberSession {
 
   /** Whether a connection that has broken before its session was served may be followed by another. */
   private mayTryAgain(): boolean {
-    return this.wasOpen && !this.isRefused && this.ports.clock.nowMs() - this.sinceMs < RECONNECT_MS;
+    return this.wasOpen && !this.isRefused && this.awake.nowMs() - this.sinceMs < RECONNECT_MS;
   }
 
   /** Nothing uses what the connection used any more. */
@@ -330,7 +332,7 @@ export class NodeSession implements AskingSession, MemberSession {
     asked.credited = credited;
     asked.payload = bytes;
     asked.head = head;
-    asked.sinceMs = this.ports.clock.nowMs();
+    asked.sinceMs = this.awake.nowMs();
     this.asked.number(asked);
     connection.ask(asked, this.number, payload);
     control?.onSent?.();
@@ -440,7 +442,7 @@ export class NodeSession implements AskingSession, MemberSession {
     }
     const nowMs = this.ports.clock.nowMs();
     this.silence.tick(nowMs, this.connection?.heard ?? 0);
-    this.check(nowMs);
+    if (!this.awake.tick()) this.check(nowMs);
     if (this.failed) this.disposeIfOver();
     else this.startTick();
   }
@@ -448,19 +450,16 @@ export class NodeSession implements AskingSession, MemberSession {
   private check(nowMs: number): void {
     if (this.state !== 'open') {
       const mostMs = this.wasOpen ? RECONNECT_MS : CONNECT_MS;
-      if (nowMs - this.sinceMs >= mostMs) this.fail(`it is not reached again: ${this.reason}`);
+      if (this.awake.nowMs() - this.sinceMs >= mostMs) this.fail(`it is not reached again: ${this.reason}`);
       return;
     }
     if (this.silence.tooLong(nowMs)) {
       this.connection?.end('it says nothing');
       return;
     }
-    for (const asked of this.asked.values()) {
-      if (asked.id === 0 || asked.answered || nowMs - asked.sinceMs < OPERATION_MS) continue;
+    if (this.asked.isOverdue(this.awake.nowMs() - OPERATION_MS))
       this.fail('it answers, and does not do what it was asked for');
-      return;
-    }
-    if (this.silence.isPingDue(nowMs)) this.ping();
+    else if (this.silence.isPingDue(nowMs)) this.ping();
   }
 
   private ping(): void {
