@@ -1,0 +1,43 @@
+/**
+ * Reports that may tell more of who reports than of the members: a client that misses many nodes at once may be the one that is
+ * cut off. Such a report waits until the manager has missed those nodes as well. It is not refused, as they may all be dead.
+ */
+
+/** What a report is judged by. */
+export interface Crowd {
+  readonly clientId: string;
+  /** Nodes whose devices it takes out. */
+  readonly nodeIds: readonly string[];
+  readonly nowMs: number;
+  /** For how long a node is silent that counts as down. */
+  readonly nodeDownMs: number;
+  /** Nodes that the manager has heard within that. */
+  readonly heard: number;
+  readonly isSilent: (nodeId: string) => boolean;
+}
+
+/** The share of nodes that one client may report before the manager looks for itself. */
+const SHARE = 1 / 3;
+
+export class Crowds {
+  /** By client: which nodes it has reported when. */
+  private readonly reported = new Map<string, Map<string, number>>();
+
+  /** Notes a report. Returns whether it has to wait. */
+  mustWait({ clientId, nodeIds, nowMs, nodeDownMs, heard, isSilent }: Crowd): boolean {
+    const known = this.reported.get(clientId) ?? new Map<string, number>();
+    this.reported.set(clientId, known);
+    for (const nodeId of nodeIds) known.set(nodeId, nowMs);
+    for (const [nodeId, atMs] of known) if (nowMs - atMs >= nodeDownMs) known.delete(nodeId);
+    if (known.size < 2 || known.size <= heard * SHARE) return false;
+    return nodeIds.some((nodeId) => !isSilent(nodeId));
+  }
+
+  /** Forgets reports that are too old to count. */
+  look(nowMs: number, nodeDownMs: number): void {
+    for (const [clientId, known] of this.reported) {
+      for (const [nodeId, atMs] of known) if (nowMs - atMs >= nodeDownMs) known.delete(nodeId);
+      if (known.size === 0) this.reported.delete(clientId);
+    }
+  }
+}

@@ -1,0 +1,226 @@
+/**
+ * What clients ask for that hold volumes, or want to: attach, changes of maps, and that members have answered.
+ *
+ * Each decision compares what is asked for with the newest map that there is *now*, whether it is effective or not, and changes
+ * memory in the same turn: between the comparison and the decision nothing else happens. It is answered when it is durable.
+ */
+
+import { check } from '../core/check.js';
+import { StrakeError } from '../core/errors.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
+import { NO_CLIENT, NO_DEVICE } from '../layout/volume-map.js';
+import type {
+  AttachCall,
+  ChangeAnswer,
+  ChangeRequest,
+  Decided,
+  DetachAnswer,
+  DetachRequest,
+  RenewAnswer,
+  RenewRequest,
+  StoredAnswer,
+  StoredRequest,
+  Superseded,
+} from '../ports/manager.js';
+import type { ClusterState } from './cluster-state.js';
+import { attachGroup, changeGroup, releaseGroup } from './decisions.js';
+import { GENERATION_MAX } from './limits.js';
+import { type Step, stepBetween } from './map-steps.js';
+import type { ManagedGroup, ManagedVolume } from './volume-book.js';
+
+export class HolderCalls {
+  private readonly state: ClusterState;
+
+  constructor(state: ClusterState) {
+    this.state = state;
+  }
+
+  attach({ volume: text, clientId, takeOver, above }: AttachCall): Decided<ReplicaMap> {
+    const { state } = this;
+    const volume = state.servable(text);
+    state.presence.heard(clientId, state.nowMs);
+    if (clientId === NO_CLIENT) throw new StrakeError('INVALID_ARGUMENT', 'a client has an id that is not all zeroes');
+    const { generation, holder, lease } = volume;
+    const has = holder === clientId && lease !== 'released';
+    if (has && above !== undefined && generation > above) return state.decidedOf(volume);
+    if (!takeOver && holder !== clientId && state.isHeld(volume)) throw state.busy(volume);
+    if (generation >= GENERATION_MAX) {
+      throw new StrakeError(
+        'TOO_LARGE',
+        `volume ${volume.name} has been attached ${generation} times, as often as it can`,
+      );
+    }
+    const right = { holder: clientId, generation: generation + 1 };
+    for (const group of volume.groups) {
+      const record = attachGroup(group.record, right, (deviceId) => state.nodes.incarnationOf(deviceId), state.seal);
+      state.volumes.decide(volume, group, record, state.nowMs);
+    }
+    check(volume.holder === clientId, 'a volume is attached, and is held by another', right.generation);
+    const before = lease === 'released' || holder === NO_CLIENT ? '' : `, in place of ${holder}`;
+    const what = `volume ${volume.name} is attached by client ${clientId} under generation ${right.generation}${before}`;
+    state.events.add('attached', what, { volumeId: volume.id });
+    return state.decidedOf(volume);
+  }
+
+  /** Resolves when it has been decided or refused; a report that tells more of who reports than of members waits. */
+  async change(request: ChangeRequest<ReplicaMap>): Promise<ChangeAnswer<ReplicaMap>> {
+    const { state } = this;
+    const sinceMs = state.nowMs;
+    for (;;) {
+      const { volume, group } = this.find(request.volumeId, request.group);
+      state.presence.heard(request.clientId, state.nowMs);
+      const { newest } = group.record;
+      if (newest.mapVersion !== request.before) return this.superseded(volume);
+      const step = stepBetween(newest, request.map);
+      if (!this.mayChange(newest, step, request.clientId)) return this.superseded(volume);
+      if (step.kind !== 'removal' || !this.mustWait(request.clientId, step)) {
+        this.checkStep(volume, group, step, request.map);
+        const record = changeGroup(group.record, step, request.map, state.seal);
+        state.volumes.decide(volume, group, record, state.nowMs);
+        this.note(volume, group, step);
+        return { kind: 'decided', map: record.newest };
+      }
+      if (state.nowMs - sinceMs >= state.times.holdMs) throw crowded(volume, step);
+      await state.ticks.next();
+    }
+  }
+
+  /** The holder of the newest map; or anybody who tells of members that the manager misses too, where nobody holds the volume. */
+  private mayChange({ holder, lease }: ReplicaMap, step: Step, clientId: string): boolean {
+    if (holder === clientId && lease !== 'released') return true;
+    return (
+      lease === 'released' && step.kind === 'removal' && step.deviceIds.every((id) => !this.state.nodes.isPresent(id))
+    );
+  }
+
+  private mustWait(clientId: string, step: Exclude<Step, { kind: 'refused' }>): boolean {
+    const { state } = this;
+    const { nowMs } = state;
+    const { nodeDownMs } = state.times;
+    const nodes = step.deviceIds.map((deviceId) => state.nodes.nodeOf(deviceId));
+    const nodeIds = [...new Set(nodes.filter((nodeId) => nodeId !== undefined))];
+    return state.crowds.mustWait({
+      ...{ clientId, nodeIds, nowMs, nodeDownMs },
+      heard: state.nodes.heardWithin(nowMs, nodeDownMs),
+      isSilent: (nodeId) => state.nodes.isSilent(nodeId, nowMs, nodeDownMs),
+    });
+  }
+
+  /** What the rules of one group alone do not say. Throws a `StrakeError`. */
+  private checkStep(volume: ManagedVolume, group: ManagedGroup, step: Step, map: ReplicaMap): void {
+    if (step.kind === 'removal' && !group.taken && group.record.newest.lease !== 'released') {
+      const what = `no member of group ${map.group} of volume ${volume.name} is known to have answered a map of generation ${map.generation}`;
+      throw new StrakeError('UNAVAILABLE', `${what}: whoever reaches nobody removes nobody`);
+    }
+    if (step.kind !== 'take-in' && step.kind !== 'replacement') return;
+    for (const deviceId of step.deviceIds) this.checkComes(volume, map, deviceId);
+  }
+
+  /** Whether a device may become a member: it is there, it is believed, and no other member is on its node. */
+  private checkComes(volume: ManagedVolume, map: ReplicaMap, deviceId: string): void {
+    const { nodes } = this.state;
+    const wrong = (why: string) =>
+      new StrakeError('WRONG_DEVICE', `device ${deviceId} cannot become a member of volume ${volume.name}: ${why}`);
+    const device = nodes.devices.get(deviceId);
+    if (device === undefined) throw wrong('no node of this cluster has it');
+    if (device.refused !== null) throw wrong(device.refused);
+    if (!nodes.isPresent(deviceId)) throw wrong('it is not there');
+    if (device.record.segmentBytes !== map.volume.segmentBytes) throw wrong('its slots have another size');
+    const others = map.members.filter((member) => member.deviceId !== NO_DEVICE && member.deviceId !== deviceId);
+    const beside = others.find((member) => nodes.nodeOf(member.deviceId) === device.record.nodeId);
+    if (beside !== undefined && beside.state !== 'offline') {
+      throw wrong(`device ${beside.deviceId} of the same node is one already, and both would be lost together`);
+    }
+  }
+
+  private note(volume: ManagedVolume, { record }: ManagedGroup, step: Step): void {
+    if (step.kind === 'refused' || step.kind === 'progress') return;
+    const { group } = record.newest;
+    const words = {
+      removal: 'is out',
+      'take-in': 'is taken in',
+      promotion: 'is in-sync',
+      replacement: 'takes a place',
+    };
+    for (const deviceId of step.deviceIds) {
+      const what = `device ${deviceId} ${words[step.kind]} in group ${group} of volume ${volume.name}`;
+      this.state.events.add(`member-${step.kind}`, what, { volumeId: volume.id, group, deviceId });
+    }
+  }
+
+  stored({ volumeId, group: number, mapVersion, answers }: StoredRequest): StoredAnswer {
+    const { state } = this;
+    const { volume, group } = this.find(volumeId, number);
+    if (mapVersion > group.record.newest.mapVersion) {
+      throw new StrakeError(
+        'INVALID_ARGUMENT',
+        `map ${mapVersion} of group ${number} of ${volume.name} was not decided`,
+      );
+    }
+    for (const { deviceId } of answers) state.volumes.answer(volume, group, deviceId, mapVersion);
+    return { base: group.record.base };
+  }
+
+  detach({ clientId, volumeId, maps }: DetachRequest<ReplicaMap>): DetachAnswer<ReplicaMap> {
+    const { state } = this;
+    const volume = state.servableId(volumeId);
+    const { holder, lease } = volume;
+    const released = () => ({ kind: 'released', ...state.decidedOf(volume) }) as const;
+    if (maps.length !== volume.groups.length) {
+      throw new StrakeError(
+        'INVALID_ARGUMENT',
+        `volume ${volume.name} has ${volume.groups.length} groups, not ${maps.length}`,
+      );
+    }
+    if (holder !== clientId) return this.superseded(volume);
+    if (lease === 'released') return released();
+    const current = volume.groups.every(({ record }, at) => record.newest.mapVersion === maps[at].mapVersion);
+    if (!current) return this.superseded(volume);
+    for (const [at, { record }] of volume.groups.entries()) {
+      const step = stepBetween(record.newest, maps[at]);
+      if (step.kind === 'progress') continue;
+      const why = step.kind === 'refused' ? step.why : `a ${step.kind} is asked for by a call of its own`;
+      throw new StrakeError('INVALID_ARGUMENT', `volume ${volume.name} is not given back: ${why}`);
+    }
+    for (const [at, group] of volume.groups.entries()) {
+      const record = releaseGroup(group.record, maps[at].members, state.seal);
+      state.volumes.decide(volume, group, record, state.nowMs);
+    }
+    const what = `volume ${volume.name} is released by client ${clientId}`;
+    state.events.add('released', what, { volumeId });
+    return released();
+  }
+
+  renew({ clientId, holds }: RenewRequest): RenewAnswer {
+    const { state } = this;
+    state.presence.heard(clientId, state.nowMs);
+    const lost = holds.filter(({ volumeId, generation }) => {
+      const volume = state.volumes.get(volumeId);
+      return volume === undefined || volume.deleted || volume.generation > generation || volume.holder !== clientId;
+    });
+    const { sequence } = state.journal;
+    return { sequence, times: state.times, lost: lost.map(({ volumeId }) => volumeId) };
+  }
+
+  private superseded(volume: ManagedVolume): Superseded<ReplicaMap> {
+    return { kind: 'superseded', newest: this.state.decidedOf(volume) };
+  }
+
+  private find(volumeId: string, number: number): { volume: ManagedVolume; group: ManagedGroup } {
+    const volume = this.state.servableId(volumeId);
+    const group = volume.groups[number];
+    if (group === undefined) {
+      throw new StrakeError(
+        'INVALID_ARGUMENT',
+        `volume ${volume.name} has ${volume.groups.length} groups, and no group ${number}`,
+      );
+    }
+    return { volume, group };
+  }
+}
+
+function crowded(volume: ManagedVolume, step: Exclude<Step, { kind: 'refused' }>): StrakeError {
+  const devices = step.deviceIds.join(', ');
+  const what = `device ${devices} stays in volume ${volume.name}: the manager hears its node, and more than a third of all are reported`;
+  return new StrakeError('UNAVAILABLE', what, { remedy: 'Look at the network of the client that reports them.' });
+}

@@ -1,0 +1,24 @@
+/** Bounds of what a manager keeps and answers. */
+
+/** Maps in one answer to a heartbeat. */
+export const HEARTBEAT_MAPS_MAX = 64;
+/** Events that are kept; older ones are forgotten. */
+export const EVENTS_KEPT_MAX = 4096;
+/** Events in one answer. */
+export const EVENTS_LISTED_MAX = 256;
+/** Nodes and volumes of a cluster, and devices of a node. */
+export const NODES_MAX = 1024;
+export const VOLUMES_MAX = 10_000;
+export const NODE_DEVICES_MAX = 1024;
+/** Groups of one volume. */
+export const VOLUME_GROUPS_MAX = 4096;
+/** Clients that are remembered as heard; of more, who was heard longest ago is forgotten. */
+export const CLIENTS_MAX = 16_384;
+/** How often a manager looks at what time alone changes. */
+export const TICK_MS = 250;
+/** Versions of maps end where those of the next epoch begin. */
+export const EPOCH_VERSIONS = 2 ** 32;
+/** Epochs of a cluster: 16 bits. */
+export const EPOCH_MAX = 2 ** 16 - 1;
+/** Generations of a volume: 24 bits. */
+export const GENERATION_MAX = 2 ** 24 - 1;
