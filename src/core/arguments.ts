@@ -127,6 +127,14 @@ export function optional<T>(of: Rule<T>): Rule<T | undefined> {
   };
 }
 
+/** May be null, for what is not known. */
+export function orNull<T>(of: Rule<T>): Rule<T | null> {
+  return {
+    expected: `${of.expected}, or null`,
+    take: (value, name) => (value === null ? null : of.take(value, name)),
+  };
+}
+
 /** A list, copied. */
 export function list<T>(of: Rule<T>, min: number, max: number): Rule<readonly T[]> {
   const expected = `a list of ${min} to ${max}, each of them ${of.expected}`;

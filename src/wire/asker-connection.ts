@@ -21,7 +21,7 @@ export abstract class AskerConnection<Request extends StreamedRequest, Part exte
   private hello: HelloAsker | null = null;
 
   /** The handshake is over. */
-  protected abstract welcomed(welcome: WelcomeFields): void;
+  protected abstract welcomed(welcome: WelcomeFields & Agreement): void;
   /** Takes a frame of the session. Returns what is wrong with it, or null. May throw a `WireRefusal`. */
   protected abstract takeAnswer(frame: Frame, vector: number): string | null;
   /** The other end has said that it wants no session. */

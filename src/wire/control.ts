@@ -4,9 +4,9 @@
  */
 
 import { fields, id, list, oneOf, type Rule, text, whole } from '../core/arguments.js';
-import { StrakeError } from '../core/errors.js';
+import { ERRORS, type ErrorName, StrakeError } from '../core/errors.js';
 import type { FrameProblem } from './framing.js';
-import { CREDIT_BYTES_MAX, CREDIT_REQUESTS_MAX, LISTED_MAX, TEXT_BYTES_MAX } from './limits.js';
+import { CREDIT_BYTES_MAX, CREDIT_REQUESTS_MAX, LISTED_MAX, MESSAGE_BYTES_MAX, TEXT_BYTES_MAX } from './limits.js';
 import { STATUS_BAD_FRAME } from './messages.js';
 import { WireRefusal } from './refusal.js';
 
@@ -95,6 +95,14 @@ export interface StoredFields {
   readonly servedGeneration: number;
 }
 
+/** Why a manager does not do what it is asked for: a `StrakeError`. */
+export interface FailureFields {
+  /** Its name, as `ERRORS` has it; of a newer version it may be one that is not known here. */
+  readonly name: string;
+  readonly message: string;
+  readonly remedy: string;
+}
+
 /** Why a connection ends. */
 export interface RefusedFields {
   readonly status: number;
@@ -102,6 +110,8 @@ export interface RefusedFields {
 }
 
 const count = whole(0);
+/** Of an error, whose message may name much. */
+const words = text(0, MESSAGE_BYTES_MAX);
 const word = whole(0, 2 ** 32 - 1);
 const features = list(text(1, TEXT_BYTES_MAX), 0, LISTED_MAX);
 const flush = fields<FlushFields>({ generation: count, flushNumber: count });
@@ -153,6 +163,7 @@ export const CONTROL_RULES = {
     taken: count,
   }),
   stored: fields<StoredFields>({ mapVersion: count, incarnation: count, servedGeneration: count }),
+  failure: fields<FailureFields>({ name: text(1, TEXT_BYTES_MAX), message: words, remedy: words }),
   refused: fields<RefusedFields>({ status: word, message: text(0, TEXT_BYTES_MAX) }),
 } as const;
 
@@ -169,13 +180,30 @@ export function encodeControl<Name extends ControlName>(name: Name, given: Contr
 
 /** What a message may not have, as the other end would not read it. */
 const UNREADABLE = /[\0\p{Surrogate}]/gu;
-/** Characters of a message that is sent: each has 4 bytes at most. */
-const MESSAGE_CHARACTERS = TEXT_BYTES_MAX / 4;
+
+/** A message as it can be sent: at most so many bytes, and each character has 4 at most. */
+function readable(message: string, bytesMost: number): string {
+  const characters = Array.from(message.replace(UNREADABLE, '?'));
+  return characters.slice(0, bytesMost / 4).join('');
+}
 
 /** The payload of REFUSED, which says why the connection ends. Words that a peer has chosen may be in it: they are cut short. */
 export function encodeRefusal({ status, message }: FrameProblem): Uint8Array {
-  const characters = Array.from(message.replace(UNREADABLE, '?'));
-  return encodeControl('refused', { status, message: characters.slice(0, MESSAGE_CHARACTERS).join('') });
+  return encodeControl('refused', { status, message: readable(message, TEXT_BYTES_MAX) });
+}
+
+/** The payload of FAILURE, which says why a manager does not do what it is asked for. */
+export function encodeFailure(error: StrakeError): Uint8Array {
+  const { name, message, remedy } = error.toWire();
+  const [why, how] = [readable(message, MESSAGE_BYTES_MAX), readable(remedy ?? '', MESSAGE_BYTES_MAX)];
+  return encodeControl('failure', { name, message: why, remedy: how });
+}
+
+/** The error that a FAILURE tells. One that is not known here says so. Throws a `WireRefusal`. */
+export function decodeFailure(payload: Uint8Array): StrakeError {
+  const { name, message, remedy } = decodeControl('failure', payload);
+  if (Object.hasOwn(ERRORS, name)) return new StrakeError(name as ErrorName, message, { remedy });
+  return new StrakeError('NOT_SUPPORTED', `${message} (ERR_STRAKE_${name}, which is not known here)`, { remedy });
 }
 
 /** Reads a payload of the peer. Throws a `WireRefusal` that says what is wrong. */

@@ -22,6 +22,9 @@ import { commonVersion, VERSION_LEAST, VERSION_MOST } from './versions.js';
 const HELLO_LABEL = 'strake hello 1\0';
 const WELCOME_LABEL = 'strake welcome 1\0';
 
+/** Whoever accepts is a manager, and takes calls (`src/wire/manager-calls.ts`). */
+export const FEATURE_MANAGER = 'manager';
+
 /** Who accepts, as it tells those who ask. */
 export interface NodeIdentity {
   readonly nodeId: string;
@@ -31,7 +34,8 @@ export interface NodeIdentity {
 
 /** Who asks. */
 export interface ClientIdentity extends Omit<HelloFields, 'version' | 'features'> {
-  readonly clusterId: string;
+  /** Null: any that has the key, which proves it. */
+  readonly clusterId: string | null;
   readonly features: readonly string[];
 }
 
@@ -142,7 +146,7 @@ export class HelloAsker {
     demandBytes('CHALLENGE', payload, NONCE_BYTES);
     const challenge = decodeControl('challenge', payload.subarray(NONCE_BYTES));
     const { clusterId, clientId, session, principal } = this.self;
-    if (challenge.clusterId !== clusterId) {
+    if (clusterId !== null && challenge.clusterId !== clusterId) {
       const words = `the node belongs to cluster ${challenge.clusterId}, and not to ${clusterId}`;
       throw new WireRefusal(STATUS_WRONG_CLUSTER, words);
     }

@@ -22,10 +22,21 @@ export const LISTED_CHUNK_MAX = 2 ** 48 - 1;
 export const STATUS_ERRNO_MAX = 255;
 /** Maps in one frame. */
 export const FRAME_MAPS_MAX = 64;
+/** Bytes of a part of what managers are asked for or answer: so little that a manager can hold many connections. */
+export const PART_BYTES_MAX = 32 << 10;
+/** Parts of one call, and of one answer: the maps of 4096 groups, and the volumes of a large cluster. */
+export const CALL_PARTS_MAX = 128;
+export const ANSWER_PARTS_MAX = 512;
+/** Maps of one call or answer: those of all groups of a volume, or of all volumes of a node. */
+export const CALL_MAPS_MAX = 1 << 14;
+/** Things of a kind that a call or an answer of a manager lists. */
+export const CALL_LISTED_MAX = 1 << 16;
 /** Features, addresses and devices that a control payload lists. */
 export const LISTED_MAX = 256;
 /** Bytes of a text in a control payload, such as an address. */
 export const TEXT_BYTES_MAX = 512;
+/** Bytes of the message of an error, and of its remedy. */
+export const MESSAGE_BYTES_MAX = 4096;
 
 /** Flush numbers have 40 bits on the wire: an engine that comes near attaches anew, as for its sequence numbers. */
 export const FLUSH_NUMBER_MAX = 2 ** 40 - 1;

@@ -57,10 +57,14 @@ export function encodeMaps(maps: readonly ReplicaMap[]): Uint8Array {
  * Reads the maps of a payload. With a key each has to be proven by it, without one each has to be of a node that decides by
  * itself. Throws a `WireRefusal`.
  */
-export function decodeMaps(payload: Uint8Array, key: ClusterKey | null): readonly ReplicaMap[] {
+export function decodeMaps(
+  payload: Uint8Array,
+  key: ClusterKey | null,
+  most: number = FRAME_MAPS_MAX,
+): readonly ReplicaMap[] {
   const maps: ReplicaMap[] = [];
   for (let at = 0; at < payload.length; ) {
-    if (maps.length === FRAME_MAPS_MAX) throw problem(`more than ${FRAME_MAPS_MAX} maps`);
+    if (maps.length === most) throw problem(`more than ${most} maps`);
     const rest = payload.subarray(at);
     const bytes = rest.length < mapBytes(0) ? mapBytes(0) : mapBytes(listedMembers(rest));
     if (listedMembers(rest) > PAGE_MEMBERS || bytes > rest.length) throw problem('the last map is cut off');

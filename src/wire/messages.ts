@@ -15,11 +15,14 @@ import { BLOCK_BYTES } from '../core/limits.js';
 import { ENTRY_WORDS } from '../layout/block-entry.js';
 import { REQUEST_KINDS } from '../ports/segment-request.js';
 import {
+  ANSWER_PARTS_MAX,
+  CALL_PARTS_MAX,
   CONTROL_BYTES_MAX,
   FLUSH_GROUPS_MAX,
   HELLO_BYTES_MAX,
   LIST_ENTRIES_MAX,
   PACKED_REPLIES_MAX,
+  PART_BYTES_MAX,
   PAYLOAD_BLOCKS_MAX,
 } from './limits.js';
 
@@ -84,6 +87,40 @@ export const KIND_MAP_CHANGED = 19;
 export const KIND_REQUEST = 32;
 /** A page of a list (`src/ports/segment-list.ts`). */
 export const KIND_LIST = 48;
+/** What a manager answers to a call. */
+export const KIND_ANSWER = 64;
+/** Why a manager does not do what a call asks for. */
+export const KIND_FAILURE = 65;
+/** A manager tells of maps that it has decided. */
+export const KIND_DECIDED = 66;
+/** Whether the manager is there, and that it is. */
+export const KIND_ALIVE = 67;
+export const KIND_HERE = 68;
+/** Calls of a manager (`src/ports/manager.ts`): this and their index in `CALL_NAMES`. */
+export const KIND_CALL = 72;
+export const CALL_NAMES = [
+  'status',
+  'setTimes',
+  'register',
+  'heartbeat',
+  'renew',
+  'attach',
+  'change',
+  'stored',
+  'detach',
+  'fetch',
+  'create',
+  'delete',
+  'rename',
+  'grow',
+  'startWithout',
+  'adopt',
+  'giveBack',
+  'nodes',
+  'devices',
+  'volumes',
+  'events',
+] as const;
 
 /** Who sends a kind: whoever has asked for the connection, whoever has accepted it, or both. */
 export const FROM_ASKER = 1;
@@ -291,6 +328,22 @@ KIND_RULES[KIND_LIST] = control('LIST', FROM_ASKER, {
   bytesMost: LIST_BYTES,
   counts: [1, LIST_ENTRIES_MAX],
 });
+
+const part = (name: string, from: number, partsMax: number) =>
+  control(name, from, { bytesMost: PART_BYTES_MAX, counts: [1, partsMax] });
+KIND_RULES[KIND_ANSWER] = part('ANSWER', FROM_ANSWERER, ANSWER_PARTS_MAX);
+KIND_RULES[KIND_FAILURE] = part('FAILURE', FROM_ANSWERER, 1);
+KIND_RULES[KIND_DECIDED] = part('DECIDED', FROM_ANSWERER, ANSWER_PARTS_MAX);
+KIND_RULES[KIND_ALIVE] = request('ALIVE');
+KIND_RULES[KIND_HERE] = ruleOf('HERE', FROM_ANSWERER);
+CALL_NAMES.forEach((name, index) => {
+  KIND_RULES[KIND_CALL + index] = part(name.replace(/[A-Z]/, '_$&').toUpperCase(), FROM_ASKER, CALL_PARTS_MAX);
+});
+
+/** Whether a kind is a call of a manager. */
+export function isCall(kind: number): boolean {
+  return kind >= KIND_CALL && kind < KIND_CALL + CALL_NAMES.length;
+}
 
 /** Whether a kind is a request for a member. */
 export function isRequest(kind: number): boolean {

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { StrakeError } from '#strake/core/errors.js';
 import { SecretKey } from '#strake/keys/cluster-key.js';
 import type { ReplicaMap } from '#strake/layout/replica-map.js';
 import { SegmentList } from '#strake/ports/segment-list.js';
@@ -25,21 +26,31 @@ import {
   REQUEST_ZERO,
   SegmentRequest,
 } from '#strake/ports/segment-request.js';
-import { type ControlFields, type ControlName, encodeControl } from '#strake/wire/control.js';
+import { type ControlFields, type ControlName, encodeControl, encodeFailure } from '#strake/wire/control.js';
 import { encodePayload, Frame } from '#strake/wire/frame.js';
 import { HelloAnswerer, HelloAsker } from '#strake/wire/hello.js';
 import { encodeList, encodeListReply, listReplyBytes } from '#strake/wire/list-codec.js';
+import { encodeBody } from '#strake/wire/manager-bodies.js';
+import { type CallName, callOf, DECIDED as DECIDED_BODY } from '#strake/wire/manager-calls.js';
 import { authenticateMap, encodeMaps } from '#strake/wire/maps.js';
 import {
+  CALL_NAMES,
+  KIND_ALIVE,
+  KIND_ANSWER,
+  KIND_CALL,
   KIND_CHALLENGE,
   KIND_CLOSE,
+  KIND_DECIDED,
+  KIND_FAILURE,
   KIND_HELLO,
+  KIND_HERE,
   KIND_MAP_CHANGED,
   KIND_OPEN,
   KIND_PING,
   KIND_PONG,
   KIND_REFUSED,
   KIND_REPLY,
+  KIND_RULES,
   KIND_STORE_MAP,
   KIND_WELCOME,
   REPLY_JSON,
@@ -50,6 +61,7 @@ import {
 import { Answer, encodeReplies, encodeReply, packedAt, putAnswer, putPacked } from '#strake/wire/reply-codec.js';
 import { encodeRequest, ReplicaAddress, requestHeadBytes, requestPayloadBytes } from '#strake/wire/request-codec.js';
 import { encodeOpen, sealTicket } from '#strake/wire/ticket.js';
+import { callExamples } from './call-examples.js';
 import { CLUSTER, DEVICE, VOLUME } from './golden.js';
 import { project } from './project.js';
 import { WireMemory } from './wire-memory.js';
@@ -247,6 +259,49 @@ function stale(frame: Frame): void {
   putAnswer(frame, answer);
 }
 
+const CALLED = callExamples(DECIDED);
+
+function partOf(kind: number, payload: Uint8Array): Uint8Array {
+  return payloadOf(kind, payload, (frame) => {
+    frame.request = 0x79;
+    frame.session = 5;
+    frame.count = 1;
+  });
+}
+
+function callFrame(name: CallName): Uint8Array {
+  return partOf(KIND_CALL + CALL_NAMES.indexOf(name), encodeBody(callOf(name).request, CALLED[name].request));
+}
+
+function answerFrame(name: CallName): Uint8Array {
+  return partOf(KIND_ANSWER, encodeBody(callOf(name).answer, CALLED[name].answer));
+}
+
+function bare(kind: number): Uint8Array {
+  return payloadOf(kind, new Uint8Array(0), (frame) => {
+    frame.request = 0x7a;
+    frame.session = 5;
+  });
+}
+
+/** Frames between managers and those that ask them. */
+const CALL_FRAMES: Readonly<Record<string, () => Uint8Array>> = {
+  ALIVE: () => bare(KIND_ALIVE),
+  HERE: () => bare(KIND_HERE),
+  ...Object.fromEntries(
+    CALL_NAMES.map((name, index) => [KIND_RULES[KIND_CALL + index]?.name ?? name, () => callFrame(name)]),
+  ),
+  'ANSWER to ATTACH': () => answerFrame('attach'),
+  'ANSWER to HEARTBEAT': () => answerFrame('heartbeat'),
+  FAILURE: () =>
+    partOf(KIND_FAILURE, encodeFailure(new StrakeError('NO_VOLUME', 'there is no volume db', { remedy: 'Make one.' }))),
+  DECIDED: () =>
+    payloadOf(KIND_DECIDED, encodeBody(DECIDED_BODY, { maps: [DECIDED] }), (frame) => {
+      frame.session = 5;
+      frame.count = 1;
+    }),
+};
+
 /** By name, in the order of the page. */
 export const EXAMPLES: Readonly<Record<string, () => Uint8Array>> = {
   CHALLENGE: () => payloadOf(KIND_CHALLENGE, CHALLENGE),
@@ -301,6 +356,7 @@ export const EXAMPLES: Readonly<Record<string, () => Uint8Array>> = {
   'REPLY to ENTRIES': () => replyOf(requestOf(REQUEST_ENTRIES, { block: 2, blocks: 1, entries: SOURCE }), 0),
   'REPLY to LIST': pageFrame,
   'REPLY of STALE_MAP': () => payloadOf(KIND_REPLY, encodeMaps([DECIDED]), stale),
+  ...CALL_FRAMES,
 };
 
 /** Bytes as the page shows them: 16 a line; `*` stands for lines that are as the one before, and the last line ends them. */

@@ -304,6 +304,7 @@ check('each control payload that is JSON arrives as it is', () => {
       ...{ servedGeneration: 3, stampMax: { low: 1, high: 2 }, epoch: 1, freeBytes: 0, taken: 9 },
     },
     stored: { mapVersion: 2 ** 47, incarnation: 1, servedGeneration: 0 },
+    failure: { name: 'NO_VOLUME', message: 'why', remedy: 'how' },
     refused: { status: 288, message: 'why' },
   };
   assert.equal(Object.keys(given), Object.keys(CONTROL_RULES));
