@@ -34,3 +34,12 @@ export const RECONNECT_MS = 1_000;
 export const CONNECT_MS = 5_000;
 /** How long after a session has failed another one is tried. */
 export const SESSION_RETRY_MS = 500;
+
+/** Calls of a session with a manager that have been sent and not answered; more wait. */
+export const CALLS_SENT_MAX = 16;
+/** Calls that wait for a manager. */
+export const CALLS_WAITING_MAX = 4096;
+/** Time for a call, connections that break meanwhile included. */
+export const CALL_MS = 10_000;
+/** Receive buffer of the connection to a manager: a part with its header, and some of the next. */
+export const CALLING_RECEIVE_BYTES = 48 << 10;

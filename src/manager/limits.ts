@@ -22,3 +22,16 @@ export const EPOCH_VERSIONS = 2 ** 32;
 export const EPOCH_MAX = 2 ** 16 - 1;
 /** Generations of a volume: 24 bits. */
 export const GENERATION_MAX = 2 ** 24 - 1;
+
+/** Connections of clients and nodes to one manager, in all states. */
+export const MANAGER_CONNECTIONS_MAX = 512;
+/** Of these, connections that have not finished their handshake; a newer one displaces the one that waited longest. */
+export const MANAGER_HANDSHAKES_MAX = 32;
+/** Receive buffer of each: a part with its header, and some of the next. */
+export const MANAGER_RECEIVE_BYTES = 48 << 10;
+/** Calls of one session that are carried out at a time. */
+export const SESSION_CALLS_MAX = 16;
+/** Bytes of answers that wait for their client, from which on no more is taken from it. */
+export const SESSION_ANSWER_BYTES_MAX = 1 << 20;
+/** Volumes of whose maps one client is told. */
+export const SESSION_VOLUMES_MAX = 1024;
