@@ -109,7 +109,8 @@ export class CallConnection extends AskerConnection<Question, MessagePart> {
 
   /** Begins with a new socket, as the session of this number. */
   open(file: number, nowMs: number, number: number, hello: HelloAsker): void {
-    check(this.isFree && this.taken.size === 0, 'a session has two connections', number);
+    check(this.isFree, 'a connection to a manager begins before its last has ended', number);
+    check(this.taken.size === 0, 'calls are left on a connection to a manager that begins', this.taken.size);
     this.number = number;
     this.isGreeting = true;
     this.incoming.begin();
@@ -131,12 +132,14 @@ export class CallConnection extends AskerConnection<Question, MessagePart> {
   /** Sends a call, whose id is higher than all before. */
   call(kind: number, request: number, bytes: Uint8Array): void {
     check(this.state === 'serving', 'something is asked before the handshake', request);
+    check(!this.taken.has(request), 'two calls have the same number', request);
     this.requests += 1;
     this.taken.set(request, []);
     this.outgoing.push({
       ...{ kind, request, bytes },
       onEnd: () => {
         this.requests -= 1;
+        check(this.requests >= 0, 'more calls have been sent than were asked for', this.requests);
       },
     });
     this.markDirty();
@@ -144,6 +147,7 @@ export class CallConnection extends AskerConnection<Question, MessagePart> {
 
   /** Asks whether the manager is there. */
   ask(request: number): void {
+    check(this.state === 'serving', 'a manager is asked whether it is there before the handshake', request);
     this.question.request = request;
     this.question.session = this.number;
     this.queueReply(this.question);
@@ -161,7 +165,9 @@ export class CallConnection extends AskerConnection<Question, MessagePart> {
     const part = outgoing.next(this.frame, this.number);
     check(part !== null, 'a session has no buffer for its calls', this.number);
     credits.take(nextBytes);
-    this.taken.get(this.frame.request)?.push(nextBytes);
+    const taken = this.taken.get(this.frame.request);
+    check(taken !== undefined, 'a part is sent of a call that nobody has asked for', this.frame.request);
+    taken.push(nextBytes);
     this.queuePiece(part);
   }
 

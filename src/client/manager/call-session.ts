@@ -160,7 +160,7 @@ export class CallSession implements CallingSession {
   }
 
   private enter(state: State): void {
-    check(this.state !== 'closed', 'a session goes on that is closed', this.number);
+    check(this.state !== 'closed', 'a session with a manager goes on that is closed', this.number);
     this.state = state;
     this.sinceMs = this.nowMs();
   }
@@ -173,7 +173,7 @@ export class CallSession implements CallingSession {
 
   private connect(): void {
     const { ports, addresses } = this.parts;
-    check(!this.isConnecting && this.connection.isFree, 'a session has two connections', this.number);
+    check(!this.isConnecting, 'a manager is asked for two connections at a time', this.number);
     this.enter('connecting');
     this.isConnecting = true;
     this.file = ports.transport.connect(addresses[this.address], this.token + TAG_CONNECT);
@@ -191,7 +191,7 @@ export class CallSession implements CallingSession {
       return;
     }
     this.number += 1;
-    check(this.number < 2 ** 32, 'numbers of sessions are used up', this.number);
+    check(this.number < 2 ** 32, 'numbers of sessions with managers are used up', this.number);
     this.enter('greeting');
     this.isRefused = false;
     this.silence.heard(this.sinceMs);
@@ -206,7 +206,7 @@ export class CallSession implements CallingSession {
   }
 
   welcomed(): void {
-    check(this.state === 'greeting', 'a session is welcomed that was not asked for', this.number);
+    check(this.state === 'greeting', 'a manager welcomes a session that did not greet it', this.number);
     this.enter('open');
     this.failures = 0;
     this.silence.answered();
@@ -246,10 +246,16 @@ export class CallSession implements CallingSession {
       else pending.reject(unknown(pending.name, this.reason));
     }
     this.sent.clear();
+    check(
+      again.every(({ sent }) => sent > 0),
+      'a call is to be sent again that was never sent',
+      again.length,
+    );
     this.waiting = [...again, ...this.waiting];
   }
 
   freed(): void {
+    check(this.state !== 'open', 'a session with a manager is open without a connection', this.number);
     if (this.state === 'broken') this.tryNext(this.reason);
     else this.disposeIfOver();
   }
@@ -260,6 +266,8 @@ export class CallSession implements CallingSession {
     this.reason = reason;
     this.tell(reason);
     this.failures += 1;
+    check(this.connection.isFree, 'another manager is tried while one is connected', this.failures);
+    check(this.sent.size === 0, 'another manager is tried while calls are on their way', this.sent.size);
     if (this.failures === 0) {
       this.connect();
       return;
@@ -293,6 +301,7 @@ export class CallSession implements CallingSession {
       const pending = this.waiting.shift();
       if (pending === undefined) return;
       this.lastId += 1;
+      check(Number.isSafeInteger(this.lastId), 'numbers of calls are used up', this.lastId);
       pending.sent += 1;
       this.sent.set(this.lastId, pending);
       this.connection.call(KIND_CALL + CALL_NAMES.indexOf(pending.name), this.lastId, pending.bytes);
@@ -304,6 +313,7 @@ export class CallSession implements CallingSession {
     // It may have been given up.
     if (pending === undefined) return null;
     const { name } = pending;
+    check(this.state === 'open', 'a call is answered while no manager is connected', request);
     const { answer } = callOf(name);
     const outcome = failed ? decodeFailure(bytes) : decodeBody(name, answer, bytes, this.parts.key);
     this.sent.delete(request);
@@ -327,6 +337,7 @@ export class CallSession implements CallingSession {
   // ---------------------------------------------------------------- time
 
   private startTick(): void {
+    check(!this.ticking, 'the time of a session with a manager runs twice', this.number);
     this.ticking = true;
     this.parts.ports.clock.after(SESSION_TICK_MS, this.token + TAG_TICK);
   }
@@ -405,6 +416,8 @@ export class CallSession implements CallingSession {
   private disposeIfOver(): void {
     if (this.disposed || this.state !== 'closed' || !this.connection.isFree) return;
     if (this.isConnecting || this.ticking) return;
+    check(this.sent.size === 0, 'a session with a manager ends before its calls', this.sent.size);
+    check(this.waiting.length === 0, 'a session with a manager ends, and calls wait', this.waiting.length);
     this.disposed = true;
     this.resources.close();
     for (const token of [this.token, this.receiveToken, this.sendToken]) {
