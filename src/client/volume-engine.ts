@@ -26,6 +26,7 @@ import { checkMap, type VolumeMap } from '../layout/volume-map.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { ChunkIndex, GroupIndex, MemberPosition } from '../ports/ids.js';
+import type { MapChange } from '../ports/map-authority.js';
 import type { Memory } from '../ports/memory.js';
 import { LIST_ALL } from '../ports/segment-list.js';
 import type { SegmentMember } from '../ports/segment-member.js';
@@ -67,8 +68,10 @@ export interface VolumeEngineOptions extends VolumeJobsOptions {
   /** Shared with other engines. */
   readonly buffers: CopyBuffers;
   readonly readOnly: boolean;
-  /** Makes a map durable on all members that can be reached, and resolves to the one in effect; rejects if it cannot. */
-  readonly commit: (record: VolumeMap) => Promise<VolumeMap>;
+  /** Has a changed map decided and brought into effect. See `MapAuthority.change`. */
+  readonly commit: (record: VolumeMap) => Promise<MapChange<VolumeMap>>;
+  /** Resolves to the map in effect after whatever somebody else has decided; without, nobody else decides. */
+  readonly renew?: () => Promise<VolumeMap>;
   /** A device of these is full: lets other volumes give back what was discarded there. Never rejects. */
   readonly makeRoom: (deviceIds: readonly string[]) => Promise<void>;
   readonly resync?: JobOptions;
@@ -105,7 +108,7 @@ export class VolumeEngine implements Volume {
 
   /** Throws `ERR_STRAKE_INVALID_ARGUMENT` if the map contradicts itself or the members. */
   constructor(options: VolumeEngineOptions) {
-    const { completions, memory, record, members, scratch, commit, onEvent } = options;
+    const { completions, memory, record, members, scratch, commit, renew, onEvent } = options;
     checkMap(record);
     this.options = options;
     this.readOnly = options.readOnly;
@@ -113,6 +116,7 @@ export class VolumeEngine implements Volume {
     this.completions = completions;
     this.membership = new Membership(record, members, {
       commit,
+      renew: renew ?? (() => Promise.resolve(this.record)),
       onEvent,
       missedSince: () => this.flushes.missedSince(),
       onChange: () => this.resumeHeld(),
@@ -327,6 +331,16 @@ export class VolumeEngine implements Volume {
     const leaving = slots.map((slot) => membership.expel(slot, reason));
     await membership.idle();
     return !leaving.includes(false) && membership.stopped === null;
+  }
+
+  /** Somebody else has decided a newer map of this generation: it is brought into effect, after changes asked for before. */
+  adopt(): void {
+    this.membership.adopt();
+  }
+
+  /** Another client has the right to write: requests end with errors from now on, and nothing is sent any more. */
+  depose(reason: string): void {
+    this.membership.stop(reason);
   }
 
   /** Resolves when the changes of the map that have been asked for are in effect, or have failed. */

@@ -6,7 +6,7 @@
 import { check } from '../core/check.js';
 import { deviceError } from '../core/errno.js';
 import type { ReplicaPage } from '../core/ids.js';
-import { replicaOf } from '../layout/replica-map.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { GroupIndex } from '../ports/ids.js';
@@ -44,15 +44,10 @@ export class Replica {
   }
 
   /** Of a device that may not know the group yet. Rejects with a `StrakeError` if it cannot store the map. */
-  static async make(
-    completions: CompletionPort,
-    device: NodeDevice,
-    map: VolumeMap,
-    group: GroupIndex,
-  ): Promise<Replica> {
-    const page = await device.putReplica(replicaOf(map, group));
-    if (page < 0) throw deviceError(-page, `store the map of ${map.name} on ${device.path}`);
-    return new Replica(completions, device, page, group);
+  static async make(completions: CompletionPort, device: NodeDevice, map: ReplicaMap): Promise<Replica> {
+    const page = await device.putReplica(map);
+    if (page < 0) throw deviceError(-page, `store the map of ${map.volume.name} on ${device.path}`);
+    return new Replica(completions, device, page, map.group);
   }
 
   /**

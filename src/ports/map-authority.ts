@@ -14,7 +14,20 @@ export interface AttachRequest {
   readonly reachable: readonly string[];
   /** It was attached before by this process, whose devices have not been opened anew since. */
   readonly again: boolean;
+  /** Whether a holder that still works is replaced. Of no meaning where nobody else could hold it. */
+  readonly takeOver: boolean;
 }
+
+/**
+ * What has come of a change that was asked for:
+ *
+ * - `done`: `map` is in effect, which has it
+ * - `passed`: `map` is in effect, which somebody else has decided meanwhile; what was asked for is to be asked anew
+ * - `refused`: nothing was decided, and the map is as it was
+ */
+export type MapChange<VolumeMap> =
+  | { readonly kind: 'done' | 'passed'; readonly map: VolumeMap }
+  | { readonly kind: 'refused'; readonly error: Error };
 
 export interface MapAuthority<VolumeMap> {
   /**
@@ -23,11 +36,11 @@ export interface MapAuthority<VolumeMap> {
    */
   attach(request: AttachRequest): Promise<VolumeMap>;
   /**
-   * Decides a changed map, and resolves to the one that is in effect then: a manager gives versions of its own. Whoever has the
+   * Decides a changed map, and resolves when it is in effect, to that one: a manager gives versions of its own. Whoever has the
    * right to write asks for one change at a time. Rejects with a `StrakeError` if it could not be stored; then nobody knows
-   * which map counts.
+   * which map counts, or another client has the right to write.
    */
-  change(next: VolumeMap): Promise<VolumeMap>;
+  change(next: VolumeMap): Promise<MapChange<VolumeMap>>;
   /**
    * Gives the right to write back in order: nothing is under way any more, and `map`, which says how far the members have come,
    * is the last of its holder. Rejects with a `StrakeError` if that could not be stored; then it is as if the holder had

@@ -20,7 +20,7 @@ import { checkMap, newestVersion, type VolumeMap } from '../layout/volume-map.js
 import type { DeviceEvent } from '../node/device-events.js';
 import type { NodeDevice } from '../node/node-device.js';
 import type { CompletionPort } from '../ports/completion.js';
-import type { AttachRequest, MapAuthority } from '../ports/map-authority.js';
+import type { AttachRequest, MapAuthority, MapChange } from '../ports/map-authority.js';
 import { type AwaitedDevice, awaitedDevices, cleanUp, mayForget } from './deleted-volumes.js';
 import { newVolume, type VolumeSpec } from './placement.js';
 import { renameStored } from './renaming.js';
@@ -83,12 +83,12 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
     return map;
   }
 
-  async change(next: VolumeMap): Promise<VolumeMap> {
+  async change(next: VolumeMap): Promise<MapChange<VolumeMap>> {
     const before = this.inEffect(next);
     check(!next.deleted, 'the map of a volume that is served says that it is deleted', next.generation);
     await storeMap(this.stores, next, { before, idle: false });
     this.tell(next);
-    return next;
+    return { kind: 'done', map: next };
   }
 
   async release(map: VolumeMap): Promise<void> {

@@ -11,8 +11,9 @@ import type { SessionService } from '../client/members/session-service.js';
 import { allEnded } from '../core/all-ended.js';
 import { check } from '../core/check.js';
 import { toStrakeError } from '../core/errors.js';
+import { Notify } from '../core/notify.js';
 import { addressText } from '../core/stream-address.js';
-import { replicaOf } from '../layout/replica-map.js';
+import { type ReplicaMap, replicaOf } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { FoundDevice } from '../node/device-host.js';
 import type { StreamAddress } from '../ports/transport.js';
@@ -28,6 +29,8 @@ export interface PeerHooks {
   /** Its session has failed; resolves when no volume uses it. */
   readonly onGone: (deviceId: string, reason: string) => Promise<void>;
   readonly onTrouble: (deviceId: string, text: string) => void;
+  /** A node tells of maps that others have brought to its devices. */
+  readonly onMaps: (maps: readonly ReplicaMap[]) => void;
 }
 
 /** Opens a device of another node, with a place in the order of devices. */
@@ -46,7 +49,9 @@ class Peer {
   private told = '';
   private waiting = false;
   private ended = false;
-  private first: (() => void) | null = null;
+  /** Who waits until an attempt to reach it has come to something. */
+  private readonly tried = new Notify();
+  private taken = false;
 
   constructor(service: SessionService, address: StreamAddress, hooks: PeerHooks) {
     this.service = service;
@@ -57,10 +62,14 @@ class Peer {
 
   /** Begins to reach it; resolves when that has come to something for the first time. */
   begin(): Promise<void> {
-    return new Promise((resolve) => {
-      this.first = resolve;
-      this.connect();
-    });
+    const tried = this.tried.next();
+    this.connect();
+    return tried;
+  }
+
+  /** Resolves when its devices are there, or the attempt that is being made, or the next one, has failed. */
+  reached(): Promise<void> {
+    return this.taken ? Promise.resolve() : this.tried.next();
   }
 
   private connect(): void {
@@ -68,15 +77,9 @@ class Peer {
     const session = new NodeSession(this.service, this.address, {
       onDevices: (states) => void this.take(session, states),
       onFailed: (reason) => this.failed(session, reason),
-      // This node decides by itself about the volumes that it serves.
-      onMaps: () => {},
+      onMaps: this.hooks.onMaps,
     });
     this.session = session;
-  }
-
-  private tellFirst(): void {
-    this.first?.();
-    this.first = null;
   }
 
   /** Takes the devices of its node that have not been taken in this session. */
@@ -85,7 +88,8 @@ class Peer {
     for (const { deviceId } of fresh) this.seen.add(deviceId);
     const taken = fresh.map((state) => this.takeDevice(session, state));
     await allEnded([...taken, ...states.flatMap((state) => this.takeAnew(session, state) ?? [])]);
-    this.tellFirst();
+    this.taken = this.session === session;
+    this.tried.tell();
   }
 
   /** Within one session a device may have been opened anew, by another worker of its node: what it was is gone. */
@@ -142,11 +146,12 @@ class Peer {
     if (this.session !== session) return;
     this.session = null;
     this.seen.clear();
+    this.taken = false;
     const lost = this.devices.splice(0).map(({ deviceId, path }) => {
       this.hooks.onTrouble(deviceId, `${path}: ${reason}`);
       return this.hooks.onGone(deviceId, reason).catch(() => {});
     });
-    this.tellFirst();
+    this.tried.tell();
     // Volumes have parted with what it was before it can be something new.
     void Promise.all(lost).then(() => this.waitForRetry());
   }
@@ -184,8 +189,10 @@ export class Peers {
     this.hooks = hooks;
   }
 
-  /** Begins to reach a node; resolves when its devices are there, or the first attempt has failed. */
+  /** Begins to reach a node, if that is not so; resolves when its devices are there, or an attempt has failed. */
   add(address: StreamAddress): Promise<void> {
+    const known = this.peers.find((peer) => addressText(peer.address) === addressText(address));
+    if (known !== undefined) return known.reached();
     const peer = new Peer(this.service, address, this.hooks);
     this.peers.push(peer);
     return peer.begin();

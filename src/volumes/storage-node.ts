@@ -23,6 +23,7 @@ import type { Job } from '../client/jobs/job.js';
 import type { SessionService } from '../client/members/session-service.js';
 import type { VolumeEngine } from '../client/volume-engine.js';
 import { check } from '../core/check.js';
+import { StrakeError } from '../core/errors.js';
 import type { Watch } from '../core/watch.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
@@ -40,6 +41,7 @@ import { DeviceCatalog } from './device-catalog.js';
 import { DeviceChanges } from './device-changes.js';
 import type { HostedVolume } from './hosted-volume.js';
 import type { JobBook } from './job-book.js';
+import { type Attaching, type Cluster, ManagedVolumes } from './managed-volumes.js';
 import type { NodeHooks, NodeParts } from './node-parts.js';
 import { NodeTurns } from './node-turns.js';
 import { type PeerOpening, Peers } from './peers.js';
@@ -71,7 +73,9 @@ export interface NodePorts {
 export class StorageNode {
   readonly volumes = new VolumeDirectory();
   private readonly parts: NodeParts;
+  private readonly ports: NodePorts;
   private peers: Peers | null = null;
+  private managed: ManagedVolumes | null = null;
   /** Whether volumes have been looked for: what devices bring later they bring by themselves. */
   private assembled = false;
   private readonly starts: VolumeStarts;
@@ -80,6 +84,7 @@ export class StorageNode {
 
   constructor(ports: NodePorts, hooks: NodeHooks) {
     const { completions, memoryStart } = ports;
+    this.ports = ports;
     const { onEvent } = hooks;
     const { volumes } = this;
     const devices = new DeviceHost(
@@ -89,7 +94,8 @@ export class StorageNode {
     const stores = devices.devices;
     const catalog: DeviceCatalog = new DeviceCatalog({ completions, stores, onEvent });
     catalog.onMap((map) => this.noteMap(map));
-    const host = new VolumeHost(ports, { stores, authority: catalog, onEvent });
+    const managed = () => this.managed?.authority ?? null;
+    const host = new VolumeHost(ports, { stores, authority: catalog, managed, onEvent });
     this.parts = { devices, stores, volumes, catalog, host, turns: new NodeTurns(volumes, stores), hooks };
     this.starts = new VolumeStarts(this.parts);
     this.changes = new VolumeChanges(this.parts, this.starts);
@@ -182,6 +188,7 @@ export class StorageNode {
       take: (found, path, open) => this.takePeer(found, path, open),
       onGone: (deviceId, reason) => this.lose(deviceId, reason),
       onTrouble: (deviceId, text) => hooks.onEvent({ kind: 'device-failed', deviceId, text }),
+      onMaps: (maps) => this.managed?.heard(maps),
     });
     return this.peers.add(address);
   }
@@ -190,6 +197,40 @@ export class StorageNode {
     const device = await this.openAway(found, path, open);
     check(this.devices.get(device.deviceId) === device, 'a device of another node was not taken', device.order);
     if (this.assembled) await this.takeBack(device);
+  }
+
+  // ---------------------------------------------------------------- volumes of a cluster
+
+  /**
+   * Becomes a client of a cluster, whose managers decide about its volumes from now on. `service`: the sessions of this shard,
+   * one for all nodes, under the same client id.
+   */
+  join(cluster: Cluster, service: SessionService): void {
+    check(this.managed === null, 'a node joins a second cluster');
+    check(service.parts.clientId === this.ports.clientId, 'a node has two names as a client');
+    const { completions, clock, clientId } = this.ports;
+    const reachNode = (address: StreamAddress) => this.addPeer(service, address);
+    this.managed = new ManagedVolumes({ node: this.parts, cluster, clientId, completions, clock, reachNode });
+  }
+
+  private get inCluster(): ManagedVolumes {
+    if (this.managed === null) throw new StrakeError('NO_MANAGER', 'this node is in no cluster');
+    return this.managed;
+  }
+
+  /** Attaches a volume of the cluster and serves it. See `ManagedVolumes.attach`. */
+  attachVolume(text: string, attaching: Attaching = {}): Promise<HostedVolume> {
+    return this.inCluster.attach(text, attaching);
+  }
+
+  /** Gives an attached volume back. See `ManagedVolumes.detach`. */
+  detachVolume(text: string): Promise<void> {
+    return this.inCluster.detach(text);
+  }
+
+  /** Maps that others have brought to devices of this process. */
+  heard(maps: readonly ReplicaMap[]): void {
+    this.managed?.heard(maps);
   }
 
   // ---------------------------------------------------------------- volumes
@@ -270,6 +311,7 @@ export class StorageNode {
     this.parts.catalog.endWork();
     this.parts.turns.close(closedError());
     this.parts.host.endWork();
+    this.managed?.endWork();
   }
 
   /** Stops all volumes and closes all devices in order. Rejects with the first error; everything is closed all the same. */
@@ -281,6 +323,7 @@ export class StorageNode {
     await Promise.all([...this.volumes.values()].map((volume) => this.parts.host.end(volume).catch(note)));
     this.volumes.clear();
     this.peers?.end();
+    await this.managed?.close();
     await Promise.all([...this.devices.values()].map((entry) => this.deviceChanges.close(entry).catch(note)));
     check(this.devices.size === 0, 'devices are left open when a node is closed', this.devices.size);
     if (errors.length > 0) throw errors[0];

@@ -11,6 +11,7 @@ import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
 import type { Watch } from '../core/watch.js';
+import { replicaOf } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { NodeDevice } from '../node/node-device.js';
 import { closedError } from '../node/node-errors.js';
@@ -22,6 +23,7 @@ import type { MapAuthority } from '../ports/map-authority.js';
 import type { Memory } from '../ports/memory.js';
 import type { HostedVolume } from './hosted-volume.js';
 import { JobBook } from './job-book.js';
+import type { ManagedAuthority } from './managed-authority.js';
 import { placesOf } from './replacement.js';
 import { type StorageEvent, storageEvent } from './storage-events.js';
 import type { VolumeDirectory } from './volume-directory.js';
@@ -44,6 +46,8 @@ export interface VolumeHostPorts {
 export interface VolumeHostParts {
   readonly stores: ReadonlyMap<string, NodeDevice>;
   readonly authority: MapAuthority<VolumeMap>;
+  /** Who decides about volumes that managers manage; null in a node without any. */
+  readonly managed: () => ManagedAuthority | null;
   readonly onEvent: (event: StorageEvent) => void;
 }
 
@@ -74,9 +78,18 @@ export class VolumeHost {
     return this.freePlaces.length > 0;
   }
 
-  /** Attaches a volume and serves it. Rejects with a `StrakeError`; then it is stopped. */
-  async start(volume: HostedVolume): Promise<void> {
-    const { authority } = this.parts;
+  private authorityOf({ managed, place }: HostedVolume): MapAuthority<VolumeMap> {
+    const authority = managed ? this.parts.managed() : this.parts.authority;
+    check(authority !== null, 'a managed volume is hosted by a node without a manager', place);
+    return authority;
+  }
+
+  /**
+   * Attaches a volume and serves it; with `takeOver` also one that another client serves. Rejects with a `StrakeError`; then it
+   * is stopped.
+   */
+  async start(volume: HostedVolume, takeOver = false): Promise<void> {
+    const authority = this.authorityOf(volume);
     const { clientId } = this.ports;
     check(volume.engine === null && volume.place < 0, 'a volume is started twice', volume.place);
     const place = this.freePlaces.pop();
@@ -84,15 +97,18 @@ export class VolumeHost {
     volume.place = place;
     try {
       // A device that comes while this goes on has not been judged: it is taken back afterwards.
-      const stores = new Map(this.parts.stores);
-      const request = { volumeId: volume.id, holder: clientId, reachable: [...stores.keys()], again: volume.started };
-      const map = await authority.attach(request);
+      const reachable = new Map(this.parts.stores);
+      const about = { volumeId: volume.id, holder: clientId, takeOver };
+      const map = await authority.attach({ ...about, reachable: [...reachable.keys()], again: volume.started });
+      // To attach is what reaches the devices of a managed volume.
+      const stores = volume.managed ? new Map(this.parts.stores) : reachable;
       // As a start that a crash has cut off. To make the copies agree may take long, and nothing would end it.
       if (this.ending) throw closedError();
       const engine = this.assemble(volume, map, stores);
       volume.engine = engine;
       this.engines.add(engine);
       volume.started = true;
+      this.adoptPending(volume);
       await engine.start();
       check(volume.engine === engine, 'a volume was stopped while it was started', volume.place);
       check(volume.replicas.length > 0, 'a volume is served over nothing', volume.place);
@@ -109,7 +125,7 @@ export class VolumeHost {
   /** The engine of a volume, over the replicas that are there. */
   private assemble(volume: HostedVolume, map: VolumeMap, stores: ReadonlyMap<string, NodeDevice>): VolumeEngine {
     const { completions, memory, clock, watch } = this.ports;
-    const { authority } = this.parts;
+    const authority = this.authorityOf(volume);
     check(map.id === volume.id, 'a volume is served with the map of another', volume.place);
     check(!map.deleted, 'a volume is served that is deleted', volume.place);
     check(volume.replicas.length === 0, 'a volume is served over replicas of its last start', volume.place);
@@ -128,11 +144,23 @@ export class VolumeHost {
       buffers: this.buffers,
       readOnly: false,
       commit: (next) => authority.change(next),
+      renew: () => this.renew(volume),
       makeRoom: (deviceIds) => this.makeRoom(volume, deviceIds),
       onEvent: (event) => this.noteEvent(volume, event),
       nextJobId: () => this.jobs.nextId(),
       onJob: (job) => this.noteJob(volume, job),
     });
+  }
+
+  /** A newer map that somebody else has decided may have been heard of while there was no engine to be told. */
+  private adoptPending(volume: HostedVolume): void {
+    if (volume.managed && this.parts.managed()?.isPending(volume.id)) volume.engine?.adopt();
+  }
+
+  /** See `ManagedAuthority.renew`; where nobody else decides, the map is what it was. */
+  private renew({ id, managed, stored }: HostedVolume): Promise<VolumeMap> {
+    const authority = managed ? this.parts.managed() : null;
+    return authority?.renew(id) ?? Promise.resolve(stored);
   }
 
   /** Lets all other volumes on these devices give back what was discarded. One that cannot tells its own clients. */
@@ -185,7 +213,8 @@ export class VolumeHost {
     await this.stop(volume);
     const last = engine?.lastMap ?? null;
     check(last === null || last.id === volume.id, 'a volume is given back with the map of another', volume.place);
-    if (last !== null) await this.parts.authority.release(last);
+    if (last !== null) await this.authorityOf(volume).release(last);
+    else if (volume.managed) this.parts.managed()?.giveUp(volume.id, 'it is served here no more');
   }
 
   /** Begins to bring the places of a device up to date, unless they are, or that goes on already. */
@@ -213,7 +242,9 @@ export class VolumeHost {
 
   /** A replica on a device that may not know the volume yet. */
   private async newReplica(volume: HostedVolume, device: NodeDevice, group: GroupIndex): Promise<Replica> {
-    const replica = await Replica.make(this.ports.completions, device, volume.stored, group);
+    const managed = volume.managed ? this.parts.managed() : null;
+    const map = managed?.mapOf(volume.id, group) ?? replicaOf(volume.stored, group);
+    const replica = await Replica.make(this.ports.completions, device, map);
     check(volume.engine !== null, 'a replica is made of a volume that is not served', volume.place);
     volume.replicas.push(replica);
     return replica;

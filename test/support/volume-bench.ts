@@ -96,7 +96,7 @@ export class VolumeBench {
       commit: async (record) => {
         await this.commit();
         this.committed.push(record);
-        return record;
+        return { kind: 'done' as const, map: record };
       },
       makeRoom: () => Promise.resolve(),
       onEvent: (event) => this.events.push(event),

@@ -21,6 +21,7 @@ import {
 } from '../../layout/volume-map.js';
 import { FENCE_OPEN } from '../../ports/device.js';
 import type { ChunkIndex, GroupIndex, MemberPosition } from '../../ports/ids.js';
+import type { MapChange } from '../../ports/map-authority.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import { SegmentMap } from '../members/segment-map.js';
 import type { VolumeEvent } from '../volume-events.js';
@@ -72,8 +73,10 @@ export const JUDGED_FAILED = 1;
 export const JUDGED_LATER = 2;
 
 export interface MembershipHooks {
-  /** Resolves to the map that is in effect. */
-  commit(record: VolumeMap): Promise<VolumeMap>;
+  /** See `MapAuthority.change`. */
+  commit(record: VolumeMap): Promise<MapChange<VolumeMap>>;
+  /** See `VolumeEngineOptions.renew`. */
+  renew(): Promise<VolumeMap>;
   onEvent(event: VolumeEvent): void;
   /** From where on a member that fails now may have missed writes. */
   missedSince(): FlushId;
@@ -175,7 +178,9 @@ export class Membership {
     const { group, position } = slot;
     // From now on discards keep their slots, so the point is that of now, and not that of the commit.
     const since = this.hooks.missedSince();
-    this.change((record) => memberOffline(record, group, position, since)).then(
+    const leave = (record: VolumeMap) =>
+      record.groups[group][position].state === 'offline' ? record : memberOffline(record, group, position, since);
+    this.change(leave).then(
       () => this.hooks.onEvent({ kind: 'member-offline', group, position, deviceId: this.deviceId(slot), reason }),
       () => {},
     );
@@ -188,24 +193,53 @@ export class Membership {
 
   /**
    * Makes a changed map durable and lets it take effect, after all changes asked for before. `make` may throw to call the
-   * change off. Rejects with a `StrakeError`.
+   * change off, and is called again on a map that somebody else has decided; it returns the map as it is if nothing is left to
+   * be changed. Rejects with a `StrakeError`.
    */
   change(make: (record: VolumeMap) => VolumeMap): Promise<void> {
-    const result = this.changes.then(async () => {
-      if (this.stopped !== null) throw toStrakeError(new Error(this.stopped));
-      this.apply(await this.commit(make(this.record)));
-    });
+    const result = this.changes.then(() => this.changeNow(make));
     this.changes = result.catch(() => {});
     return result;
   }
 
-  private async commit(made: VolumeMap): Promise<VolumeMap> {
+  private async changeNow(make: (record: VolumeMap) => VolumeMap): Promise<void> {
+    for (let passed = true; passed; ) {
+      if (this.stopped !== null) throw toStrakeError(new Error(this.stopped));
+      const made = make(this.record);
+      if (made === this.record) return;
+      const change = await this.commit(made);
+      if (change.kind === 'refused') throw toStrakeError(change.error);
+      this.apply(change.map);
+      passed = change.kind === 'passed';
+    }
+  }
+
+  /** Somebody else has decided a newer map: takes it when it is in effect, after all changes asked for before. */
+  adopt(): void {
+    this.changes = this.changes.then(() => this.adoptNow());
+  }
+
+  private async adoptNow(): Promise<void> {
+    if (this.stopped !== null) return;
+    try {
+      const map = await this.hooks.renew();
+      // A change of its own may have brought it along.
+      if (map.versions.every((version, group) => version === this.record.versions[group])) return;
+      this.checkNext(map);
+      check(map.holder === this.record.holder, 'an engine adopts a map of another holder', map.generation);
+      this.apply(map);
+    } catch (error) {
+      this.stop(`a newer map could not be brought into effect: ${toStrakeError(error).message}`);
+    }
+  }
+
+  private async commit(made: VolumeMap): Promise<MapChange<VolumeMap>> {
     const next = this.withProgress(made);
     try {
       this.checkNext(next);
-      const decided = await this.hooks.commit(next);
-      this.checkNext(decided);
-      return decided;
+      const change = await this.hooks.commit(next);
+      if (change.kind !== 'refused') this.checkNext(change.map);
+      return change;
     } catch (error) {
       this.stop(`a new map could not be committed: ${toStrakeError(error).message}`);
       throw toStrakeError(error);
@@ -270,10 +304,24 @@ export class Membership {
     this.record = record;
     for (const slot of this.groups.flat()) {
       const { state } = record.groups[slot.group][slot.position];
+      if (state === 'offline' && slot.state !== 'offline' && !slot.leaving) this.noteRemoved(slot);
       if (state === 'offline') slot.leaving = false;
       slot.state = state;
     }
     this.hooks.onChange();
+  }
+
+  /** Whoever decides about maps has taken a member out that this engine has not parted with. */
+  private noteRemoved(slot: MemberSlot): void {
+    const { group, position } = slot;
+    check(
+      this.record.groups[group][position].state === 'offline',
+      'a member is noted as removed that is not',
+      position,
+    );
+    this.departures += 1;
+    const reason = 'it did not answer a changed map';
+    this.hooks.onEvent({ kind: 'member-offline', group, position, deviceId: this.deviceId(slot), reason });
   }
 
   stop(reason: string): void {

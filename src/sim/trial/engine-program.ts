@@ -81,6 +81,7 @@ export class EngineProgram {
       take: async (_found, _path, open) => this.take(await open(this.orders++)),
       onGone: (deviceId, reason) => this.lose(deviceId, reason),
       onTrouble: (deviceId, text) => onEvent(`device ${deviceId.slice(0, 4)}: ${text}`),
+      onMaps: () => {},
     });
     this.catalog = new DeviceCatalog({
       ...{ completions: process, stores: this.devices },
@@ -112,7 +113,7 @@ export class EngineProgram {
     await Promise.all(segments.map((path) => this.peers.add({ path })));
     while (deviceIds.some((deviceId) => !this.devices.has(deviceId))) await this.came.next();
     const devices = new Map(this.devices);
-    const request = { volumeId: known.id, holder: clientId, reachable: deviceIds, again: false };
+    const request = { volumeId: known.id, holder: clientId, reachable: deviceIds, again: false, takeOver: false };
     const map = await catalog.attach(request);
     const members = map.groups.map((group, at) =>
       group.map(({ deviceId }) => this.member(devices, map, { group: at, deviceId })),

@@ -1,0 +1,6 @@
+/** What bounds the volumes of a node alone. Bounds that others share are in `src/core/limits.ts`. */
+
+/** How long whoever is to be asked again is left alone: managers, and members that have a newer map. */
+export const MANAGED_PAUSE_MS = 250;
+/** How often a change that nobody waits for is refused before it is given up. */
+export const REFUSALS_MAX = 8;

@@ -1,0 +1,195 @@
+/**
+ * The volumes of a cluster that a node has attached: found through a manager, served over devices of any node, and given back, or
+ * lost to another client.
+ *
+ * A node without devices of its own is a client and nothing else.
+ */
+
+import { Calls } from '../core/calls.js';
+import { check } from '../core/check.js';
+import { StrakeError } from '../core/errors.js';
+import { parseAddress } from '../core/stream-address.js';
+import { type ReplicaMap, volumeOf } from '../layout/replica-map.js';
+import type { Clock } from '../ports/clock.js';
+import type { CompletionPort } from '../ports/completion.js';
+import type { DevicePlace, ManagerCalls } from '../ports/manager.js';
+import type { StreamAddress } from '../ports/transport.js';
+import { HostedVolume } from './hosted-volume.js';
+import { MANAGED_PAUSE_MS } from './limits.js';
+import { ManagedAuthority } from './managed-authority.js';
+import type { NodeParts } from './node-parts.js';
+import { servingEngine } from './volume-host.js';
+
+/** How a node is a part of a cluster. */
+export interface Cluster {
+  readonly manager: ManagerCalls<ReplicaMap>;
+  /** By which nodes are named; that of a client that has no devices is in no list of the manager. */
+  readonly nodeId: string;
+}
+
+export interface ManagedVolumesParts {
+  readonly node: NodeParts;
+  readonly cluster: Cluster;
+  readonly clientId: string;
+  readonly completions: CompletionPort;
+  readonly clock: Clock;
+  /** Reaches a node at an address; resolves when its devices are there, or an attempt has failed. */
+  readonly reachNode: (address: StreamAddress) => Promise<void>;
+}
+
+/** How a volume is attached. */
+export interface Attaching {
+  /** A client that serves it is replaced. */
+  readonly takeOver?: boolean;
+}
+
+export class ManagedVolumes {
+  readonly authority: ManagedAuthority;
+  private readonly parts: ManagedVolumesParts;
+  private readonly calls: Calls;
+  private ending = false;
+  private renewing = false;
+
+  constructor(parts: ManagedVolumesParts) {
+    const { node, cluster, completions } = parts;
+    this.parts = parts;
+    this.calls = new Calls(completions);
+    this.authority = new ManagedAuthority({
+      manager: cluster.manager,
+      devices: node.stores,
+      reach: (places) => this.reach(places),
+      pause: () => this.pause(MANAGED_PAUSE_MS),
+      onNewer: (id) => node.volumes.get(id)?.engine?.adopt(),
+      onSuperseded: (id, reason) => void this.depose(id, reason),
+    });
+    this.authority.onMap((map) => {
+      const volume = node.volumes.get(map.id);
+      if (volume !== undefined) volume.stored = map;
+    });
+  }
+
+  private async pause(ms: number): Promise<void> {
+    if (this.ending) throw new StrakeError('CLOSED', 'the node is being closed');
+    await this.calls.call((token) => this.parts.clock.after(ms, token));
+    if (this.ending) throw new StrakeError('CLOSED', 'the node is being closed');
+  }
+
+  // ---------------------------------------------------------------- devices
+
+  /** Reaches the nodes of devices that are not here. */
+  private async reach(places: readonly DevicePlace[]): Promise<void> {
+    const { nodeId } = this.parts.cluster;
+    await Promise.all(places.map((place) => (place.nodeId === nodeId ? null : this.reachDevice(place))));
+  }
+
+  /** Its node may listen at several addresses; the device is behind one of them. */
+  private async reachDevice({ deviceId, addresses }: DevicePlace): Promise<void> {
+    const { node, reachNode } = this.parts;
+    for (const address of addresses) {
+      if (node.stores.has(deviceId)) return;
+      await reachNode(parseAddress(address));
+    }
+  }
+
+  // ---------------------------------------------------------------- volumes
+
+  /**
+   * Attaches a volume by name or id, and serves it. Rejects with `ERR_STRAKE_NO_VOLUME`, with `ERR_STRAKE_VOLUME_BUSY` while
+   * another client serves it and it is not to be taken over, with `ERR_STRAKE_NO_MANAGER`, and with `ERR_STRAKE_UNAVAILABLE` if
+   * its members do not answer.
+   */
+  async attach(text: string, { takeOver = false }: Attaching = {}): Promise<HostedVolume> {
+    const { node, cluster } = this.parts;
+    const stored = volumeOf((await cluster.manager.fetch(text)).maps);
+    return node.turns.volumes.take([stored.id], async () => {
+      const known = node.volumes.get(stored.id);
+      check(known?.managed !== false, 'a volume is attached that this node decides about', stored.groups.length);
+      if (known?.engine) throw new StrakeError('VOLUME_BUSY', `volume ${stored.name} is attached here already`);
+      const volume = known ?? new HostedVolume(stored);
+      volume.managed = true;
+      volume.stored = stored;
+      node.volumes.add(volume);
+      try {
+        await node.host.start(volume, takeOver);
+      } catch (error) {
+        this.authority.giveUp(volume.id, 'it could not be attached');
+        node.volumes.remove(volume);
+        throw error;
+      }
+      servingEngine(volume);
+      void this.renew();
+      return volume;
+    });
+  }
+
+  /** Ends the service of an attached volume in order, and gives the right to write back. */
+  async detach(text: string): Promise<void> {
+    const { node } = this.parts;
+    const { id } = node.volumes.find(text);
+    await node.turns.volumes.take([id], async () => {
+      const volume = node.volumes.get(id);
+      if (volume?.managed !== true) throw new StrakeError('NO_VOLUME', `volume ${text} is not attached here`);
+      try {
+        await node.host.end(volume);
+      } finally {
+        this.authority.giveUp(id, 'it was given back');
+        node.volumes.remove(volume);
+      }
+    });
+  }
+
+  /** Another client has attached a volume: its requests fail from now on, and who uses it is told that it is lost. */
+  private async depose(id: string, reason: string): Promise<void> {
+    const { node } = this.parts;
+    node.volumes.get(id)?.engine?.depose(reason);
+    this.authority.giveUp(id, reason);
+    await node.turns.volumes.take([id], async () => {
+      const volume = node.volumes.get(id);
+      if (volume === undefined || this.authority.isHeld(id)) return;
+      await node.host.stop(volume);
+      check(volume.engine === null, 'a volume is served by whom another client has deposed', volume.place);
+      volume.reason = reason;
+      node.hooks.onResolved();
+    });
+  }
+
+  /** Maps that others have brought to members. */
+  heard(maps: readonly ReplicaMap[]): void {
+    this.authority.heard(maps);
+  }
+
+  // ---------------------------------------------------------------- being there
+
+  /** Tells the manager that this client is there, as long as it holds anything, and hears what it does not hold any more. */
+  private async renew(): Promise<void> {
+    if (this.renewing) return;
+    this.renewing = true;
+    const { manager } = this.parts.cluster;
+    const { clientId } = this.parts;
+    while (!this.ending && this.authority.holds.length > 0) {
+      let pauseMs = MANAGED_PAUSE_MS;
+      try {
+        const { lost, times } = await manager.renew({ clientId, holds: this.authority.holds });
+        pauseMs = times.pingMs;
+        for (const id of lost) this.heard((await manager.fetch(id)).maps);
+      } catch (error) {
+        // Volumes that are open go on without a manager.
+        if (!(error instanceof StrakeError)) throw error;
+      }
+      await this.pause(pauseMs).catch(() => {});
+    }
+    this.renewing = false;
+  }
+
+  /** What waits for a manager fails from now on. */
+  endWork(): void {
+    this.ending = true;
+  }
+
+  /** Gives everything back; no volume is attached any more. */
+  async close(): Promise<void> {
+    this.ending = true;
+    await this.calls.idle();
+    this.calls.close();
+  }
+}
