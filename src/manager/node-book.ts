@@ -224,7 +224,8 @@ export class NodeBook {
     return [...this.nodes.values()].map(({ record, heardMs, up }) => ({
       ...record,
       state: up ? 'up' : 'down',
-      silentMs: heardMs === null ? null : nowMs - heardMs,
+      // Clocks tell parts of milliseconds.
+      silentMs: heardMs === null ? null : Math.floor(nowMs - heardMs),
       devices: counts.get(record.nodeId) ?? 0,
     }));
   }

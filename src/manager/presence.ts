@@ -24,10 +24,10 @@ export class Presence {
     this.heardMs.delete(longestAgo);
   }
 
-  /** For how long a client has been silent; null if it has not been heard since the start. */
+  /** For how many whole milliseconds a client has been silent; null if it has not been heard since the start. */
   silentMs(clientId: string, nowMs: number): number | null {
     const heardMs = this.heardMs.get(clientId);
-    return heardMs === undefined ? null : nowMs - heardMs;
+    return heardMs === undefined ? null : Math.floor(nowMs - heardMs);
   }
 
   /** Whether a client may still be there. */
