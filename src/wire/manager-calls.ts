@@ -4,6 +4,7 @@
  */
 
 import {
+  amount,
   boolean,
   fields,
   id,
@@ -60,6 +61,8 @@ export type Calls = ManagerCalls<ReplicaMap>;
 export type CallName = (typeof CALL_NAMES)[number];
 
 const count = whole(0);
+/** Milliseconds, of which a clock may have parts. */
+const silence = orNull(amount(0, Number.MAX_SAFE_INTEGER));
 const some = <T>(of: Rule<T>) => list(of, 0, CALL_LISTED_MAX);
 const group = whole(0, 65_535);
 const word = text(1, TEXT_BYTES_MAX);
@@ -167,7 +170,7 @@ const node = fields<NodeListed>({
   addresses,
   labels,
   state: oneOf('up', 'down'),
-  silentMs: orNull(count),
+  silentMs: silence,
   devices: count,
 });
 
@@ -231,7 +234,7 @@ const volume = fields<VolumeListed>({
   generation: count,
   holder: id,
   lease: oneOf('released', 'exclusive', 'shared'),
-  holderSilentMs: orNull(count),
+  holderSilentMs: silence,
   groups: some(fields<GroupListed>({ group, mapVersion: count, base: count, members: list(member, 0, LISTED_MAX) })),
   blocked: orNull(word),
 });

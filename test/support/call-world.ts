@@ -58,12 +58,15 @@ export function answering(answers: Partial<Record<CallName, (...given: never[]) 
 export class ServingManager {
   readonly process: SimProcess;
   readonly service: ManagerService;
-  readonly server: SessionServer;
+  private readonly transport: SimTransport;
+  private readonly address: string;
 
   constructor(world: CallWorld, calls: Calls, address: string, keySeed: number) {
     this.process = world.managerHost.start({ seed: world.nextSeed(), arena: new Uint8Array(ARENA_BYTES) });
     const { process } = this;
     const transport = new SimTransport(process, {}, world.network);
+    this.transport = transport;
+    this.address = address;
     const ports = { completions: process, memory: process, transport, clock: process };
     this.service = new ManagerService({
       ...{ ports, calls, watch: new Watch(process, process), memoryStart: 0, sizes: managerSizes(CONNECTIONS) },
@@ -71,7 +74,13 @@ export class ServingManager {
       identity: { nodeId: 'd'.repeat(32), clusterId: CLUSTER_ID },
       addresses: [address],
     });
-    this.server = new SessionServer(this.service.desk, ports, transport.listen(address));
+  }
+
+  /** Begins to accept connections. */
+  listen(): SessionServer {
+    const { process, transport } = this;
+    const ports = { completions: process, memory: process, transport, clock: process };
+    return new SessionServer(this.service.desk, ports, transport.listen(this.address));
   }
 }
 
@@ -103,8 +112,15 @@ export class CallWorld {
     return this.world.settle(promise);
   }
 
-  serve(calls: Calls, address = MANAGER_ADDRESS.path, keySeed = KEY_SEED): ServingManager {
+  /** A manager that does not accept connections yet. */
+  prepare(calls: Calls, address = MANAGER_ADDRESS.path, keySeed = KEY_SEED): ServingManager {
     return new ServingManager(this, calls, address, keySeed);
+  }
+
+  serve(calls: Calls, address?: string): ServingManager {
+    const serving = this.prepare(calls, address);
+    serving.listen();
+    return serving;
   }
 
   /** A process of a client, and its transport. */
@@ -126,6 +142,11 @@ export class CallWorld {
 
   /** Lets the world go on for so long, in microseconds. */
   pause(us: number): Promise<void> {
-    return this.settle(new Promise((resolve) => new SimTimers(this.world.time, null).after(us, resolve)));
+    return this.settle(this.pauseOnly(us));
+  }
+
+  /** Waits for so long, while others let the world go on. */
+  pauseOnly(us: number): Promise<void> {
+    return new SimTimers(this.world.time, null).pause(us);
   }
 }

@@ -94,6 +94,8 @@ interface Pending {
   readonly sinceMs: number;
   /** How often it has been sent. */
   sent: number;
+  /** Whoever asked has been told that there is no answer; the manager may still be carrying it out. */
+  isOver: boolean;
   resolve(answer: unknown): void;
   reject(error: StrakeError): void;
 }
@@ -242,6 +244,7 @@ export class CallSession implements CallingSession {
   private askAgain(): void {
     const again: Pending[] = [];
     for (const pending of this.sent.values()) {
+      if (pending.isOver) continue;
       if (!ONCE.has(pending.name)) again.push(pending);
       else pending.reject(unknown(pending.name, this.reason));
     }
@@ -290,7 +293,7 @@ export class CallSession implements CallingSession {
       throw new StrakeError('BUSY', `${name}: ${this.waiting.length} calls wait for a manager`);
     }
     const answer = await new Promise<unknown>((resolve, reject) => {
-      this.waiting.push({ name, bytes, sinceMs: this.nowMs(), sent: 0, resolve, reject });
+      this.waiting.push({ name, bytes, sinceMs: this.nowMs(), sent: 0, isOver: false, resolve, reject });
       this.sendWaiting();
     });
     return answer as CallAnswer<Name>;
@@ -310,14 +313,14 @@ export class CallSession implements CallingSession {
 
   answered(request: number, failed: boolean, bytes: Uint8Array): string | null {
     const pending = this.sent.get(request);
-    // It may have been given up.
-    if (pending === undefined) return null;
-    const { name } = pending;
+    check(pending !== undefined, 'a call is answered that was not sent', request);
+    const { name, isOver } = pending;
     check(this.state === 'open', 'a call is answered while no manager is connected', request);
     const { answer } = callOf(name);
     const outcome = failed ? decodeFailure(bytes) : decodeBody(name, answer, bytes, this.parts.key);
     this.sent.delete(request);
-    if (outcome instanceof StrakeError) pending.reject(outcome);
+    if (isOver) check(this.sent.size < CALLS_SENT_MAX, 'more calls are on their way than may be', this.sent.size);
+    else if (outcome instanceof StrakeError) pending.reject(outcome);
     else pending.resolve(outcome);
     this.sendWaiting();
     return null;
@@ -357,9 +360,9 @@ export class CallSession implements CallingSession {
 
   private expire(nowMs: number): void {
     const isLate = ({ sinceMs }: Pending) => nowMs - sinceMs >= this.callMs;
-    for (const [id, pending] of this.sent) {
-      if (!isLate(pending)) continue;
-      this.sent.delete(id);
+    for (const pending of this.sent.values()) {
+      if (pending.isOver || !isLate(pending)) continue;
+      pending.isOver = true;
       pending.reject(unknown(pending.name, 'it has not answered in time'));
     }
     const late = this.waiting.filter(isLate);
