@@ -285,3 +285,13 @@ export function authenticatedBytes(map: ReplicaMap): Uint8Array {
   page.fill(0, AT_AUTHENTICATION, AT_AUTHENTICATION + AUTHENTICATION_BYTES);
   return page.subarray(HEADER_BYTES);
 }
+
+/** Whether two maps are the same in all that lies in a page. */
+export function isSameMap(one: ReplicaMap, other: ReplicaMap): boolean {
+  const [own, others] = [one, other].map((map) => {
+    const page = new Uint8Array(mapBytes(map.members.length));
+    putMap(page, map);
+    return page;
+  });
+  return own.length === others.length && own.every((byte, at) => byte === others[at]);
+}

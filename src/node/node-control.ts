@@ -220,12 +220,12 @@ export class NodeControl implements ControlHandler {
       return;
     }
     const gate = this.gateOf(device, map.volume.id, map.group);
-    const older = gate.map !== undefined && gate.map.mapVersion > map.mapVersion;
-    const result = older ? 0 : await gate.store(map, () => this.tell(connection, map));
+    const result = gate.hasOther(map) ? 0 : await gate.store(map, () => this.tell(connection, map));
+    const other = gate.hasOther(map);
     const known = gate.map;
     if (connection.closing) connection.endRequest(request);
     else if (result < 0) connection.decline(request, -result);
-    else if (known !== undefined && known.mapVersion > map.mapVersion) {
+    else if (other && known !== undefined) {
       request.status = STATUS_STALE_MAP;
       this.answerMaps(connection, request, [known]);
     } else {
@@ -233,7 +233,7 @@ export class NodeControl implements ControlHandler {
       const stored = { mapVersion: map.mapVersion, incarnation, servedGeneration: gate.servedGeneration };
       this.send(connection, request, { kind: KIND_REPLY, flags: REPLY_JSON }, encodeControl('stored', stored));
     }
-    if (result >= 0 && !older && map.volume.deleted) this.parts.onDeleted(device, map);
+    if (result >= 0 && !other && map.volume.deleted) this.parts.onDeleted(device, map);
   }
 
   /** Tells other sessions that have a replica open of its new map. */
@@ -250,10 +250,15 @@ export class NodeControl implements ControlHandler {
     }
   }
 
-  /** All copies are equal, and the member has noted it: that its generation is served is made durable before it is answered. */
+  /**
+   * All copies are equal, and the member has noted it: that the generation is served is made durable before it is answered, and
+   * before a newer map is.
+   */
   noteServed(connection: SegmentConnection, request: PeerRequest): void {
-    check(request.replica !== null, 'copies agree of what is not open', request.index);
-    void request.replica.gate.noteServed().then((result) => {
+    const { replica, record } = request;
+    check(replica !== null, 'copies agree of what is not open', request.index);
+    void replica.gate.noteServed(record.generation).then((result) => {
+      replica.leave();
       if (connection.closing) connection.endRequest(request);
       else connection.decline(request, result < 0 ? -result : STATUS_OK);
     });
@@ -326,7 +331,7 @@ function decodeOneMap(payload: Uint8Array): ReplicaMap {
 function openingError(gate: ReplicaGate, map: ReplicaMap): number {
   const known = gate.map;
   if (known === undefined || known.mapVersion < map.mapVersion) return STATUS_NEED_MAP;
-  if (known.mapVersion > map.mapVersion) return STATUS_STALE_MAP;
+  if (gate.hasOther(map)) return STATUS_STALE_MAP;
   if (!namesDevice(known, gate.device.deviceId)) return STATUS_NOT_OPEN;
   return gate.answered ? STATUS_OK : STATUS_NOT_YET;
 }

@@ -3,6 +3,7 @@
 import { check } from '../core/check.js';
 import type { ReplicaPage } from '../core/ids.js';
 import type { CompletionPort } from '../ports/completion.js';
+import type { Generation } from '../ports/ids.js';
 import { type Frame, VolumeWords } from '../wire/frame.js';
 import type { Role } from '../wire/ticket.js';
 import type { ReplicaAccess } from './access-check.js';
@@ -14,6 +15,8 @@ export class OpenReplica implements ReplicaAccess {
   readonly gate: ReplicaGate;
   readonly index: number;
   readonly role: Role;
+  /** Under which it was opened. */
+  private readonly generation: Generation;
   readonly member: DeviceMember;
   readonly incarnation: number;
   /** Requests that it carries out for its session. */
@@ -27,12 +30,17 @@ export class OpenReplica implements ReplicaAccess {
     this.gate = gate;
     this.index = index;
     this.role = role;
+    this.generation = gate.map?.generation ?? 0;
     this.member = gate.device.member(completions, page);
     this.incarnation = gate.device.incarnation;
   }
 
   get mapVersion(): number {
     return this.gate.map?.mapVersion ?? 0;
+  }
+
+  get current(): boolean {
+    return this.gate.map?.generation === this.generation;
   }
 
   get answered(): boolean {

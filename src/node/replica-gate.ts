@@ -13,7 +13,9 @@
 
 import { check } from '../core/check.js';
 import { Notify } from '../core/notify.js';
+import { isSameMap } from '../layout/map-codec.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
+import type { Generation } from '../ports/ids.js';
 import type { DrivenDevice } from './node-device.js';
 
 /** Who waits until the map of a replica is answered. */
@@ -54,6 +56,13 @@ export class ReplicaGate {
   get answered(): boolean {
     const { page } = this;
     return this.beingStored === 0 && page >= 0 && this.device.ownOf(page).answered;
+  }
+
+  /** Whether a map is here that this one cannot replace: a newer one, or of two that have the same version the other. */
+  hasOther(map: ReplicaMap): boolean {
+    const known = this.map;
+    if (known === undefined || known.mapVersion < map.mapVersion) return false;
+    return known.mapVersion > map.mapVersion || !isSameMap(known, map);
   }
 
   /** Whether a map is being stored. */
@@ -103,29 +112,24 @@ export class ReplicaGate {
   }
 
   /**
-   * Stores a map that is not older than the one that is here, and answers it. Resolves with a number that is not negative, or a
-   * negative errno, with which the device has failed or has no room.
+   * Stores a map, and answers it, unless another one is here that is newer, or has the same version (`hasOther`). Resolves with a
+   * number that is not negative, or a negative errno, with which the device has failed or has no room.
    */
   store(map: ReplicaMap, onStored: () => void): Promise<number> {
-    return this.inTurn(() => this.storeOne(map, onStored));
+    this.beingStored += 1;
+    const result = this.lastStored.then(() => this.storeOne(map, onStored));
+    this.lastStored = result.then(() => this.storedOne());
+    return result;
   }
 
   /**
-   * Makes durable that the generation of the map is served, all copies being equal. In turn with maps: it is noted beside the one
-   * that is stored then, and none goes back to an earlier one.
+   * Makes durable that a generation is served, all copies being equal: it is noted beside whatever map is stored by then. Whoever
+   * asks for it has been admitted, and leaves when it is done, so that no newer map is answered before.
    */
-  noteServed(): Promise<number> {
-    return this.inTurn(async () => {
-      const { map } = this;
-      return map === undefined ? 0 : this.device.putReplica(map, { servedGeneration: map.generation });
-    });
-  }
-
-  private inTurn(work: () => Promise<number>): Promise<number> {
-    this.beingStored += 1;
-    const result = this.lastStored.then(work);
-    this.lastStored = result.then(() => this.storedOne());
-    return result;
+  async noteServed(generation: Generation): Promise<number> {
+    const { map } = this;
+    check(this.running > 0, 'copies agree under a map whose requests have ended', generation);
+    return map === undefined ? 0 : this.device.putReplica(map, { servedGeneration: generation });
   }
 
   private storedOne(): void {
@@ -136,10 +140,9 @@ export class ReplicaGate {
 
   private async storeOne(map: ReplicaMap, onStored: () => void): Promise<number> {
     const { device } = this;
-    const known = this.map;
     check(map.volume.id === this.volumeId && map.group === this.group, 'a map is stored of another replica', map.group);
     // Another may have come before it.
-    if (known !== undefined && known.mapVersion > map.mapVersion) return 0;
+    if (this.hasOther(map)) return 0;
     const result = await device.putReplica(map);
     if (result < 0) return result;
     onStored();

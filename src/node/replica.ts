@@ -9,7 +9,7 @@ import type { ReplicaPage } from '../core/ids.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
-import type { GroupIndex } from '../ports/ids.js';
+import type { Generation, GroupIndex } from '../ports/ids.js';
 import type { DeviceMember, NodeDevice } from './node-device.js';
 
 export class Replica {
@@ -51,14 +51,14 @@ export class Replica {
   }
 
   /**
-   * Makes durable that the generation of its map is served, all copies being equal before. A device that does not take that
+   * Makes durable that this generation is served, all copies being equal before. A device that does not take that
    * takes nothing later either, and so is noticed.
    */
-  async noteServed(): Promise<void> {
+  async noteServed(generation: Generation): Promise<void> {
     check(this.isOpen, 'a replica is served that is closed', this.group);
     const map = this.device.replicas[this.page];
     check(map === undefined || map.group === this.group, 'a replica has the map of another group', this.group);
-    if (map !== undefined) await this.device.putReplica(map, { servedGeneration: map.generation });
+    if (map !== undefined) await this.device.putReplica(map, { servedGeneration: generation });
   }
 
   /** Gives up what serves the member; nothing may be in flight. */

@@ -254,9 +254,10 @@ export class SegmentConnection extends AnsweringConnection<PeerRequest, PeerRequ
       this.holdNoMore(buffer);
       this.service.requests.quarantine(request);
     }
-    replica.leave();
-    if (this.closing) this.endRequest(request);
-    else if (result >= 0 && request.kind === KIND_REQUEST + REQUEST_AGREED) this.control.noteServed(this, request);
+    const agreed = result >= 0 && request.kind === KIND_REQUEST + REQUEST_AGREED;
+    if (!agreed) replica.leave();
+    if (agreed) this.control.noteServed(this, request);
+    else if (this.closing) this.endRequest(request);
     else if (request.list !== null) this.answerList(request, result);
     else {
       if (request.kind === KIND_REQUEST + REQUEST_READ && result > 0) this.resources.counters.bytesRead += result;

@@ -113,7 +113,7 @@ export class VolumeHost {
       check(volume.engine === engine, 'a volume was stopped while it was started', volume.place);
       check(volume.replicas.length > 0, 'a volume is served over nothing', volume.place);
       const current = volume.replicas.filter((replica) => isCurrent(volume, replica));
-      await Promise.all(current.map((replica) => replica.noteServed()));
+      await Promise.all(current.map((replica) => replica.noteServed(map.generation)));
       volume.reason = '';
       volume.unproven = false;
     } catch (error) {

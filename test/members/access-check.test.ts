@@ -15,7 +15,10 @@ import {
 } from '#strake/wire/messages.js';
 import { check, run } from '../support/check.js';
 
-const REPLICA: ReplicaAccess = { mapVersion: 7, answered: true, storing: false, incarnation: 3, role: 'writer' };
+const REPLICA: ReplicaAccess = {
+  ...{ mapVersion: 7, answered: true, storing: false, incarnation: 3 },
+  ...{ role: 'writer', current: true },
+};
 const WRITE = { kind: KIND_REQUEST + REQUEST_WRITE, mapVersion: 7, incarnation: 3 };
 
 check('a request is admitted under the version that is stored and answered, and under no other', () => {
@@ -40,6 +43,14 @@ check('who has opened a replica as a reader changes nothing', () => {
     const looks = kind === KIND_REQUEST + REQUEST_READ || kind === KIND_REQUEST + REQUEST_ENTRIES;
     assert.is(admission(reader, { ...WRITE, kind }), looks ? STATUS_OK : STATUS_NOT_OPEN, `${kind}`);
   }
+});
+
+check('who has opened a replica under an earlier generation changes nothing, whatever version it names', () => {
+  const superseded = { ...REPLICA, current: false };
+  for (const mapVersion of [6, 7, 8]) {
+    assert.is(admission(superseded, { ...WRITE, mapVersion }), STATUS_STALE_MAP);
+  }
+  assert.is(admission(superseded, { ...WRITE, kind: KIND_REQUEST + REQUEST_READ }), STATUS_OK);
 });
 
 run();

@@ -54,9 +54,51 @@ check('a map is answered when what was admitted before it has ended, and what co
 
 check('an older map that comes later changes nothing, and what is noted as served is beside the newest', async () => {
   const { nodes, gate } = await gateOf(2);
-  const results = [gate.store(mapOf(4), () => {}), gate.store(mapOf(3), () => {}), gate.noteServed()];
+  gate.enter();
+  const noted = gate.noteServed(1).finally(() => gate.leave());
+  const results = [gate.store(mapOf(4), () => {}), gate.store(mapOf(3), () => {}), noted];
   for (const result of await nodes.settle(Promise.all(results))) assert.ok(result >= 0);
   assert.equal([gate.map?.mapVersion, gate.answered, gate.servedGeneration], [4, true, 1]);
+});
+
+check('of two maps with one version the first stays', async () => {
+  const { nodes, gate } = await gateOf(5);
+  const [first, second] = [mapOf(2), { ...mapOf(2), members: mapOf(2).members.toReversed() }];
+  assert.ok((await nodes.settle(gate.store(first, () => {}))) >= 0);
+  assert.equal([gate.hasOther(first), gate.hasOther(second), gate.hasOther(mapOf(3))], [false, true, false]);
+  assert.ok((await nodes.settle(gate.store(second, () => {}))) >= 0);
+  assert.equal(gate.map, first);
+});
+
+check(
+  'a generation on which the copies have agreed is the one that was asked for, and is noted before a newer map is answered',
+  async () => {
+    const { nodes, gate } = await gateOf(3);
+    // Whoever has attached it next hands out its map while the one before says that all copies are equal.
+    gate.enter();
+    let served = -1;
+    const stored = gate
+      .store({ ...mapOf(2), generation: 2 }, () => {})
+      .then(() => {
+        served = gate.servedGeneration;
+      });
+    await nodes.pause(500_000);
+    assert.equal([gate.map?.generation, gate.storing], [2, true]);
+    assert.ok((await nodes.settle(gate.noteServed(1))) >= 0);
+    gate.leave();
+    await nodes.settle(stored);
+    assert.equal([served, gate.servedGeneration, gate.map?.generation, gate.answered], [1, 1, 2, true]);
+  },
+);
+
+check('what a device notes of itself beside a map does not bring that map back', async () => {
+  const { nodes, gate } = await gateOf(4);
+  const { device } = gate;
+  // A node whose volume has just been served, while a member leaves.
+  const newer = device.putReplica({ ...mapOf(2), holder: 'd'.repeat(32) }, { answered: true });
+  const noted = device.putReplica(mapOf(1), { servedGeneration: 1 });
+  for (const result of await nodes.settle(Promise.all([newer, noted]))) assert.ok(result >= 0);
+  assert.equal([gate.map?.mapVersion, gate.answered, gate.servedGeneration], [2, true, 1]);
 });
 
 run();

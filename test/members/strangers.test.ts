@@ -5,34 +5,42 @@
 
 import * as assert from 'uvu/assert';
 import { NodeSession } from '#strake/client/members/node-session.js';
+import { NO_FLUSH } from '#strake/layout/flush-id.js';
+import type { ReplicaMap } from '#strake/layout/replica-map.js';
 import { SimTransport } from '#strake/sim/net/transport.js';
 import type { SimProcess } from '#strake/sim/world/process.js';
 import { SimKey } from '#strake/sim/world/sim-key.js';
 import { decodeControl } from '#strake/wire/control.js';
-import { Frame, putHeader } from '#strake/wire/frame.js';
+import { encodePayload, Frame, putHeader } from '#strake/wire/frame.js';
 import { HelloAnswerer, HelloAsker } from '#strake/wire/hello.js';
+import { encodeMaps } from '#strake/wire/maps.js';
 import {
   FROM_ANSWERER,
   FROM_ASKER,
   HEADER_BYTES,
   KIND_CHALLENGE,
   KIND_HELLO,
+  KIND_OPEN,
   KIND_PING,
   KIND_PROBE,
   KIND_REFUSED,
   KIND_REPLIES,
   KIND_REQUEST,
+  KIND_STORE_MAP,
   KIND_WELCOME,
   STATUS_BAD_FRAME,
   STATUS_DENIED,
   STATUS_NO_CREDIT,
   STATUS_NOT_OPEN,
+  STATUS_OK,
   STATUS_REPLACED,
+  STATUS_STALE_MAP,
 } from '#strake/wire/messages.js';
-import { Answer, encodeReplies, getPacked, packedAt, putPacked } from '#strake/wire/reply-codec.js';
+import { Answer, encodeReplies, getAnswer, getPacked, packedAt, putPacked } from '#strake/wire/reply-codec.js';
+import { encodeOpen, type Role, sealTicket } from '#strake/wire/ticket.js';
 import { check, run } from '../support/check.js';
-import { CLUSTER_ID } from '../support/sim-store.js';
-import { ADDRESS, TwoNodes } from '../support/two-nodes.js';
+import { CLUSTER_ID, SLOT } from '../support/sim-store.js';
+import { ADDRESS, deviceIdOf, TwoNodes } from '../support/two-nodes.js';
 import { Operations, WirePeer } from '../support/wire-peer.js';
 
 const ARENA = 1 << 20;
@@ -85,6 +93,29 @@ class Stranger {
   async next(): Promise<{ readonly kind: number; readonly payload: Uint8Array; readonly at: number }> {
     const { frame, payload, at } = await this.nodes.settle(this.peer.next());
     return { kind: frame.kind, payload, at };
+  }
+
+  /** Asks something of a replica, with a control payload. */
+  async askOf(kind: number, map: ReplicaMap, member: number, payload: Uint8Array): Promise<number> {
+    const frame = new Frame().begin(kind, 0, 5);
+    frame.session = 1;
+    frame.volume.set(map.volume.id);
+    frame.group = map.group;
+    frame.member = member;
+    frame.mapVersion = map.mapVersion;
+    await this.nodes.settle(this.peer.send([OUT, encodePayload(this.process, frame, OUT, payload)]));
+    const { frame: reply, at } = await this.nodes.settle(this.peer.next());
+    const answer = new Answer();
+    if (reply.kind === KIND_REPLIES) getPacked(this.process.view, packedAt(at, 0), answer);
+    else getAnswer(reply, answer);
+    return answer.status;
+  }
+
+  /** The payload of OPEN. */
+  opening(map: ReplicaMap, role: Role): Uint8Array {
+    const { generation, volume } = map;
+    const ticket = { volumeId: volume.id, clientId: CLIENT, generation, role };
+    return encodeOpen(sealTicket(ticket, new SimKey(7, this.process.random)), map);
   }
 
   /** Sends a frame without payload. */
@@ -158,6 +189,32 @@ check('who asks for more than was granted is cut off', async () => {
   assert.is(status, STATUS_NO_CREDIT);
   await nodes.pause(100_000);
   assert.equal(service.usage(), { connections: 0, requests: 0, buffers: 0 });
+});
+
+/** A map that a client brings, with both devices, and the one that is served at this place. */
+function mapWith(place: number, mapVersion: number): ReplicaMap {
+  const member = { state: 'in-sync', since: NO_FLUSH, incarnation: 1, flushNumber: 0, joined: 1 } as const;
+  const ids = place === 0 ? [1, 0] : [0, 1];
+  return {
+    volume: {
+      ...{ id: 'a'.repeat(32), name: 'v', headerVersion: 0, createdMs: 1, sizeBytes: 64 * SLOT },
+      ...{ layout: 'mirror', copies: 2, segmentBytes: SLOT, deleted: false },
+    },
+    ...{ group: 0, groups: 1, mapVersion, generation: 1, holder: CLIENT, lease: 'exclusive' },
+    members: ids.map((number, at) => ({ ...member, place: at, deviceId: deviceIdOf(number) })),
+  };
+}
+
+check('a map that has the version of another is told that one, and nothing is opened under it', async () => {
+  const nodes = await serving(6);
+  const stranger = await Stranger.connect(nodes);
+  assert.is(await stranger.greet(1), 0);
+  const [known, other] = [mapWith(1, 3), mapWith(0, 3)];
+  assert.is(await stranger.askOf(KIND_STORE_MAP, known, 1, encodeMaps([known])), STATUS_OK);
+  assert.is(await stranger.askOf(KIND_OPEN, other, 0, stranger.opening(other, 'writer')), STATUS_STALE_MAP);
+  assert.is(await stranger.askOf(KIND_STORE_MAP, other, 0, encodeMaps([other])), STATUS_STALE_MAP);
+  assert.is(await stranger.askOf(KIND_STORE_MAP, known, 1, encodeMaps([known])), STATUS_OK, 'the same comes again');
+  assert.is(await stranger.askOf(KIND_OPEN, known, 1, stranger.opening(known, 'writer')), STATUS_OK);
 });
 
 check('a newer session takes the place of an older one, and an older one that of none', async () => {

@@ -68,8 +68,8 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a replica is served that is closed',
     HOST,
-    '      await Promise.all(current.map((replica) => replica.noteServed()));\n',
-    '      for (const replica of current) replica.close();\n      await Promise.all(current.map((replica) => replica.noteServed()));\n',
+    '      await Promise.all(current.map((replica) => replica.noteServed(map.generation)));\n',
+    '      for (const replica of current) replica.close();\n      await Promise.all(current.map((replica) => replica.noteServed(map.generation)));\n',
     CALM,
   ),
   one(

@@ -131,7 +131,8 @@ export class VolumeTable {
 
   /**
    * Takes a map, and returns its page, or -1 if there is none for it. `own`: what this device is to know of it from now on; a map
-   * of another version has not been answered unless that is said here.
+   * of another version has not been answered unless that is said here. An older map than the one that is here changes nothing:
+   * whoever notes something of its own beside the map that it knows may come after another one.
    */
   put(map: ReplicaMap, own: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>> = {}): ReplicaPage {
     const { id } = map.volume;
@@ -141,10 +142,12 @@ export class VolumeTable {
     check(page < this.pages, 'a replica gets a page that there is not', page);
     if (known < 0) this.begin(page, map);
     check(this.owners.list[page]?.volumeId === id, 'a replica is put on the page of another volume', page);
-    const same = this.replicas[page]?.mapVersion === map.mapVersion;
-    this.answered[page] = own.answered ?? (same && this.answered[page]);
-    this.served[page] = own.servedGeneration ?? this.served[page];
-    this.replicas[page] = map;
+    this.served[page] = Math.max(this.served[page], own.servedGeneration ?? 0);
+    const before = known < 0 ? 0 : (this.replicas[page]?.mapVersion ?? 0);
+    if (before <= map.mapVersion) {
+      this.answered[page] = own.answered ?? (before === map.mapVersion && this.answered[page]);
+      this.replicas[page] = map;
+    }
     if (!this.isInSync(page)) this.settled.forget(page);
     this.changed.add(page);
     return page;
