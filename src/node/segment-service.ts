@@ -123,6 +123,18 @@ export class SegmentService implements SegmentOwner {
     (request.connection as SegmentConnection).ended(request, result, flags);
   }
 
+  /** The name of a volume that a session writes to, and whose copy on a device is current or becomes so; null if none is. */
+  userOf(deviceId: string): string | null {
+    for (const { replicas } of this.desk.serving()) {
+      for (const { gate, role, index } of replicas.values()) {
+        if (gate.device.deviceId !== deviceId || role === 'reader') continue;
+        const member = gate.map?.members[index];
+        if (member !== undefined && member.state !== 'offline') return gate.map?.volume.name ?? null;
+      }
+    }
+    return null;
+  }
+
   newAnswerer(): HelloAnswerer {
     return new HelloAnswerer(this.parts.key, this.parts.identity);
   }

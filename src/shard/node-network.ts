@@ -79,7 +79,7 @@ export class NodeNetwork {
   }
 
   private serve(
-    { driven }: StorageNode,
+    node: StorageNode,
     address: StreamAddress,
     { clusterId, key }: { readonly clusterId: string; readonly key: ReturnType<typeof readClusterKey> },
   ): number | undefined {
@@ -91,9 +91,10 @@ export class NodeNetwork {
       // It is another one in each life of the process, as everything that it has promised is.
       identity: { nodeId: clientId, clusterId, features: [] },
       addresses: [addressText(where)],
-      devices: driven,
+      devices: node.driven,
       onDeleted: (device, map) => this.release(device, map.volume.id),
     });
+    node.leaveVolumes((deviceId) => service.userOf(deviceId));
     this.serving = { server: new SessionServer(service.desk, ports, listener.file), listener };
     return listener.port;
   }

@@ -78,6 +78,8 @@ export class StorageNode {
   private managed: ManagedVolumes | null = null;
   /** Whether volumes have been looked for: what devices bring later they bring by themselves. */
   private assembled = false;
+  /** Of a node that leaves volumes to others: the volume for which one of these uses a device; null if none does. */
+  private userOf: ((deviceId: string) => string | null) | null = null;
   private readonly starts: VolumeStarts;
   private readonly changes: VolumeChanges;
   private readonly deviceChanges: DeviceChanges;
@@ -155,18 +157,24 @@ export class StorageNode {
   }
 
   /** See `DeviceChanges.takeBack`. */
-  takeBack(entry: NodeDevice): Promise<void> {
-    return this.deviceChanges.takeBack(entry);
+  async takeBack(entry: NodeDevice): Promise<void> {
+    if (this.userOf === null) await this.deviceChanges.takeBack(entry);
+    else if (entry.failed) throw new StrakeError('FENCED', `${entry.path} takes no more writes`);
   }
 
   /** See `DeviceChanges.replace`. */
-  replace(deviceId: string, entry: NodeDevice): Promise<number[]> {
+  async replace(deviceId: string, entry: NodeDevice): Promise<number[]> {
+    this.checkDecides();
     return this.deviceChanges.replace(deviceId, entry);
   }
 
-  /** See `DeviceChanges.forget`. */
-  forget(deviceId: string): Promise<void> {
-    return this.deviceChanges.forget(deviceId);
+  /** See `DeviceChanges.forget`. Rejects with `ERR_STRAKE_VOLUME_BUSY` also if another node uses the device. */
+  async forget(deviceId: string): Promise<void> {
+    const volume = this.devices.get(deviceId)?.failed === false ? this.userOf?.(deviceId) : null;
+    if (typeof volume === 'string') {
+      throw new StrakeError('VOLUME_BUSY', `device ${deviceId} is in use by volume ${volume} of another node`);
+    }
+    await this.deviceChanges.forget(deviceId);
   }
 
   /** See `DeviceChanges.giveUp`. */
@@ -191,6 +199,22 @@ export class StorageNode {
       onMaps: (maps) => this.managed?.heard(maps),
     });
     return this.peers.add(address);
+  }
+
+  /**
+   * Leaves volumes to other nodes, which use its devices: it starts none, whatever maps say and whenever a device joins, as only
+   * their holders may write. `userOf`: the volume for which one of these uses a device; null if none does.
+   */
+  leaveVolumes(userOf: (deviceId: string) => string | null): void {
+    check(!this.assembled, 'volumes are left to other nodes that may have been started', this.devices.size);
+    this.userOf = userOf;
+  }
+
+  private checkDecides(): void {
+    if (this.userOf === null) return;
+    throw new StrakeError('UNAVAILABLE', 'this node serves the segments of its devices, and leaves volumes to others', {
+      remedy: 'Ask the node that hosts the volume.',
+    });
   }
 
   private async takePeer(found: FoundDevice, path: string, open: PeerOpening): Promise<void> {
@@ -236,13 +260,15 @@ export class StorageNode {
   // ---------------------------------------------------------------- volumes
 
   /** See `VolumeStarts.assemble`. */
-  assemble(without: ReadonlyMap<string, readonly string[]>): Promise<void> {
+  async assemble(without: ReadonlyMap<string, readonly string[]>): Promise<void> {
+    this.checkDecides();
     this.assembled = true;
     return this.starts.assemble(without);
   }
 
   /** See `VolumeStarts.without`. */
-  startWithout(text: string, without: readonly string[]): Promise<void> {
+  async startWithout(text: string, without: readonly string[]): Promise<void> {
+    this.checkDecides();
     return this.starts.without(text, without);
   }
 
@@ -266,7 +292,8 @@ export class StorageNode {
   }
 
   /** See `VolumeChanges.create`. */
-  create(spec: VolumeSpec): Promise<HostedVolume> {
+  async create(spec: VolumeSpec): Promise<HostedVolume> {
+    this.checkDecides();
     return this.changes.create(spec);
   }
 
