@@ -18,6 +18,11 @@ export const SESSION_BUFFER_CLASSES: readonly { bytes: number; count: number }[]
   { bytes: 4 << 10, count: 512 },
   { bytes: 16 << 10, count: 64 },
 ];
+/**
+ * Payload of requests that is gathered into one send: all that a batch of completions has led to, as a rule, and less than a
+ * socket buffers. The node at the other end begins with the first while it receives the others.
+ */
+export const SESSION_SEND_BYTES = 128 << 10;
 /** What is asked for on one session and has not been answered: a power of two, of which ids have room for a number. */
 export const SESSION_ASKED_MAX = 1 << 16;
 /** How often a session looks at its deadlines. */

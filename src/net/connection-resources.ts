@@ -17,6 +17,7 @@ import {
   CONNECTION_RECEIVE_BYTES,
   CONNECTION_STAGING_BYTES,
   CONNECTIONS_MAX,
+  SEND_BYTES_MAX,
 } from '../core/limits.js';
 import { SetAside } from '../core/set-aside.js';
 import type { Clock } from '../ports/clock.js';
@@ -48,6 +49,8 @@ export interface NetSizes {
   /** Larger receive buffers for busy connections. */
   readonly bulkBuffers: number;
   readonly classes: BufferClasses;
+  /** Payload that is gathered into one send: enough to be cheap, little enough that the other end is not kept waiting for it. */
+  readonly sendBytesMax: number;
 }
 
 /** Of a server that anybody may connect to. */
@@ -56,6 +59,7 @@ export const SERVER_SIZES: NetSizes = {
   receiveBytes: CONNECTION_RECEIVE_BYTES,
   bulkBuffers: BULK_BUFFERS,
   classes: BUFFER_CLASSES,
+  sendBytesMax: SEND_BYTES_MAX,
 };
 
 function connectionBytes({ receiveBytes }: NetSizes): number {

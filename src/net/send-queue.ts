@@ -1,7 +1,7 @@
 /**
  * The outgoing side of a connection: replies wait here, and leave in one gathered send at a time.
  *
- * A send takes parts until it holds `SEND_BYTES_MAX` of payload; the last one may pass it. More would be cheaper per byte
+ * A send takes parts until it holds `NetSizes.sendBytesMax` of payload; the last one may pass it. More would be cheaper per byte
  * and worse in sum: the client would get nothing for long, then everything, and meanwhile the device would idle.
  *
  * Replies without payload are written next to each other into a staging area; there are two, so that one can be filled
@@ -10,7 +10,7 @@
  */
 
 import { check } from '../core/check.js';
-import { CONNECTION_STAGING_BYTES, SEND_BYTES_MAX, SEND_VECTORS_MAX } from '../core/limits.js';
+import { CONNECTION_STAGING_BYTES, SEND_VECTORS_MAX } from '../core/limits.js';
 import type { ConnectionResources } from './connection-resources.js';
 
 /** What is sent from the memory where it is. */
@@ -120,7 +120,7 @@ export class SendQueue<Reply, Part extends SendPart> {
   /** Puts a send together from what is queued, if none is in flight. */
   flush(file: number, token: number): void {
     if (this.sending) return;
-    const { transport } = this.resources;
+    const { transport, sizes } = this.resources;
     let vectors = 0;
     let bytes = 0;
     const streaming = this.stream !== null;
@@ -130,7 +130,7 @@ export class SendQueue<Reply, Part extends SendPart> {
       vectors = 1;
     }
     const list = streaming ? this.streamed : this.parts;
-    while (list.head !== null && bytes < SEND_BYTES_MAX && vectors < SEND_VECTORS_MAX) {
+    while (list.head !== null && bytes < sizes.sendBytesMax && vectors < SEND_VECTORS_MAX) {
       const part = list.shift() as Part;
       transport.addPiece(part.sendMemory, part.sendLength);
       bytes += part.sendLength;

@@ -13,6 +13,8 @@ export const PEER_BUFFER_CLASSES: readonly { bytes: number; count: number }[] = 
   { bytes: 128 << 10, count: 32 },
   { bytes: 1 << 20, count: 24 },
 ];
+/** Payload of answers that is gathered into one send; what has been read waits for nobody. */
+export const PEER_SEND_BYTES = 64 << 10;
 /** Requests of one session that have not been answered: what it is granted. */
 export const SESSION_REQUESTS_MAX = 256;
 /** Requests of all sessions of a shard. */

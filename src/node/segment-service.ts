@@ -30,6 +30,7 @@ import {
   PEER_CONNECTIONS_MAX,
   PEER_HANDSHAKES_MAX,
   PEER_RECEIVE_BYTES,
+  PEER_SEND_BYTES,
   SESSION_REQUESTS_MAX,
 } from './limits.js';
 import { NodeControl } from './node-control.js';
@@ -43,6 +44,7 @@ export const SEGMENT_SIZES: NetSizes = {
   receiveBytes: PEER_RECEIVE_BYTES,
   bulkBuffers: 0,
   classes: PEER_BUFFER_CLASSES,
+  sendBytesMax: PEER_SEND_BYTES,
 };
 
 export interface SegmentServiceParts {

@@ -5,7 +5,7 @@ import { ConnectionResources, type NetPorts, type NetSizes } from '../../net/con
 import type { ReplyFormat } from '../../net/send-queue.js';
 import type { ClusterKey } from '../../ports/cluster-key.js';
 import { HelloAsker } from '../../wire/hello.js';
-import { SESSION_BUFFER_CLASSES, SESSION_RECEIVE_BYTES, SESSIONS_MAX } from '../limits.js';
+import { SESSION_BUFFER_CLASSES, SESSION_RECEIVE_BYTES, SESSION_SEND_BYTES, SESSIONS_MAX } from '../limits.js';
 import type { Asked } from './asked.js';
 import { AskingConnection, type AskingOwner } from './asking-connection.js';
 
@@ -15,6 +15,7 @@ export const SESSION_SIZES: NetSizes = {
   receiveBytes: SESSION_RECEIVE_BYTES,
   bulkBuffers: 0,
   classes: SESSION_BUFFER_CLASSES,
+  sendBytesMax: SESSION_SEND_BYTES,
 };
 
 export interface SessionServiceParts {
