@@ -83,7 +83,7 @@ export class Connection extends StreamConnection<NbdRequest, Piece> implements R
     this.writer.open(this.sender.stagingMemory, CONNECTION_STAGING_BYTES);
     Handshake.greet(this.writer);
     this.sendWritten();
-    this.receive(false);
+    this.receive();
   }
 
   protected process(): void {
@@ -95,7 +95,7 @@ export class Connection extends StreamConnection<NbdRequest, Piece> implements R
       if (this.state !== 'serving' || this.waiting || this.input.receiving) return;
     }
     if (this.state === 'handshake' && this.sender.sending) return;
-    this.receive(this.headerOnly);
+    this.receive(this.headerOnly ? REQUEST_HEADER_BYTES : 0);
   }
 
   // ---- handshake ----

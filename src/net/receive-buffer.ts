@@ -90,9 +90,9 @@ export class ReceiveBuffer {
    * Receives what comes next.
    *
    * @param idle nothing that was received before is in use: a large buffer may be given back
-   * @param headerOnly take no more than a header, as what follows is wanted elsewhere
+   * @param atMost bytes that are parsed next, if what follows them is wanted elsewhere: no more is received; else 0
    */
-  receive(idle: boolean, headerOnly: boolean): void {
+  receive(idle: boolean, atMost: number): void {
     if (this.receiving) return;
     if (this.first === this.last) {
       this.first = 0;
@@ -105,7 +105,7 @@ export class ReceiveBuffer {
       this.moveTo(this.buffer);
       room = this.capacity - this.last;
     }
-    if (headerOnly && this.available < this.headerBytes) room = this.headerBytes - this.available;
+    if (this.available < atMost) room = Math.min(room, atMost - this.available);
     this.post(this.buffer + this.last, room, this.more ? 0 : RECEIVE_POLL_FIRST);
   }
 

@@ -143,11 +143,11 @@ export abstract class StreamConnection<Request extends StreamedRequest, Part ext
 
   // ---- receiving ----
 
-  /** Receives more. `headerOnly`: no more than a header, as what follows is wanted elsewhere. */
-  protected receive(headerOnly: boolean): void {
+  /** Receives more: all that is there, or no more than so many bytes, as what follows them is wanted elsewhere. */
+  protected receive(atMost = 0): void {
     if (this.input.receiving) return;
     this.receivingPayload = false;
-    this.input.receive(this.requests === 0, headerOnly);
+    this.input.receive(this.requests === 0, atMost);
   }
 
   onReceived(result: number, flags: number): void {

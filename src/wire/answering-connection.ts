@@ -80,7 +80,7 @@ export abstract class AnsweringConnection<
     this.session = 0;
     this.hello = this.owner.newAnswerer();
     this.say(KIND_CHALLENGE, this.hello.challenge());
-    this.receive(false);
+    this.receive();
   }
 
   // ---- handshake ----

@@ -31,7 +31,7 @@ export abstract class AskerConnection<Request extends StreamedRequest, Part exte
   protected greet(file: number, nowMs: number, hello: HelloAsker): void {
     this.hello = hello;
     this.beginFrames(file, nowMs);
-    this.receive(false);
+    this.receive();
   }
 
   // ---- handshake

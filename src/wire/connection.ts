@@ -12,7 +12,7 @@
  * connection, and so does a peer that is told so and does not go.
  */
 
-import { CONNECTION_STAGING_BYTES } from '../core/limits.js';
+import { CONNECTION_STAGING_BYTES, LARGE_PAYLOAD_BYTES } from '../core/limits.js';
 import {
   type ConnectionParts,
   StreamConnection,
@@ -35,6 +35,8 @@ export abstract class FrameConnection<
   private blocksAt = -1;
   private blocksBytes = 0;
   private blocksCame = 0;
+  /** Header and vector that probably come next, before blocks that are better received where they go; 0 if they are not. */
+  private headBytes = 0;
   /** Why the peer is to go, as it will be told. */
   private farewell: Uint8Array | null = null;
 
@@ -63,6 +65,7 @@ export abstract class FrameConnection<
     this.begin(file, nowMs);
     this.reader.begin();
     this.blocksAt = -1;
+    this.headBytes = 0;
     this.farewell = null;
   }
 
@@ -71,6 +74,8 @@ export abstract class FrameConnection<
     this.blocksAt = memory;
     this.blocksBytes = bytes;
     this.blocksCame = 0;
+    // After many blocks come as many, more often than not.
+    if (bytes >= LARGE_PAYLOAD_BYTES) this.headBytes = HEADER_BYTES + this.reader.vectorBytes;
   }
 
   private get reads(): boolean {
@@ -81,7 +86,7 @@ export abstract class FrameConnection<
   protected process(): void {
     while (this.reads && this.step());
     if (!this.reads || this.waiting || this.input.receiving) return;
-    this.receive(false);
+    this.receive(this.headBytes);
   }
 
   /** Takes one frame, or the blocks of one. Returns false if more has to come, or something is waited for. */
@@ -95,6 +100,7 @@ export abstract class FrameConnection<
     if (input.available < bytes) return false;
     const vector = input.start + HEADER_BYTES;
     if (!reader.hasVector(vector)) return this.refuse(reader.problem as FrameProblem);
+    this.headBytes = 0;
     if (!this.takeFrame(reader.frame, vector)) return false;
     input.take(bytes);
     return true;
