@@ -5,7 +5,7 @@
  * stop; control messages arrive on a port, and are answered in the order in which they are done.
  *
  * ```text
- *   arena   │ connections, receive buffers, pool       │ scratch of volumes │ buffers of the in-process client │ node │ network │
+ *   arena   │ connections, receive buffers, pool       │ scratch of volumes │ buffers of the in-process client │ network │ node │
  * ```
  */
 
@@ -28,7 +28,7 @@ import { ConnectionResources, type NetPorts } from './net/connection-resources.j
 import type { NodeCalls } from './serve/node-service.js';
 import { RingService } from './serve/ring-service.js';
 import { DeviceShard } from './shard/device-shard.js';
-import { NodeNetwork, networkMemoryBytes } from './shard/node-network.js';
+import { NETWORK_MEMORY_BYTES, NodeNetwork } from './shard/node-network.js';
 import { RAW_DEVICES_SCRATCH_BYTES, RawDevices } from './shard/raw-devices.js';
 import { Servers } from './shard/servers.js';
 import { ShardNode } from './shard/shard-node.js';
@@ -73,16 +73,15 @@ class Shard implements Watched {
     const clientStart = scratchStart + RAW_DEVICES_SCRATCH_BYTES;
     const clientBytes = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
     const { kind, shards, storesMax, storesExpected } = start;
-    const payloadBytes = clientStart + clientBytes;
-    const nodeStart = alignUp(payloadBytes, BLOCK_BYTES);
-    const networkStart = alignUp(nodeStart + nodeMemoryBytes(storesMax), BLOCK_BYTES);
+    const networkStart = alignUp(clientStart + clientBytes, BLOCK_BYTES);
+    const nodeStart = alignUp(networkStart + (start.network ? NETWORK_MEMORY_BYTES : 0), BLOCK_BYTES);
     const engine = new Engine({
       kind,
       engines: shards,
       blocking: true,
-      arenaBytes: networkStart + networkMemoryBytes(storesMax),
-      payloadBytes,
-      // Memory of devices that never come is not touched, so that it costs nothing.
+      arenaBytes: nodeStart + nodeMemoryBytes(storesMax),
+      payloadBytes: nodeStart,
+      // Memory of devices that never come is not touched, so that it costs nothing; payloads of other nodes are registered.
       registeredBytesMax: nodeStart + nodeMemoryBytes(storesExpected),
       operationsMax: SHARD_OPERATIONS_MAX,
       filesMax: SHARD_FILES_MAX,

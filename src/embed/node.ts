@@ -45,9 +45,10 @@ export async function openNode(options: OpenNodeOptions): Promise<Node> {
 async function openChecked(options: OpenNodeOptions): Promise<Node> {
   checkSignal(options.signal);
   // A node has shards of its own: volumes are on the first, and devices on all of them.
-  const runtime = await Runtime.startForNode(options.devices.length, options.shards, (event) =>
-    options.onEvent?.(event),
-  );
+  const { devices, peers = [], segments } = options;
+  const network = segments !== undefined || peers.length > 0;
+  const size = { devices: devices.length, shards: options.shards, network };
+  const runtime = await Runtime.startForNode(size, (event) => options.onEvent?.(event));
   try {
     const shard = 0;
     const node = new Node(INTERNAL, runtime, shard, options);

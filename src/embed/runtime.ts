@@ -42,6 +42,17 @@ interface PoolSize {
   readonly ofNode: boolean;
   readonly storesMax: number;
   readonly storesExpected: number;
+  readonly network: boolean;
+}
+
+/** What a runtime of a node is made for. */
+export interface NodeSize {
+  /** Devices that it begins with. */
+  readonly devices: number;
+  /** Over which they are spread; absent, as many as there would be for raw devices, and not more than there are devices. */
+  readonly shards: number | undefined;
+  /** Whether it uses devices of other nodes, or serves its own to them. */
+  readonly network: boolean;
 }
 
 let current: Promise<Runtime> | null = null;
@@ -70,22 +81,21 @@ export class Runtime {
     }
   }
 
-  /**
-   * A runtime for a node that begins with so many devices, which `close` ends. `shards`: over which they are spread; by default
-   * as many as there would be for raw devices, and not more than there are devices.
-   */
+  /** A runtime for a node, which `close` ends. */
   static startForNode(
-    devices: number,
-    shards: number | undefined,
+    { devices, shards, network }: NodeSize,
     onEvent: (event: StorageEvent) => void,
   ): Promise<Runtime> {
     const spread = shards ?? Math.min(shardCount(), Math.max(1, devices));
     const storesExpected = Math.min(NODE_STORES_MAX, Math.ceil(devices / spread));
-    return Runtime.start({ shards: spread, ofNode: true, storesMax: NODE_STORES_MAX, storesExpected }, onEvent);
+    return Runtime.start(
+      { shards: spread, ofNode: true, storesMax: NODE_STORES_MAX, storesExpected, network },
+      onEvent,
+    );
   }
 
   private static async start(
-    size: PoolSize = { shards: shardCount(), ofNode: false, storesMax: 0, storesExpected: 0 },
+    size: PoolSize = { shards: shardCount(), ofNode: false, storesMax: 0, storesExpected: 0, network: false },
     // Only a node has events.
     onEvent: (event: StorageEvent) => void = () => {},
   ): Promise<Runtime> {

@@ -29,6 +29,7 @@ export function managerSizes(connections: number = MANAGER_CONNECTIONS_MAX): Net
   return {
     connections,
     receiveBytes: MANAGER_RECEIVE_BYTES,
+    sendBytesMax: PART_BUFFER_BYTES,
     bulkBuffers: 0,
     classes: [{ bytes: PART_BUFFER_BYTES, count: connections }],
   };

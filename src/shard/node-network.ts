@@ -26,16 +26,14 @@ import type { NetworkMessage, ShardCalls } from '../worker/messages.js';
 
 const SEGMENTS_START = alignUp(ConnectionResources.regionBytes(SESSION_SIZES), BLOCK_BYTES);
 
-/** Memory of it, of a node that drives at most so many devices. */
-export function networkMemoryBytes(storesMax: number): number {
-  return storesMax === 0 ? 0 : SEGMENTS_START + ConnectionResources.regionBytes(SEGMENT_SIZES);
-}
+/** Memory of it. */
+export const NETWORK_MEMORY_BYTES = SEGMENTS_START + ConnectionResources.regionBytes(SEGMENT_SIZES);
 
 export interface NodeNetworkParts {
   readonly engine: Engine;
   readonly ports: NetPorts;
   readonly watch: Watch;
-  /** Start of `networkMemoryBytes(storesMax)`. */
+  /** Start of `NETWORK_MEMORY_BYTES`, if the shard has a network. */
   readonly memoryStart: number;
   /** A name for this life of the process. */
   readonly clientId: string;

@@ -22,6 +22,8 @@ export interface ShardStart {
   readonly storesMax: number;
   /** Of these, how many it is likely to drive: their memory is registered with the kernel. */
   readonly storesExpected: number;
+  /** Whether it uses devices of other nodes, or serves its own to them: it has memory for that. */
+  readonly network: boolean;
   /** The arena of the shard that has the volumes of a node, of one that has devices of it; null of others. */
   readonly guest: Uint8Array | null;
   /** Where control messages come from; transferred. */

@@ -118,6 +118,8 @@ export interface ShardPoolOptions extends ShardListener {
   readonly storesMax: number;
   /** How many of them are likely. */
   readonly storesExpected: number;
+  /** Whether a node uses devices of others, or serves its own to them. */
+  readonly network: boolean;
   /** The program of a shard. */
   readonly program: URL;
   /** Called when a shard has died, after a new one is ready in its place. */
@@ -208,11 +210,11 @@ export class ShardPool {
     const { port1, port2 } = new MessageChannel();
     const requests = createRing(CLIENT_RING_ENTRIES);
     const replies = createRing(CLIENT_RING_ENTRIES);
-    const { shards, storesMax, storesExpected, ofNode } = this.options;
+    const { shards, storesMax, storesExpected, ofNode, network } = this.options;
     const clientEngine = this.engine.id;
     const guest = ofNode && shard > 0 ? this.link(0).ready.arena : null;
     place.guest = guest;
-    const sizes = { shards, storesMax, storesExpected, guest };
+    const sizes = { shards, storesMax, storesExpected, network, guest };
     const start: ShardStart = { kind: this.kind, ...sizes, port: port2, requests, replies, clientEngine };
     const ended = this.piscina.run(start, { transferList: [port2] });
     const ready = await new Promise<ShardReady>((resolve, reject) => {

@@ -48,6 +48,7 @@ const TAG_TICK = 1;
 const CALLING_SIZES: NetSizes = {
   connections: 1,
   receiveBytes: CALLING_RECEIVE_BYTES,
+  sendBytesMax: PART_BUFFER_BYTES,
   bulkBuffers: 0,
   classes: [{ bytes: PART_BUFFER_BYTES, count: 1 }],
 };
