@@ -47,6 +47,8 @@ class Peer {
   private readonly seen = new Set<string>();
   /** What was told last of a device that could not be taken. */
   private told = '';
+  /** Devices that volumes are parting with. */
+  private readonly parting = new Set<Promise<void>>();
   private waiting = false;
   private ended = false;
   /** Who waits until an attempt to reach it has come to something. */
@@ -82,30 +84,23 @@ class Peer {
     this.session = session;
   }
 
-  /** Takes the devices of its node that have not been taken in this session. */
+  /** Takes the devices of its node that have not been taken in this session, when volumes have parted with what is no more. */
   private async take(session: NodeSession, states: readonly DeviceState[]): Promise<void> {
-    const fresh = states.filter(({ deviceId }) => !this.seen.has(deviceId));
+    const known = new Map(states.map((state) => [state.deviceId, state]));
+    await allEnded(
+      [...this.devices].map((device) => {
+        const reason = device.endedBy(known.get(device.deviceId));
+        return reason === '' ? Promise.resolve() : this.part(device, reason);
+      }),
+    );
+    if (session.failed) return;
+    const fresh = [...known.values()].filter(
+      ({ deviceId, health }) => health === 'healthy' && !this.seen.has(deviceId),
+    );
     for (const { deviceId } of fresh) this.seen.add(deviceId);
-    const taken = fresh.map((state) => this.takeDevice(session, state));
-    await allEnded([...taken, ...states.flatMap((state) => this.takeAnew(session, state) ?? [])]);
+    await allEnded(fresh.map((state) => this.takeDevice(session, state)));
     this.taken = this.session === session;
     this.tried.tell();
-  }
-
-  /** Within one session a device may have been opened anew, by another worker of its node: what it was is gone. */
-  private takeAnew(session: NodeSession, state: DeviceState): Promise<void> | null {
-    const { deviceId, incarnation } = state;
-    const was = this.devices.find((device) => device.deviceId === deviceId);
-    if (was === undefined || was.incarnation === incarnation) return null;
-    this.devices = this.devices.filter((device) => device !== was);
-    const reason = 'it has been opened anew';
-    was.lose();
-    this.hooks.onTrouble(deviceId, `${was.path}: ${reason}`);
-    // Volumes have parted with what it was before it can be something new.
-    return this.hooks
-      .onGone(deviceId, reason)
-      .catch(() => {})
-      .then(() => this.takeDevice(session, state));
   }
 
   private async takeDevice(session: NodeSession, state: DeviceState): Promise<void> {
@@ -120,7 +115,7 @@ class Peer {
           if (!hasMember(map, deviceId)) continue;
           for (const group of map.groups.keys()) await device.learn(replicaOf(map, group));
         }
-        check(!device.failed || session.failed || state.health !== 'healthy', 'a device fails by itself', order);
+        check(!device.failed || session.failed, 'a device fails by itself', order);
         check(!this.devices.some((one) => one.deviceId === deviceId), 'a device of a node is taken twice', order);
         this.devices.push(device);
         return device;
@@ -135,6 +130,19 @@ class Peer {
       return;
     }
     await this.lateGone(session, deviceId);
+  }
+
+  /** What a device was has come to its end within the session; what it is now can be taken when volumes have parted with that. */
+  private async part(device: RemoteDevice, reason: string): Promise<void> {
+    const { deviceId, path } = device;
+    this.devices.splice(this.devices.indexOf(device), 1);
+    device.end(reason);
+    this.hooks.onTrouble(deviceId, `${path}: ${reason}`);
+    const parted = this.hooks.onGone(deviceId, reason).catch(() => {});
+    this.parting.add(parted);
+    await parted;
+    this.parting.delete(parted);
+    this.seen.delete(deviceId);
   }
 
   /** The session may have failed while its device was being taken. */
@@ -153,7 +161,7 @@ class Peer {
     });
     this.tried.tell();
     // Volumes have parted with what it was before it can be something new.
-    void Promise.all(lost).then(() => this.waitForRetry());
+    void Promise.all([...this.parting, ...lost]).then(() => this.waitForRetry());
   }
 
   private waitForRetry(): void {

@@ -46,7 +46,7 @@ export class RemoteDevice implements NodeDevice {
   private readonly parts: RemoteDeviceParts;
   /** What serves replicas that have been opened and not been asked for, or are in use. */
   private readonly members = new Map<ReplicaPage, RemoteMember>();
-  private lost: boolean;
+  private lost = false;
 
   constructor(parts: RemoteDeviceParts) {
     const { clusterId, where, state, order } = parts;
@@ -60,16 +60,18 @@ export class RemoteDevice implements NodeDevice {
     this.incarnation = state.incarnation;
     this.slotBytes = segmentBytes;
     this.freeSlots = Math.floor(state.freeBytes / segmentBytes);
-    this.lost = state.health !== 'healthy';
   }
 
   get failed(): boolean {
     return this.lost || this.parts.session.failed;
   }
 
-  /** It is not what it was any more: whatever its node has under its id is another. */
-  lose(): void {
-    this.lost = true;
+  /** Why it is not any more what it was, from what its node says of it now; empty if it is. */
+  endedBy(state: DeviceState | undefined): string {
+    if (state === undefined) return 'its node has it no more';
+    if (state.incarnation !== this.incarnation) return 'its node has opened it anew';
+    if (state.health !== 'healthy') return `its node says that it is ${state.health}`;
+    return this.lost ? 'it has not taken a map' : '';
   }
 
   replicasOf(volumeId: string): readonly ReplicaMap[] {
@@ -180,8 +182,16 @@ export class RemoteDevice implements NodeDevice {
   /** Its node does that when it has stored that the volume is deleted. */
   async release(): Promise<void> {}
 
-  /** It is closed by its node. */
-  async end(): Promise<void> {}
+  /** Its node closes it. Here nothing is asked of it any more: `reason` says why. */
+  async end(reason = 'the node is closed'): Promise<void> {
+    this.lost = true;
+    for (const member of this.members.values()) {
+      if (member.failed) continue;
+      member.close();
+      member.fail(reason);
+    }
+    this.members.clear();
+  }
 
   status(): null {
     return null;

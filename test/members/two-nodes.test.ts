@@ -150,6 +150,40 @@ check('a process that was stopped itself gives nobody up for that', async () => 
   }
 });
 
+check(
+  'a device that its node has closed and opened again within one session is taken back as what it is now',
+  async () => {
+    // It goes while nothing is asked of it, or in the middle of writes; in order, or as it is.
+    for (const [asked, inOrder] of [
+      [0, true],
+      [0, false],
+      [3, true],
+      [3, false],
+    ] as const) {
+      const nodes = await started(7);
+      for (let stripe = 0; stripe < 4; stripe += 1)
+        assert.is(await nodes.settle(nodes.write(stripe, 1, 100 + stripe)), 4096);
+      const before = nodes.sessions.usage().connections;
+      const writes = Array.from({ length: asked }, (_, at) => nodes.write(at, 1, 200 + at, at));
+      await nodes.reopenServed(inOrder);
+      for (const result of await nodes.settle(Promise.all(writes))) assert.is(result, 4096);
+      for (let stripe = 0; stripe < 4; stripe += 1)
+        assert.is(await nodes.settle(nodes.write(stripe, 2, 300 + stripe)), 4096);
+      await nodes.settle(nodes.world.until(() => nodes.states()[1] === 'in-sync'));
+      await nodes.jobsEnded();
+      for (let round = 0; round < 4; round += 1) {
+        for (let stripe = 0; stripe < 4; stripe += 1) {
+          const first = stripe < asked ? 200 + stripe : 100 + stripe;
+          assert.is(await nodes.settle(nodes.read(stripe, 1)), first);
+          assert.is(await nodes.settle(nodes.read(stripe, 2)), 300 + stripe);
+        }
+      }
+      assert.is(nodes.sessions.usage().connections, before);
+      await nodes.settle(nodes.node.close());
+    }
+  },
+);
+
 /** What goes wrong while blocks are written. */
 type Trouble = 'reset' | 'cut' | 'one-way' | 'kill';
 

@@ -65,7 +65,7 @@ export class ServingNode {
   readonly host: DeviceHost;
   readonly service: SegmentService;
   readonly server: SessionServer;
-  readonly device: SimDevice;
+  device: SimDevice;
 
   constructor(world: TwoNodes, keySeed = KEY_SEED) {
     this.process = world.servingHost.start({ seed: world.nextSeed(), arena: storeArena });
@@ -145,6 +145,18 @@ export class TwoNodes {
   async startServing(keySeed = KEY_SEED): Promise<void> {
     this.serving = new ServingNode(this, keySeed);
     await this.settle(this.serving.host.open(this.serving.device, { path: 'far' }));
+  }
+
+  /** The device that is served is closed, in order or not, and opened again by the same process. */
+  async reopenServed(inOrder: boolean): Promise<void> {
+    const { serving } = this;
+    const [entry] = serving.host.stores.values();
+    serving.host.letGo(entry.deviceId);
+    if (!inOrder) serving.device.close();
+    await this.settle(serving.host.close(entry).catch(() => {}));
+    if (inOrder) serving.device.close();
+    serving.device = new SimDevice(serving.process, this.disks[1]);
+    await this.settle(serving.host.open(serving.device, { path: 'far' }));
   }
 
   /** Another disk is where one of them was. */
