@@ -5,11 +5,13 @@
  * A node without devices of its own is a client and nothing else.
  */
 
+import { allEnded } from '../core/all-ended.js';
 import { Calls } from '../core/calls.js';
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { parseAddress } from '../core/stream-address.js';
 import { type ReplicaMap, volumeOf } from '../layout/replica-map.js';
+import type { NodeDevice } from '../node/node-device.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { DevicePlace, ManagerCalls } from '../ports/manager.js';
@@ -18,6 +20,7 @@ import { HostedVolume } from './hosted-volume.js';
 import { MANAGED_PAUSE_MS } from './limits.js';
 import { ManagedAuthority } from './managed-authority.js';
 import type { NodeParts } from './node-parts.js';
+import { hasMember } from './replacement.js';
 import { servingEngine } from './volume-host.js';
 
 /** How a node is a part of a cluster. */
@@ -151,6 +154,23 @@ export class ManagedVolumes {
       volume.reason = reason;
       node.hooks.onResolved();
     });
+  }
+
+  /** A device is there again, or for the first time: volumes that are attached bring their members on it up to date. */
+  async takeBack(device: NodeDevice): Promise<void> {
+    const { node } = this.parts;
+    const { deviceId } = device;
+    const users = [...node.volumes.values()].filter(({ managed, stored }) => managed && hasMember(stored, deviceId));
+    await allEnded(
+      users.map(({ id }) =>
+        node.turns.volumes.take([id], async () => {
+          const volume = node.volumes.get(id);
+          if (!volume?.engine?.serving || node.stores.get(deviceId) !== device || device.failed) return;
+          check(volume.managed, 'a device is taken back in a volume that this node decides about', volume.place);
+          await node.host.resumeOn(volume, volume.engine, device);
+        }),
+      ),
+    );
   }
 
   /** Maps that others have brought to members. */

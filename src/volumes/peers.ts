@@ -156,7 +156,7 @@ class Peer {
     this.seen.clear();
     this.taken = false;
     const lost = this.devices.splice(0).map(({ deviceId, path }) => {
-      this.hooks.onTrouble(deviceId, `${path}: ${reason}`);
+      if (!this.ended) this.hooks.onTrouble(deviceId, `${path}: ${reason}`);
       return this.hooks.onGone(deviceId, reason).catch(() => {});
     });
     this.tried.tell();

@@ -23,7 +23,7 @@ import type { Job } from '../client/jobs/job.js';
 import type { SessionService } from '../client/members/session-service.js';
 import type { VolumeEngine } from '../client/volume-engine.js';
 import { check } from '../core/check.js';
-import { StrakeError } from '../core/errors.js';
+import { StrakeError, toStrakeError } from '../core/errors.js';
 import type { Watch } from '../core/watch.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
@@ -221,6 +221,12 @@ export class StorageNode {
     const device = await this.openAway(found, path, open);
     check(this.devices.get(device.deviceId) === device, 'a device of another node was not taken', device.order);
     if (this.assembled) await this.takeBack(device);
+    // Not waited for: whoever attaches a volume waits for the device itself.
+    else this.managed?.takeBack(device).catch((error: unknown) => this.noteTrouble(device, error));
+  }
+
+  private noteTrouble({ deviceId, path }: NodeDevice, error: unknown): void {
+    this.parts.hooks.onEvent({ kind: 'device-failed', deviceId, text: `${path}: ${toStrakeError(error).message}` });
   }
 
   // ---------------------------------------------------------------- volumes of a cluster
