@@ -21,7 +21,13 @@ import type { Calls } from '../wire/manager-calls.js';
 import { PART_BUFFER_BYTES } from '../wire/message-parts.js';
 import { SessionDesk } from '../wire/session-desk.js';
 import { VERSION_MOST } from '../wire/versions.js';
-import { MANAGER_CONNECTIONS_MAX, MANAGER_HANDSHAKES_MAX, MANAGER_RECEIVE_BYTES, SESSION_CALLS_MAX } from './limits.js';
+import {
+  MANAGER_CONNECTIONS_MAX,
+  MANAGER_HANDSHAKES_MAX,
+  MANAGER_RECEIVE_BYTES,
+  SESSION_CALLS_MAX,
+  SESSION_SILENCE_MS,
+} from './limits.js';
 import { HereFormat, ManagerConnection, type ManagerOwner } from './manager-connection.js';
 
 /** How much of everything there is, for so many connections. */
@@ -77,6 +83,7 @@ export class ManagerService implements ManagerOwner {
     this.terms = { ...TERMS, shards: addresses };
     this.desk = new SessionDesk({
       ...{ resources: this.resources, clock, watch, handshakesMax: MANAGER_HANDSHAKES_MAX },
+      silenceMs: SESSION_SILENCE_MS,
       make: (index) => new ManagerConnection(this, index),
       onFree: ({ clientId }) => check(clientId.length <= 32, 'a client has no id', clientId.length),
     });

@@ -4,7 +4,6 @@
  */
 
 import {
-  amount,
   boolean,
   fields,
   id,
@@ -61,8 +60,6 @@ export type Calls = ManagerCalls<ReplicaMap>;
 export type CallName = (typeof CALL_NAMES)[number];
 
 const count = whole(0);
-/** Milliseconds, of which a clock may have parts. */
-const silence = orNull(amount(0, Number.MAX_SAFE_INTEGER));
 const some = <T>(of: Rule<T>) => list(of, 0, CALL_LISTED_MAX);
 const group = whole(0, 65_535);
 const word = text(1, TEXT_BYTES_MAX);
@@ -170,7 +167,7 @@ const node = fields<NodeListed>({
   addresses,
   labels,
   state: oneOf('up', 'down'),
-  silentMs: silence,
+  silentMs: orNull(count),
   devices: count,
 });
 
@@ -234,7 +231,7 @@ const volume = fields<VolumeListed>({
   generation: count,
   holder: id,
   lease: oneOf('released', 'exclusive', 'shared'),
-  holderSilentMs: silence,
+  holderSilentMs: orNull(count),
   groups: some(fields<GroupListed>({ group, mapVersion: count, base: count, members: list(member, 0, LISTED_MAX) })),
   blocked: orNull(word),
 });

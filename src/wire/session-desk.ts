@@ -32,6 +32,8 @@ export interface SessionDeskParts<Connection> {
   readonly watch: Watch;
   /** Connections that have not finished their handshake; a newer one displaces the one that waited longest. */
   readonly handshakesMax: number;
+  /** A session on which nothing arrives and nothing is taken for so long is over; absent: it lasts as long as its connection. */
+  readonly silenceMs?: number;
   readonly make: (index: number) => Connection;
   /** A connection is over, and nothing is left of it. */
   readonly onFree: (connection: Connection) => void;
@@ -48,6 +50,8 @@ export class SessionDesk<Connection extends AnsweringConnection<StreamedRequest,
   private readonly handshakes = new Set<Connection>();
   /** Of each client the connections that are not free yet; the last is that of its newest session. */
   private readonly clients = new Map<string, Connection[]>();
+  /** Of connections that serve: how far they had come when that was looked at, and since when. */
+  private readonly heard = new Map<Connection, { readonly progress: number; readonly sinceMs: number }>();
   /** Connections that are to end and depend on their peers for it, since when. */
   private readonly leaving = new Map<Connection, number>();
 
@@ -138,6 +142,7 @@ export class SessionDesk<Connection extends AnsweringConnection<StreamedRequest,
     this.hosts.delete(connection);
     this.handshakes.delete(connection);
     this.leaving.delete(connection);
+    this.heard.delete(connection);
     this.parts.onFree(connection);
     check(!this.free.includes(connection), 'a connection of a client is given back twice', connection.session);
     this.free.push(connection);
@@ -160,12 +165,22 @@ export class SessionDesk<Connection extends AnsweringConnection<StreamedRequest,
       this.handshakes.delete(connection);
       connection.end('the handshake took too long');
     }
+    for (const connection of [...this.serving()]) this.listen(connection, nowMs);
     for (const connection of [...this.hosts.keys()]) {
       if (connection.state !== 'draining') continue;
       const sinceMs = this.leaving.get(connection) ?? nowMs;
       this.leaving.set(connection, sinceMs);
       if (nowMs - sinceMs >= STALL_MS) connection.end('the peer did not go');
     }
+  }
+
+  /** Whoever is there says something now and then; a host without power does not, and its connection would never end. */
+  private listen(connection: Connection, nowMs: number): void {
+    const { silenceMs } = this.parts;
+    const { progress } = connection;
+    const known = this.heard.get(connection);
+    if (known?.progress !== progress) this.heard.set(connection, { progress, sinceMs: nowMs });
+    else if (silenceMs !== undefined && nowMs - known.sinceMs >= silenceMs) connection.end('the peer says nothing');
   }
 
   /** Gives the watch up; all servers must have been closed. */
