@@ -9,7 +9,6 @@ import { namesDevice, type ReplicaMap } from '../layout/replica-map.js';
 import { NO_CLIENT } from '../layout/volume-map.js';
 import type { ClusterKey } from '../ports/cluster-key.js';
 import type { CompletionPort } from '../ports/completion.js';
-import { FENCE_ALL, FENCE_OPEN } from '../ports/device.js';
 import { decodeControl, encodeControl, type OpenedFields } from '../wire/control.js';
 import type { Frame } from '../wire/frame.js';
 import { decodeMaps, encodeMaps } from '../wire/maps.js';
@@ -37,7 +36,7 @@ import {
 import { WireRefusal } from '../wire/refusal.js';
 import { decodeOpen, type Role, type Ticket } from '../wire/ticket.js';
 import { SESSION_REPLICAS_MAX } from './limits.js';
-import type { DrivenDevice } from './node-device.js';
+import { type DrivenDevice, healthOf } from './node-device.js';
 import { OpenReplica } from './open-replica.js';
 import type { PeerRequest } from './peer-request.js';
 import { ReplicaGate } from './replica-gate.js';
@@ -108,7 +107,7 @@ export class NodeControl implements ControlHandler {
       depth: device.outstanding,
       segmentBytes: device.slotBytes,
       freeBytes: device.freeSlots * device.slotBytes,
-      health: HEALTH[device.fence()],
+      health: healthOf(device),
     }));
     this.send(connection, request, { kind: KIND_PONG, flags: 0 }, encodeControl('pong', { taken, devices }));
   }
@@ -292,9 +291,6 @@ export class NodeControl implements ControlHandler {
     connection.sendControl(request, kind, flags, payload);
   }
 }
-
-const HEALTH = ['healthy', 'read-only', 'failed'] as const;
-check(FENCE_OPEN === 0 && FENCE_ALL === HEALTH.length - 1, 'fences have no words', FENCE_ALL);
 
 function plain({ generation, flushNumber }: { generation: number; flushNumber: number }) {
   return { generation, flushNumber };

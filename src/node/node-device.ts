@@ -11,6 +11,7 @@ import type { ReplicaPage } from '../core/ids.js';
 import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
 import type { KnownDevice } from '../layout/starting-map.js';
 import type { CompletionPort } from '../ports/completion.js';
+import { FENCE_ALL, FENCE_OPEN } from '../ports/device.js';
 import type { GroupIndex } from '../ports/ids.js';
 import type { SegmentMember } from '../ports/segment-member.js';
 import type { Superblock } from '../store/format/superblock.js';
@@ -88,6 +89,7 @@ export interface DrivenDevice extends NodeDevice {
   fence(): number;
   /** What it knows of a replica beside its map, by the number of its page. */
   ownOf(page: ReplicaPage): ReplicaOwn;
+  status(): StoreStatus;
   /** Resolves when what it says is of now. Rejects with a `StrakeError` if it has gone. */
   refresh(): Promise<void>;
 }
@@ -95,6 +97,16 @@ export interface DrivenDevice extends NodeDevice {
 export function isDriven(device: NodeDevice): device is DrivenDevice {
   return device.shard >= 0;
 }
+
+/** What of a device is in order, as nodes and managers are told it. */
+export type Health = 'healthy' | 'read-only' | 'failed';
+
+export function healthOf(device: DrivenDevice): Health {
+  return HEALTH[device.fence()];
+}
+
+const HEALTH = ['healthy', 'read-only', 'failed'] as const;
+check(FENCE_OPEN === 0 && FENCE_ALL === HEALTH.length - 1, 'fences have no words', FENCE_ALL);
 
 /**
  * Adds a device. They stay in the order in which they were asked for: where a volume is placed, and what is told first, must
