@@ -22,7 +22,7 @@ import {
   REQUEST_FLUSH,
   REQUEST_READ,
   REQUEST_WRITE,
-  type SegmentRequest,
+  SegmentRequest,
 } from '../ports/segment-request.js';
 import { RingConsumer, RingProducer } from '../ring/spsc-ring.js';
 import { CALLS_MAX, ENTRY_AREAS, LIST_AREAS, MEMBERS_MAX, WAITING_MAX } from './limits.js';
@@ -144,6 +144,7 @@ export class MemberAsker {
   }
 
   submit(member: number, asked: Asked, traffic: DeviceTraffic): void {
+    if (asked instanceof SegmentRequest) this.bring(asked);
     if (this.isLost) {
       this.parts.completions.defer(asked.token, -EIO);
       return;
@@ -153,6 +154,14 @@ export class MemberAsker {
     this.waiting.push(asked);
     this.waitingFor.push(member);
     this.waitingOn.push(traffic);
+  }
+
+  /** Copies a payload at once: the other shard may look at it before this one's batch is handed over. */
+  private bring(request: SegmentRequest): void {
+    const { memory, source, sourceBytes } = request;
+    if (source < 0) return;
+    this.parts.memory.bytes.copyWithin(memory, source, source + sourceBytes);
+    request.source = -1;
   }
 
   /** Sends it, if there is room. */
@@ -207,10 +216,6 @@ export class MemberAsker {
     words[word + 14] = area;
     words[word + 15] = request.entries?.length ?? 0;
     if (request.entries !== null) this.putEntries(request, request.entries, area);
-    if (request.source >= 0) {
-      const { memory, source, sourceBytes } = request;
-      this.parts.memory.bytes.copyWithin(memory, source, source + sourceBytes);
-    }
   }
 
   private putEntries(request: SegmentRequest, entries: Uint32Array, area: number): void {

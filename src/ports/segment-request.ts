@@ -29,6 +29,7 @@
 
 import type { BlockCount, BlockIndex, ChunkIndex, FlushNumber, Generation } from './ids.js';
 import { CHUNK_BLOCKS_MAX } from './limits.js';
+import type { Memory } from './memory.js';
 
 /**
  * Reads blocks to `memory`; those never written, and those of a chunk without a slot, are zeroes. Result: the bytes. With
@@ -168,7 +169,7 @@ export class SegmentRequest {
   memory = 0;
   /**
    * Where `sourceBytes` of payload are copied from to `memory` first; -1 if it is in place. It is free again when the batch is
-   * submitted.
+   * submitted. A member copies them whatever comes of the request: others that are asked for the same find it in place.
    */
   source = -1;
   sourceBytes = 0;
@@ -192,6 +193,13 @@ export class SegmentRequest {
   readonly bad = new BlockBits();
   /** Of the answer: blocks that were left because a condition did not hold. */
   readonly left = new BlockBits();
+
+  /** Copies the payload to its place, if it is not there. */
+  bring(memory: Memory): void {
+    if (this.source < 0) return;
+    memory.copy(this.memory, this.source, this.sourceBytes);
+    this.source = -1;
+  }
 
   /** Sets what every kind has, and takes back what an earlier use has left. */
   begin(kind: number, chunk: ChunkIndex, token: number): this {

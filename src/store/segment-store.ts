@@ -28,7 +28,6 @@
 import { check } from '../core/check.js';
 import { EBUSY, EIO } from '../core/errno.js';
 import type { ReplicaPage, SlotIndex } from '../core/ids.js';
-import { BLOCK_BYTES } from '../core/limits.js';
 import type { FlushId } from '../layout/flush-id.js';
 import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
 import type { CompletionPort } from '../ports/completion.js';
@@ -54,7 +53,7 @@ import { OpSteps } from './running/op-steps.js';
 import type { SlotTable } from './running/slot-table.js';
 import { TableCache } from './running/table-cache.js';
 import { VolumeTable } from './running/volume-table.js';
-import type { StoreOp } from './store-op.js';
+import { type StoreOp, saveSource } from './store-op.js';
 import {
   CONTROL_PIECE_BYTES,
   CONTROL_PIECES,
@@ -200,6 +199,7 @@ export class SegmentStore {
   /** Begins a request of a volume, which has been checked (`LocalMember`). Its token never ends within the call. */
   submit(volume: ReplicaPage, request: SegmentRequest): void {
     if (this.ended) {
+      request.bring(this.memory);
       this.completions.defer(request.token, -EIO);
       return;
     }
@@ -213,9 +213,8 @@ export class SegmentStore {
     }
     const op = this.pool.take();
     if (op === null) {
-      const { memory, source, blocks, token } = request;
-      if (source >= 0) this.memory.copy(memory, source, blocks * BLOCK_BYTES);
-      this.completions.defer(token, -EBUSY);
+      request.bring(this.memory);
+      this.completions.defer(request.token, -EBUSY);
       return;
     }
     check(this.volumeTable.owners.list[volume] !== undefined, 'a request is of a replica that is not here', volume);
@@ -306,6 +305,8 @@ export class SegmentStore {
 
   private finish(op: StoreOp, result: number): void {
     const { token, resultFlags, admitted } = op;
+    // It was refused, or nothing of it was to be written: other members find the payload in place all the same.
+    saveSource(this.memory, op);
     this.steps.end(op);
     this.pool.giveBack(op);
     if (this.entered > 0 && resultFlags === 0) this.completions.defer(token, result);

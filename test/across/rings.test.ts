@@ -276,6 +276,26 @@ check('more than may be in flight wait, and have their turns in order', async ()
   );
 });
 
+check('a payload is in its place at once, also of a write that waits, or that nobody carries out', async () => {
+  const pair = new Pair();
+  const write = () => {
+    const request = pair.begin(REQUEST_WRITE);
+    Object.assign(request, { blocks: 1, memory: BLOCK, source: 4 * BLOCK, sourceBytes: BLOCK });
+    pair.loop.bytes.fill(7, 4 * BLOCK, 5 * BLOCK);
+    pair.member.submit(request);
+    // It is the caller's again.
+    pair.loop.bytes.fill(8, 4 * BLOCK, 5 * BLOCK);
+    const inPlace = pair.loop.bytes[BLOCK];
+    pair.loop.bytes.fill(0, BLOCK, 2 * BLOCK);
+    return inPlace;
+  };
+  assert.is(write(), 7);
+  for (let number = 0; number < CALLS_MAX; number += 1) pair.member.submit(pair.begin(REQUEST_READ, number));
+  assert.is(write(), 7, 'it waits');
+  pair.asker.lose(false);
+  assert.is(write(), 7, 'the other shard has gone');
+});
+
 check('so do those for whose entries there is no room', async () => {
   const pair = new Pair();
   const ask = () => {

@@ -1,7 +1,7 @@
 /** Requests with conditions, block by block: what is newer, what is the same, and what copies bring. */
 
 import * as assert from 'uvu/assert';
-import { EBADMSG, EINVAL, ENODATA, ENOENT } from '#strake/core/errno.js';
+import { EBADMSG, EINVAL, EIO, ENODATA, ENOENT } from '#strake/core/errno.js';
 import type { SlotIndex } from '#strake/core/ids.js';
 import { BLOCK_POISON, BLOCK_VALID, BLOCK_ZERO } from '#strake/layout/block-entry.js';
 import {
@@ -64,6 +64,19 @@ async function entriesOf(store: SimStore, block: number, blocks: number): Promis
   assert.is(await store.settle(store.submit(request)), 0);
   return request.entries;
 }
+
+check('a payload is in its place whatever comes of the write, as other members find it there', [], async () => {
+  const store = await opened();
+  const inPlace = ({ memory }: SegmentRequest) => store.loop.view.getUint32(memory, true);
+  assert.equal(await modify(store, requestFor(REQUEST_WRITE, 1, 2, REQUEST_NEWER, 5), 50), []);
+  const older = requestFor(REQUEST_WRITE, 1, 2, REQUEST_NEWER, 4);
+  assert.equal(await modify(store, older, 40), [0, 1]);
+  assert.is(inPlace(older), 40);
+  await store.settle(store.opened.store.quiet());
+  const late = requestFor(REQUEST_WRITE, 1, 2, REQUEST_NEWER, 6);
+  assert.is(await store.settle(store.submit(late, 60)), -EIO);
+  assert.is(inPlace(late), 60);
+});
 
 check('a write is applied to the blocks for which it is newer, and answered for the others', [], async () => {
   const store = await opened();

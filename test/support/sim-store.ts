@@ -193,6 +193,7 @@ export class SimStore {
     request.memory = memory;
     if (value !== undefined) {
       request.source = source;
+      request.sourceBytes = request.blocks * BLOCK;
       new Uint32Array(arena.buffer, source, (request.blocks * BLOCK) / 4).fill(value);
     }
     const result = await this.start((token) => {

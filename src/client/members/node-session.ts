@@ -255,11 +255,9 @@ export class NodeSession implements AskingSession, MemberSession {
   // ---------------------------------------------------------------- asking
 
   submit(member: RemoteMember, request: SegmentRequest): void {
+    request.bring(this.ports.memory);
     const asked = this.begin(member, request.token);
     if (asked === null) return;
-    const { memory } = this.ports;
-    if (request.source >= 0) memory.copy(request.memory, request.source, request.sourceBytes);
-    request.source = -1;
     asked.request = request;
     this.enqueue(asked);
   }
