@@ -17,6 +17,7 @@
 
 import { Calls } from '../core/calls.js';
 import { check, unlessInternal } from '../core/check.js';
+import { ESTALE } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { Fence } from '../core/fence.js';
 import { BLOCK_BYTES } from '../core/limits.js';
@@ -126,7 +127,12 @@ export class VolumeEngine implements Volume {
       if (slot.member !== null) checkMember(membership, slot, slot.member);
     }
     this.stamps = new WriteStamps(record.generation);
-    this.calls = new Calls(completions);
+    // What a member has not done because of a newer map is asked again when that has taken effect.
+    this.calls = new Calls(completions, {
+      isRetried: (result) => result === -ESTALE,
+      mark: () => membership.effects,
+      next: (effects) => membership.nextEffect(effects),
+    });
     this.work = new MemberWork(this.calls, () => this.stamps);
     this.allocation = new Allocation(membership, this.work, (group) => this.makeRoom(group));
     this.pieces = this.newPieces(scratch);

@@ -16,20 +16,34 @@ export interface MemoryHolder {
   lost: boolean;
 }
 
+/** What decides whether an operation that has ended without having been done is begun again. */
+export interface CallRetry {
+  /** Whether it is to be, if the time comes. */
+  isRetried(result: number): boolean;
+  /** What is noted when an operation is begun. */
+  mark(): number;
+  /** Resolves when one that was begun at a mark may be begun again; to false if it never may be. */
+  next(mark: number): Promise<boolean>;
+}
+
 interface Call {
   resolve(result: number): void;
+  readonly start: (token: number) => void;
   readonly holder: MemoryHolder | null;
+  mark: number;
 }
 
 export class Calls {
   private readonly completions: CompletionPort;
+  private readonly retry: CallRetry | null;
   private readonly token: number;
   private readonly calls: (Call | null)[] = [];
   private readonly free: number[] = [];
   private readonly lastEnded = new Notify();
 
-  constructor(completions: CompletionPort) {
+  constructor(completions: CompletionPort, retry: CallRetry | null = null) {
     this.completions = completions;
+    this.retry = retry;
     this.token = completions.register({ complete: (tag, result, flags) => this.end(tag, result, flags) });
   }
 
@@ -49,7 +63,7 @@ export class Calls {
     }
     const tag = this.free.pop() ?? this.calls.push(null) - 1;
     return new Promise((resolve, reject) => {
-      this.calls[tag] = { resolve, holder };
+      this.calls[tag] = { resolve, start, holder, mark: this.retry?.mark() ?? 0 };
       try {
         start(this.token + tag);
       } catch (error) {
@@ -74,6 +88,22 @@ export class Calls {
   }
 
   private end(tag: number, result: number, flags: number): void {
+    if (this.retry?.isRetried(result)) void this.beginAgain(tag, result, this.retry);
+    else this.conclude(tag, result, flags);
+  }
+
+  private async beginAgain(tag: number, result: number, retry: CallRetry): Promise<void> {
+    const call = this.calls[tag] ?? null;
+    check(call !== null, 'an operation of control work is begun again that has ended', tag);
+    if (!(await retry.next(call.mark))) {
+      this.conclude(tag, result, 0);
+      return;
+    }
+    call.mark = retry.mark();
+    call.start(this.token + tag);
+  }
+
+  private conclude(tag: number, result: number, flags: number): void {
     const call = this.take(tag);
     if ((flags & COMPLETION_ABANDONED) !== 0 && call.holder !== null) call.holder.lost = true;
     call.resolve(result);

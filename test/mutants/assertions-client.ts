@@ -39,8 +39,8 @@ export const CLIENT_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a member has no space and has not failed',
     'client/mirror/mirror.ts',
-    '    piece.noSpace = 0;\n    piece.pending = 0;\n',
-    '    piece.noSpace = 1;\n    piece.pending = 0;\n',
+    '    piece.noSpace = 0;\n    piece.stale = 0;\n',
+    '    piece.noSpace = 1;\n    piece.stale = 0;\n',
     ENGINE,
   ),
   one(
@@ -151,8 +151,8 @@ export const CLIENT_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a flush goes to a member that there is not',
     'client/requests/volume-flush.ts',
-    'this.request(index, flags',
-    'this.request(index + 1, flags',
+    'this.request(index, this.remembers',
+    'this.request(index + 1, this.remembers',
     ENGINE,
   ),
 ];

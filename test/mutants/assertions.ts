@@ -328,8 +328,8 @@ const NODE: readonly AssertionMutant[] = [
   one(
     'a replica is made of a volume that is not served',
     'volumes/volume-host.ts',
-    '    const replica = await Replica.make(this.ports.completions, device, volume.stored, group);\n',
-    '    const replica = await Replica.make(this.ports.completions, device, volume.stored, group);\n    volume.engine = null;\n',
+    '    const replica = await Replica.make(this.ports.completions, device, map);\n',
+    '    const replica = await Replica.make(this.ports.completions, device, map);\n    volume.engine = null;\n',
     sim(['replace'], 20),
   ),
   one(

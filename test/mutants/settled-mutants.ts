@@ -84,8 +84,8 @@ export const SETTLED_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'client/requests/volume-flush.ts',
-        find: 'const { settled } = this;',
-        replace: 'const settled = { ...this.settled, flushNumber: this.durableNext };',
+        find: 'told ? this.settled : NO_FLUSH',
+        replace: 'told ? { ...this.settled, flushNumber: this.durableNext } : NO_FLUSH',
       },
     ],
     judges: [TOLD],

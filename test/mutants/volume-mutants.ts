@@ -44,9 +44,9 @@ const MIRROR: Mutant[] = [
     edits: [
       {
         file: 'client/requests/volume-flush.ts',
-        find: '      member.submit(this.request(index, flags, told ? settled : NO_FLUSH));',
+        find: '    for (let index = 0; index < this.members.length; index += 1) this.send(index);',
         replace:
-          '      if (index === 0) member.submit(this.request(index, flags, told ? settled : NO_FLUSH));\n      else this.completions.defer(this.token + index, 0);',
+          '    this.send(0);\n    for (let index = 1; index < this.members.length; index += 1) this.completions.defer(this.token + index, 0);',
       },
     ],
     judges: [sim(['power']), ENGINE],

@@ -358,8 +358,10 @@ export class NodeSession implements AskingSession, MemberSession {
 
   /** A request was not admitted. That its member has a newer map is no fault of the member. */
   private refusedBy(member: RemoteMember, asked: Asked, status: number): void {
-    asked.result = status === STATUS_STALE_MAP ? -ESTALE : -EIO;
-    if (status === STATUS_STALE_MAP || member.failed) return;
+    // Where nobody manages volumes, two processes that decide about one are a fault.
+    const isNewer = status === STATUS_STALE_MAP && member.map.authentication !== undefined;
+    asked.result = isNewer ? -ESTALE : -EIO;
+    if (isNewer || member.failed) return;
     const reason = `its node does not take what is asked of a replica any more (status ${status})`;
     this.replicas.drop(member, reason);
     this.doom = reason;

@@ -10,6 +10,7 @@
 import { check } from '../../core/check.js';
 import { toStrakeError } from '../../core/errors.js';
 import { GROUP_MEMBERS_MAX } from '../../core/limits.js';
+import { Notify } from '../../core/notify.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import { memberOffline, withProgress, withReleased } from '../../layout/map-changes.js';
 import {
@@ -91,6 +92,11 @@ export class Membership {
   stopped: string | null = null;
   /** How often a member has begun to leave. */
   departures = 0;
+  /**
+   * How often a map has taken effect. What met a newer map at a member is asked again when that is more than when it was asked.
+   */
+  effects = 0;
+  private readonly onEffect = new Notify();
   private readonly hooks: MembershipHooks;
   private changes: Promise<void> = Promise.resolve();
   private turn = 0;
@@ -270,6 +276,15 @@ export class Membership {
     if (this.complete(this.groups[group])) this.record = withReleased(this.record, group);
   }
 
+  /**
+   * Resolves when more maps have taken effect than `effects`: to true, for what met a newer map to be asked again; to false if
+   * the volume has stopped.
+   */
+  async nextEffect(effects: number): Promise<boolean> {
+    while (this.stopped === null && this.effects === effects) await this.onEffect.next();
+    return this.stopped === null;
+  }
+
   /** Resolves when no change is under way. */
   idle(): Promise<void> {
     return this.changes;
@@ -308,7 +323,9 @@ export class Membership {
       if (state === 'offline') slot.leaving = false;
       slot.state = state;
     }
+    this.effects += 1;
     this.hooks.onChange();
+    this.onEffect.tell();
   }
 
   /** Whoever decides about maps has taken a member out that this engine has not parted with. */
@@ -329,5 +346,6 @@ export class Membership {
     this.stopped = reason;
     this.hooks.onEvent({ kind: 'stopped', reason });
     this.hooks.onChange();
+    this.onEffect.tell();
   }
 }

@@ -4,12 +4,13 @@
  * A write is sent to every member that is in-sync or syncing and is done when all that are in-sync have it, or have left the map.
  * A read goes to one member; what to do if that fails is for whoever asked.
  *
- * Fault model: members fail in any phase, with any error. Where the map has to change before an answer is right, the piece is
- * held, with its blocks.
+ * Fault model: members fail in any phase, with any error, or have a newer map than this engine. Where the map has to change
+ * before an answer is right, the piece is held, with its blocks. What a member did not do because of a newer map is sent there
+ * again, under the same stamp, when that has taken effect.
  */
 
 import { check } from '../../core/check.js';
-import { EIO, ENOSPC } from '../../core/errno.js';
+import { EIO, ENOSPC, ESTALE } from '../../core/errno.js';
 import { BLOCK_BYTES, GROUP_MEMBERS_MAX, PIECES_MAX } from '../../core/limits.js';
 import { COMPLETION_ABANDONED, type CompletionPort, TAG_BITS } from '../../ports/completion.js';
 import { FENCE_ALL } from '../../ports/device.js';
@@ -54,6 +55,8 @@ export class Mirror implements SegmentIo {
   private readonly token: number;
   /** Pieces whose answer depends on a change of the map. */
   private held: Piece[] = [];
+  /** The same of those that read. */
+  private heldReads: Piece[] = [];
 
   constructor(parts: MirrorParts) {
     this.parts = parts;
@@ -81,6 +84,7 @@ export class Mirror implements SegmentIo {
       this.memory.fill(piece.memory, piece.blocks * BLOCK_BYTES, 0);
       this.parts.ends.later(piece, 0);
     } else {
+      piece.effects = this.membership.effects;
       slot.present.submit(this.request(REQUEST_READ, piece, slot.position));
     }
   }
@@ -100,18 +104,28 @@ export class Mirror implements SegmentIo {
     return request;
   }
 
-  /** The same, with the stamp that was taken last. A write that is not newer than what a block has is answered, not applied. */
+  /** The same, with the piece's stamp. A write that is not newer than what a block has is answered, not applied. */
   private modification(kind: number, piece: Piece, position: MemberPosition): SegmentRequest {
     const request = this.request(kind, piece, position);
-    const { current, generation } = this.stamps;
-    request.stampLow = current.low;
-    request.stampHigh = current.high;
-    request.generation = generation;
+    request.stampLow = piece.stampLow;
+    request.stampHigh = piece.stampHigh;
+    request.generation = this.stamps.generation;
     request.flushNumber = piece.flushNumber;
     return request;
   }
 
+  private stamp(piece: Piece): void {
+    const { low, high } = this.stamps.next();
+    piece.stampLow = low;
+    piece.stampHigh = high;
+  }
+
   private endRead(piece: Piece, position: MemberPosition, result: number): void {
+    if (result === -ESTALE) {
+      this.heldReads.push(piece);
+      if (this.membership.stopped !== null || this.membership.effects > piece.effects) this.resumeReads();
+      return;
+    }
     if (result < 0) {
       piece.reader = position;
       const slot = this.membership.groups[piece.group][position];
@@ -129,11 +143,16 @@ export class Mirror implements SegmentIo {
       return;
     }
     this.aim(piece, false);
-    this.stamps.next();
+    this.stamp(piece);
+    this.sendWrite(piece, piece.targets);
+  }
+
+  private sendWrite(piece: Piece, bits: number): void {
+    const group = this.membership.groups[piece.group];
     let { source } = piece;
     for (let position = 0; position < group.length; position += 1) {
       const slot = group[position];
-      if ((piece.targets & slot.bit) === 0) continue;
+      if ((bits & slot.bit) === 0) continue;
       const request = this.modification(REQUEST_WRITE, piece, position);
       request.source = source;
       request.sourceBytes = piece.blocks * BLOCK_BYTES;
@@ -142,6 +161,7 @@ export class Mirror implements SegmentIo {
       // The first member's operation brings the payload; the others find it in place.
       source = -1;
     }
+    piece.source = -1;
   }
 
   private writeOnceAllocated(piece: Piece): void {
@@ -160,10 +180,15 @@ export class Mirror implements SegmentIo {
       return;
     }
     this.aim(piece, true);
-    this.stamps.next();
+    this.stamp(piece);
+    this.sendZero(piece, piece.targets & ~piece.done);
+  }
+
+  private sendZero(piece: Piece, bits: number): void {
+    const group = this.membership.groups[piece.group];
     for (let position = 0; position < group.length; position += 1) {
       const slot = group[position];
-      if ((piece.targets & ~piece.done & slot.bit) === 0) continue;
+      if ((bits & slot.bit) === 0) continue;
       const request = this.modification(REQUEST_ZERO, piece, position);
       request.flags = (piece.flags & REQUEST_KEEP) | REQUEST_NEWER;
       slot.present.submit(request);
@@ -180,7 +205,10 @@ export class Mirror implements SegmentIo {
     piece.done = 0;
     piece.failed = 0;
     piece.noSpace = 0;
+    piece.stale = 0;
     piece.pending = 0;
+    piece.zeroes = zeroes;
+    piece.effects = this.membership.effects;
     piece.flushNumber = this.stamps.flushNumber;
     for (const slot of group) {
       if (!slot.writable) continue;
@@ -199,7 +227,8 @@ export class Mirror implements SegmentIo {
     if (result >= 0) {
       piece.done |= slot.bit;
       if (slot.written < piece.flushNumber) slot.written = piece.flushNumber;
-    } else {
+    } else if (result === -ESTALE) piece.stale |= slot.bit;
+    else {
       piece.failed |= slot.bit;
       if (result === -ENOSPC) piece.noSpace |= slot.bit;
     }
@@ -209,6 +238,7 @@ export class Mirror implements SegmentIo {
 
   /** Every member has answered. Where the map has to change first, the piece is held, with its blocks. */
   private conclude(piece: Piece): void {
+    if (piece.stale !== 0 && !this.sendAgain(piece)) return;
     const { targets, done, failed, noSpace } = piece;
     check((done | failed) === targets, 'a modification ends before all members have answered', piece.index);
     check((failed & noSpace) === noSpace, 'a member has no space and has not failed', piece.index);
@@ -227,16 +257,56 @@ export class Mirror implements SegmentIo {
     ends.modified(piece, 0);
   }
 
+  /**
+   * Sends what members with a newer map have not done to those that are still to do it, under the same stamp, if a newer map has
+   * taken effect; otherwise the piece is held until one has. Returns whether all members have answered.
+   */
+  private sendAgain(piece: Piece): boolean {
+    const { membership } = this;
+    const { stale } = piece;
+    if (membership.stopped === null && membership.effects === piece.effects) {
+      this.held.push(piece);
+      return false;
+    }
+    check(piece.pending === 0, 'a piece is sent again that is under way', piece.index);
+    check((stale & (piece.done | piece.failed)) === 0, 'a member is asked again that has answered', piece.index);
+    let again = 0;
+    for (const slot of membership.groups[piece.group]) {
+      if ((stale & slot.bit) === 0 || !slot.writable || membership.stopped !== null) continue;
+      again |= slot.bit;
+      piece.pending += 1;
+    }
+    piece.stale = 0;
+    // Who has left the map does not have it.
+    piece.failed |= stale & ~again;
+    piece.effects = membership.effects;
+    if (again === 0) return true;
+    if (piece.zeroes) this.sendZero(piece, again);
+    else this.sendWrite(piece, again);
+    return false;
+  }
+
   /** The map has changed, or the volume has stopped. */
   resumeHeld(): void {
     const { held } = this;
     this.held = [];
     for (const piece of held) this.conclude(piece);
+    this.resumeReads();
+  }
+
+  private resumeReads(): void {
+    const { heldReads, membership } = this;
+    this.heldReads = [];
+    for (const piece of heldReads) {
+      if (membership.stopped !== null) this.parts.ends.later(piece, -EIO);
+      else this.read(piece);
+    }
   }
 
   /** Gives up the handler; nothing may be in flight. */
   close(): void {
-    check(this.held.length === 0, 'pieces are held when their volume is closed', this.held.length);
+    const held = this.held.length + this.heldReads.length;
+    check(held === 0, 'pieces are held when their volume is closed', held);
     this.parts.completions.unregister(this.token);
   }
 }

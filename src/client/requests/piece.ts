@@ -62,6 +62,15 @@ export class Piece {
   done = 0;
   failed = 0;
   noSpace = 0;
+  /** Those that had a newer map, and have not done it: they are asked again. */
+  stale = 0;
+  /** What is sent makes its blocks zero. */
+  zeroes = false;
+  /** How many maps had taken effect when it was sent. */
+  effects = 0;
+  /** Under which a modification was sent, to all members and each time. */
+  stampLow = 0;
+  stampHigh = 0;
   /** Operations in flight. */
   pending = 0;
   resultFlags = 0;

@@ -106,6 +106,7 @@ export class Pieces implements IoEnds {
     piece.targets = 0;
     piece.failed = 0;
     piece.noSpace = 0;
+    piece.stale = 0;
     piece.started = false;
     piece.repaired = false;
     piece.changed = false;

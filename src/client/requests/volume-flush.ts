@@ -11,7 +11,7 @@
  */
 
 import { check } from '../../core/check.js';
-import { EIO } from '../../core/errno.js';
+import { EIO, ESTALE } from '../../core/errno.js';
 import { Notify } from '../../core/notify.js';
 import { type FlushId, NO_FLUSH } from '../../layout/flush-id.js';
 import type { CompletionPort } from '../../ports/completion.js';
@@ -56,6 +56,8 @@ export class VolumeFlush {
   private readonly requests: SegmentRequest[] = [];
   private pending = 0;
   private held = false;
+  /** How many maps had taken effect when members were asked last. */
+  private effects = 0;
   private readonly oneEnded = new Notify();
   /** Modifications with lower flush numbers are durable on every member in-sync. */
   private durableBelow = 0;
@@ -150,15 +152,39 @@ export class VolumeFlush {
       this.answer(-EIO);
       return;
     }
-    const flags = this.marked ? REQUEST_MARKED : 0;
     this.remembers = this.marked;
     this.marked = false;
-    const { settled } = this;
-    for (let index = 0; index < this.members.length; index += 1) {
-      const member = this.members[index];
-      const told = this.isInSync(member);
-      member.submit(this.request(index, flags, told ? settled : NO_FLUSH));
+    this.effects = this.membership.effects;
+    for (let index = 0; index < this.members.length; index += 1) this.send(index);
+  }
+
+  private send(index: number): void {
+    const member = this.members[index];
+    const told = this.isInSync(member);
+    member.submit(this.request(index, this.remembers ? REQUEST_MARKED : 0, told ? this.settled : NO_FLUSH));
+  }
+
+  /**
+   * Asks members again that had a newer map, if one has taken effect since; otherwise the flush is held until one has. Returns
+   * whether all have answered.
+   */
+  private sendAgain(): boolean {
+    const { membership, results, members } = this;
+    if (membership.stopped !== null || !members.some((_, index) => results[index] === -ESTALE)) return true;
+    if (membership.effects === this.effects) {
+      this.held = true;
+      return false;
     }
+    this.effects = membership.effects;
+    for (let index = 0; index < members.length; index += 1) {
+      if (results[index] !== -ESTALE) continue;
+      const stays = this.slots.some((slot) => slot.member === members[index] && slot.writable);
+      results[index] = stays ? 0 : -EIO;
+      if (!stays) continue;
+      this.pending += 1;
+      this.send(index);
+    }
+    return this.pending === 0;
   }
 
   /** Chooses the members that a flush goes to. They are mostly those of the last one, so that nothing is made anew. */
@@ -220,6 +246,7 @@ export class VolumeFlush {
 
   private conclude(): void {
     check(this.pending === 0, 'a flush is judged before all members have answered', this.pending);
+    if (!this.sendAgain()) return;
     let verdict = JUDGED_DONE;
     for (let group = 0; group < this.membership.groups.length; group += 1) {
       let targets = 0;
