@@ -11,19 +11,15 @@
 import { check } from '../core/check.js';
 import { EIO, EOPNOTSUPP } from '../core/errno.js';
 import { BLOCK_BYTES } from '../core/limits.js';
-import { BLOCK_VALID, ENTRY_CHECKSUM, ENTRY_FLAGS, ENTRY_WORDS } from '../layout/block-entry.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
-import type { Memory } from '../ports/memory.js';
 import {
   REQUEST_ACCEPT,
   REQUEST_AGREED,
   REQUEST_ENTRIES,
   REQUEST_FLUSH,
   REQUEST_READ,
-  REQUEST_SAME,
   REQUEST_WRITE,
-  type SegmentRequest,
 } from '../ports/segment-request.js';
 import { AnsweringConnection, type AnsweringOwner } from '../wire/answering-connection.js';
 import { encodePayload, type Frame } from '../wire/frame.js';
@@ -46,7 +42,7 @@ import {
 } from '../wire/messages.js';
 import { WireRefusal } from '../wire/refusal.js';
 import { Answer, encodeReply, putAnswer, putPacked, replyFlags, replyHeadBytes } from '../wire/reply-codec.js';
-import { decodeRequest, sumsAt, wrongBlock } from '../wire/request-codec.js';
+import { decodeRequest, sumsAt, wrongBlock, wrongCopy } from '../wire/request-codec.js';
 import { admission } from './access-check.js';
 import { OpenReplicas } from './open-replica.js';
 import type { PeerRequest, PeerRequests, RequestOrigin } from './peer-request.js';
@@ -339,6 +335,8 @@ export class SegmentConnection extends AnsweringConnection<PeerRequest, PeerRequ
     check(bytes >= HEADER_BYTES && request.buffer !== null, 'an answer has no bytes', bytes);
     request.sendMemory = memory;
     request.sendLength = bytes;
+    // The client has it before the send has ended that others are in, and asks for more.
+    this.giveCredit(request);
     this.queuePiece(request);
   }
 
@@ -362,9 +360,14 @@ export class SegmentConnection extends AnsweringConnection<PeerRequest, PeerRequ
     this.endRequest(request);
   }
 
+  private giveCredit(request: PeerRequest): void {
+    if (request.credited) this.credits.give(request.payload);
+    request.credited = false;
+  }
+
   endRequest(request: PeerRequest): void {
     if (request.buffer !== null) this.holdNoMore(request.buffer);
-    if (request.credited) this.credits.give(request.payload);
+    this.giveCredit(request);
     check(this.requests > 0, 'more requests end on a connection than came', this.requests);
     this.requests -= 1;
     this.service.requests.release(request);
@@ -382,17 +385,4 @@ export class SegmentConnection extends AnsweringConnection<PeerRequest, PeerRequ
   protected leave(): void {
     this.replicas.clear();
   }
-}
-
-/** The first block of a copy that is not what the entry of its source says; -1 if there is none. */
-function wrongCopy(memory: Memory, { blocks, flags, entries }: SegmentRequest, from: number): number {
-  if (entries === null) return -1;
-  const first = (flags & REQUEST_SAME) !== 0 ? blocks : 0;
-  for (let block = 0; block < blocks; block += 1) {
-    const word = (first + block) * ENTRY_WORDS;
-    // Of content in doubt nobody knows the sum.
-    if (entries[word + ENTRY_FLAGS] !== BLOCK_VALID) continue;
-    if (memory.checksum(from + block * BLOCK_BYTES, BLOCK_BYTES) !== entries[word + ENTRY_CHECKSUM]) return block;
-  }
-  return -1;
 }

@@ -13,7 +13,7 @@
 
 import { check } from '../core/check.js';
 import { BLOCK_BYTES } from '../core/limits.js';
-import { ENTRY_WORDS } from '../layout/block-entry.js';
+import { BLOCK_VALID, ENTRY_CHECKSUM, ENTRY_FLAGS, ENTRY_WORDS } from '../layout/block-entry.js';
 import type { GroupIndex, MapVersion, MemberPosition } from '../ports/ids.js';
 import type { Memory } from '../ports/memory.js';
 import {
@@ -155,6 +155,19 @@ export function wrongBlock(memory: Memory, at: number, from: number, blocks: num
   for (let block = 0; block < blocks; block += 1) {
     const sum = memory.view.getUint32(at + SUM_BYTES * block, true);
     if (memory.checksum(from + BLOCK_BYTES * block, BLOCK_BYTES) !== sum) return block;
+  }
+  return -1;
+}
+
+/** The first block of a copy that is not what the entry of its source says; -1 if there is none. */
+export function wrongCopy(memory: Memory, { blocks, flags, entries }: SegmentRequest, from: number): number {
+  if (entries === null) return -1;
+  const first = (flags & REQUEST_SAME) !== 0 ? blocks : 0;
+  for (let block = 0; block < blocks; block += 1) {
+    const word = (first + block) * ENTRY_WORDS;
+    // Of content in doubt nobody knows the sum.
+    if (entries[word + ENTRY_FLAGS] !== BLOCK_VALID) continue;
+    if (memory.checksum(from + block * BLOCK_BYTES, BLOCK_BYTES) !== entries[word + ENTRY_CHECKSUM]) return block;
   }
   return -1;
 }

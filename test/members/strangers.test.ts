@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert';
 import { NodeSession } from '#strake/client/members/node-session.js';
 import { NO_FLUSH } from '#strake/layout/flush-id.js';
 import type { ReplicaMap } from '#strake/layout/replica-map.js';
+import { SEGMENT_SIZES } from '#strake/node/segment-service.js';
 import { SimTransport } from '#strake/sim/net/transport.js';
 import type { SimProcess } from '#strake/sim/world/process.js';
 import { SimKey } from '#strake/sim/world/sim-key.js';
@@ -25,6 +26,7 @@ import {
   KIND_PROBE,
   KIND_REFUSED,
   KIND_REPLIES,
+  KIND_REPLY,
   KIND_REQUEST,
   KIND_STORE_MAP,
   KIND_WELCOME,
@@ -61,12 +63,12 @@ class Stranger {
     this.peer = peer;
   }
 
-  static async connect(nodes: TwoNodes): Promise<Stranger> {
-    const process = nodes.engineHost.start({ seed: nodes.nextSeed(), arena: new Uint8Array(ARENA) });
+  static async connect(nodes: TwoNodes, arenaBytes = ARENA): Promise<Stranger> {
+    const process = nodes.engineHost.start({ seed: nodes.nextSeed(), arena: new Uint8Array(arenaBytes) });
     const transport = new SimTransport(process, {}, nodes.network);
     const operations = new Operations({ completions: process, memory: process, transport });
     const file = await nodes.settle(operations.result((token) => transport.connect(ADDRESS, token)));
-    return new Stranger(nodes, process, new WirePeer(operations, file, FROM_ANSWERER, AREA, ARENA - AREA));
+    return new Stranger(nodes, process, new WirePeer(operations, file, FROM_ANSWERER, AREA, arenaBytes - AREA));
   }
 
   /** Shakes hands, with a key and a number. Returns the status with which it is refused, or 0. */
@@ -215,6 +217,40 @@ check('a map that has the version of another is told that one, and nothing is op
   assert.is(await stranger.askOf(KIND_STORE_MAP, other, 0, encodeMaps([other])), STATUS_STALE_MAP);
   assert.is(await stranger.askOf(KIND_STORE_MAP, known, 1, encodeMaps([known])), STATUS_OK, 'the same comes again');
   assert.is(await stranger.askOf(KIND_OPEN, known, 1, stranger.opening(known, 'writer')), STATUS_OK);
+});
+
+check('an answer that has arrived gives its credit back, though others of its send have not', async () => {
+  // The network holds less than what leaves in one send.
+  const nodes = new TwoNodes(8, 0, { windowBytes: 16 << 10 });
+  await nodes.format();
+  await nodes.startServing(7, SEGMENT_SIZES);
+  const stranger = await Stranger.connect(nodes, 8 << 20);
+  assert.is(await stranger.greet(1), 0);
+  const map = mapWith(1, 1);
+  assert.is(await stranger.askOf(KIND_STORE_MAP, map, 1, encodeMaps([map])), STATUS_OK);
+  assert.is(await stranger.askOf(KIND_OPEN, map, 1, stranger.opening(map, 'reader')), STATUS_OK);
+  // As many as are granted, then one more for each that is answered.
+  let asked = 0;
+  const read = (at: number) => {
+    const frame = new Frame().begin(KIND_REQUEST, 0, 100 + asked);
+    frame.session = 1;
+    frame.volume.set(map.volume.id);
+    frame.member = 1;
+    frame.mapVersion = 1;
+    frame.count = 1;
+    asked += 1;
+    putHeader(stranger.process, at, frame, false);
+  };
+  for (let index = 0; index < 256; index += 1) read(OUT + index * HEADER_BYTES);
+  await nodes.settle(stranger.peer.send([OUT, 256 * HEADER_BYTES]));
+  await nodes.pause(100_000);
+  for (let answered = 0; answered < 400; answered += 1) {
+    const { kind, payload } = await stranger.next();
+    if (kind === KIND_REFUSED) assert.unreachable(decodeControl('refused', payload).message);
+    assert.is(kind, KIND_REPLY);
+    read(OUT);
+    await nodes.settle(stranger.peer.send([OUT, HEADER_BYTES]));
+  }
 });
 
 check('a newer session takes the place of an older one, and an older one that of none', async () => {

@@ -5,11 +5,12 @@
 
 import { SESSION_SIZES, SessionService } from '#strake/client/members/session-service.js';
 import { Watch } from '#strake/core/watch.js';
-import { ConnectionResources } from '#strake/net/connection-resources.js';
+import { ConnectionResources, type NetSizes } from '#strake/net/connection-resources.js';
 import { DeviceHost, deviceHostBytes } from '#strake/node/device-host.js';
 import { SEGMENT_SIZES, SegmentService } from '#strake/node/segment-service.js';
 import { SimDevice } from '#strake/sim/disk/device.js';
 import { SimDisk } from '#strake/sim/disk/disk.js';
+import type { SimLineSettings } from '#strake/sim/net/connection.js';
 import { SimNetwork } from '#strake/sim/net/network.js';
 import { SimTransport } from '#strake/sim/net/transport.js';
 import type { SimHost } from '#strake/sim/world/host.js';
@@ -67,8 +68,10 @@ export class ServingNode {
   readonly server: SessionServer;
   device: SimDevice;
 
-  constructor(world: TwoNodes, keySeed = KEY_SEED) {
-    this.process = world.servingHost.start({ seed: world.nextSeed(), arena: storeArena });
+  constructor(world: TwoNodes, keySeed = KEY_SEED, sizes: NetSizes = SMALL_SEGMENTS) {
+    const large = SEGMENTS_START + ConnectionResources.regionBytes(sizes);
+    const arena = sizes === SMALL_SEGMENTS ? storeArena : new Uint8Array(new SharedArrayBuffer(large));
+    this.process = world.servingHost.start({ seed: world.nextSeed(), arena });
     const { process } = this;
     const transport = new SimTransport(process, {}, world.network);
     const ports = { completions: process, memory: process, transport, clock: process };
@@ -80,7 +83,7 @@ export class ServingNode {
       ports,
       watch: new Watch(process, process),
       memoryStart: SEGMENTS_START,
-      sizes: SMALL_SEGMENTS,
+      sizes,
       key: new SimKey(keySeed, process.random.fork('key')),
       identity: { nodeId: 'd'.repeat(32), clusterId: CLUSTER_ID, features: [] },
       addresses: ['segments'],
@@ -108,10 +111,10 @@ export class TwoNodes {
   private base = 0;
   private readonly waiting: ((result: number) => void)[] = [];
 
-  constructor(seed: number, loss = 0) {
+  constructor(seed: number, loss = 0, line: SimLineSettings = {}) {
     this.seed = seed;
     this.world = new SimWorld({ seed });
-    this.network = new SimNetwork(this.world.time, { loss });
+    this.network = new SimNetwork(this.world.time, { loss, ...line });
     this.engineHost = this.world.addHost('engine');
     this.servingHost = this.world.addHost('serving');
     this.disks = [0, 1].map(() => new SimDisk({ sizeBytes: 64 * SLOT + (4 << 20) }));
@@ -142,8 +145,8 @@ export class TwoNodes {
   }
 
   /** Starts the process that serves segments. */
-  async startServing(keySeed = KEY_SEED): Promise<void> {
-    this.serving = new ServingNode(this, keySeed);
+  async startServing(keySeed = KEY_SEED, sizes: NetSizes = SMALL_SEGMENTS): Promise<void> {
+    this.serving = new ServingNode(this, keySeed, sizes);
     await this.settle(this.serving.host.open(this.serving.device, { path: 'far' }));
   }
 
