@@ -28,6 +28,7 @@ import { ConnectionResources, type NetPorts } from './net/connection-resources.j
 import type { NodeCalls } from './serve/node-service.js';
 import { RingService } from './serve/ring-service.js';
 import { DeviceShard } from './shard/device-shard.js';
+import { Loads } from './shard/loads.js';
 import { NETWORK_MEMORY_BYTES, NodeNetwork } from './shard/node-network.js';
 import { RAW_DEVICES_SCRATCH_BYTES, RawDevices } from './shard/raw-devices.js';
 import { Servers } from './shard/servers.js';
@@ -63,6 +64,7 @@ class Shard implements Watched {
   private readonly targets = new Targets();
   private readonly servers: Servers;
   private readonly devices: RawDevices;
+  private readonly loads: Loads;
   private readonly node: ShardNode;
   private readonly stopped: () => void;
 
@@ -110,7 +112,8 @@ class Shard implements Watched {
     const onTrouble = (text: string) => post({ event: { kind: 'device-failed', text } });
     const network = new NodeNetwork({ engine, ports, watch, clientId, memoryStart: networkStart, onTrouble });
     this.node = new ShardNode({ engine, watch, ports: nodePorts, network, targets, servers, post });
-    this.devices = new RawDevices({ engine, watch, service, targets, servers, post, scratchStart });
+    this.devices = new RawDevices({ engine, targets, servers, post, scratchStart });
+    this.loads = new Loads(engine, watch, targets, service.resources);
     this.rings = new RingService(engine, engine, watch, {
       requests: start.requests,
       replies: start.replies,
@@ -167,7 +170,7 @@ class Shard implements Watched {
       case 'injectFaults':
         return this.injectFaults((request as ShardCalls['injectFaults']['request']).rules);
       case 'load':
-        return this.devices.load(request as LoadMessage);
+        return this.loads.begin(request as LoadMessage);
       case 'stop':
         return this.stop((request as ShardCalls['stop']['request']).graceMs);
       case 'findVolume':
@@ -204,7 +207,7 @@ class Shard implements Watched {
 
   /** Watches for device operations that never end, as long as there may be any. */
   get busy(): boolean {
-    return this.service.busy || this.rings.busy || this.devices.busy || this.node.busy;
+    return this.service.busy || this.rings.busy || this.loads.busy || this.node.busy;
   }
 
   tick(): void {

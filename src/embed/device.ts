@@ -1,19 +1,9 @@
 /** Devices as a program that embeds Strake uses them. */
 
-import {
-  amount,
-  boolean,
-  fields,
-  oneOf,
-  optional,
-  options as optionsOf,
-  path as pathRule,
-  signal,
-  whole,
-} from '../core/arguments.js';
+import { boolean, optional, options as optionsOf, path as pathRule, signal } from '../core/arguments.js';
 import { deviceError, ECANCELED, EIO } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES, CHUNK_BYTES, SECTOR_BYTES, SHARD_REQUESTS_MAX, TAKEOVER_MS } from '../core/limits.js';
+import { BLOCK_BYTES, SECTOR_BYTES, TAKEOVER_MS } from '../core/limits.js';
 import { parseBytes } from '../core/units.js';
 import { type DeviceGeometry, FENCE_ALL, FENCE_OPEN, FENCE_WRITES } from '../ports/device.js';
 import { REQUEST_FLUSH } from '../serve/ring-protocol.js';
@@ -25,8 +15,7 @@ import type { ShardLink } from '../worker/shard-pool.js';
 import type { ShardStats } from '../worker/shard-stats.js';
 import { BlockIo, type BlockTarget, checkSignal } from './block-io.js';
 import { blkidSignatures, type DeviceFacts } from './facts.js';
-import { LOAD_MS_MAX } from './limits.js';
-import { faultRules } from './rules.js';
+import { faultRules, LOAD } from './rules.js';
 import { type DeviceTenant, Runtime } from './runtime.js';
 
 /** How to open a device. */
@@ -47,14 +36,6 @@ const OPEN_DEVICE = optionsOf<OpenDeviceOptions>({
   signal: optional(signal),
   faults: optional(faultRules),
 });
-const LOAD = fields<Omit<LoadMessage, 'device'>>({
-  pattern: oneOf('read', 'write', 'randread', 'randwrite', 'mixed', 'sync'),
-  blockBytes: whole(1, CHUNK_BYTES),
-  depth: whole(1, SHARD_REQUESTS_MAX),
-  milliseconds: amount(0, LOAD_MS_MAX),
-  seed: whole(0, 2 ** 32 - 1),
-});
-
 const NULL_DEVICE = /^null:(.+)$/;
 /** Between attempts to open a device that its dead worker has not yet let go of. */
 const REOPEN_MS = 50;

@@ -2,9 +2,10 @@
 
 import { deviceError, EBADF, ECANCELED } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
-import type { VolumeFacts } from '../worker/messages.js';
+import type { LoadMessage, LoadResult, VolumeFacts } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import { BlockIo, type BlockTarget } from './block-io.js';
+import { LOAD } from './rules.js';
 
 const INTERNAL = Symbol('strake.internal');
 
@@ -68,6 +69,14 @@ export class NodeVolume extends BlockIo {
   async refresh(): Promise<void> {
     const { link } = this.node;
     this.adopt(link, await link.call('findVolume', { name: this.known ?? this.text }));
+  }
+
+  /** Puts a load on the volume from within the shard that it is on, for benches. @internal */
+  async load(message: Omit<LoadMessage, 'device'>): Promise<LoadResult> {
+    const checked = LOAD.take(message, 'load: message');
+    await this.refresh();
+    const { link } = this.node;
+    return await link.call('load', { ...checked, device: (this.facts as VolumeFacts).device });
   }
 
   /** @internal */

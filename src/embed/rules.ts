@@ -1,9 +1,10 @@
 /** What the arguments of this folder have to be, where several files need to know. */
 
-import { fields, list, made, oneOf, optional, type Rule, whole, wrongArgument } from '../core/arguments.js';
-import { FAULT_RULES_MAX } from '../core/limits.js';
+import { amount, fields, list, made, oneOf, optional, type Rule, whole, wrongArgument } from '../core/arguments.js';
+import { CHUNK_BYTES, FAULT_RULES_MAX, SHARD_REQUESTS_MAX } from '../core/limits.js';
 import type { FaultRule } from '../uring/native.js';
-import { COUNT_MAX, ERRNO_MAX } from './limits.js';
+import type { LoadMessage } from '../worker/messages.js';
+import { COUNT_MAX, ERRNO_MAX, LOAD_MS_MAX } from './limits.js';
 
 const place = whole(0);
 const count = whole(0, COUNT_MAX);
@@ -20,10 +21,20 @@ const faultRule: Rule<FaultRule> = fields<FaultRule>({
   errno: optional(whole(1, ERRNO_MAX)),
   delayMs: optional(count),
   corrupt: optional(made<boolean>('true', (value) => value === true)),
+  lose: optional(made<boolean>('true', (value) => value === true)),
   kill: optional(oneOf('before', 'done')),
 });
 
-const ACTIONS = ['errno', 'delayMs', 'corrupt', 'kill'] as const;
+const ACTIONS = ['errno', 'delayMs', 'corrupt', 'lose', 'kill'] as const;
+
+/** What a load is. */
+export const LOAD = fields<Omit<LoadMessage, 'device'>>({
+  pattern: oneOf('read', 'write', 'randread', 'randwrite', 'mixed', 'sync'),
+  blockBytes: whole(1, CHUNK_BYTES),
+  depth: whole(1, SHARD_REQUESTS_MAX),
+  milliseconds: amount(0, LOAD_MS_MAX),
+  seed: whole(0, 2 ** 32 - 1),
+});
 
 /** Faults to inject. */
 export const faultRules: Rule<readonly FaultRule[]> = list(

@@ -7,9 +7,7 @@
 
 import { StrakeError } from '../core/errors.js';
 import { DRAIN_MS, SHARD_DEVICES_MAX } from '../core/limits.js';
-import type { Watch } from '../core/watch.js';
 import { NbdExport } from '../nbd/export.js';
-import type { NbdService } from '../nbd/service.js';
 import { FENCE_OPEN } from '../ports/device.js';
 import { RAW_VOLUME_SCRATCH_BYTES, RawVolume } from '../raw/raw-volume.js';
 import type { Superblock } from '../store/format/superblock.js';
@@ -17,23 +15,12 @@ import { formatDevice } from '../store/opening/format-device.js';
 import { UringDevice } from '../uring/device.js';
 import type { Engine } from '../uring/engine.js';
 import { nativeError } from '../uring/native.js';
-import { Load } from '../worker/load.js';
-import type {
-  AnswerMessage,
-  FormatMessage,
-  ListenMessage,
-  LoadMessage,
-  LoadResult,
-  OpenMessage,
-  ShardCalls,
-} from '../worker/messages.js';
+import type { AnswerMessage, FormatMessage, ListenMessage, OpenMessage, ShardCalls } from '../worker/messages.js';
 import type { Servers } from './servers.js';
 import { isRaw, type RawTarget, type Targets } from './targets.js';
 
 export interface RawDevicesParts {
   readonly engine: Engine;
-  readonly watch: Watch;
-  readonly service: NbdService;
   readonly targets: Targets;
   readonly servers: Servers;
   readonly post: (message: AnswerMessage) => void;
@@ -47,7 +34,6 @@ export const RAW_DEVICES_SCRATCH_BYTES = SHARD_DEVICES_MAX * RAW_VOLUME_SCRATCH_
 export class RawDevices {
   private readonly parts: RawDevicesParts;
   private readonly freeScratch: number[] = [];
-  private loads = 0;
 
   constructor(parts: RawDevicesParts) {
     this.parts = parts;
@@ -118,24 +104,6 @@ export class RawDevices {
       this.freeScratch.push(scratch);
       device.close();
     }
-  }
-
-  load(message: LoadMessage): Promise<LoadResult> {
-    const { engine, watch, service } = this.parts;
-    const { device } = this.target(message.device);
-    const { pool } = service.resources;
-    this.loads += 1;
-    watch.start();
-    return new Promise<LoadResult>((resolve) => new Load(engine, engine, pool, device, message, resolve)).finally(
-      () => {
-        this.loads -= 1;
-      },
-    );
-  }
-
-  /** Whether loads go on. */
-  get busy(): boolean {
-    return this.loads > 0;
   }
 
   /** How each device is fenced, by number. */

@@ -1,5 +1,5 @@
 /**
- * A load that a shard puts on a device by itself, to measure the engine without a protocol in between.
+ * A load that a shard puts on a device or a volume by itself, to measure what is below without a protocol in between.
  *
  * It keeps `depth` operations in flight until the time is over. Random offsets come from a seeded generator, so that two
  * runs ask for the same. What is written is a pattern, not zeroes, in case the device takes short cuts for those.
@@ -7,7 +7,6 @@
 
 import type { BufferPool, PooledBuffer } from '../core/buffer-pool.js';
 import type { CompletionPort } from '../ports/completion.js';
-import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import type { LoadMessage, LoadResult } from './messages.js';
 
@@ -36,8 +35,17 @@ export class Random32 {
   }
 }
 
+/** What a load is put on. Memory is page-aligned, and offsets are multiples of the block. */
+export interface LoadTarget {
+  readonly sizeBytes: number;
+  read(memory: number, bytes: number, offset: number, token: number): void;
+  write(memory: number, bytes: number, offset: number, token: number): void;
+  /** Makes durable what has been written. */
+  sync(token: number): void;
+}
+
 export class Load {
-  private readonly device: Device;
+  private readonly target: LoadTarget;
   private readonly pool: BufferPool;
   private readonly message: LoadMessage;
   private readonly done: (result: LoadResult) => void;
@@ -62,17 +70,17 @@ export class Load {
     completions: CompletionPort,
     memory: Memory,
     pool: BufferPool,
-    device: Device,
+    target: LoadTarget,
     message: LoadMessage,
     done: (result: LoadResult) => void,
   ) {
     this.completions = completions;
-    this.device = device;
+    this.target = target;
     this.pool = pool;
     this.message = message;
     this.done = done;
     this.random = new Random32(message.seed);
-    this.blocks = Math.floor(device.geometry.sizeBytes / message.blockBytes);
+    this.blocks = Math.floor(target.sizeBytes / message.blockBytes);
     this.begun = new Float64Array(message.depth);
     this.syncing = new Array<boolean>(message.depth).fill(false);
     this.token = completions.register({ complete: (tag, result) => this.end(tag, result) });
@@ -89,12 +97,12 @@ export class Load {
 
   private start(index: number, now: number): void {
     const { pattern, blockBytes } = this.message;
-    const { device } = this;
+    const { target } = this;
     const token = this.token + index;
     this.running += 1;
     this.begun[index] = now;
     if (pattern === 'sync' && this.syncing[index]) {
-      device.sync(token);
+      target.sync(token);
       return;
     }
     const sequential = pattern === 'read' || pattern === 'write';
@@ -104,8 +112,8 @@ export class Load {
       pattern === 'randread' ||
       (pattern === 'mixed' && this.random.next() < MIXED_READ_SHARE * 2 ** 32);
     const { memory } = this.buffers[index];
-    if (read) device.read(memory, blockBytes, block * blockBytes, token);
-    else device.write(memory, blockBytes, block * blockBytes, 0, token);
+    if (read) target.read(memory, blockBytes, block * blockBytes, token);
+    else target.write(memory, blockBytes, block * blockBytes, token);
   }
 
   private end(index: number, result: number): void {

@@ -174,6 +174,20 @@ check('closing waits for operations that are late, and loses none', async () => 
   await other.close();
 });
 
+check('a write that is lost counts as done, and the device keeps what it had', async () => {
+  const path = scratchFile(MIB);
+  const faults = [{ op: 'write', start: 4 * KIB, end: 8 * KIB, count: 1, lose: true }];
+  const device = await openDevice(path, { faults });
+  for (const value of [1, 2]) {
+    await filled(device, 12 * KIB, value);
+    const content = readFileSync(path);
+    // It is one write, of which a part lies in the range: all of it is lost.
+    const expected = value === 1 ? [0, 0, 0] : [2, 2, 2];
+    assert.equal([content[0], content[4 * KIB], content[8 * KIB]], expected);
+  }
+  await device.close();
+});
+
 check('a corrupt read differs in one bit, which the caller can see', async () => {
   const device = await openDevice(scratchFile(MIB), { faults: [{ op: 'read', count: 1, corrupt: true }] });
   const bytes = new Uint8Array(4 * KIB);

@@ -88,6 +88,8 @@ pub struct FaultRuleOptions {
     pub delay_ms: Option<u32>,
     /// Or return a flipped bit.
     pub corrupt: Option<bool>,
+    /// Or a modification counts as done, and the device never sees it.
+    pub lose: Option<bool>,
     /// Or end the process by SIGKILL: `before` the operation is carried out, or when it is `done`.
     pub kill: Option<String>,
 }
@@ -391,13 +393,15 @@ fn parse_rule(options: &FaultRuleOptions) -> Result<FaultRule> {
         Some("extents") => Some(Op::Extents),
         Some(other) => return Err(Error::new(Status::InvalidArg, format!("unknown operation {other:?}"))),
     };
-    let action = match (options.errno, options.delay_ms, options.corrupt, options.kill.as_deref()) {
-        (Some(errno), None, None, None) if errno > 0 => FaultAction::Error(errno),
-        (None, Some(delay), None, None) => FaultAction::DelayMs(delay),
-        (None, None, Some(true), None) => FaultAction::Corrupt,
-        (None, None, None, Some("before")) => FaultAction::Kill,
-        (None, None, None, Some("done")) => FaultAction::KillDone,
-        _ => return Err(Error::new(Status::InvalidArg, "one of errno, delayMs, corrupt and kill is needed")),
+    let FaultRuleOptions { errno, delay_ms, corrupt, lose, kill, .. } = options;
+    let action = match (errno, delay_ms, corrupt, lose, kill.as_deref()) {
+        (Some(errno), None, None, None, None) if *errno > 0 => FaultAction::Error(*errno),
+        (None, Some(delay), None, None, None) => FaultAction::DelayMs(*delay),
+        (None, None, Some(true), None, None) => FaultAction::Corrupt,
+        (None, None, None, Some(true), None) => FaultAction::Lose,
+        (None, None, None, None, Some("before")) => FaultAction::Kill,
+        (None, None, None, None, Some("done")) => FaultAction::KillDone,
+        _ => return Err(Error::new(Status::InvalidArg, "one of errno, delayMs, corrupt, lose and kill is needed")),
     };
     Ok(FaultRule {
         op,

@@ -9,6 +9,7 @@
 //!               ├─ delay:   held behind a time-out, then passed on
 //!               ├─ corrupt: passed on; one bit of what was read is flipped before the completion is seen, and checksums
 //!               │           that were asked for become those of what is there then
+//!               ├─ lose:    a modification counts as done, and the device never sees it
 //!               └─ kill:    the process ends by SIGKILL, before the operation or at its completion, before anybody sees it
 //! ```
 
@@ -18,7 +19,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 use crate::arena::Arena;
-use crate::checksums::{Checksum, store_checksums};
+use crate::checksums::{Checksum, check_checksums, store_checksums};
 use crate::engine::{CompletionSink, Engine, EngineStatus};
 use crate::files::{Fence, FileKind};
 use crate::request::{FLAG_FUA, NO_COPY, Op, Request, Vector};
@@ -36,6 +37,8 @@ pub enum FaultAction {
     DelayMs(u32),
     /// One bit of what it read is flipped.
     Corrupt,
+    /// A modification counts as done, with its checksums, and the device never sees it. Whatever else it is goes on.
+    Lose,
     /// The process ends by SIGKILL instead of carrying it out: a failpoint. What was pushed before may never be submitted.
     Kill,
     /// The process ends by SIGKILL when it has been carried out, and before its completion is seen.
@@ -139,6 +142,10 @@ fn kill_process() -> ! {
     }
 }
 
+fn is_modification(request: &Request) -> bool {
+    Op::from_number(request.op).is_some_and(Op::modifies_device)
+}
+
 impl FaultFilter {
     /// Puts `rules` in front of `inner`, whose arena and checksum are these.
     pub fn new(inner: Box<dyn Engine>, arena: Arena, checksum: Checksum, rules: Vec<FaultRule>) -> FaultFilter {
@@ -174,6 +181,18 @@ impl FaultFilter {
             copied.copy_from = NO_COPY;
         }
         copied
+    }
+
+    /// Answers a modification as if it had been done. What is wrong with it, as with its place in the arena, is found by nobody.
+    fn lose(&mut self, request: &Request) {
+        let copied = self.copy_now(request);
+        let write = request.op == Op::Write as u32;
+        if write && check_checksums(&self.arena, &copied).is_ok() {
+            store_checksums(&self.arena, self.checksum, &copied);
+        }
+        let mut answer = Request::new(Op::Nop, request.token);
+        answer.aux = if write { request.length } else { 0 };
+        self.inner.push(&answer, &[]);
     }
 
     fn hold(&mut self, request: &Request, delay_ms: u32) {
@@ -233,6 +252,8 @@ impl Engine for FaultFilter {
                 }
                 self.inner.push(request, vectors);
             }
+            Some(FaultAction::Lose) if is_modification(request) => self.lose(request),
+            Some(FaultAction::Lose) => self.inner.push(request, vectors),
             Some(FaultAction::Kill) => kill_process(),
             Some(FaultAction::KillDone) => {
                 self.last.push(request.token);

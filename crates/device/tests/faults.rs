@@ -5,7 +5,7 @@ mod support;
 use strake_device::engine::open_engine;
 use strake_device::faults::{FaultAction, FaultFilter, FaultRule};
 use strake_device::files::{Fence, FileKind};
-use strake_device::request::Op;
+use strake_device::request::{Op, Request};
 use support::{Rig, Scratch, add, config, transfer, variants};
 
 const MIB: u64 = 1 << 20;
@@ -49,6 +49,35 @@ fn a_late_write_takes_its_payload_in_time() {
         rig.store(0, &[4u8; 4096]);
         assert_eq!(rig.complete(1).result, 4096);
         assert_eq!(std::fs::read(&scratch.path).unwrap()[..4096], [3u8; 4096]);
+    }
+}
+
+#[test]
+fn what_is_lost_counts_as_done() {
+    for variant in variants() {
+        let config = config(variant.1);
+        let engine = open_engine(variant.0, config).unwrap();
+        let lost = FaultRule { start: 4096, end: 8192, ..FaultRule::always(FaultAction::Lose) };
+        let filter = FaultFilter::new(engine, config.arena, config.checksum, vec![lost]);
+        let mut rig = Rig::over(Box::new(filter), config.arena);
+        let scratch = Scratch::file("lost", MIB);
+        let file = add(&mut rig, Some(scratch.open()), FileKind::Regular);
+        rig.store(0, &[5u8; 4096]);
+        for (token, offset) in [(1, 0.0), (2, 4096.0)] {
+            // The checksum of what is lost is that of what was to be written, which is copied first.
+            let mut write = transfer(Op::Write, token, file, 8192, 4096, offset as u64);
+            (write.copy_from, write.copy_length, write.checksums) = (0, 4096, 16384 + 4 * token);
+            assert_eq!(rig.run(write), 4096);
+        }
+        assert_eq!(rig.load(16384 + 4, 4), rig.load(16384 + 8, 4));
+        assert_ne!(rig.load(16384 + 8, 4), [0u8; 4]);
+        // Reads are carried out.
+        assert_eq!(rig.run(transfer(Op::Read, 3, file, 0, 4096, 4096)), 4096);
+        assert_eq!(rig.load(0, 4096), [0u8; 4096]);
+        assert_eq!(std::fs::read(&scratch.path).unwrap()[..8192], [[5u8; 4096], [0u8; 4096]].concat());
+        let mut zero = Request::new(Op::Zero, 4);
+        (zero.file, zero.offset, zero.span) = (file, 4096.0, 4096.0);
+        assert_eq!(rig.run(zero), 0);
     }
 }
 
