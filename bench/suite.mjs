@@ -28,7 +28,7 @@ const PARTIES = ['strake', ...TOOLS, 'raw', 'overwrite', 'warm', 'inside'];
 const SLOTS = 100_000;
 const SMOKE_SLOTS = 2048;
 /** Probes of a smoke run: it has to be short. */
-const SMOKE_PROBES = ['open', 'rebuild'];
+const SMOKE_PROBES = ['open', 'rebuild', 'cluster.shards'];
 /** One file for each party, and one more, so that parties and files do not rotate in step. */
 const FILES = 5;
 

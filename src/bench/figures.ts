@@ -113,6 +113,12 @@ function clusterFigures(rows: Rows): Figure[] {
     figure(`${single} latency : inside one process`, rows.latency(single, 'inside'), 'max', 1.6),
     twoJobs('write.1m.qd16', 0.8),
     twoJobs('read.1m.qd16', 0.85),
+    figure(
+      'cluster.shards.randwrite.4k.qd64x4 : one shard',
+      rows.ratio('cluster.shards.randwrite.4k.qd64x4', 'one'),
+      'min',
+      1.3,
+    ),
   ];
 }
 

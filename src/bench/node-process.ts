@@ -16,6 +16,11 @@ const SEGMENT = 1 << 20;
 /** Files of the last of which it is known that volumes were on them: their blocks are no longer all allocated. */
 const formatted = new Set<string>();
 
+/** Somebody else formats these files. */
+export function noteFormatted(files: readonly string[]): void {
+  for (const file of files) formatted.add(file);
+}
+
 /** Makes devices with a volume, and closes them, so that a checkpoint holds everything. Resolves to a device's slots. */
 export async function prepareDevices(task: Omit<PrepareTask, 'kind'>): Promise<number> {
   for (const file of task.files) formatted.add(file);

@@ -13,6 +13,7 @@ import { ensureWritten, formatFor, NodeProcess, prepareDevices, sparseDevice } f
 import { memoryBytes, settle, tool } from './processes.js';
 import { ROWS, type Row } from './rows.js';
 import type { ProbeContext, Sample } from './samples.js';
+import { sampleShards } from './shards.js';
 import { sampleStart } from './start-probes.js';
 import { volumeBytes } from './volumes.js';
 
@@ -252,5 +253,6 @@ export const PROBES: readonly Probe[] = [
   { group: 'scrub', sample: sampleScrub },
   { group: 'jobs', sample: sampleJobsStop },
   { group: 'rebuild', sample: sampleRebuild },
+  { group: 'cluster.shards', sample: sampleShards },
   { group: 'start', optIn: true, sample: sampleStart },
 ];

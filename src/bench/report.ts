@@ -13,6 +13,7 @@ const COLOURS: Record<string, string> = {
   overwrite: '#0369a1',
   warm: '#0369a1',
   inside: '#0f766e',
+  one: '#64748b',
   device: '#64748b',
   alone: '#64748b',
 };
@@ -51,7 +52,7 @@ interface Section {
 const SECTIONS: readonly { readonly title: string; readonly targets: readonly string[] }[] = [
   { title: 'Raw and null devices', targets: ['device', 'nbd', 'null'] },
   { title: 'Volumes over NBD', targets: ['volume', 'mirror2'] },
-  { title: 'Mirrors over two processes', targets: ['cluster'] },
+  { title: 'Mirrors over two processes, and two shards', targets: ['cluster'] },
   {
     title: 'Opening, recovery and jobs',
     targets: ['open', 'open-million', 'recovery', 'scrub', 'rebuild', 'jobs', 'start'],
@@ -119,7 +120,8 @@ server: it is what the storage gives, and no server can be much faster. Absolute
 Rows of volumes: \`raw\` is Strake's export of a file without a volume, \`overwrite\` the same writes where something
 has been written before, \`warm\` the same reads where all tables are in memory. A mirror writes both copies to the same disk.
 Rows \`cluster\`: a mirror whose copies are in two processes, \`inside\` the same in one, and \`fio\` two jobs at once on the two
-files, of which what is written counts once.
+files, of which what is written counts once. Rows \`cluster.shards\`: four devices on two shards, and on \`one\`; what is written to
+their slots counts as done, and is lost, so that no disk is measured.
 Of jobs, \`device\` is what fio reads, or reads and writes at the same time, in the same round, and \`alone\` are the same
 clients without the job; of times, memory and \`p99\` less is better.`;
 

@@ -153,7 +153,7 @@ async function runProbe(probe: Probe, options: BenchOptions): Promise<RowResult[
   const samples: Sample[] = [];
   for (let round = 0; round < options.rounds; round += 1) {
     options.onProgress(`${probe.group}  round ${round + 1}/${options.rounds}`);
-    const context: ProbeContext = { files: rotate(files, round), sizeBytes, seconds, folder, slots };
+    const context: ProbeContext = { round, files: rotate(files, round), sizeBytes, seconds, folder, slots };
     samples.push(...(await probe.sample(context)));
   }
   return summariseSamples(samples);

@@ -1,6 +1,8 @@
 /** What a probe is given, and what it measures. */
 
 export interface ProbeContext {
+  /** From 0 on. */
+  readonly round: number;
   /** In the order of this round. */
   readonly files: readonly string[];
   readonly sizeBytes: number;
