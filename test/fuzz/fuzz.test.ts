@@ -24,6 +24,8 @@ const INPUTS: Readonly<Record<string, number>> = {
   'nbd-transmission': 200,
   'wire-requests': 2000,
   'wire-replies': 2000,
+  'wire-calls': 2000,
+  'wire-answers': 2000,
   control: 1500,
 };
 /** In brief, one in so many of them. */

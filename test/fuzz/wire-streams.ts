@@ -105,19 +105,19 @@ export function reseal(input: Uint8Array, from: number): void {
   }
 }
 
-/** Frames of the page that this end reads, as inputs. */
-export function corpusFor(from: number): readonly Uint8Array[] {
+/** Frames of the page that this end reads, as inputs: those of some kinds, or all. */
+export function corpusFor(from: number, kinds: (kind: number) => boolean = () => true): readonly Uint8Array[] {
   return Object.values(EXAMPLES).flatMap((make) => {
     const bytes = make();
     const rule = KIND_RULES[bytes[AT_KIND]];
-    if (rule === undefined || (rule.from & from) === 0) return [];
+    if (rule === undefined || (rule.from & from) === 0 || !kinds(bytes[AT_KIND])) return [];
     return [Uint8Array.of(rule.handshake ? 0 : SESSION, ...bytes)];
   });
 }
 
 /** Some frames one after another, of which some have a field that is odd. */
-export function generateFor(from: number): (random: SimRandom) => Uint8Array {
-  const corpus = corpusFor(from);
+export function generateFor(from: number, kinds?: (kind: number) => boolean): (random: SimRandom) => Uint8Array {
+  const corpus = corpusFor(from, kinds);
   return (random) => {
     const parts: number[] = [SESSION];
     for (let left = 1 + random.below(4); left > 0; left -= 1) {

@@ -9,6 +9,7 @@ import { nbdHandshake } from './nbd-handshake.js';
 import { nbdTransmission } from './nbd-transmission.js';
 import { pages } from './pages.js';
 import { ring } from './ring.js';
+import { wireAnswers, wireCalls } from './wire-calls.js';
 import { wireReplies } from './wire-replies.js';
 import { wireRequests } from './wire-requests.js';
 
@@ -22,5 +23,7 @@ export const targets: readonly FuzzTarget[] = [
   nbdTransmission,
   wireRequests,
   wireReplies,
+  wireCalls,
+  wireAnswers,
   control,
 ];
