@@ -12,7 +12,9 @@ import { StrakeError } from '../core/errors.js';
 import type { ReplicaPage } from '../core/ids.js';
 import { compareFlushes, NO_FLUSH } from '../layout/flush-id.js';
 import { NOTHING_OWN, type ReplicaMap, type ReplicaOwn } from '../layout/replica-map.js';
-import type { DeviceMember, DrivenDevice, StoreStatus } from '../node/node-device.js';
+import type { DeviceMember } from '../node/device-member.js';
+import { type DeviceKeeper, GatedDevice } from '../node/gated-device.js';
+import type { DrivenDevice, StoreStatus } from '../node/node-device.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { FENCE_ALL, FENCE_OPEN } from '../ports/device.js';
 import type { GroupIndex } from '../ports/ids.js';
@@ -28,6 +30,7 @@ export interface AwayDeviceParts {
   /** The shard that it is on. */
   readonly shard: number;
   readonly order: number;
+  readonly keeper: DeviceKeeper;
   /** By which it is known there. */
   readonly number: DeviceNumber;
   /** Whether the note of a deleted volume may go. */
@@ -36,7 +39,7 @@ export interface AwayDeviceParts {
   readonly onEnd: (device: AwayDevice) => void;
 }
 
-export class AwayDevice implements DrivenDevice {
+export class AwayDevice extends GatedDevice implements DrivenDevice {
   readonly order: number;
   readonly shard: number;
   readonly number: DeviceNumber;
@@ -48,6 +51,7 @@ export class AwayDevice implements DrivenDevice {
   private byVolume = new Map<string, PageFacts[]>();
 
   constructor(parts: AwayDeviceParts, facts: DeviceFacts) {
+    super(parts.keeper, facts);
     this.parts = parts;
     this.order = parts.order;
     this.shard = parts.shard;
@@ -145,7 +149,7 @@ export class AwayDevice implements DrivenDevice {
     return pages.reduce((sum, { segments }) => sum + segments, 0);
   }
 
-  async putReplica(map: ReplicaMap, own: OwnOfMap = {}): Promise<number> {
+  async keep(map: ReplicaMap, own: OwnOfMap): Promise<number> {
     const forgettable = this.facts.hasEmptyPage ? [] : this.forgettable();
     try {
       const { result, facts } = await this.parts.caller.call('put', { device: this.number, map, own, forgettable });
@@ -175,7 +179,7 @@ export class AwayDevice implements DrivenDevice {
     for (const [, facts] of told) this.learn(facts);
   }
 
-  member(_completions: CompletionPort, page: ReplicaPage): DeviceMember {
+  directMember(_completions: CompletionPort, page: ReplicaPage): DeviceMember {
     const known = this.pages.get(page);
     check(known !== undefined, 'a member is of a replica that its device does not know', page);
     const { asker } = this.parts;
@@ -193,6 +197,7 @@ export class AwayDevice implements DrivenDevice {
   }
 
   async end(): Promise<void> {
+    await this.closeGates();
     // Members that are closed are so there before the device is.
     this.parts.asker.publish();
     try {

@@ -1,8 +1,10 @@
 /** A member of a volume whose store is on another shard. */
 
 import type { FlushId } from '../layout/flush-id.js';
-import type { DeviceMember } from '../node/node-device.js';
+import type { DeviceMember } from '../node/device-member.js';
+import type { MapVersion } from '../ports/ids.js';
 import type { SegmentList } from '../ports/segment-list.js';
+import type { LeaseWaiter } from '../ports/segment-member.js';
 import type { SegmentRequest } from '../ports/segment-request.js';
 import type { DeviceTraffic, MemberAsker } from './member-asker.js';
 
@@ -54,6 +56,12 @@ export class AwayMember implements DeviceMember {
   list(page: SegmentList): void {
     this.asker.submit(this.number, page, this.traffic);
   }
+
+  mayRead(_mapVersion: MapVersion): boolean {
+    return true;
+  }
+
+  whenLeased(_waiter: LeaseWaiter): void {}
 
   close(): void {
     this.asker.close(this.number);

@@ -3,6 +3,7 @@
  */
 
 import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
+import type { LeaseTerms } from '../node/gated-device.js';
 import type { StoreStatus } from '../node/node-device.js';
 import type { NodeStore } from '../node/node-store.js';
 
@@ -21,7 +22,7 @@ export interface PageFacts {
   readonly own: ReplicaOwn;
 }
 
-export interface DeviceFacts {
+export interface DeviceFacts extends LeaseTerms {
   readonly status: StoreStatus;
   readonly failed: boolean;
   readonly freeSlots: number;
@@ -48,8 +49,8 @@ export function factsOf(device: NodeStore): DeviceFacts {
       own: device.ownOf(page),
     });
   }
-  const { failed, freeSlots, replicasMax } = device;
-  return { status: device.status(), failed, freeSlots, hasEmptyPage: device.hasRoom, replicasMax, pages };
+  const { failed, freeSlots, hasRoom: hasEmptyPage, replicasMax, leaseMs, formerLeaseMs } = device;
+  return { status: device.status(), failed, freeSlots, hasEmptyPage, replicasMax, pages, leaseMs, formerLeaseMs };
 }
 
 /** Whether the note on a page could go to another replica, if whoever knows the other devices says so. */

@@ -3,7 +3,7 @@
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { DeviceHost, type DeviceHostHooks, type DeviceHostPorts, type Expectations } from '../node/device-host.js';
-import type { DeviceMember } from '../node/node-device.js';
+import type { DeviceMember } from '../node/device-member.js';
 import type { NodeStore } from '../node/node-store.js';
 import type { Device } from '../ports/device.js';
 import type { DeviceCallName, DeviceCalls, DeviceNumber } from './device-calls.js';
@@ -23,6 +23,7 @@ export class DeviceService {
     this.ports = ports;
     this.host = new DeviceHost(ports, {
       onEvent,
+      onMap: () => {},
       mayForget: ({ volume }) => this.forgettable.includes(volume.id),
     });
   }
@@ -45,7 +46,7 @@ export class DeviceService {
   member(number: DeviceNumber, page: number): DeviceMember | null {
     const device = this.devices.get(number);
     const known = device?.store.volumeTable.owners.list[page] !== undefined;
-    return device === undefined || !known ? null : device.member(this.ports.completions, page);
+    return device === undefined || !known ? null : device.directMember(this.ports.completions, page);
   }
 
   /** Carries out a call. Throws or rejects with a `StrakeError`. */
@@ -89,7 +90,7 @@ export class DeviceService {
     const entry = this.deviceOf(device);
     // A page is chosen within the call.
     this.forgettable = forgettable;
-    const put = entry.putReplica(map, own);
+    const put = entry.keep(map, own);
     this.forgettable = [];
     const result = await put;
     return { result, facts: factsOf(entry) };

@@ -48,3 +48,5 @@ export const CALLS_WAITING_MAX = 4096;
 export const CALL_MS = 10_000;
 /** Receive buffer of the connection to a manager: a part with its header, and some of the next. */
 export const CALLING_RECEIVE_BYTES = 48 << 10;
+/** What a client uses of a lease, from the sending of its question on: clocks do not run at quite the same rate. */
+export const LEASE_SHARE = 0.9;

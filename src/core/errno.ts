@@ -25,8 +25,8 @@ export const EADDRINUSE = 98;
 export const ECONNRESET = 104;
 export const ESHUTDOWN = 108;
 /** A newer map has taken the place of the one under which something was asked for. */
-export const ESTALE = 116;
 export const ECONNREFUSED = 111;
+export const ESTALE = 116;
 export const ECANCELED = 125;
 export const EDQUOT = 122;
 

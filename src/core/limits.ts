@@ -195,3 +195,8 @@ export const CLIENT_RING_ENTRIES = 1024;
 export const TAKEOVER_MS = 15_000;
 /** Time for device operations in flight when a shard is stopped. */
 export const STOP_GRACE_MS = 5_000;
+
+/** BOOTTIME and REALTIME that move apart by so much between two readings: the process may have been away without noticing. */
+export const CLOCKS_APART_MS = 100;
+/** The read lease that a member gives to a client of a managed volume. */
+export const LEASE_MS = 2_000;

@@ -16,13 +16,16 @@ export interface Watched {
   tick(nowMs: number): void;
 }
 
+/** What it needs of a clock. */
+export type WatchClock = Pick<Clock, 'nowMs' | 'after'>;
+
 export class Watch {
-  private readonly clock: Clock;
+  private readonly clock: WatchClock;
   private readonly token: number;
   private readonly watched = new Set<Watched>();
   private running = false;
 
-  constructor(completions: CompletionPort, clock: Clock) {
+  constructor(completions: CompletionPort, clock: WatchClock) {
     this.clock = clock;
     this.token = completions.register({ complete: (_tag, result) => this.expire(result) });
   }

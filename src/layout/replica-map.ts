@@ -85,6 +85,11 @@ export function missingGroup(volume: VolumeHeader, group: GroupIndex, groups: nu
   return { ...about, holder: NO_CLIENT, lease: 'released', members: [] };
 }
 
+/** Whether managers decide about it. */
+export function isManaged({ authentication }: ReplicaMap): boolean {
+  return authentication !== undefined;
+}
+
 /** Whether a group has a member on the device. */
 export function namesDevice({ members }: ReplicaMap, deviceId: string): boolean {
   return members.some((member) => member.deviceId === deviceId);

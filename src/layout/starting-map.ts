@@ -10,7 +10,7 @@
 import type { GroupIndex } from '../ports/ids.js';
 import { NO_FLUSH } from './flush-id.js';
 import { memberOffline } from './map-changes.js';
-import { missingGroup, type ReplicaMap, volumeOf } from './replica-map.js';
+import { isManaged, missingGroup, type ReplicaMap, volumeOf } from './replica-map.js';
 import { doubledDevice, type MemberRecord, NO_VERSION, NOBODY, type VolumeMap } from './volume-map.js';
 
 /** By how much the version of a group's map grows when the volume is started without devices that may know newer ones. */
@@ -31,7 +31,19 @@ export interface KnownDevice {
 /** The devices that are open, by id. */
 type Devices = ReadonlyMap<string, KnownDevice>;
 
-/** The newest map of each volume that any device knows. */
+/**
+ * Volumes about which managers decide: some device has a map of theirs. No node decides about them, whatever else it finds, as a
+ * place may have been given to another device.
+ */
+export function managedVolumes(devices: Devices): Set<string> {
+  const ids = new Set<string>();
+  for (const { replicas } of devices.values()) {
+    for (const replica of replicas) if (replica !== undefined && isManaged(replica)) ids.add(replica.volume.id);
+  }
+  return ids;
+}
+
+/** The newest map of each volume that any device knows, but for those about which managers decide. */
 export function newestMaps(devices: Devices): Map<string, VolumeMap> {
   const ids = new Set<string>();
   for (const { replicas } of devices.values()) {
@@ -46,13 +58,13 @@ export function newestMaps(devices: Devices): Map<string, VolumeMap> {
 }
 
 /**
- * The newest map of each group of a volume, under the newest name that any device knows; undefined if none knows the volume. A
- * group that none of them has is there with `NO_VERSION`, and without members.
+ * The newest map of each group of a volume, under the newest name that any device knows; undefined if none knows the volume, or
+ * managers decide about it. A group that none of them has is there with `NO_VERSION`, and without members.
  */
 export function newestMap(devices: Devices, volumeId: string): VolumeMap | undefined {
   const all = [...devices.values()].flatMap((device) => device.replicasOf(volumeId));
   const [first] = all;
-  if (first === undefined) return undefined;
+  if (first === undefined || all.some(isManaged)) return undefined;
   const groups = Math.max(...all.map((replica) => replica.groups));
   const newest = Array.from({ length: groups }, (_, group) => newestOf(all, group));
   const map = volumeOf(newest.map((replica, group) => replica ?? missingGroup(first.volume, group, groups)));

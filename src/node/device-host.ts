@@ -8,13 +8,16 @@
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
+import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import type { Superblock } from '../store/format/superblock.js';
 import { type Expectations, openStore } from '../store/opening/open-store.js';
 import { STORE_MEMORY_BYTES, type StoreHooks } from '../store/store-start.js';
+import { Alarms } from './alarms.js';
 import type { DeviceEvent } from './device-events.js';
+import type { DeviceKeeper } from './gated-device.js';
 import { addInOrder, type DrivenDevice, isDriven, type NodeDevice, type StoreStatus } from './node-device.js';
 import { closedError, tooManyDevices } from './node-errors.js';
 import { NodeStore } from './node-store.js';
@@ -27,6 +30,7 @@ export function deviceHostBytes(storesMax: number): number {
 export interface DeviceHostPorts {
   readonly completions: CompletionPort;
   readonly memory: Memory;
+  readonly clock: Clock;
   /** Start of `deviceHostBytes(storesMax)`. */
   readonly memoryStart: number;
   /** The most devices, at most `NODE_STORES_MAX`. */
@@ -40,10 +44,15 @@ export interface DeviceHostHooks {
   onEvent(event: DeviceEvent): void;
   /** Whether the note of a deleted volume may go: a map of one of its groups. */
   mayForget(note: ReplicaMap): boolean;
+  /** A map that managers have decided has become durable on a device, whoever has brought it. */
+  onMap(map: ReplicaMap): void;
 }
 
 /** Which device was found. */
 export type FoundDevice = Pick<Superblock, 'deviceId' | 'clusterId'>;
+
+/** Opens a device whose store is elsewhere, with its place in the order. Rejects with a `StrakeError`. */
+export type OpenAway = (order: number, keeper: DeviceKeeper) => Promise<NodeDevice>;
 
 export class DeviceHost {
   /** The devices that are open, by id. */
@@ -54,6 +63,7 @@ export class DeviceHost {
   private readonly own = new Map<string, NodeStore>();
   private readonly ports: DeviceHostPorts;
   private readonly hooks: DeviceHostHooks;
+  private readonly keeper: DeviceKeeper;
   private readonly freePlaces: number[] = [];
   private closing = false;
   private asked = 0;
@@ -63,6 +73,13 @@ export class DeviceHost {
   constructor(ports: DeviceHostPorts, hooks: DeviceHostHooks) {
     this.ports = ports;
     this.hooks = hooks;
+    const { completions, memory, clock } = ports;
+    this.keeper = {
+      memory,
+      alarms: new Alarms(completions, clock),
+      now: () => clock.boottimeMs(),
+      onMap: (map) => hooks.onMap(map),
+    };
     for (let place = ports.storesMax - 1; place >= 0; place -= 1) this.freePlaces.push(place);
   }
 
@@ -113,7 +130,11 @@ export class DeviceHost {
       };
       const opened = await openStore(ports, { ...expected, refuse }, this.hooksOf(place));
       check(this.opening.has(place), 'a device was opened that nobody has judged', place);
-      const entry = new NodeStore(path, opened, { order, onEnd: () => this.returnPlace(place) });
+      const entry = new NodeStore(path, opened, {
+        order,
+        keeper: this.keeper,
+        onEnd: () => this.returnPlace(place),
+      });
       const { deviceId } = entry;
       if (this.closing) {
         await opened.store.quiet();
@@ -137,7 +158,7 @@ export class DeviceHost {
    * Takes in a device whose store `open` opens elsewhere, with its place in the order, and which has to be the one that was
    * found. Rejects as `open` does.
    */
-  async openAway(found: FoundDevice, path: string, open: (order: number) => Promise<NodeDevice>): Promise<NodeDevice> {
+  async openAway(found: FoundDevice, path: string, open: OpenAway): Promise<NodeDevice> {
     const order = this.asked;
     this.asked += 1;
     this.checkNew(found, path);
@@ -145,7 +166,7 @@ export class DeviceHost {
     const place = -1 - order;
     this.opening.set(place, { superblock: found, path });
     try {
-      const entry = await open(order);
+      const entry = await open(order, this.keeper);
       check(entry.deviceId === found.deviceId, 'another device was opened elsewhere than was found', order);
       if (this.closing) {
         await entry.end();

@@ -23,3 +23,5 @@ export const PEER_REQUESTS_MAX = 2048;
 export const PEER_LISTS_MAX = 8;
 /** Replicas that one session may have open. */
 export const SESSION_REPLICAS_MAX = 1024;
+/** Versions of maps that managers decide bear the epoch of the cluster, from 1 on, above 32 bits. */
+export const MANAGED_VERSION_LEAST = 2 ** 32;

@@ -4,14 +4,14 @@
  */
 
 import { check } from '../core/check.js';
-import { EIO } from '../core/errno.js';
-import { namesDevice, type ReplicaMap } from '../layout/replica-map.js';
+import { EIO, ESTALE } from '../core/errno.js';
+import { isManaged, namesDevice, type ReplicaMap } from '../layout/replica-map.js';
 import { NO_CLIENT } from '../layout/volume-map.js';
 import type { ClusterKey } from '../ports/cluster-key.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { decodeControl, encodeControl, type OpenedFields } from '../wire/control.js';
 import type { Frame } from '../wire/frame.js';
-import { decodeMaps, encodeMaps } from '../wire/maps.js';
+import { decodeEitherMaps, encodeMaps } from '../wire/maps.js';
 import {
   HEADER_BYTES,
   KIND_CLOSE,
@@ -39,8 +39,9 @@ import { SESSION_REPLICAS_MAX } from './limits.js';
 import { type DrivenDevice, healthOf } from './node-device.js';
 import { OpenReplica } from './open-replica.js';
 import type { PeerRequest } from './peer-request.js';
-import { ReplicaGate } from './replica-gate.js';
-import type { ControlHandler, SegmentConnection } from './segment-connection.js';
+import type { ReplicaGate } from './replica-gate.js';
+import type { ControlHandler, ControlHead, SegmentConnection } from './segment-connection.js';
+import { grantLeases } from './session-leases.js';
 
 /** The smallest buffer of a request of this kind: most answers fit it. */
 const CONTROL_BUFFER_BYTES = 4096;
@@ -58,8 +59,6 @@ export interface NodeControlParts {
 
 export class NodeControl implements ControlHandler {
   private readonly parts: NodeControlParts;
-  /** By device, and by volume and group. */
-  private readonly gates = new WeakMap<DrivenDevice, Map<string, ReplicaGate>>();
 
   constructor(parts: NodeControlParts) {
     this.parts = parts;
@@ -83,6 +82,7 @@ export class NodeControl implements ControlHandler {
         connection.decline(request, this.probe(frame));
         break;
       case KIND_CLOSE:
+        connection.replicas.find(frame)?.gate.giveUp(connection.clientId);
         connection.replicas.remove(frame);
         connection.decline(request, STATUS_OK);
         break;
@@ -90,7 +90,7 @@ export class NodeControl implements ControlHandler {
         void this.open(connection, frame.member, decodeOpenOf(connection, frame, payload, this.parts.key), request);
         break;
       case KIND_STORE_MAP:
-        void this.storeMap(connection, frame.member, decodeOneMap(payload), request);
+        void this.storeMap(connection, frame.member, decodeOneMap(payload, this.parts.key), request);
         break;
       default:
         throw new WireRefusal(STATUS_BAD_FRAME, `nobody here takes frames of kind ${frame.kind}`);
@@ -101,6 +101,10 @@ export class NodeControl implements ControlHandler {
 
   private ping(connection: SegmentConnection, payload: Uint8Array, request: PeerRequest): void {
     const { taken } = decodeControl('ping', payload);
+    if (taken > connection.changes) {
+      throw new WireRefusal(STATUS_BAD_FRAME, `PING: ${taken} changes taken of ${connection.changes}`);
+    }
+    const { leaseMs, unleased } = grantLeases(connection, taken);
     const devices = [...this.parts.devices.values()].map((device) => ({
       deviceId: device.deviceId,
       incarnation: device.incarnation,
@@ -109,7 +113,8 @@ export class NodeControl implements ControlHandler {
       freeBytes: device.freeSlots * device.slotBytes,
       health: healthOf(device),
     }));
-    this.send(connection, request, { kind: KIND_PONG, flags: 0 }, encodeControl('pong', { taken, devices }));
+    const pong = { taken, devices, ...(unleased.length > 0 ? { unleased } : {}) };
+    this.send(connection, request, { kind: KIND_PONG, flags: 0, leaseMs }, encodeControl('pong', pong));
   }
 
   /** Whether the holder of a group has a session here. */
@@ -125,16 +130,6 @@ export class NodeControl implements ControlHandler {
   }
 
   // ---- replicas
-
-  private gateOf(device: DrivenDevice, volumeId: string, group: number): ReplicaGate {
-    const gates = this.gates.get(device) ?? new Map<string, ReplicaGate>();
-    this.gates.set(device, gates);
-    const name = `${volumeId} ${group}`;
-    const gate = gates.get(name) ?? new ReplicaGate(device, volumeId, group);
-    check(gate.device === device, 'a replica is that of another device', group);
-    gates.set(name, gate);
-    return gate;
-  }
 
   /** The device of this node that is the member of a map at an index; null if it is not here, or has failed. */
   private deviceOf({ members }: ReplicaMap, index: number): DrivenDevice | null {
@@ -153,7 +148,7 @@ export class NodeControl implements ControlHandler {
       connection.decline(request, EIO);
       return;
     }
-    const gate = this.gateOf(device, map.volume.id, map.group);
+    const gate = device.gate(map.volume.id, map.group);
     // What it remembers is told to whoever opens it. If it has gone, that is noticed below.
     await device.refresh().catch(() => {});
     await gate.settled();
@@ -166,29 +161,25 @@ export class NodeControl implements ControlHandler {
       return;
     }
     const status = openingError(gate, map);
-    if (status === STATUS_OK) this.opened(connection, gate, { index, role: ticket.role }, request);
+    if (status === STATUS_OK) this.opened(connection, { device, gate, index, role: ticket.role }, request);
     else {
       request.status = status;
       this.answerMaps(connection, request, gate.map === undefined ? [] : [gate.map]);
     }
   }
 
-  private opened(
-    connection: SegmentConnection,
-    gate: ReplicaGate,
-    { index, role }: { readonly index: number; readonly role: Role },
-    request: PeerRequest,
-  ): void {
-    const { device, volumeId, group } = gate;
+  private opened(connection: SegmentConnection, { device, gate, index, role }: Opened, request: PeerRequest): void {
+    const { group, map } = gate;
     if (connection.replicas.size >= SESSION_REPLICAS_MAX) {
       connection.decline(request, STATUS_NOT_OPEN);
       return;
     }
-    const page = device.pageOf(volumeId, group);
-    check(gate.answered, 'a replica is opened under a map that has not been answered', group);
-    check(gate.map?.members[index]?.deviceId === device.deviceId, 'a replica is opened on another device', index);
-    const replica = new OpenReplica(this.parts.completions, gate, page, index, role);
+    check(gate.answered && map !== undefined, 'a replica is opened under a map that has not been answered', group);
+    check(map.members[index]?.deviceId === device.deviceId, 'a replica is opened on another device', index);
+    const { completions } = this.parts;
+    const replica = new OpenReplica({ completions, session: connection, gate, index, role });
     connection.replicas.add(replica);
+    connection.noteChange(replica, map);
     request.replica = replica;
     const { member } = replica;
     const none = { generation: 0, flushNumber: 0 };
@@ -202,7 +193,7 @@ export class NodeControl implements ControlHandler {
       stampMax: { low: member.stampMax.low, high: member.stampMax.high },
       epoch: 1,
       freeBytes: device.freeSlots * device.slotBytes,
-      taken: connection.replicas.size,
+      taken: connection.changes,
     };
     this.send(connection, request, { kind: KIND_REPLY, flags: REPLY_JSON }, encodeControl('opened', fields));
   }
@@ -218,35 +209,26 @@ export class NodeControl implements ControlHandler {
       connection.decline(request, EIO);
       return;
     }
-    const gate = this.gateOf(device, map.volume.id, map.group);
-    const result = gate.hasOther(map) ? 0 : await gate.store(map, () => this.tell(connection, map));
-    const other = gate.hasOther(map);
+    const gate = device.gate(map.volume.id, map.group);
+    const result = gate.hasOther(map) ? -ESTALE : await gate.storeMap(map, connection.replicas.behind(gate));
     const known = gate.map;
     if (connection.closing) connection.endRequest(request);
-    else if (result < 0) connection.decline(request, -result);
-    else if (other && known !== undefined) {
+    else if (result === -ESTALE && known !== undefined) {
       request.status = STATUS_STALE_MAP;
       this.answerMaps(connection, request, [known]);
-    } else {
+    } else if (result < 0) connection.decline(request, -result);
+    else {
       const { incarnation } = device;
       const stored = { mapVersion: map.mapVersion, incarnation, servedGeneration: gate.servedGeneration };
       this.send(connection, request, { kind: KIND_REPLY, flags: REPLY_JSON }, encodeControl('stored', stored));
     }
-    if (result >= 0 && !other && map.volume.deleted) this.parts.onDeleted(device, map);
+    if (result >= 0 && map.volume.deleted) this.parts.onDeleted(device, map);
   }
 
-  /** Tells other sessions that have a replica open of its new map. */
-  private tell(by: SegmentConnection, map: ReplicaMap): void {
-    for (const connection of this.parts.connections()) {
-      if (connection === by) continue;
-      for (const { gate } of connection.replicas.values()) {
-        if (gate.volumeId !== map.volume.id || gate.group !== map.group) continue;
-        connection.announce((request) => {
-          this.send(connection, request, { kind: KIND_MAP_CHANGED, flags: 0 }, encodeMaps([map]));
-        });
-        break;
-      }
-    }
+  tellMap(connection: SegmentConnection, about: OpenReplica, map: ReplicaMap): void {
+    connection.announce((request) => {
+      this.send(connection, request, { kind: KIND_MAP_CHANGED, flags: 0, about }, encodeMaps([map]));
+    });
   }
 
   /**
@@ -271,12 +253,7 @@ export class NodeControl implements ControlHandler {
   }
 
   /** Sends a frame with a payload from the buffer of a request, or from a larger one. */
-  private send(
-    connection: SegmentConnection,
-    request: PeerRequest,
-    { kind, flags }: { readonly kind: number; readonly flags: number },
-    payload: Uint8Array,
-  ): void {
+  private send(connection: SegmentConnection, request: PeerRequest, head: ControlHead, payload: Uint8Array): void {
     const bytes = HEADER_BYTES + payload.length;
     const small = request.buffer === null || request.buffer.capacityBytes < bytes;
     if (small && !connection.changeBuffer(request, bytes)) {
@@ -288,7 +265,7 @@ export class NodeControl implements ControlHandler {
     const { buffer } = request;
     check(buffer !== null, 'an answer has no buffer', request.index);
     check(buffer.capacityBytes >= bytes, 'an answer is longer than its buffer', bytes);
-    connection.sendControl(request, kind, flags, payload);
+    connection.sendControl(request, head, payload);
   }
 }
 
@@ -303,24 +280,34 @@ function decodeOpenOf(
   payload: Uint8Array,
   key: ClusterKey,
 ): { readonly ticket: Ticket; readonly map: ReplicaMap } {
-  const { ticket, map } = decodeOpen(payload, key, false);
+  const { ticket, map } = decodeOpen(payload, key);
   if (ticket.clientId !== clientId) throw new WireRefusal(STATUS_DENIED, 'the ticket is for another client');
   const same = map.volume.id === frame.volume.toString() && map.group === frame.group;
   if (!same || map.mapVersion !== frame.mapVersion) {
     throw new WireRefusal(STATUS_BAD_FRAME, 'OPEN: its map is not that of its header');
   }
   const writes = ticket.role !== 'reader';
-  if (writes && map.holder !== NO_CLIENT && (map.holder !== clientId || map.generation !== ticket.generation)) {
+  // A map of a node that decides by itself may have nobody: whoever opens it is that node.
+  const held = map.holder !== NO_CLIENT || (isManaged(map) && ticket.role === 'writer');
+  if (writes && held && (map.holder !== clientId || map.generation !== ticket.generation)) {
     throw new WireRefusal(STATUS_DENIED, `the right to write is that of ${map.holder}, and not of ${clientId}`);
   }
   return { ticket, map };
 }
 
 /** The map that STORE_MAP brings. Throws a `WireRefusal`. */
-function decodeOneMap(payload: Uint8Array): ReplicaMap {
-  const maps = decodeMaps(payload, null);
+function decodeOneMap(payload: Uint8Array, key: ClusterKey): ReplicaMap {
+  const maps = decodeEitherMaps(payload, key);
   if (maps.length !== 1) throw new WireRefusal(STATUS_BAD_FRAME, `${maps.length} maps come for one member`);
   return maps[0];
+}
+
+/** What is opened. */
+interface Opened {
+  readonly device: DrivenDevice;
+  readonly gate: ReplicaGate;
+  readonly index: number;
+  readonly role: Role;
 }
 
 /** Why a replica cannot be opened under a map: `STATUS_OK` if it can. */

@@ -13,10 +13,11 @@ import type { KnownDevice } from '../layout/starting-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { FENCE_ALL, FENCE_OPEN } from '../ports/device.js';
 import type { GroupIndex } from '../ports/ids.js';
-import type { SegmentMember } from '../ports/segment-member.js';
 import type { Superblock } from '../store/format/superblock.js';
 import type { RecoveryReport } from '../store/opening/recovery.js';
 import type { StoreCounters } from '../store/store-start.js';
+import type { DeviceMember } from './device-member.js';
+import type { ReplicaGate } from './replica-gate.js';
 
 /** A device, as plain data. */
 export interface StoreStatus {
@@ -28,12 +29,6 @@ export interface StoreStatus {
   readonly usedSlots: number;
   readonly recovery: RecoveryReport;
   readonly counters: StoreCounters;
-}
-
-/** A member of a volume on a device, until it is closed. */
-export interface DeviceMember extends SegmentMember {
-  /** Gives up what serves it; nothing may be in flight. */
-  close(): void;
 }
 
 export interface NodeDevice extends KnownDevice {
@@ -65,6 +60,11 @@ export interface NodeDevice extends KnownDevice {
   /**
    * Stores the map of a group durably, with what this device is to know of itself. Resolves with its page, `-ENOSPC` if there
    * is no room for it, or another errno.
+   *
+   * One that managers have decided is brought by whoever decides for the engines of this process: from now on these ask under it.
+   * It resolves when the member has answered it: nothing that was admitted under earlier maps goes on, and no lease that it has
+   * to wait for; with `-ESTALE` if another map is there that is newer. With `servedGeneration` only that is noted: `-ESTALE` if
+   * the map is of another generation by then.
    */
   putReplica(map: ReplicaMap, own?: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>>): Promise<number>;
   /** What serves the data of the replica on this page. */
@@ -83,6 +83,12 @@ export interface NodeDevice extends KnownDevice {
 
 /** A device that this process drives, on whichever of its threads. */
 export interface DrivenDevice extends NodeDevice {
+  /** What stands before a replica. */
+  gate(volumeId: string, group: GroupIndex): ReplicaGate;
+  /** See `GatedDevice.bring`. */
+  bring(map: ReplicaMap): Promise<number>;
+  /** See `GatedDevice.giveBack`. */
+  giveBack(map: ReplicaMap): Promise<number>;
   /** Data operations in flight, of all volumes. */
   readonly outstanding: number;
   /** `FENCE_*`: what it still accepts. */

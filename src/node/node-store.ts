@@ -13,10 +13,18 @@ import type { OpenedStore } from '../store/opening/open-store.js';
 import type { RecoveryReport } from '../store/opening/recovery.js';
 import type { Checkpointer } from '../store/running/checkpoint.js';
 import type { SegmentStore } from '../store/segment-store.js';
+import { type DeviceKeeper, GatedDevice, type OwnOfMap } from './gated-device.js';
 import type { DrivenDevice, NodeDevice, StoreStatus } from './node-device.js';
 import { releaseVolume } from './releases.js';
 
-export class NodeStore implements DrivenDevice {
+/** Who has opened a device here. */
+export interface NodeStoreHost extends Pick<NodeDevice, 'order'> {
+  readonly keeper: DeviceKeeper;
+  /** It has been closed, and uses its memory no more. */
+  onEnd(): void;
+}
+
+export class NodeStore extends GatedDevice implements DrivenDevice {
   /** Volumes are on the first. */
   readonly shard = 0;
   readonly path: string;
@@ -24,11 +32,13 @@ export class NodeStore implements DrivenDevice {
   readonly checkpointer: Checkpointer;
   readonly recovery: RecoveryReport;
   readonly order: number;
+  readonly formerLeaseMs: number;
   private readonly onEnd: () => void;
   private ended = false;
 
-  /** `onEnd` is called when it has been closed, and uses its memory no more. */
-  constructor(path: string, opened: OpenedStore, { order, onEnd }: Pick<NodeDevice, 'order'> & { onEnd(): void }) {
+  constructor(path: string, opened: OpenedStore, { order, keeper, onEnd }: NodeStoreHost) {
+    super(keeper, opened);
+    this.formerLeaseMs = opened.formerLeaseMs;
     this.path = path;
     this.store = opened.store;
     this.checkpointer = opened.checkpointer;
@@ -94,8 +104,7 @@ export class NodeStore implements DrivenDevice {
     return this.store.volumeTable.isGone(volumeId);
   }
 
-  putReplica(map: ReplicaMap, own: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>> = {}): Promise<number> {
-    check(map.mapVersion > 0, 'a map is stored that has no version', map.mapVersion);
+  keep(map: ReplicaMap, own: OwnOfMap): Promise<number> {
     return this.store.putReplica(map, own);
   }
 
@@ -115,7 +124,7 @@ export class NodeStore implements DrivenDevice {
     return Promise.resolve();
   }
 
-  member(completions: CompletionPort, page: ReplicaPage): LocalMember {
+  directMember(completions: CompletionPort, page: ReplicaPage): LocalMember {
     return new LocalMember(completions, this.store, page);
   }
 
@@ -127,7 +136,10 @@ export class NodeStore implements DrivenDevice {
     const { store, checkpointer } = this;
     check(!this.ended, 'a device is closed twice', this.order);
     this.ended = true;
-    const result = store.failed ? 0 : await checkpointer.close();
+    await this.closeGates();
+    // Once those of former lives have ended, the next life has to wait for its own only.
+    const leaseMs = this.now() < this.silentUntilMs ? store.superblock.leaseMs : this.leaseMs;
+    const result = store.failed ? 0 : await checkpointer.close(leaseMs);
     // What ended later would go to whoever registers under the same number next.
     await store.quiet();
     store.dispose();

@@ -1,16 +1,31 @@
 /** A replica that a session has open, and all of them by what requests say: volume, group, and index of the member in its map. */
 
 import { check } from '../core/check.js';
-import type { ReplicaPage } from '../core/ids.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Generation } from '../ports/ids.js';
 import { type Frame, VolumeWords } from '../wire/frame.js';
 import type { Role } from '../wire/ticket.js';
 import type { ReplicaAccess } from './access-check.js';
-import type { DeviceMember } from './node-device.js';
-import type { ReplicaGate } from './replica-gate.js';
+import type { DeviceMember } from './device-member.js';
+import type { GateWatcher, ReplicaGate } from './replica-gate.js';
 
-export class OpenReplica implements ReplicaAccess {
+export interface OpenReplicaParts {
+  readonly completions: CompletionPort;
+  readonly session: ReplicaSession;
+  readonly gate: ReplicaGate;
+  /** Of the member in its map. */
+  readonly index: number;
+  readonly role: Role;
+}
+
+/** The session that has a replica open. */
+export interface ReplicaSession {
+  /** The replica has another map, which is durable. */
+  mapChanged(replica: OpenReplica, map: ReplicaMap): void;
+}
+
+export class OpenReplica implements ReplicaAccess, GateWatcher {
   readonly words = new VolumeWords();
   readonly gate: ReplicaGate;
   readonly index: number;
@@ -19,24 +34,34 @@ export class OpenReplica implements ReplicaAccess {
   private readonly generation: Generation;
   readonly member: DeviceMember;
   readonly incarnation: number;
+  /** Number of the last change on its session: that it was opened, or that its map became this one. */
+  changedAt = 0;
+  toldVersion = 0;
+  private readonly session: ReplicaSession;
   /** Requests that it carries out for its session. */
   private running = 0;
   private closed = false;
 
-  /** @param index of the member in its map */
-  constructor(completions: CompletionPort, gate: ReplicaGate, page: ReplicaPage, index: number, role: Role) {
+  constructor({ completions, session, gate, index, role }: OpenReplicaParts) {
+    const { device, page } = gate;
     check(page >= 0, 'a replica is opened that its device does not know', index);
     this.words.set(gate.volumeId);
+    this.session = session;
     this.gate = gate;
     this.index = index;
     this.role = role;
     this.generation = gate.map?.generation ?? 0;
-    this.member = gate.device.member(completions, page);
-    this.incarnation = gate.device.incarnation;
+    this.member = device.directMember(completions, page);
+    this.incarnation = device.incarnation;
+    gate.watch(this);
   }
 
   get mapVersion(): number {
-    return this.gate.map?.mapVersion ?? 0;
+    return this.gate.mapVersion;
+  }
+
+  mapStored(map: ReplicaMap): void {
+    this.session.mapChanged(this, map);
   }
 
   get current(): boolean {
@@ -73,6 +98,7 @@ export class OpenReplica implements ReplicaAccess {
   close(): void {
     check(!this.closed, 'a replica of a session is closed twice', this.index);
     this.closed = true;
+    this.gate.unwatch(this);
     this.closeIfIdle();
   }
 
@@ -102,6 +128,12 @@ export class OpenReplicas {
     const hash = hashOf(address);
     this.byHash.set(hash, [...(this.byHash.get(hash) ?? []), replica]);
     this.size += 1;
+  }
+
+  /** The one that stands behind a gate; null if none does. */
+  behind(gate: ReplicaGate): OpenReplica | null {
+    for (const replica of this.values()) if (replica.gate === gate) return replica;
+    return null;
   }
 
   /** Closes one, if it is open. */

@@ -1,22 +1,30 @@
 /**
- * What stands between sessions and a replica: under which map requests are admitted, how many are being carried out, and how a
- * newer map takes the place of an older one.
+ * What stands between a replica and whoever asks something of it, in this process or another: under which map requests are
+ * admitted, how many are being carried out, and how a newer map takes the place of an older one.
  *
  * ```text
  *   STORE_MAP ─► 1 page durable ─► 2 nothing under older maps is admitted; what comes waits
- *                                  3 what was admitted ends ─► 4 noted as answered, durably ─► 5 answer; what waits is admitted
+ *                                  3 what was admitted ends ─► 4 leases end that the map has to wait for (Rule B), and those
+ *                                    of the device's former life (Rule C) ─► 5 noted as answered, durably ─► 6 answer; what
+ *                                    waits is admitted
  * ```
  *
- * A crash after 1 leaves a map that has not been answered: it is brought again. A crash after 4 leaves one that has, though
+ * A crash after 1 leaves a map that has not been answered: it is brought again. A crash after 5 leaves one that has, though
  * nobody was told: nothing that was admitted before it can come later, as the process is another.
  */
 
 import { check } from '../core/check.js';
+import { EIO, EPERM, ESTALE } from '../core/errno.js';
+import type { ReplicaPage } from '../core/ids.js';
 import { Notify } from '../core/notify.js';
 import { isSameMap } from '../layout/map-codec.js';
-import type { ReplicaMap } from '../layout/replica-map.js';
-import type { Generation } from '../ports/ids.js';
-import type { DrivenDevice } from './node-device.js';
+import { isManaged, type ReplicaMap, type ReplicaOwn } from '../layout/replica-map.js';
+import type { CompletionPort } from '../ports/completion.js';
+import type { Generation, GroupIndex } from '../ports/ids.js';
+import type { Alarms } from './alarms.js';
+import type { DeviceMember } from './device-member.js';
+import { LeaseAccount } from './lease-account.js';
+import { MANAGED_VERSION_LEAST } from './limits.js';
 
 /** Who waits until the map of a replica is answered. */
 export interface GateWaiter {
@@ -24,25 +32,62 @@ export interface GateWaiter {
   proceed(): void;
 }
 
+/** Who is told of each map that has become durable here. */
+export interface GateWatcher {
+  mapStored(map: ReplicaMap): void;
+}
+
+/** The device that a replica is on, since it was opened. */
+export interface GateDevice {
+  readonly deviceId: string;
+  readonly incarnation: number;
+  /** The maps that it has, by page. */
+  readonly replicas: readonly (ReplicaMap | undefined)[];
+  pageOf(volumeId: string, group: GroupIndex): ReplicaPage;
+  /** What it knows of a replica beside its map. */
+  ownOf(page: ReplicaPage): ReplicaOwn;
+  /**
+   * Makes a map durable, with what is noted beside it, whatever goes on. Resolves with its page, or a negative errno, with which
+   * the device has failed or has no room.
+   */
+  keep(map: ReplicaMap, own: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>>): Promise<number>;
+  /** What serves the data of a replica, for whoever passes its gate. */
+  directMember(completions: CompletionPort, page: ReplicaPage): DeviceMember;
+  readonly alarms: Alarms;
+  /** Milliseconds of BOOTTIME, read anew. */
+  now(): number;
+  /** Until then, by BOOTTIME, leases may go on that former lives of the device have granted: no map is answered. */
+  readonly silentUntilMs: number;
+  /** The longest lease that this life grants, in ms; 0 for none. */
+  readonly leaseMs: number;
+}
+
 export class ReplicaGate {
-  readonly device: DrivenDevice;
+  readonly device: GateDevice;
   readonly volumeId: string;
   readonly group: number;
+  readonly leases = new LeaseAccount();
   /** Requests that have been admitted and have not ended. */
   private running = 0;
+  /** Something has ended that a map may wait for. */
   private readonly ended = new Notify();
+  /** The newest map that whoever decides in this process has brought: under which its own engines ask. */
+  private oursOrNull: ReplicaMap | null = null;
   private waiters: GateWaiter[] = [];
+  private readonly watchers = new Set<GateWatcher>();
   /** Maps are stored one after another. */
   private lastStored: Promise<unknown> = Promise.resolve();
   private beingStored = 0;
+  private closed = false;
 
-  constructor(device: DrivenDevice, volumeId: string, group: number) {
+  constructor(device: GateDevice, volumeId: string, group: number) {
     this.device = device;
     this.volumeId = volumeId;
     this.group = group;
   }
 
-  private get page(): number {
+  /** The page of the replica; -1 if it is not here. */
+  get page(): ReplicaPage {
     return this.device.pageOf(this.volumeId, this.group);
   }
 
@@ -50,6 +95,10 @@ export class ReplicaGate {
   get map(): ReplicaMap | undefined {
     const { page } = this;
     return page < 0 ? undefined : this.device.replicas[page];
+  }
+
+  get mapVersion(): number {
+    return this.map?.mapVersion ?? 0;
   }
 
   /** Whether the map that is stored has been answered. */
@@ -80,6 +129,18 @@ export class ReplicaGate {
     return this.running === 0 && this.beingStored === 0 && this.waiters.length === 0;
   }
 
+  /** Tells `watcher` of maps from now on. */
+  watch(watcher: GateWatcher): void {
+    check(!this.watchers.has(watcher), 'somebody is told twice of the maps of a replica', this.group);
+    this.watchers.add(watcher);
+  }
+
+  unwatch(watcher: GateWatcher): void {
+    check(this.watchers.delete(watcher), 'somebody watches a replica no more that did not', this.group);
+  }
+
+  // ---- requests
+
   /** A request has been admitted. */
   enter(): void {
     check(this.answered, 'a request is admitted under a map that has not been answered', this.running);
@@ -106,18 +167,58 @@ export class ReplicaGate {
     for (const waiter of waiters) waiter.proceed();
   }
 
+  // ---- leases
+
+  /** A client has taken the map of this version: it reads under no earlier one any more. */
+  confirm(clientId: string, mapVersion: number): void {
+    this.leases.giveUpBefore(clientId, mapVersion);
+    this.ended.tell();
+  }
+
+  /** A client gives its lease back. */
+  giveUp(clientId: string): void {
+    this.leases.giveUp(clientId);
+    this.ended.tell();
+  }
+
+  // ---- maps
+
+  /** The newest map under which engines of this process ask; null if there is none. */
+  get ours(): ReplicaMap | null {
+    return this.oursOrNull;
+  }
+
+  /** From now on engines of this process ask under this map, if they are of its generation. */
+  follow(map: ReplicaMap): void {
+    check(map.volume.id === this.volumeId && map.group === this.group, 'engines follow the map of another', map.group);
+    // One that is sent again may have been overtaken.
+    if (map.mapVersion > (this.oursOrNull?.mapVersion ?? 0)) this.oursOrNull = map;
+  }
+
   /** Resolves when no map is being stored. */
   async settled(): Promise<void> {
     while (this.beingStored > 0) await this.lastStored;
   }
 
   /**
-   * Stores a map, and answers it, unless another one is here that is newer, or has the same version (`hasOther`). Resolves with a
-   * number that is not negative, or a negative errno, with which the device has failed or has no room.
+   * Stores a map, and answers it; `by` has brought it, and is told of it only if managers have decided it. Resolves with a number
+   * that is not negative, or a negative errno: `-ESTALE` if another one is here that is newer, or has the same version
+   * (`hasOther`), `-EPERM` if others decide about it than about the one that is here, and those of the device, with which it has
+   * failed or has no room.
    */
-  store(map: ReplicaMap, onStored: () => void): Promise<number> {
+  storeMap(map: ReplicaMap, by: GateWatcher | null): Promise<number> {
+    return this.inTurn(map, by, false);
+  }
+
+  /** The same of a map by which managers give a replica back to its node. */
+  giveBack(map: ReplicaMap): Promise<number> {
+    check(!isManaged(map), 'a replica is given back by a map of its managers', map.mapVersion);
+    return this.inTurn(map, null, true);
+  }
+
+  private inTurn(map: ReplicaMap, by: GateWatcher | null, givenBack: boolean): Promise<number> {
     this.beingStored += 1;
-    const result = this.lastStored.then(() => this.storeOne(map, onStored));
+    const result = this.lastStored.then(() => this.storeOne(map, by, givenBack));
     this.lastStored = result.then(() => this.storedOne());
     return result;
   }
@@ -129,7 +230,16 @@ export class ReplicaGate {
   async noteServed(generation: Generation): Promise<number> {
     const { map } = this;
     check(this.running > 0, 'copies agree under a map whose requests have ended', generation);
-    return map === undefined ? 0 : this.device.putReplica(map, { servedGeneration: generation });
+    return map === undefined ? 0 : this.device.keep(map, { servedGeneration: generation });
+  }
+
+  /** The same for an engine of this process. `-ESTALE` if the map is of another generation by then, or is being stored. */
+  async noteServedHere(generation: Generation): Promise<number> {
+    if (!this.answered || this.map?.generation !== generation) return -ESTALE;
+    this.enter();
+    const result = await this.noteServed(generation);
+    this.leave();
+    return result;
   }
 
   private storedOne(): void {
@@ -138,16 +248,47 @@ export class ReplicaGate {
     if (this.beingStored === 0) this.resume();
   }
 
-  private async storeOne(map: ReplicaMap, onStored: () => void): Promise<number> {
-    const { device } = this;
+  private async storeOne(map: ReplicaMap, by: GateWatcher | null, givenBack: boolean): Promise<number> {
+    const { device, page } = this;
+    const known = this.map;
     check(map.volume.id === this.volumeId && map.group === this.group, 'a map is stored of another replica', map.group);
+    if (this.closed) return -EIO;
+    const managed = isManaged(map);
     // Another may have come before it.
-    if (this.hasOther(map)) return 0;
-    const result = await device.putReplica(map);
+    if (this.hasOther(map)) return -ESTALE;
+    if (known !== undefined) {
+      if (isManaged(known) && !managed && !givenBack) return -EPERM;
+      const same = managed && known.mapVersion === map.mapVersion;
+      if (same && device.ownOf(page).answered) return page;
+    }
+    if (managed && map.mapVersion < MANAGED_VERSION_LEAST) return -EPERM;
+    const result = await device.keep(map, {});
     if (result < 0) return result;
-    onStored();
-    while (this.running > 0) await this.ended.next();
-    check(this.map?.mapVersion === map.mapVersion, 'another map is stored while one is being answered', map.group);
-    return device.putReplica(map, { answered: true });
+    for (const watcher of [...this.watchers]) if (managed || watcher !== by) watcher.mapStored(map);
+    await this.isQuiet(map);
+    if (this.closed) return -EIO;
+    check(this.running === 0, 'a map is answered while requests are carried out under an earlier one', this.running);
+    check(this.mapVersion === map.mapVersion, 'another map is stored while one is being answered', map.group);
+    return device.keep(map, { answered: true });
+  }
+
+  /** Resolves when nothing goes on that was admitted under earlier maps, and no lease that `map` has to wait for. */
+  private async isQuiet(map: ReplicaMap): Promise<void> {
+    const { device } = this;
+    while (!this.closed) {
+      if (this.running === 0) {
+        const nowMs = device.now();
+        const untilMs = Math.max(this.leases.endOf(map, nowMs), device.silentUntilMs);
+        if (untilMs <= nowMs) return;
+        device.alarms.ring(untilMs - nowMs, this.ended);
+      }
+      await this.ended.next();
+    }
+  }
+
+  /** The device is about to be closed: no map is answered any more. */
+  close(): void {
+    this.closed = true;
+    this.ended.tell();
   }
 }

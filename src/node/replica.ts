@@ -10,7 +10,8 @@ import type { ReplicaMap } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Generation, GroupIndex } from '../ports/ids.js';
-import type { DeviceMember, NodeDevice } from './node-device.js';
+import type { DeviceMember } from './device-member.js';
+import type { NodeDevice } from './node-device.js';
 
 export class Replica {
   readonly group: GroupIndex;

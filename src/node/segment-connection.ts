@@ -16,25 +16,19 @@ import { COMPLETION_ABANDONED } from '../ports/completion.js';
 import {
   REQUEST_ACCEPT,
   REQUEST_AGREED,
-  REQUEST_ENTRIES,
   REQUEST_FLUSH,
   REQUEST_READ,
   REQUEST_WRITE,
 } from '../ports/segment-request.js';
 import { AnsweringConnection, type AnsweringOwner } from '../wire/answering-connection.js';
 import { encodePayload, type Frame } from '../wire/frame.js';
-import { LIST_ENTRIES_MAX } from '../wire/limits.js';
 import { decodeList, encodeListReply, listReplyBytes } from '../wire/list-codec.js';
 import {
-  BITS_BYTES,
-  ENTRY_BYTES,
   HEADER_BYTES,
   isRequest,
   KIND_LIST,
   KIND_REPLY,
   KIND_REQUEST,
-  LISTED_BYTES,
-  PAGE_BYTES,
   STATUS_BAD_SUM,
   STATUS_NOT_YET,
   STATUS_OK,
@@ -44,28 +38,13 @@ import { WireRefusal } from '../wire/refusal.js';
 import { Answer, encodeReply, putAnswer, putPacked, replyFlags, replyHeadBytes } from '../wire/reply-codec.js';
 import { decodeRequest, sumsAt, wrongBlock, wrongCopy } from '../wire/request-codec.js';
 import { admission } from './access-check.js';
-import { OpenReplicas } from './open-replica.js';
+import { type OpenReplica, OpenReplicas, type ReplicaSession } from './open-replica.js';
 import type { PeerRequest, PeerRequests, RequestOrigin } from './peer-request.js';
+import { requestBufferBytes } from './request-memory.js';
 
 const WRITE = KIND_REQUEST + REQUEST_WRITE;
 /** Of one group. */
 const FLUSH = KIND_REQUEST + REQUEST_FLUSH;
-
-/** Bytes of buffer that a request needs for its blocks, and for an answer that cannot be packed. */
-export function requestBufferBytes(kind: number, blocks: number): number {
-  switch (kind) {
-    case KIND_LIST:
-      return HEADER_BYTES + PAGE_BYTES + LIST_ENTRIES_MAX * LISTED_BYTES;
-    case KIND_REQUEST + REQUEST_READ:
-    case KIND_REQUEST + REQUEST_ACCEPT:
-    case WRITE:
-      return blocks * BLOCK_BYTES;
-    case KIND_REQUEST + REQUEST_ENTRIES:
-      return HEADER_BYTES + 2 * BITS_BYTES + blocks * ENTRY_BYTES;
-    default:
-      return HEADER_BYTES + 2 * BITS_BYTES;
-  }
-}
 
 /** What is asked of the node beside data. */
 export interface ControlHandler {
@@ -77,6 +56,18 @@ export interface ControlHandler {
   begin(connection: SegmentConnection, frame: Frame, payload: Uint8Array, request: PeerRequest): void;
   noteServed(connection: SegmentConnection, request: PeerRequest): void;
   answerMaps(connection: SegmentConnection, request: PeerRequest, maps: readonly ReplicaMap[]): void;
+  /** Tells the client that a replica which it has open has another map. */
+  tellMap(connection: SegmentConnection, replica: OpenReplica, map: ReplicaMap): void;
+}
+
+/** What a frame of control says in its header. */
+export interface ControlHead {
+  readonly kind: number;
+  readonly flags: number;
+  /** Of a PONG. */
+  readonly leaseMs?: number;
+  /** Of a MAP_CHANGED: which replica of the session it is about. */
+  readonly about?: OpenReplica;
 }
 
 /** What a shard provides to its connections. */
@@ -87,8 +78,13 @@ export interface SegmentOwner extends AnsweringOwner<PeerRequest, SegmentConnect
   readonly token: number;
 }
 
-export class SegmentConnection extends AnsweringConnection<PeerRequest, PeerRequest> implements RequestOrigin {
+export class SegmentConnection
+  extends AnsweringConnection<PeerRequest, PeerRequest>
+  implements RequestOrigin, ReplicaSession
+{
   readonly replicas = new OpenReplicas();
+  /** Replicas that were opened here, and maps of theirs that changed since. */
+  changes = 0;
   private readonly service: SegmentOwner;
   private readonly control: ControlHandler;
   private readonly answer = new Answer();
@@ -307,11 +303,18 @@ export class SegmentConnection extends AnsweringConnection<PeerRequest, PeerRequ
   }
 
   /** Sends a frame with a control payload from the buffer of a request, which is large enough. */
-  sendControl(request: PeerRequest, kind: number, flags: number, payload: Uint8Array): void {
+  sendControl(request: PeerRequest, { kind, flags, leaseMs = 0, about }: ControlHead, payload: Uint8Array): void {
     const { frame, answer } = this;
     const { buffer } = request;
     check(buffer !== null, 'a frame has no buffer', request.index);
     frame.begin(kind, flags, request.id);
+    frame.microseconds = leaseMs * 1000;
+    if (about !== undefined) {
+      frame.volume.copy(about.words);
+      frame.group = about.gate.group;
+      frame.member = about.index;
+      frame.mapVersion = about.toldVersion;
+    }
     if (kind === KIND_REPLY) {
       request.fill(answer);
       putAnswer(frame, answer);
@@ -319,10 +322,27 @@ export class SegmentConnection extends AnsweringConnection<PeerRequest, PeerRequ
     this.sendAnswer(request, buffer.memory, encodePayload(this.resources.memory, frame, buffer.memory, payload));
   }
 
-  /** Says something that was not asked for, by a record that `fill` sends; nothing is said if there is none free. */
+  /** Counts a replica that was opened, or its map that has changed: what the client has to take before it gets a lease. */
+  noteChange(replica: OpenReplica, map: ReplicaMap): void {
+    check(map.mapVersion >= replica.toldVersion, 'a client is told of an earlier map', map.mapVersion);
+    this.changes += 1;
+    replica.changedAt = this.changes;
+    replica.toldVersion = map.mapVersion;
+  }
+
+  mapChanged(replica: OpenReplica, map: ReplicaMap): void {
+    if (this.state !== 'serving') return;
+    this.noteChange(replica, map);
+    this.control.tellMap(this, replica, map);
+  }
+
+  /** Says something that was not asked for, by a record that `fill` sends; the connection ends if there is none free. */
   announce(fill: (request: PeerRequest) => void): void {
-    const request = this.state === 'serving' ? this.service.requests.take(0, false) : null;
-    if (request === null) return;
+    const request = this.service.requests.take(0, false);
+    if (request === null) {
+      this.end('there is no room to tell of a map');
+      return;
+    }
     this.requests += 1;
     request.connection = this;
     request.credited = false;

@@ -16,11 +16,19 @@
  * - `-ENODATA`: a block is poisoned: its content was lost for good, and reading it fails until it is written again
  * - `-ENOSPC`: no slot is free
  * - `-ENOENT`: the chunk is not allocated, and the operation needs it to be
+ * - `-ESTALE`: the member has a newer map than the one under which it was asked. Nothing has been done. Whoever decides about
+ *   maps has been told of the newer one before: the same is asked again under that, unless by it another has the right to write
  */
 
-import type { FlushNumber, Generation } from './ids.js';
+import type { FlushNumber, Generation, MapVersion } from './ids.js';
 import type { SegmentList } from './segment-list.js';
 import type { SegmentRequest } from './segment-request.js';
+
+/** Who waits until a member may be counted on for reads. */
+export interface LeaseWaiter {
+  /** That may be so now. */
+  leased(): void;
+}
 
 export interface SegmentMember {
   // What is known when it is opened.
@@ -52,4 +60,13 @@ export interface SegmentMember {
   submit(request: SegmentRequest): void;
   /** Fills a page of a list. Its token never ends within the call. */
   list(page: SegmentList): void;
+
+  /**
+   * Whether a read that has come before this call may rely on the member under this version of the group's map: the member holds
+   * it, and answers none that leaves another member out before this lease ends. Such a read goes to any member, if all that the
+   * map calls in-sync may be relied on. It is always so where no manager decides about the volume.
+   */
+  mayRead(mapVersion: MapVersion): boolean;
+  /** Tells `waiter` once, in a later call, when it may have become so. */
+  whenLeased(waiter: LeaseWaiter): void;
 }

@@ -53,7 +53,7 @@ export class DeviceShard implements Watched {
     });
     this.engine = engine;
     this.watch = new Watch(engine, engine);
-    const ports = { completions: engine, memory: engine, memoryStart: 0, storesMax };
+    const ports = { completions: engine, memory: engine, clock: engine, memoryStart: 0, storesMax };
     this.devices = new DeviceService(ports, (event) => this.port?.postMessage({ event } satisfies DeviceAnswer));
     this.watch.add(this);
     start.port.on('message', (message: CallMessage) => void this.handle(message));

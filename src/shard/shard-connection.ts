@@ -4,7 +4,7 @@
  */
 
 import type { MessagePort } from 'node:worker_threads';
-import { AwayDevice } from '../across/away-device.js';
+import { AwayDevice, type AwayDeviceParts } from '../across/away-device.js';
 import type { DeviceCaller, DeviceCallName, DeviceCalls, DeviceNews } from '../across/device-calls.js';
 import { MemberAsker } from '../across/member-asker.js';
 import type { LinkMemory } from '../across/protocol.js';
@@ -107,7 +107,7 @@ export class ShardConnection implements DeviceCaller {
   /** Opens a device there. Rejects with a `StrakeError`. */
   async open(
     request: DeviceCalls['open']['request'],
-    order: number,
+    { order, keeper }: Pick<AwayDeviceParts, 'order' | 'keeper'>,
     mayForget: (note: ReplicaMap) => boolean,
   ): Promise<AwayDevice> {
     this.opening += 1;
@@ -115,7 +115,7 @@ export class ShardConnection implements DeviceCaller {
       const { device: number, facts } = await this.call('open', request);
       const { shard, asker } = this;
       const onEnd = (ended: AwayDevice) => this.devices.delete(ended);
-      const device = new AwayDevice({ caller: this, asker, shard, order, number, mayForget, onEnd }, facts);
+      const device = new AwayDevice({ caller: this, asker, shard, order, keeper, number, mayForget, onEnd }, facts);
       this.devices.add(device);
       return device;
     } finally {

@@ -135,7 +135,9 @@ export class ShardNode {
     const { node } = this.openNode();
     const { deviceId, clusterId, path } = message;
     const mayForget = (note: ReplicaMap) => node.mayForget(note);
-    await node.openAway({ deviceId, clusterId }, path, (order) => connection.open(message, order, mayForget));
+    await node.openAway({ deviceId, clusterId }, path, (order, keeper) =>
+      connection.open(message, { order, keeper }, mayForget),
+    );
     return { deviceId, shard: connection.shard };
   }
 

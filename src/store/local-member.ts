@@ -9,9 +9,9 @@ import { compareFlushes, type FlushId, NO_FLUSH } from '../layout/flush-id.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import { listError, type RequestBounds, requestError } from '../layout/request-checks.js';
 import type { CompletionPort } from '../ports/completion.js';
-import type { FlushNumber, Generation } from '../ports/ids.js';
+import type { FlushNumber, Generation, MapVersion } from '../ports/ids.js';
 import type { SegmentList } from '../ports/segment-list.js';
-import type { SegmentMember } from '../ports/segment-member.js';
+import type { LeaseWaiter, SegmentMember } from '../ports/segment-member.js';
 import { REQUEST_AGREED, REQUEST_FLUSH, type SegmentRequest } from '../ports/segment-request.js';
 import { slotBlocks } from './format/format.js';
 import { MemberLists, type MemberShare } from './member-lists.js';
@@ -117,6 +117,12 @@ export class LocalMember implements SegmentMember {
     this.noteSettled(generation, flushNumber);
     this.completions.defer(token, 0);
   }
+
+  mayRead(_mapVersion: MapVersion): boolean {
+    return true;
+  }
+
+  whenLeased(_waiter: LeaseWaiter): void {}
 
   /** Gives up the handler; nothing may be in flight. */
   close(): void {

@@ -304,6 +304,14 @@ export class Engine implements CompletionPort, Memory, Clock {
     return performance.now();
   }
 
+  boottimeMs(): number {
+    return native().boottimeMs();
+  }
+
+  realtimeMs(): number {
+    return Date.now();
+  }
+
   after(delayMs: number, token: number): void {
     const word = this.entry(OP_TIMEOUT, token, 0);
     this.floats[(word >> 1) + 2] = Math.max(1, Math.ceil(delayMs));

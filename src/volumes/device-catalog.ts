@@ -15,7 +15,7 @@ import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { deletionOf, released, withoutDevice } from '../layout/map-changes.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
-import { newestMap, newestMaps, startingMap, withoutDoubles } from '../layout/starting-map.js';
+import { managedVolumes, newestMap, newestMaps, startingMap, withoutDoubles } from '../layout/starting-map.js';
 import { checkMap, newestVersion, type VolumeMap } from '../layout/volume-map.js';
 import type { DeviceEvent } from '../node/device-events.js';
 import type { NodeDevice } from '../node/node-device.js';
@@ -65,7 +65,7 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
   async attach({ volumeId, holder, reachable, again }: AttachRequest): Promise<VolumeMap> {
     const stores = new Map([...this.stores].filter(([deviceId]) => reachable.includes(deviceId)));
     const newest = newestMap(stores, volumeId);
-    if (newest === undefined) throw new StrakeError('NO_VOLUME', `no device that is here knows volume ${volumeId}`);
+    if (newest === undefined) throw unknownVolume(this.stores, volumeId);
     const map = startingMap(stores, withoutDoubles(newest), { holder, again });
     checkMap(map);
     check(map.id === volumeId, 'a volume is attached with the map of another', map.generation);
@@ -198,4 +198,15 @@ export class DeviceCatalog implements MapAuthority<VolumeMap> {
   endWork(): void {
     this.ending = true;
   }
+}
+
+/** Why this node has no map of a volume with which it could be attached. */
+function unknownVolume(stores: ReadonlyMap<string, NodeDevice>, volumeId: string): StrakeError {
+  if (!managedVolumes(stores).has(volumeId)) {
+    return new StrakeError('NO_VOLUME', `no device that is here knows volume ${volumeId}`);
+  }
+  return new StrakeError('UNAVAILABLE', `managers decide about volume ${volumeId}, and not this node`, {
+    remedy:
+      'Start the node with the manager of its cluster; `strake cluster leave` gives its volumes back to the node.',
+  });
 }

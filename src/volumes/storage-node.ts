@@ -27,7 +27,13 @@ import { StrakeError, toStrakeError } from '../core/errors.js';
 import type { Watch } from '../core/watch.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
-import { DeviceHost, deviceHostBytes, type Expectations, type FoundDevice } from '../node/device-host.js';
+import {
+  DeviceHost,
+  deviceHostBytes,
+  type Expectations,
+  type FoundDevice,
+  type OpenAway,
+} from '../node/device-host.js';
 import type { DrivenDevice, NodeDevice, StoreStatus } from '../node/node-device.js';
 import { closedError } from '../node/node-errors.js';
 import type { NodeStore } from '../node/node-store.js';
@@ -91,7 +97,7 @@ export class StorageNode {
     const { volumes } = this;
     const devices = new DeviceHost(
       { ...ports, memoryStart: memoryStart + VOLUME_HOST_BYTES },
-      { onEvent, mayForget: (note) => catalog.mayForget(note) },
+      { onEvent, mayForget: (note) => catalog.mayForget(note), onMap: (map) => this.heard([map]) },
     );
     const stores = devices.devices;
     const catalog: DeviceCatalog = new DeviceCatalog({ completions, stores, onEvent });
@@ -142,7 +148,7 @@ export class StorageNode {
   }
 
   /** See `DeviceHost.openAway`. */
-  openAway(found: FoundDevice, path: string, open: (order: number) => Promise<NodeDevice>): Promise<NodeDevice> {
+  openAway(found: FoundDevice, path: string, open: OpenAway): Promise<NodeDevice> {
     return this.parts.devices.openAway(found, path, open);
   }
 

@@ -3,7 +3,7 @@
  * everywhere: a later version that adds one has another number.
  */
 
-import { fields, id, list, oneOf, type Rule, text, whole } from '../core/arguments.js';
+import { fields, id, list, oneOf, optional, type Rule, text, whole } from '../core/arguments.js';
 import { ERRORS, type ErrorName, StrakeError } from '../core/errors.js';
 import type { FrameProblem } from './framing.js';
 import { CREDIT_BYTES_MAX, CREDIT_REQUESTS_MAX, LISTED_MAX, MESSAGE_BYTES_MAX, TEXT_BYTES_MAX } from './limits.js';
@@ -46,13 +46,21 @@ export interface PingFields {
   /** How many replicas opened and maps changed on this session the client has taken. */
   readonly taken: number;
   /** Groups that the client is stalled in. */
-  readonly stalled: readonly { readonly volumeId: string; readonly group: number }[];
+  readonly stalled: readonly GroupName[];
 }
 
 export interface PongFields {
   /** That of the ping. The lease that the header grants is for replicas whose last change is within it. */
   readonly taken: number;
   readonly devices: readonly DeviceState[];
+  /** Replicas within it for which no lease is granted all the same; absent if there are none. */
+  readonly unleased?: readonly GroupName[] | undefined;
+}
+
+/** A group of a volume. */
+export interface GroupName {
+  readonly volumeId: string;
+  readonly group: number;
 }
 
 /** A device, as its node knows it. */
@@ -115,6 +123,7 @@ const words = text(0, MESSAGE_BYTES_MAX);
 const word = whole(0, 2 ** 32 - 1);
 const features = list(text(1, TEXT_BYTES_MAX), 0, LISTED_MAX);
 const flush = fields<FlushFields>({ generation: count, flushNumber: count });
+const groups = list(fields<GroupName>({ volumeId: id, group: whole(0, 65_535) }), 0, LISTED_MAX);
 const device = fields<DeviceState>({
   deviceId: id,
   incarnation: count,
@@ -147,9 +156,9 @@ export const CONTROL_RULES = {
   }),
   ping: fields<PingFields>({
     taken: count,
-    stalled: list(fields<PingFields['stalled'][number]>({ volumeId: id, group: whole(0, 65_535) }), 0, LISTED_MAX),
+    stalled: groups,
   }),
-  pong: fields<PongFields>({ taken: count, devices: list(device, 0, LISTED_MAX) }),
+  pong: fields<PongFields>({ taken: count, devices: list(device, 0, LISTED_MAX), unleased: optional(groups) }),
   opened: fields<OpenedFields>({
     deviceId: id,
     segmentBytes: whole(4096, 1 << 20),

@@ -14,7 +14,7 @@ import {
   PAGE_OWN,
   putMap,
 } from '../layout/map-codec.js';
-import type { ReplicaMap } from '../layout/replica-map.js';
+import { isManaged, type ReplicaMap } from '../layout/replica-map.js';
 import type { ClusterKey } from '../ports/cluster-key.js';
 import { FRAME_MAPS_MAX } from './limits.js';
 import { STATUS_BAD_FRAME, STATUS_DENIED } from './messages.js';
@@ -62,31 +62,47 @@ export function decodeMaps(
   key: ClusterKey | null,
   most: number = FRAME_MAPS_MAX,
 ): readonly ReplicaMap[] {
+  return readMaps(payload, most, (map) => demandDecided(map, key));
+}
+
+/**
+ * The same between nodes, where both come: those that managers have decided have to be proven by the key, the others are of a
+ * node that decides by itself.
+ */
+export function decodeEitherMaps(payload: Uint8Array, key: ClusterKey): readonly ReplicaMap[] {
+  return readMaps(payload, FRAME_MAPS_MAX, (map) => demandDecided(map, isManaged(map) ? key : null));
+}
+
+function readMaps(payload: Uint8Array, most: number, judge: (map: ReplicaMap) => void): readonly ReplicaMap[] {
   const maps: ReplicaMap[] = [];
   for (let at = 0; at < payload.length; ) {
     if (maps.length === most) throw problem(`more than ${most} maps`);
     const rest = payload.subarray(at);
     const bytes = rest.length < mapBytes(0) ? mapBytes(0) : mapBytes(listedMembers(rest));
     if (listedMembers(rest) > PAGE_MEMBERS || bytes > rest.length) throw problem('the last map is cut off');
-    maps.push(decodeMap(rest.subarray(0, bytes), key));
+    const map = decodeMap(rest.subarray(0, bytes));
+    judge(map);
+    maps.push(map);
     at += bytes;
   }
   if (maps.length === 0) throw problem('there is no map');
   return maps;
 }
 
-function decodeMap(bytes: Uint8Array, key: ClusterKey | null): ReplicaMap {
+function decodeMap(bytes: Uint8Array): ReplicaMap {
   if (viewOf(bytes).getUint32(0, true) !== MAP_MAGIC) throw problem('it does not begin with "SVL2"');
   demandZero(bytes, MAGIC_BYTES, HEADER_BYTES);
   for (const [from, length] of PAGE_OWN) demandZero(bytes, from, from + length);
-  const map = read(bytes);
+  return read(bytes);
+}
+
+/** Whoever decides about a map, that has to be seen: a manager by the key, a node by itself without one. */
+function demandDecided(map: ReplicaMap, key: ClusterKey | null): void {
   if (key === null) {
-    if (map.authentication !== undefined)
-      throw new WireRefusal(STATUS_DENIED, `${shown(map)} is managed, and there is no key`);
+    if (isManaged(map)) throw new WireRefusal(STATUS_DENIED, `${shown(map)} is managed, and there is no key`);
   } else if (!isAuthentic(map, key)) {
     throw new WireRefusal(STATUS_DENIED, `${shown(map)} is not proven by the key of this cluster`);
   }
-  return map;
 }
 
 function read(bytes: Uint8Array): ReplicaMap {

@@ -6,7 +6,7 @@
 import { getId, getUint64, putId, putUint64, viewOf } from '../layout/fields.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type { ClusterKey } from '../ports/cluster-key.js';
-import { decodeMaps, encodeMaps } from './maps.js';
+import { decodeEitherMaps, encodeMaps } from './maps.js';
 import { STATUS_BAD_FRAME, STATUS_DENIED } from './messages.js';
 import { WireRefusal } from './refusal.js';
 
@@ -70,16 +70,12 @@ export function encodeOpen(ticket: Uint8Array, map: ReplicaMap): Uint8Array {
 }
 
 /**
- * Reads the payload of OPEN. `managed`: whether maps are decided by managers, and have to be proven. Throws a `WireRefusal`; the
- * map is of the ticket's volume.
+ * Reads the payload of OPEN. A map that a manager has decided has to be proven by the key. Throws a `WireRefusal`; the map is of
+ * the ticket's volume.
  */
-export function decodeOpen(
-  payload: Uint8Array,
-  key: ClusterKey,
-  managed: boolean,
-): { ticket: Ticket; map: ReplicaMap } {
+export function decodeOpen(payload: Uint8Array, key: ClusterKey): { ticket: Ticket; map: ReplicaMap } {
   const ticket = openTicket(payload.slice(0, TICKET_BYTES), key);
-  const maps = decodeMaps(payload.slice(TICKET_BYTES), managed ? key : null);
+  const maps = decodeEitherMaps(payload.slice(TICKET_BYTES), key);
   const [map] = maps;
   if (maps.length !== 1 || map.volume.id !== ticket.volumeId) {
     throw new WireRefusal(

@@ -50,6 +50,12 @@ class Noting implements AnsweringMember {
     return this.fenced;
   }
 
+  mayRead(): boolean {
+    return true;
+  }
+
+  whenLeased(): void {}
+
   submit(request: SegmentRequest): void {
     this.requests.push(request);
   }

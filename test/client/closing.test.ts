@@ -41,6 +41,8 @@ const IN_FLIGHT: Readonly<Record<string, (bench: VolumeBench) => void>> = {
 async function withoutTime(): Promise<VolumeBench> {
   const clock = {
     nowMs: () => 0,
+    boottimeMs: () => 0,
+    realtimeMs: () => 0,
     after: () => assert.unreachable('a volume that is being closed lets time pass'),
   };
   const bench = await new VolumeBench(['in-sync', 'in-sync'], () => {}, { clock }).start();

@@ -16,6 +16,7 @@ import {
 import { checkReplica, type ReplicaMap, replicaOf } from '#strake/layout/replica-map.js';
 import {
   type KnownDevice,
+  managedVolumes,
   missingGroups,
   missingMembers,
   newestMap,
@@ -130,6 +131,15 @@ check('of each group the newest map counts, whoever has it; names, sizes and del
     assert.equal([found?.sizeBytes, found?.deleted], expected);
   }
   assert.is(newestMap(known, 'c'.repeat(32)), undefined);
+});
+
+check('a node decides about no volume of which any device has a map that a manager has decided', () => {
+  const managed = { ...replicaOf(MAP, 1), authentication: 'f'.repeat(32) };
+  // Not even where its own map of the other group is newer.
+  const known = devices({ ...MAP, versions: [99, 20] }, { 3: device([managed]) });
+  assert.is(newestMap(known, ID), undefined);
+  assert.equal([[...newestMaps(known)], [...managedVolumes(known)]], [[], [ID]]);
+  assert.equal([...managedVolumes(devices(MAP))], []);
 });
 
 check('a group that nobody has is told by its number, and members that are away by their device', () => {

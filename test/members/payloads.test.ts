@@ -2,6 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { NodeSession } from '#strake/client/members/node-session.js';
+import { ReadLease } from '#strake/client/members/read-lease.js';
 import { RemoteMember } from '#strake/client/members/remote-member.js';
 import { SESSION_SIZES, SessionService } from '#strake/client/members/session-service.js';
 import { EIO } from '#strake/core/errno.js';
@@ -34,10 +35,20 @@ check('a payload is in its place though its member has failed, as the next membe
   });
   const session = new NodeSession(service, { path: '/nobody' }, { onDevices() {}, onFailed() {}, onMaps() {} });
   const none = { generation: 0, flushNumber: 0 };
-  const member = new RemoteMember(session, replicaMap(), 0, {
-    ...{ deviceId: DEVICE_ID, segmentBytes: SLOT, incarnation: 1, flushed: none, settled: none, servedGeneration: 0 },
-    ...{ stampMax: { low: 0, high: 0 }, epoch: 1, freeBytes: 0, taken: 1 },
+  const map = replicaMap();
+  const lease = new ReadLease(service.time, {
+    volumeId: map.volume.id,
+    group: 0,
+    index: 0,
+    mapVersion: map.mapVersion,
   });
+  const member = new RemoteMember(
+    { session, map, index: 0, role: 'writer', lease },
+    {
+      ...{ deviceId: DEVICE_ID, segmentBytes: SLOT, incarnation: 1, flushed: none, settled: none, servedGeneration: 0 },
+      ...{ stampMax: { low: 0, high: 0 }, epoch: 1, freeBytes: 0, taken: 1 },
+    },
+  );
   await world.run(() => session.failed);
   let result: number | undefined;
   const token = process.register({

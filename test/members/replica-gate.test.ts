@@ -1,9 +1,10 @@
 /** A newer map takes the place of an older one at a replica: durable, then drained, then answered, and never the other way round. */
 
 import * as assert from 'uvu/assert';
+import { ESTALE } from '#strake/core/errno.js';
 import { NO_FLUSH } from '#strake/layout/flush-id.js';
 import type { ReplicaMap } from '#strake/layout/replica-map.js';
-import { ReplicaGate } from '#strake/node/replica-gate.js';
+import type { ReplicaGate } from '#strake/node/replica-gate.js';
 import { check, run } from '../support/check.js';
 import { SLOT } from '../support/sim-store.js';
 import { deviceIdOf, TwoNodes } from '../support/two-nodes.js';
@@ -28,8 +29,8 @@ async function gateOf(seed: number): Promise<{ readonly nodes: TwoNodes; readonl
   await nodes.startServing();
   const device = nodes.serving.host.stores.get(deviceIdOf(1));
   if (device === undefined) throw new Error('the device is not open');
-  const gate = new ReplicaGate(device, VOLUME, 0);
-  assert.ok((await nodes.settle(gate.store(mapOf(1), () => {}))) >= 0);
+  const gate = device.gate(VOLUME, 0);
+  assert.ok((await nodes.settle(gate.storeMap(mapOf(1), null))) >= 0);
   return { nodes, gate };
 }
 
@@ -38,7 +39,8 @@ check('a map is answered when what was admitted before it has ended, and what co
   assert.ok(gate.answered);
   gate.enter();
   const order: string[] = [];
-  const stored = gate.store(mapOf(2), () => order.push('stored')).then(() => order.push('answered'));
+  gate.watch({ mapStored: () => order.push('stored') });
+  const stored = gate.storeMap(mapOf(2), null).then(() => order.push('answered'));
   gate.wait({ proceed: () => order.push('resumed') });
   await nodes.pause(500_000);
   assert.equal(order, ['stored']);
@@ -56,17 +58,19 @@ check('an older map that comes later changes nothing, and what is noted as serve
   const { nodes, gate } = await gateOf(2);
   gate.enter();
   const noted = gate.noteServed(1).finally(() => gate.leave());
-  const results = [gate.store(mapOf(4), () => {}), gate.store(mapOf(3), () => {}), noted];
-  for (const result of await nodes.settle(Promise.all(results))) assert.ok(result >= 0);
+  const results = [gate.storeMap(mapOf(4), null), gate.storeMap(mapOf(3), null), noted];
+  const [stored, older, served] = await nodes.settle(Promise.all(results));
+  assert.ok(stored >= 0 && served >= 0);
+  assert.is(older, -ESTALE);
   assert.equal([gate.map?.mapVersion, gate.answered, gate.servedGeneration], [4, true, 1]);
 });
 
 check('of two maps with one version the first stays', async () => {
   const { nodes, gate } = await gateOf(5);
   const [first, second] = [mapOf(2), { ...mapOf(2), members: mapOf(2).members.toReversed() }];
-  assert.ok((await nodes.settle(gate.store(first, () => {}))) >= 0);
+  assert.ok((await nodes.settle(gate.storeMap(first, null))) >= 0);
   assert.equal([gate.hasOther(first), gate.hasOther(second), gate.hasOther(mapOf(3))], [false, true, false]);
-  assert.ok((await nodes.settle(gate.store(second, () => {}))) >= 0);
+  assert.is(await nodes.settle(gate.storeMap(second, null)), -ESTALE);
   assert.equal(gate.map, first);
 });
 
@@ -77,11 +81,9 @@ check(
     // Whoever has attached it next hands out its map while the one before says that all copies are equal.
     gate.enter();
     let served = -1;
-    const stored = gate
-      .store({ ...mapOf(2), generation: 2 }, () => {})
-      .then(() => {
-        served = gate.servedGeneration;
-      });
+    const stored = gate.storeMap({ ...mapOf(2), generation: 2 }, null).then(() => {
+      served = gate.servedGeneration;
+    });
     await nodes.pause(500_000);
     assert.equal([gate.map?.generation, gate.storing], [2, true]);
     assert.ok((await nodes.settle(gate.noteServed(1))) >= 0);
@@ -95,8 +97,8 @@ check('what a device notes of itself beside a map does not bring that map back',
   const { nodes, gate } = await gateOf(4);
   const { device } = gate;
   // A node whose volume has just been served, while a member leaves.
-  const newer = device.putReplica({ ...mapOf(2), holder: 'd'.repeat(32) }, { answered: true });
-  const noted = device.putReplica(mapOf(1), { servedGeneration: 1 });
+  const newer = device.keep({ ...mapOf(2), holder: 'd'.repeat(32) }, { answered: true });
+  const noted = device.keep(mapOf(1), { servedGeneration: 1 });
   for (const result of await nodes.settle(Promise.all([newer, noted]))) assert.ok(result >= 0);
   assert.equal([gate.map?.mapVersion, gate.answered, gate.servedGeneration], [2, true, 1]);
 });

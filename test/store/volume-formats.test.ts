@@ -176,7 +176,7 @@ check('a page of a replica refuses what belongs to features that are not set, an
     assert.throws(() => decodeReplica(page, 3, DEVICE), message, `byte ${at}`);
   }
   const managed = bytesOf(4096, [...REPLICA_FIELDS, [96, '02'], [464, '01']]);
-  assert.throws(() => decodeReplica(managed, 3, DEVICE), /a manager decides about it/);
+  assert.is(decodeReplica(managed, 3, DEVICE).map.authentication, `01${'00'.repeat(15)}`);
   assert.throws(
     () => decodeReplica(bytesOf(4096, [...REPLICA_FIELDS, [32, '00'.repeat(16)]]), 3, DEVICE),
     /no identifier/,

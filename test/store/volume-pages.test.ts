@@ -15,6 +15,17 @@ function deleted(id: string, mapVersion = 9): ReplicaMap {
   return replicaMap(id, { mapVersion, deleted: true });
 }
 
+check('a map that a manager has decided keeps what proves it, over a crash and a checkpoint', async () => {
+  const { store, disk, put } = await opened();
+  const map = { ...replicaMap(OLD, { mapVersion: 2 ** 32 + 1 }), authentication: '9'.repeat(32) };
+  const index = await put(map);
+  await store.close();
+  assert.is((await fsck(disk)).verdict, 'clean');
+  const again = await opened(disk, false);
+  assert.equal(again.store.opened.store.replicas[index], map);
+  await again.store.close();
+});
+
 async function opened(disk = diskOf(8), format = true) {
   const store = new SimStore(disk, 1, BOUNDS);
   if (format) await store.format();

@@ -94,6 +94,12 @@ export class ScriptedMember implements SegmentMember {
     return this.slots.has(stripe);
   }
 
+  mayRead(): boolean {
+    return true;
+  }
+
+  whenLeased(): void {}
+
   submit(request: SegmentRequest): void {
     switch (request.kind) {
       case REQUEST_READ:

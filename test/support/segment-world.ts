@@ -41,6 +41,14 @@ export class SegmentWorld extends WorldWithoutEngine implements Clock {
     this.pending.push({ kind: 'nop', member: null, stripe: 0, block: 0, blocks: 0, flags: 0, end });
   }
 
+  boottimeMs(): number {
+    return this.timeMs;
+  }
+
+  realtimeMs(): number {
+    return this.timeMs;
+  }
+
   nowMs(): number {
     return this.timeMs;
   }

@@ -48,7 +48,7 @@ export class SimShard implements DeviceCaller, SimSource {
     this.base = loop.register({ complete: (tag) => this.turn(tag) });
     const link = createLink();
     const common = { completions: loop, memory: loop, link };
-    this.service = new DeviceService({ completions: loop, memory: loop, ...place }, onEvent);
+    this.service = new DeviceService({ completions: loop, memory: loop, clock: loop, ...place }, onEvent);
     this.answerer = new MemberAnswerer({
       ...common,
       wake: () => this.later(WAKE_ASKER),
@@ -110,14 +110,14 @@ export class SimShard implements DeviceCaller, SimSource {
   /** Opens a device there for the node. */
   async open(device: SimDevice, found: { readonly deviceId: string; readonly clusterId: string }): Promise<AwayDevice> {
     const { node, asker } = this;
-    const opened = await node.openAway(found, 'disk', async (order) => {
+    const opened = await node.openAway(found, 'disk', async (order, keeper) => {
       await this.passes();
       const { device: number, facts } = structuredClone(
         await this.service.open(device, found.deviceId, { path: 'disk' }),
       );
       const mayForget = (note: Parameters<StorageNode['mayForget']>[0]) => node.mayForget(note);
       const onEnd = (ended: AwayDevice) => this.devices.delete(ended);
-      return new AwayDevice({ caller: this, asker, shard: 1, order, number, mayForget, onEnd }, facts);
+      return new AwayDevice({ caller: this, asker, shard: 1, order, keeper, number, mayForget, onEnd }, facts);
     });
     this.devices.add(opened as AwayDevice);
     return opened as AwayDevice;

@@ -76,8 +76,8 @@ export class ServingNode {
     const transport = new SimTransport(process, {}, world.network);
     const ports = { completions: process, memory: process, transport, clock: process };
     this.host = new DeviceHost(
-      { completions: process, memory: process, memoryStart: 0, storesMax: 1 },
-      { onEvent: () => {}, mayForget: () => false },
+      { completions: process, memory: process, clock: process, memoryStart: 0, storesMax: 1 },
+      { onEvent: () => {}, mayForget: () => false, onMap: () => {} },
     );
     this.service = new SegmentService({
       ports,

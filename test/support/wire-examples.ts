@@ -335,7 +335,14 @@ export const EXAMPLES: Readonly<Record<string, () => Uint8Array>> = {
   },
   CLOSE: () => payloadOf(KIND_CLOSE, new Uint8Array(0), (frame) => exampleAddress().put(frame)),
   STORE_MAP: () => payloadOf(KIND_STORE_MAP, encodeMaps([DECIDED])),
-  MAP_CHANGED: () => payloadOf(KIND_MAP_CHANGED, encodeMaps([MAP])),
+  MAP_CHANGED: () =>
+    payloadOf(KIND_MAP_CHANGED, encodeMaps([MAP]), (frame) => {
+      const { volume, group, member, mapVersion } = exampleAddress();
+      frame.volume.copy(volume);
+      frame.group = group;
+      frame.member = member;
+      frame.mapVersion = mapVersion;
+    }),
   READ: () => frameOf(ranged(REQUEST_READ)),
   WRITE: () => frameOf(ranged(REQUEST_WRITE, { flags: REQUEST_FUA | REQUEST_NEWER })),
   'WRITE of a copy': () => frameOf(ranged(REQUEST_WRITE, { flags: REQUEST_SAME | REQUEST_COPY, entries: BOTH })),

@@ -8,7 +8,7 @@ import { Credits } from '#strake/wire/credits.js';
 import { FRAME_READY, FRAME_REFUSED, FRAME_SHORT, FrameReader } from '#strake/wire/framing.js';
 import { REQUEST_WORDS_MAX } from '#strake/wire/limits.js';
 import { decodeList, decodeListReply } from '#strake/wire/list-codec.js';
-import { authenticateMap, decodeMaps, encodeMaps } from '#strake/wire/maps.js';
+import { authenticateMap, decodeEitherMaps, decodeMaps, encodeMaps } from '#strake/wire/maps.js';
 import {
   FROM_ANSWERER,
   FROM_ASKER,
@@ -445,6 +445,10 @@ check('maps that are none, or that nobody has proven, are refused', () => {
   assert.is(refusal(() => decodeMaps(with1(72), KEY)).status, STATUS_DENIED);
   assert.match(refusal(() => decodeMaps(encodeMaps([MAP]), KEY)).message, /map 4294967303 of group 3.*not proven/);
   assert.match(refusal(() => decodeMaps(bytes, null)).message, /is managed, and there is no key/);
+  // Between nodes both are taken, and of each what it has to be.
+  assert.equal(decodeEitherMaps(encodeMaps([decided, MAP]), KEY), [decided, MAP]);
+  assert.is(refusal(() => decodeEitherMaps(with1(464), KEY)).status, STATUS_DENIED);
+  assert.is(refusal(() => decodeEitherMaps(with1(72), KEY)).status, STATUS_DENIED);
   const many = encodeMaps(Array.from({ length: 65 }, () => decided));
   assert.match(refusal(() => decodeMaps(many, KEY)).message, /more than 64/);
 });
@@ -460,9 +464,9 @@ check('tickets that are forged, of another volume or cut off are refused', () =>
   assert.is(refusal(() => openTicket(sealed.subarray(1), KEY)).status, STATUS_BAD_FRAME);
   const decided = authenticateMap(MAP, KEY);
   const other = sealTicket({ ...ticket, volumeId: 'b'.repeat(32) }, KEY);
-  assert.match(refusal(() => decodeOpen(encodeOpen(other, decided), KEY, true)).message, /do not fit the ticket/);
+  assert.match(refusal(() => decodeOpen(encodeOpen(other, decided), KEY)).message, /do not fit the ticket/);
   const two = Buffer.concat([encodeOpen(sealed, decided), encodeMaps([decided])]);
-  assert.match(refusal(() => decodeOpen(two, KEY, true)).message, /2 maps/);
+  assert.match(refusal(() => decodeOpen(two, KEY)).message, /2 maps/);
 });
 
 check('control payloads that are no JSON, or not what they should be, are refused', () => {

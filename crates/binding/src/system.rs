@@ -35,6 +35,15 @@ pub fn memlock_limit_bytes() -> f64 {
     if limit.rlim_cur == libc::RLIM_INFINITY { f64::INFINITY } else { limit.rlim_cur as f64 }
 }
 
+/// Milliseconds of CLOCK_BOOTTIME, which counts what the host has slept.
+#[napi]
+pub fn boottime_ms() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the result. The clock is there since Linux 2.6.39.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+}
+
 /// Copies `length` bytes between typed arrays; either may be shared between threads.
 #[napi(
     ts_args_type = "target: Uint8Array, targetOffset: number, source: Uint8Array, sourceOffset: number, length: number"

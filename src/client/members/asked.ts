@@ -39,6 +39,8 @@ export interface ControlAnswer {
   readonly maps: readonly ReplicaMap[];
   /** Of the device; 0 if it is not told. */
   readonly incarnation: number;
+  /** Of a PONG: what it grants. */
+  readonly leaseMs: number;
 }
 
 /** A part of what is sent for it: its head, or its blocks. */
@@ -64,6 +66,8 @@ export class Asked implements StreamedRequest {
   request: SegmentRequest | null = null;
   list: SegmentList | null = null;
   control: ControlCall | null = null;
+  /** Which replica it is about, as it was sent; null for the node. */
+  about: ControlAddress | null = null;
   token = 0;
   /** Bytes of its payload, as credits count them. */
   payload = 0;

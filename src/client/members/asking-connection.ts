@@ -10,6 +10,7 @@ import { BLOCK_BYTES } from '../../core/limits.js';
 import type { ReplicaMap } from '../../layout/replica-map.js';
 import type { ConnectionResources } from '../../net/connection-resources.js';
 import type { ReplyFormat } from '../../net/send-queue.js';
+import type { ClusterKey } from '../../ports/cluster-key.js';
 import { REQUEST_ACCEPT, REQUEST_ENTRIES, REQUEST_READ, REQUEST_WRITE } from '../../ports/segment-request.js';
 import { AskerConnection } from '../../wire/asker-connection.js';
 import { decodeControl, type WelcomeFields } from '../../wire/control.js';
@@ -18,7 +19,7 @@ import type { FrameProblem } from '../../wire/framing.js';
 import type { HelloAsker } from '../../wire/hello.js';
 import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
 import { decodeListReply, encodeList } from '../../wire/list-codec.js';
-import { decodeMaps } from '../../wire/maps.js';
+import { decodeEitherMaps } from '../../wire/maps.js';
 import {
   FROM_ANSWERER,
   HEADER_BYTES,
@@ -41,7 +42,7 @@ import {
   requestPayloadBytes,
   wrongBlock,
 } from '../../wire/request-codec.js';
-import type { Asked, AskedPart, AskedTable, ControlAnswer } from './asked.js';
+import type { Asked, AskedPart, AskedTable, ControlAddress, ControlAnswer } from './asked.js';
 
 /** The session that a connection is for. */
 export interface AskingSession {
@@ -56,6 +57,9 @@ export interface AskingSession {
   note(asked: Asked, answer: Answer): void;
   concludeIfSent(asked: Asked): void;
   conclude(asked: Asked): void;
+  /** A replica that is open has the map of this version. */
+  replicaChanged(replica: ControlAddress): void;
+  /** There are newer maps than was thought. */
   mapsChanged(maps: readonly ReplicaMap[]): void;
   /** The node has said that it wants no session. */
   refused(): void;
@@ -70,6 +74,8 @@ export interface AskingSession {
 /** What a shard provides to its connections. */
 export interface AskingOwner {
   readonly resources: ConnectionResources;
+  /** What proves the maps that nodes tell of. */
+  readonly key: ClusterKey;
   readonly replies: ReplyFormat<Asked>;
   readonly receiveToken: number;
   readonly sendToken: number;
@@ -88,6 +94,8 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
   private readonly readAnswer = new Answer();
   /** Reads that have been answered, and whose blocks are there when copies have been carried out. */
   private read: Asked[] = [];
+  /** Of the PONG that is being taken. */
+  private leaseMs = 0;
 
   constructor(service: AskingOwner, index: number) {
     const { resources } = service;
@@ -140,6 +148,7 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
     if (control !== null) {
       frame.kind = control.kind;
       const about = control.address();
+      asked.about = about;
       if (about !== null) {
         address.volume.set(about.volumeId);
         address.group = about.group;
@@ -222,11 +231,24 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
       case KIND_PONG:
         return this.takePong(frame, vector);
       case KIND_MAP_CHANGED:
-        this.owner.mapsChanged(decodeMaps(this.payload(vector, frame.payload), null));
-        return null;
+        return this.takeChange(frame, vector);
       default:
         return `frames of kind ${frame.kind} are no answers`;
     }
+  }
+
+  /** A replica that is open has another map. */
+  private takeChange({ volume, group, member: index, payload }: Frame, vector: number): string | null {
+    const [map, ...others] = this.maps(vector, payload);
+    if (others.length > 0) return `${others.length + 1} maps come of one replica`;
+    const { mapVersion } = map;
+    this.owner.replicaChanged({ volumeId: volume.toString(), group, index, mapVersion });
+    this.owner.mapsChanged([map]);
+    return null;
+  }
+
+  private maps(at: number, bytes: number): readonly ReplicaMap[] {
+    return decodeEitherMaps(this.payload(at, bytes), this.service.key);
   }
 
   private takePacked(count: number, vector: number): string | null {
@@ -255,7 +277,7 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
   private answerControl(asked: Asked, payload: Uint8Array | null, maps: ControlAnswer['maps'] = []): void {
     const { answer } = this;
     const { status, incarnation } = answer;
-    asked.answer = { status, payload, maps, incarnation };
+    asked.answer = { status, payload, maps, incarnation, leaseMs: this.leaseMs };
     this.owner.answered(asked, answer);
   }
 
@@ -268,7 +290,9 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
     const { request, list, control } = asked;
     if (control !== null) return this.takeControl(asked, frame, vector);
     if (answer.status > STATUS_ERRNO_MAX && frame.flags === REPLY_MAPS) {
-      this.owner.mapsChanged(decodeMaps(this.payload(vector, frame.payload), null));
+      request?.bad.clear();
+      request?.left.clear();
+      this.owner.mapsChanged(this.maps(vector, frame.payload));
       this.owner.answered(asked, answer);
       return null;
     }
@@ -297,7 +321,7 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
     if (frame.flags === REPLY_JSON && status === 0) {
       decodeControl(asked.control?.kind === KIND_OPEN ? 'opened' : 'stored', payload);
       this.answerControl(asked, payload);
-    } else if (frame.flags === REPLY_MAPS) this.answerControl(asked, null, decodeMaps(payload, null));
+    } else if (frame.flags === REPLY_MAPS) this.answerControl(asked, null, decodeEitherMaps(payload, this.service.key));
     else return `flags ${frame.flags} are no answer to what was asked of the node`;
     return null;
   }
@@ -309,7 +333,9 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
     decodeControl('pong', payload);
     this.answer.status = 0;
     this.answer.incarnation = 0;
+    this.leaseMs = Math.floor(frame.microseconds / 1000);
     this.answerControl(asked, payload);
+    this.leaseMs = 0;
     return null;
   }
 

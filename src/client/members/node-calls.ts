@@ -13,12 +13,13 @@ import type { RemoteMember } from './remote-member.js';
 type Call = Omit<ControlCall, 'resolve'>;
 
 /** Who opens replicas. */
-interface Opener {
+export interface Opener {
   readonly key: ClusterKey;
   readonly clientId: string;
 }
 
-function addressOf({ volume, group, mapVersion }: ReplicaMap, index: number): ControlAddress {
+/** Which member of a group a map means by an index. */
+export function addressOf({ volume, group, mapVersion }: ReplicaMap, index: number): ControlAddress {
   check(mapVersion > 0, 'a replica is named by a map that there is not', group);
   return { volumeId: volume.id, group, index, mapVersion };
 }

@@ -18,7 +18,7 @@
 
 import { check } from '../../core/check.js';
 import { EIO, ESTALE } from '../../core/errno.js';
-import type { ReplicaMap } from '../../layout/replica-map.js';
+import { isManaged, type ReplicaMap } from '../../layout/replica-map.js';
 import { NO_REASON } from '../../net/stream-connection.js';
 import type { SegmentList } from '../../ports/segment-list.js';
 import type { SegmentRequest } from '../../ports/segment-request.js';
@@ -26,11 +26,11 @@ import { NO_FILE, type StreamAddress } from '../../ports/transport.js';
 import { type DeviceState, decodeControl, type WelcomeFields } from '../../wire/control.js';
 import { Credits } from '../../wire/credits.js';
 import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
-import { KIND_CLOSE, KIND_PING, KIND_STORE_MAP, STATUS_OK, STATUS_STALE_MAP } from '../../wire/messages.js';
+import { KIND_CLOSE, KIND_OPEN, KIND_PING, KIND_STORE_MAP, STATUS_OK, STATUS_STALE_MAP } from '../../wire/messages.js';
 import type { Answer } from '../../wire/reply-codec.js';
 import type { Role } from '../../wire/ticket.js';
 import { CONNECT_MS, OPERATION_MS, RECONNECT_MS, SESSION_TICK_MS } from '../limits.js';
-import { type Asked, AskedTable, type ControlAnswer, type ControlCall } from './asked.js';
+import { type Asked, AskedTable, type ControlAddress, type ControlAnswer, type ControlCall } from './asked.js';
 import { AskingConnection, type AskingSession } from './asking-connection.js';
 import { AwakeClock } from './awake-clock.js';
 import { type Opening, pingCall } from './node-calls.js';
@@ -52,7 +52,7 @@ export interface SessionHooks {
   onMaps(maps: readonly ReplicaMap[]): void;
 }
 
-const FAILED: ControlAnswer = { status: EIO, payload: null, maps: [], incarnation: 0 };
+const FAILED: ControlAnswer = { status: EIO, payload: null, maps: [], incarnation: 0, leaseMs: 0 };
 
 export class NodeSession implements AskingSession, MemberSession {
   readonly asked = new AskedTable();
@@ -79,6 +79,8 @@ export class NodeSession implements AskingSession, MemberSession {
   private urgent: Asked[] = [];
   private readonly silence: Silence;
   private readonly awake: AwakeClock;
+  /** Leases are wanted that the ping on its way does not ask for. */
+  private isPingWanted = false;
   /** Why it is not open, or has failed. */
   reason = '';
   private disposed = false;
@@ -93,12 +95,13 @@ export class NodeSession implements AskingSession, MemberSession {
     this.awake = new AwakeClock(clock);
     this.sinceMs = this.awake.nowMs();
     this.silence = new Silence(clock.nowMs());
-    this.replicas = new SessionReplicas(service.parts, {
+    this.replicas = new SessionReplicas(service, {
       call: (control, first) => this.call(control, first),
       failed: () => this.failed,
       reopening: () => this.state === 'reopening',
       fail: (reason) => this.fail(reason),
       onMaps: (maps) => hooks.onMaps(maps),
+      askLeases: () => this.pingSoon(),
     });
     this.token = completions.register({
       complete: (tag, result) => (tag === TAG_CONNECT ? this.connected(result) : this.tick(result)),
@@ -191,6 +194,8 @@ export class NodeSession implements AskingSession, MemberSession {
     check(this.connection !== null, 'a session breaks that has no connection', this.number);
     this.reason = reason;
     this.state = 'broken';
+    // Before it asks for another connection: its node does not end them by that.
+    this.replicas.leases.end();
   }
 
   /** Whether a connection that has broken before its session was served may be followed by another. */
@@ -350,6 +355,9 @@ export class NodeSession implements AskingSession, MemberSession {
     const { member, control } = asked;
     check(!asked.answered, 'a request is answered twice', asked.slot);
     asked.answered = true;
+    if (control?.kind === KIND_OPEN && asked.about !== null && answer.status === STATUS_OK) {
+      this.replicas.leases.opened(asked.about);
+    }
     if (control !== null || member === null) return;
     member.told(answer);
     if (answer.status > STATUS_ERRNO_MAX) this.refusedBy(member, asked, answer.status);
@@ -410,6 +418,7 @@ export class NodeSession implements AskingSession, MemberSession {
   }
 
   mapsChanged(maps: readonly ReplicaMap[]): void {
+    if (maps.some(isManaged)) this.pingSoon();
     this.hooks.onMaps(maps);
   }
 
@@ -428,6 +437,12 @@ export class NodeSession implements AskingSession, MemberSession {
   closeReplica(member: RemoteMember): void {
     this.replicas.close(member);
   }
+
+  replicaChanged(replica: ControlAddress): void {
+    this.replicas.leases.changed(replica);
+  }
+
+  // ---------------------------------------------------------------- time
 
   private startTick(): void {
     this.ticking = true;
@@ -462,12 +477,24 @@ export class NodeSession implements AskingSession, MemberSession {
     else if (this.silence.isPingDue(nowMs)) this.ping();
   }
 
+  /** Asks for leases, as soon as what it has asked for before is answered. */
+  private pingSoon(): void {
+    if (this.state !== 'open' || this.silence.isWaiting) this.isPingWanted = true;
+    else this.ping();
+  }
+
   private ping(): void {
     this.silence.asked(this.ports.clock.nowMs());
-    const call = pingCall(this.replicas.size);
-    void this.call(call).then(({ payload }) => {
+    this.isPingWanted = false;
+    const { leases } = this.replicas;
+    const question = leases.question();
+    void this.call(pingCall(question.taken)).then(({ payload, leaseMs }) => {
       this.silence.answered();
-      if (payload !== null && !this.failed) this.hooks.onDevices(decodeControl('pong', payload).devices);
+      if (payload === null || this.failed) return;
+      const { devices, unleased } = decodeControl('pong', payload);
+      leases.answer(question, leaseMs, unleased ?? []);
+      if (this.isPingWanted) this.pingSoon();
+      this.hooks.onDevices(devices);
     });
   }
 }

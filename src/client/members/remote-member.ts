@@ -8,15 +8,18 @@
 
 import { check } from '../../core/check.js';
 import type { FlushId } from '../../layout/flush-id.js';
-import type { ReplicaMap } from '../../layout/replica-map.js';
+import { isManaged, type ReplicaMap } from '../../layout/replica-map.js';
 import { FENCE_ALL, FENCE_OPEN } from '../../ports/device.js';
+import type { MapVersion } from '../../ports/ids.js';
 import type { SegmentList } from '../../ports/segment-list.js';
-import type { SegmentMember } from '../../ports/segment-member.js';
+import type { LeaseWaiter, SegmentMember } from '../../ports/segment-member.js';
 import type { SegmentRequest } from '../../ports/segment-request.js';
 import type { OpenedFields } from '../../wire/control.js';
 import { VolumeWords } from '../../wire/frame.js';
 import type { Answer } from '../../wire/reply-codec.js';
 import type { ReplicaAddress } from '../../wire/request-codec.js';
+import type { Role } from '../../wire/ticket.js';
+import type { ReadLease } from './read-lease.js';
 
 /** The session with its node, as a member uses it. */
 export interface MemberSession {
@@ -25,6 +28,15 @@ export interface MemberSession {
   submit(member: RemoteMember, request: SegmentRequest): void;
   list(member: RemoteMember, page: SegmentList): void;
   closeReplica(member: RemoteMember): void;
+}
+
+export interface RemoteMemberParts {
+  readonly session: MemberSession;
+  readonly map: ReplicaMap;
+  /** Of the member in the map. */
+  readonly index: number;
+  readonly role: Role;
+  readonly lease: ReadLease;
 }
 
 export class RemoteMember implements SegmentMember {
@@ -36,15 +48,18 @@ export class RemoteMember implements SegmentMember {
   readonly stampMax: { readonly low: number; readonly high: number };
   /** Index in the map of its group. */
   readonly index: number;
+  readonly role: Role;
   /** Under which requests are sent. */
   map: ReplicaMap;
+  /** That of the replica on the present connection. */
+  lease: ReadLease;
   /** Why it has failed; empty while it has not. */
   reason = '';
   private readonly session: MemberSession;
   private readonly words = new VolumeWords();
   private fenced = FENCE_OPEN;
 
-  constructor(session: MemberSession, map: ReplicaMap, index: number, opened: OpenedFields) {
+  constructor({ session, map, index, role, lease }: RemoteMemberParts, opened: OpenedFields) {
     check(
       opened.deviceId === map.members[index]?.deviceId,
       'a member is made over another device than its map names',
@@ -53,6 +68,8 @@ export class RemoteMember implements SegmentMember {
     this.session = session;
     this.map = map;
     this.index = index;
+    this.role = role;
+    this.lease = lease;
     this.words.set(map.volume.id);
     this.deviceId = opened.deviceId;
     this.segmentBytes = opened.segmentBytes;
@@ -103,6 +120,14 @@ export class RemoteMember implements SegmentMember {
   /** What an answer tells of the device. */
   told({ fence }: Answer): void {
     if (fence > this.fenced && fence <= FENCE_ALL) this.fenced = fence;
+  }
+
+  mayRead(mapVersion: MapVersion): boolean {
+    return !isManaged(this.map) || (!this.failed && this.lease.holds(mapVersion));
+  }
+
+  whenLeased(waiter: LeaseWaiter): void {
+    this.lease.wait(waiter);
   }
 
   fail(reason: string): void {

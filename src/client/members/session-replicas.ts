@@ -7,15 +7,16 @@
 
 import { check } from '../../core/check.js';
 import { EIO, ESTALE } from '../../core/errno.js';
-import type { ReplicaMap } from '../../layout/replica-map.js';
+import { isManaged, type ReplicaMap } from '../../layout/replica-map.js';
 import { decodeControl } from '../../wire/control.js';
 import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
 import { STATUS_OK, STATUS_STALE_MAP } from '../../wire/messages.js';
 import type { Role } from '../../wire/ticket.js';
 import type { ControlAnswer, ControlCall } from './asked.js';
-import { closeCall, type Opening, openCall, storeMapCall } from './node-calls.js';
+import { addressOf, closeCall, type Opening, openCall, storeMapCall } from './node-calls.js';
+import { LeaseBook } from './read-lease.js';
 import { type MemberSession, RemoteMember } from './remote-member.js';
-import type { SessionServiceParts } from './session-service.js';
+import type { SessionService, SessionServiceParts } from './session-service.js';
 
 /** What the session does for its replicas. */
 export interface ReplicaSession {
@@ -28,37 +29,45 @@ export interface ReplicaSession {
   fail(reason: string): void;
   /** The node has told of newer maps than what was asked for came under. */
   onMaps(maps: readonly ReplicaMap[]): void;
+  /** Asks for leases, as soon as what it has asked for before is answered. */
+  askLeases(): void;
 }
 
 export class SessionReplicas {
   private readonly parts: SessionServiceParts;
   private readonly session: ReplicaSession;
+  readonly leases: LeaseBook;
   private readonly members = new Set<RemoteMember>();
 
-  constructor(parts: SessionServiceParts, session: ReplicaSession) {
+  constructor({ parts, time }: SessionService, session: ReplicaSession) {
     this.parts = parts;
     this.session = session;
-  }
-
-  get size(): number {
-    return this.members.size;
+    this.leases = new LeaseBook(time);
   }
 
   /** Opens all again on a new connection, as the same ones. */
   async reopenAll(): Promise<void> {
-    await Promise.all([...this.members].map((member) => this.reopen(member)));
+    await Promise.all([...this.members].map((member) => this.reopen(member, member.map)));
   }
 
-  private async reopen(member: RemoteMember): Promise<void> {
-    const call = { ...openCall(this.parts, () => member.map, member.index, 'writer'), once: true };
-    const { status, payload, incarnation } = await this.session.call(call, true);
+  /** `map`: the newest that is known of its group. */
+  private async reopen(member: RemoteMember, map: ReplicaMap): Promise<void> {
+    const { session } = this;
+    const call = { ...openCall(this.parts, () => latest(member, map), member.index, member.role), once: true };
+    const { status, payload, incarnation, maps } = await session.call(call, true);
     // A connection that has broken meanwhile says nothing of the member; the next one does.
-    if (status === EIO && !this.session.reopening()) return;
+    if (status === EIO && !session.reopening()) return;
+    if (status === STATUS_STALE_MAP && isManaged(map)) {
+      session.onMaps(maps);
+      const newer = maps.find((one) => goesOn(member, map, one));
+      // Requests go on under the map that the engine has, and end: it takes the newer one and asks again.
+      if (newer !== undefined) return this.reopen(member, newer);
+    }
     if (status !== STATUS_OK || payload === null) {
       this.drop(member, `its node does not open it again (status ${status})`);
     } else if (incarnation !== member.incarnation) {
       this.drop(member, 'its device was opened anew meanwhile');
-    }
+    } else member.lease = this.leases.of(addressOf(member.map, member.index));
   }
 
   drop(member: RemoteMember, reason: string): void {
@@ -68,6 +77,7 @@ export class SessionReplicas {
   }
 
   dropAll(reason: string): void {
+    this.leases.end();
     for (const member of [...this.members]) this.drop(member, reason);
   }
 
@@ -82,8 +92,11 @@ export class SessionReplicas {
       return { member: null, status: EIO, maps };
     }
     check(opened.incarnation > 0, 'a replica is opened on a device that was never opened', index);
-    const member = new RemoteMember(owner, map, index, opened);
-    if (role !== 'reader') this.members.add(member);
+    const lease = this.leases.of(addressOf(map, index));
+    const member = new RemoteMember({ session: owner, map, index, role, lease }, opened);
+    // Whoever only looks once does not need it on another connection.
+    if (role !== 'reader' || isManaged(map)) this.members.add(member);
+    if (isManaged(map)) session.askLeases();
     return { member, status, maps };
   }
 
@@ -98,18 +111,39 @@ export class SessionReplicas {
       this.session.onMaps(maps);
       return -ESTALE;
     }
+    // Under the map that is answered now.
+    if (isManaged(map)) this.session.askLeases();
     return status > STATUS_ERRNO_MAX ? -EIO : -status;
   }
 
   private noteMap(map: ReplicaMap, index: number): void {
     for (const member of this.members) {
       const same = member.map.volume.id === map.volume.id && member.group === map.group && member.index === index;
-      if (same && member.map.mapVersion < map.mapVersion) member.map = map;
+      if (!same || !goesOn(member, member.map, map)) continue;
+      check(map.mapVersion > member.map.mapVersion, 'a member is asked under an earlier map', map.mapVersion);
+      member.map = map;
     }
   }
 
   close(member: RemoteMember): void {
     this.members.delete(member);
+    // Before its node hears that the lease is given back.
+    this.leases.close(addressOf(member.map, member.index));
     if (!this.session.failed()) void this.session.call(closeCall(member.map, member.index));
   }
+}
+
+/** Whether a member that was opened under one map is asked under a later one by the same engine. */
+function goesOn({ index, deviceId }: RemoteMember, map: ReplicaMap, later: ReplicaMap): boolean {
+  if (later.mapVersion <= map.mapVersion || later.group !== map.group || later.volume.id !== map.volume.id)
+    return false;
+  if (!isManaged(later)) return true;
+  // Under another generation another engine asks, though it may be one of this process.
+  return later.generation === map.generation && later.members[index]?.deviceId === deviceId;
+}
+
+/** The engine may have taken a map meanwhile that is newer than the one that its node has told. */
+function latest({ map }: RemoteMember, told: ReplicaMap): ReplicaMap {
+  check(told.volume.id === map.volume.id && told.group === map.group, 'a replica has the map of another', map.group);
+  return map.mapVersion > told.mapVersion ? map : told;
 }

@@ -1,5 +1,6 @@
 /** What the sessions of a shard with nodes share: connections, buffers, and the key by which they prove who they are. */
 
+import { BootTime } from '../../core/boot-time.js';
 import { check } from '../../core/check.js';
 import { ConnectionResources, type NetPorts, type NetSizes } from '../../net/connection-resources.js';
 import type { ReplyFormat } from '../../net/send-queue.js';
@@ -45,6 +46,8 @@ export class SessionService implements AskingOwner {
   readonly parts: SessionServiceParts;
   readonly resources: ConnectionResources;
   readonly replies: ReplyFormat<Asked> = new NoReplies();
+  /** By which leases are counted. */
+  readonly time: BootTime;
   readonly receiveToken: number;
   readonly sendToken: number;
   private readonly connections: AskingConnection[] = [];
@@ -55,11 +58,16 @@ export class SessionService implements AskingOwner {
     const { ports, memoryStart, sizes } = parts;
     const { completions } = ports;
     this.parts = parts;
+    this.time = new BootTime(ports.clock);
     this.resources = new ConnectionResources(ports, memoryStart, sizes);
     this.receiveToken = completions.register({
       complete: (tag, result, flags) => this.connections[tag].onReceived(result, flags),
     });
     this.sendToken = completions.register({ complete: (tag, result) => this.connections[tag].onSent(result) });
+  }
+
+  get key(): ClusterKey {
+    return this.parts.key;
   }
 
   /** Number of a session, higher than all before, and what proves who asks for it. */

@@ -41,6 +41,11 @@ export class Silence {
     this.askedMs = nowMs;
   }
 
+  /** Whether it has not answered that yet. */
+  get isWaiting(): boolean {
+    return this.isAsked;
+  }
+
   /** It has answered that, or nobody waits for it any more. */
   answered(): void {
     this.isAsked = false;

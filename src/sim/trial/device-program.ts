@@ -61,8 +61,8 @@ export class DeviceProgram implements Watched {
     const told = ({ kind, deviceId, text }: { kind: string; deviceId: string | null; text: string }) =>
       onEvent(`event: ${kind} ${deviceId?.slice(0, 4) ?? ''} ${text}`);
     this.host = new DeviceHost(
-      { completions: process, memory: process, memoryStart: HOST_START, storesMax },
-      { onEvent: told, mayForget: (note) => this.catalog.mayForget(note) },
+      { completions: process, memory: process, clock: process, memoryStart: HOST_START, storesMax },
+      { onEvent: told, mayForget: (note) => this.catalog.mayForget(note), onMap: () => {} },
     );
     this.catalog = new DeviceCatalog({ completions: process, stores: this.host.stores, onEvent: told });
     this.watch = new Watch(process, process);

@@ -189,6 +189,14 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
     return this.machine.clock.monotonicMs();
   }
 
+  boottimeMs(): number {
+    return this.machine.clock.boottimeMs();
+  }
+
+  realtimeMs(): number {
+    return this.machine.clock.realtimeMs();
+  }
+
   after(delayMs: number, token: number): void {
     const worldMs = delayMs / this.machine.clock.rate;
     this.entry(OP_AFTER, token, 0).delayUs = Math.max(1, Math.ceil(worldMs)) * 1000;

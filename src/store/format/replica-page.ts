@@ -39,10 +39,7 @@ export function encodeReplica(page: Uint8Array, position: PagePosition, { map, o
 /** Reads a replica page. Throws a `PageProblem`, and a `RangeError` for numbers beyond what the format has. */
 export function decodeReplica(page: Uint8Array, index: number, deviceId: string): ReplicaRecord {
   const view = checkHeader(page, REPLICA_MAGIC, index, deviceId);
-  const map = getMap(page);
-  // Its place may have been given to another device, which no node can know by itself.
-  if (map.authentication !== undefined) throw new PageProblem('a manager decides about it, and there is none here');
-  return { map, own: decodeOwn(view) };
+  return { map: getMap(page), own: decodeOwn(view) };
 }
 
 function decodeOwn(view: DataView): ReplicaOwn {

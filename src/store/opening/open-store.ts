@@ -36,6 +36,10 @@ export interface OpenedStore {
   readonly store: SegmentStore;
   readonly checkpointer: Checkpointer;
   readonly recovery: RecoveryReport;
+  /** The longest lease in ms that this life of the device grants to other processes; 0 for none. */
+  readonly leaseMs: number;
+  /** So long after opening leases may go on that former lives of the device have granted, in ms. */
+  readonly formerLeaseMs: number;
 }
 
 /** What a device is expected to be. */
@@ -44,6 +48,8 @@ export interface Expectations {
   readonly path: string;
   readonly clusterId?: string;
   readonly deviceId?: string;
+  /** The longest lease in ms that this life of the device will grant to other processes; none if it is absent. */
+  readonly leaseMs?: number;
   /** Throws if the device is not wanted; nothing has been written to it then. */
   readonly refuse?: (superblock: Superblock) => void;
 }
@@ -103,7 +109,8 @@ export async function openStore(ports: StorePorts, expected: Expectations, hooks
     const superblock: Superblock = {
       ...found,
       incompatible: withGroups(found.incompatible),
-      leaseMs: 0,
+      // A life that ends soon leaves what the one before has granted.
+      leaseMs: Math.max(expected.leaseMs ?? 0, found.leaseMs),
       sequence: found.sequence + 1,
       incarnation: found.incarnation + 1,
       state: DEVICE_OPEN,
@@ -116,6 +123,8 @@ export async function openStore(ports: StorePorts, expected: Expectations, hooks
       image,
       superblock,
       recovery: { ...report, problems, changed: report.changed || migrated || strays > 0 },
+      leaseMs: expected.leaseMs ?? 0,
+      formerLeaseMs: found.leaseMs,
     });
     await emptyDamagedPages(opened.store, memory, image);
     return opened;
@@ -170,9 +179,12 @@ interface StoreOf {
   readonly image: StoreImage;
   readonly superblock: Superblock;
   readonly recovery: RecoveryReport;
+  readonly leaseMs: number;
+  readonly formerLeaseMs: number;
 }
 
-async function assemble({ ports, hooks, image, superblock, recovery }: StoreOf): Promise<OpenedStore> {
+async function assemble(parts: StoreOf): Promise<OpenedStore> {
+  const { ports, hooks, image, superblock, recovery, leaseMs, formerLeaseMs } = parts;
   const { journal, slots, root } = image;
   const start: StoreStart = {
     superblock,
@@ -210,7 +222,7 @@ async function assemble({ ports, hooks, image, superblock, recovery }: StoreOf):
     store.dispose();
     throw new StrakeError('IO', 'the checkpoint after recovery failed', { errno: EIO });
   }
-  return { store, checkpointer, recovery };
+  return { store, checkpointer, recovery, leaseMs, formerLeaseMs };
 }
 
 /**

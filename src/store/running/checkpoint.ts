@@ -343,14 +343,18 @@ export class Checkpointer {
     if (result < 0) throw new CheckpointFailure(result);
   }
 
-  /** Closes the device in order: nothing has to be recovered the next time. Returns 0 or a negative errno. */
-  async close(): Promise<number> {
+  /**
+   * Closes the device in order: nothing has to be recovered the next time. `leaseMs`: the longest lease that may go on. Returns 0
+   * or a negative errno.
+   */
+  async close(leaseMs = this.store.superblock.leaseMs): Promise<number> {
     const { store } = this;
     await store.runCheckpoint('all');
     if (store.failed) return -EIO;
     try {
       const { superblock } = store;
-      await this.writeSuperblock({ ...superblock, sequence: superblock.sequence + 1, state: DEVICE_CLEAN });
+      const sequence = superblock.sequence + 1;
+      await this.writeSuperblock({ ...superblock, sequence, leaseMs, state: DEVICE_CLEAN });
       return 0;
     } catch (error) {
       if (error instanceof CheckpointFailure) return error.result;

@@ -10,7 +10,7 @@ import { decodeControl } from '#strake/wire/control.js';
 import { HelloAsker } from '#strake/wire/hello.js';
 import { LIST_ENTRIES_MAX, STATUS_ERRNO_MAX } from '#strake/wire/limits.js';
 import { decodeListReply } from '#strake/wire/list-codec.js';
-import { decodeMaps } from '#strake/wire/maps.js';
+import { decodeEitherMaps } from '#strake/wire/maps.js';
 import {
   FROM_ANSWERER,
   HEADER_BYTES,
@@ -70,7 +70,7 @@ const takeReply: Take = (memory, { frame }, at, random) => {
     refusable(() => decodeControl('opened', bytes));
     refusable(() => decodeControl('stored', bytes));
   }
-  if ((frame.flags & REPLY_MAPS) !== 0) refusable(() => decodeMaps(bytes, KEY));
+  if ((frame.flags & REPLY_MAPS) !== 0) refusable(() => decodeEitherMaps(bytes, KEY));
 };
 
 const take: Take = (memory, reader, at, random) => {
@@ -80,7 +80,7 @@ const take: Take = (memory, reader, at, random) => {
   else if (kind === KIND_REPLIES) {
     const answer = new Answer();
     for (let index = 0; index < count; index += 1) getPacked(memory.view, packedAt(at, index), answer);
-  } else if (kind === KIND_MAP_CHANGED) refusable(() => decodeMaps(bytes, null));
+  } else if (kind === KIND_MAP_CHANGED) refusable(() => decodeEitherMaps(bytes, KEY));
   else if (kind === KIND_PONG) refusable(() => decodeControl('pong', bytes));
   else if (kind === KIND_REFUSED) refusable(() => decodeControl('refused', bytes));
   else if (kind === KIND_CHALLENGE) refusable(() => new HelloAsker(KEY, CLIENT).takeChallenge(bytes));

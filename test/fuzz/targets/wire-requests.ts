@@ -11,7 +11,7 @@ import { Frame } from '#strake/wire/frame.js';
 import { HelloAnswerer } from '#strake/wire/hello.js';
 import { FLUSH_GROUPS_MAX, REQUEST_WORDS_MAX } from '#strake/wire/limits.js';
 import { decodeList, encodeList } from '#strake/wire/list-codec.js';
-import { decodeMaps, encodeMaps } from '#strake/wire/maps.js';
+import { decodeEitherMaps, decodeMaps, encodeMaps } from '#strake/wire/maps.js';
 import {
   AT_DEPTH,
   AT_EPOCH,
@@ -104,8 +104,12 @@ const takeList: Take = (memory, { frame }, at) => {
 };
 
 function takeMaps(payload: Uint8Array): void {
-  for (const key of [null, KEY]) {
-    const maps = refusable(() => decodeMaps(payload, key));
+  for (const read of [
+    () => decodeMaps(payload, null),
+    () => decodeMaps(payload, KEY),
+    () => decodeEitherMaps(payload, KEY),
+  ]) {
+    const maps = refusable(read);
     if (maps !== null) demand(Buffer.from(encodeMaps(maps)).equals(payload), 'maps are written otherwise');
   }
 }
@@ -119,7 +123,7 @@ const take: Take = (memory, reader, at, random) => {
   const bytes = memory.slice(at + HEADER_BYTES, payload);
   if (kind === KIND_LIST) takeList(memory, reader, at, random);
   else if (kind === KIND_STORE_MAP) takeMaps(bytes);
-  else if (kind === KIND_OPEN) refusable(() => decodeOpen(bytes, KEY, random.chance(0.5)));
+  else if (kind === KIND_OPEN) refusable(() => decodeOpen(bytes, KEY));
   else if (kind === KIND_PING) refusable(() => decodeControl('ping', bytes));
   else if (kind === KIND_REFUSED) refusable(() => decodeControl('refused', bytes));
   else if (kind === KIND_HELLO) {

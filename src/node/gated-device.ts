@@ -1,0 +1,120 @@
+/**
+ * A device that this process drives, with the gates of its replicas: what managers have decided goes through them, whoever brings
+ * it, and so does whatever engines of this process ask of such replicas. They are on the thread that serves volumes and segments,
+ * whichever thread its store is on.
+ */
+
+import { check } from '../core/check.js';
+import type { ReplicaPage } from '../core/ids.js';
+import { isManaged, type ReplicaMap, type ReplicaOwn } from '../layout/replica-map.js';
+import type { CompletionPort } from '../ports/completion.js';
+import type { GroupIndex } from '../ports/ids.js';
+import type { Memory } from '../ports/memory.js';
+import type { Alarms } from './alarms.js';
+import type { DeviceMember } from './device-member.js';
+import { GatedMember } from './gated-member.js';
+import { type GateDevice, ReplicaGate } from './replica-gate.js';
+
+/** Who has opened a device on this thread. */
+export interface DeviceKeeper {
+  readonly alarms: Alarms;
+  readonly memory: Memory;
+  /** Milliseconds of BOOTTIME, read anew. */
+  now(): number;
+  /** A map that managers have decided has become durable on a device. */
+  onMap(map: ReplicaMap): void;
+}
+
+/** What is known of leases when a device has been opened. */
+export interface LeaseTerms {
+  /** The longest that this life of the device grants, in ms; 0 for none. */
+  readonly leaseMs: number;
+  /** So long after opening leases may go on that former lives have granted. */
+  readonly formerLeaseMs: number;
+}
+
+/** What is noted beside a map. */
+export type OwnOfMap = Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>>;
+
+export abstract class GatedDevice implements GateDevice {
+  readonly leaseMs: number;
+  readonly silentUntilMs: number;
+  protected readonly keeper: DeviceKeeper;
+  private readonly gates = new Map<string, ReplicaGate>();
+
+  constructor(keeper: DeviceKeeper, { leaseMs, formerLeaseMs }: LeaseTerms) {
+    check(leaseMs >= 0 && formerLeaseMs >= 0, 'a device has leases that end before they begin', leaseMs);
+    this.keeper = keeper;
+    this.leaseMs = leaseMs;
+    this.silentUntilMs = formerLeaseMs === 0 ? 0 : keeper.now() + formerLeaseMs;
+  }
+
+  abstract readonly deviceId: string;
+  abstract readonly incarnation: number;
+  abstract readonly replicas: readonly (ReplicaMap | undefined)[];
+  abstract pageOf(volumeId: string, group: GroupIndex): ReplicaPage;
+  abstract ownOf(page: ReplicaPage): ReplicaOwn;
+  abstract keep(map: ReplicaMap, own: OwnOfMap): Promise<number>;
+  abstract directMember(completions: CompletionPort, page: ReplicaPage): DeviceMember;
+
+  get alarms(): Alarms {
+    return this.keeper.alarms;
+  }
+
+  now(): number {
+    return this.keeper.now();
+  }
+
+  /** What stands before a replica. */
+  gate(volumeId: string, group: GroupIndex): ReplicaGate {
+    const name = `${volumeId} ${group}`;
+    const known = this.gates.get(name);
+    if (known !== undefined) return known;
+    const gate = new ReplicaGate(this, volumeId, group);
+    gate.watch({ mapStored: (map) => this.mapStored(map) });
+    this.gates.set(name, gate);
+    return gate;
+  }
+
+  private mapStored(map: ReplicaMap): void {
+    if (isManaged(map)) this.keeper.onMap(map);
+  }
+
+  /** See `NodeDevice.putReplica`. */
+  putReplica(map: ReplicaMap, own: OwnOfMap = {}): Promise<number> {
+    check(map.mapVersion > 0, 'a map is stored that has no version', map.mapVersion);
+    if (!isManaged(map)) return this.keep(map, own);
+    const gate = this.gate(map.volume.id, map.group);
+    if (own.servedGeneration !== undefined) return gate.noteServedHere(own.servedGeneration);
+    gate.follow(map);
+    return gate.storeMap(map, null);
+  }
+
+  /**
+   * Stores a map that managers have decided and others have brought. Engines of this process do not ask under it before whoever
+   * decides for them has brought it too. Resolves as `ReplicaGate.storeMap`.
+   */
+  bring(map: ReplicaMap): Promise<number> {
+    check(isManaged(map), 'a map is brought to a device that no manager has decided', map.mapVersion);
+    return this.gate(map.volume.id, map.group).storeMap(map, null);
+  }
+
+  /** Stores a map by which managers give a replica back to this node. Resolves as `ReplicaGate.storeMap`. */
+  giveBack(map: ReplicaMap): Promise<number> {
+    return this.gate(map.volume.id, map.group).giveBack(map);
+  }
+
+  /** See `NodeDevice.member`. */
+  member(completions: CompletionPort, page: ReplicaPage): DeviceMember {
+    const member = this.directMember(completions, page);
+    const map = this.replicas[page];
+    if (map === undefined || !isManaged(map)) return member;
+    return new GatedMember({ completions, memory: this.keeper.memory }, this.gate(map.volume.id, map.group), member);
+  }
+
+  /** No map is answered any more: the device is about to be closed. */
+  protected async closeGates(): Promise<void> {
+    for (const gate of this.gates.values()) gate.close();
+    for (const gate of this.gates.values()) if (gate.storing) await gate.settled();
+  }
+}
