@@ -21,26 +21,24 @@ import { ESTALE } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { Fence } from '../core/fence.js';
 import { BLOCK_BYTES } from '../core/limits.js';
-import type { Watch } from '../core/watch.js';
 import { grow, rename } from '../layout/map-changes.js';
 import { checkMap, type VolumeMap } from '../layout/volume-map.js';
-import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { ChunkIndex, GroupIndex, MemberPosition } from '../ports/ids.js';
-import type { MapChange } from '../ports/map-authority.js';
 import type { Memory } from '../ports/memory.js';
 import { LIST_ALL } from '../ports/segment-list.js';
 import type { SegmentMember } from '../ports/segment-member.js';
 import type { Volume } from '../ports/volume.js';
-import type { CopyBuffers } from './jobs/copy-buffers.js';
+import type { VolumeEngineOptions } from './engine-options.js';
 import type { Job, JobOptions } from './jobs/job.js';
-import { VolumeJobs, type VolumeJobsOptions } from './jobs/volume-jobs.js';
+import { VolumeJobs } from './jobs/volume-jobs.js';
 import { MemberWork } from './members/member-work.js';
 import { Allocation } from './mirror/allocation.js';
 import { CopyJobs, checkMember } from './mirror/copy-jobs.js';
 import { Membership } from './mirror/membership.js';
 import { ReadRepair } from './mirror/read-repair.js';
 import { Reconcile } from './mirror/reconcile.js';
+import { Holding } from './requests/holding.js';
 import { OwnFlush } from './requests/own-flush.js';
 import { PATCH_SCRATCH_BYTES } from './requests/patches.js';
 import { Pieces } from './requests/pieces.js';
@@ -52,31 +50,10 @@ import { VolumeCounters, type VolumeStatus } from './volume-events.js';
 import type { VolumeParts } from './volume-parts.js';
 import { type VolumePhase, volumeStatus } from './volume-status.js';
 
+export type { VolumeEngineOptions } from './engine-options.js';
+
 /** Memory that an engine needs for itself, starting at a page. */
 export const VOLUME_ENGINE_SCRATCH_BYTES = PATCH_SCRATCH_BYTES;
-
-export interface VolumeEngineOptions extends VolumeJobsOptions {
-  readonly completions: CompletionPort;
-  readonly memory: Memory;
-  readonly clock: Clock;
-  /** Of the shard. */
-  readonly watch: Watch;
-  readonly record: VolumeMap;
-  /** By group and position; null where a device is missing. */
-  readonly members: readonly (readonly (SegmentMember | null)[])[];
-  /** Start of `VOLUME_ENGINE_SCRATCH_BYTES` of page-aligned memory. */
-  readonly scratch: number;
-  /** Shared with other engines. */
-  readonly buffers: CopyBuffers;
-  readonly readOnly: boolean;
-  /** Has a changed map decided and brought into effect. See `MapAuthority.change`. */
-  readonly commit: (record: VolumeMap) => Promise<MapChange<VolumeMap>>;
-  /** Resolves to the map in effect after whatever somebody else has decided; without, nobody else decides. */
-  readonly renew?: () => Promise<VolumeMap>;
-  /** A device of these is full: lets other volumes give back what was discarded there. Never rejects. */
-  readonly makeRoom: (deviceIds: readonly string[]) => Promise<void>;
-  readonly resync?: JobOptions;
-}
 
 export class VolumeEngine implements Volume {
   readonly preferredBlockBytes = BLOCK_BYTES;
@@ -99,6 +76,7 @@ export class VolumeEngine implements Volume {
   private readonly parts: VolumeParts;
   private readonly copies: CopyJobs;
   private readonly requests: VolumeRequests;
+  private readonly holding: Holding | null;
   private readonly counters = new VolumeCounters();
   private readonly jobs: VolumeJobs;
   private readonly fence = new Fence();
@@ -115,8 +93,11 @@ export class VolumeEngine implements Volume {
     this.readOnly = options.readOnly;
     this.memory = memory;
     this.completions = completions;
+    const { holdMs } = options;
+    this.holding = holdMs === undefined ? null : new Holding(options.clock, options.watch, holdMs);
     this.membership = new Membership(record, members, {
       commit,
+      awaits: holdMs !== undefined,
       renew: renew ?? (() => Promise.resolve(this.record)),
       onEvent,
       missedSince: () => this.flushes.missedSince(),
@@ -140,8 +121,11 @@ export class VolumeEngine implements Volume {
     this.flushes = new VolumeFlush(completions, membership, this.pieces, this.stamps, {
       onBegin: () => this.ownFlush.begun(),
       onDone: () => this.copies.releaseSettled(),
+      onHeld: () => this.holding?.begun() ?? 0,
       oldestDiscard: (otherwise) => this.copies.oldestDiscard(otherwise),
     });
+    this.holding?.add(this.flushes);
+    if (options.mayHaveLost) this.flushes.failNext();
     this.requests = new VolumeRequests({
       ...{ completions, memory, membership, counters, pieces: this.pieces, split: this.split, flushes: this.flushes },
       readOnly: options.readOnly,
@@ -167,9 +151,9 @@ export class VolumeEngine implements Volume {
   }
 
   private newPieces(scratch: number): Pieces {
-    const { completions, memory, membership, allocation, stamps, counters } = this;
+    const { completions, memory, membership, allocation, stamps, counters, holding } = this;
     return new Pieces({
-      ...{ completions, memory, membership, allocation, stamps, counters, scratch },
+      ...{ completions, memory, membership, allocation, stamps, counters, holding, scratch },
       repairRead: (piece) => void this.repair.run(piece),
       onPartFree: () => this.split.feedStarved(),
       onModified: (stripe) => this.ownFlush.note(stripe),
@@ -333,7 +317,7 @@ export class VolumeEngine implements Volume {
    */
   async loseDevice(deviceId: string, reason: string): Promise<boolean> {
     const { membership } = this;
-    const slots = membership.groups.flat().filter((slot) => membership.deviceId(slot) === deviceId);
+    const slots = membership.slotsOf(deviceId);
     const leaving = slots.map((slot) => membership.expel(slot, reason));
     await membership.idle();
     return !leaving.includes(false) && membership.stopped === null;
@@ -347,6 +331,39 @@ export class VolumeEngine implements Volume {
   /** Another client has the right to write: requests end with errors from now on, and nothing is sent any more. */
   depose(reason: string): void {
     this.membership.stop(reason);
+  }
+
+  /** The same as `loseDevice` for a volume that is managed: its members may come back, so nothing is waited for. */
+  partFrom(deviceId: string, reason: string): void {
+    for (const slot of this.membership.slotsOf(deviceId)) this.membership.expel(slot, reason);
+  }
+
+  /** Whether a place is that of a member which does not answer any more and has not left the map. */
+  isMissed(group: GroupIndex, position: MemberPosition): boolean {
+    return this.membership.isMissed(group, position);
+  }
+
+  /**
+   * The device of a member that does not answer is back. Returns whether it goes on in its place: it is in the same life, so that
+   * it has all that it had, and what it has not done is asked again.
+   */
+  rejoin(group: GroupIndex, position: MemberPosition, member: SegmentMember): boolean {
+    const slot = this.membership.groups[group][position];
+    if (!this.membership.rejoin(slot, member)) return false;
+    this.pieces.returned(slot);
+    this.flushes.returned(slot);
+    this.membership.resume();
+    return true;
+  }
+
+  /** Whether a device has the last copy of a group, which does not answer. */
+  isAwaiting(deviceId: string): boolean {
+    return this.membership.slotsOf(deviceId).some((slot) => this.membership.isAwaited(slot));
+  }
+
+  /** Whether anything was acknowledged that no flush covers. */
+  get hasUnflushed(): boolean {
+    return this.ownFlush.modified || this.flushes.busy;
   }
 
   /** Resolves when the changes of the map that have been asked for are in effect, or have failed. */
@@ -386,6 +403,7 @@ export class VolumeEngine implements Volume {
     this.fence.raise();
     this.endWork();
     this.ownFlush.close();
+    this.membership.endAwaiting('it was closed while a group had no copy that answers');
     await this.jobs.unwound();
     // No request begins any more. One that is in flight may discard something.
     await this.lastEnded();
@@ -394,6 +412,7 @@ export class VolumeEngine implements Volume {
     await this.lastEnded();
     await this.membership.idle();
     this.phase = 'closed';
+    this.holding?.close();
     for (const part of [this.pieces, this.split, this.flushes, this.calls]) part.close();
   }
 

@@ -38,9 +38,10 @@ export interface MapAuthority<VolumeMap> {
   /**
    * Decides a changed map, and resolves when it is in effect, to that one: a manager gives versions of its own. Whoever has the
    * right to write asks for one change at a time. Rejects with a `StrakeError` if it could not be stored; then nobody knows
-   * which map counts, or another client has the right to write.
+   * which map counts, or another client has the right to write. As long as nobody can be asked it waits, and is refused when it
+   * is not `wanted` any more.
    */
-  change(next: VolumeMap): Promise<MapChange<VolumeMap>>;
+  change(next: VolumeMap, wanted?: () => boolean): Promise<MapChange<VolumeMap>>;
   /**
    * Gives the right to write back in order: nothing is under way any more, and `map`, which says how far the members have come,
    * is the last of its holder. Rejects with a `StrakeError` if that could not be stored; then it is as if the holder had

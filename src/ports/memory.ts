@@ -19,6 +19,12 @@ export interface Memory {
    */
   checksum(at: number, lengthBytes: number): number;
   /**
+   * An operation that begins here is told to have ended (`COMPLETION_ABANDONED`) and goes on: its memory counts as used until
+   * `takeBack`.
+   */
+  lend(at: number): void;
+  takeBack(at: number): void;
+  /**
    * Calls `done` when no operation that was given up (`COMPLETION_ABANDONED`) can use memory in this range any more: at once if
    * none can now, perhaps never. The range has to hold such operations whole.
    */

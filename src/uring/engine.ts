@@ -191,7 +191,7 @@ export class Engine implements CompletionPort, Memory, Clock {
     return late;
   }
 
-  /** Another engine has given up an operation that may still use memory of this one, which begins here. */
+  /** Somebody has given up an operation, such as one of another engine, that may still use memory that begins here. */
   lend(memory: number): void {
     this.abandoned.add(memory);
   }

@@ -114,6 +114,10 @@ export class DeviceChanges {
         for (const volume of this.volumes.values()) {
           const { engine } = volume;
           if (engine === null || !hasMember(volume.stored, deviceId)) continue;
+          if (volume.managed) {
+            engine.partFrom(deviceId, reason);
+            continue;
+          }
           if (await engine.loseDevice(deviceId, reason)) continue;
           await this.host.stop(volume);
           volume.reason = reason;

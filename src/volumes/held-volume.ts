@@ -23,6 +23,8 @@ export class HeldVolume {
   successor: ReplicaMap | null = null;
   /** Why nothing more is decided for it; empty while something is. */
   ended = '';
+  /** Its attach is in effect. */
+  attached = false;
   /** Resolves when the manager has heard, or could not be told, which members have answered. */
   told: Promise<unknown> = Promise.resolve();
   private readonly decided: ReplicaMap[];

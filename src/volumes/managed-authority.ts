@@ -18,6 +18,7 @@
  */
 
 import { check } from '../core/check.js';
+import { DEFAULT_TIMES } from '../core/cluster-times.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { memberOffline } from '../layout/map-changes.js';
 import { type ReplicaMap, replicaOf } from '../layout/replica-map.js';
@@ -48,6 +49,8 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
   private readonly parts: ManagedAuthorityParts;
   private readonly listeners: ((map: VolumeMap) => void)[] = [];
   private readonly held = new Map<string, HeldVolume>();
+  /** For how long requests are held that need a manager or a last copy. */
+  holdMs = DEFAULT_TIMES.holdMs;
 
   constructor(parts: ManagedAuthorityParts) {
     this.parts = parts;
@@ -98,6 +101,7 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
       await reach(decided.devices);
       await this.bringAll(held);
       checkMap(held.map);
+      held.attached = true;
       return this.tell(held);
     } catch (error) {
       this.held.delete(volumeId);
@@ -105,7 +109,7 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
     }
   }
 
-  async change(next: VolumeMap): Promise<MapChange<VolumeMap>> {
+  async change(next: VolumeMap, wanted = () => true): Promise<MapChange<VolumeMap>> {
     const held = this.heldOf(next.id);
     check(next.generation === held.generation, 'a map is changed under another generation', next.generation);
     const before = held.map;
@@ -114,7 +118,7 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
     else {
       const changed = next.versions.flatMap((version, group) => (version === before.versions[group] ? [] : [group]));
       for (const group of changed) {
-        const answer = await this.decideOrRefuse(held, group, next);
+        const answer = await this.decideOrRefuse(held, group, next, wanted);
         if (answer instanceof StrakeError) return { kind: 'refused', error: answer };
         if (!answer) kind = 'passed';
       }
@@ -211,19 +215,26 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
   }
 
   /** Whether a change was decided; false if another one came first, an error if it is refused. */
-  private async decideOrRefuse(held: HeldVolume, group: GroupIndex, next: VolumeMap): Promise<boolean | StrakeError> {
+  private async decideOrRefuse(
+    held: HeldVolume,
+    group: GroupIndex,
+    next: VolumeMap,
+    wanted: () => boolean,
+  ): Promise<boolean | StrakeError> {
     // A removal is what requests wait for: it is asked for until it is decided.
     const removes = next.groups[group].some(
       ({ state }, place) => state === 'offline' && held.map.groups[group][place].state !== 'offline',
     );
     for (let refusals = 0; ; ) {
+      held.demandHeld();
       try {
         return await this.decide(held, group, next);
       } catch (error) {
         const { code } = toStrakeError(error);
-        if (code !== 'ERR_STRAKE_UNAVAILABLE' || held.successor !== null) throw error;
-        refusals += 1;
-        if (!removes && refusals === REFUSALS_MAX) return toStrakeError(error);
+        const away = code === 'ERR_STRAKE_NO_MANAGER';
+        if ((!away && code !== 'ERR_STRAKE_UNAVAILABLE') || held.successor !== null) throw error;
+        if (!away) refusals += 1;
+        if (!wanted() || (!removes && refusals === REFUSALS_MAX)) return toStrakeError(error);
       }
       await this.parts.pause();
     }
@@ -238,7 +249,7 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
       ...{ clientId: held.holder, volumeId: held.id, group, before },
       map: replicaOf(next, group),
     };
-    const answer = await this.asked(held, () => manager.change(request));
+    const answer = await manager.change(request);
     if (answer.kind === 'superseded') {
       this.hearAll(held, answer.newest);
       held.demandHeld();
@@ -283,7 +294,7 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
       if (state === 'in-sync' && silent.includes(deviceId)) next = memberOffline(next, group, place, since);
     }
     check(next.versions[group] > held.newest(group).mapVersion, 'nobody is taken out of a group', group);
-    await this.decideOrRefuse(held, group, next);
+    await this.decideOrRefuse(held, group, next, () => true);
   }
 
   /** No member of a group that counts as current answers. */
@@ -291,7 +302,9 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
     const { volume, members } = held.newest(group);
     const current = members.filter(({ state }) => state === 'in-sync').map(({ deviceId }) => deviceId);
     const what = `no current member of group ${group} of volume ${volume.name} answers: ${current.join(', ')}`;
-    throw new StrakeError('UNAVAILABLE', what);
+    // One that is served waits for whoever comes back.
+    if (!held.attached) throw new StrakeError('UNAVAILABLE', what);
+    await this.parts.pause();
   }
 
   /** Tells the manager which members have answered; the nodes tell it as well, so that nothing is lost where it does not hear. */

@@ -167,10 +167,30 @@ export class ManagedVolumes {
           const volume = node.volumes.get(id);
           if (!volume?.engine?.serving || node.stores.get(deviceId) !== device || device.failed) return;
           check(volume.managed, 'a device is taken back in a volume that this node decides about', volume.place);
-          await node.host.resumeOn(volume, volume.engine, device);
+          if (!(await node.host.rejoinOn(volume, volume.engine, device)) && volume.engine.isAwaiting(deviceId)) {
+            await this.attachAnew(volume);
+          } else await node.host.resumeOn(volume, volume.engine, device);
         }),
       ),
     );
+  }
+
+  /**
+   * All current copies of a group were opened anew: what they had not flushed may be lost. The volume is attached anew, and its
+   * next flush fails if anything was acknowledged that no flush covered.
+   */
+  private async attachAnew(volume: HostedVolume): Promise<void> {
+    const { host, hooks } = this.parts.node;
+    const { engine } = volume;
+    check(engine !== null, 'a volume is attached anew that is not attached', volume.place);
+    volume.mayHaveLost ||= engine.hasUnflushed;
+    const reason = 'all current copies of a group were opened anew';
+    engine.depose(reason);
+    this.authority.giveUp(volume.id, reason);
+    await host.stop(volume);
+    hooks.onResolved();
+    await host.start(volume, true);
+    hooks.onResolved();
   }
 
   /** Maps that others have brought to members. */
@@ -191,6 +211,7 @@ export class ManagedVolumes {
       try {
         const { lost, times } = await manager.renew({ clientId, holds: this.authority.holds });
         pauseMs = times.pingMs;
+        this.authority.holdMs = times.holdMs;
         for (const id of lost) this.heard((await manager.fetch(id)).maps);
       } catch (error) {
         // Volumes that are open go on without a manager.

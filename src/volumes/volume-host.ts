@@ -114,6 +114,7 @@ export class VolumeHost {
       check(volume.replicas.length > 0, 'a volume is served over nothing', volume.place);
       const current = volume.replicas.filter((replica) => isCurrent(volume, replica));
       await Promise.all(current.map((replica) => replica.noteServed(map.generation)));
+      volume.mayHaveLost = false;
       volume.reason = '';
       volume.unproven = false;
     } catch (error) {
@@ -143,8 +144,10 @@ export class VolumeHost {
       scratch: this.memoryOf(volume.place),
       buffers: this.buffers,
       readOnly: false,
-      commit: (next) => authority.change(next),
+      commit: (next, wanted) => authority.change(next, wanted),
       renew: () => this.renew(volume),
+      ...(volume.managed ? { holdMs: () => this.parts.managed()?.holdMs ?? 0 } : {}),
+      mayHaveLost: volume.mayHaveLost,
       makeRoom: (deviceIds) => this.makeRoom(volume, deviceIds),
       onEvent: (event) => this.noteEvent(volume, event),
       nextJobId: () => this.jobs.nextId(),
@@ -215,6 +218,20 @@ export class VolumeHost {
     check(last === null || last.id === volume.id, 'a volume is given back with the map of another', volume.place);
     if (last !== null) await this.authorityOf(volume).release(last);
     else if (volume.managed) this.parts.managed()?.giveUp(volume.id, 'it is served here no more');
+  }
+
+  /**
+   * Lets a device that has come back go on where it was, in places from which it has not been taken out. Resolves to whether it
+   * could in all of them: otherwise it was opened anew.
+   */
+  async rejoinOn(volume: HostedVolume, engine: VolumeEngine, device: NodeDevice): Promise<boolean> {
+    let isSame = true;
+    for (const { group, position } of placesOf(volume.stored, device.deviceId)) {
+      if (!engine.isMissed(group, position)) continue;
+      const { member } = await this.newReplica(volume, device, group);
+      if (!engine.rejoin(group, position, member) && engine.isMissed(group, position)) isSame = false;
+    }
+    return isSame;
   }
 
   /** Begins to bring the places of a device up to date, unless they are, or that goes on already. */

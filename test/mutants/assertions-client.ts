@@ -129,8 +129,8 @@ export const CLIENT_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'more parts have ended than were taken',
     'client/requests/pieces.ts',
-    '    if (part) this.parts -= 1;',
-    '    this.parts -= 1;',
+    '    if (part) this.parts -= 1;\n    check(',
+    '    this.parts -= 1;\n    check(',
     ENGINE,
   ),
   one(

@@ -76,8 +76,8 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a piece begins while others are in its way',
     'client/requests/pieces.ts',
-    '    if (this.order.add(piece)) this.begin(piece);\n    else bringPayload',
-    '    if (this.order.add(piece) || piece.exclusive) this.begin(piece);\n    else bringPayload',
+    '    if (this.order.add(piece)) this.begin(piece);\n    else {\n      bringPayload',
+    '    if (this.order.add(piece) || piece.exclusive) this.begin(piece);\n    else {\n      bringPayload',
     ENGINE,
   ),
   one(
@@ -97,8 +97,8 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a piece ends twice',
     'client/requests/pieces.ts',
-    '    const flags = piece.resultFlags;\n',
-    '    const flags = piece.resultFlags;\n    piece.inUse = false;\n',
+    '    const { resultFlags: flags, givenUp } = piece;\n',
+    '    const { resultFlags: flags, givenUp } = piece;\n    piece.inUse = false;\n',
     ENGINE,
   ),
   one(

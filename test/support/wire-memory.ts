@@ -29,6 +29,14 @@ export class WireMemory implements Memory {
     return crc32c(this.bytes.subarray(at, at + lengthBytes));
   }
 
+  lend(): void {
+    throw new Error('nothing is in flight here');
+  }
+
+  takeBack(): void {
+    throw new Error('nothing is in flight here');
+  }
+
   whenFree(): void {
     throw new Error('nothing is in flight here');
   }

@@ -44,6 +44,14 @@ export abstract class WorldWithoutEngine implements CompletionPort, Memory {
 
   carryOut(): void {}
 
+  lend(at: number): void {
+    this.abandoned.add(at);
+  }
+
+  takeBack(at: number): void {
+    this.abandoned.remove(at);
+  }
+
   whenFree(at: number, lengthBytes: number, done: () => void): void {
     this.abandoned.whenFree(at, lengthBytes, done);
   }

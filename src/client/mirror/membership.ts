@@ -20,7 +20,7 @@ import {
   newestVersion,
   type VolumeMap,
 } from '../../layout/volume-map.js';
-import { FENCE_OPEN } from '../../ports/device.js';
+import { FENCE_ALL, FENCE_OPEN } from '../../ports/device.js';
 import type { ChunkIndex, GroupIndex, MemberPosition } from '../../ports/ids.js';
 import type { MapChange } from '../../ports/map-authority.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
@@ -75,9 +75,11 @@ export const JUDGED_LATER = 2;
 
 export interface MembershipHooks {
   /** See `MapAuthority.change`. */
-  commit(record: VolumeMap): Promise<MapChange<VolumeMap>>;
+  commit(record: VolumeMap, wanted: () => boolean): Promise<MapChange<VolumeMap>>;
   /** See `VolumeEngineOptions.renew`. */
   renew(): Promise<VolumeMap>;
+  /** Whether a last copy is waited for that does not answer: it may come back as it was. */
+  readonly awaits: boolean;
   onEvent(event: VolumeEvent): void;
   /** From where on a member that fails now may have missed writes. */
   missedSince(): FlushId;
@@ -145,7 +147,44 @@ export class Membership {
   /** Whether a copy elsewhere makes this one dispensable. */
   private dispensable(slot: MemberSlot): boolean {
     if (slot.state !== 'in-sync') return true;
-    return this.groups[slot.group].some((other) => other !== slot && other.readable);
+    return this.groups[slot.group].some((other) => other !== slot && other.readable && this.isCounted(other));
+  }
+
+  /** Whether others may be done without as this one is there. */
+  private isCounted({ member }: MemberSlot): boolean {
+    return !this.hooks.awaits || (member !== null && member.fence() !== FENCE_ALL);
+  }
+
+  /** Whether a member that does not answer cannot be done without, and is waited for. */
+  isAwaited(slot: MemberSlot): boolean {
+    if (!this.hooks.awaits || this.stopped !== null || this.isCounted(slot)) return false;
+    return slot.state === 'in-sync' && !this.dispensable(slot);
+  }
+
+  /**
+   * The device of a member that does not answer has come back. Returns whether it has the place again: it is in the same life, so
+   * that it has all that it had, and its place is still its own.
+   */
+  rejoin(slot: MemberSlot, member: SegmentMember): boolean {
+    if (slot.state === 'offline' || this.isCounted(slot) || slot.member?.incarnation !== member.incarnation)
+      return false;
+    check(slot.member.deviceId === member.deviceId, 'another device takes the place of a member', slot.position);
+    slot.member = member;
+    // If it was to leave, whoever decides is not asked for that any more; what was decided is told by the member.
+    slot.leaving = false;
+    return true;
+  }
+
+  /** Nothing is waited for any more: a group that has no member which answers stops the volume. */
+  endAwaiting(reason: string): void {
+    for (const slot of this.groups.flat()) if (this.isAwaited(slot)) this.stop(reason);
+  }
+
+  /** Members that have come back are asked again what they have not done. */
+  resume(): void {
+    this.effects += 1;
+    this.hooks.onChange();
+    this.onEffect.tell();
   }
 
   /**
@@ -168,6 +207,7 @@ export class Membership {
       }
     }
     if (later) return JUDGED_LATER;
+    for (const slot of group) if ((failed & slot.bit) !== 0 && this.isAwaited(slot)) return JUDGED_LATER;
     let current = 0;
     for (const slot of group) if (slot.state === 'in-sync') current |= slot.bit;
     current &= targets;
@@ -185,12 +225,27 @@ export class Membership {
     // From now on discards keep their slots, so the point is that of now, and not that of the commit.
     const since = this.hooks.missedSince();
     const leave = (record: VolumeMap) =>
-      record.groups[group][position].state === 'offline' ? record : memberOffline(record, group, position, since);
-    this.change(leave).then(
-      () => this.hooks.onEvent({ kind: 'member-offline', group, position, deviceId: this.deviceId(slot), reason }),
+      record.groups[group][position].state === 'offline' || !slot.leaving
+        ? record
+        : memberOffline(record, group, position, since);
+    this.change(leave, () => slot.leaving).then(
+      () => {
+        if (slot.state === 'offline') this.tellOffline(slot, reason);
+      },
       () => {},
     );
     return true;
+  }
+
+  /** The places that a device has. */
+  slotsOf(deviceId: string): MemberSlot[] {
+    return this.groups.flat().filter((slot) => this.deviceId(slot) === deviceId);
+  }
+
+  /** Whether a place is that of a member which does not answer any more and has not left the map. */
+  isMissed(group: GroupIndex, position: MemberPosition): boolean {
+    const { state, member } = this.groups[group][position];
+    return state === 'in-sync' && member?.fence() === FENCE_ALL;
   }
 
   deviceId({ group, position }: MemberSlot): string {
@@ -200,20 +255,20 @@ export class Membership {
   /**
    * Makes a changed map durable and lets it take effect, after all changes asked for before. `make` may throw to call the
    * change off, and is called again on a map that somebody else has decided; it returns the map as it is if nothing is left to
-   * be changed. Rejects with a `StrakeError`.
+   * be changed. Nobody is asked any more for what is not `wanted`. Rejects with a `StrakeError`.
    */
-  change(make: (record: VolumeMap) => VolumeMap): Promise<void> {
-    const result = this.changes.then(() => this.changeNow(make));
+  change(make: (record: VolumeMap) => VolumeMap, wanted: () => boolean = () => true): Promise<void> {
+    const result = this.changes.then(() => this.changeNow(make, wanted));
     this.changes = result.catch(() => {});
     return result;
   }
 
-  private async changeNow(make: (record: VolumeMap) => VolumeMap): Promise<void> {
+  private async changeNow(make: (record: VolumeMap) => VolumeMap, wanted: () => boolean): Promise<void> {
     for (let passed = true; passed; ) {
       if (this.stopped !== null) throw toStrakeError(new Error(this.stopped));
       const made = make(this.record);
       if (made === this.record) return;
-      const change = await this.commit(made);
+      const change = await this.commit(made, wanted);
       if (change.kind === 'refused') throw toStrakeError(change.error);
       this.apply(change.map);
       passed = change.kind === 'passed';
@@ -239,11 +294,11 @@ export class Membership {
     }
   }
 
-  private async commit(made: VolumeMap): Promise<MapChange<VolumeMap>> {
+  private async commit(made: VolumeMap, wanted: () => boolean): Promise<MapChange<VolumeMap>> {
     const next = this.withProgress(made);
     try {
       this.checkNext(next);
-      const change = await this.hooks.commit(next);
+      const change = await this.hooks.commit(next, wanted);
       if (change.kind !== 'refused') this.checkNext(change.map);
       return change;
     } catch (error) {
@@ -337,7 +392,11 @@ export class Membership {
       position,
     );
     this.departures += 1;
-    const reason = 'it did not answer a changed map';
+    this.tellOffline(slot, 'it did not answer a changed map');
+  }
+
+  private tellOffline(slot: MemberSlot, reason: string): void {
+    const { group, position } = slot;
     this.hooks.onEvent({ kind: 'member-offline', group, position, deviceId: this.deviceId(slot), reason });
   }
 

@@ -25,11 +25,12 @@ import {
   REQUEST_ZERO,
   type SegmentRequest,
 } from '../../ports/segment-request.js';
+import type { Holder, Holding } from '../requests/holding.js';
 import { bringPayload, type Piece, reads } from '../requests/piece.js';
 import type { IoEnds, SegmentIo } from '../requests/segment-io.js';
 import type { WriteStamps } from '../requests/write-stamps.js';
 import { type Allocation, allocated, exists } from './allocation.js';
-import { JUDGED_DONE, JUDGED_LATER, type Membership } from './membership.js';
+import { JUDGED_DONE, JUDGED_LATER, type MemberSlot, type Membership } from './membership.js';
 
 /** A tag is a piece's index and, in its lowest bits, a member's position. */
 const TAG_SHIFT = 6;
@@ -42,12 +43,14 @@ export interface MirrorParts {
   readonly membership: Membership;
   readonly allocation: Allocation;
   readonly stamps: WriteStamps;
+  /** See `PiecesParts.holding`. */
+  readonly holding: Holding | null;
   /** The piece of an index. */
   readonly pieceAt: (index: number) => Piece;
   readonly ends: IoEnds;
 }
 
-export class Mirror implements SegmentIo {
+export class Mirror implements SegmentIo, Holder {
   private readonly memory: Memory;
   private readonly membership: Membership;
   private readonly stamps: WriteStamps;
@@ -83,7 +86,8 @@ export class Mirror implements SegmentIo {
     } else if (!slot.segments.has(piece.stripe)) {
       this.memory.fill(piece.memory, piece.blocks * BLOCK_BYTES, 0);
       this.parts.ends.later(piece, 0);
-    } else {
+    } else if (this.membership.isAwaited(slot)) this.hold(this.heldReads, piece);
+    else {
       piece.effects = this.membership.effects;
       slot.present.submit(this.request(REQUEST_READ, piece, slot.position));
     }
@@ -122,7 +126,7 @@ export class Mirror implements SegmentIo {
 
   private endRead(piece: Piece, position: MemberPosition, result: number): void {
     if (result === -ESTALE) {
-      this.heldReads.push(piece);
+      this.hold(this.heldReads, piece);
       if (this.membership.stopped !== null || this.membership.effects > piece.effects) this.resumeReads();
       return;
     }
@@ -130,6 +134,10 @@ export class Mirror implements SegmentIo {
       piece.reader = position;
       const slot = this.membership.groups[piece.group][position];
       check(slot !== undefined, 'a member has answered that there is not', position);
+      if (this.membership.isAwaited(slot)) {
+        this.hold(this.heldReads, piece);
+        return;
+      }
       if (slot.member?.fence() === FENCE_ALL) this.membership.expel(slot, 'the device is gone');
     }
     this.parts.ends.read(piece, result);
@@ -250,7 +258,7 @@ export class Mirror implements SegmentIo {
     }
     if (failed !== 0 || this.membership.stopped !== null) {
       const verdict = this.membership.judge(piece.group, targets, done, failed);
-      if (verdict === JUDGED_LATER) this.held.push(piece);
+      if (verdict === JUDGED_LATER) this.hold(this.held, piece);
       else ends.modified(piece, verdict === JUDGED_DONE ? 0 : noSpace === 0 ? -EIO : -ENOSPC);
       return;
     }
@@ -265,7 +273,7 @@ export class Mirror implements SegmentIo {
     const { membership } = this;
     const { stale } = piece;
     if (membership.stopped === null && membership.effects === piece.effects) {
-      this.held.push(piece);
+      this.hold(this.held, piece);
       return false;
     }
     check(piece.pending === 0, 'a piece is sent again that is under way', piece.index);
@@ -284,6 +292,34 @@ export class Mirror implements SegmentIo {
     if (piece.zeroes) this.sendZero(piece, again);
     else this.sendWrite(piece, again);
     return false;
+  }
+
+  private hold(held: Piece[], piece: Piece): void {
+    held.push(piece);
+    const { holding } = this.parts;
+    if (holding !== null && piece.heldMs === 0) piece.heldMs = holding.begun();
+  }
+
+  get holds(): boolean {
+    return this.heldReads.length > 0 || this.held.some(({ givenUp }) => !givenUp);
+  }
+
+  giveUp(beforeMs: number): void {
+    const { ends } = this.parts;
+    const late = this.heldReads.filter(({ heldMs }) => heldMs <= beforeMs);
+    this.heldReads = this.heldReads.filter((piece) => !late.includes(piece));
+    for (const piece of late) ends.later(piece, -EIO);
+    for (const piece of [...this.held]) if (!piece.givenUp && piece.heldMs <= beforeMs) ends.gaveUp(piece);
+  }
+
+  /** A member is back that is the same: what it has not done of what is held is asked again. */
+  returned({ group, bit }: MemberSlot): void {
+    for (const piece of this.held) {
+      if (piece.group !== group || (piece.failed & bit) === 0) continue;
+      piece.failed &= ~bit;
+      piece.noSpace &= ~bit;
+      piece.stale |= bit;
+    }
   }
 
   /** The map has changed, or the volume has stopped. */

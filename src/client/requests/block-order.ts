@@ -49,6 +49,26 @@ export class BlockOrder {
     return false;
   }
 
+  /** Pieces that wait for the blocks of this one. */
+  *waitingFor(piece: Piece): Iterable<Piece> {
+    for (let other = piece.next; other !== null; other = other.next) if (inTheWay(piece, other)) yield other;
+  }
+
+  /** Whether one in the way of a piece that waits was given up, so that nobody knows when it ends. */
+  isBehindGivenUp(piece: Piece): boolean {
+    for (let other = piece.previous; other !== null; other = other.previous) {
+      if (other.givenUp && inTheWay(other, piece)) return true;
+    }
+    return false;
+  }
+
+  /** Takes out a piece that may still wait for others. */
+  withdraw(piece: Piece): void {
+    check(!piece.started, 'a piece is withdrawn that has begun', piece.index);
+    piece.blockers = 0;
+    this.remove(piece);
+  }
+
   /** Takes the piece out; those that waited for it alone become ready. */
   remove(piece: Piece): void {
     const list = piece.stripe & (ORDER_LISTS - 1);

@@ -64,6 +64,13 @@ export class Piece {
   noSpace = 0;
   /** Those that had a newer map, and have not done it: they are asked again. */
   stale = 0;
+  /** Since when it is held; 0 while it never was. */
+  heldMs = 0;
+  /** Whoever asked for it was told that it has failed, and it goes on; or it never began, and is to end. */
+  givenUp = false;
+  refused = false;
+  /** Its memory stays its own though whoever asked was told. */
+  lent = false;
   /** What is sent makes its blocks zero. */
   zeroes = false;
   /** How many maps had taken effect when it was sent. */

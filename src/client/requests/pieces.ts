@@ -23,11 +23,12 @@ import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completio
 import type { BlockCount, BlockIndex, ChunkIndex, FlushNumber, GroupIndex } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import { type Allocation, exists } from '../mirror/allocation.js';
-import type { Membership } from '../mirror/membership.js';
+import type { MemberSlot, Membership } from '../mirror/membership.js';
 import { Mirror } from '../mirror/mirror.js';
 import type { VolumeCounters } from '../volume-events.js';
 import { Barriers } from './barriers.js';
 import { BlockOrder } from './block-order.js';
+import type { Holding } from './holding.js';
 import { Patches } from './patches.js';
 import { bringPayload, PIECE_LOCK, PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, Piece } from './piece.js';
 import type { IoEnds } from './segment-io.js';
@@ -48,6 +49,8 @@ export interface PiecesParts {
   readonly onPartFree: () => void;
   /** A modification of a segment has ended, on the members that it was sent to. */
   readonly onModified: (stripe: ChunkIndex) => void;
+  /** For how long pieces are held that cannot end; null if they are for as long as it takes. */
+  readonly holding: Holding | null;
   /** Blocks of a segment that has slots were discarded, under this flush number. */
   readonly onDiscarded: (group: GroupIndex, stripe: ChunkIndex, flushNumber: FlushNumber) => void;
 }
@@ -75,7 +78,9 @@ export class Pieces implements IoEnds {
     this.segmentBlocks = membership.record.segmentBytes / BLOCK_BYTES;
     this.patches = new Patches({ memory, scratch, most: PIECES_MAX, begin: (piece) => this.patch(piece) });
     const pieceAt = (index: number) => this.all[index];
-    this.io = new Mirror({ completions, memory, membership, allocation, stamps, pieceAt, ends: this });
+    const { holding } = needs;
+    this.io = new Mirror({ completions, memory, membership, allocation, stamps, holding, pieceAt, ends: this });
+    holding?.add(this.io);
     this.token = completions.register({ complete: (tag) => this.endSelf(this.all[tag]) });
   }
 
@@ -107,6 +112,9 @@ export class Pieces implements IoEnds {
     piece.failed = 0;
     piece.noSpace = 0;
     piece.stale = 0;
+    piece.heldMs = 0;
+    piece.givenUp = false;
+    piece.refused = false;
     piece.started = false;
     piece.repaired = false;
     piece.changed = false;
@@ -125,10 +133,15 @@ export class Pieces implements IoEnds {
     piece.firstHeld = piece.block;
     piece.endHeld = piece.block + piece.blocks;
     if (this.order.add(piece)) this.begin(piece);
-    else bringPayload(this.needs.memory, piece);
+    else {
+      bringPayload(this.needs.memory, piece);
+      if (this.needs.holding !== null && this.order.isBehindGivenUp(piece)) this.refuse(piece);
+    }
   }
 
   private begin(piece: Piece): void {
+    // It is about to end.
+    if (piece.refused) return;
     check(piece.blockers === 0, 'a piece begins while others are in its way', piece.index);
     check(!piece.started, 'a piece begins twice', piece.index);
     piece.started = true;
@@ -148,7 +161,8 @@ export class Pieces implements IoEnds {
   }
 
   private endSelf(piece: Piece): void {
-    if (piece.kind === PIECE_PATCH && !piece.changed && piece.outcome === 0) this.change(piece);
+    if (piece.refused) this.endRefused(piece);
+    else if (piece.kind === PIECE_PATCH && !piece.changed && piece.outcome === 0) this.change(piece);
     else this.finish(piece, piece.outcome);
   }
 
@@ -243,15 +257,52 @@ export class Pieces implements IoEnds {
     if (error === 0 && piece.exclusive && piece.kind !== PIECE_READ && this.degraded(piece)) {
       this.needs.counters.degradedWrites += 1;
     }
-    const flags = piece.resultFlags;
+    const { resultFlags: flags, givenUp } = piece;
     this.order.remove(piece);
     this.putBack(piece);
     if (part) this.parts -= 1;
     check(this.parts >= 0, 'more parts have ended than were taken', this.parts);
-    this.needs.completions.finish(token, error < 0 ? error : answer, flags);
+    if (!givenUp) this.needs.completions.finish(token, error < 0 ? error : answer, flags);
+    else if (piece.lent) this.needs.memory.takeBack(piece.memory);
     this.beginReady();
     if (part) this.needs.onPartFree();
     this.patches.serve();
+  }
+
+  // Giving up.
+
+  /** A modification has been held for too long: whoever asked for it is told, and so is who waits for its blocks. */
+  gaveUp(piece: Piece): void {
+    check(piece.started && !piece.givenUp, 'a piece is given up twice, or before it has begun', piece.index);
+    piece.givenUp = true;
+    // The scratch block of a patch is its own, and zeroes need no memory.
+    piece.lent = piece.kind === PIECE_WRITE;
+    if (piece.lent) this.needs.memory.lend(piece.memory);
+    const flags = piece.lent ? COMPLETION_ABANDONED : 0;
+    this.needs.completions.finish(piece.token, -EIO, piece.resultFlags | flags);
+    for (const other of [...this.order.waitingFor(piece)]) this.refuse(other);
+  }
+
+  /** Ends a piece that waits for its blocks, in a later batch. Control work waits on. */
+  private refuse(piece: Piece): void {
+    if (piece.started || piece.refused || piece.kind === PIECE_LOCK) return;
+    piece.refused = true;
+    this.later(piece, -EIO);
+  }
+
+  private endRefused(piece: Piece): void {
+    const { token, part } = piece;
+    this.order.withdraw(piece);
+    this.putBack(piece);
+    if (part) this.parts -= 1;
+    this.needs.completions.finish(token, -EIO, 0);
+    this.beginReady();
+    if (part) this.needs.onPartFree();
+  }
+
+  /** A member is back, in the same life, as which `slot` has it: what it was asked for and has not done is asked again. */
+  returned(slot: MemberSlot): void {
+    this.io.returned(slot);
   }
 
   private degraded(piece: Piece): boolean {

@@ -19,6 +19,8 @@ export interface SegmentIo {
 export interface IoEnds {
   /** A read has ended with a count of bytes or a negative errno; if that came from a member, `reader` says from which. */
   read(piece: Piece, result: number): void;
+  /** A modification has been held for too long, and goes on. */
+  gaveUp(piece: Piece): void;
   /** A modification has ended, with 0 or a negative errno. */
   modified(piece: Piece, result: number): void;
   /** The same, in a later batch, of one that no member was asked for. */

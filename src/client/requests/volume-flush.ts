@@ -19,6 +19,7 @@ import type { FlushNumber } from '../../ports/ids.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import { REQUEST_FLUSH, REQUEST_MARKED, SegmentRequest } from '../../ports/segment-request.js';
 import { JUDGED_DONE, JUDGED_LATER, type MemberSlot, type Membership } from '../mirror/membership.js';
+import type { Holder } from './holding.js';
 import type { Pieces } from './pieces.js';
 import type { WriteStamps } from './write-stamps.js';
 
@@ -27,6 +28,8 @@ export interface VolumeFlushHooks {
   onBegin(): void;
   /** A flush has ended well. */
   onDone(): void;
+  /** One is held from now on; returns the time. */
+  onHeld(): number;
   /**
    * The lowest flush number of a discard whose slot has yet to be given back, and of which nothing else tells; or `otherwise` if
    * that is lower.
@@ -34,7 +37,7 @@ export interface VolumeFlushHooks {
   oldestDiscard(otherwise: number): number;
 }
 
-export class VolumeFlush {
+export class VolumeFlush implements Holder {
   private readonly completions: CompletionPort;
   private readonly membership: Membership;
   private readonly pieces: Pieces;
@@ -55,7 +58,10 @@ export class VolumeFlush {
   private readonly written: number[] = [];
   private readonly requests: SegmentRequest[] = [];
   private pending = 0;
+  /** One has begun and has not been answered. */
+  private going = false;
   private held = false;
+  private heldMs = 0;
   /** How many maps had taken effect when members were asked last. */
   private effects = 0;
   private readonly oneEnded = new Notify();
@@ -84,7 +90,34 @@ export class VolumeFlush {
   }
 
   get busy(): boolean {
-    return this.running.length + this.ownRunning.length > 0;
+    return this.going;
+  }
+
+  get holds(): boolean {
+    return this.held && this.running.length + this.waiting.length > 0;
+  }
+
+  /** Those of clients that have been held for too long have failed; what they were to cover is covered by a later one. */
+  giveUp(beforeMs: number): void {
+    if (this.heldMs > beforeMs) return;
+    const tokens = [...this.running, ...this.waiting];
+    this.running = [];
+    this.waiting = [];
+    for (const token of tokens) this.completions.defer(token, -EIO);
+  }
+
+  /** What was acknowledged before may be lost: the next flush of a client fails. */
+  failNext(): void {
+    this.untold = true;
+  }
+
+  /** A member is back that is the same, in the place of what does not answer: it is asked again. */
+  returned({ present }: MemberSlot): void {
+    if (!this.held) return;
+    const index = this.members.findIndex(({ deviceId }) => deviceId === present.deviceId);
+    if (index < 0 || this.results[index] >= 0) return;
+    this.members[index] = present;
+    this.results[index] = -ESTALE;
   }
 
   /** Resolves when the flush that runs now has ended. */
@@ -140,6 +173,7 @@ export class VolumeFlush {
     check(!this.held && !this.busy, 'a flush begins before the last one has ended');
     this.running = this.waiting;
     this.ownRunning = this.ownWaiting;
+    this.going = true;
     this.waiting = [];
     this.ownWaiting = [];
     this.hooks.onBegin();
@@ -172,7 +206,7 @@ export class VolumeFlush {
     const { membership, results, members } = this;
     if (membership.stopped !== null || !members.some((_, index) => results[index] === -ESTALE)) return true;
     if (membership.effects === this.effects) {
-      this.held = true;
+      this.hold();
       return false;
     }
     this.effects = membership.effects;
@@ -258,12 +292,20 @@ export class VolumeFlush {
       }
       verdict = Math.max(verdict, this.membership.judge(group, targets, targets & ~failed, failed));
     }
-    this.held = verdict === JUDGED_LATER;
-    if (this.held) return;
+    if (verdict === JUDGED_LATER) {
+      this.hold();
+      return;
+    }
+    this.heldMs = 0;
     if (verdict === JUDGED_DONE) this.advance();
     for (const slot of this.slots) slot.incarnation = slot.member?.incarnation ?? slot.incarnation;
     this.answer(verdict === JUDGED_DONE ? 0 : -EIO);
     if (verdict === JUDGED_DONE) this.hooks.onDone();
+  }
+
+  private hold(): void {
+    this.held = true;
+    if (this.heldMs === 0) this.heldMs = this.hooks.onHeld();
   }
 
   /** Whether the flush made durable what was acknowledged on this member. */
@@ -294,6 +336,7 @@ export class VolumeFlush {
   private answer(result: number): void {
     const { running, ownRunning } = this;
     check(this.busy, 'a flush has been answered twice');
+    this.going = false;
     if (result < 0) this.untold = true;
     const told = this.untold ? -EIO : 0;
     if (running.length > 0) this.untold = false;

@@ -176,6 +176,14 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
     return this.crc32c(this.bytes, at, lengthBytes);
   }
 
+  lend(at: number): void {
+    this.abandoned.add(at);
+  }
+
+  takeBack(at: number): void {
+    this.abandoned.remove(at);
+  }
+
   whenFree(at: number, lengthBytes: number, done: () => void): void {
     this.abandoned.whenFree(at, lengthBytes, done);
   }
