@@ -4,6 +4,8 @@ import { CHUNK_BLOCKS_MAX, LIST_PAGE_CHUNKS } from '../ports/limits.js';
 
 /** Blocks of one data payload: those of a chunk. */
 export const PAYLOAD_BLOCKS_MAX = CHUNK_BLOCKS_MAX;
+/** Bytes of the payload of a request at the most: with each block two entries. */
+export const REQUEST_BYTES_MAX = PAYLOAD_BLOCKS_MAX * (4096 + 2 * 16);
 /** Words of entries that a request may bear or be answered with: two lists of 4 for each block. */
 export const REQUEST_WORDS_MAX = 2 * PAYLOAD_BLOCKS_MAX * 4;
 /** Bytes of a control payload, such as maps and lists. */

@@ -11,7 +11,7 @@ import { SEGMENT_SIZES } from '#strake/node/segment-service.js';
 import { SimTransport } from '#strake/sim/net/transport.js';
 import type { SimProcess } from '#strake/sim/world/process.js';
 import { SimKey } from '#strake/sim/world/sim-key.js';
-import { decodeControl } from '#strake/wire/control.js';
+import { decodeControl, encodeControl } from '#strake/wire/control.js';
 import { encodePayload, Frame, putHeader } from '#strake/wire/frame.js';
 import { HelloAnswerer, HelloAsker } from '#strake/wire/hello.js';
 import { encodeMaps } from '#strake/wire/maps.js';
@@ -23,6 +23,7 @@ import {
   KIND_HELLO,
   KIND_OPEN,
   KIND_PING,
+  KIND_PONG,
   KIND_PROBE,
   KIND_REFUSED,
   KIND_REPLIES,
@@ -272,33 +273,59 @@ check('a newer session takes the place of an older one, and an older one that of
   assert.ok(ended, 'the older session has ended');
 });
 
-check('a node that answers what was not asked, or twice, is given up', async () => {
-  for (const id of [5, 1 << 16]) {
-    const nodes = new TwoNodes(6);
+/** A node that says what it wants, and a session with it. */
+class StrangeNode {
+  readonly nodes: TwoNodes;
+  readonly process: SimProcess;
+  readonly session: NodeSession;
+  readonly peer: WirePeer;
+  private reason = '';
+
+  private constructor(nodes: TwoNodes, process: SimProcess, peer: WirePeer, session: NodeSession) {
+    this.nodes = nodes;
+    this.process = process;
+    this.peer = peer;
+    this.session = session;
+  }
+
+  /** Welcomes a session with these credits. */
+  static async welcome(seed: number, creditBytes = 2 << 20): Promise<StrangeNode> {
+    const nodes = new TwoNodes(seed);
     await nodes.format();
     const process = nodes.servingHost.start({ seed: nodes.nextSeed(), arena: new Uint8Array(ARENA) });
     const transport = new SimTransport(process, {}, nodes.network);
     const operations = new Operations({ completions: process, memory: process, transport });
     const listener = transport.listen(ADDRESS.path);
     const accepted = operations.result((token) => transport.accept(listener, token));
-    let reason = '';
     nodes.startSessions();
-    new NodeSession(nodes.sessions, ADDRESS, {
-      onDevices: () => {},
-      onFailed: (text) => {
-        reason = text;
-      },
-      onMaps: () => {},
-    });
+    const onFailed = (text: string) => {
+      strange.reason = text;
+    };
+    const session = new NodeSession(nodes.sessions, ADDRESS, { onDevices: () => {}, onFailed, onMaps: () => {} });
     const peer = new WirePeer(operations, await nodes.settle(accepted), FROM_ASKER, AREA, ARENA - AREA);
+    const strange = new StrangeNode(nodes, process, peer, session);
     const answerer = new HelloAnswerer(new SimKey(7, process.random), {
       ...{ nodeId: 'd'.repeat(32), clusterId: CLUSTER_ID, features: [] },
     });
     await nodes.settle(peer.say(OUT, KIND_CHALLENGE, answerer.challenge()));
     answerer.takeHello((await nodes.settle(peer.next())).payload);
-    const terms = { creditRequests: 4, creditBytes: 1 << 20, shards: ['x'] };
+    const terms = { creditRequests: 4, creditBytes, shards: ['x'] };
     await nodes.settle(peer.say(OUT, KIND_WELCOME, answerer.welcome(terms)));
     peer.reader.open(1);
+    return strange;
+  }
+
+  /** Why it has been given up, when it has. */
+  async failed(): Promise<string> {
+    await this.nodes.settle(this.nodes.world.until(() => this.reason !== ''));
+    return this.reason;
+  }
+}
+
+check('a node that answers what was not asked, or twice, is given up', async () => {
+  for (const id of [5, 1 << 16]) {
+    const strange = await StrangeNode.welcome(6);
+    const { nodes, process, peer } = strange;
     const { frame } = await nodes.settle(peer.next());
     assert.is(frame.kind, KIND_PING);
     const answer = new Answer();
@@ -306,9 +333,27 @@ check('a node that answers what was not asked, or twice, is given up', async () 
     answer.request = id === 5 ? frame.request + 5 : frame.request + id;
     putPacked(process.view, packedAt(OUT, 0), answer);
     await nodes.settle(peer.send([OUT, encodeReplies(process, new Frame(), OUT, 1)]));
-    await nodes.settle(nodes.world.until(() => reason !== ''));
-    assert.match(reason, /was not asked|cannot be reached/);
+    assert.match(await strange.failed(), /was not asked|cannot be reached/);
   }
+});
+
+check('a node is asked whether it is there, though all that it has granted is in use', async () => {
+  const { nodes, process, peer, session } = await StrangeNode.welcome(9);
+  const ping = await nodes.settle(peer.next());
+  const pong = new Frame().begin(KIND_PONG, 0, ping.frame.request);
+  const payload = encodeControl('pong', { taken: 0, devices: [] });
+  await nodes.settle(peer.send([OUT, encodePayload(process, pong, OUT, payload)]));
+  // It does what it was asked for slowly, and one more waits for that.
+  const map = mapWith(1, 1);
+  for (let asked = 0; asked < 5; asked += 1) void session.open(map, 1, 'reader');
+  const kinds: number[] = [];
+  for (let came = 0; came < 5; came += 1) kinds.push((await nodes.settle(peer.next())).frame.kind);
+  assert.equal(kinds, [KIND_OPEN, KIND_OPEN, KIND_OPEN, KIND_OPEN, KIND_PING]);
+});
+
+check('a node that grants less than a request may need is given up, as nothing could be asked there', async () => {
+  const strange = await StrangeNode.welcome(7, 1 << 20);
+  assert.match(await strange.failed(), /it grants 1048576 bytes, and a request may have 1056768/);
 });
 
 run();

@@ -17,7 +17,7 @@ import { decodeControl, type WelcomeFields } from '../../wire/control.js';
 import { encodePayload, type Frame } from '../../wire/frame.js';
 import type { FrameProblem } from '../../wire/framing.js';
 import type { HelloAsker } from '../../wire/hello.js';
-import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
+import { REQUEST_BYTES_MAX, STATUS_ERRNO_MAX } from '../../wire/limits.js';
 import { decodeListReply, encodeList } from '../../wire/list-codec.js';
 import { decodeEitherMaps } from '../../wire/maps.js';
 import {
@@ -118,6 +118,11 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
   }
 
   protected welcomed(welcome: WelcomeFields): void {
+    const { creditBytes } = welcome;
+    if (creditBytes < REQUEST_BYTES_MAX) {
+      const words = `it grants ${creditBytes} bytes, and a request may have ${REQUEST_BYTES_MAX}`;
+      throw new WireRefusal(STATUS_BAD_FRAME, words);
+    }
     this.owner.welcomed(welcome);
   }
 

@@ -295,8 +295,9 @@ export class NodeSession implements AskingSession, MemberSession {
     return new Promise((resolve) => {
       const asked = this.asked.take();
       asked.control = { ...control, resolve };
-      if (first) this.urgent.push(asked);
-      else this.queue.push(asked);
+      if (!first) this.queue.push(asked);
+      else if (this.state === 'open') this.queue.unshift(asked);
+      else this.urgent.push(asked);
       this.markAsked();
     });
   }
@@ -488,7 +489,8 @@ export class NodeSession implements AskingSession, MemberSession {
     this.isPingWanted = false;
     const { leases } = this.replicas;
     const question = leases.question();
-    void this.call(pingCall(question.taken)).then(({ payload, leaseMs }) => {
+    // Behind what waits for credits it would say nothing of the node.
+    void this.call(pingCall(question.taken), true).then(({ payload, leaseMs }) => {
       this.silence.answered();
       if (payload === null || this.failed) return;
       const { devices, unleased } = decodeControl('pong', payload);
