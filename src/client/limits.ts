@@ -33,7 +33,7 @@ export const PING_MS = 500;
 export const SILENCE_MS = 1_000;
 /** What a node does not do in this time, though it answers, is not waited for. */
 export const OPERATION_MS = 5_000;
-/** Time for a new connection when one has broken, until its session is served. */
+/** Time until a node answers on a new connection when one has broken; one that does has `OPERATION_MS` to serve the session. */
 export const RECONNECT_MS = 1_000;
 /** Time for a first connection. */
 export const CONNECT_MS = 5_000;

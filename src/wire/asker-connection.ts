@@ -19,6 +19,8 @@ export abstract class AskerConnection<Request extends StreamedRequest, Part exte
   /** Counts what has been received, as a sign of life. */
   heard = 0;
   private hello: HelloAsker | null = null;
+  /** Whether the other end has said anything. */
+  protected answers = false;
 
   /** The handshake is over. */
   protected abstract welcomed(welcome: WelcomeFields & Agreement): void;
@@ -30,6 +32,7 @@ export abstract class AskerConnection<Request extends StreamedRequest, Part exte
   /** Begins with a new socket, and what proves who asks. */
   protected greet(file: number, nowMs: number, hello: HelloAsker): void {
     this.hello = hello;
+    this.answers = false;
     this.beginFrames(file, nowMs);
     this.receive();
   }
@@ -39,6 +42,7 @@ export abstract class AskerConnection<Request extends StreamedRequest, Part exte
   private shakeHands({ kind }: Frame, vector: number): void {
     const { hello } = this;
     check(hello !== null, 'hands are shaken without a hello');
+    this.answers = true;
     const payload = this.payload(vector, this.reader.vectorBytes);
     if (kind === KIND_CHALLENGE) this.say(KIND_HELLO, hello.takeChallenge(payload).hello);
     else if (kind === KIND_WELCOME) this.begun(hello.takeWelcome(payload));

@@ -184,6 +184,28 @@ check(
   },
 );
 
+check(
+  'a node whose device is slow is waited for when its connection breaks, and one that says nothing is not',
+  async () => {
+    const nodes = await started(8);
+    assert.is(await nodes.settle(nodes.write(0, 1, 1)), 4096);
+    assert.is(await nodes.settle(nodes.flush()), 0);
+    const remove = nodes.disks[1].faults.add({ probability: 1, action: { kind: 'slow', byUs: 2_500_000 } });
+    const slow = nodes.write(0, 1, 2);
+    await nodes.pause(10_000);
+    remove();
+    nodes.network.reset(nodes.engineHost, nodes.servingHost);
+    assert.is(await nodes.settle(slow), 4096);
+    assert.equal(nodes.states(), ['in-sync', 'in-sync']);
+    const beganUs = nodes.world.time.nowUs;
+    nodes.network.cut(nodes.engineHost, nodes.servingHost);
+    nodes.network.reset(nodes.engineHost, nodes.servingHost);
+    assert.is(await nodes.settle(nodes.write(0, 1, 3)), 4096);
+    assert.equal(nodes.states(), ['in-sync', 'offline']);
+    assert.ok(nodes.world.time.nowUs - beganUs < 2_000_000, 'a node that does not answer is given up');
+  },
+);
+
 /** What goes wrong while blocks are written. */
 type Trouble = 'reset' | 'cut' | 'one-way' | 'kill';
 

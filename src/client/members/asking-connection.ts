@@ -32,8 +32,10 @@ import {
   REPLY_BLOCKS,
   REPLY_JSON,
   REPLY_MAPS,
+  STATUS_BAD_FRAME,
   STATUS_BAD_SUM,
 } from '../../wire/messages.js';
+import { WireRefusal } from '../../wire/refusal.js';
 import { Answer, decodeReply, getAnswer, getPacked, packedAt, replySumsAt } from '../../wire/reply-codec.js';
 import {
   encodeRequest,
@@ -42,6 +44,7 @@ import {
   requestPayloadBytes,
   wrongBlock,
 } from '../../wire/request-codec.js';
+import { OPERATION_MS, RECONNECT_MS } from '../limits.js';
 import type { Asked, AskedPart, AskedTable, ControlAddress, ControlAnswer } from './asked.js';
 
 /** The session that a connection is for. */
@@ -110,6 +113,14 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
     check(this.read.length === 0, 'reads are left of an earlier session', this.read.length);
     this.session = session;
     this.greet(file, nowMs, hello);
+  }
+
+  /**
+   * How long a session waits until it goes on by this connection, from when its last one broke. A node that has answered carries
+   * out first what was asked on that one, which may take as long as any operation.
+   */
+  get patienceMs(): number {
+    return this.answers ? OPERATION_MS : RECONNECT_MS;
   }
 
   private get owner(): AskingSession {

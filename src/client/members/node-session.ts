@@ -465,7 +465,7 @@ export class NodeSession implements AskingSession, MemberSession {
 
   private check(nowMs: number): void {
     if (this.state !== 'open') {
-      const mostMs = this.wasOpen ? RECONNECT_MS : CONNECT_MS;
+      const mostMs = this.wasOpen ? (this.connection?.patienceMs ?? RECONNECT_MS) : CONNECT_MS;
       if (this.awake.nowMs() - this.sinceMs >= mostMs) this.fail(`it is not reached again: ${this.reason}`);
       return;
     }
