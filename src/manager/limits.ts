@@ -35,5 +35,8 @@ export const SESSION_CALLS_MAX = 16;
 export const SESSION_ANSWER_BYTES_MAX = 1 << 20;
 /** Volumes of whose maps one client is told. */
 export const SESSION_VOLUMES_MAX = 1024;
-/** A session on which nothing arrives and nothing is taken for so long is over: its client asks twice a second whether we are here. */
+/**
+ * A session on which nothing arrives and nothing is taken for so long is over: its client asks twice a second whether we are
+ * here.
+ */
 export const SESSION_SILENCE_MS = 30_000;
