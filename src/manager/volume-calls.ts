@@ -5,7 +5,7 @@ import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
-import { NO_DEVICE, type VolumeHeader } from '../layout/volume-map.js';
+import { NO_CLIENT, NO_DEVICE, type VolumeHeader } from '../layout/volume-map.js';
 import type { CreateRequest, Decided, VolumeListed, WithoutAnswer } from '../ports/manager.js';
 import type { ClusterState } from './cluster-state.js';
 import { type Forced, forceGroup, headerGroup } from './decisions.js';
@@ -204,9 +204,10 @@ export class VolumeCalls {
     const known = state.volumes.get(volume.id);
     if (known !== undefined && !known.givenUp) return known.maps;
     const first = state.cluster.epoch * 2 ** 32 + 1;
-    // What was given back has versions of the cluster's already.
+    // What was given back has versions of the cluster's already. Whoever held it was a client of its node, which is asked no
+    // more.
     const managed = maps.map((map) => {
-      return state.seal({ ...map, volume, mapVersion: Math.max(first, map.mapVersion + 1) });
+      return state.seal({ ...map, volume, holder: NO_CLIENT, mapVersion: Math.max(first, map.mapVersion + 1) });
     });
     state.volumes.add(managed, state.nowMs);
     state.events.add('volume-adopted', `volume ${volume.name} is decided about by this manager`, {
