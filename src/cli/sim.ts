@@ -3,7 +3,9 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { StrakeError } from '../core/errors.js';
 import { TraceHash } from '../embed/trace-hash.js';
-import { FAULT_KINDS, type FaultKind } from '../sim/trial/plan.js';
+import { CLUSTER_FAULT_KINDS } from '../sim/cluster/cluster-plan.js';
+import type { ClusterEdit } from '../sim/cluster/cluster-shrink.js';
+import { FAULT_KINDS } from '../sim/trial/plan.js';
 import type { PlanEdit } from '../sim/trial/shrink.js';
 import type { TrialResult } from '../sim/trial/trial.js';
 import { FAILURES_MAX, SEED_MAX, SHRINK_TRIALS_MAX } from './limits.js';
@@ -14,6 +16,8 @@ import { Progress } from './progress.js';
 /** The simulator, the product's whole code in it, and the pool of workers: loaded only when something is simulated. */
 const simulator = () => import('../embed/trials.js');
 
+const CLUSTER_KINDS = `with --cluster, of ${CLUSTER_FAULT_KINDS.join(',')}`;
+
 /** The first lines of a failure tell what it is. */
 const FAILURE_LINES = 6;
 
@@ -22,29 +26,37 @@ interface SimOptions {
   readonly from: number;
   readonly replay?: number;
   readonly shrink?: number;
-  readonly edit?: PlanEdit;
-  readonly faults: readonly FaultKind[];
+  readonly edit?: PlanEdit & ClusterEdit;
+  readonly cluster?: boolean;
+  /** Kinds of faults, as they were given. */
+  readonly faults: string;
   readonly jobs?: number;
   readonly traceHash?: boolean;
   readonly quiet?: boolean;
   readonly output: OutputFormat;
 }
 
-function parseFaults(text: string): readonly FaultKind[] {
-  if (text === 'all') return FAULT_KINDS;
+/** Those of these kinds that were asked for, in the order of the list, so that the same set gives the same plans. */
+function faultsOf<Kind extends string>(text: string, kinds: readonly Kind[]): readonly Kind[] {
+  if (text === 'all') return kinds;
   if (text === 'none') return [];
   const words = text.split(',');
-  const unknown = words.filter((word) => !FAULT_KINDS.some((kind) => kind === word));
+  const unknown = words.filter((word) => !kinds.some((kind) => kind === word));
   if (unknown.length > 0) {
-    throw new InvalidArgumentError(
-      `no kind of fault is called ${unknown.join(', ')}; there are ${FAULT_KINDS.join(', ')}.`,
-    );
+    const what = `no kind of fault is called ${unknown.join(', ')}; there are ${kinds.join(', ')}`;
+    throw new StrakeError('INVALID_ARGUMENT', what);
   }
-  // In the order of the list, so that the same set gives the same plans.
-  return FAULT_KINDS.filter((kind) => words.includes(kind));
+  return kinds.filter((kind) => words.includes(kind));
 }
 
-function parseEdit(text: string): PlanEdit {
+/** What was asked for, of one node or of whole clusters. */
+function scene({ cluster, faults }: SimOptions) {
+  return cluster === true
+    ? ({ cluster: true, faults: faultsOf(faults, CLUSTER_FAULT_KINDS) } as const)
+    : ({ cluster: false, faults: faultsOf(faults, FAULT_KINDS) } as const);
+}
+
+function parseEdit(text: string): PlanEdit & ClusterEdit {
   try {
     const edit: unknown = JSON.parse(text);
     if (typeof edit === 'object' && edit !== null && !Array.isArray(edit)) return edit;
@@ -54,9 +66,12 @@ function parseEdit(text: string): PlanEdit {
   throw new InvalidArgumentError('an object in JSON is expected, as --shrink prints it.');
 }
 
-function faultWords(faults: readonly FaultKind[]): string {
-  if (faults.length === FAULT_KINDS.length) return '';
-  return ` --faults ${faults.length === 0 ? 'none' : faults.join(',')}`;
+/** What to give beside a seed, to have the same trial. */
+function words(options: SimOptions): string {
+  const { cluster, faults } = scene(options);
+  const all = cluster ? CLUSTER_FAULT_KINDS : FAULT_KINDS;
+  const which = faults.length === all.length ? '' : ` --faults ${faults.length === 0 ? 'none' : faults.join(',')}`;
+  return `${cluster ? ' --cluster' : ''}${which}`;
 }
 
 function shortened(text: string): string {
@@ -91,7 +106,8 @@ class Totals {
 }
 
 async function runSeeds(options: SimOptions): Promise<number> {
-  const { from, seeds, faults, jobs } = options;
+  const { from, seeds, jobs } = options;
+  const { cluster, faults } = scene(options);
   const { makeTrials } = await simulator();
   const totals = new Totals();
   const traces = new TraceHash(from);
@@ -102,14 +118,16 @@ async function runSeeds(options: SimOptions): Promise<number> {
     traces.add(result);
     progress.update(totals.seeds, seeds);
   };
-  await makeTrials({ from, count: seeds, faults }, onResult, jobs);
+  const seedsOf = { from, count: seeds };
+  await makeTrials(cluster ? { ...seedsOf, clusterFaults: faults } : { ...seedsOf, faults }, onResult, jobs);
   progress.end();
   const realSeconds = (performance.now() - startedMs) / 1000;
   report(totals, realSeconds, traces.digest(), options);
   return totals.failed === 0 ? 0 : EXIT_FAILED;
 }
 
-function report(totals: Totals, realSeconds: number, hash: string, { faults, output, traceHash }: SimOptions): void {
+function report(totals: Totals, realSeconds: number, hash: string, options: SimOptions): void {
+  const { output, traceHash } = options;
   const { seeds, events, requests, failed } = totals;
   const simulatedSeconds = totals.simulatedUs / 1e6;
   const failures = totals.failures
@@ -118,7 +136,7 @@ function report(totals: Totals, realSeconds: number, hash: string, { faults, out
       seed,
       hash: hex(hash),
       failure,
-      replay: `strake sim --replay ${seed}${faultWords(faults)}`,
+      replay: `strake sim --replay ${seed}${words(options)}`,
     }));
   const count: [string, string][] = [
     ['seeds', String(seeds)],
@@ -143,13 +161,17 @@ function report(totals: Totals, realSeconds: number, hash: string, { faults, out
 
 // ---------------------------------------------------------------- one seed
 
-async function replay(seed: number, { faults, edit, output, quiet }: SimOptions): Promise<number> {
+async function replay(seed: number, options: SimOptions): Promise<number> {
+  const { edit, output, quiet } = options;
+  const { cluster, faults } = scene(options);
   const log = (timeUs: number, text: string) => {
     if (output === 'table') process.stdout.write(`${(timeUs / 1000).toFixed(3).padStart(12)} ms  ${text}\n`);
     else if (output === 'jsonl') process.stdout.write(`${JSON.stringify({ timeUs, text })}\n`);
   };
-  const { makeTrial } = await simulator();
-  const result = await makeTrial(seed, faults, edit, quiet || output === 'json' ? undefined : log);
+  const { makeClusterTrial, makeTrial } = await simulator();
+  const told = quiet || output === 'json' ? undefined : log;
+  const trial = cluster ? makeClusterTrial(seed, faults, edit, told) : makeTrial(seed, faults, edit, told);
+  const result = await trial;
   const { failure } = result;
   const text = `seed ${seed}: ${failure ?? 'nothing went wrong'}\ntrace ${hex(result.hash)}`;
   const data = { ...result, hash: hex(result.hash), failure: failure ?? null };
@@ -158,17 +180,20 @@ async function replay(seed: number, { faults, edit, output, quiet }: SimOptions)
 }
 
 async function makeSmaller(seed: number, options: SimOptions): Promise<number> {
-  const { faults, output } = options;
+  const { output } = options;
+  const { cluster, faults } = scene(options);
   note(`strake: making the plan of seed ${seed} smaller, by at most ${SHRINK_TRIALS_MAX} trials`, options.quiet);
-  const { shrinkTrial } = await simulator();
-  const shrunk = await shrinkTrial(seed, faults, SHRINK_TRIALS_MAX);
+  const { shrinkClusterTrial, shrinkTrial } = await simulator();
+  const shrunk = cluster
+    ? await shrinkClusterTrial(seed, faults, SHRINK_TRIALS_MAX)
+    : await shrinkTrial(seed, faults, SHRINK_TRIALS_MAX);
   if (shrunk === undefined) {
-    throw new StrakeError('INVALID_ARGUMENT', `seed ${seed} does not fail${faultWords(faults)}`, {
+    throw new StrakeError('INVALID_ARGUMENT', `seed ${seed} does not fail${words(options)}`, {
       remedy: 'Give the seed and the faults of a failure.',
     });
   }
   const { edit, result, trials } = shrunk;
-  const command = `strake sim --replay ${seed}${faultWords(faults)} --edit '${JSON.stringify(edit)}'`;
+  const command = `strake sim --replay ${seed}${words(options)} --edit '${JSON.stringify(edit)}'`;
   const { simulatedUs, requests, faults: acted, failure } = result;
   const course = `${(simulatedUs / 1e6).toFixed(3)} s, ${requests} requests, ${acted} faults`;
   const text = `seed ${seed}, smaller after ${trials} trials: ${course}\n${shortened(failure ?? '')}\n  ${command}`;
@@ -181,13 +206,16 @@ export function addSim(program: Command, onExit: OnExit): void {
   const seed = wholeNumber(0, SEED_MAX);
   program
     .command('sim')
-    .description('try a whole storage node in a simulation: its own code, under seeded faults, checked by an oracle')
+    .description(
+      'try a storage node, or a cluster, in a simulation: its own code, under seeded faults, checked by an oracle',
+    )
+    .option('--cluster', 'whole clusters: a manager, nodes, and clients that fight for a volume')
     .option('--seeds <n>', 'how many seeds to try', wholeNumber(1, SEED_MAX), 1000)
     .option('--from <seed>', 'the first seed', seed, 1)
     .option('--replay <seed>', 'try one seed, and print all that happens', seed)
     .option('--shrink <seed>', 'make a failing seed smaller, and print the command that replays what is left', seed)
     .option('--edit <json>', 'with --replay: changes of the plan, as --shrink prints them', parseEdit)
-    .option('--faults <kinds>', `all, none, or some of ${FAULT_KINDS.join(',')}`, parseFaults, FAULT_KINDS)
+    .option('--faults <kinds>', `all, none, or some of ${FAULT_KINDS.join(',')}; ${CLUSTER_KINDS}`, 'all')
     .option('--jobs <n>', 'workers; by default as many as there are cores', wholeNumber(1, 1024))
     .option('--trace-hash', 'print one hash of all that happened in the trials: code that was only moved keeps it')
     .option('--quiet', 'no progress; with --replay, only the result')

@@ -3,8 +3,19 @@
 import { availableParallelism } from 'node:os';
 import { promiseHooks } from 'node:v8';
 import { Piscina } from 'piscina';
+import { CLUSTER_MEMORY_BYTES } from '../sim/cluster/cluster-memory.js';
+import { type ClusterFaultKind, type ClusterPlan, clusterPlanOf } from '../sim/cluster/cluster-plan.js';
+import { CLUSTER_SHRINKING, type ClusterEdit } from '../sim/cluster/cluster-shrink.js';
+import { ClusterTrial } from '../sim/cluster/cluster-trial.js';
 import { type FaultKind, planOf, type SimPlan } from '../sim/trial/plan.js';
-import { edited, type PlanEdit, type ShrunkPlan, shrink } from '../sim/trial/shrink.js';
+import {
+  type CommonEdit,
+  NODE_SHRINKING,
+  type PlanEdit,
+  type Shrinking,
+  type ShrunkPlan,
+  shrink,
+} from '../sim/trial/shrink.js';
 import { Trial, type TrialResult } from '../sim/trial/trial.js';
 import { TrialMemory } from '../sim/trial/trial-memory.js';
 import { TRIAL_MEMORY_BYTES } from '../sim/trial/trial-node.js';
@@ -30,7 +41,39 @@ export interface TrialTask {
   readonly faults: readonly FaultKind[];
 }
 
-let memory: TrialMemory | undefined;
+/** The same, of whole clusters. */
+export interface ClusterTask {
+  readonly from: number;
+  readonly count: number;
+  readonly clusterFaults: readonly ClusterFaultKind[];
+}
+
+export type AnyTask = TrialTask | ClusterTask;
+
+/** A kind of trials. */
+interface Kind<Plan, Edit, Fault> {
+  readonly memoryBytes: number;
+  readonly shrinking: Shrinking<Plan, Edit>;
+  planOf(seed: number, faults: readonly Fault[]): Plan;
+  trialOf(plan: Plan, options: TrialOptions): { run(): Promise<TrialResult> };
+}
+
+const NODE: Kind<SimPlan, PlanEdit, FaultKind> = {
+  memoryBytes: TRIAL_MEMORY_BYTES,
+  shrinking: NODE_SHRINKING,
+  planOf,
+  trialOf: (plan, options) => new Trial(plan, options),
+};
+
+const CLUSTER: Kind<ClusterPlan, ClusterEdit, ClusterFaultKind> = {
+  memoryBytes: CLUSTER_MEMORY_BYTES,
+  shrinking: CLUSTER_SHRINKING,
+  planOf: clusterPlanOf,
+  trialOf: (plan, options) => new ClusterTrial(plan, options),
+};
+
+/** By how much there is of it. */
+const memories = new Map<number, TrialMemory>();
 /** Of promises, in this thread. */
 let continuations = 0;
 
@@ -49,20 +92,35 @@ function noteContinuation(): void {
   continuations += 1;
 }
 
-function optionsOf(log?: TrialLog): TrialOptions {
-  memory ??= new TrialMemory(TRIAL_MEMORY_BYTES);
+function optionsOf(memoryBytes: number, log?: TrialLog): TrialOptions {
+  const memory = memories.get(memoryBytes) ?? new TrialMemory(memoryBytes);
+  memories.set(memoryBytes, memory);
   const common = { memory, checksum, continuations: continuationsNow };
   return log === undefined ? common : { ...common, log, details: true };
 }
 
 /** Runs a trial, and counts continuations meanwhile. */
-async function runTrial(plan: SimPlan, log?: TrialLog): Promise<TrialResult> {
+async function runTrial<Plan, Edit, Fault>(
+  { memoryBytes, trialOf }: Kind<Plan, Edit, Fault>,
+  plan: Plan,
+  log?: TrialLog,
+): Promise<TrialResult> {
   const stop = promiseHooks.onBefore(noteContinuation);
   try {
-    return await new Trial(plan, optionsOf(log)).run();
+    return await trialOf(plan, optionsOf(memoryBytes, log)).run();
   } finally {
     stop();
   }
+}
+
+async function shrunk<Plan, Edit extends CommonEdit, Fault>(
+  kind: Kind<Plan, Edit, Fault>,
+  plan: Plan,
+  trialsMax: number,
+): Promise<ShrunkPlan<Edit> | undefined> {
+  const result = await runTrial(kind, plan);
+  if (result.failure === undefined) return undefined;
+  return shrink(kind.shrinking, plan, result, (smaller) => runTrial(kind, smaller), trialsMax);
 }
 
 /** Makes one trial in this thread. `edit` changes its plan. */
@@ -72,36 +130,69 @@ export function makeTrial(
   edit: PlanEdit = {},
   log?: TrialLog,
 ): Promise<TrialResult> {
-  return runTrial(edited(planOf(seed, faults), edit), log);
+  return runTrial(NODE, NODE_SHRINKING.edited(planOf(seed, faults), edit), log);
+}
+
+/** Makes one trial of a whole cluster. */
+export function makeClusterTrial(
+  seed: number,
+  faults: readonly ClusterFaultKind[],
+  edit: ClusterEdit = {},
+  log?: TrialLog,
+): Promise<TrialResult> {
+  return runTrial(CLUSTER, CLUSTER_SHRINKING.edited(clusterPlanOf(seed, faults), edit), log);
+}
+
+/** Carries out a plan of a whole cluster. */
+export function makePlannedClusterTrial(plan: ClusterPlan, log?: TrialLog): Promise<TrialResult> {
+  return runTrial(CLUSTER, plan, log);
 }
 
 /** Makes a failing trial smaller, by at most `trialsMax` others; undefined if it does not fail. */
-export async function shrinkTrial(
+export function shrinkTrial(
   seed: number,
   faults: readonly FaultKind[],
   trialsMax: number,
 ): Promise<ShrunkPlan | undefined> {
-  const result = await makeTrial(seed, faults);
-  if (result.failure === undefined) return undefined;
-  return shrink(planOf(seed, faults), result, (plan) => runTrial(plan), trialsMax);
+  return shrunk(NODE, planOf(seed, faults), trialsMax);
+}
+
+/** The same of a trial of a whole cluster. */
+export function shrinkClusterTrial(
+  seed: number,
+  faults: readonly ClusterFaultKind[],
+  trialsMax: number,
+): Promise<ShrunkPlan<ClusterEdit> | undefined> {
+  return shrunk(CLUSTER, clusterPlanOf(seed, faults), trialsMax);
+}
+
+/** Makes the trials of a task in this thread, one after another. */
+export async function carryOut(task: AnyTask): Promise<TrialResult[]> {
+  const results: TrialResult[] = [];
+  for (let seed = task.from; seed < task.from + task.count; seed += 1) {
+    const isNode = 'faults' in task;
+    results.push(await (isNode ? makeTrial(seed, task.faults) : makeClusterTrial(seed, task.clusterFaults)));
+  }
+  return results;
 }
 
 /** Makes `count` trials with the seeds from `from` on, on `workers` cores; default: all. Tells each result, in any order. */
 export async function makeTrials(
-  { from, count, faults }: TrialTask,
+  all: AnyTask,
   onResult: (result: TrialResult) => void,
   workers = availableParallelism(),
 ): Promise<void> {
-  const pool = new Piscina<TrialTask, TrialResult[]>({
+  const pool = new Piscina<AnyTask, TrialResult[]>({
     filename: new URL('../trial-main.js', import.meta.url).href,
     minThreads: workers,
     maxThreads: workers,
   });
   try {
+    const { from, count } = all;
     let next = from;
     const runner = async (): Promise<void> => {
       while (next < from + count) {
-        const task = { from: next, count: Math.min(TASK_TRIALS, from + count - next), faults };
+        const task = { ...all, from: next, count: Math.min(TASK_TRIALS, from + count - next) };
         next += task.count;
         for (const result of await pool.run(task)) onResult(result);
       }

@@ -146,7 +146,7 @@ export class NodeService {
     return entry;
   }
 
-  private offer(): void {
+  offer(): void {
     for (const server of this.servers) this.offerTo(server);
   }
 

@@ -44,11 +44,11 @@ interface Met {
 /** Runs a judge in a checkout until an assertion fires, or to its end. */
 function meet(checkout: string, judge: Judge, limitMs: number): Promise<Met> {
   const program = (...parts: string[]) => join(checkout, 'test', ...parts);
-  const words = judge.kind === 'sim' && judge.faults !== 'all' ? judge.faults.join(',') : 'all';
+  const words = judge.kind !== 'test' && judge.faults !== 'all' ? judge.faults.join(',') : 'all';
   const args =
     judge.kind === 'test'
       ? [program(judge.file)]
-      : [program('mutants', 'simulate.ts'), words, '1', String(judge.seeds)];
+      : [program('mutants', 'simulate.ts'), judge.kind, words, '1', String(judge.seeds)];
   const env = { ...process.env, STRAKE_TEST_SEED: '1', STRAKE_TEST_BRIEF: '1' };
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--import', 'tsx', ...args], {

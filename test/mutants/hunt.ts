@@ -55,7 +55,7 @@ export class Hunt {
       verdict = await ask(checkout, judge, Math.max(1, endMs - performance.now()), verdict);
       seconds += verdict.seconds;
       if (verdict.reason === undefined || (await this.isSound(judge, verdict))) return { ...verdict, seconds };
-      const more = judge.kind === 'sim' && verdict.seeds < judge.seeds && performance.now() < endMs;
+      const more = judge.kind !== 'test' && verdict.seeds < judge.seeds && performance.now() < endMs;
       if (!more) return { by: verdict.by, seeds: verdict.seeds, seconds, late: verdict.late };
     }
   }

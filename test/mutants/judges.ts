@@ -98,13 +98,13 @@ function uncaught({ output, code, late, silent }: Ending): string | undefined {
 /** Tries the seeds from `from` on, up to the number of the judge. */
 async function simulate(
   checkout: string,
-  judge: Extract<Judge, { kind: 'sim' }>,
+  judge: Extract<Judge, { kind: 'sim' | 'cluster' }>,
   from: number,
   limitMs: number,
 ): Promise<Verdict> {
   const words = judge.faults === 'all' ? 'all' : judge.faults.join(',');
   const program = join(checkout, 'test', 'mutants', 'simulate.ts');
-  const ending = await runFile(checkout, [program, words, String(from), String(judge.seeds)], limitMs, {
+  const ending = await runFile(checkout, [program, judge.kind, words, String(from), String(judge.seeds)], limitMs, {
     silenceMs: HANG_MS,
   });
   const { output, late, seconds } = ending;
@@ -122,7 +122,7 @@ async function simulate(
   const reason = last?.failure ?? crash;
   return {
     ...(reason === undefined ? {} : { reason: firstLine(reason) }),
-    by: `sim --replay ${seed}${faults}`,
+    by: `sim${judge.kind === 'cluster' ? ' --cluster' : ''} --replay ${seed}${faults}`,
     seeds: seed,
     seconds,
     late,

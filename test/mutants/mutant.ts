@@ -5,6 +5,7 @@
  * texts to replace are exact and occur once, so that a change of the code cannot turn a mutant into nothing without notice.
  */
 
+import type { ClusterFaultKind } from '#strake/sim/cluster/cluster-plan.js';
 import type { FaultKind } from '#strake/sim/trial/plan.js';
 
 /** A change of one place. */
@@ -23,6 +24,8 @@ export type Form = 'brief' | 'full';
 export type Judge =
   /** Seeds of the simulator, one after the other, until one fails. */
   | { readonly kind: 'sim'; readonly faults: readonly FaultKind[] | 'all'; readonly seeds: number }
+  /** The same of whole clusters. */
+  | { readonly kind: 'cluster'; readonly faults: readonly ClusterFaultKind[] | 'all'; readonly seeds: number }
   /** A file of tests, below `test`; in full, if nothing else is said. */
   | { readonly kind: 'test'; readonly file: string; readonly form?: Form };
 
@@ -40,6 +43,11 @@ export interface Mutant {
 /** The simulator with these kinds of faults only, which finds faults that they uncover sooner. */
 export function sim(faults: readonly FaultKind[] | 'all', seeds = 200): Judge {
   return { kind: 'sim', faults, seeds };
+}
+
+/** Whole clusters in the simulator, likewise. */
+export function cluster(faults: readonly ClusterFaultKind[] | 'all', seeds = 200): Judge {
+  return { kind: 'cluster', faults, seeds };
 }
 
 export function tests(file: string): Judge {

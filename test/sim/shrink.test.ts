@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { FAULT_KINDS, planOf, type SimPlan } from '#strake/sim/trial/plan.js';
-import { edited, shrink } from '#strake/sim/trial/shrink.js';
+import { edited, NODE_SHRINKING, shrink } from '#strake/sim/trial/shrink.js';
 import type { TrialResult } from '#strake/sim/trial/trial.js';
 import { check, run } from '../support/check.js';
 
@@ -24,7 +24,7 @@ check('what is left is what the failure needs, and the edit gives the same plan 
       const fails = there.length === 2 && smaller.connections >= 2 && smaller.endMs > actions[3].atMs + 100;
       return resultOf(smaller, fails ? actions[3].atMs + 100 : undefined);
     };
-    const { edit, result, trials } = await shrink(plan, await attempt(plan), attempt, 1000);
+    const { edit, result, trials } = await shrink(NODE_SHRINKING, plan, await attempt(plan), attempt, 1000);
     const smaller = edited(plan, edit);
     assert.equal(
       smaller.actions.map(({ number }) => number),
@@ -48,9 +48,12 @@ check('no more trials are made than allowed, and a failure that needs everything
     return resultOf(smaller, undefined);
   };
   const failed = resultOf(plan, plan.endMs);
-  assert.equal((await shrink(plan, failed, never, 7)).edit, {});
+  assert.equal((await shrink(NODE_SHRINKING, plan, failed, never, 7)).edit, {});
   assert.is(trials, 7);
-  assert.is((await shrink(plan, failed, async (smaller) => resultOf(smaller, smaller.endMs), 5)).trials, 5);
+  assert.is(
+    (await shrink(NODE_SHRINKING, plan, failed, async (smaller) => resultOf(smaller, smaller.endMs), 5)).trials,
+    5,
+  );
 });
 
 run();

@@ -53,6 +53,8 @@ export class TrialWorld<Plan extends LoadPlan = SimPlan> {
   readonly random: SimRandom;
   /** Faults that have happened. */
   acted = 0;
+  /** In which whatever is waited for has to happen: time in milliseconds, and steps. */
+  protected readonly patience = { ms: HEALING_MS, steps: WAIT_STEPS };
   /** In the order in which they have begun, and so of their limits. */
   private readonly waits = new Set<Wait>();
 
@@ -93,8 +95,8 @@ export class TrialWorld<Plan extends LoadPlan = SimPlan> {
   async settle<Result>(promise: Promise<Result>, process: SimProcess | null = null): Promise<Result> {
     const wait = {
       process,
-      untilUs: this.time.nowUs + 1000 * HEALING_MS,
-      untilStep: this.world.steps + WAIT_STEPS,
+      untilUs: this.time.nowUs + 1000 * this.patience.ms,
+      untilStep: this.world.steps + this.patience.steps,
     };
     this.waits.add(wait);
     try {
@@ -127,7 +129,8 @@ export class TrialWorld<Plan extends LoadPlan = SimPlan> {
         this.waits.delete(wait);
         continue;
       }
-      throw new SimViolation(`what was waited for has not happened in ${HEALING_MS} ms, or ${WAIT_STEPS} steps`);
+      const { ms, steps } = this.patience;
+      throw new SimViolation(`what was waited for has not happened in ${ms} ms, or ${steps} steps`);
     }
     return false;
   }

@@ -1,0 +1,117 @@
+/** The manager of a cluster in a trial: its host, what is durable of its store, and the lives of its process. */
+
+import { foundCluster } from '../../manager/found.js';
+import type { MetaBatch } from '../../ports/meta-store.js';
+import type { MemoryPart } from '../trial/trial-memory.js';
+import type { SimHost } from '../world/host.js';
+import type { SimProcess } from '../world/process.js';
+import type { SimRandom } from '../world/random.js';
+import type { StoreFate } from './cluster-plan.js';
+import { CLUSTER_ID, type ClusterWorld, MANAGER_ADDRESS } from './cluster-world.js';
+import { MANAGER_PROGRAM_BYTES, ManagerProgram } from './manager-program.js';
+import { SimMetaDisk, SimMetaStore } from './meta-store.js';
+import type { Party } from './party.js';
+
+/** How long after it has ended by itself it is started again. */
+const RESTART_US = 300_000;
+
+export class ClusterManager implements Party {
+  readonly name = 'manager';
+  readonly host: SimHost;
+  readonly disks: readonly [] = [];
+  process!: SimProcess;
+  program!: ManagerProgram;
+  private readonly cluster: ClusterWorld;
+  private readonly party: number;
+  private readonly memory: MemoryPart;
+  private readonly onCommitted: (batch: MetaBatch) => void;
+  private disk: SimMetaDisk;
+  private lives = 0;
+
+  /** `onCommitted` is told of each batch that has become durable. */
+  constructor(cluster: ClusterWorld, onCommitted: (batch: MetaBatch) => void) {
+    this.cluster = cluster;
+    this.onCommitted = onCommitted;
+    this.party = cluster.nextParty();
+    this.host = cluster.world.addHost(this.name, { clockRate: cluster.clockRate(this.party) });
+    this.memory = cluster.memory(MANAGER_PROGRAM_BYTES);
+    this.disk = new SimMetaDisk({
+      onCommitted: (batch) => this.onCommitted(batch),
+      onDeath: () => this.endedByItself('it dies amid a commit'),
+    });
+  }
+
+  get up(): boolean {
+    return this.process?.alive ?? false;
+  }
+
+  /** Its first start, with a new store. */
+  async begin(): Promise<void> {
+    this.start();
+    await this.cluster.settle(foundCluster(new SimMetaStore(this.process, this.disk), { clusterId: CLUSTER_ID }));
+    await this.open();
+  }
+
+  private start(): void {
+    const { cluster, host, memory } = this;
+    const { time } = cluster;
+    if (!host.up) host.powerOn();
+    this.lives += 1;
+    time.trace.add('boot', time.nowUs, this.party, this.lives, 0);
+    const seed = cluster.seedOf(this.party, this.lives);
+    this.process = host.start({ seed, arena: memory.bytes, touched: memory.touched });
+  }
+
+  private async open(): Promise<void> {
+    const { cluster, process } = this;
+    this.program = new ManagerProgram(process, {
+      ...{ network: cluster.inner, address: MANAGER_ADDRESS, clusterId: CLUSTER_ID },
+      store: new SimMetaStore(process, this.disk),
+      onStepDown: (text) => {
+        if (this.process === process) this.endedByItself(text);
+      },
+    });
+    await cluster.settle(this.program.open(), process);
+  }
+
+  async boot(): Promise<void> {
+    if (this.up) return;
+    this.start();
+    await this.open();
+  }
+
+  die(): void {
+    if (this.up) this.process.kill();
+  }
+
+  losePower(random: SimRandom): void {
+    if (this.host.up) this.host.powerOff(random);
+  }
+
+  /** What its next commits come to. */
+  setFate(fate: StoreFate | null): void {
+    this.disk.fate = fate;
+  }
+
+  /** A copy of its store as it is now. */
+  copyStore(): SimMetaDisk {
+    return this.disk.clone();
+  }
+
+  /** Gives it another store, which it has when it starts. Returns the one before. */
+  exchangeStore(disk: SimMetaDisk): SimMetaDisk {
+    const before = this.disk;
+    this.disk = disk;
+    return before;
+  }
+
+  /** Somebody starts it again, as a service manager would. */
+  private endedByItself(why: string): void {
+    const { cluster, process } = this;
+    cluster.log(`the manager ends: ${why}`);
+    process.kill();
+    cluster.timers.after(RESTART_US, () => {
+      if (this.process === process && this.host.up) void this.boot();
+    });
+  }
+}

@@ -1,0 +1,13 @@
+/** How much memory the processes of a cluster in a trial need; one trial after another can use the same. */
+
+import { PART_SLACK_BYTES } from '../trial/trial-memory.js';
+import { clusterNodeBytes } from './cluster-node.js';
+import { CLIENTS_MAX, DEVICES_MAX, NODES_MAX } from './cluster-plan.js';
+import { clusterProgramBytes } from './cluster-program.js';
+import { MANAGER_PROGRAM_BYTES } from './manager-program.js';
+
+export const CLUSTER_MEMORY_BYTES =
+  PART_SLACK_BYTES +
+  MANAGER_PROGRAM_BYTES +
+  NODES_MAX * clusterNodeBytes(DEVICES_MAX) +
+  CLIENTS_MAX * clusterProgramBytes(0);

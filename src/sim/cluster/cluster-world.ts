@@ -1,0 +1,67 @@
+/** What all of a cluster in a trial have in common: the world, the network between its processes, and memory for them. */
+
+import { SimNetwork } from '../net/network.js';
+import type { MemoryPart } from '../trial/trial-memory.js';
+import { type TrialOptions, TrialWorld } from '../trial/trial-world.js';
+import type { ClusterPlan } from './cluster-plan.js';
+
+/** Where the manager listens. Addresses with a slash are paths. */
+export const MANAGER_ADDRESS = '/manager';
+export const CLUSTER_ID = 'c'.repeat(32);
+/** What stands for the secret of the cluster. */
+export const CLUSTER_KEY_SEED = 7;
+/** Between the seeds of the lives of a process, and of processes. */
+const LIFE_STEP = 7919;
+const PARTY_STEP = 104_729;
+
+export class ClusterWorld extends TrialWorld<ClusterPlan> {
+  /** Between the processes of the cluster: nothing is lost there, as a session takes a second of silence for an end. */
+  readonly inner: SimNetwork;
+  /** Nothing in a cluster waits for longer than a device that does not answer, but who lets others try first. */
+  protected override readonly patience = { ms: 180_000, steps: 300_000 };
+  private usedBytes = 0;
+  private parties = 0;
+  private writers = 0;
+  private names = 0;
+
+  constructor(plan: ClusterPlan, options: TrialOptions) {
+    super(plan, options);
+    this.inner = new SimNetwork(this.time, { latencyUs: plan.networkLatencyUs });
+  }
+
+  /** The number of the next process. */
+  nextParty(): number {
+    this.parties += 1;
+    return this.parties - 1;
+  }
+
+  /** The number of the next life of a client, from 1 on. */
+  nextWriter(): number {
+    this.writers += 1;
+    return this.writers;
+  }
+
+  /** A name for the next life of a process, as a client. */
+  nextClientId(): string {
+    this.names += 1;
+    return this.names.toString(16).padStart(32, 'e');
+  }
+
+  /** Memory of a process, in which lies what the seed says. */
+  memory(lengthBytes: number): MemoryPart {
+    const { memory } = this.options;
+    const part = memory.part(this.plan.seed, this.usedBytes, lengthBytes);
+    this.usedBytes += lengthBytes;
+    memory.fill(part, 0, lengthBytes);
+    return part;
+  }
+
+  /** Where chance in a process comes from, in one of its lives. */
+  seedOf(party: number, life: number): number {
+    return this.plan.seed + PARTY_STEP * party + LIFE_STEP * life;
+  }
+
+  clockRate(party: number): number {
+    return this.plan.clockRates[party] ?? 1;
+  }
+}
