@@ -338,11 +338,6 @@ export class VolumeEngine implements Volume {
     for (const slot of this.membership.slotsOf(deviceId)) this.membership.expel(slot, reason);
   }
 
-  /** Whether a place is that of a member which does not answer any more and has not left the map. */
-  isMissed(group: GroupIndex, position: MemberPosition): boolean {
-    return this.membership.isMissed(group, position);
-  }
-
   /**
    * The device of a member that does not answer is back. Returns whether it goes on in its place: it is in the same life, so that
    * it has all that it had, and what it has not done is asked again.
@@ -356,9 +351,9 @@ export class VolumeEngine implements Volume {
     return true;
   }
 
-  /** Whether a device has the last copy of a group, which does not answer. */
-  isAwaiting(deviceId: string): boolean {
-    return this.membership.slotsOf(deviceId).some((slot) => this.membership.isAwaited(slot));
+  /** What whoever brings members back has to know. */
+  get members(): Pick<Membership, 'isMissed' | 'isAwaiting' | 'isChanging'> {
+    return this.membership;
   }
 
   /** Whether anything was acknowledged that no flush covers. */

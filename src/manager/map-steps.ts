@@ -57,7 +57,9 @@ function differs(newest: ReplicaMap, proposed: ReplicaMap): string | null {
 
 function partOf(before: ReplicaMember, after: ReplicaMember): Part {
   if (before.deviceId !== after.deviceId) return replacedBy(before, after);
-  if (after.incarnation < before.incarnation || after.flushNumber < before.flushNumber) {
+  // What a member has covered by itself counts from its promotion on: it has been made equal to others since.
+  const promoted = before.state === 'syncing' && after.state === 'in-sync';
+  if (after.incarnation < before.incarnation || (after.flushNumber < before.flushNumber && !promoted)) {
     return { why: 'its progress goes back' };
   }
   if (after.joined !== before.joined && !(before.state === 'offline' && after.state === 'syncing')) {

@@ -4,3 +4,5 @@
 export const MANAGED_PAUSE_MS = 250;
 /** How often a change that nobody waits for is refused before it is given up. */
 export const REFUSALS_MAX = 8;
+/** After how many times that a client has told of itself members are looked for that could be brought up to date. */
+export const RESUME_ROUNDS = 10;

@@ -17,7 +17,7 @@ import type { CompletionPort } from '../ports/completion.js';
 import type { DevicePlace, ManagerCalls } from '../ports/manager.js';
 import type { StreamAddress } from '../ports/transport.js';
 import { HostedVolume } from './hosted-volume.js';
-import { MANAGED_PAUSE_MS } from './limits.js';
+import { MANAGED_PAUSE_MS, RESUME_ROUNDS } from './limits.js';
 import { ManagedAuthority } from './managed-authority.js';
 import type { NodeParts } from './node-parts.js';
 import { hasMember } from './replacement.js';
@@ -167,9 +167,13 @@ export class ManagedVolumes {
           const volume = node.volumes.get(id);
           if (!volume?.engine?.serving || node.stores.get(deviceId) !== device || device.failed) return;
           check(volume.managed, 'a device is taken back in a volume that this node decides about', volume.place);
-          if (!(await node.host.rejoinOn(volume, volume.engine, device)) && volume.engine.isAwaiting(deviceId)) {
+          if (
+            !(await node.host.rejoinOn(volume, volume.engine, device)) &&
+            volume.engine.members.isAwaiting(deviceId)
+          ) {
             await this.attachAnew(volume);
-          } else await node.host.resumeOn(volume, volume.engine, device);
+            // What waits for a manager may wait for long, and this is tried again.
+          } else if (!volume.engine.members.isChanging) await node.host.resumeOn(volume, volume.engine, device);
         }),
       ),
     );
@@ -206,7 +210,8 @@ export class ManagedVolumes {
     this.renewing = true;
     const { manager } = this.parts.cluster;
     const { clientId } = this.parts;
-    while (!this.ending && this.authority.holds.length > 0) {
+    for (let round = 1; !this.ending && this.authority.holds.length > 0; round += 1) {
+      if (round % RESUME_ROUNDS === 0) this.resumeAll();
       let pauseMs = MANAGED_PAUSE_MS;
       try {
         const { lost, times } = await manager.renew({ clientId, holds: this.authority.holds });
@@ -220,6 +225,11 @@ export class ManagedVolumes {
       await this.pause(pauseMs).catch(() => {});
     }
     this.renewing = false;
+  }
+
+  /** Brings members up to date that are there and are not: what was refused or has failed is tried again. */
+  private resumeAll(): void {
+    for (const device of this.parts.node.stores.values()) void this.takeBack(device).catch(() => {});
   }
 
   /** What waits for a manager fails from now on. */

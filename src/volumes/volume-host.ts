@@ -227,9 +227,9 @@ export class VolumeHost {
   async rejoinOn(volume: HostedVolume, engine: VolumeEngine, device: NodeDevice): Promise<boolean> {
     let isSame = true;
     for (const { group, position } of placesOf(volume.stored, device.deviceId)) {
-      if (!engine.isMissed(group, position)) continue;
+      if (!engine.members.isMissed(group, position)) continue;
       const { member } = await this.newReplica(volume, device, group);
-      if (!engine.rejoin(group, position, member) && engine.isMissed(group, position)) isSame = false;
+      if (!engine.rejoin(group, position, member) && engine.members.isMissed(group, position)) isSame = false;
     }
     return isSame;
   }

@@ -91,7 +91,6 @@ export class SessionReplicas {
       session.fail(`it opens device ${opened.deviceId} in place of member ${index} of ${map.volume.name}`);
       return { member: null, status: EIO, maps };
     }
-    check(opened.incarnation > 0, 'a replica is opened on a device that was never opened', index);
     const lease = this.leases.of(addressOf(map, index));
     const member = new RemoteMember({ session: owner, map, index, role, lease }, opened);
     // Whoever only looks once does not need it on another connection.

@@ -101,6 +101,8 @@ export class Membership {
   private readonly onEffect = new Notify();
   private readonly hooks: MembershipHooks;
   private changes: Promise<void> = Promise.resolve();
+  /** Changes that have been asked for and have not ended. */
+  private changing = 0;
   private turn = 0;
 
   constructor(record: VolumeMap, members: readonly (readonly (SegmentMember | null)[])[], hooks: MembershipHooks) {
@@ -242,6 +244,11 @@ export class Membership {
     return this.groups.flat().filter((slot) => this.deviceId(slot) === deviceId);
   }
 
+  /** Whether a device has the last copy of a group, which does not answer. */
+  isAwaiting(deviceId: string): boolean {
+    return this.slotsOf(deviceId).some((slot) => this.isAwaited(slot));
+  }
+
   /** Whether a place is that of a member which does not answer any more and has not left the map. */
   isMissed(group: GroupIndex, position: MemberPosition): boolean {
     const { state, member } = this.groups[group][position];
@@ -258,8 +265,10 @@ export class Membership {
    * be changed. Nobody is asked any more for what is not `wanted`. Rejects with a `StrakeError`.
    */
   change(make: (record: VolumeMap) => VolumeMap, wanted: () => boolean = () => true): Promise<void> {
+    this.changing += 1;
     const result = this.changes.then(() => this.changeNow(make, wanted));
-    this.changes = result.catch(() => {});
+    const ended = () => this.changed();
+    this.changes = result.then(ended, ended);
     return result;
   }
 
@@ -277,7 +286,18 @@ export class Membership {
 
   /** Somebody else has decided a newer map: takes it when it is in effect, after all changes asked for before. */
   adopt(): void {
-    this.changes = this.changes.then(() => this.adoptNow());
+    this.changing += 1;
+    this.changes = this.changes.then(() => this.adoptNow()).then(() => this.changed());
+  }
+
+  private changed(): void {
+    this.changing -= 1;
+    check(this.changing >= 0, 'more changes of a map have ended than were asked for', this.changing);
+  }
+
+  /** Whether a change is under way, which may wait for a manager. */
+  get isChanging(): boolean {
+    return this.changing > 0;
   }
 
   private async adoptNow(): Promise<void> {

@@ -295,6 +295,7 @@ export class Mirror implements SegmentIo, Holder {
   }
 
   private hold(held: Piece[], piece: Piece): void {
+    check(!held.includes(piece), 'a piece is held twice', piece.index);
     held.push(piece);
     const { holding } = this.parts;
     if (holding !== null && piece.heldMs === 0) piece.heldMs = holding.begun();
@@ -316,6 +317,7 @@ export class Mirror implements SegmentIo, Holder {
   returned({ group, bit }: MemberSlot): void {
     for (const piece of this.held) {
       if (piece.group !== group || (piece.failed & bit) === 0) continue;
+      check(piece.pending === 0, 'a piece is held that is under way', piece.index);
       piece.failed &= ~bit;
       piece.noSpace &= ~bit;
       piece.stale |= bit;

@@ -39,6 +39,7 @@ export class Holding implements Watched {
 
   /** Something is held from now on. Returns the time. */
   begun(): number {
+    check(this.holders.length > 0, 'something is held by nobody who could be told', this.holders.length);
     this.watch.start();
     return this.clock.nowMs();
   }

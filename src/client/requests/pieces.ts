@@ -292,6 +292,7 @@ export class Pieces implements IoEnds {
 
   private endRefused(piece: Piece): void {
     const { token, part } = piece;
+    check(!piece.givenUp && piece.targets === 0, 'a piece is refused that was sent', piece.index);
     this.order.withdraw(piece);
     this.putBack(piece);
     if (part) this.parts -= 1;

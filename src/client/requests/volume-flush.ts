@@ -116,6 +116,7 @@ export class VolumeFlush implements Holder {
     if (!this.held) return;
     const index = this.members.findIndex(({ deviceId }) => deviceId === present.deviceId);
     if (index < 0 || this.results[index] >= 0) return;
+    check(this.pending === 0, 'a flush is held that members have yet to answer', this.pending);
     this.members[index] = present;
     this.results[index] = -ESTALE;
   }

@@ -1,0 +1,137 @@
+/** Members of an attached volume fail while there is no manager, or all of them at once: what waits, what fails, what goes on. */
+
+import * as assert from 'uvu/assert';
+import { check, run } from '../support/check.js';
+import { type ClusterClient, ClusterWorld } from '../support/cluster-world.js';
+
+const EIO = -5;
+const HOLD_MS = 4000;
+
+/** A volume with two copies that a client has attached; its requests are held for so long. */
+async function serving(seed: number, holdMs = HOLD_MS): Promise<{ world: ClusterWorld; client: ClusterClient }> {
+  const world = await ClusterWorld.begin(seed);
+  await world.settle(world.calls.setTimes({ holdMs }));
+  const client = world.client();
+  await world.settle(client.node.attachVolume('v'));
+  assert.is(await world.settle(client.write(0, 1, 100)), 4096);
+  // The client has heard of the times.
+  await world.pause(1_000_000);
+  return { world, client };
+}
+
+/** Resolves to what a promise has come to, or to `waiting` if it has not. */
+function stateOf<T>(promise: Promise<T>): { value: T | 'waiting' } {
+  const state: { value: T | 'waiting' } = { value: 'waiting' };
+  void promise.then((value) => (state.value = value));
+  return state;
+}
+
+/** Lets the world go on until something is so; it is looked at ten times a second. */
+async function ends(world: ClusterWorld, condition: () => Promise<boolean> | boolean): Promise<void> {
+  for (let round = 0; round < 200; round += 1) {
+    if (await world.settle(Promise.resolve(condition()))) return;
+    await world.pause(100_000);
+  }
+  assert.unreachable('it does not come to that');
+}
+
+check(
+  'eio-keeps-the-piece: a write that was held for too long fails, and lands on all copies all the same',
+  async () => {
+    const { world, client } = await serving(1);
+    const [first, second] = world.nodes;
+    world.managed = false;
+    world.link(client.machine, second.machine, false);
+    const state = stateOf(client.write(0, 1, 200));
+    const behind = stateOf(client.read(0, 1, 1));
+    await world.pause(1000 * (HOLD_MS - 1000));
+    assert.is(state.value, 'waiting');
+    await world.pause(6_000_000);
+    assert.is(state.value, EIO);
+    assert.is(behind.value, EIO, 'its blocks fail with it');
+    assert.is(await world.settle(client.read(0, 1, 1)), EIO, 'and go on to');
+    // It comes back in the same life: the piece lands, and its block answers again.
+    world.link(client.machine, second.machine, true);
+    await ends(world, async () => (await client.read(0, 1, 1)) === 200);
+    assert.equal(client.states(), ['in-sync', 'in-sync']);
+    world.managed = true;
+    await world.pause(2_000_000);
+    await world.settle(client.node.detachVolume('v'));
+    // Each copy alone has it.
+    for (const [dead, alive] of [
+      [first, second],
+      [second, first],
+    ]) {
+      dead.kill();
+      await world.pause(3_000_000);
+      const other = world.client(1);
+      await world.settle(other.node.attachVolume('v', { takeOver: true }));
+      assert.is(await world.settle(other.read(0, 1)), 200, alive.name);
+      await dead.start();
+      await world.until(() => other.states().every((one) => one === 'in-sync'));
+      await world.settle(other.node.close());
+      other.kill();
+    }
+  },
+);
+
+check('a member that dies while there is no manager is done without when there is one', async () => {
+  const { world, client } = await serving(2);
+  world.managed = false;
+  world.nodes[1].kill();
+  const state = stateOf(client.write(0, 1, 200));
+  await world.pause(2_000_000);
+  assert.is(state.value, 'waiting');
+  world.managed = true;
+  await world.pause(1_000_000);
+  assert.is(state.value, 4096);
+  assert.equal(client.states(), ['in-sync', 'offline']);
+  assert.is(await world.settle(client.read(0, 1, 1)), 200);
+  await world.settle(client.node.close());
+});
+
+check('a client that loses all members for a while goes on where it was', async () => {
+  const { world, client } = await serving(3, 60_000);
+  const cut = (works: boolean) => {
+    for (const { machine } of world.nodes) world.link(client.machine, machine, works);
+    world.reachesManager(client.machine, works);
+  };
+  cut(false);
+  const written = stateOf(client.write(0, 1, 200));
+  const flushed = stateOf(client.flush());
+  await world.pause(2_500_000);
+  const read = stateOf(client.read(0, 3, 2));
+  assert.is(written.value, 'waiting');
+  cut(true);
+  await ends(world, () => written.value !== 'waiting' && flushed.value !== 'waiting' && read.value !== 'waiting');
+  assert.is(written.value, 4096);
+  assert.is(flushed.value, 0);
+  assert.is(read.value, 0);
+  assert.is(await world.settle(client.read(0, 1, 1)), 200);
+  await world.settle(client.node.close());
+});
+
+check(
+  'copies that were all opened anew are attached anew, and the next flush says that something may be lost',
+  async () => {
+    const { world, client } = await serving(4);
+    assert.is(await world.settle(client.flush()), 0);
+    assert.is(await world.settle(client.write(0, 1, 200)), 4096);
+    const { generation } = client.engine.record;
+    for (const node of world.nodes) node.kill();
+    await world.pause(500_000);
+    for (const node of world.nodes) await node.start();
+    await world.until(() => {
+      const volume = [...client.node.volumes.values()][0];
+      return volume?.engine?.serving === true && volume.engine.record.generation > generation;
+    });
+    assert.is(await world.settle(client.flush()), EIO);
+    assert.is(await world.settle(client.flush()), 0);
+    // The process has died, and the host has not.
+    assert.is(await world.settle(client.read(0, 1)), 200);
+    await world.until(() => client.states().every((state) => state === 'in-sync'));
+    await world.settle(client.node.close());
+  },
+);
+
+run();
