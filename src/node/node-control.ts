@@ -4,7 +4,7 @@
  */
 
 import { check } from '../core/check.js';
-import { EIO, ESTALE } from '../core/errno.js';
+import { EINVAL, EIO, ESTALE } from '../core/errno.js';
 import { isManaged, namesDevice, type ReplicaMap } from '../layout/replica-map.js';
 import { NO_CLIENT } from '../layout/volume-map.js';
 import type { ClusterKey } from '../ports/cluster-key.js';
@@ -207,6 +207,10 @@ export class NodeControl implements ControlHandler {
     const device = this.deviceOf(map, index);
     if (device === null) {
       connection.decline(request, EIO);
+      return;
+    }
+    if (map.volume.segmentBytes !== device.slotBytes) {
+      connection.decline(request, EINVAL);
       return;
     }
     const gate = device.gate(map.volume.id, map.group);

@@ -4,6 +4,7 @@
  * on a map that a manager has authenticated.
  */
 
+import { StrakeError } from '../core/errors.js';
 import { PageProblem, viewOf } from '../layout/fields.js';
 import {
   authenticatedBytes,
@@ -14,7 +15,7 @@ import {
   PAGE_OWN,
   putMap,
 } from '../layout/map-codec.js';
-import { isManaged, type ReplicaMap } from '../layout/replica-map.js';
+import { checkReplica, isManaged, type ReplicaMap } from '../layout/replica-map.js';
 import type { ClusterKey } from '../ports/cluster-key.js';
 import { FRAME_MAPS_MAX } from './limits.js';
 import { STATUS_BAD_FRAME, STATUS_DENIED } from './messages.js';
@@ -107,10 +108,14 @@ function demandDecided(map: ReplicaMap, key: ClusterKey | null): void {
 
 function read(bytes: Uint8Array): ReplicaMap {
   try {
-    return getMap(bytes);
+    const map = getMap(bytes);
+    // What a device would refuse is no map that anybody decided.
+    checkReplica(map);
+    if (map.mapVersion === 0) throw problem('it has no version');
+    return map;
   } catch (error) {
-    if (error instanceof PageProblem || error instanceof RangeError) throw problem(error.message);
-    throw error;
+    const wrong = error instanceof PageProblem || error instanceof RangeError || error instanceof StrakeError;
+    throw wrong ? problem(error.message) : error;
   }
 }
 

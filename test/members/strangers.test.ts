@@ -5,6 +5,7 @@
 
 import * as assert from 'uvu/assert';
 import { NodeSession } from '#strake/client/members/node-session.js';
+import { EINVAL } from '#strake/core/errno.js';
 import { NO_FLUSH } from '#strake/layout/flush-id.js';
 import type { ReplicaMap } from '#strake/layout/replica-map.js';
 import { SEGMENT_SIZES } from '#strake/node/segment-service.js';
@@ -107,7 +108,8 @@ class Stranger {
     frame.member = member;
     frame.mapVersion = map.mapVersion;
     await this.nodes.settle(this.peer.send([OUT, encodePayload(this.process, frame, OUT, payload)]));
-    const { frame: reply, at } = await this.nodes.settle(this.peer.next());
+    const { frame: reply, payload: said, at } = await this.nodes.settle(this.peer.next());
+    if (reply.kind === KIND_REFUSED) return decodeControl('refused', said).status;
     const answer = new Answer();
     if (reply.kind === KIND_REPLIES) getPacked(this.process.view, packedAt(at, 0), answer);
     else getAnswer(reply, answer);
@@ -218,6 +220,37 @@ check('a map that has the version of another is told that one, and nothing is op
   assert.is(await stranger.askOf(KIND_STORE_MAP, other, 0, encodeMaps([other])), STATUS_STALE_MAP);
   assert.is(await stranger.askOf(KIND_STORE_MAP, known, 1, encodeMaps([known])), STATUS_OK, 'the same comes again');
   assert.is(await stranger.askOf(KIND_OPEN, known, 1, stranger.opening(known, 'writer')), STATUS_OK);
+});
+
+check('a map that no device could store ends the connection, and nothing else', async () => {
+  const good = mapWith(1, 1);
+  const { volume } = good;
+  for (const wrong of [
+    { ...good, mapVersion: 0 },
+    { ...good, volume: { ...volume, sizeBytes: 4097 } },
+    { ...good, volume: { ...volume, sizeBytes: 0 } },
+    { ...good, volume: { ...volume, segmentBytes: 0 } },
+    { ...good, volume: { ...volume, segmentBytes: 5000 } },
+    { ...good, volume: { ...volume, layout: 'single' as const } },
+    { ...good, generation: 2 ** 24 },
+  ]) {
+    const nodes = await serving(10);
+    const stranger = await Stranger.connect(nodes);
+    assert.is(await stranger.greet(1), 0);
+    const status = await stranger.askOf(KIND_STORE_MAP, { ...wrong, mapVersion: 1 }, 1, encodeMaps([wrong]));
+    const known = nodes.serving.host.stores.get(deviceIdOf(1))?.replicasOf(volume.id);
+    assert.equal([status, known], [STATUS_BAD_FRAME, []], JSON.stringify(wrong));
+  }
+});
+
+check('a map with chunks of another size than the device has is refused', async () => {
+  const nodes = await serving(11);
+  const stranger = await Stranger.connect(nodes);
+  assert.is(await stranger.greet(1), 0);
+  const good = mapWith(1, 1);
+  const wrong = { ...good, volume: { ...good.volume, segmentBytes: 2 * SLOT } };
+  assert.is(await stranger.askOf(KIND_STORE_MAP, wrong, 1, encodeMaps([wrong])), EINVAL);
+  assert.is(await stranger.askOf(KIND_STORE_MAP, good, 1, encodeMaps([good])), STATUS_OK);
 });
 
 check('an answer that has arrived gives its credit back, though others of its send have not', async () => {

@@ -136,19 +136,26 @@ function membersOf(copies: number): fc.Arbitrary<readonly ReplicaMember[]> {
     });
 }
 
+const generation = fc.integer({ min: 0, max: 2 ** 24 - 1 });
+
+/** Bytes of so many blocks at the most, and of one at least. */
+function blocks(most: number): fc.Arbitrary<number> {
+  return fc.integer({ min: 1, max: most }).map((count) => count * 4096);
+}
+
 export const maps: fc.Arbitrary<ReplicaMap> = fc.integer({ min: 1, max: 3 }).chain((copies) =>
   fc
     .record({
       volume: fc
         .record({
           ...{ id, name: fc.string({ unit: 'grapheme', minLength: 1, maxLength: 20 }), headerVersion: counter },
-          ...{ createdMs: exact, sizeBytes: exact, segmentBytes: word, deleted: fc.boolean() },
+          ...{ createdMs: exact, sizeBytes: blocks(2 ** 40), segmentBytes: blocks(2 ** 19), deleted: fc.boolean() },
           layout: fc.constant(copies === 1 ? ('single' as const) : ('mirror' as const)),
           copies: fc.constant(copies),
         })
         .map((volume) => ({ ...volume })),
       groups: fc.integer({ min: 1, max: 65_535 }),
-      ...{ group: short, mapVersion: version, generation: exact, holder: id },
+      ...{ group: short, mapVersion: version.map((one) => Math.max(1, one)), generation, holder: id },
       lease: fc.constantFrom('released' as const, 'exclusive' as const, 'shared' as const),
       members: membersOf(copies),
     })
