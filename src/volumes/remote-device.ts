@@ -163,11 +163,13 @@ export class RemoteDevice implements NodeDevice {
     const open = this.members.get(page);
     if (open !== undefined && !open.failed && open.map.generation === map.generation) return page;
     const { member } = await session.open(map, index, 'writer');
-    if (member !== null) {
+    // In another life it is another device, which is found out when its node tells of it.
+    if (member !== null && member.incarnation === this.incarnation) {
       check(member.deviceId === this.deviceId, 'a replica of another device is opened', page);
       this.members.set(page, member);
       return page;
     }
+    member?.close();
     this.lost = true;
     return -EIO;
   }

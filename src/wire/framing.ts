@@ -8,6 +8,7 @@
  */
 
 import { BLOCK_BYTES } from '../core/limits.js';
+import { EPOCH_FIRST } from '../layout/map-codec.js';
 import type { Memory } from '../ports/memory.js';
 import { beyondExact, Frame, getHeader, isSummed } from './frame.js';
 import { PAYLOAD_BLOCKS_MAX } from './limits.js';
@@ -174,12 +175,14 @@ function hex(value: number): string {
 
 /** What is wrong with the fields of a header of its kind, apart from its payload. */
 function fieldError(rule: KindRule, frame: Frame): string | null {
-  const { kind, count, offset, chunk, fill, layer } = frame;
+  const { kind, count, offset, chunk, fill, layer, epoch } = frame;
   if (kind === KIND_REPLY) return null;
   if (kind === KIND_REPLIES)
     return count * PACKED_BYTES === frame.payload ? null : `${count} replies have another length`;
   if (fill !== 0) return `its byte 95 is ${fill}, and of no use in a request`;
   if (layer !== 0) return 'it names a layer, and there is no parity';
+  // Whoever asked for another would be answered with what is live now.
+  if (epoch > EPOCH_FIRST) return `it names epoch ${epoch}, and none has been cut`;
   if (rule.blocks) return blocksError(offset, count);
   const [least, most] = rule.counts;
   if (count < least || count > most) return `it counts ${count}, where ${least} to ${most} may be`;

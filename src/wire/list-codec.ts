@@ -2,8 +2,9 @@
 
 import { check } from '../core/check.js';
 import { getUint48, putUint48 } from '../layout/fields.js';
+import { DIGEST_CHUNKS } from '../ports/limits.js';
 import type { Memory } from '../ports/memory.js';
-import { CHUNK_DOUBT, type SegmentList } from '../ports/segment-list.js';
+import { CHUNK_DOUBT, LIST_DIGESTS, type SegmentList } from '../ports/segment-list.js';
 import { type Frame, putHeader } from './frame.js';
 import type { FrameProblem } from './framing.js';
 import { LIST_ENTRIES_MAX, LISTED_CHUNK_MAX } from './limits.js';
@@ -136,6 +137,18 @@ export function decodeListReply(memory: Memory, frame: Frame, payload: number, l
     if (generation < 0 || number < 0) return 'a stamp of a chunk is beyond 2^53';
     if (state > CHUNK_DOUBT) return `a chunk is in state ${state}, which is none`;
     list.add(getUint48(view, at + LISTED_AT_CHUNK), generation, number, state);
+  }
+  return null;
+}
+
+/** Why a page that was answered is none of the list that was asked for: in words, or null. */
+export function pageError({ kind, firstChunk, endChunk, cursor, next, count, chunks }: SegmentList): string | null {
+  if (next >= 0 && next <= cursor) return `a list goes on at ${next}, and its page began at ${cursor}`;
+  // A digest is of a range, which reaches beyond the number that it is listed under.
+  const reach = kind === LIST_DIGESTS ? DIGEST_CHUNKS : 1;
+  for (let at = 0; at < count; at += 1) {
+    if (chunks[at] < endChunk && chunks[at] + reach > firstChunk) continue;
+    return `chunk ${chunks[at]} is none of those from ${firstChunk} to ${endChunk}`;
   }
   return null;
 }

@@ -285,7 +285,7 @@ export function decodeRequest(
 
 function decodeFlush(
   view: DataView,
-  { payload, count }: Frame,
+  { payload, count, group, mapVersion }: Frame,
   vector: number,
   request: SegmentRequest,
   index: number,
@@ -299,7 +299,10 @@ function decodeFlush(
   if (view.getUint16(at + 2, true) !== 0 || view.getUint32(at + 4, true) !== 0) {
     return flushProblem('bytes of a group that have to be zero are not');
   }
-  return null;
+  // The header says for which replica one of a single group is admitted.
+  const same =
+    view.getUint16(at + FLUSH_AT_GROUP, true) === group && getWhole(view, at + FLUSH_AT_MAP_VERSION) === mapVersion;
+  return same || count > 1 ? null : flushProblem(`its group is not group ${group} of its header, or has another map`);
 }
 
 function flushProblem(message: string): FrameProblem {

@@ -32,6 +32,7 @@ import {
   KIND_REQUEST,
   KIND_STORE_MAP,
   KIND_WELCOME,
+  REPLY_JSON,
   STATUS_BAD_FRAME,
   STATUS_DENIED,
   STATUS_NO_CREDIT,
@@ -382,6 +383,30 @@ check('a node is asked whether it is there, though all that it has granted is in
   const kinds: number[] = [];
   for (let came = 0; came < 5; came += 1) kinds.push((await nodes.settle(peer.next())).frame.kind);
   assert.equal(kinds, [KIND_OPEN, KIND_OPEN, KIND_OPEN, KIND_OPEN, KIND_PING]);
+});
+
+check('a node that opens something else than was asked for is given up', async () => {
+  const right = {
+    ...{ deviceId: deviceIdOf(1), segmentBytes: SLOT, incarnation: 3, servedGeneration: 0, epoch: 1, freeBytes: 0 },
+    ...{ flushed: { generation: 0, flushNumber: 0 }, settled: { generation: 0, flushNumber: 0 } },
+    ...{ stampMax: { low: 0, high: 0 }, taken: 1 },
+  };
+  for (const [wrong, reason] of [
+    [{ deviceId: deviceIdOf(0) }, /it opens device 1{32} in place of member 1/],
+    [{ segmentBytes: 2 * SLOT }, /with chunks of 131072 bytes/],
+    [{ incarnation: 0 }, /was never opened/],
+  ] as const) {
+    const strange = await StrangeNode.welcome(12);
+    const { nodes, process, peer, session } = strange;
+    await nodes.settle(peer.next());
+    void session.open(mapWith(1, 1), 1, 'writer');
+    const { frame } = await nodes.settle(peer.next());
+    assert.is(frame.kind, KIND_OPEN);
+    const reply = new Frame().begin(KIND_REPLY, REPLY_JSON, frame.request);
+    const payload = encodeControl('opened', { ...right, ...wrong });
+    await nodes.settle(peer.send([OUT, encodePayload(process, reply, OUT, payload)]));
+    assert.match(await strange.failed(), reason);
+  }
 });
 
 check('a node that grants less than a request may need is given up, as nothing could be asked there', async () => {

@@ -1,13 +1,13 @@
 /** What is no frame, no payload and no answer: each field that is wrong is refused by name, before anything is done for it. */
 
 import * as assert from 'uvu/assert';
-import { SegmentList } from '#strake/ports/segment-list.js';
+import { LIST_ALL, LIST_DIGESTS, SegmentList } from '#strake/ports/segment-list.js';
 import { REQUEST_ENTRIES, REQUEST_READ, REQUEST_WRITE, SegmentRequest } from '#strake/ports/segment-request.js';
 import { decodeControl, encodeControl, encodeRefusal } from '#strake/wire/control.js';
 import { Credits } from '#strake/wire/credits.js';
 import { FRAME_READY, FRAME_REFUSED, FRAME_SHORT, FrameReader } from '#strake/wire/framing.js';
 import { REQUEST_WORDS_MAX } from '#strake/wire/limits.js';
-import { decodeList, decodeListReply } from '#strake/wire/list-codec.js';
+import { decodeList, decodeListReply, pageError } from '#strake/wire/list-codec.js';
 import { authenticateMap, decodeEitherMaps, decodeMaps, encodeMaps } from '#strake/wire/maps.js';
 import {
   FROM_ANSWERER,
@@ -119,6 +119,7 @@ const WRONG: readonly (readonly [name: string, what: string, Change, status: num
     /offset 512 is no multiple/,
   ],
   ['READ', 'a fill', (view) => view.setUint8(95, 1), STATUS_BAD_FRAME, /byte 95 is 1/],
+  ['READ', 'an epoch that was never cut', (view) => view.setUint32(36, 2, true), STATUS_BAD_FRAME, /names epoch 2/],
   ['READ', 'a layer', (view) => view.setUint32(116, 1, true), STATUS_BAD_FRAME, /names a layer/],
   ['READ', 'no blocks', (view) => view.setUint32(96, 0, true), STATUS_BAD_FRAME, /blocks 2 to 2 are no range/],
   [
@@ -338,6 +339,15 @@ check('groups of a flush that are none are refused', () => {
     request('FLUSH', (view) => view.setUint32(at + 28, 1 << 21, true)),
     /settled is beyond/,
   );
+  // The replica that it is admitted to is that of the header.
+  assert.match(
+    request('FLUSH', (view) => view.setUint16(at, 4, true)),
+    /is not group 3 of its header/,
+  );
+  assert.match(
+    request('FLUSH', (view) => view.setUint32(at + 8, 6, true)),
+    /or has another map/,
+  );
 });
 
 check('lists that are none are refused, as far as their numbers go', () => {
@@ -411,6 +421,23 @@ check('pages of lists that are none are refused', () => {
     assert.is(reader.read(0, memory.bytes.length), FRAME_READY, reader.problem?.message);
     assert.match(decodeListReply(memory, reader.frame, HEADER_BYTES, new SegmentList()) ?? '', message);
   }
+});
+
+check('pages of another list than was asked for are refused', () => {
+  const page = (kind: number, first: number, end: number, cursor: number, next: number, chunk: number) => {
+    const list = new SegmentList().begin(kind, first, end);
+    Object.assign(list, { cursor, next });
+    list.add(chunk, 1, 1, 0);
+    return pageError(list) ?? '';
+  };
+  assert.is(page(LIST_ALL, 10, 20, 5, 6, 10), '');
+  assert.is(page(LIST_ALL, 10, 20, 5, -1, 19), '');
+  assert.match(page(LIST_ALL, 10, 20, 5, 5, 10), /goes on at 5, and its page began at 5/);
+  assert.match(page(LIST_ALL, 10, 20, 5, 0, 10), /goes on at 0/);
+  assert.match(page(LIST_ALL, 10, 20, 0, -1, 9), /chunk 9 is none/);
+  assert.match(page(LIST_ALL, 10, 20, 0, -1, 20), /chunk 20 is none/);
+  assert.is(page(LIST_DIGESTS, 5000, 20_000, 0, -1, 4096), '');
+  assert.match(page(LIST_DIGESTS, 5000, 20_000, 0, -1, 0), /chunk 0 is none/);
 });
 
 function refusal(act: () => unknown): { status: number; message: string } {

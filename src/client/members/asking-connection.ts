@@ -18,7 +18,7 @@ import { encodePayload, type Frame } from '../../wire/frame.js';
 import type { FrameProblem } from '../../wire/framing.js';
 import type { HelloAsker } from '../../wire/hello.js';
 import { REQUEST_BYTES_MAX, STATUS_ERRNO_MAX } from '../../wire/limits.js';
-import { decodeListReply, encodeList } from '../../wire/list-codec.js';
+import { decodeListReply, encodeList, pageError } from '../../wire/list-codec.js';
 import { decodeEitherMaps } from '../../wire/maps.js';
 import {
   FROM_ANSWERER,
@@ -313,7 +313,7 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
       return null;
     }
     if (list !== null) {
-      const wrong = decodeListReply(memory, frame, vector, list);
+      const wrong = decodeListReply(memory, frame, vector, list) ?? pageError(list);
       if (wrong === null) this.owner.answered(asked, answer, list.count);
       return wrong;
     }

@@ -3,7 +3,7 @@
 import { check } from '../../core/check.js';
 import type { ReplicaMap } from '../../layout/replica-map.js';
 import type { ClusterKey } from '../../ports/cluster-key.js';
-import { encodeControl } from '../../wire/control.js';
+import { decodeControl, encodeControl, type OpenedFields } from '../../wire/control.js';
 import { encodeMaps } from '../../wire/maps.js';
 import { KIND_CLOSE, KIND_OPEN, KIND_PING, KIND_STORE_MAP } from '../../wire/messages.js';
 import { encodeOpen, type Role, sealTicket } from '../../wire/ticket.js';
@@ -34,6 +34,21 @@ export function openCall({ key, clientId }: Opener, map: () => ReplicaMap, index
       return encodeOpen(sealTicket({ volumeId: volume.id, clientId, generation, role }, key), map());
     },
   };
+}
+
+/** What a node has answered to `openCall`, or in words why that is not the replica that was to be opened. */
+export function openedAs(payload: Uint8Array, map: ReplicaMap, index: number): OpenedFields | string {
+  const opened = decodeControl('opened', payload);
+  const { deviceId, segmentBytes, incarnation } = opened;
+  const { volume, members } = map;
+  check(index >= 0 && index < members.length, 'a replica is opened that is no member of its map', index);
+  if (deviceId !== members[index]?.deviceId) {
+    return `it opens device ${deviceId} in place of member ${index} of ${volume.name}`;
+  }
+  if (segmentBytes !== volume.segmentBytes) {
+    return `it opens ${volume.name} with chunks of ${segmentBytes} bytes, and they have ${volume.segmentBytes}`;
+  }
+  return incarnation > 0 ? opened : `it opens ${volume.name} on a device that was never opened`;
 }
 
 /** Hands a map on to the member at an index. `onSent`: the call is on its way. */

@@ -8,12 +8,11 @@
 import { check } from '../../core/check.js';
 import { EIO, ESTALE } from '../../core/errno.js';
 import { isManaged, type ReplicaMap } from '../../layout/replica-map.js';
-import { decodeControl } from '../../wire/control.js';
 import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
 import { STATUS_OK, STATUS_STALE_MAP } from '../../wire/messages.js';
 import type { Role } from '../../wire/ticket.js';
 import type { ControlAnswer, ControlCall } from './asked.js';
-import { addressOf, closeCall, type Opening, openCall, storeMapCall } from './node-calls.js';
+import { addressOf, closeCall, type Opening, openCall, openedAs, storeMapCall } from './node-calls.js';
 import { LeaseBook } from './read-lease.js';
 import { type MemberSession, RemoteMember } from './remote-member.js';
 import type { SessionService, SessionServiceParts } from './session-service.js';
@@ -65,7 +64,7 @@ export class SessionReplicas {
     }
     if (status !== STATUS_OK || payload === null) {
       this.drop(member, `its node does not open it again (status ${status})`);
-    } else if (incarnation !== member.incarnation) {
+    } else if (incarnation !== member.incarnation || typeof openedAs(payload, member.map, member.index) === 'string') {
       this.drop(member, 'its device was opened anew meanwhile');
     } else member.lease = this.leases.of(addressOf(member.map, member.index));
   }
@@ -86,9 +85,9 @@ export class SessionReplicas {
     const { session } = this;
     const { status, payload, maps } = await session.call(openCall(this.parts, () => map, index, role));
     if (status !== STATUS_OK || payload === null || session.failed()) return { member: null, status, maps };
-    const opened = decodeControl('opened', payload);
-    if (opened.deviceId !== map.members[index]?.deviceId) {
-      session.fail(`it opens device ${opened.deviceId} in place of member ${index} of ${map.volume.name}`);
+    const opened = openedAs(payload, map, index);
+    if (typeof opened === 'string') {
+      session.fail(opened);
       return { member: null, status: EIO, maps };
     }
     const lease = this.leases.of(addressOf(map, index));
