@@ -13,19 +13,20 @@ import { check } from '../core/check.js';
 import { toStrakeError } from '../core/errors.js';
 import { Notify } from '../core/notify.js';
 import { addressText } from '../core/stream-address.js';
-import { type ReplicaMap, replicaOf } from '../layout/replica-map.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { FoundDevice } from '../node/device-host.js';
 import type { StreamAddress } from '../ports/transport.js';
 import type { DeviceState } from '../wire/control.js';
 import { RemoteDevice } from './remote-device.js';
-import { hasMember } from './replacement.js';
 
 export interface PeerHooks {
   /** The maps of volumes that are known. */
   readonly maps: () => Iterable<VolumeMap>;
   /** Makes a device that `open` opens a part of this node; resolves when volumes use it, rejects if it cannot be one. */
   readonly take: (found: FoundDevice, path: string, open: PeerOpening) => Promise<void>;
+  /** It knows of volumes that it was not asked for when it was taken; resolves when these use it. */
+  readonly onLearned: (device: RemoteDevice) => Promise<void>;
   /** Its session has failed; resolves when no volume uses it. */
   readonly onGone: (deviceId: string, reason: string) => Promise<void>;
   readonly onTrouble: (deviceId: string, text: string) => void;
@@ -94,6 +95,7 @@ class Peer {
       }),
     );
     if (session.failed) return;
+    for (const device of [...this.devices]) await this.learnMore(device);
     const fresh = [...known.values()].filter(
       ({ deviceId, health }) => health === 'healthy' && !this.seen.has(deviceId),
     );
@@ -111,10 +113,7 @@ class Peer {
     try {
       await hooks.take({ deviceId, clusterId }, where, async (order) => {
         const device = new RemoteDevice({ session, clusterId, clientId, where, state, order });
-        for (const map of [...hooks.maps()]) {
-          if (!hasMember(map, deviceId)) continue;
-          for (const group of map.groups.keys()) await device.learn(replicaOf(map, group));
-        }
+        await device.learnAll([...hooks.maps()]);
         check(!device.failed || session.failed, 'a device fails by itself', order);
         check(!this.devices.some((one) => one.deviceId === deviceId), 'a device of a node is taken twice', order);
         this.devices.push(device);
@@ -130,6 +129,15 @@ class Peer {
       return;
     }
     await this.lateGone(session, deviceId);
+  }
+
+  /** Volumes may have become known since a device was taken, as other devices came later: it may have a part in them. */
+  private async learnMore(device: RemoteDevice): Promise<void> {
+    try {
+      if (await device.learnAll([...this.hooks.maps()])) await this.hooks.onLearned(device);
+    } catch (error) {
+      if (!device.failed) this.hooks.onTrouble(device.deviceId, `${device.path}: ${toStrakeError(error).message}`);
+    }
   }
 
   /** What a device was has come to its end within the session; what it is now can be taken when volumes have parted with that. */

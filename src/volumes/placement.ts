@@ -13,6 +13,9 @@ import { awaitedBy } from './deleted-volumes.js';
 /** Version of the first map of a group. */
 const FIRST_VERSION = 1;
 
+/** The shard of a device that is in another process. */
+const ELSEWHERE = -1;
+
 /** What a new volume is to be. */
 export interface VolumeSpec {
   readonly id: string;
@@ -72,17 +75,37 @@ function placeVolume(
     throw new StrakeError('NO_SPACE', what, { remedy: 'Add formatted devices.' });
   }
   const sorted = alike.sort((one, other) => other.freeSlots - one.freeSlots);
-  const count = layout === 'single' ? 1 : Math.floor(sorted.length / copies);
-  const groups = Array.from({ length: count }, (_, group) =>
-    Array.from({ length: copies }, (_, position) => {
-      const { deviceId, incarnation } = sorted[group * copies + position];
+  const most = layout === 'single' ? 1 : Math.floor(sorted.length / copies);
+  const chosen = placesOf(sorted, copies, most);
+  if (chosen.length === 0) {
+    const what = `volume ${name} would lie on other nodes alone, and this one would not find it when it is opened again`;
+    throw new StrakeError('NO_SPACE', what, { remedy: 'Add a formatted device to this node.' });
+  }
+  const groups = chosen.map((places) =>
+    places.map(({ deviceId, incarnation }) => {
       const member = { deviceId, state: 'in-sync', since: NO_FLUSH, flushNumber: 0, joined: FIRST_VERSION } as const;
       return { ...member, incarnation: incarnation - 1 };
     }),
   );
   const devices = new Set(groups.flat().map(({ deviceId }) => deviceId));
-  check(devices.size === count * copies, 'a new volume names a device twice', devices.size);
+  check(devices.size === chosen.length * copies, 'a new volume names a device twice', devices.size);
   return { groups, segmentBytes: sorted[0].slotBytes };
+}
+
+/**
+ * The devices of at most so many groups. Each has a device of this node, by which it is known when that is opened again, and
+ * devices of others as far as there are any, so that it outlives this one.
+ */
+function placesOf(sorted: readonly NodeDevice[], copies: number, most: number): NodeDevice[][] {
+  const far = sorted.filter(({ shard }) => shard === ELSEWHERE);
+  const near = sorted.filter((device) => !far.includes(device));
+  const count = Math.min(most, near.length);
+  const others = [...far, ...near.slice(count)];
+  check(count === 0 || others.length >= count * (copies - 1), 'groups have fewer devices than places', others.length);
+  return Array.from({ length: count }, (_, group) => {
+    if (far.length === 0) return sorted.slice(group * copies, (group + 1) * copies);
+    return [near[group], ...others.slice(group * (copies - 1), (group + 1) * (copies - 1))];
+  });
 }
 
 /** Why devices take no other volume, and what to do about it. */

@@ -8,10 +8,11 @@
 import type { NodeSession } from '../client/members/node-session.js';
 import type { RemoteMember } from '../client/members/remote-member.js';
 import { check } from '../core/check.js';
-import { EIO, ESTALE } from '../core/errno.js';
+import { EINVAL, EIO, ESTALE } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import type { ReplicaPage } from '../core/ids.js';
-import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
+import { type ReplicaMap, type ReplicaOwn, replicaOf } from '../layout/replica-map.js';
+import type { VolumeMap } from '../layout/volume-map.js';
 import type { NodeDevice } from '../node/node-device.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { GroupIndex } from '../ports/ids.js';
@@ -47,6 +48,8 @@ export class RemoteDevice implements NodeDevice {
   /** What serves replicas that have been opened and not been asked for, or are in use. */
   private readonly members = new Map<ReplicaPage, RemoteMember>();
   private lost = false;
+  /** Groups that its node has been asked for. */
+  private readonly looked = new Set<string>();
 
   constructor(parts: RemoteDeviceParts) {
     const { clusterId, where, state, order } = parts;
@@ -103,8 +106,26 @@ export class RemoteDevice implements NodeDevice {
     return members.findIndex(({ deviceId }) => deviceId === this.deviceId);
   }
 
+  /**
+   * Asks what the device has of the groups that these maps say it is in, once of each. Resolves to whether there was anything.
+   * Rejects with a `StrakeError`; then it is asked again the next time.
+   */
+  async learnAll(maps: readonly VolumeMap[]): Promise<boolean> {
+    const before = this.replicas.length;
+    for (const map of maps) {
+      for (const [group, members] of map.groups.entries()) {
+        const name = `${map.id} ${group}`;
+        const named = members.some(({ deviceId }) => deviceId === this.deviceId);
+        if (!named || this.looked.has(name) || this.knowsGroup(map.id, group)) continue;
+        await this.learn(replicaOf(map, group));
+        this.looked.add(name);
+      }
+    }
+    return this.replicas.length > before;
+  }
+
   /** Asks which map of a group the device has, of which `map` is known. Rejects with a `StrakeError`. */
-  async learn(map: ReplicaMap): Promise<void> {
+  private async learn(map: ReplicaMap): Promise<void> {
     const { session } = this.parts;
     const index = this.indexIn(map);
     if (index < 0) return;
@@ -142,8 +163,8 @@ export class RemoteDevice implements NodeDevice {
     // It has noted that when it was told that the copies agree.
     if (own.servedGeneration !== undefined) return this.pageOf(map.volume.id, map.group);
     const index = this.indexIn(map);
-    // What says that it has no part in a group is for others.
-    if (index < 0) return 0;
+    // What says that it has no part in a group is for others, and it has no page of it.
+    if (index < 0) return -EINVAL;
     const result = await this.parts.session.storeMap(map, index);
     if (result < 0) {
       // Of a volume that nobody manages: another process decides about it as well.

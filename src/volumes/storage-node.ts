@@ -200,6 +200,9 @@ export class StorageNode {
     this.peers ??= new Peers(service, {
       maps: () => catalog.newest().values(),
       take: (found, path, open) => this.takePeer(found, path, open),
+      onLearned: async (device) => {
+        if (this.assembled && this.devices.get(device.deviceId) === device) await this.takeBack(device);
+      },
       onGone: (deviceId, reason) => this.lose(deviceId, reason),
       onTrouble: (deviceId, text) => hooks.onEvent({ kind: 'device-failed', deviceId, text }),
       onMaps: (maps) => this.managed?.heard(maps),

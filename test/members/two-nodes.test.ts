@@ -206,6 +206,16 @@ check(
   },
 );
 
+check('a volume is served though the device that knows of it has answered after those of other nodes', async () => {
+  const nodes = await started(9);
+  assert.is(await nodes.settle(nodes.write(0, 1, 5)), 4096);
+  nodes.killEngine();
+  await nodes.startEngine(true);
+  await nodes.pause(2_000_000);
+  assert.equal(nodes.states(), ['in-sync', 'in-sync']);
+  assert.is(await nodes.settle(nodes.read(0, 1)), 5);
+});
+
 /** What goes wrong while blocks are written. */
 type Trouble = 'reset' | 'cut' | 'one-way' | 'kill';
 

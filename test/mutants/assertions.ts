@@ -335,8 +335,8 @@ const NODE: readonly AssertionMutant[] = [
   one(
     'a new volume names a device twice',
     'volumes/placement.ts',
-    'sorted[group * copies + position]',
-    'sorted[group * copies]',
+    'sorted.slice(group * copies, (group + 1) * copies)',
+    'Array.from({ length: copies }, () => sorted[group * copies])',
   ),
 ];
 

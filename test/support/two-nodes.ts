@@ -203,14 +203,16 @@ export class TwoNodes {
     });
   }
 
-  /** Starts the process that hosts volumes. */
-  async startEngine(): Promise<void> {
+  /** Starts the process that hosts volumes; `late`: its own device answers when the others are there. */
+  async startEngine(late = false): Promise<void> {
     this.startSessions();
     const { process } = this;
     this.base = process.register({ complete: (tag, result) => this.waiting[tag](result) });
-    await this.settle(this.node.open(new SimDevice(process, this.disks[0]), { path: 'near' }));
+    const open = () => this.settle(this.node.open(new SimDevice(process, this.disks[0]), { path: 'near' }));
+    if (!late) await open();
     await this.settle(this.node.addPeer(this.sessions, ADDRESS));
     await this.settle(this.node.assemble(new Map()));
+    if (late) await this.settle(this.node.takeBack(await open()));
   }
 
   create(stripes = 32): Promise<unknown> {

@@ -79,6 +79,7 @@ export class EngineProgram {
     this.peers = new Peers(sessions, {
       maps: () => [known],
       take: async (_found, _path, open) => this.take(await open(this.orders++)),
+      onLearned: () => Promise.resolve(),
       onGone: (deviceId, reason) => this.lose(deviceId, reason),
       onTrouble: (deviceId, text) => onEvent(`device ${deviceId.slice(0, 4)}: ${text}`),
       onMaps: () => {},
