@@ -195,7 +195,11 @@ check('a change whose answer was lost is decided if the newest map is what was a
     ['another device', { mapVersion: MAP.mapVersion + 1, members: member(1, { deviceId: 'f'.repeat(32) }) }, false],
     [
       'fewer members',
-      { mapVersion: MAP.mapVersion + 1, volume: { ...MAP.volume, copies: 1 }, members: [map.members[0]] },
+      {
+        mapVersion: MAP.mapVersion + 1,
+        volume: { ...MAP.volume, layout: 'single', copies: 1 },
+        members: [map.members[0]],
+      },
       false,
     ],
     ['another group', { mapVersion: MAP.mapVersion + 1, group: 4 }, false],
