@@ -5,10 +5,7 @@
  * connections are bounded.
  */
 
-import { existsSync, lstatSync, unlinkSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { connect } from 'node:net';
-import { dirname } from 'node:path';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { ERRORS, type ErrorName, StrakeError, toStrakeError } from '../core/errors.js';
 import { volumeMeant } from '../core/volume-names.js';
 import type { Node } from '../embed/node.js';
@@ -22,7 +19,8 @@ import {
   type ControlVolume,
   checkParams,
 } from './calls.js';
-import { CONTROL_BODY_MAX, SOCKET_PATH_MAX } from './limits.js';
+import { CONTROL_BODY_MAX } from './limits.js';
+import { closeServer, listenAt, prepareSocket } from './socket.js';
 
 /** What of a node is controlled. */
 export type ControlledNode = Pick<
@@ -60,8 +58,6 @@ export interface ControlServerOptions {
 const CONNECTIONS = 64;
 const HEADERS_MS = 10_000;
 const REQUEST_MS = 30_000;
-/** Closing does not wait longer than this for answers. */
-const CLOSE_MS = 2_000;
 
 type Handlers = { [C in ControlCall]: (params: ControlCalls[C]['params']) => Promise<ControlCalls[C]['answer']> };
 
@@ -242,86 +238,21 @@ async function serve(
   }
 }
 
-/** Whether somebody answers at a socket. */
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const client = connect(path);
-    client.on('connect', () => {
-      client.destroy();
-      resolve(true);
-    });
-    client.on('error', () => resolve(false));
-  });
-}
-
-/** Removes a socket that a node that has died left behind. Leaves everything else alone. */
-async function removeStale(path: string): Promise<void> {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return;
-  if (!found.isSocket()) throw new StrakeError('ADDRESS', `${path} is in the way: it is not a socket`);
-  if (await answers(path)) {
-    throw new StrakeError('ADDRESS_IN_USE', `a node answers at ${path} already`, {
-      remedy: 'Stop it (`strake down`), or give this one another folder or another control socket.',
-    });
-  }
-  unlinkSync(path);
-}
-
-const LISTEN_ERRORS = new Map<string, ErrorName>([
-  ['EADDRINUSE', 'ADDRESS_IN_USE'],
-  ['EACCES', 'NO_PERMISSION'],
-]);
-
-function listen(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.on('error', (error: NodeJS.ErrnoException) => {
-      // A folder that is not there comes as a lack of permission.
-      if (!existsSync(dirname(path))) {
-        reject(new StrakeError('ADDRESS', `cannot listen on ${path}: its folder does not exist`));
-        return;
-      }
-      reject(
-        new StrakeError(LISTEN_ERRORS.get(error.code ?? '') ?? 'ADDRESS', `cannot listen on ${path}: ${error.message}`),
-      );
-    });
-    // The socket is bound within this call, so there is no moment at which others could connect.
-    const mask = process.umask(0o177);
-    server.listen(path, resolve);
-    process.umask(mask);
-  });
-}
-
 /**
  * Opens a control socket, mode 0600. Throws `ERR_STRAKE_ADDRESS_IN_USE` if a node answers there, `ERR_STRAKE_ADDRESS` or
  * `ERR_STRAKE_NO_PERMISSION` if it is not possible to listen there.
  */
 export async function serveControl(options: ControlServerOptions): Promise<ControlServer> {
   const { socket } = options;
-  const length = Buffer.byteLength(socket);
-  if (length > SOCKET_PATH_MAX) {
-    const what = `${socket}: the path of a socket has at most ${SOCKET_PATH_MAX} bytes, and this one has ${length}`;
-    throw new StrakeError('ADDRESS', what);
-  }
-  await removeStale(socket);
+  await prepareSocket(socket);
   let stopping = false;
   const handlers = handlersOf(options, () => stopping);
   const limits = { headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS, maxHeaderSize: 8 << 10 };
   const server = createServer(limits, (request, response) => void serve(options, handlers, request, response));
   server.maxConnections = CONNECTIONS;
-  await listen(server, socket);
+  await listenAt(server, socket);
   const noteStopping = () => {
     stopping = true;
   };
-  return { socket, noteStopping, close: () => close(server) };
-}
-
-function close(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => server.closeAllConnections(), CLOSE_MS);
-    server.close(() => {
-      clearTimeout(timer);
-      resolve();
-    });
-    server.closeIdleConnections();
-  });
+  return { socket, noteStopping, close: () => closeServer(server) };
 }
