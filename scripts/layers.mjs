@@ -65,7 +65,8 @@ const LAYERS = {
   embed: ['core', 'ports', 'layout', 'uring', 'store', 'client', 'node', 'volumes', 'serve', 'worker', 'sim'],
   bench: ['core', 'keys', 'net', 'embed'],
   control: ['core', 'embed'],
-  cli: ['core', 'store', 'embed', 'bench', 'control', 'sim'],
+  admin: ['core', 'ports', 'layout', 'keys', 'control'],
+  cli: ['core', 'store', 'embed', 'bench', 'control', 'admin', 'sim'],
 };
 /** Files that put the layers together. */
 const ROOTS = ['index.ts', 'shard-main.ts', 'trial-main.ts'];

@@ -48,7 +48,9 @@ const LISTEN_ERRORS = new Map<string, ErrorName>([
   ['EACCES', 'NO_PERMISSION'],
 ]);
 
-/** Listens on a socket, mode 0600. Rejects with `ERR_STRAKE_ADDRESS_IN_USE`, `ERR_STRAKE_ADDRESS` or `ERR_STRAKE_NO_PERMISSION`. */
+/**
+ * Listens on a socket, mode 0600. Rejects with `ERR_STRAKE_ADDRESS_IN_USE`, `ERR_STRAKE_ADDRESS` or `ERR_STRAKE_NO_PERMISSION`.
+ */
 export function listenAt(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.on('error', (error: NodeJS.ErrnoException) => {

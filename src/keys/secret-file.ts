@@ -1,6 +1,6 @@
 /**
- * Files with a secret of 32 bytes: 64 hexadecimal digits and a line end, of mode 0600. What is in one is on no command line, in no
- * message and in no log.
+ * Files with a secret of 32 bytes: 64 hexadecimal digits and a line end, of mode 0600. What is in one is on no command line, in
+ * no message and in no log.
  */
 
 import { randomBytes } from 'node:crypto';
