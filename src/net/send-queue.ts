@@ -69,6 +69,8 @@ export class SendQueue<Reply, Part extends SendPart> {
   private staging = 0;
   private replies: Reply[] = [];
   private readonly parts = new PartList<Part>();
+  /** The last part before which no reply leaves that has no payload; null once it has left. */
+  private barrier: Part | null = null;
   private readonly streamed = new PartList<Part>();
   private readonly onTheWay = new PartList<Part>();
 
@@ -88,6 +90,12 @@ export class SendQueue<Reply, Part extends SendPart> {
   /** A reply, or a chunk of one, that can be sent in any order. */
   queuePart(part: Part): void {
     this.parts.push(part);
+  }
+
+  /** What no reply may overtake that is queued later. */
+  queueBarrier(part: Part): void {
+    this.parts.push(part);
+    this.barrier = part;
   }
 
   /** The next part of the stream. */
@@ -124,7 +132,7 @@ export class SendQueue<Reply, Part extends SendPart> {
     let vectors = 0;
     let bytes = 0;
     const streaming = this.stream !== null;
-    if (!streaming && this.replies.length > 0) {
+    if (!streaming && this.replies.length > 0 && this.barrier === null) {
       bytes = this.writeReplies();
       transport.addPiece(this.stagings[this.staging], bytes);
       vectors = 1;
@@ -132,6 +140,7 @@ export class SendQueue<Reply, Part extends SendPart> {
     const list = streaming ? this.streamed : this.parts;
     while (list.head !== null && bytes < sizes.sendBytesMax && vectors < SEND_VECTORS_MAX) {
       const part = list.shift() as Part;
+      if (part === this.barrier) this.barrier = null;
       transport.addPiece(part.sendMemory, part.sendLength);
       bytes += part.sendLength;
       vectors += 1;
@@ -173,6 +182,7 @@ export class SendQueue<Reply, Part extends SendPart> {
     for (const list of [this.parts, this.streamed]) {
       for (let part = list.shift(); part !== null; part = list.shift()) onPart(part);
     }
+    this.barrier = null;
     const replies = this.replies;
     this.replies = [];
     for (const reply of replies) onReply(reply);

@@ -216,6 +216,12 @@ export abstract class StreamConnection<Request extends StreamedRequest, Part ext
     this.markDirty();
   }
 
+  /** Queues what no reply may overtake that is queued later. */
+  queueBarrier(part: Part): void {
+    this.sender.queueBarrier(part);
+    this.markDirty();
+  }
+
   /** Makes `request` the one whose reply is streamed. False if another is; then it is begun after that. */
   claimStream(request: Request, part: Part): boolean {
     if (this.sender.stream === null) {

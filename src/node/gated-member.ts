@@ -182,17 +182,15 @@ export class GatedMember implements DeviceMember, ReplicaAccess, Passed {
   }
 
   private hold(passage: Passage): void {
-    const { request } = passage;
-    if (request !== null && request.source >= 0) {
-      // Where the payload lies now something else may be by then.
-      this.memory.copy(request.memory, request.source, request.sourceBytes);
-      request.source = -1;
-    }
+    // Where the payload lies now something else may be by then.
+    passage.request?.bring(this.memory);
     this.gate.wait(passage);
   }
 
   private refuse(passage: Passage, result: number): void {
     check(result < 0, 'something is refused without a reason', passage.tag);
+    // It is asked again with what lies at its place.
+    passage.request?.bring(this.memory);
     const { token } = passage;
     this.giveBack(passage);
     this.completions.defer(token, result);

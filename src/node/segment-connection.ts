@@ -27,6 +27,7 @@ import {
   HEADER_BYTES,
   isRequest,
   KIND_LIST,
+  KIND_MAP_CHANGED,
   KIND_REPLY,
   KIND_REQUEST,
   STATUS_BAD_SUM,
@@ -319,7 +320,8 @@ export class SegmentConnection
       request.fill(answer);
       putAnswer(frame, answer);
     }
-    this.sendAnswer(request, buffer.memory, encodePayload(this.resources.memory, frame, buffer.memory, payload));
+    const bytes = encodePayload(this.resources.memory, frame, buffer.memory, payload);
+    this.sendAnswer(request, buffer.memory, bytes, kind === KIND_MAP_CHANGED);
   }
 
   /** Counts a replica that was opened, or its map that has changed: what the client has to take before it gets a lease. */
@@ -351,13 +353,14 @@ export class SegmentConnection
   }
 
   /** Sends an answer that lies in memory. */
-  sendAnswer(request: PeerRequest, memory: number, bytes: number): void {
+  sendAnswer(request: PeerRequest, memory: number, bytes: number, isBarrier = false): void {
     check(bytes >= HEADER_BYTES && request.buffer !== null, 'an answer has no bytes', bytes);
     request.sendMemory = memory;
     request.sendLength = bytes;
     // The client has it before the send has ended that others are in, and asks for more.
     this.giveCredit(request);
-    this.queuePiece(request);
+    if (isBarrier) this.queueBarrier(request);
+    else this.queuePiece(request);
   }
 
   /** Gives a request another buffer, of at least so many bytes. False if there is none. */

@@ -29,7 +29,7 @@ import {
   LIST_ZERO,
   type SegmentList,
 } from '#strake/ports/segment-list.js';
-import type { SegmentMember } from '#strake/ports/segment-member.js';
+import type { LeaseWaiter, SegmentMember } from '#strake/ports/segment-member.js';
 import {
   REQUEST_ACCEPT,
   REQUEST_AGREED,
@@ -79,6 +79,9 @@ export class ScriptedMember implements SegmentMember {
   /** Called with each page of a list before it is filled. */
   onList: (page: SegmentList) => void = () => {};
   private readonly busy = new Set<string>();
+  /** Under which version of the map reads may rely on it. */
+  private leased: number | 'always' | 'never' = 'always';
+  private readonly leaseWaiters = new Set<LeaseWaiter>();
 
   constructor(
     readonly world: SegmentWorld,
@@ -94,11 +97,22 @@ export class ScriptedMember implements SegmentMember {
     return this.slots.has(stripe);
   }
 
-  mayRead(): boolean {
-    return true;
+  mayRead(mapVersion: number): boolean {
+    return this.leased === 'always' || this.leased === mapVersion;
   }
 
-  whenLeased(): void {}
+  whenLeased(waiter: LeaseWaiter): void {
+    this.leaseWaiters.add(waiter);
+  }
+
+  /** Grants a lease under a version of the map, or takes it away. */
+  lease(mapVersion: number | 'never'): void {
+    this.leased = mapVersion;
+    if (mapVersion === 'never') return;
+    const waiters = [...this.leaseWaiters];
+    this.leaseWaiters.clear();
+    for (const waiter of waiters) waiter.leased();
+  }
 
   submit(request: SegmentRequest): void {
     switch (request.kind) {

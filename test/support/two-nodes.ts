@@ -26,7 +26,7 @@ import { SessionServer } from '#strake/wire/session-server.js';
 import { BLOCK, CLUSTER_ID, SLOT } from './sim-store.js';
 
 /** Far fewer and smaller than in production: trials make many of these. */
-const SMALL_SEGMENTS = {
+export const SMALL_SEGMENTS = {
   ...SEGMENT_SIZES,
   connections: 8,
   classes: [
@@ -36,7 +36,7 @@ const SMALL_SEGMENTS = {
     { bytes: 1 << 20, count: 2 },
   ],
 };
-const SMALL_SESSIONS = {
+export const SMALL_SESSIONS = {
   ...SESSION_SIZES,
   connections: 4,
   classes: [
@@ -54,7 +54,7 @@ const storeArena = new Uint8Array(
 );
 
 export const ADDRESS = { path: 'segments' };
-const KEY_SEED = 7;
+export const KEY_SEED = 7;
 
 export function deviceIdOf(number: number): string {
   return String(number + 1).repeat(32);
@@ -145,9 +145,9 @@ export class TwoNodes {
   }
 
   /** Starts the process that serves segments. */
-  async startServing(keySeed = KEY_SEED, sizes: NetSizes = SMALL_SEGMENTS): Promise<void> {
+  async startServing(keySeed = KEY_SEED, sizes: NetSizes = SMALL_SEGMENTS, leaseMs = 0): Promise<void> {
     this.serving = new ServingNode(this, keySeed, sizes);
-    await this.settle(this.serving.host.open(this.serving.device, { path: 'far' }));
+    await this.settle(this.serving.host.open(this.serving.device, { path: 'far', leaseMs }));
   }
 
   /** The device that is served is closed, in order or not, and opened again by the same process. */

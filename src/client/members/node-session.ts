@@ -23,7 +23,7 @@ import { NO_REASON } from '../../net/stream-connection.js';
 import type { SegmentList } from '../../ports/segment-list.js';
 import type { SegmentRequest } from '../../ports/segment-request.js';
 import { NO_FILE, type StreamAddress } from '../../ports/transport.js';
-import { type DeviceState, decodeControl, type WelcomeFields } from '../../wire/control.js';
+import type { DeviceState, WelcomeFields } from '../../wire/control.js';
 import { Credits } from '../../wire/credits.js';
 import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
 import { KIND_CLOSE, KIND_OPEN, KIND_PING, KIND_STORE_MAP, STATUS_OK, STATUS_STALE_MAP } from '../../wire/messages.js';
@@ -33,11 +33,11 @@ import { CONNECT_MS, OPERATION_MS, RECONNECT_MS, SESSION_TICK_MS } from '../limi
 import { type Asked, AskedTable, type ControlAddress, type ControlAnswer, type ControlCall } from './asked.js';
 import { AskingConnection, type AskingSession } from './asking-connection.js';
 import { AwakeClock } from './awake-clock.js';
-import { type Opening, pingCall } from './node-calls.js';
+import type { Opening } from './node-calls.js';
+import { Pings } from './pings.js';
 import type { MemberSession, RemoteMember } from './remote-member.js';
 import { SessionReplicas } from './session-replicas.js';
 import type { SessionService } from './session-service.js';
-import { Silence } from './silence.js';
 
 const TAG_CONNECT = 0;
 
@@ -77,10 +77,8 @@ export class NodeSession implements AskingSession, MemberSession {
   /** What is to be sent, in order; while replicas are opened again only what that needs. */
   private queue: Asked[] = [];
   private urgent: Asked[] = [];
-  private readonly silence: Silence;
+  private readonly pings: Pings;
   private readonly awake: AwakeClock;
-  /** Leases are wanted that the ping on its way does not ask for. */
-  private isPingWanted = false;
   /** Why it is not open, or has failed. */
   reason = '';
   private disposed = false;
@@ -94,15 +92,24 @@ export class NodeSession implements AskingSession, MemberSession {
     this.hooks = hooks;
     this.awake = new AwakeClock(clock);
     this.sinceMs = this.awake.nowMs();
-    this.silence = new Silence(clock.nowMs());
     this.replicas = new SessionReplicas(service, {
       call: (control, first) => this.call(control, first),
       failed: () => this.failed,
       reopening: () => this.state === 'reopening',
       fail: (reason) => this.fail(reason),
       onMaps: (maps) => hooks.onMaps(maps),
-      askLeases: () => this.pingSoon(),
+      askLeases: () => this.pings.soon(),
     });
+    this.pings = new Pings(
+      {
+        call: (control) => this.call(control, true),
+        isOpen: () => this.state === 'open',
+        failed: () => this.failed,
+        nowMs: () => clock.nowMs(),
+        onDevices: (devices) => hooks.onDevices(devices),
+      },
+      this.replicas.leases,
+    );
     this.token = completions.register({
       complete: (tag, result) => (tag === TAG_CONNECT ? this.connected(result) : this.tick(result)),
     });
@@ -147,7 +154,7 @@ export class NodeSession implements AskingSession, MemberSession {
       this.number = session;
       this.connection = connection;
       this.enter('greeting');
-      this.silence.heard(clock.nowMs());
+      this.pings.silence.heard(clock.nowMs());
       connection.open(result, clock.nowMs(), this, hello);
       return;
     }
@@ -164,7 +171,7 @@ export class NodeSession implements AskingSession, MemberSession {
     check(this.state === 'greeting', 'a session is welcomed that was not asked for', this.number);
     this.credits = new Credits(creditRequests, creditBytes);
     this.enter('reopening');
-    this.silence.answered();
+    this.pings.silence.answered();
     const maps = this.queue.filter(({ control }) => control?.kind === KIND_STORE_MAP);
     this.queue = this.queue.filter((asked) => !maps.includes(asked));
     this.urgent = maps;
@@ -178,7 +185,7 @@ export class NodeSession implements AskingSession, MemberSession {
     this.queue = [...this.urgent, ...this.queue];
     this.urgent = [];
     this.wasOpen = true;
-    this.ping();
+    this.pings.send();
     this.markAsked();
   }
 
@@ -419,7 +426,7 @@ export class NodeSession implements AskingSession, MemberSession {
   }
 
   mapsChanged(maps: readonly ReplicaMap[]): void {
-    if (maps.some(isManaged)) this.pingSoon();
+    if (maps.some(isManaged)) this.pings.soon();
     this.hooks.onMaps(maps);
   }
 
@@ -457,7 +464,7 @@ export class NodeSession implements AskingSession, MemberSession {
       return;
     }
     const nowMs = this.ports.clock.nowMs();
-    this.silence.tick(nowMs, this.connection?.heard ?? 0);
+    this.pings.silence.tick(nowMs, this.connection?.heard ?? 0);
     if (!this.awake.tick()) this.check(nowMs);
     if (this.failed) this.disposeIfOver();
     else this.startTick();
@@ -469,34 +476,12 @@ export class NodeSession implements AskingSession, MemberSession {
       if (this.awake.nowMs() - this.sinceMs >= mostMs) this.fail(`it is not reached again: ${this.reason}`);
       return;
     }
-    if (this.silence.tooLong(nowMs)) {
+    if (this.pings.silence.tooLong(nowMs)) {
       this.connection?.end('it says nothing');
       return;
     }
     if (this.asked.isOverdue(this.awake.nowMs() - OPERATION_MS))
       this.fail('it answers, and does not do what it was asked for');
-    else if (this.silence.isPingDue(nowMs)) this.ping();
-  }
-
-  /** Asks for leases, as soon as what it has asked for before is answered. */
-  private pingSoon(): void {
-    if (this.state !== 'open' || this.silence.isWaiting) this.isPingWanted = true;
-    else this.ping();
-  }
-
-  private ping(): void {
-    this.silence.asked(this.ports.clock.nowMs());
-    this.isPingWanted = false;
-    const { leases } = this.replicas;
-    const question = leases.question();
-    // Behind what waits for credits it would say nothing of the node.
-    void this.call(pingCall(question.taken), true).then(({ payload, leaseMs }) => {
-      this.silence.answered();
-      if (payload === null || this.failed) return;
-      const { devices, unleased } = decodeControl('pong', payload);
-      leases.answer(question, leaseMs, unleased ?? []);
-      if (this.isPingWanted) this.pingSoon();
-      this.hooks.onDevices(devices);
-    });
+    else if (this.pings.silence.isPingDue(nowMs)) this.pings.send();
   }
 }

@@ -48,6 +48,7 @@ export class ReadLease {
   private waiters: LeaseWaiter[] = [];
 
   constructor(time: BootTime, { volumeId, group }: LeasedReplica) {
+    check(group >= 0 && volumeId !== '', 'a lease is for no replica', group);
     this.time = time;
     this.volumeId = volumeId;
     this.group = group;
@@ -86,8 +87,14 @@ export class ReadLease {
     return nowMs < this.untilMs && this.jumps === this.time.jumps;
   }
 
+  /** Whoever waits for the lease of an earlier connection waits for this one. */
+  follow(earlier: ReadLease): void {
+    check(earlier !== this && earlier.told === null, 'a lease follows one that has not ended', this.group);
+    for (const waiter of earlier.waiters) this.wait(waiter);
+    earlier.waiters = [];
+  }
+
   wait(waiter: LeaseWaiter): void {
-    check(this.waiters.length < 1024, 'more wait for a lease than can', this.waiters.length);
     if (!this.waiters.includes(waiter)) this.waiters.push(waiter);
   }
 }
@@ -117,6 +124,7 @@ export class LeaseBook {
 
   /** A replica that is open has another map. */
   changed(replica: LeasedReplica): void {
+    check(replica.mapVersion > 0, 'a replica gets no map', replica.index);
     this.taken += 1;
     this.leases.get(nameOf(replica))?.tell(replica.mapVersion, this.taken);
   }

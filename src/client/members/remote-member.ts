@@ -52,7 +52,7 @@ export class RemoteMember implements SegmentMember {
   /** Under which requests are sent. */
   map: ReplicaMap;
   /** That of the replica on the present connection. */
-  lease: ReadLease;
+  private lease: ReadLease;
   /** Why it has failed; empty while it has not. */
   reason = '';
   private readonly session: MemberSession;
@@ -124,6 +124,13 @@ export class RemoteMember implements SegmentMember {
 
   mayRead(mapVersion: MapVersion): boolean {
     return !isManaged(this.map) || (!this.failed && this.lease.holds(mapVersion));
+  }
+
+  /** It has been opened on another connection. */
+  renew(lease: ReadLease): void {
+    check(lease.volumeId === this.map.volume.id && lease.group === this.group, 'a member has the lease of another');
+    lease.follow(this.lease);
+    this.lease = lease;
   }
 
   whenLeased(waiter: LeaseWaiter): void {

@@ -66,7 +66,7 @@ export class SessionReplicas {
       this.drop(member, `its node does not open it again (status ${status})`);
     } else if (incarnation !== member.incarnation || typeof openedAs(payload, member.map, member.index) === 'string') {
       this.drop(member, 'its device was opened anew meanwhile');
-    } else member.lease = this.leases.of(addressOf(member.map, member.index));
+    } else member.renew(this.leases.of(addressOf(member.map, member.index)));
   }
 
   drop(member: RemoteMember, reason: string): void {

@@ -14,7 +14,7 @@ import { EIO, ENOSPC, ESTALE } from '../../core/errno.js';
 import { BLOCK_BYTES, GROUP_MEMBERS_MAX, PIECES_MAX } from '../../core/limits.js';
 import { COMPLETION_ABANDONED, type CompletionPort, TAG_BITS } from '../../ports/completion.js';
 import { FENCE_ALL } from '../../ports/device.js';
-import type { MemberPosition } from '../../ports/ids.js';
+import type { GroupIndex, MemberPosition } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import {
   REQUEST_FUA,
@@ -31,6 +31,7 @@ import type { IoEnds, SegmentIo } from '../requests/segment-io.js';
 import type { WriteStamps } from '../requests/write-stamps.js';
 import { type Allocation, allocated, exists } from './allocation.js';
 import { JUDGED_DONE, JUDGED_LATER, type MemberSlot, type Membership } from './membership.js';
+import { ReadLeases } from './read-leases.js';
 
 /** A tag is a piece's index and, in its lowest bits, a member's position. */
 const TAG_SHIFT = 6;
@@ -56,6 +57,7 @@ export class Mirror implements SegmentIo, Holder {
   private readonly stamps: WriteStamps;
   private readonly parts: MirrorParts;
   private readonly token: number;
+  private readonly leases: ReadLeases | null;
   /** Pieces whose answer depends on a change of the map. */
   private held: Piece[] = [];
   /** The same of those that read. */
@@ -66,6 +68,8 @@ export class Mirror implements SegmentIo, Holder {
     this.memory = parts.memory;
     this.membership = parts.membership;
     this.stamps = parts.stamps;
+    const { holding, membership } = parts;
+    this.leases = holding === null ? null : new ReadLeases(membership, { leased: () => this.resumeReads() });
     this.token = parts.completions.register({ complete: (tag, result, flags) => this.complete(tag, result, flags) });
   }
 
@@ -79,6 +83,11 @@ export class Mirror implements SegmentIo, Holder {
   }
 
   read(piece: Piece): void {
+    if (this.leases !== null && !this.leases.mayRead(piece.group)) {
+      this.hold(this.heldReads, piece);
+      this.leases.wait(piece.group);
+      return;
+    }
     const group = this.membership.groups[piece.group];
     const slot = this.membership.pickReader(group);
     if (slot === null) {
@@ -333,12 +342,20 @@ export class Mirror implements SegmentIo, Holder {
   }
 
   private resumeReads(): void {
-    const { heldReads, membership } = this;
+    const { heldReads } = this;
     this.heldReads = [];
-    for (const piece of heldReads) {
-      if (membership.stopped !== null) this.parts.ends.later(piece, -EIO);
-      else this.read(piece);
-    }
+    for (const piece of heldReads) this.readAgain(piece);
+  }
+
+  private readAgain(piece: Piece): void {
+    check(reads(piece) && piece.started, 'something begins to read again that does not read', piece.index);
+    if (this.membership.stopped !== null) this.parts.ends.later(piece, -EIO);
+    else this.read(piece);
+  }
+
+  /** Whether what is known of a group from memory is what whoever asks now may be told. */
+  mayTell(group: GroupIndex): boolean {
+    return this.leases === null || this.leases.mayRead(group);
   }
 
   /** Gives up the handler; nothing may be in flight. */

@@ -79,7 +79,8 @@ export class Pieces implements IoEnds {
     this.patches = new Patches({ memory, scratch, most: PIECES_MAX, begin: (piece) => this.patch(piece) });
     const pieceAt = (index: number) => this.all[index];
     const { holding } = needs;
-    this.io = new Mirror({ completions, memory, membership, allocation, stamps, holding, pieceAt, ends: this });
+    const parts = { completions, memory, membership, allocation, stamps, holding };
+    this.io = new Mirror({ ...parts, pieceAt, ends: this });
     holding?.add(this.io);
     this.token = completions.register({ complete: (tag) => this.endSelf(this.all[tag]) });
   }
@@ -239,6 +240,11 @@ export class Pieces implements IoEnds {
 
   modified(piece: Piece, result: number): void {
     this.finish(piece, result);
+  }
+
+  /** Whether what is known of a group from memory is what whoever asks now may be told. */
+  mayTell(group: GroupIndex): boolean {
+    return this.io.mayTell(group);
   }
 
   /** The map has changed, or the volume has stopped. */

@@ -45,6 +45,14 @@ export function volumeExtents(
   return count;
 }
 
+/** Lists all of it as data, for whoever does not know better. Returns the number of extents. */
+export function unknownExtents(span: number, view: DataView, memory: number, roomBytes: number): number {
+  check(span > 0, 'no bytes are listed', span);
+  if (roomBytes < LISTED_EXTENT_BYTES) return 0;
+  put(view, memory, span, DATA);
+  return 1;
+}
+
 function put(view: DataView, at: number, length: number, kind: number): void {
   check(length > 0, 'an extent is empty', kind);
   view.setFloat64(at, length, true);

@@ -12,7 +12,7 @@ import type { VolumeCounters } from '../volume-events.js';
 import { PIECE_READ, PIECE_WRITE, PIECE_ZERO, type Piece } from './piece.js';
 import type { Pieces } from './pieces.js';
 import type { SplitRequests } from './split-requests.js';
-import { volumeExtents } from './volume-extents.js';
+import { unknownExtents, volumeExtents } from './volume-extents.js';
 import type { VolumeFlush } from './volume-flush.js';
 
 export interface VolumeRequestsParts {
@@ -146,14 +146,11 @@ export class VolumeRequests {
 
   extents(offsetBytes: number, spanBytes: number, memory: number, roomBytes: number, token: number): void {
     if (!this.admit(spanBytes, offsetBytes, false, token)) return;
-    const count = volumeExtents(
-      this.parts.membership,
-      offsetBytes,
-      spanBytes,
-      this.parts.memory.view,
-      memory,
-      roomBytes,
-    );
-    this.parts.completions.defer(token, count);
+    const { membership, memory: arena, completions } = this.parts;
+    // What looks like a hole here may have been written to by the next holder.
+    const count = membership.groups.every((_, group) => this.pieces.mayTell(group))
+      ? volumeExtents(membership, offsetBytes, spanBytes, arena.view, memory, roomBytes)
+      : unknownExtents(spanBytes, arena.view, memory, roomBytes);
+    completions.defer(token, count);
   }
 }
