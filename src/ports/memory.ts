@@ -25,6 +25,11 @@ export interface Memory {
   lend(at: number): void;
   takeBack(at: number): void;
   /**
+   * Sets the first words of `sums` to the CRC32C of each of so many blocks of 4 KiB, which begin at `at`, as `checksum` of each
+   * would. Throws if the range leaves the memory, or there are fewer words.
+   */
+  checksums(at: number, blocks: number, sums: Uint32Array): void;
+  /**
    * Calls `done` when no operation that was given up (`COMPLETION_ABANDONED`) can use memory in this range any more: at once if
    * none can now, perhaps never. The range has to hold such operations whole.
    */

@@ -295,6 +295,12 @@ export class Engine implements CompletionPort, Memory, Clock {
     return native().crc32c(this.bytes, at, lengthBytes);
   }
 
+  checksums(at: number, blocks: number, sums: Uint32Array): void {
+    const { guest, guestStart } = this;
+    if (guest !== undefined && at >= guestStart) native().blockSums(guest, at - guestStart, blocks, sums);
+    else native().blockSums(this.bytes, at, blocks, sums);
+  }
+
   defer(token: number, result: number): void {
     const word = this.entry(OP_NOP, token, 0);
     this.words[word + 14] = result;

@@ -15,6 +15,7 @@ import { check } from '../core/check.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import { BLOCK_VALID, ENTRY_CHECKSUM, ENTRY_FLAGS, ENTRY_WORDS } from '../layout/block-entry.js';
 import type { GroupIndex, MapVersion, MemberPosition } from '../ports/ids.js';
+import { CHUNK_BLOCKS_MAX } from '../ports/limits.js';
 import type { Memory } from '../ports/memory.js';
 import {
   REQUEST_COPY,
@@ -143,18 +144,20 @@ export function getEntries(view: DataView, at: number, entries: Uint32Array, wor
   for (let word = 0; word < words; word += 1) entries[word] = view.getUint32(at + 4 * word, true);
 }
 
+/** Sums of the blocks of the frame that is being written or compared. */
+const sums = new Uint32Array(CHUNK_BLOCKS_MAX);
+
 /** Writes the sum of each of so many blocks, which begin at `from`. */
 export function putSums(memory: Memory, at: number, from: number, blocks: number): void {
-  for (let block = 0; block < blocks; block += 1) {
-    memory.view.setUint32(at + SUM_BYTES * block, memory.checksum(from + BLOCK_BYTES * block, BLOCK_BYTES), true);
-  }
+  memory.checksums(from, blocks, sums);
+  for (let block = 0; block < blocks; block += 1) memory.view.setUint32(at + SUM_BYTES * block, sums[block], true);
 }
 
 /** The first of so many blocks, beginning at `from`, that has another sum than the vector at `at` says; -1 if none has. */
 export function wrongBlock(memory: Memory, at: number, from: number, blocks: number): number {
+  memory.checksums(from, blocks, sums);
   for (let block = 0; block < blocks; block += 1) {
-    const sum = memory.view.getUint32(at + SUM_BYTES * block, true);
-    if (memory.checksum(from + BLOCK_BYTES * block, BLOCK_BYTES) !== sum) return block;
+    if (memory.view.getUint32(at + SUM_BYTES * block, true) !== sums[block]) return block;
   }
   return -1;
 }
@@ -163,11 +166,12 @@ export function wrongBlock(memory: Memory, at: number, from: number, blocks: num
 export function wrongCopy(memory: Memory, { blocks, flags, entries }: SegmentRequest, from: number): number {
   if (entries === null) return -1;
   const first = (flags & REQUEST_SAME) !== 0 ? blocks : 0;
+  memory.checksums(from, blocks, sums);
   for (let block = 0; block < blocks; block += 1) {
     const word = (first + block) * ENTRY_WORDS;
     // Of content in doubt nobody knows the sum.
     if (entries[word + ENTRY_FLAGS] !== BLOCK_VALID) continue;
-    if (memory.checksum(from + block * BLOCK_BYTES, BLOCK_BYTES) !== entries[word + ENTRY_CHECKSUM]) return block;
+    if (sums[block] !== entries[word + ENTRY_CHECKSUM]) return block;
   }
   return -1;
 }

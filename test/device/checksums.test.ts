@@ -112,6 +112,17 @@ for (const kind of ['io_uring', 'threads'] as const) {
       [0, 2 ** 32 + 1],
     ];
     for (const [at, length] of bad) assert.throws(() => engine.checksum(at, length), /leaves the array/);
+    const sums = new Uint32Array(LENGTH / BLOCK + 1);
+    engine.checksums(100, LENGTH / BLOCK, sums);
+    assert.equal([...sums], [...blockSums(content), 0]);
+    for (const [at, blocks] of [
+      [-BLOCK, 1],
+      [0.5, 1],
+      [ARENA - BLOCK + 1, 1],
+      [0, ARENA / BLOCK + 1],
+    ])
+      assert.throws(() => engine.checksums(at, blocks, sums), /leaves the array/);
+    assert.throws(() => engine.checksums(0, sums.length + 1, sums), /fewer words/);
     assert.is(engine.close(1000), 0);
     // The memory is there as long as its owner.
     assert.is(engine.checksum(100, LENGTH), reference(content));

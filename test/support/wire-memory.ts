@@ -1,5 +1,6 @@
 /** Memory for frames: as large as it is said to be, so that whoever looks beyond its end is seen; and frames in it. */
 
+import { checksumsOneByOne } from '#strake/core/checksums.js';
 import type { Memory } from '#strake/ports/memory.js';
 import { crc32c } from '#strake/sim/world/crc32c.js';
 
@@ -35,6 +36,10 @@ export class WireMemory implements Memory {
 
   takeBack(): void {
     throw new Error('nothing is in flight here');
+  }
+
+  checksums(at: number, blocks: number, sums: Uint32Array): void {
+    checksumsOneByOne(this, at, blocks, sums);
   }
 
   whenFree(): void {

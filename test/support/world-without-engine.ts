@@ -1,6 +1,7 @@
 /** Completions and memory without an engine, for worlds in which operations end when the test says so. */
 
 import { AbandonedMemory } from '#strake/core/abandoned-memory.js';
+import { checksumsOneByOne } from '#strake/core/checksums.js';
 import { type CompletionHandler, type CompletionPort, TAG_BITS } from '#strake/ports/completion.js';
 import type { Memory } from '#strake/ports/memory.js';
 
@@ -50,6 +51,10 @@ export abstract class WorldWithoutEngine implements CompletionPort, Memory {
 
   takeBack(at: number): void {
     this.abandoned.remove(at);
+  }
+
+  checksums(at: number, blocks: number, sums: Uint32Array): void {
+    checksumsOneByOne(this, at, blocks, sums);
   }
 
   whenFree(at: number, lengthBytes: number, done: () => void): void {

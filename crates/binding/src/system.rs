@@ -81,6 +81,28 @@ pub fn crc32c(bytes: View, offset: f64, length: f64) -> Result<u32> {
     Ok(unsafe { strake_codec::crc32c::crc32c_at(from, length as usize) })
 }
 
+/// CRC32C of each of `count` blocks of 4096 bytes of a typed array, from `offset` on, in the first words of `sums`: one
+/// call for all blocks of a request.
+#[napi(js_name = "blockSums", ts_args_type = "bytes: Uint8Array, offset: number, count: number, sums: Uint32Array")]
+pub fn block_sums(bytes: View, offset: f64, count: u32, sums: View) -> Result<()> {
+    const BLOCK: usize = strake_device::checksums::CHECKSUM_BLOCK_BYTES as usize;
+    let whole = offset >= 0.0 && offset.fract() == 0.0;
+    let count = count as usize;
+    if !whole || offset + (count * BLOCK) as f64 > bytes.length as f64 {
+        return Err(Error::new(Status::InvalidArg, "the range leaves the array"));
+    }
+    let words = sums.entries::<u32>().filter(|(_, length)| count <= *length);
+    let Some((words, _)) = words else {
+        return Err(Error::new(Status::InvalidArg, "there are fewer words than blocks"));
+    };
+    for block in 0..count {
+        let from = bytes.base.wrapping_add(offset as usize + block * BLOCK);
+        // SAFETY: as in `crc32c`; the word lies within its array.
+        unsafe { words.add(block).write(strake_codec::crc32c::crc32c_at(from, BLOCK)) };
+    }
+    Ok(())
+}
+
 /// Name of the CRC32C kernel that this processor runs.
 #[napi(js_name = "crc32cKernel")]
 pub fn crc32c_kernel() -> String {

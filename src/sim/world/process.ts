@@ -22,6 +22,7 @@
 
 import { AbandonedMemory } from '../../core/abandoned-memory.js';
 import { check } from '../../core/check.js';
+import { checksumsOneByOne } from '../../core/checksums.js';
 import { BLOCK_BYTES, SUBMISSIONS } from '../../core/limits.js';
 import type { Clock } from '../../ports/clock.js';
 import { type CompletionHandler, type CompletionPort, TAG_BITS } from '../../ports/completion.js';
@@ -182,6 +183,10 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
 
   takeBack(at: number): void {
     this.abandoned.remove(at);
+  }
+
+  checksums(at: number, blocks: number, sums: Uint32Array): void {
+    checksumsOneByOne(this, at, blocks, sums);
   }
 
   whenFree(at: number, lengthBytes: number, done: () => void): void {
