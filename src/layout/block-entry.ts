@@ -26,6 +26,9 @@ export const BLOCK_SUSPECT = 8;
 /** In place of a checksum, of a block that is zero: its space was asked to be kept, so that its slot is not given back. */
 export const ZERO_KEPT = 1;
 
+/** CRC32C of a block of zeroes. */
+export const ZERO_BLOCK_CHECKSUM = 0x98f94189;
+
 /** Whether the block whose entry begins at a word needs no slot: it was never written, or is zero and not kept. */
 export function isVacant(words: Uint32Array, word: number): boolean {
   const flags = words[word + ENTRY_FLAGS];

@@ -9,7 +9,7 @@
  */
 
 import { check } from '../core/check.js';
-import { EIO, EOPNOTSUPP } from '../core/errno.js';
+import { EBADMSG, EIO, EOPNOTSUPP } from '../core/errno.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
@@ -37,12 +37,13 @@ import {
 } from '../wire/messages.js';
 import { WireRefusal } from '../wire/refusal.js';
 import { Answer, encodeReply, putAnswer, putPacked, replyFlags, replyHeadBytes } from '../wire/reply-codec.js';
-import { decodeRequest, sumsAt, wrongBlock, wrongCopy } from '../wire/request-codec.js';
+import { decodeRequest, getEntries, sumsAt, wrongBlock, wrongCopy } from '../wire/request-codec.js';
 import { admission } from './access-check.js';
 import { type OpenReplica, OpenReplicas, type ReplicaSession } from './open-replica.js';
 import type { PeerRequest, PeerRequests, RequestOrigin } from './peer-request.js';
 import { requestBufferBytes } from './request-memory.js';
 
+const READ = KIND_REQUEST + REQUEST_READ;
 const WRITE = KIND_REQUEST + REQUEST_WRITE;
 /** Of one group. */
 const FLUSH = KIND_REQUEST + REQUEST_FLUSH;
@@ -166,6 +167,8 @@ export class SegmentConnection
       return true;
     }
     if (frame.kind !== WRITE) {
+      // Sums of what is read leave with it.
+      if (frame.kind === READ) record.sums = request.sums;
       this.admit(request);
       return true;
     }
@@ -180,12 +183,8 @@ export class SegmentConnection
     const request = this.writing as PeerRequest;
     this.writing = null;
     const { record } = request;
-    const { memory } = this.resources;
     const from = source >= 0 ? source : record.memory;
-    const wrong =
-      this.sums < 0
-        ? wrongCopy(memory, record, from)
-        : wrongBlock(memory, this.vector + this.sums, from, record.blocks);
+    const wrong = this.wrongIn(request, from);
     if (wrong >= 0) {
       this.endRequest(request);
       this.refuse({ status: STATUS_BAD_SUM, message: `WRITE: block ${wrong} has another sum than its vector says` });
@@ -195,6 +194,17 @@ export class SegmentConnection
     record.source = source;
     record.sourceBytes = record.blocks * BLOCK_BYTES;
     this.admit(request);
+  }
+
+  /** The first block of a write that is not what its vector says; -1 if there is none, or the member will look for it. */
+  private wrongIn({ record, replica, sums }: PeerRequest, from: number): number {
+    const { memory } = this.resources;
+    if (this.sums < 0) return wrongCopy(memory, record, from);
+    const at = this.vector + this.sums;
+    if (replica === null || replica.member.compares !== true) return wrongBlock(memory, at, from, record.blocks);
+    getEntries(memory.view, at, sums, record.blocks);
+    record.sums = sums;
+    return -1;
   }
 
   protected dropBlocks(): void {
@@ -251,11 +261,18 @@ export class SegmentConnection
     if (!agreed) replica.leave();
     if (agreed) this.control.noteServed(this, request);
     else if (this.closing) this.endRequest(request);
+    else if (request.kind === WRITE && result === -EBADMSG) this.refuseBlocks(request);
     else if (request.list !== null) this.answerList(request, result);
     else {
-      if (request.kind === KIND_REQUEST + REQUEST_READ && result > 0) this.resources.counters.bytesRead += result;
+      if (request.kind === READ && result > 0) this.resources.counters.bytesRead += result;
       this.answerWith(request, result, record.blocks);
     }
+  }
+
+  /** The blocks of a write are not what its vector says, as the member has found. Its device has not seen them. */
+  private refuseBlocks(request: PeerRequest): void {
+    this.endRequest(request);
+    this.refuse({ status: STATUS_BAD_SUM, message: 'WRITE: a block has another sum than its vector says' });
   }
 
   private setResult(request: PeerRequest, result: number): void {

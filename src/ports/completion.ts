@@ -23,6 +23,9 @@ export const COMPLETION_LATE = 2;
 /** After this receive the socket held more. */
 export const COMPLETION_MORE = 4;
 
+/** The payload of a write has other checksums than it was to have (`DEVICE_SUMMED`): the device has not seen it. */
+export const COMPLETION_MISMATCH = 8;
+
 /** Bits of a token that are the tag. */
 export const TAG_BITS = 22;
 

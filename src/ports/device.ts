@@ -25,6 +25,11 @@ export const DEVICE_FUA = 1;
 export const DEVICE_KEEP_ALLOCATED = 2;
 /** Zeroing fails with `EOPNOTSUPP` rather than write zeroes. */
 export const DEVICE_FAST_ONLY = 4;
+/**
+ * Of a write: the words at `checksums` are there, and are those that its payload is to have. If it has others it ends with
+ * `-EBADMSG` and `COMPLETION_MISMATCH`, and the device does not see it.
+ */
+export const DEVICE_SUMMED = 64;
 
 /** What a device still accepts: everything, reads, nothing. */
 export const FENCE_OPEN = 0;

@@ -49,6 +49,11 @@ export interface SegmentMember {
   /** The highest stamp of any block here. */
   readonly stampMax: { readonly low: number; readonly high: number };
 
+  /** It compares the sums of a write with the content, in the pass in which it sums that anyway. Absent: it does not. */
+  readonly compares?: boolean;
+  /** It sends sums along with the blocks of a write, so who asks sums them once for all members. Absent: it does not. */
+  readonly wantsSums?: boolean;
+
   // What replies bring.
 
   /** Data operations in flight on the device, whichever volume they are for. */

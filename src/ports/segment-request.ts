@@ -38,7 +38,8 @@ import type { Memory } from './memory.js';
 export const REQUEST_READ = 0;
 /**
  * Writes blocks of an allocated chunk from `memory`. Survives the death of the process once it has ended, and loss of power after
- * the next `REQUEST_FLUSH`, or at once with `REQUEST_FUA`. Result: the bytes, those of blocks that were left included.
+ * the next `REQUEST_FLUSH`, or at once with `REQUEST_FUA`. Result: the bytes, those of blocks that were left included;
+ * `-EBADMSG` if the content has other sums than `sums` says: then nothing of it has been written.
  */
 export const REQUEST_WRITE = 1;
 /**
@@ -186,9 +187,19 @@ export class SegmentRequest {
   flags = 0;
   /** `ENTRY_WORDS` (`src/layout/block-entry.ts`) for each block. */
   entries: Uint32Array | null = null;
+  /**
+   * The CRC32C of each block; null if whoever asks has none, or wants none. Of a write they are there: a member that *compares*
+   * them (`SegmentMember.compares`) does so before its device sees the content, unless they are proven. Of a read they are
+   * filled where `summed` says so.
+   */
+  sums: Uint32Array | null = null;
+  /** Of a write: whoever asks has summed this very content. Nobody has to do that again. */
+  proven = false;
   /** Ends with the result: a count or a negative errno. */
   token = 0;
 
+  /** Of the answer: `sums` are those of what was read. */
+  summed = false;
   /** Of the answer: blocks that cannot be read. */
   readonly bad = new BlockBits();
   /** Of the answer: blocks that were left because a condition did not hold. */
@@ -213,6 +224,9 @@ export class SegmentRequest {
     this.source = -1;
     this.flags = 0;
     this.entries = null;
+    this.sums = null;
+    this.proven = false;
+    this.summed = false;
     this.bad.clear();
     this.left.clear();
     return this;

@@ -65,6 +65,10 @@ export class StoreOp implements JournalWaiter {
   generation: Generation = 0;
   flushNumber: FlushNumber = 0;
   flags = 0;
+  /** Those that its content is to have, one for each block; null if nobody has said so. */
+  sums: Uint32Array | null = null;
+  /** It has them: nobody has to sum the content again. */
+  proven = false;
   /** Whose answer by block it fills. */
   request: SegmentRequest | null = null;
   /** Blocks that are left as they are because a condition does not hold for them. */
@@ -120,6 +124,8 @@ export class StoreOp implements JournalWaiter {
     this.generation = request.generation;
     this.flushNumber = request.flushNumber;
     this.flags = flags;
+    this.sums = request.sums;
+    this.proven = request.proven;
     this.request = request;
     this.token = request.token;
     this.page = NO_PAGE;

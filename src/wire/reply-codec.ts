@@ -185,7 +185,7 @@ export function encodeReply(
   let to = at + HEADER_BYTES;
   if ((flags & REPLY_BAD) !== 0) to = putBits(memory.view, to, request.bad);
   if ((flags & REPLY_LEFT) !== 0) to = putBits(memory.view, to, request.left);
-  if ((flags & REPLY_BLOCKS) !== 0) putSums(memory, to, from, blocks);
+  if ((flags & REPLY_BLOCKS) !== 0) putSums(memory, to, from, blocks, request.summed ? request.sums : null);
   if ((flags & REPLY_ENTRIES) !== 0) {
     const words = blocks * ENTRY_WORDS;
     check(entries !== null && entries.length >= words, 'entries are answered that are not there', words);

@@ -147,10 +147,10 @@ export function getEntries(view: DataView, at: number, entries: Uint32Array, wor
 /** Sums of the blocks of the frame that is being written or compared. */
 const sums = new Uint32Array(CHUNK_BLOCKS_MAX);
 
-/** Writes the sum of each of so many blocks, which begin at `from`. */
-export function putSums(memory: Memory, at: number, from: number, blocks: number): void {
-  memory.checksums(from, blocks, sums);
-  for (let block = 0; block < blocks; block += 1) memory.view.setUint32(at + SUM_BYTES * block, sums[block], true);
+/** Writes the sum of each of so many blocks, which begin at `from`. `known`: those sums, if somebody has them. */
+export function putSums(memory: Memory, at: number, from: number, blocks: number, known: Uint32Array | null): void {
+  if (known === null) memory.checksums(from, blocks, sums);
+  putEntries(memory.view, at, known ?? sums, blocks);
 }
 
 /** The first of so many blocks, beginning at `from`, that has another sum than the vector at `at` says; -1 if none has. */
@@ -221,7 +221,7 @@ export function encodeRequest(
       putEntries(memory.view, vector, entries, words);
     }
     const sums = kind === REQUEST_WRITE ? sumsAt(frame) : -1;
-    if (sums >= 0) putSums(memory, vector + sums, from, blocks);
+    if (sums >= 0) putSums(memory, vector + sums, from, blocks, request.proven ? request.sums : null);
   }
   frame.payload = requestPayloadBytes(request);
   const vectorBytes = requestHeadBytes(request) - HEADER_BYTES;

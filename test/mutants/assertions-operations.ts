@@ -141,8 +141,8 @@ export const OPERATION_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a transfer has ended twice, or was not begun',
     'store/running/transfers.ts',
-    '      device.write(op.memory, bytes, offset, 0, token, checksums);\n',
-    '      device.write(op.memory, bytes, offset, 0, token, checksums);\n      device.write(op.memory, bytes, offset, 0, token, checksums);\n',
+    '      device.write(op.memory, bytes, offset, flags, token, sums);\n',
+    '      device.write(op.memory, bytes, offset, flags, token, sums);\n      device.write(op.memory, bytes, offset, flags, token, sums);\n',
   ),
   one(
     'a transfer has ended without its block table',

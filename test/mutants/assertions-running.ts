@@ -57,8 +57,8 @@ export const RUNNING_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'blocks are written that have no place for checksums',
     'store/running/transfers.ts',
-    '      saveSource(this.memory, op);\n      check(this.writeRun',
-    '      op.area = -1;\n      check(this.writeRun',
+    '    op.proven = op.sums !== null;\n    check(this.writeRun',
+    '    op.area = -1;\n    check(this.writeRun',
     tests('store/conditions.test.ts'),
   ),
   one(

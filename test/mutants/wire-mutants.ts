@@ -43,11 +43,51 @@ export const WIRE_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'wire/request-codec.ts',
-        find: 'if (memory.checksum(from + BLOCK_BYTES * block, BLOCK_BYTES) !== sum) return block;',
-        replace: 'if (memory.checksum(from + BLOCK_BYTES * block, BLOCK_BYTES) !== sum && block === 0) return block;',
+        find: 'if (memory.view.getUint32(at + SUM_BYTES * block, true) !== sums[block]) return block;',
+        replace:
+          'if (memory.view.getUint32(at + SUM_BYTES * block, true) !== sums[block] && block === 0) return block;',
       },
     ],
     judges: [tests('wire/round-trips.test.ts')],
+  },
+  {
+    name: 'sums-not-compared',
+    breaks: 'A store takes the sums of a write for those of its content, whoever it is from',
+    rule: 'a block with another sum is refused before a device sees it',
+    edits: [
+      {
+        file: 'store/running/transfers.ts',
+        find: 'return sums !== null && !proven ? DEVICE_SUMMED : 0;',
+        replace: 'return sums !== null && proven ? DEVICE_SUMMED : 0;',
+      },
+    ],
+    judges: [tests('store/sums.test.ts')],
+  },
+  {
+    name: 'sums-of-a-part-compared',
+    breaks: 'Of a write of which blocks are left as they are, sums are compared run by run',
+    rule: 'of a write that is refused no block is written',
+    edits: [
+      {
+        file: 'store/running/transfers.ts',
+        find: 'if (op.sums !== null && !op.proven && !this.hasSums(op, op.sums)) {',
+        replace: 'if (op.sums !== null && !op.proven && !this.hasSums(op, op.sums) && op.blocks === 1) {',
+      },
+    ],
+    judges: [tests('store/sums.test.ts')],
+  },
+  {
+    name: 'early-record-of-refused',
+    breaks: 'The record of a write that will be refused is sent to the journal',
+    rule: 'a record that is sent along with its data has the sum of what is written',
+    edits: [
+      {
+        file: 'store/running/entry-updates.ts',
+        find: 'if (earlySums[index] !== sums[index]) return null;',
+        replace: 'if (earlySums[index] !== sums[index]) continue;',
+      },
+    ],
+    judges: [tests('store/sums.test.ts')],
   },
   {
     name: 'wire-hello-of-another-connection',

@@ -105,6 +105,13 @@ impl Arena {
         true
     }
 
+    /// Reads four bytes at `offset`, in native order; `None` if they leave the region.
+    pub fn word(&self, offset: u32) -> Option<u32> {
+        let from = self.at(offset, 4)?;
+        // SAFETY: `at` checked the range, and a word need not be aligned to be read so.
+        Some(unsafe { from.cast::<u32>().read_unaligned() })
+    }
+
     /// Flips one bit, for fault injection. False if it lies outside of the region.
     pub fn flip(&self, offset: u32, bit: u8) -> bool {
         let Some(target) = self.at(offset, 1) else {

@@ -35,18 +35,30 @@ pub fn check_checksums(arena: &Arena, request: &Request) -> Result<(), i32> {
     if apart { Ok(()) } else { Err(libc::EINVAL) }
 }
 
+/// Whether the payload of `request` has the checksums that are where its own would go; [`check_checksums`] has passed it.
+pub fn has_checksums(arena: &Arena, checksum: Checksum, request: &Request) -> bool {
+    (0..request.length / CHECKSUM_BLOCK_BYTES).all(|block| {
+        let expected = arena.word(request.checksums + block * CHECKSUM_BYTES);
+        expected == Some(checksum_of(arena, checksum, request, block))
+    })
+}
+
+fn checksum_of(arena: &Arena, checksum: Checksum, request: &Request, block: u32) -> u32 {
+    let Some(bytes) = arena.at(request.memory + block * CHECKSUM_BLOCK_BYTES, CHECKSUM_BLOCK_BYTES) else {
+        unreachable!("the payload lies within the arena");
+    };
+    // SAFETY: the block lies within the arena, and belongs to this request until it completes: other threads leave it
+    // alone, and the kernel is not using it when a write has not been started or a read has ended.
+    unsafe { checksum(bytes, CHECKSUM_BLOCK_BYTES as usize) }
+}
+
 /// Puts the checksums of the payload where `request` wants them, if it does; [`check_checksums`] has passed it.
 pub fn store_checksums(arena: &Arena, checksum: Checksum, request: &Request) {
     if request.checksums == 0 {
         return;
     }
     for block in 0..request.length / CHECKSUM_BLOCK_BYTES {
-        let Some(bytes) = arena.at(request.memory + block * CHECKSUM_BLOCK_BYTES, CHECKSUM_BLOCK_BYTES) else {
-            unreachable!("the payload lies within the arena");
-        };
-        // SAFETY: the block lies within the arena, and belongs to this request until it completes: other threads leave
-        // it alone, and the kernel is not using it when a write has not been started or a read has ended.
-        let word = unsafe { checksum(bytes, CHECKSUM_BLOCK_BYTES as usize) };
+        let word = checksum_of(arena, checksum, request, block);
         arena.store(request.checksums + block * CHECKSUM_BYTES, &word.to_ne_bytes());
     }
 }

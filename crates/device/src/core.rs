@@ -16,7 +16,10 @@ use crate::checksums::{Checksum, store_checksums};
 use crate::engine::EngineConfig;
 use crate::files::{Fence, FileKind, FileTable};
 use crate::inflight::{InFlight, InFlightTable, State};
-use crate::request::{COMPLETION_ABANDONED, COMPLETION_LATE, Completion, FLAG_FUA, FLAG_WAIT_ALL, Op, Request, Vector};
+use crate::request::{
+    COMPLETION_ABANDONED, COMPLETION_LATE, COMPLETION_MISMATCH, Completion, FLAG_FUA, FLAG_WAIT_ALL, Op, Request,
+    Vector,
+};
 use crate::socket::PeerAddress;
 
 mod admission;
@@ -86,6 +89,12 @@ impl Core {
                 None
             }
             Ok(Plan::Silent) => None,
+            Ok(Plan::Mismatch) => {
+                let (token, extra) = (request.token, request.memory_used());
+                let completion = Completion { token, result: -libc::EBADMSG, flags: COMPLETION_MISMATCH, extra };
+                self.ready.push_back(completion);
+                None
+            }
             Err(errno) => {
                 self.complete(request.token, -errno);
                 None

@@ -109,6 +109,10 @@ pub const FLAG_POLL_FIRST: u32 = 1 << 4;
 /// [`Op::Accept`]: the connection is one between nodes, and has the options of one that was asked for ([`Op::Connect`]).
 pub const FLAG_PEER: u32 = 1 << 5;
 
+/// [`Op::Write`]: the words at `checksums` are those that the payload is to have; if it has others the device does not see
+/// it ([`COMPLETION_MISMATCH`]).
+pub const FLAG_SUMMED: u32 = 1 << 6;
+
 /// [`Completion::flags`]: the operation was given up as overdue. Its memory, at `extra`, still belongs to the kernel.
 pub const COMPLETION_ABANDONED: u32 = 1 << 0;
 /// [`Completion::flags`]: an operation given up earlier has now ended, and the memory at `extra` is free again.
@@ -117,6 +121,8 @@ pub const COMPLETION_LATE: u32 = 1 << 1;
 pub const NO_MEMORY: u32 = u32::MAX;
 /// [`Completion::flags`]: after this receive the socket held more.
 pub const COMPLETION_MORE: u32 = 1 << 2;
+/// [`Completion::flags`]: the payload of a write has other checksums than it was to have (`EBADMSG`).
+pub const COMPLETION_MISMATCH: u32 = 1 << 3;
 
 /// One operation asked of an engine. Fields that an operation does not name are ignored.
 #[derive(Clone, Copy, Debug)]
@@ -148,9 +154,9 @@ pub struct Request {
     pub vectors: u32,
     /// See the operation.
     pub aux: u32,
-    /// Where the checksums of a read or write go: bytes from the start of the arena, a multiple of 4, of one `u32` in
-    /// native order for each 4096 bytes of `length`, which must be a multiple of that. 0 for nowhere. They mean nothing
-    /// if the operation fails.
+    /// Where the checksums of a read or write go, or with [`FLAG_SUMMED`] are: bytes from the start of the arena, a
+    /// multiple of 4, of one `u32` in native order for each 4096 bytes of `length`, which must be a multiple of that. 0
+    /// for nowhere. They mean nothing if the operation fails.
     pub checksums: u32,
 }
 

@@ -5,7 +5,7 @@ mod support;
 use strake_device::engine::open_engine;
 use strake_device::faults::{FaultAction, FaultFilter, FaultRule};
 use strake_device::files::FileKind;
-use strake_device::request::{Op, Request};
+use strake_device::request::{COMPLETION_MISMATCH, FLAG_SUMMED, Op, Request};
 use support::{ARENA_BYTES, Rig, Scratch, add, config, each_variant, fnv1a, transfer, variants};
 
 const MIB: u64 = 1 << 20;
@@ -94,6 +94,33 @@ fn checksums_that_cannot_be_had_are_refused() {
         }
         assert_eq!(rig.load(PAYLOAD, 3 * 4096), blocks());
         assert_eq!(std::fs::read(&scratch.path).unwrap(), vec![0u8; MIB as usize]);
+    });
+}
+
+#[test]
+fn a_write_that_has_not_the_checksums_that_it_is_to_have_reaches_no_device() {
+    each_variant(|rig| {
+        let scratch = Scratch::file("sums-given", MIB);
+        let file = add(rig, Some(scratch.open()), FileKind::Regular);
+        rig.store(PAYLOAD, &[0; 3 * 4096]);
+        rig.store(MIB as u32 + 100, &blocks());
+        let given = |sums: &[u32]| sums.iter().flat_map(|sum| sum.to_ne_bytes()).collect::<Vec<u8>>();
+        // What counts is the copy that is written.
+        let mut write = Request { flags: FLAG_SUMMED, ..summed(Op::Write, 1, file, 0) };
+        (write.copy_from, write.copy_length) = (MIB as u32 + 100, 3 * 4096);
+        let mut wrong = sums_of(&blocks());
+        wrong[2] ^= 1;
+        rig.store(SUMS, &given(&wrong));
+        rig.push(write);
+        let refused = rig.complete(1);
+        assert_eq!((refused.result, refused.flags), (-libc::EBADMSG, COMPLETION_MISMATCH));
+        assert_eq!(std::fs::read(&scratch.path).unwrap(), vec![0u8; MIB as usize]);
+        rig.store(SUMS, &given(&sums_of(&blocks())));
+        rig.push(write);
+        let written = rig.complete(1);
+        assert_eq!((written.result, written.flags), (3 * 4096, 0));
+        assert_eq!(std::fs::read(&scratch.path).unwrap()[..3 * 4096], blocks());
+        assert_eq!(rig.run(Request { checksums: 0, ..write }), -libc::EINVAL);
     });
 }
 

@@ -46,6 +46,7 @@ export class RemoteMember implements SegmentMember {
   readonly flushed: FlushId;
   readonly settled: FlushId | null;
   readonly stampMax: { readonly low: number; readonly high: number };
+  readonly wantsSums = true;
   /** Index in the map of its group. */
   readonly index: number;
   readonly role: Role;

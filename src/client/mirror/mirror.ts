@@ -26,7 +26,7 @@ import {
   type SegmentRequest,
 } from '../../ports/segment-request.js';
 import type { Holder, Holding } from '../requests/holding.js';
-import { bringPayload, type Piece, reads } from '../requests/piece.js';
+import { bringPayload, type Piece, reads, sumsOf } from '../requests/piece.js';
 import type { IoEnds, SegmentIo } from '../requests/segment-io.js';
 import type { WriteStamps } from '../requests/write-stamps.js';
 import { type Allocation, allocated, exists } from './allocation.js';
@@ -166,6 +166,7 @@ export class Mirror implements SegmentIo, Holder {
 
   private sendWrite(piece: Piece, bits: number): void {
     const group = this.membership.groups[piece.group];
+    const sums = this.sumsFor(piece, bits);
     let { source } = piece;
     for (let position = 0; position < group.length; position += 1) {
       const slot = group[position];
@@ -174,11 +175,21 @@ export class Mirror implements SegmentIo, Holder {
       request.source = source;
       request.sourceBytes = piece.blocks * BLOCK_BYTES;
       request.flags = (piece.flags & REQUEST_FUA) | REQUEST_NEWER;
+      request.sums = sums;
+      request.proven = sums !== null;
       slot.present.submit(request);
       // The first member's operation brings the payload; the others find it in place.
       source = -1;
     }
     piece.source = -1;
+  }
+
+  /** Sums of a payload that any of the members it goes to sends along; null if none does. */
+  private sumsFor(piece: Piece, bits: number): Uint32Array | null {
+    for (const slot of this.membership.groups[piece.group]) {
+      if ((bits & slot.bit) !== 0 && slot.present.wantsSums === true) return sumsOf(this.memory, piece);
+    }
+    return null;
   }
 
   private writeOnceAllocated(piece: Piece): void {

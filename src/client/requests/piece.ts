@@ -3,8 +3,10 @@
  * are made once and used again; a piece holds its blocks (alone, or together with reads) until it ends.
  */
 
+import { check } from '../../core/check.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
 import type { BlockCount, BlockIndex, ChunkIndex, FlushNumber, GroupIndex, MemberPosition } from '../../ports/ids.js';
+import { CHUNK_BLOCKS_MAX } from '../../ports/limits.js';
 import type { Memory } from '../../ports/memory.js';
 import { SegmentRequest } from '../../ports/segment-request.js';
 
@@ -91,11 +93,18 @@ export class Piece {
   previous: Piece | null = null;
   next: Piece | null = null;
   onStart: (() => void) | null = null;
+  private sumWords: Uint32Array | null = null;
   /** What was asked of each member, by position. */
   private readonly requests: SegmentRequest[] = [];
 
   constructor(index: number) {
     this.index = index;
+  }
+
+  /** Room for the sums of its blocks. */
+  get sums(): Uint32Array {
+    this.sumWords ??= new Uint32Array(CHUNK_BLOCKS_MAX);
+    return this.sumWords;
   }
 
   /** The record for what is asked of the member at a position. */
@@ -112,6 +121,16 @@ export class Piece {
 /** Whether what is in flight for a piece are reads, and not modifications. */
 export function reads({ kind, changed }: Piece): boolean {
   return kind === PIECE_READ || (kind === PIECE_PATCH && !changed);
+}
+
+/** Sums of a piece's payload, wherever that is now. They are the piece's until it ends. */
+export function sumsOf(memory: Memory, piece: Piece): Uint32Array {
+  const { source, blocks, sums } = piece;
+  check(piece.started, 'a piece is summed that has not its blocks', piece.index);
+  // What has been asked to be copied there may not be there yet.
+  if (source < 0) memory.carryOut();
+  memory.checksums(source < 0 ? piece.memory : source, blocks, sums);
+  return sums;
 }
 
 /** The caller's source is free after this batch, so what cannot be sent yet is copied now. */

@@ -12,13 +12,14 @@
  * the call, where a real device would answer with EINVAL or EFAULT.
  */
 
-import { EBADF, EDQUOT, EINVAL, EIO, ENOSPC, EOPNOTSUPP } from '../../core/errno.js';
+import { EBADF, EBADMSG, EDQUOT, EINVAL, EIO, ENOSPC, EOPNOTSUPP } from '../../core/errno.js';
 import { BLOCK_BYTES, SECTOR_BYTES } from '../../core/limits.js';
-import { COMPLETION_ABANDONED } from '../../ports/completion.js';
+import { COMPLETION_ABANDONED, COMPLETION_MISMATCH } from '../../ports/completion.js';
 import {
   DEVICE_FAST_ONLY,
   DEVICE_FUA,
   DEVICE_KEEP_ALLOCATED,
+  DEVICE_SUMMED,
   type Device,
   type DeviceGeometry,
   FENCE_ALL,
@@ -28,11 +29,11 @@ import {
 import type { SimSource } from '../world/events.js';
 import type { SimProcess } from '../world/process.js';
 import type { SimRandom } from '../world/random.js';
+import { checksumBytes, hasChecksums, storeChecksums } from './checksums.js';
 import type { SimDisk } from './disk.js';
 import type { FaultAction, FaultOp } from './faults.js';
 import type { SimWrite } from './write.js';
 
-const CHECKSUM_SPAN_BYTES = BLOCK_BYTES;
 const EXTENT_BYTES = 16;
 const EXTENT_DATA = 0;
 const EXTENT_HOLE = 3;
@@ -250,7 +251,7 @@ export class SimDevice implements Device, SimSource {
     this.process.checkRange(memory, length);
     if (memory % SECTOR_BYTES !== 0) throw new Error(`a device cannot use memory at ${memory}: it is not aligned`);
     if (checksums === 0) return;
-    this.process.checkRange(checksums, Math.ceil(length / CHECKSUM_SPAN_BYTES) * 4);
+    this.process.checkRange(checksums, checksumBytes(length));
     if (checksums % 4 !== 0) throw new Error(`checksums cannot be stored at ${checksums}: it is not aligned`);
   }
 
@@ -287,8 +288,13 @@ export class SimDevice implements Device, SimSource {
     operation.active = true;
     operation.startedUs = process.nowUs;
     if (source >= 0) process.bytes.copyWithin(memory, source, source + length);
-    if (operation.checksums !== 0 && kind === 'write') this.storeChecksums(operation);
+    const summed = kind === 'write' && (operation.flags & DEVICE_SUMMED) !== 0;
+    if (operation.checksums !== 0 && kind === 'write' && !summed) storeChecksums(process, operation);
     this.traceStart(operation);
+    if (summed && !hasChecksums(process, operation)) {
+      this.end(slot, -EBADMSG, COMPLETION_MISMATCH);
+      return;
+    }
     const refusal = this.refusal(operation);
     if (refusal !== 0) {
       this.end(slot, refusal);
@@ -316,7 +322,7 @@ export class SimDevice implements Device, SimSource {
   private traceChecksums({ checksums, length }: Operation): void {
     const { trace, view } = this.process;
     if (!trace.contents) return;
-    const end = checksums + 4 * Math.ceil(length / CHECKSUM_SPAN_BYTES);
+    const end = checksums + checksumBytes(length);
     for (let at = checksums; at < end; at += 4) trace.note(view.getUint32(at, true));
   }
 
@@ -423,15 +429,7 @@ export class SimDevice implements Device, SimSource {
     if (early === null) this.disk.read(offset, length, bytes, memory, random);
     else bytes.set(early.subarray(0, length), memory);
     if (operation.action?.kind === 'corrupt') bytes[memory + random.below(length)] ^= 1 << random.below(8);
-    if (operation.checksums !== 0) this.storeChecksums(operation);
-  }
-
-  private storeChecksums(operation: Operation): void {
-    const { bytes, crc32c, view } = this.process;
-    const { memory, length, checksums } = operation;
-    for (let done = 0, at = checksums; done < length; done += CHECKSUM_SPAN_BYTES, at += 4) {
-      view.setUint32(at, crc32c(bytes, memory + done, Math.min(CHECKSUM_SPAN_BYTES, length - done)), true);
-    }
+    if (operation.checksums !== 0) storeChecksums(this.process, operation);
   }
 
   private listExtents(operation: Operation): number {
@@ -443,7 +441,7 @@ export class SimDevice implements Device, SimSource {
     for (let at = operation.offset; at < end && count < room; count += 1) {
       const allocated = this.disk.allocated(at);
       const start = at;
-      while (at < end && this.disk.allocated(at) === allocated) at += CHECKSUM_SPAN_BYTES - (at % CHECKSUM_SPAN_BYTES);
+      while (at < end && this.disk.allocated(at) === allocated) at += BLOCK_BYTES - (at % BLOCK_BYTES);
       const place = operation.memory + count * EXTENT_BYTES;
       view.setFloat64(place, Math.min(at, end) - start, true);
       view.setFloat64(place + 8, allocated ? EXTENT_DATA : EXTENT_HOLE, true);
@@ -451,12 +449,13 @@ export class SimDevice implements Device, SimSource {
     return count;
   }
 
-  private end(slot: number, result: number): void {
+  private end(slot: number, result: number, completionFlags = 0): void {
     const { process } = this;
     const operation = this.operations[slot];
     const { kind, token, flags, origin } = operation;
     const promised = kind !== 'read' && kind !== 'extents' && (flags & DEVICE_FUA) !== 0;
-    const broken = kind === 'sync' || (promised && !REFUSALS.includes(-result));
+    const seen = completionFlags !== COMPLETION_MISMATCH;
+    const broken = kind === 'sync' || (promised && seen && !REFUSALS.includes(-result));
     if (result < 0 && broken && !this.closing) this.tightenFence(FENCE_WRITES);
     operation.active = false;
     operation.write = null;
@@ -464,7 +463,7 @@ export class SimDevice implements Device, SimSource {
     operation.early = null;
     this.inFlight -= 1;
     this.free.push(slot);
-    if (!operation.abandoned) process.complete(token, result, 0, origin);
+    if (!operation.abandoned) process.complete(token, result, completionFlags, origin);
     else this.freeMemory(operation);
     this.detachWhenIdle();
   }

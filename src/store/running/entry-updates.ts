@@ -8,7 +8,7 @@
 
 import { check } from '../../core/check.js';
 import type { SlotIndex } from '../../core/ids.js';
-import { BLOCK_BYTES, STORE_EARLY_BLOCKS_MAX } from '../../core/limits.js';
+import { STORE_EARLY_BLOCKS_MAX } from '../../core/limits.js';
 import {
   BLOCK_POISON,
   BLOCK_SUSPECT,
@@ -75,6 +75,7 @@ export class EntryUpdates {
   private readonly flushes: StoreFlush;
   private readonly checksums: Uint32Array;
   private readonly earlyWords = new Uint32Array(ENTRY_WORDS);
+  private readonly earlySums = new Uint32Array(STORE_EARLY_BLOCKS_MAX);
 
   constructor(parts: EntryUpdatesParts) {
     this.parts = parts;
@@ -245,8 +246,10 @@ export class EntryUpdates {
     if (journal.batch.sectorsLeft < 2) return;
     const { earlyWords } = this;
     check(op.source >= 0 && !op.early, 'an overwrite is sent early without its payload, or twice', op.index);
+    const sums = this.sumsOf(op);
+    if (sums === null) return;
     for (let index = 0; index < op.blocks; index += 1) {
-      earlyWords[ENTRY_CHECKSUM] = this.parts.memory.checksum(op.source + index * BLOCK_BYTES, BLOCK_BYTES);
+      earlyWords[ENTRY_CHECKSUM] = sums[index];
       earlyWords[ENTRY_FLAGS] = BLOCK_VALID;
       earlyWords[ENTRY_STAMP_LOW] = op.stampLow;
       earlyWords[ENTRY_STAMP_HIGH] = op.stampHigh;
@@ -258,6 +261,15 @@ export class EntryUpdates {
     op.early = true;
     this.flushes.countEager(op.blocks);
     journal.makeRoom();
+  }
+
+  /** Sums of an overwrite's payload; null if it has not those that it is to have, so that its device will not see it. */
+  private sumsOf({ sums, proven, source, blocks }: StoreOp): Uint32Array | null {
+    if (sums !== null && proven) return sums;
+    const { earlySums } = this;
+    this.parts.memory.checksums(source, blocks, earlySums);
+    for (let index = 0; sums !== null && index < blocks; index += 1) if (earlySums[index] !== sums[index]) return null;
+    return earlySums;
   }
 
   /** Whether nothing but what an operation is about to zero is stored or kept in its slot. */

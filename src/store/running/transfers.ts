@@ -6,12 +6,18 @@
  */
 
 import { check } from '../../core/check.js';
-import { EBADMSG, ENODATA } from '../../core/errno.js';
+import { EBADMSG, EIO, ENODATA } from '../../core/errno.js';
 import { BLOCK_BYTES, STORE_OPERATIONS_MAX, STORE_TRANSFERS_MAX } from '../../core/limits.js';
 import { Waiting } from '../../core/waiting.js';
-import { BLOCK_POISON, BLOCK_SUSPECT, BLOCK_VALID, ENTRY_FLAGS } from '../../layout/block-entry.js';
-import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
-import type { Device } from '../../ports/device.js';
+import {
+  BLOCK_POISON,
+  BLOCK_SUSPECT,
+  BLOCK_VALID,
+  ENTRY_FLAGS,
+  ZERO_BLOCK_CHECKSUM,
+} from '../../layout/block-entry.js';
+import { COMPLETION_ABANDONED, COMPLETION_MISMATCH, type CompletionPort } from '../../ports/completion.js';
+import { DEVICE_SUMMED, type Device } from '../../ports/device.js';
 import type { BlockIndex } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
 import { REQUEST_ACCEPT, REQUEST_READ, REQUEST_WRITE } from '../../ports/segment-request.js';
@@ -22,6 +28,8 @@ import type { PendingEntries } from './pending-entries.js';
 import type { TableCache } from './table-cache.js';
 
 const AREA_BYTES = TABLE_ENTRIES * 4;
+/** The device need not sum what is written. */
+const NO_SUMS = 0;
 /** Memory for the checksums of transfers in flight. */
 export const TRANSFER_AREAS_BYTES = STORE_TRANSFERS_MAX * AREA_BYTES;
 
@@ -62,6 +70,8 @@ export class Transfers {
   private readonly areasStart: number;
   private readonly token: number;
   private readonly freeAreas: number[] = [];
+  /** Sums of content that is compared. */
+  private readonly found = new Uint32Array(TABLE_ENTRIES);
   private readonly waiting = new Waiting<StoreOp>('operations that wait for a transfer', STORE_OPERATIONS_MAX);
 
   constructor(parts: TransfersParts) {
@@ -112,6 +122,11 @@ export class Transfers {
     const bytes = op.blocks * BLOCK_BYTES;
     check(op.kind === REQUEST_READ, 'zeroes answer what is no read', op.kind);
     this.memory.fill(op.memory, bytes, 0);
+    const { request } = op;
+    if (request !== null && request.sums !== null) {
+      request.sums.fill(ZERO_BLOCK_CHECKSUM, 0, op.blocks);
+      request.summed = true;
+    }
     this.parts.finishLater(op, bytes);
   }
 
@@ -139,17 +154,52 @@ export class Transfers {
     const bytes = op.blocks * BLOCK_BYTES;
     if (op.kind === REQUEST_ACCEPT) {
       device.read(op.memory, bytes, offset, token, checksums);
-    } else if (op.left > 0) {
-      saveSource(this.memory, op);
-      check(this.writeRun(op, op.block), 'a write goes to none of its blocks', op.index);
-    } else if (op.source >= 0) {
+      return;
+    }
+    this.bringSums(op);
+    if (op.left > 0) {
+      this.startRuns(op);
+      return;
+    }
+    const [flags, sums] = [this.flagsOf(op), op.proven ? NO_SUMS : checksums];
+    if (op.source >= 0) {
       const { source } = op;
       this.parts.onWrite(op);
       op.source = -1;
-      device.writeFrom(source, op.memory, bytes, offset, 0, token, checksums);
+      device.writeFrom(source, op.memory, bytes, offset, flags, token, sums);
     } else {
-      device.write(op.memory, bytes, offset, 0, token, checksums);
+      device.write(op.memory, bytes, offset, flags, token, sums);
     }
+  }
+
+  /** Puts the sums that a write is to have where those of its transfer would go. */
+  private bringSums({ sums, area, blocks }: StoreOp): void {
+    if (sums === null) return;
+    check(sums.length >= blocks, 'a write has fewer sums than blocks', sums.length);
+    for (let index = 0; index < blocks; index += 1) this.checksums[area * TABLE_ENTRIES + index] = sums[index];
+  }
+
+  private flagsOf({ sums, proven }: StoreOp): number {
+    return sums !== null && !proven ? DEVICE_SUMMED : 0;
+  }
+
+  /** Begins a write of which some blocks are left as they are. Of one that has not its sums no run may be written. */
+  private startRuns(op: StoreOp): void {
+    saveSource(this.memory, op);
+    if (op.sums !== null && !op.proven && !this.hasSums(op, op.sums)) {
+      this.parts.finishLater(op, -EBADMSG);
+      return;
+    }
+    op.proven = op.sums !== null;
+    check(this.writeRun(op, op.block), 'a write goes to none of its blocks', op.index);
+  }
+
+  private hasSums(op: StoreOp, sums: Uint32Array): boolean {
+    const { memory, found } = this;
+    memory.carryOut();
+    memory.checksums(op.memory, op.blocks, found);
+    for (let index = 0; index < op.blocks; index += 1) if (found[index] !== sums[index]) return false;
+    return true;
   }
 
   /** Writes the next blocks from `block` on that are not left as they are. Returns false if there are none. */
@@ -166,7 +216,7 @@ export class Transfers {
     const { layout } = this;
     const offset = layout.dataOffset + op.slot * layout.slotBytes + from * BLOCK_BYTES;
     const skipped = from - op.block;
-    const checksums = this.areasStart + op.area * AREA_BYTES + 4 * skipped;
+    const checksums = op.proven ? NO_SUMS : this.areasStart + op.area * AREA_BYTES + 4 * skipped;
     const memory = op.memory + skipped * BLOCK_BYTES;
     this.device.write(memory, (to - from) * BLOCK_BYTES, offset, 0, this.token + op.index, checksums);
     return true;
@@ -190,9 +240,13 @@ export class Transfers {
     op.resultFlags |= flags & COMPLETION_ABANDONED;
     if (op.kind === REQUEST_READ) {
       this.endRead(op, result);
+    } else if ((flags & COMPLETION_MISMATCH) !== 0) {
+      // The device has not seen it.
+      this.parts.finish(op, -EBADMSG);
     } else if (result < 0) {
       if (op.kind === REQUEST_WRITE) this.suspectRange(op);
-      this.parts.finish(op, result);
+      // What a device says is not taken for what has been found of the content.
+      this.parts.finish(op, result === -EBADMSG ? -EIO : result);
     } else if (op.left === 0 || !this.writeRun(op, op.to)) {
       op.next = 0;
       this.parts.transferred(op);
@@ -221,9 +275,22 @@ export class Transfers {
       this.parts.finish(op, -EBADMSG);
       return;
     }
+    this.tellSums(op);
     const bytes = op.blocks * BLOCK_BYTES;
     if (this.fillUnwritten(op)) this.parts.finishLater(op, bytes);
     else this.parts.finish(op, bytes);
+  }
+
+  /** Tells whoever wants to know the sums of what has been read: they have just been compared. */
+  private tellSums({ request, block, blocks, from, to, area, page }: StoreOp): void {
+    if (request === null || request.sums === null) return;
+    const { words } = this.tables;
+    for (let index = 0; index < blocks; index += 1) {
+      const at = block + index;
+      const stored = at >= from && at < to && (words[this.tables.wordOf(page, at) + ENTRY_FLAGS] & BLOCK_VALID) !== 0;
+      request.sums[index] = stored ? this.checksums[area * TABLE_ENTRIES + at - from] : ZERO_BLOCK_CHECKSUM;
+    }
+    request.summed = true;
   }
 
   /** What was never written reads as zeroes, whatever the slot holds there. Returns whether anything was filled. */

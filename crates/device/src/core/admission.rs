@@ -1,9 +1,9 @@
 //! Whether a request can be carried out: each field is validated against the tables and the arena before anything is
 //! done with it. What needs no waiting (copies within the arena, and everything on a null device) is carried out at once.
 
-use crate::checksums::{check_checksums, store_checksums};
+use crate::checksums::{check_checksums, has_checksums, store_checksums};
 use crate::files::{Fence, FileKind};
-use crate::request::{NO_COPY, Op, Request, VECTORS_MAX, Vector};
+use crate::request::{FLAG_SUMMED, NO_COPY, Op, Request, VECTORS_MAX, Vector};
 
 use super::{Core, EXTENT_HOLE};
 
@@ -15,6 +15,8 @@ pub(super) enum Plan {
     Complete(i32),
     /// It has ended, and has no completion.
     Silent,
+    /// It is a write whose payload has other checksums than it is to have.
+    Mismatch,
 }
 
 impl Core {
@@ -59,6 +61,10 @@ impl Core {
         if matches!(op, Op::Read | Op::Write) {
             check_checksums(&self.arena, request)?;
         }
+        let summed = op == Op::Write && request.flags & FLAG_SUMMED != 0;
+        if summed && request.checksums == 0 {
+            return Err(libc::EINVAL);
+        }
         if op == Op::Write && request.copy_from != NO_COPY {
             let target = request.memory.checked_add(request.aux).ok_or(libc::EFAULT)?;
             let fits = request.aux as u64 + request.copy_length as u64 <= request.length as u64;
@@ -69,7 +75,10 @@ impl Core {
         if fence == Fence::All || (fence == Fence::Writes && op.modifies_device()) {
             return Err(libc::EIO);
         }
-        if op == Op::Write {
+        if summed && !has_checksums(&self.arena, self.checksum, request) {
+            return Ok(Plan::Mismatch);
+        }
+        if op == Op::Write && !summed {
             store_checksums(&self.arena, self.checksum, request);
         }
         if kind == FileKind::Null {
