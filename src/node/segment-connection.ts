@@ -271,6 +271,7 @@ export class SegmentConnection
 
   /** The blocks of a write are not what its vector says, as the member has found. Its device has not seen them. */
   private refuseBlocks(request: PeerRequest): void {
+    check(request.record.sums !== null, 'a member has compared sums that a write does not bear', request.index);
     this.endRequest(request);
     this.refuse({ status: STATUS_BAD_SUM, message: 'WRITE: a block has another sum than its vector says' });
   }
