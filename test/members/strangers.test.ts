@@ -9,6 +9,7 @@ import { EINVAL } from '#strake/core/errno.js';
 import { NO_FLUSH } from '#strake/layout/flush-id.js';
 import type { ReplicaMap } from '#strake/layout/replica-map.js';
 import { SEGMENT_SIZES } from '#strake/node/segment-service.js';
+import { REQUEST_ALLOCATE, REQUEST_READ, REQUEST_WRITE, SegmentRequest } from '#strake/ports/segment-request.js';
 import { SimTransport } from '#strake/sim/net/transport.js';
 import type { SimProcess } from '#strake/sim/world/process.js';
 import { SimKey } from '#strake/sim/world/sim-key.js';
@@ -34,6 +35,7 @@ import {
   KIND_WELCOME,
   REPLY_JSON,
   STATUS_BAD_FRAME,
+  STATUS_BAD_SUM,
   STATUS_DENIED,
   STATUS_NO_CREDIT,
   STATUS_NOT_OPEN,
@@ -42,6 +44,7 @@ import {
   STATUS_STALE_MAP,
 } from '#strake/wire/messages.js';
 import { Answer, encodeReplies, getAnswer, getPacked, packedAt, putPacked } from '#strake/wire/reply-codec.js';
+import { encodeRequest, ReplicaAddress, requestHeadBytes } from '#strake/wire/request-codec.js';
 import { encodeOpen, type Role, sealTicket } from '#strake/wire/ticket.js';
 import { check, run } from '../support/check.js';
 import { CLUSTER_ID, SLOT } from '../support/sim-store.js';
@@ -58,6 +61,7 @@ const CLIENT = 'e'.repeat(32);
 class Stranger {
   readonly process: SimProcess;
   readonly peer: WirePeer;
+  session = 0;
   private readonly nodes: TwoNodes;
 
   private constructor(nodes: TwoNodes, process: SimProcess, peer: WirePeer) {
@@ -84,6 +88,7 @@ class Stranger {
       principal: 'x',
       features: [],
     });
+    this.session = session;
     const challenge = await this.next();
     assert.is(challenge.kind, KIND_CHALLENGE);
     await this.nodes.settle(this.peer.say(OUT, KIND_HELLO, asker.takeChallenge(challenge.payload).hello));
@@ -95,6 +100,10 @@ class Stranger {
     return 0;
   }
 
+  settle<T>(promise: Promise<T>): Promise<T> {
+    return this.nodes.settle(promise);
+  }
+
   async next(): Promise<{ readonly kind: number; readonly payload: Uint8Array; readonly at: number }> {
     const { frame, payload, at } = await this.nodes.settle(this.peer.next());
     return { kind: frame.kind, payload, at };
@@ -103,7 +112,7 @@ class Stranger {
   /** Asks something of a replica, with a control payload. */
   async askOf(kind: number, map: ReplicaMap, member: number, payload: Uint8Array): Promise<number> {
     const frame = new Frame().begin(kind, 0, 5);
-    frame.session = 1;
+    frame.session = this.session;
     frame.volume.set(map.volume.id);
     frame.group = map.group;
     frame.member = member;
@@ -287,6 +296,63 @@ check('an answer that has arrived gives its credit back, though others of its se
     await nodes.settle(stranger.peer.send([OUT, HEADER_BYTES]));
   }
 });
+
+/** Asks for something of block 0 of chunk 0 whose content is `value`; with `damaged`, that is another one than its sum says. */
+async function askBlock(
+  stranger: Stranger,
+  map: ReplicaMap,
+  kind: number,
+  value = 0,
+  damaged = false,
+): Promise<number> {
+  const { process, peer } = stranger;
+  const block = OUT + 4096;
+  process.bytes.fill(value, block, block + 4096);
+  const request = new SegmentRequest().begin(kind, 0, 0);
+  const blocks = kind === REQUEST_WRITE || kind === REQUEST_READ ? 1 : 0;
+  Object.assign(request, { blocks, memory: block, stampLow: value, stampHigh: 256, generation: 1 });
+  const address = new ReplicaAddress();
+  address.volume.set(map.volume.id);
+  Object.assign(address, { group: 0, member: 1, mapVersion: 1, incarnation: 0, session: stranger.session });
+  encodeRequest(process, new Frame().begin(0, 0, 10 + value), OUT, request, address, block);
+  if (damaged) process.bytes[block + 100] ^= 4;
+  const parts: [number, number][] = [[OUT, requestHeadBytes(request)]];
+  if (kind === REQUEST_WRITE) parts.push([block, 4096]);
+  for (const part of parts) await stranger.settle(peer.send(part));
+  const { kind: answered, payload, at } = await stranger.next();
+  if (answered === KIND_REFUSED) return decodeControl('refused', payload).status;
+  const answer = new Answer();
+  if (answered === KIND_REPLIES) getPacked(process.view, packedAt(at, 0), answer);
+  // A block that was read follows its sum.
+  else return payload[4 + 100];
+  return answer.status;
+}
+
+check(
+  'a block that has another sum than it came with ends the connection, and the device keeps what it had',
+  async () => {
+    const nodes = await serving(12);
+    const map = mapWith(1, 1);
+    const opened = async (session: number) => {
+      const stranger = await Stranger.connect(nodes);
+      assert.is(await stranger.greet(session), 0);
+      assert.is(await stranger.askOf(KIND_STORE_MAP, map, 1, encodeMaps([map])), STATUS_OK);
+      assert.is(await stranger.askOf(KIND_OPEN, map, 1, stranger.opening(map, 'writer')), STATUS_OK);
+      return stranger;
+    };
+    const stranger = await opened(1);
+    assert.is(await askBlock(stranger, map, REQUEST_ALLOCATE), STATUS_OK);
+    assert.is(await askBlock(stranger, map, REQUEST_WRITE, 5), STATUS_OK);
+    assert.is(await askBlock(stranger, map, REQUEST_READ), 5);
+    assert.is(await askBlock(stranger, map, REQUEST_WRITE, 7, true), STATUS_BAD_SUM);
+    await nodes.pause(100_000);
+    assert.equal(nodes.serving.service.usage(), { connections: 0, requests: 0, buffers: 0 });
+    const again = await opened(2);
+    assert.is(await askBlock(again, map, REQUEST_READ), 5);
+    assert.is(await askBlock(again, map, REQUEST_WRITE, 7), STATUS_OK);
+    assert.is(await askBlock(again, map, REQUEST_READ), 7);
+  },
+);
 
 check('a newer session takes the place of an older one, and an older one that of none', async () => {
   const nodes = await serving(5);
