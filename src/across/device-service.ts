@@ -15,8 +15,8 @@ export class DeviceService {
   /** By number, which none is given twice: what is still on its way to one that is gone must not reach another. */
   private readonly devices = new Map<DeviceNumber, NodeStore>();
   private last = 0;
-  /** Ids of deleted volumes whose notes may go, while a map is put. */
-  private forgettable: readonly string[] = [];
+  /** Ids of deleted volumes whose notes may go: of each map that is being put. */
+  private readonly forgettable = new Set<readonly string[]>();
   private ending = false;
 
   constructor(ports: DeviceHostPorts, onEvent: DeviceHostHooks['onEvent']) {
@@ -24,7 +24,7 @@ export class DeviceService {
     this.host = new DeviceHost(ports, {
       onEvent,
       onMap: () => {},
-      mayForget: ({ volume }) => this.forgettable.includes(volume.id),
+      mayForget: ({ volume }) => [...this.forgettable].some((ids) => ids.includes(volume.id)),
     });
   }
 
@@ -88,12 +88,14 @@ export class DeviceService {
 
   private async put({ device, map, own, forgettable }: DeviceCalls['put']['request']): Promise<unknown> {
     const entry = this.deviceOf(device);
-    // A page is chosen within the call.
-    this.forgettable = forgettable;
-    const put = entry.keep(map, own);
-    this.forgettable = [];
-    const result = await put;
-    return { result, facts: factsOf(entry) };
+    // A page is chosen when there is room in the journal.
+    this.forgettable.add(forgettable);
+    try {
+      const result = await entry.keep(map, own);
+      return { result, facts: factsOf(entry) };
+    } finally {
+      this.forgettable.delete(forgettable);
+    }
   }
 
   private async release({ device, volumeId }: DeviceCalls['release']['request']): Promise<unknown> {

@@ -84,4 +84,23 @@ check(
   },
 );
 
+check('the page of a deleted volume goes to another one, also of a device on another shard', [], async () => {
+  const sim = new SimNode(9);
+  const disk = diskOf(80);
+  await sim.format(disk, 0);
+  const device = await sim.openAway(disk, 0);
+  // More than there are pages.
+  for (let number = 0; number < device.replicasMax + 2; number += 1) {
+    const about = {
+      id: number.toString(16).padStart(32, '0'),
+      name: `v${number}`,
+      layout: 'single',
+      copies: 1,
+    } as const;
+    await sim.settle(sim.node.create({ ...about, createdMs: 1, sizeBytes: SLOT }));
+    await sim.settle(sim.node.delete(`v${number}`));
+  }
+  await sim.settle(sim.node.close());
+});
+
 run();
