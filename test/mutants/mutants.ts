@@ -1,6 +1,7 @@
 /** All mutants. */
 
 import { ACROSS_MUTANTS } from './across-mutants.js';
+import { CALL_MUTANTS } from './call-mutants.js';
 import { CONDITION_MUTANTS } from './condition-mutants.js';
 import { COPYING_MUTANTS } from './copying-mutants.js';
 import { DELETION_MUTANTS } from './deletion-mutants.js';
@@ -24,6 +25,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...NBD_MUTANTS,
   ...WIRE_MUTANTS,
   ...SESSION_MUTANTS,
+  ...CALL_MUTANTS,
   ...ACROSS_MUTANTS,
   ...DELETION_MUTANTS,
   ...MIGRATION_MUTANTS,
