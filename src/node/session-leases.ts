@@ -36,6 +36,7 @@ export function grantLeases({ clientId, changes, replicas }: LeasedSession, take
     const { map } = gate;
     if (changedAt > taken || map === undefined || !isManaged(map)) continue;
     gate.confirm(clientId, toldVersion);
+    check(toldVersion > 0, 'a replica is open of whose map nobody was told', gate.group);
     // While a map is being stored nothing is granted under it, and nothing more under the one before.
     if (gate.answered && gate.device.leaseMs > 0 && map.mapVersion === toldVersion) granted.push(replica);
     else unleased.push({ volumeId: gate.volumeId, group: gate.group });

@@ -54,6 +54,20 @@ check('MAP_STORED waits for a lease of whoever does not answer (Rule B)', async 
   assert.is(stored.result, 0);
 });
 
+check('nothing is granted under a map that is being stored, nor under the one before', async () => {
+  const { nodes, reader, other } = await leased(16);
+  const second = new LeaseClient(nodes, 'f');
+  const member = await nodes.settle(second.open(nodes.map(1)));
+  await nodes.when(() => member.mayRead(EPOCH + 1));
+  nodes.network.cut(nodes.servingHost, reader.host);
+  const stored = nodes.bring(other, nodes.map(2, WITHOUT));
+  await nodes.when(() => second.heard.includes(EPOCH + 2));
+  await nodes.pause(600 * US);
+  assert.is(stored.result, null, 'it waits for the client that hears nothing');
+  assert.equal([member.mayRead(EPOCH + 1), member.mayRead(EPOCH + 2)], [false, false]);
+  await nodes.when(() => stored.result !== null && member.mayRead(EPOCH + 2));
+});
+
 check('a lease outlives its connection (lease-outlives-connection), and a newer session of its client', async () => {
   const { nodes, reader, other, member } = await leased(4);
   const grantedUs = nodes.world.time.nowUs;

@@ -7,6 +7,7 @@ import { COPYING_MUTANTS } from './copying-mutants.js';
 import { DELETION_MUTANTS } from './deletion-mutants.js';
 import { DIRECTORY_MUTANTS } from './directory-mutants.js';
 import { ENGINE_MUTANTS } from './engine-mutants.js';
+import { LEASE_MUTANTS } from './lease-mutants.js';
 import { MIGRATION_MUTANTS } from './migration-mutants.js';
 import type { Mutant } from './mutant.js';
 import { NBD_MUTANTS } from './nbd-mutants.js';
@@ -26,6 +27,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...WIRE_MUTANTS,
   ...SESSION_MUTANTS,
   ...CALL_MUTANTS,
+  ...LEASE_MUTANTS,
   ...ACROSS_MUTANTS,
   ...DELETION_MUTANTS,
   ...MIGRATION_MUTANTS,
