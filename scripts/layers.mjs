@@ -62,14 +62,29 @@ const LAYERS = {
     'serve',
     'worker',
   ],
-  embed: ['core', 'ports', 'layout', 'uring', 'store', 'client', 'node', 'volumes', 'serve', 'worker', 'sim'],
+  embed: [
+    'core',
+    'ports',
+    'layout',
+    'uring',
+    'store',
+    'client',
+    'keys',
+    'manager',
+    'meta',
+    'node',
+    'volumes',
+    'serve',
+    'worker',
+    'sim',
+  ],
   bench: ['core', 'keys', 'net', 'embed'],
   control: ['core', 'embed'],
   admin: ['core', 'ports', 'layout', 'keys', 'control'],
-  cli: ['core', 'store', 'embed', 'bench', 'control', 'admin', 'sim'],
+  cli: ['core', 'ports', 'store', 'embed', 'bench', 'control', 'admin', 'sim'],
 };
 /** Files that put the layers together. */
-const ROOTS = ['index.ts', 'shard-main.ts', 'trial-main.ts'];
+const ROOTS = ['index.ts', 'manager-main.ts', 'shard-main.ts', 'trial-main.ts'];
 /** Folders that know the outside world only through ports, so that they run in a simulator unchanged. */
 const PURE = [
   'ports',

@@ -12,7 +12,7 @@
 import { randomBytes } from 'node:crypto';
 import { threadId } from 'node:worker_threads';
 import { BufferPool } from './core/buffer-pool.js';
-import { toStrakeError } from './core/errors.js';
+import { StrakeError, toStrakeError } from './core/errors.js';
 import {
   BLOCK_BYTES,
   CLIENT_BUFFER_CLASSES,
@@ -43,10 +43,12 @@ import type {
   CallMessage,
   ConnectMessage,
   FormatMessage,
+  JoinMessage,
   ListenMessage,
   ListenNodeMessage,
   LoadMessage,
   LoseShardMessage,
+  ManagerCallMessage,
   NetworkMessage,
   OpenMessage,
   OpenStoreMessage,
@@ -161,6 +163,20 @@ class Shard implements Watched {
         return this.node.lose(request as LoseShardMessage);
       case 'network':
         return this.node.begin(request as NetworkMessage);
+      case 'joinCluster':
+        return this.node.join(request as JoinMessage);
+      case 'managerCall':
+        return this.node.callManager(request as ManagerCallMessage);
+      case 'attachVolume':
+        return this.node.attachVolume(request as ShardCalls['attachVolume']['request']);
+      case 'detachVolume':
+        return this.node.detachVolume(request as ShardCalls['detachVolume']['request']);
+      case 'adoptVolumes':
+        return this.node.adopt();
+      case 'takeBackVolumes':
+        return this.node.takeBackVolumes();
+      case 'manage':
+        throw new StrakeError('INVALID_ARGUMENT', 'a manager has a worker of its own');
       case 'listenNode':
         return this.node.listen(request as ListenNodeMessage);
       case 'closeNode':

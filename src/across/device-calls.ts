@@ -21,6 +21,7 @@ export interface DeviceCalls {
       readonly path: string;
       readonly deviceId: string;
       readonly clusterId: string | undefined;
+      readonly leaseMs: number;
     };
     response: { readonly device: DeviceNumber; readonly facts: DeviceFacts };
   };

@@ -191,6 +191,12 @@ export const ERRORS = {
     'No manager of the cluster answers, or it does not decide anything yet; volumes that are open go on while no member fails.',
     'Start it with `strake manager start DIR`; `strake cluster status` says what it waits for.',
   ),
+  MANAGED: entry(
+    5,
+    false,
+    'Managers of a cluster decide about volumes on the devices, and a node that stands alone must not.',
+    'Run it as a node of its cluster (`strake node start`), or take its volumes back first (`strake cluster leave`).',
+  ),
   STALE_METADATA: entry(
     5,
     false,

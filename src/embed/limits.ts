@@ -14,3 +14,11 @@ export const ERRNO_MAX = 4095;
 export const SHARDS_MAX = 64;
 /** Nodes whose devices one node uses. */
 export const PEERS_MAX = 32;
+/** Managers that are tried in turn. */
+export const MANAGERS_MAX = 8;
+/** Nodes that a volume is to lie on. */
+export const ON_NODES_MAX = 64;
+/** Labels of a node. */
+export const LABELS_MAX = 16;
+/** Bytes of the name or the value of a label. */
+export const LABEL_TEXT_BYTES_MAX = 63;

@@ -63,14 +63,20 @@ export class NodeDevices {
   /** Of all devices; empty until it is known. */
   cluster: string;
   private readonly openings = new Set<Opening>();
+  private readonly leaseMs: number;
   private readonly note: (event: NodeEvent) => void;
   private link: ShardLink | null = null;
   private readonly linkChanged = new Notify();
   private bringing: Promise<void> = Promise.resolve();
   private closed = false;
 
-  constructor(cluster: string, note: (event: NodeEvent) => void) {
+  /** `leaseMs`: the longest lease that the devices grant, in milliseconds. */
+  constructor(
+    { cluster, leaseMs }: { readonly cluster: string; readonly leaseMs: number },
+    note: (event: NodeEvent) => void,
+  ) {
     this.cluster = cluster;
+    this.leaseMs = leaseMs;
     this.note = note;
   }
 
@@ -288,7 +294,7 @@ export class NodeDevices {
   private async openStore(link: ShardLink, opening: Opening, found: Examined): Promise<string | null> {
     const { handle, facts, superblock } = found;
     const clusterId = this.cluster || superblock.clusterId;
-    const about = { deviceId: superblock.deviceId, clusterId, path: facts.path };
+    const about = { deviceId: superblock.deviceId, clusterId, path: facts.path, leaseMs: this.leaseMs };
     try {
       const message = { handle, geometry: plainGeometry(facts), ...about };
       const { deviceId, shard } = await link.call('openStore', message);

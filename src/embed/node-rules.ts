@@ -12,17 +12,18 @@ import {
   optional,
   options as optionsOf,
   path,
-  port,
   type Rule,
   signal,
   sizeBytes,
   text,
   volumeName,
   whole,
+  wrongArgument,
 } from '../core/arguments.js';
 import { DEVICE_WAIT_MS_MAX, LOST_DEVICES_MAX, NODE_PATHS_MAX } from '../core/limits.js';
-import { HOST_BYTES_MAX, PEERS_MAX, SHARDS_MAX } from './limits.js';
-import type { CreateVolumeOptions, NodeAddress, OpenNodeOptions } from './node-types.js';
+import { LABEL_TEXT_BYTES_MAX, LABELS_MAX, MANAGERS_MAX, PEERS_MAX, SHARDS_MAX } from './limits.js';
+import { NODE_ADDRESS } from './node-addresses.js';
+import type { CreateVolumeOptions, OpenNodeOptions } from './node-types.js';
 import { faultRules } from './rules.js';
 
 const lostDevices = list(id, 1, LOST_DEVICES_MAX);
@@ -32,11 +33,16 @@ const without: Rule<NonNullable<OpenNodeOptions['without']>> = {
   take: (value, name) => Object.fromEntries(lostByVolume.take(value, name)),
 };
 
-const address = fields<NodeAddress>({
-  socket: optional(path),
-  host: optional(text(1, HOST_BYTES_MAX)),
-  port: optional(port),
-});
+/** Failure domains of a node. */
+const labelRule = dictionary(text(1, LABEL_TEXT_BYTES_MAX), text(1, LABEL_TEXT_BYTES_MAX));
+const labels: Rule<NonNullable<OpenNodeOptions['labels']>> = {
+  expected: labelRule.expected,
+  take: (value, name) => {
+    const taken = labelRule.take(value, name);
+    if (taken.size > LABELS_MAX) throw wrongArgument(name, `an object with at most ${LABELS_MAX} labels`, value);
+    return Object.fromEntries(taken);
+  },
+};
 
 export const OPEN_NODE = fields<OpenNodeOptions>({
   devices: list(path, 1, NODE_PATHS_MAX),
@@ -47,8 +53,13 @@ export const OPEN_NODE = fields<OpenNodeOptions>({
   without: optional(without),
   shards: optional(whole(1, SHARDS_MAX)),
   keyFile: optional(path),
-  peers: optional(list(address, 0, PEERS_MAX)),
-  segments: optional(address),
+  peers: optional(list(NODE_ADDRESS, 0, PEERS_MAX)),
+  segments: optional(NODE_ADDRESS),
+  manager: optional(list(NODE_ADDRESS, 1, MANAGERS_MAX)),
+  nodeId: optional(id),
+  name: optional(newVolumeName),
+  labels: optional(labels),
+  insecureNetwork: optional(boolean),
   onEvent: optional(callback()),
   signal: optional(signal),
   faults: optional(faultRules),

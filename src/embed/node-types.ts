@@ -50,6 +50,19 @@ export interface OpenNodeOptions {
   readonly peers?: readonly NodeAddress[];
   /** Serves the segments of its devices to other nodes, and no volumes. Needs `keyFile`. */
   readonly segments?: NodeAddress;
+  /**
+   * Managers of the cluster that the node is a part of, which are tried in turn: they decide about the volumes on its
+   * devices, and clients reach these at `segments`. Needs `keyFile`, `nodeId`, `name` and `segments`.
+   */
+  readonly manager?: readonly NodeAddress[];
+  /** 32 hexadecimal digits, the same at each start, of no other node. */
+  readonly nodeId?: string;
+  /** By which people call the node: unique in its cluster. */
+  readonly name?: string;
+  /** Failure domains, such as `{ rack: 'r1' }`. */
+  readonly labels?: Readonly<Record<string, string>>;
+  /** Uses addresses that can be reached from other hosts; what is said there is not encrypted. */
+  readonly insecureNetwork?: boolean;
   /** Told of what happens. */
   readonly onEvent?: (event: NodeEvent) => void;
   readonly signal?: AbortSignal;

@@ -2,16 +2,18 @@
 
 import { sizeBytes as bytesOfSome, id, newVolumeName, path as pathRule, volumeName, whole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
-import { CONNECTIONS_MAX, DEVICE_WAIT_MS, JOB_IDS_PER_WORKER } from '../core/limits.js';
+import { CONNECTIONS_MAX, DEVICE_WAIT_MS, JOB_IDS_PER_WORKER, LEASE_MS } from '../core/limits.js';
 import type { StreamAddress } from '../ports/transport.js';
 import type { FaultRule } from '../uring/native.js';
-import type { ShardCalls } from '../worker/messages.js';
+import type { Adopted } from '../volumes/adoption.js';
+import type { NodeSelf, ShardCalls } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
 import { checkSignal } from './block-io.js';
 import { DeviceChanges } from './device-changes.js';
 import { publish } from './events.js';
 import { newId } from './format.js';
 import { addressOf, SERVE_NODE, type ServeNodeOptions } from './nbd-server.js';
+import { clusterAddress } from './node-addresses.js';
 import { checkNode } from './node-checks.js';
 import { NodeDevices } from './node-devices.js';
 import { deviceOf, volumeOf } from './node-report.js';
@@ -19,6 +21,7 @@ import { CREATE_VOLUME, OPEN_NODE, SCRUB, START_VOLUME } from './node-rules.js';
 import { INTERNAL, NodeServer } from './node-server.js';
 import type {
   CreateVolumeOptions,
+  NodeAddress,
   NodeDevice,
   NodeJob,
   NodeStatus,
@@ -46,7 +49,7 @@ async function openChecked(options: OpenNodeOptions): Promise<Node> {
   checkSignal(options.signal);
   // A node has shards of its own: volumes are on the first, and devices on all of them.
   const { devices, peers = [], segments } = options;
-  const network = segments !== undefined || peers.length > 0;
+  const network = segments !== undefined || peers.length > 0 || options.manager !== undefined;
   const size = { devices: devices.length, shards: options.shards, network };
   const runtime = await Runtime.startForNode(size, (event) => options.onEvent?.(event));
   try {
@@ -94,7 +97,9 @@ export class Node implements Tenant {
     this.runtime = runtime;
     this.shard = shard;
     this.options = options;
-    this.parts = new NodeDevices(options.clusterId ?? '', (event) => options.onEvent?.(event));
+    // Clients of a cluster read under leases of its members; those of a node that decides by itself need none.
+    const leaseMs = options.manager === undefined ? 0 : LEASE_MS;
+    this.parts = new NodeDevices({ cluster: options.clusterId ?? '', leaseMs }, (event) => options.onEvent?.(event));
     this.deviceChanges = new DeviceChanges(this, this.parts);
   }
 
@@ -121,20 +126,51 @@ export class Node implements Tenant {
     this.parts.use(link);
   }
 
-  /** Reaches other nodes, and serves its segments to them. */
+  /** Reaches the managers of its cluster, or other nodes, and serves its segments. */
   private async beginNetwork(link: ShardLink): Promise<void> {
-    const { keyFile, peers = [], segments } = this.options;
-    if (segments === undefined && peers.length === 0) return;
-    if (keyFile === undefined) {
-      throw new StrakeError('INVALID_ARGUMENT', 'openNode: nodes know each other by the key of their cluster', {
-        remedy: 'Name its file as keyFile.',
-      });
-    }
-    const address = this.segmentsAddress ?? (segments === undefined ? null : addressOf(segments));
-    const message = { keyFile, clusterId: this.clusterId, peers: peers.map(addressOf), segments: address };
-    const { port } = await link.call('network', message);
+    const { peers = [], segments, manager, insecureNetwork = false } = this.options;
+    if (segments === undefined && peers.length === 0 && manager === undefined) return;
+    const keyFile = this.needed('keyFile', 'the file with its key');
+    const { clusterId } = this;
+    // The port that the system has chosen stays the same in the next life of the worker.
+    const given = segments === undefined ? null : clusterAddress(segments, insecureNetwork);
+    const address = this.segmentsAddress ?? given;
+    const reach = (one: NodeAddress) => clusterAddress(one, insecureNetwork);
+    const { port } =
+      manager === undefined
+        ? await link.call('network', { keyFile, clusterId, peers: peers.map(reach), segments: address })
+        : await link.call('joinCluster', {
+            ...{ keyFile, clusterId, managers: manager.map(reach), self: this.self(), segments: address },
+          });
     if (address !== null)
       this.segmentsAddress = 'path' in address ? address : { ...address, port: port ?? address.port };
+  }
+
+  /** What a node of a cluster has to be given. */
+  private needed<K extends 'keyFile' | 'nodeId' | 'name'>(key: K, what: string): NonNullable<OpenNodeOptions[K]> {
+    const value = this.options[key];
+    if (value !== undefined) return value;
+    throw new StrakeError('INVALID_ARGUMENT', `openNode: a node of a cluster needs ${what}`, {
+      remedy: `Give ${key}.`,
+    });
+  }
+
+  private self(): NodeSelf {
+    const { labels = {}, segments, peers } = this.options;
+    if (segments === undefined || peers !== undefined) {
+      throw new StrakeError(
+        'INVALID_ARGUMENT',
+        'openNode: clients reach a node of a cluster, and managers tell where',
+        {
+          remedy: 'Give segments, and no peers.',
+        },
+      );
+    }
+    return {
+      nodeId: this.needed('nodeId', 'an id that stays the same'),
+      name: this.needed('name', 'a name'),
+      labels: Object.entries(labels).map(([name, value]) => ({ name, value })),
+    };
   }
 
   /** Looks for volumes. A node that serves segments leaves them to others. */
@@ -308,6 +344,19 @@ export class Node implements Tenant {
       .link(this.shard)
       .call('endWork', null)
       .catch(() => {});
+  }
+
+  /**
+   * Hands the volumes that this node of a cluster decides about by itself to its managers. Those that cannot be handed over
+   * stay as they are; a call that a crash or an error cuts off is completed by another one.
+   */
+  adoptVolumes(): Promise<Adopted> {
+    return this.link.call('adoptVolumes', null);
+  }
+
+  /** Takes back the volumes of its cluster that lie on this node alone, likewise. */
+  takeBackVolumes(): Promise<Adopted> {
+    return this.link.call('takeBackVolumes', null);
   }
 
   /** Serves all volumes over NBD, each under its name, also those that are made later. */

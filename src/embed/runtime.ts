@@ -11,7 +11,7 @@ import { parseWhole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { DRAIN_MS, NODE_STORES_MAX } from '../core/limits.js';
 import type { StorageEvent } from '../volumes/storage-events.js';
-import { type ShardLink, ShardPool } from '../worker/shard-pool.js';
+import { type ShardLink, ShardPool, type ShardPoolOptions } from '../worker/shard-pool.js';
 import { chooseEngine, type EngineChoice } from './engine-choice.js';
 import { publish } from './events.js';
 import { SHARDS_MAX } from './limits.js';
@@ -35,6 +35,12 @@ export interface DeviceTenant extends Tenant {
   isOn(link: ShardLink): boolean;
   /** Its shard has fenced it. */
   noteFence(fence: number): void;
+}
+
+/** What a manager of this process tells beside its answers. */
+export interface ManagerListener {
+  /** It decides nothing any more, or its thread has ended: nothing is answered from now on. */
+  readonly onStepDown: (error: StrakeError) => void;
 }
 
 interface PoolSize {
@@ -99,15 +105,25 @@ export class Runtime {
     // Only a node has events.
     onEvent: (event: StorageEvent) => void = () => {},
   ): Promise<Runtime> {
+    return Runtime.withEngine((engine) => Runtime.startWith(engine, size, onEvent));
+  }
+
+  private static async withEngine(start: (engine: EngineChoice) => Promise<Runtime>): Promise<Runtime> {
     const engine = chooseEngine();
     try {
-      return await Runtime.startWith(engine, size, onEvent);
+      return await start(engine);
     } catch (error) {
       if (engine.kind === 'threads' || engine.demanded) throw error;
       // A ring can be had, but not as many as are needed.
       const reason = error instanceof Error ? error.message : String(error);
-      return await Runtime.startWith({ kind: 'threads', reason, demanded: false }, size, onEvent);
+      return await start({ kind: 'threads', reason, demanded: false });
     }
+  }
+
+  private static async startPool(engine: EngineChoice, options: Omit<ShardPoolOptions, 'kind'>): Promise<Runtime> {
+    const runtime = new Runtime(engine);
+    runtime.pool = await ShardPool.start({ kind: engine.kind, ...options });
+    return runtime;
   }
 
   private static async startWith(
@@ -126,6 +142,22 @@ export class Runtime {
       onEvent,
     });
     return runtime;
+  }
+
+  /** A runtime for the manager of a cluster, which has one shard. `close` ends it. */
+  static async startForManager({ onStepDown }: ManagerListener): Promise<Runtime> {
+    const start = (engine: EngineChoice) =>
+      Runtime.startPool(engine, {
+        ...{ shards: 1, ofNode: false, storesMax: 0, storesExpected: 0, network: false },
+        program: new URL('../manager-main.js', import.meta.url),
+        // What replaces it has no manager: that is for another process, which reads what is durable.
+        onReplaced: () => onStepDown(new StrakeError('WORKER_DIED', 'the worker of the manager has ended')),
+        onLost: (_, error) => onStepDown(error),
+        onFenced: () => {},
+        onEvent: () => {},
+        onSteppedDown: onStepDown,
+      });
+    return Runtime.withEngine(start);
   }
 
   /** Undoes one `acquire`; the last one stops the shards. */

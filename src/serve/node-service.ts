@@ -146,6 +146,7 @@ export class NodeService {
     return entry;
   }
 
+  /** Servers offer what is served now. */
   offer(): void {
     for (const server of this.servers) this.offerTo(server);
   }

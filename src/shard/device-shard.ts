@@ -155,6 +155,7 @@ export class DeviceShard implements Watched {
     path,
     deviceId,
     clusterId,
+    leaseMs,
   }: DeviceCalls['open']['request']): Promise<unknown> {
     const { engine } = this;
     const device = new UringDevice(engine, engine.native.adoptDevice(handle), geometry);
@@ -162,7 +163,8 @@ export class DeviceShard implements Watched {
     this.files += 1;
     this.watch.start();
     try {
-      return await this.devices.open(device, deviceId, clusterId === undefined ? { path } : { path, clusterId });
+      const about = { path, leaseMs };
+      return await this.devices.open(device, deviceId, clusterId === undefined ? about : { ...about, clusterId });
     } catch (error) {
       this.files -= 1;
       device.close();

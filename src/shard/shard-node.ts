@@ -10,12 +10,16 @@ import type { DeviceEvent } from '../node/device-events.js';
 import { type NodeCallName, type NodeCalls, NodeService } from '../serve/node-service.js';
 import { UringDevice } from '../uring/device.js';
 import type { Engine } from '../uring/engine.js';
+import type { Adopted } from '../volumes/adoption.js';
 import type { NodePorts } from '../volumes/storage-node.js';
+import { callManager } from '../worker/manager-calls.js';
 import type {
   AnswerMessage,
   ConnectMessage,
+  JoinMessage,
   ListenNodeMessage,
   LoseShardMessage,
+  ManagerCallMessage,
   NetworkMessage,
   OpenStoreMessage,
   ShardCalls,
@@ -143,14 +147,14 @@ export class ShardNode {
 
   private async openHere(message: OpenStoreMessage): Promise<ShardCalls['openStore']['response']> {
     const { engine, watch } = this.parts;
-    const { handle, geometry, path, clusterId } = message;
+    const { handle, geometry, path, clusterId, leaseMs } = message;
     const device = new UringDevice(engine, engine.native.adoptDevice(handle), geometry);
     // A device that does not answer is to be given up while it is opened, too.
     this.stores.push(device);
     watch.start();
     this.opening += 1;
     try {
-      const { deviceId, shard } = await this.openNode().node.open(device, { path, clusterId });
+      const { deviceId, shard } = await this.openNode().node.open(device, { path, clusterId, leaseMs });
       return { deviceId, shard };
     } catch (error) {
       this.stores.splice(this.stores.indexOf(device), 1);
@@ -176,6 +180,44 @@ export class ShardNode {
     return this.parts.network.begin(this.openNode().node, message);
   }
 
+  /** See `NodeNetwork.join`. */
+  join(message: JoinMessage): Promise<ShardCalls['joinCluster']['response']> {
+    return this.parts.network.join(this.openNode().node, message);
+  }
+
+  /** What a manager of the cluster answers. */
+  callManager({ name, args }: ManagerCallMessage): Promise<unknown> {
+    return callManager(this.parts.network.calls, name, args);
+  }
+
+  /** See `adoptVolumes`. */
+  adopt(): Promise<Adopted> {
+    return this.parts.network.adopt(this.openNode().node);
+  }
+
+  /** See `takeBackVolumes`. */
+  takeBackVolumes(): Promise<Adopted> {
+    return this.parts.network.takeBack(this.openNode().node);
+  }
+
+  /** Opens a volume of the cluster that has been joined. */
+  async attachVolume({ name, ...how }: ShardCalls['attachVolume']['request']): Promise<VolumeFacts> {
+    const service = this.openNode();
+    const { id } = await service.node.attachVolume(name, how);
+    service.offer();
+    return this.findVolume(id);
+  }
+
+  /** Gives it back. */
+  async detachVolume({ id }: ShardCalls['detachVolume']['request']): Promise<null> {
+    const service = this.openNode();
+    const ended = service.node.detachVolume(id);
+    service.offer();
+    await ended;
+    service.offer();
+    return null;
+  }
+
   listen(message: ListenNodeMessage): ShardCalls['listenNode']['response'] {
     const { server, port, made } = this.parts.servers.begin(message, null);
     this.openNode().attach(made);
@@ -199,6 +241,7 @@ export class ShardNode {
     try {
       await node.node.close();
     } finally {
+      this.parts.network.part();
       this.stores.splice(0, length);
       for (const connection of this.connections.values()) connection.close();
     }

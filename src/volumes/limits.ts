@@ -6,3 +6,5 @@ export const MANAGED_PAUSE_MS = 250;
 export const REFUSALS_MAX = 8;
 /** After how many times that a client has told of itself members are looked for that could be brought up to date. */
 export const RESUME_ROUNDS = 10;
+/** Pauses in which managers have to hear what the members of volumes that are handed over have answered. */
+export const ADOPTION_PAUSES_MAX = 40;

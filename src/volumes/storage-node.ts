@@ -26,6 +26,7 @@ import { check } from '../core/check.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import type { Watch } from '../core/watch.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
+import { managedVolumes } from '../layout/starting-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import {
   DeviceHost,
@@ -277,8 +278,17 @@ export class StorageNode {
   /** See `VolumeStarts.assemble`. */
   async assemble(without: ReadonlyMap<string, readonly string[]>): Promise<void> {
     this.checkDecides();
+    this.checkUnmanaged();
     this.assembled = true;
     return this.starts.assemble(without);
+  }
+
+  /** What managers have decided about is not decided here: its places may have been given to others. */
+  private checkUnmanaged(): void {
+    const managed = managedVolumes(this.devices).size;
+    if (managed === 0) return;
+    const what = managed === 1 ? 'a volume' : `${managed} volumes`;
+    throw new StrakeError('MANAGED', `managers of a cluster decide about ${what} on these devices`);
   }
 
   /** See `VolumeStarts.without`. */

@@ -4,13 +4,16 @@
 
 import type { LinkMemory } from '../across/protocol.js';
 import type { WireError } from '../core/errors.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
 import type { DeviceGeometry } from '../ports/device.js';
+import type { ManagerCalls } from '../ports/manager.js';
 import type { StreamAddress } from '../ports/transport.js';
 import type { NodeCalls } from '../serve/node-service.js';
 import type { Superblock } from '../store/format/superblock.js';
 import type { FormatOptions } from '../store/opening/format-device.js';
 import type { EngineKind } from '../uring/engine.js';
 import type { FaultRule } from '../uring/native.js';
+import type { Adopted } from '../volumes/adoption.js';
 import type { StorageEvent } from '../volumes/storage-events.js';
 
 /** What a shard is started with. */
@@ -91,6 +94,8 @@ export interface OpenStoreMessage {
   readonly path: string;
   /** The cluster that it has to be of, and of which it was found to be. */
   readonly clusterId: string;
+  /** The longest lease that it grants to clients, in milliseconds; 0 for none. */
+  readonly leaseMs: number;
 }
 
 /** A volume of the node as something that an in-process client or a server can use. */
@@ -116,6 +121,42 @@ export interface NetworkMessage {
   readonly peers: readonly StreamAddress[];
   /** Null if it serves none. */
   readonly segments: StreamAddress | null;
+}
+
+/** Who a node is in its cluster. */
+export interface NodeSelf {
+  readonly nodeId: string;
+  readonly name: string;
+  readonly labels: readonly { readonly name: string; readonly value: string }[];
+}
+
+/** Reaches the managers of a cluster: for a client, or for a node with its devices. */
+export interface JoinMessage {
+  /** The file with the key of the cluster. */
+  readonly keyFile: string;
+  readonly managers: readonly StreamAddress[];
+  /** Null: the one whose key that is. */
+  readonly clusterId: string | null;
+  /** Null of a client that is no node. */
+  readonly self: NodeSelf | null;
+  /** Where the segments of its devices are served; null if they are not. */
+  readonly segments: StreamAddress | null;
+}
+
+/** Runs a manager of a cluster on a shard that does nothing else. */
+export interface ManageMessage {
+  /** The file with the key of the cluster. */
+  readonly keyFile: string;
+  /** Where nodes and clients reach it. */
+  readonly address: StreamAddress;
+  /** To its database, which is on the main thread; transferred. */
+  readonly store: import('node:worker_threads').MessagePort;
+}
+
+/** Something that a manager is asked for, by whichever way the shard has to it. */
+export interface ManagerCallMessage {
+  readonly name: keyof ManagerCalls<ReplicaMap>;
+  readonly args: readonly unknown[];
 }
 
 /** Serves a device under a name. */
@@ -162,6 +203,15 @@ export interface ShardCalls extends NodeCalls {
   closeNode: { request: null; response: null };
   /** `port`: where segments are served, if that is on TCP. */
   network: { request: NetworkMessage; response: { port: number | undefined } };
+  /** `port`: where segments are served, if that is on TCP. Resolves when a manager has answered. */
+  joinCluster: { request: JoinMessage; response: { clusterId: string; port: number | undefined } };
+  attachVolume: { request: { name: string; takeOver: boolean; readOnly: boolean }; response: VolumeFacts };
+  /** Of a node that has joined a cluster: see `adoptVolumes` and `takeBackVolumes`. */
+  adoptVolumes: { request: null; response: Adopted };
+  takeBackVolumes: { request: null; response: Adopted };
+  detachVolume: { request: { id: string }; response: null };
+  manage: { request: ManageMessage; response: { clusterId: string; port: number | undefined } };
+  managerCall: { request: ManagerCallMessage; response: unknown };
   listenNode: { request: ListenNodeMessage; response: { server: number; port: number | undefined } };
   injectFaults: { request: { rules: readonly FaultRule[] }; response: null };
   stats: { request: null; response: import('./shard-stats.js').ShardStats };
@@ -184,6 +234,8 @@ export type AnswerMessage =
   | { readonly id: number; readonly error: WireError }
   | { readonly ready: ShardReady }
   | { readonly event: StorageEvent }
+  /** The manager of this shard decides nothing any more. */
+  | { readonly steppedDown: WireError }
   /** The rings of the in-process client are not used any more. */
   | { readonly broken: string }
   | { readonly fenced: { readonly device: number; readonly fence: number } };

@@ -29,6 +29,8 @@ export interface ShardListener {
   readonly onFenced: (link: ShardLink, device: number, fence: number) => void;
   /** Something has happened in a shard's node. */
   readonly onEvent: (event: StorageEvent) => void;
+  /** The manager of a shard decides nothing any more. */
+  readonly onSteppedDown?: (error: StrakeError) => void;
 }
 
 /** A shard's life between one start and its end. */
@@ -56,6 +58,7 @@ export class ShardLink {
     // Whoever embeds Strake has overwritten memory that is shared: what it asked for cannot be told any more.
     if ('broken' in message) this.client.abandon();
     if ('fenced' in message) this.listener.onFenced(this, message.fenced.device, message.fenced.fence);
+    if ('steppedDown' in message) this.listener.onSteppedDown?.(StrakeError.fromWire(message.steppedDown));
     if (!('id' in message)) return;
     const pending = this.pending.get(message.id);
     if (pending === undefined) return;
