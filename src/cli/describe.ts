@@ -3,11 +3,21 @@
 import type { ControlVolume } from '../control/calls.js';
 import { StrakeError } from '../core/errors.js';
 import { formatBytes, parseBytes } from '../core/units.js';
-import type { CreateVolumeOptions, NodeDevice, NodeVolumeStatus } from '../embed/node-types.js';
+import type { CreateVolumeOptions, NodeDevice, NodeEvent, NodeVolumeStatus } from '../embed/node-types.js';
 import { fields, table } from './output.js';
 
 /** Enough of an id for people. */
 export const shortId = (id: string): string => id.slice(0, 8);
+
+/** Something that has happened, as a line of a log. */
+export function eventLine({ kind, text, volume, deviceId }: NodeEvent): string {
+  const about = [
+    volume === undefined ? '' : `volume ${volume}`,
+    deviceId === undefined ? '' : `device ${shortId(deviceId)}`,
+  ];
+  const where = about.filter((part) => part !== '').join(', ');
+  return `strake: ${kind}: ${text}${where === '' ? '' : ` (${where})`}`;
+}
 
 export function layoutText({ layout, copies }: Pick<NodeVolumeStatus, 'layout' | 'copies'>): string {
   return layout === 'single' ? 'single' : `mirror:${copies}`;

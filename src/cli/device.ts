@@ -6,6 +6,8 @@ import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import { type DeviceFacts, inspectDevice } from '../embed/facts.js';
 import type { DeviceDescription } from '../embed/node-types.js';
+import { addClusterOptions, type ClusterAccess } from './cluster-access.js';
+import { listClusterDevices } from './cluster-volume.js';
 import { shortId } from './describe.js';
 import { addCheck } from './device-check.js';
 import { addFormat, superblockFields } from './device-format.js';
@@ -94,11 +96,12 @@ export function addDevice(program: Command, onExit: OnExit): void {
     .description('show what a block device or file is, what is on it, and who uses it')
     .addOption(outputOption())
     .action((path: string, options: { output: OutputFormat }) => show(path, options.output));
-  device
-    .command('list <path...>')
-    .description('list the Strake devices in folders, or among paths')
+  addClusterOptions(device.command('list [path...]'))
+    .description('list the Strake devices in folders, or among paths; without any, those of the cluster')
     .addOption(outputOption())
-    .action((paths: string[], options: { output: OutputFormat }) => list(paths, options.output));
+    .action((paths: string[], options: ClusterAccess & { output: OutputFormat }) =>
+      paths.length === 0 ? listClusterDevices(options) : list(paths, options.output),
+    );
   addFormat(device);
   addCheck(device, onExit);
   addNodeDevice(device);

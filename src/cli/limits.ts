@@ -12,3 +12,5 @@ export const SEED_MAX = 2 ** 31 - 1;
 export const SHRINK_TRIALS_MAX = 400;
 /** Failures of trials that are listed; all are counted. */
 export const FAILURES_MAX = 100;
+/** Nodes of a cluster that one command runs. */
+export const UP_NODES_MAX = 16;

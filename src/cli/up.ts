@@ -7,12 +7,14 @@ import { formatBytes } from '../core/units.js';
 import { SHARDS_MAX } from '../embed/limits.js';
 import type { Node } from '../embed/node.js';
 import type { NodeServer } from '../embed/node-server.js';
-import type { CreateVolumeOptions, NodeEvent, NodeStatus } from '../embed/node-types.js';
-import { layoutText, parseLayout, shortId } from './describe.js';
+import type { CreateVolumeOptions, NodeStatus } from '../embed/node-types.js';
+import { eventLine, layoutText, parseLayout, parseSize } from './describe.js';
+import { UP_NODES_MAX } from './limits.js';
 import { findDevices } from './node-devices.js';
 import { asUsageError, type OnExit, outputOption, wholeNumber } from './options.js';
 import { EXIT_FAILED, fields, note, print, table } from './output.js';
 import { drain, howToStop, type Stopping, untilStopped } from './stopping.js';
+import type { UpClusterOptions } from './up-cluster.js';
 import { parseCreate, parseWithout, settingsOf, type UpOptions, type UpSettings } from './up-settings.js';
 
 /** A node that is up. */
@@ -20,15 +22,6 @@ interface Running {
   readonly node: Node;
   readonly server: NodeServer;
   readonly control: ControlServer;
-}
-
-function eventLine({ kind, text, volume, deviceId }: NodeEvent): string {
-  const about = [
-    volume === undefined ? '' : `volume ${volume}`,
-    deviceId === undefined ? '' : `device ${shortId(deviceId)}`,
-  ];
-  const where = about.filter((part) => part !== '').join(', ');
-  return `strake: ${kind}: ${text}${where === '' ? '' : ` (${where})`}`;
 }
 
 /** Makes the volumes that are asked for and do not exist. */
@@ -165,6 +158,11 @@ async function run(dir: string | undefined, options: UpOptions, onExit: OnExit):
   }
 }
 
+async function runCluster(dir: string | undefined, options: UpClusterOptions, onExit: OnExit): Promise<void> {
+  const { upCluster } = await import('./up-cluster.js');
+  await upCluster(dir, options, onExit);
+}
+
 function several<T>(parse: (text: string) => T): (text: string, before?: readonly T[]) => readonly T[] {
   return (text, before = []) => [...before, parse(text)];
 }
@@ -193,7 +191,14 @@ export function addUp(program: Command, onExit: OnExit): void {
     )
     .option('--connections <count>', 'the most connections at once', wholeNumber(1, CONNECTIONS_MAX), CONNECTIONS_MAX)
     .option('--drain <seconds>', 'time for requests in flight when stopping', wholeNumber(0, 3600), DRAIN_MS / 1000)
+    .option('--nodes <count>', 'a whole cluster of so many nodes on files of the folder', wholeNumber(1, UP_NODES_MAX))
+    .option('--processes', 'with --nodes: manager, nodes and exports in a process each')
+    .option('--device-size <size>', 'with --nodes: size of a device that is made (512M)', asUsageError(parseSize))
     .option('--quiet', 'print only the URIs')
     .addOption(outputOption())
-    .action((dir: string | undefined, options: UpOptions) => run(dir, options, onExit));
+    .action((dir: string | undefined, options: UpOptions & Partial<UpClusterOptions>) =>
+      options.nodes === undefined
+        ? run(dir, options, onExit)
+        : runCluster(dir, { ...options, nodes: options.nodes }, onExit),
+    );
 }

@@ -1,10 +1,25 @@
-/** `strake volume create|list|show|grow|rename|delete|start|scrub`: volumes of a running node. */
+/**
+ * `strake volume create|list|show|grow|rename|delete|start|scrub`: volumes of a running node, or of a cluster whose manager is
+ * named.
+ */
 
 import { type Command, InvalidArgumentError } from 'commander';
 import type { ControlVolume } from '../control/calls.js';
 import { callNode } from '../control/client.js';
+import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import { volumeMeant } from '../core/volume-names.js';
+import { addClusterOptions, type ClusterAccess, meansCluster } from './cluster-access.js';
+import {
+  addVolumeExport,
+  createInCluster,
+  deleteInCluster,
+  growInCluster,
+  listInCluster,
+  renameInCluster,
+  showInCluster,
+  startInCluster,
+} from './cluster-volume.js';
 import { layoutText, parseLayout, parseSize, volumeTable, volumeText } from './describe.js';
 import { matchDevice } from './device-node.js';
 import { waitForJobs } from './jobs.js';
@@ -12,12 +27,12 @@ import { findControl } from './node-config.js';
 import { asUsageError, nodeOption, noun, type OnExit, outputOption, wholeNumber } from './options.js';
 import { type OutputFormat, print } from './output.js';
 
-interface Common {
+interface Common extends ClusterAccess {
   readonly node?: string;
   readonly output: OutputFormat;
 }
 
-const NOUN = 'volumes of a running node';
+const NOUN = 'volumes of a running node, or of a cluster';
 
 function printVolume(verb: string, volume: ControlVolume, text: string, format: OutputFormat): void {
   print({ schema: `strake.volume.${verb}`, version: 1, data: { ...volume }, text }, format);
@@ -26,6 +41,7 @@ function printVolume(verb: string, volume: ControlVolume, text: string, format: 
 interface CreateOptions extends Common {
   readonly size: number;
   readonly layout?: ReturnType<typeof parseLayout>;
+  readonly on?: readonly string[];
 }
 
 /** Two copies wherever there is room for two: whoever wants less has to say so. */
@@ -35,6 +51,9 @@ async function usualLayout(socket: string): Promise<ReturnType<typeof parseLayou
 }
 
 async function create(name: string, options: CreateOptions): Promise<void> {
+  if (meansCluster(options)) return createInCluster(name, options);
+  if (options.on !== undefined)
+    throw new StrakeError('INVALID_ARGUMENT', '--on names nodes of a cluster, and no manager is named');
   const socket = findControl(options.node);
   const layout = options.layout ?? (await usualLayout(socket));
   const { volume } = await callNode(socket, 'create', { name, sizeBytes: options.size, ...layout });
@@ -43,6 +62,7 @@ async function create(name: string, options: CreateOptions): Promise<void> {
 }
 
 async function list(options: Common): Promise<void> {
+  if (meansCluster(options)) return listInCluster(options);
   const { volumes } = await callNode(findControl(options.node), 'volumes', {});
   const items = volumes.map((volume) => ({ ...volume }));
   const data = { volumes: items };
@@ -56,17 +76,20 @@ async function find(socket: string, text: string): Promise<ControlVolume> {
 }
 
 async function show(name: string, options: Common): Promise<void> {
+  if (meansCluster(options)) return showInCluster(name, options);
   const volume = await find(findControl(options.node), name);
   printVolume('show', volume, volumeText(volume), options.output);
 }
 
 async function grow(name: string, options: Common & { size: number }): Promise<void> {
+  if (meansCluster(options)) return growInCluster(name, options);
   const { volume } = await callNode(findControl(options.node), 'grow', { name, sizeBytes: options.size });
   const text = `${volume.name} has ${formatBytes(volume.sizeBytes)} now; clients that connect from now on see it`;
   printVolume('grow', volume, text, options.output);
 }
 
 async function rename(name: string, newName: string, options: Common): Promise<void> {
+  if (meansCluster(options)) return renameInCluster(name, newName, options);
   const { volume } = await callNode(findControl(options.node), 'rename', { name, newName });
   const clients = volume.uri === '' ? 'it is not served' : `clients find it at\n${volume.uri}`;
   const text = `volume ${volume.id} is named ${volume.name}; ${clients}`;
@@ -74,6 +97,7 @@ async function rename(name: string, newName: string, options: Common): Promise<v
 }
 
 async function remove(name: string, options: Common & { confirm?: string }): Promise<void> {
+  if (meansCluster(options)) return deleteInCluster(name, options);
   const { confirm } = options;
   const params = confirm === undefined ? { name } : { name, confirm };
   const data = await callNode(findControl(options.node), 'delete', params);
@@ -84,6 +108,7 @@ async function remove(name: string, options: Common & { confirm?: string }): Pro
 }
 
 async function start(name: string, options: Common & { without: string[] }): Promise<void> {
+  if (meansCluster(options)) return startInCluster(name, options);
   const socket = findControl(options.node);
   const without = await Promise.all(options.without.map((text) => matchDevice(socket, text)));
   const { volume } = await callNode(socket, 'start', { name, without });
@@ -115,17 +140,17 @@ async function scrub(name: string, options: ScrubOptions): Promise<void> {
   print({ schema: 'strake.volume.scrub', version: 1, data, text }, options.output);
 }
 
-/** Gathers the device ids of `--without ID[,ID]`, which may be given several times. */
+/** Gathers what is given as `X[,X]`, perhaps several times. */
 function gather(text: string, before: string[] = []): string[] {
   const ids = text.split(',').filter((id) => id !== '');
-  if (ids.length === 0) throw new InvalidArgumentError('a device id is expected.');
+  if (ids.length === 0) throw new InvalidArgumentError('a name or an id is expected.');
   return [...before, ...ids];
 }
 
-export function addVolume(program: Command, _onExit: OnExit): void {
+export function addVolume(program: Command, onExit: OnExit): void {
   const volume = noun(program, 'volume', NOUN);
   const verb = (usage: string, description: string) =>
-    volume.command(usage).description(description).addOption(nodeOption()).addOption(outputOption());
+    addClusterOptions(volume.command(usage).description(description).addOption(nodeOption())).addOption(outputOption());
   const size = asUsageError(parseSize);
   verb('create <name>', 'make a volume, which takes space only for what is written')
     .requiredOption('--size <size>', 'size, such as 10G; a multiple of 4096 bytes', size)
@@ -134,6 +159,7 @@ export function addVolume(program: Command, _onExit: OnExit): void {
       'single, mirror:2 or mirror:3 (mirror:2, or single on one device)',
       asUsageError(parseLayout),
     )
+    .option('--on <nodes>', 'NODE[,NODE]: nodes of the cluster that it lies on, as many as copies or more', gather)
     .action(create);
   verb('list', 'list the volumes').action(list);
   verb('show <volume>', 'show a volume: its copies, counters and jobs').action(show);
@@ -150,4 +176,5 @@ export function addVolume(program: Command, _onExit: OnExit): void {
     .option('--wait [seconds]', 'wait until it is done', wholeNumber(1, 10 ** 7))
     .option('--quiet', 'no progress')
     .action(scrub);
+  addVolumeExport(volume, onExit);
 }

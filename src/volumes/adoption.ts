@@ -75,6 +75,8 @@ export async function adoptVolumes(parts: AdoptionParts): Promise<Adopted> {
       if (why !== null) throw new StrakeError('UNPROVEN', why);
       const decided = await manager.adopt(map.groups.map((_, group) => replicaOf(map, group)));
       check(decided.length === map.groups.length, 'a volume is handed over with other groups', decided.length);
+      const unproven = decided.find(({ authentication }) => authentication === undefined);
+      check(unproven === undefined, 'a volume is handed over by a map that nothing proves', unproven?.group);
       await bringAll(devices, decided, (device, one) => device.bring(one));
       volumes.push(map.name);
     } catch (error) {
@@ -84,6 +86,7 @@ export async function adoptVolumes(parts: AdoptionParts): Promise<Adopted> {
   await until(parts, 'the manager has not heard what the devices have answered', (listed) =>
     listed.every(({ groups }) => groups.every(({ base, members }) => base > 0 || !isHere(parts, members))),
   );
+  check(new Set(volumes).size === volumes.length, 'a volume is handed over twice', volumes.length);
   return { volumes, refused };
 }
 

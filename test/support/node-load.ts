@@ -49,7 +49,7 @@ export interface LoadOptions {
 }
 
 /** What the load needs of a node: clients, and what to tell of a failure. */
-type LoadedNode = Pick<NodeProcess, 'connect' | 'events' | 'volume'>;
+type LoadedNode = Pick<NodeProcess, 'connect' | 'events'> & { volume(name: string): Promise<unknown> };
 
 /** Events of a node that are told with a failure. */
 const EVENTS_TOLD = 10;
@@ -182,8 +182,8 @@ export class NodeLoad {
   private async describe(error: number, request: string): Promise<Error> {
     const { node } = this;
     const answers = this.acknowledged + this.failed;
-    const volume = await node.volume(this.volume).catch((reason: Error) => reason.message);
-    const state = typeof volume === 'string' ? volume : JSON.stringify({ ...volume, id: undefined, name: undefined });
+    const volume = await node.volume(this.volume).catch(({ message }: Error) => message);
+    const state = typeof volume === 'string' ? volume : JSON.stringify(volume);
     const events = node.events.slice(-EVENTS_TOLD).map((event) => `\n  ${JSON.stringify(event)}`);
     return new Error(
       `answer ${answers}: ${request} was answered with ${error}\nvolume: ${state}\nevents:${events.join('')}`,
