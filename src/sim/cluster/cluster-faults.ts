@@ -15,6 +15,8 @@ const AGAIN_MS: readonly [number, number] = [1, 700];
 export class ClusterFaults {
   private readonly cluster: Cluster;
   private readonly parties: readonly Party[];
+  /** The manager has a copy of its store from before, or is about to. */
+  private hasOlderStore = false;
   /** Ends faults that would end by themselves. */
   private readonly passing = new Set<() => void>();
   /** Processes that are to be started again, and attaches that are under way. */
@@ -214,6 +216,8 @@ export class ClusterFaults {
       this.passes(forMs, () => manager.setFate(null));
       return;
     }
+    if (this.hasOlderStore) return;
+    this.hasOlderStore = true;
     const copy = manager.copyStore();
     this.later(forMs, async () => {
       world.log('the manager starts with an older copy of its store');
@@ -223,6 +227,7 @@ export class ClusterFaults {
       await world.pause(1000 * forMs);
       manager.die();
       manager.exchangeStore(right);
+      this.hasOlderStore = false;
       await this.boot(manager);
     });
   }
@@ -234,5 +239,6 @@ export class ClusterFaults {
     for (const end of [...this.passing]) end();
     while (this.underWay.size > 0) await Promise.all(this.underWay);
     for (const party of this.parties) if (!party.up) await this.boot(party);
+    await this.cluster.world.until(() => this.parties.every(({ process }) => !process.stalled));
   }
 }

@@ -105,11 +105,11 @@ export class ClusterManager implements Party {
     return before;
   }
 
-  /** Somebody starts it again, as a service manager would. */
+  /** Its process ends when it has come to the end of what it is just doing, and is started again, as a service manager would. */
   private endedByItself(why: string): void {
     const { cluster, process } = this;
     cluster.log(`the manager ends: ${why}`);
-    process.kill();
+    cluster.timers.after(0, () => process.kill());
     cluster.timers.after(RESTART_US, () => {
       if (this.process === process && this.host.up) void this.boot();
     });

@@ -145,7 +145,9 @@ export class ClusterNode implements Party {
     entry.exchanged = true;
     older.kill(random);
     if (how === 'clone') {
+      if (this.clone !== null) this.host.disks.delete(this.clone.disk);
       this.clone = { ...entry, name: `${entry.name} clone`, disk: older };
+      this.host.disks.add(older);
       return;
     }
     this.host.disks.delete(entry.disk);
