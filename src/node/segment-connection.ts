@@ -101,6 +101,12 @@ export class SegmentConnection
     this.control = service.control;
   }
 
+  override open(file: number, nowMs: number): void {
+    // Whoever was served before has taken nothing of this one.
+    this.changes = 0;
+    super.open(file, nowMs);
+  }
+
   // ---- frames ----
 
   protected isCredited(kind: number): boolean {

@@ -1,7 +1,7 @@
 /** Whole clusters in the simulator: a manager, nodes, and clients that fight for a volume. */
 
 import * as assert from 'uvu/assert';
-import { makeClusterTrial } from '#strake/embed/trials.js';
+import { makeClusterTrial, makePlannedClusterTrial } from '#strake/embed/trials.js';
 import { CLUSTER_FAULT_KINDS, type ClusterFaultKind, clusterPlanOf } from '#strake/sim/cluster/cluster-plan.js';
 import { check, repetitions, run } from '../support/check.js';
 
@@ -21,6 +21,19 @@ async function trials(faults: readonly ClusterFaultKind[], from: number, seeds: 
 check('a cluster to which nothing happens serves a volume by one client', [], async () => {
   const told = await trials([], 1, SEEDS);
   assert.is(told.filter((text) => text.endsWith(' serves')).length, SEEDS);
+});
+
+check('clients take the volume from each other, while its holder lives, has died, or stands still', [], async () => {
+  let taken = 0;
+  for (let seed = 404; seed < 404 + repetitions(20, 3); seed += 1) {
+    const plan = clusterPlanOf(seed, ['attach']);
+    const actions = plan.actions.filter((action) => action.kind !== 'attach' || action.holder !== 'closes');
+    const { failure } = await makePlannedClusterTrial({ ...plan, actions }, (_timeUs, text) => {
+      if (text.endsWith(' serves')) taken += 1;
+    });
+    assert.is(failure, undefined, `seed ${seed}`);
+  }
+  assert.ok(taken > repetitions(80, 20));
 });
 
 check('the same plan takes the same course', [], async () => {
