@@ -76,6 +76,7 @@ class Course {
       ['attach', () => this.attach()],
       ['rename', () => this.decide(() => headerGroup(this.record, this.renamed(), seal))],
       ['restart', () => this.restart()],
+      ['settle', () => this.settle()],
     ];
     if (newest.lease !== 'released') {
       events.push(['release', () => this.decide(() => releaseGroup(this.record, newest.members, seal))]);
@@ -149,9 +150,26 @@ class Course {
 
   /** Take-in, promotion and replacement are decided exactly if nothing is pending. */
   private join(next: ReplicaMap): void {
-    const pending = this.newest.mapVersion > this.record.base;
+    const before = this.newest;
+    const pending = before.mapVersion > this.record.base;
     assert.is(isPending(this.record), pending);
     assert.is(this.change(next), !pending, 'nobody joins while a change is pending, and else somebody does');
+    if (pending) return;
+    for (const [at, { deviceId, state, joined }] of this.newest.members.entries()) {
+      const stayed =
+        before.members[at].deviceId === deviceId && (before.members[at].state !== 'offline' || state === 'offline');
+      const wanted = stayed ? before.members[at].joined : this.newest.mapVersion;
+      assert.is(joined, wanted, 'whoever is taken in joined with this version, and nobody else');
+    }
+  }
+
+  /** All members answer the newest map, and the manager hears of it. */
+  private settle(): void {
+    for (const { deviceId } of this.newest.members) {
+      this.answered.set(deviceId, this.newest.mapVersion);
+      this.hear(deviceId);
+    }
+    assert.is(this.record.base, this.newest.mapVersion, 'what all have answered is known to be effective');
   }
 
   private hear(deviceId: string): void {

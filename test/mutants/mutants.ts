@@ -8,6 +8,7 @@ import { DELETION_MUTANTS } from './deletion-mutants.js';
 import { DIRECTORY_MUTANTS } from './directory-mutants.js';
 import { ENGINE_MUTANTS } from './engine-mutants.js';
 import { LEASE_MUTANTS } from './lease-mutants.js';
+import { MANAGER_MUTANTS } from './manager-mutants.js';
 import { MIGRATION_MUTANTS } from './migration-mutants.js';
 import type { Mutant } from './mutant.js';
 import { NBD_MUTANTS } from './nbd-mutants.js';
@@ -28,6 +29,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...SESSION_MUTANTS,
   ...CALL_MUTANTS,
   ...LEASE_MUTANTS,
+  ...MANAGER_MUTANTS,
   ...ACROSS_MUTANTS,
   ...DELETION_MUTANTS,
   ...MIGRATION_MUTANTS,
