@@ -9,6 +9,7 @@
 
 import { check } from '../core/check.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
+import { LEASES_SWEPT } from './limits.js';
 
 interface Lease {
   readonly map: ReplicaMap;
@@ -23,13 +24,19 @@ export class LeaseAccount {
     return this.byClient.size;
   }
 
-  /** A client may read under a map until then. It has given up what it had under earlier ones. */
-  grant(clientId: string, map: ReplicaMap, untilMs: number): void {
+  /** A client may read under a map for so long from now on. It has given up what it had under earlier ones. */
+  grant(clientId: string, map: ReplicaMap, nowMs: number, leaseMs: number): void {
     check(clientId !== '', 'a lease is granted to nobody', map.group);
     const last = this.byClient.get(clientId);
     const older = last !== undefined && last.map.mapVersion > map.mapVersion;
     check(!older, 'a lease is granted under an older map than the last', map.mapVersion);
-    this.byClient.set(clientId, { map, untilMs: Math.max(untilMs, last?.untilMs ?? 0) });
+    this.byClient.set(clientId, { map, untilMs: Math.max(nowMs + leaseMs, last?.untilMs ?? 0) });
+    if (this.byClient.size >= LEASES_SWEPT) this.sweep(nowMs);
+  }
+
+  /** Forgets those that have ended: clients come and go, and each has another name. */
+  private sweep(nowMs: number): void {
+    for (const [clientId, { untilMs }] of this.byClient) if (untilMs <= nowMs) this.byClient.delete(clientId);
   }
 
   /** A client reads under no map any more that is older than this version. */

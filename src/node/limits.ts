@@ -25,3 +25,5 @@ export const PEER_LISTS_MAX = 8;
 export const SESSION_REPLICAS_MAX = 1024;
 /** Versions of maps that managers decide bear the epoch of the cluster, from 1 on, above 32 bits. */
 export const MANAGED_VERSION_LEAST = 2 ** 32;
+/** Leases of a replica from which on those that have ended are looked for whenever one is granted. */
+export const LEASES_SWEPT = 64;

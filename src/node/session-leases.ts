@@ -47,7 +47,7 @@ export function grantLeases({ clientId, changes, replicas }: LeasedSession, take
     const { map, device } = gate;
     check(map !== undefined, 'a lease is granted under no map', gate.group);
     check(gate.answered, 'a lease is granted under a map that has not been answered', gate.group);
-    gate.leases.grant(clientId, map, device.now() + leaseMs);
+    gate.leases.grant(clientId, map, device.now(), leaseMs);
   }
   return { leaseMs, unleased };
 }

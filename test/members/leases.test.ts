@@ -3,6 +3,7 @@
 import * as assert from 'uvu/assert';
 import { EPERM, ESTALE } from '#strake/core/errno.js';
 import { LEASE_MS } from '#strake/core/limits.js';
+import { LeaseAccount } from '#strake/node/lease-account.js';
 import { check, run } from '../support/check.js';
 import { EPOCH, LeaseClient, LeaseWorld, SERVED } from '../support/lease-world.js';
 
@@ -204,6 +205,15 @@ check('a client is told of each newer map, whoever brings it, and goes on over a
   await nodes.when(() => member.mayRead(EPOCH + 2));
   assert.is(member.map.mapVersion, EPOCH + 1);
   assert.is(member.failed, false);
+});
+
+check('a member forgets the leases of clients that have gone', () => {
+  const account = new LeaseAccount();
+  const map = { ...new LeaseWorld(17).map(1) };
+  for (let client = 0; client < 1000; client += 1) account.grant(String(client), map, client * 100, LEASE_MS);
+  assert.ok(account.size < 100, `${account.size} leases are counted`);
+  const later = new LeaseWorld(17).map(2, WITHOUT);
+  assert.is(account.endOf(later, 999 * 100), 999 * 100 + LEASE_MS, 'and none of those that go on');
 });
 
 run();
