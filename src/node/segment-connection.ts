@@ -430,6 +430,8 @@ export class SegmentConnection
   }
 
   protected leave(): void {
+    // The next client of this record counts from the beginning.
+    this.changes = 0;
     this.replicas.clear();
   }
 }

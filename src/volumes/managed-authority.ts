@@ -178,8 +178,10 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
   }
 
   private hearAll(held: HeldVolume, { maps }: Decided<ReplicaMap>): void {
-    check(this.held.get(held.id) === held, 'maps are heard of for a volume that was given up', held.groups);
-    this.heard(maps);
+    check(maps.length > 0, 'a manager answers without a map', held.groups);
+    // It may have been given up, or lost, while that was asked for.
+    if (this.held.get(held.id) === held) this.heard(maps);
+    else for (const map of maps) held.hear(map);
   }
 
   /** Asks the manager which maps are the newest: one that is heard of at a member, and was not told, is among them. */

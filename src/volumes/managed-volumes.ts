@@ -8,7 +8,7 @@
 import { allEnded } from '../core/all-ended.js';
 import { Calls } from '../core/calls.js';
 import { check } from '../core/check.js';
-import { StrakeError } from '../core/errors.js';
+import { StrakeError, toStrakeError } from '../core/errors.js';
 import { parseAddress } from '../core/stream-address.js';
 import { type ReplicaMap, volumeOf } from '../layout/replica-map.js';
 import type { NodeDevice } from '../node/node-device.js';
@@ -45,6 +45,9 @@ export interface Attaching {
   /** A client that serves it is replaced. */
   readonly takeOver?: boolean;
 }
+
+/** With these a volume is not attached again: it is somebody else's, or there is none, or the node is at its end. */
+const FINAL: ReadonlySet<string> = new Set(['ERR_STRAKE_VOLUME_BUSY', 'ERR_STRAKE_NO_VOLUME', 'ERR_STRAKE_CLOSED']);
 
 export class ManagedVolumes {
   readonly authority: ManagedAuthority;
@@ -107,7 +110,10 @@ export class ManagedVolumes {
     return node.turns.volumes.take([stored.id], async () => {
       const known = node.volumes.get(stored.id);
       check(known?.managed !== false, 'a volume is attached that this node decides about', stored.groups.length);
-      if (known?.engine) throw new StrakeError('VOLUME_BUSY', `volume ${stored.name} is attached here already`);
+      if (known?.engine && known.engine.status().state !== 'failed') {
+        throw new StrakeError('VOLUME_BUSY', `volume ${stored.name} is attached here already`);
+      }
+      if (known?.engine) await this.stop(known, 'it has failed, and is attached anew');
       const volume = known ?? new HostedVolume(stored);
       volume.managed = true;
       volume.stored = stored;
@@ -144,7 +150,7 @@ export class ManagedVolumes {
   /** Another client has attached a volume: its requests fail from now on, and who uses it is told that it is lost. */
   private async depose(id: string, reason: string): Promise<void> {
     const { node } = this.parts;
-    node.volumes.get(id)?.engine?.depose(reason);
+    node.host.depose(id, reason);
     this.authority.giveUp(id, reason);
     await node.turns.volumes.take([id], async () => {
       const volume = node.volumes.get(id);
@@ -179,22 +185,51 @@ export class ManagedVolumes {
     );
   }
 
+  /** Ends the service of a volume at once. */
+  private async stop(volume: HostedVolume, reason: string): Promise<void> {
+    const { host, hooks } = this.parts.node;
+    host.depose(volume.id, reason);
+    this.authority.giveUp(volume.id, reason);
+    await host.stop(volume);
+    check(volume.engine === null, 'a volume is served that was stopped', volume.place);
+    volume.reason = reason;
+    hooks.onResolved();
+  }
+
   /**
-   * All current copies of a group were opened anew: what they had not flushed may be lost. The volume is attached anew, and its
-   * next flush fails if anything was acknowledged that no flush covered.
+   * All current copies of a group were opened anew: what they had not flushed may be lost. The volume is attached anew as soon as
+   * that can be done, unless another client is first, and its next flush fails if anything was acknowledged that no flush
+   * covered.
    */
   private async attachAnew(volume: HostedVolume): Promise<void> {
-    const { host, hooks } = this.parts.node;
     const { engine } = volume;
     check(engine !== null, 'a volume is attached anew that is not attached', volume.place);
     volume.mayHaveLost ||= engine.hasUnflushed;
-    const reason = 'all current copies of a group were opened anew';
-    engine.depose(reason);
-    this.authority.giveUp(volume.id, reason);
-    await host.stop(volume);
-    hooks.onResolved();
-    await host.start(volume, true);
-    hooks.onResolved();
+    await this.stop(volume, 'all current copies of a group were opened anew');
+    void this.keepAttaching(volume).catch(() => {});
+  }
+
+  /** Tries again and again; rejects when it is not to be tried any more. */
+  private async keepAttaching(volume: HostedVolume): Promise<void> {
+    const { node } = this.parts;
+    for (;;) {
+      const ended = await node.turns.volumes.take([volume.id], async () => {
+        // Somebody may have asked for it, or have given it up.
+        if (node.volumes.get(volume.id) !== volume || volume.engine !== null) return true;
+        try {
+          await node.host.start(volume);
+          return true;
+        } catch (error) {
+          volume.reason = toStrakeError(error).message;
+          this.authority.giveUp(volume.id, volume.reason);
+          return FINAL.has(toStrakeError(error).code);
+        }
+      });
+      if (ended) break;
+      await this.pause(MANAGED_PAUSE_MS);
+    }
+    node.hooks.onResolved();
+    void this.renew();
   }
 
   /** Maps that others have brought to members. */

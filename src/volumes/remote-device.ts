@@ -47,6 +47,8 @@ export class RemoteDevice implements NodeDevice {
   private readonly parts: RemoteDeviceParts;
   /** What serves replicas that have been opened and not been asked for, or are in use. */
   private readonly members = new Map<ReplicaPage, RemoteMember>();
+  /** The openings that were begun last, by page. */
+  private readonly openings = new Map<ReplicaPage, Promise<unknown>>();
   private lost = false;
   /** Groups that its node has been asked for. */
   private readonly looked = new Set<string>();
@@ -172,18 +174,25 @@ export class RemoteDevice implements NodeDevice {
       if (result === -EIO || forked) this.lost = true;
       return result;
     }
-    const page = this.note(map);
-    return this.openFor(map, index, page);
+    return this.openInTurn(map, index, this.note(map));
+  }
+
+  /** A replica that was opened twice at once would be another one for whoever has it of the first time. */
+  private openInTurn(map: ReplicaMap, index: number, page: ReplicaPage): Promise<number> {
+    const opened = (this.openings.get(page) ?? Promise.resolve()).then(() => this.openFor(map, index, page));
+    this.openings.set(page, opened);
+    return opened;
   }
 
   /** Opens a replica whose map says that this node may write, if it is not open. Resolves to its page, or a negative errno. */
   private async openFor(map: ReplicaMap, index: number, page: ReplicaPage): Promise<number> {
     const { session, clientId } = this.parts;
-    check(this.replicas[page] === map, 'a replica is opened under a map that was not stored', page);
+    check(this.replicas[page].group === map.group, 'a replica is opened in the place of another', page);
     if (map.volume.deleted || map.holder !== clientId || map.lease === 'released') return page;
     const open = this.members.get(page);
     if (open !== undefined && !open.failed && open.map.generation === map.generation) return page;
-    const { member } = await session.open(map, index, 'writer');
+    const { member, status } = await session.open(map, index, 'writer');
+    if (status === STATUS_STALE_MAP && map.authentication !== undefined) return -ESTALE;
     // In another life it is another device, which is found out when its node tells of it.
     if (member !== null && member.incarnation === this.incarnation) {
       check(member.deviceId === this.deviceId, 'a replica of another device is opened', page);

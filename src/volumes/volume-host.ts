@@ -190,6 +190,11 @@ export class VolumeHost {
     for (const engine of this.engines) engine.endWork();
   }
 
+  /** Another client has attached a volume: requests fail, and nothing more is asked for it, also if it is just being closed. */
+  depose(volumeId: string, reason: string): void {
+    for (const engine of this.engines) if (engine.record.id === volumeId) engine.depose(reason);
+  }
+
   /** Ends the service of a volume in order, if it has begun. */
   async stop(volume: HostedVolume): Promise<void> {
     const { engine, replicas, place } = volume;
