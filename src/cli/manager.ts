@@ -2,33 +2,55 @@
 
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
+import type { AdminServer } from '../admin/admin-server.js';
 import { SOCKET_PATH_MAX } from '../control/limits.js';
 import { StrakeError } from '../core/errors.js';
 import { addressText } from '../core/stream-address.js';
-import { nodeAddress } from '../embed/node-addresses.js';
+import type { ClusterManager } from '../embed/manager.js';
+import { clusterAddress, nodeAddress } from '../embed/node-addresses.js';
 import type { NodeAddress } from '../embed/node-types.js';
+import { VERSION } from '../embed/version.js';
 import { asUsageError, noun, type OnExit, outputOption } from './options.js';
 import { EXIT_FAILED, fields, note, type OutputFormat, print, printError } from './output.js';
 import { howToStop, untilStopped } from './stopping.js';
 
 interface StartOptions {
   readonly listen?: NodeAddress;
+  readonly admin?: NodeAddress;
   readonly insecureNetwork?: boolean;
   readonly quiet?: boolean;
   readonly output: OutputFormat;
 }
 
+/** A socket in the folder of a manager, which an option can put elsewhere. */
+function socketIn(dir: string, name: string, option: string): string {
+  const path = join(resolve(dir), name);
+  if (Buffer.byteLength(path) <= SOCKET_PATH_MAX) return path;
+  const words = `${path} is too long for a socket, whose path has at most ${SOCKET_PATH_MAX} bytes`;
+  throw new StrakeError('ADDRESS', words, {
+    remedy: `Give an address of its own: ${option} PATH, or ${option} IP:PORT.`,
+  });
+}
+
 /** Where a manager listens by default: in its folder. */
 export function managerSocket(dir: string): string {
-  const path = join(resolve(dir), 'manager.sock');
-  if (Buffer.byteLength(path) <= SOCKET_PATH_MAX) return path;
-  throw new StrakeError(
-    'ADDRESS',
-    `${path} is too long for a socket, whose path has at most ${SOCKET_PATH_MAX} bytes`,
-    {
-      remedy: 'Give an address of its own: --listen PATH, or --listen IP:PORT.',
-    },
-  );
+  return socketIn(dir, 'manager.sock', '--listen');
+}
+
+/** Opens the admin API of a manager, which its operators and their programs use. */
+async function serveAdmin(
+  dir: string,
+  { calls }: ClusterManager,
+  given: NodeAddress | undefined,
+): Promise<AdminServer> {
+  const { openAdmin } = await import('../admin/admin-server.js');
+  return openAdmin({
+    calls,
+    listen: clusterAddress(given ?? { socket: socketIn(dir, 'admin.sock', '--admin') }, true),
+    tokenFile: join(resolve(dir), 'admin.token'),
+    version: VERSION,
+    onBug: (error) => note(`strake: this is a bug: ${error instanceof Error ? error.stack : String(error)}`),
+  });
 }
 
 async function start(dir: string, options: StartOptions, onExit: OnExit): Promise<void> {
@@ -45,18 +67,22 @@ async function start(dir: string, options: StartOptions, onExit: OnExit): Promis
       stop('lost');
     },
   });
+  let api: AdminServer | null = null;
   try {
-    const address = addressText(manager.address);
+    api = await serveAdmin(dir, manager, options.admin);
+    const [address, admin] = [addressText(manager.address), addressText(api.address)];
     const { clusterId, keyFile } = manager;
-    const data = { dir: resolve(dir), clusterId, address, keyFile, pid: process.pid, time: new Date().toISOString() };
-    const about = fields([
+    const about = { dir: resolve(dir), clusterId, address, keyFile, admin };
+    const data = { ...about, pid: process.pid, time: new Date().toISOString() };
+    const text = fields([
       ['manager', data.dir],
       ['cluster', clusterId],
       ['address', address],
       ['key', keyFile],
+      ['admin API', admin],
       ['stop', howToStop()],
     ]);
-    print({ schema: 'strake.manager.start', version: 1, data, text: quiet ? address : about }, options.output);
+    print({ schema: 'strake.manager.start', version: 1, data, text: quiet ? address : text }, options.output);
     const ending = await stopped;
     if (ending === 'lost') {
       // Another start reads what is durable, and goes on from there.
@@ -65,6 +91,7 @@ async function start(dir: string, options: StartOptions, onExit: OnExit): Promis
     }
     note('strake: stopping; open volumes go on, and changes wait for the next manager', quiet);
   } finally {
+    await api?.close();
     await manager.close();
   }
 }
@@ -75,6 +102,11 @@ export function addManager(program: Command, onExit: OnExit): void {
     .command('start <dir>')
     .description('run the manager in a folder that `strake cluster init` has made')
     .option('--listen <address>', 'path of a socket, or IP:PORT (DIR/manager.sock)', asUsageError(nodeAddress))
+    .option(
+      '--admin <address>',
+      'of the admin API: a socket, or a loopback IP:PORT (DIR/admin.sock)',
+      asUsageError(nodeAddress),
+    )
     .option('--insecure-network', 'listen on an address that other hosts reach, where nothing is encrypted')
     .option('--quiet', 'print only the address')
     .addOption(outputOption())

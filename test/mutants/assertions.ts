@@ -301,8 +301,8 @@ const NODE: readonly AssertionMutant[] = [
   one(
     'the memory of a device is given back twice',
     'node/device-host.ts',
-    'onEnd: () => this.returnPlace(place) }',
-    'onEnd: () => [place, place].forEach((one) => this.returnPlace(one)) }',
+    'onEnd: () => this.returnPlace(place),',
+    'onEnd: () => [place, place].forEach((one) => this.returnPlace(one)),',
   ),
   one(
     'a volume is renamed that is deleted',
