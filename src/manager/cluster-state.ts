@@ -38,6 +38,8 @@ export class ClusterState {
   readonly crowds = new Crowds();
   /** Time has passed, or something has come that those who wait look at. */
   readonly ticks = new Notify();
+  /** Why nothing is decided any more, which ends what waits; null while it is. */
+  ended: StrakeError | null = null;
   readonly wallNowMs: () => number;
   private readonly clock: Clock;
   private readonly key: ClusterKey;

@@ -4,16 +4,15 @@
  */
 
 /** What a report is judged by. */
-export interface Crowd {
+export interface Report {
   readonly clientId: string;
   /** Nodes whose devices it takes out. */
-  readonly nodeIds: readonly string[];
+  readonly nodeIds: Iterable<string>;
   readonly nowMs: number;
-  /** For how long a node is silent that counts as down. */
-  readonly nodeDownMs: number;
+  /** For how long reports count: as long as a node is silent that counts as down. */
+  readonly withinMs: number;
   /** Nodes that the manager has heard within that. */
   readonly heard: number;
-  readonly isSilent: (nodeId: string) => boolean;
 }
 
 /** The share of nodes that one client may report before the manager looks for itself. */
@@ -23,20 +22,19 @@ export class Crowds {
   /** By client: which nodes it has reported when. */
   private readonly reported = new Map<string, Map<string, number>>();
 
-  /** Notes a report. Returns whether it has to wait. */
-  mustWait({ clientId, nodeIds, nowMs, nodeDownMs, heard, isSilent }: Crowd): boolean {
+  /** Notes a report. Returns whether its client has reported two nodes or more, which are more than a third. */
+  isCrowd({ clientId, nodeIds, nowMs, withinMs, heard }: Report): boolean {
     const known = this.reported.get(clientId) ?? new Map<string, number>();
     this.reported.set(clientId, known);
     for (const nodeId of nodeIds) known.set(nodeId, nowMs);
-    for (const [nodeId, atMs] of known) if (nowMs - atMs >= nodeDownMs) known.delete(nodeId);
-    if (known.size < 2 || known.size <= heard * SHARE) return false;
-    return nodeIds.some((nodeId) => !isSilent(nodeId));
+    for (const [nodeId, atMs] of known) if (nowMs - atMs >= withinMs) known.delete(nodeId);
+    return known.size >= 2 && known.size > heard * SHARE;
   }
 
   /** Forgets reports that are too old to count. */
-  look(nowMs: number, nodeDownMs: number): void {
+  look(nowMs: number, withinMs: number): void {
     for (const [clientId, known] of this.reported) {
-      for (const [nodeId, atMs] of known) if (nowMs - atMs >= nodeDownMs) known.delete(nodeId);
+      for (const [nodeId, atMs] of known) if (nowMs - atMs >= withinMs) known.delete(nodeId);
       if (known.size === 0) this.reported.delete(clientId);
     }
   }

@@ -66,14 +66,16 @@ export class HolderCalls {
   async change(request: ChangeRequest<ReplicaMap>): Promise<ChangeAnswer<ReplicaMap>> {
     const { state } = this;
     const sinceMs = state.nowMs;
+    state.presence.heard(request.clientId, sinceMs);
+    let crowd = false;
     for (;;) {
       const { volume, group } = this.find(request.volumeId, request.group);
-      state.presence.heard(request.clientId, state.nowMs);
       const { newest } = group.record;
       if (newest.mapVersion !== request.before) return this.superseded(volume);
       const step = stepBetween(newest, request.map);
       if (!this.mayChange(newest, step, request.clientId)) return this.superseded(volume);
-      if (step.kind !== 'removal' || !this.mustWait(request.clientId, step)) {
+      if (step.kind === 'removal') crowd ||= this.isCrowd(request.clientId, step.deviceIds);
+      if (!crowd || !this.areHeard(step)) {
         this.checkStep(volume, group, step, request.map);
         const record = changeGroup(group.record, step, request.map, state.seal);
         state.volumes.decide(volume, group, record, state.nowMs);
@@ -82,6 +84,7 @@ export class HolderCalls {
       }
       if (state.nowMs - sinceMs >= state.times.holdMs) throw crowded(volume, step);
       await state.ticks.next();
+      if (state.ended !== null) throw state.ended;
     }
   }
 
@@ -93,16 +96,26 @@ export class HolderCalls {
     );
   }
 
-  private mustWait(clientId: string, step: Exclude<Step, { kind: 'refused' }>): boolean {
-    const { state } = this;
-    const { nowMs } = state;
-    const { nodeDownMs } = state.times;
-    const nodes = step.deviceIds.map((deviceId) => state.nodes.nodeOf(deviceId));
-    const nodeIds = [...new Set(nodes.filter((nodeId) => nodeId !== undefined))];
-    return state.crowds.mustWait({
-      ...{ clientId, nodeIds, nowMs, nodeDownMs },
-      heard: state.nodes.heardWithin(nowMs, nodeDownMs),
-      isSilent: (nodeId) => state.nodes.isSilent(nodeId, nowMs, nodeDownMs),
+  /**
+   * Whether a client reports more nodes than it is believed. A report of which that has been said waits, however long ago the
+   * others were.
+   */
+  private isCrowd(clientId: string, deviceIds: readonly string[]): boolean {
+    const { nodes, crowds, nowMs, times } = this.state;
+    const nodeIds = new Set(
+      deviceIds.map((deviceId) => nodes.nodeOf(deviceId)).filter((nodeId) => nodeId !== undefined),
+    );
+    const heard = nodes.heardWithin(nowMs, times.nodeDownMs);
+    return crowds.isCrowd({ clientId, nodeIds, nowMs, withinMs: times.nodeDownMs, heard });
+  }
+
+  /** Whether the manager hears a node that has one of these devices. */
+  private areHeard(step: Step): boolean {
+    const { nodes, nowMs, times } = this.state;
+    const deviceIds = step.kind === 'refused' ? [] : step.deviceIds;
+    return deviceIds.some((deviceId) => {
+      const nodeId = nodes.nodeOf(deviceId);
+      return nodeId !== undefined && !nodes.isSilent(nodeId, nowMs, times.nodeDownMs);
     });
   }
 
@@ -219,8 +232,8 @@ export class HolderCalls {
   }
 }
 
-function crowded(volume: ManagedVolume, step: Exclude<Step, { kind: 'refused' }>): StrakeError {
-  const devices = step.deviceIds.join(', ');
+function crowded(volume: ManagedVolume, step: Step): StrakeError {
+  const devices = step.kind === 'refused' ? '?' : step.deviceIds.join(', ');
   const what = `device ${devices} stays in volume ${volume.name}: the manager hears its node, and more than a third of all are reported`;
   return new StrakeError('UNAVAILABLE', what, { remedy: 'Look at the network of the client that reports them.' });
 }

@@ -79,8 +79,6 @@ export class Manager implements ManagerCalls<ReplicaMap> {
   private readonly listeners: Listener[] = [];
   private readonly startedMs: number;
   private deciding = false;
-  /** Why it decides nothing any more; null while it does. */
-  private stopped: StrakeError | null = null;
   private readonly ticking: Promise<void>;
 
   private constructor(parts: ManagerParts, sequence: number, records: Records) {
@@ -121,7 +119,7 @@ export class Manager implements ManagerCalls<ReplicaMap> {
 
   /** Ends; what is being decided is made durable before. */
   async close(): Promise<void> {
-    this.stopped ??= new StrakeError('NO_MANAGER', 'the manager is being stopped');
+    this.state.ended ??= new StrakeError('NO_MANAGER', 'the manager is being stopped');
     this.state.ticks.tell();
     await this.journal.end();
     await this.ticking;
@@ -131,7 +129,7 @@ export class Manager implements ManagerCalls<ReplicaMap> {
   // ---------------------------------------------------------------- time
 
   private async tick(): Promise<void> {
-    while (this.stopped === null) {
+    while (this.state.ended === null) {
       const result = await this.calls.call((token) => this.parts.clock.after(TICK_MS, token));
       // The engine is closing.
       if (result < 0) return;
@@ -144,7 +142,7 @@ export class Manager implements ManagerCalls<ReplicaMap> {
   }
 
   private beginIfComplete(): void {
-    if (this.deciding || this.stopped !== null) return;
+    if (this.deciding || this.state.ended !== null) return;
     const waitedMs = this.state.nowMs - this.startedMs;
     if (this.state.nodes.awaited().length > 0 && waitedMs < this.state.times.startMs) return;
     this.deciding = true;
@@ -152,8 +150,8 @@ export class Manager implements ManagerCalls<ReplicaMap> {
   }
 
   private stepDown(error: StrakeError): void {
-    if (this.stopped !== null) return;
-    this.stopped = new StrakeError('NO_MANAGER', `the manager decides nothing any more: ${error.message}`, {
+    if (this.state.ended !== null) return;
+    this.state.ended = new StrakeError('NO_MANAGER', `the manager decides nothing any more: ${error.message}`, {
       cause: error,
     });
     this.state.ticks.tell();
@@ -163,7 +161,7 @@ export class Manager implements ManagerCalls<ReplicaMap> {
   // ---------------------------------------------------------------- how a call is answered
 
   private checkGoing(): void {
-    if (this.stopped !== null) throw this.stopped;
+    if (this.state.ended !== null) throw this.state.ended;
   }
 
   /** A node has heard of more than the store has: somebody decided after it was copied. */

@@ -217,10 +217,12 @@ export class VolumeBook {
 
   // ---------------------------------------------------------------- what members have answered
 
-  /** A device has answered a version of a group's map. Returns whether that is news. */
+  /** A device has answered a version of a group's map. Returns whether that is news; what a stranger answers is none. */
   answer(volume: ManagedVolume, group: ManagedGroup, deviceId: string, mapVersion: MapVersion): boolean {
     if (mapVersion <= group.answeredBy(deviceId)) return false;
-    const { newest } = group.record;
+    const { newest, spans } = group.record;
+    const named = newest.members.some((member) => member.deviceId === deviceId);
+    if (!named && !spans.some(({ members }) => members.includes(deviceId))) return false;
     check(mapVersion <= newest.mapVersion, 'a device has answered a map that was not decided', mapVersion);
     group.answered.set(deviceId, mapVersion);
     if (mapVersion === newest.mapVersion) this.forget(deviceId, volume.id, newest.group);

@@ -232,6 +232,34 @@ check('a client that reports many nodes at once waits until the manager misses t
   assert.is(statesOf(decided(await world.settle(second))), 'in-sync,offline,offline');
 });
 
+/** A volume of which two members are reported at once, and a second report that waits for what the manager hears. */
+async function crowdOf() {
+  const { world, map } = await held();
+  await world.settle(world.manager.setTimes({ holdMs: 5000 }));
+  const first = decided(await ask(world, map, (volume) => memberOffline(volume, 0, 2, SINCE)));
+  return { world, request: changeOf('one', first, (volume) => memberOffline(volume, 0, 1, SINCE)) };
+}
+
+check('a report that is never borne out is refused in the end', async () => {
+  const { world, request } = await crowdOf();
+  let ended = false;
+  const refused = failure('UNAVAILABLE', world.manager.change(request)).finally(() => {
+    ended = true;
+  });
+  await world.passWithBeats(4500);
+  assert.not.ok(ended, 'however long ago the other report was');
+  await world.passWithBeats(1000);
+  assert.match((await world.settle(refused)).message, /the manager hears its node/);
+});
+
+check('a report that waits ends with the manager', async () => {
+  const { world, request } = await crowdOf();
+  const waits = failure('NO_MANAGER', world.manager.change(request));
+  await world.passWithBeats(500);
+  await world.settle(world.manager.close());
+  await world.settle(waits);
+});
+
 check('what nobody holds loses a dead member by anybody, and one that is heard by nobody', async () => {
   const world = await ManagerWorld.begin([1, 1]);
   const [map] = (await world.create('v')).maps;

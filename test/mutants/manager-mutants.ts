@@ -167,8 +167,8 @@ const HOLDER_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'manager/crowds.ts',
-        find: 'if (known.size < 2 || known.size <= heard * SHARE)',
-        replace: 'if (known.size < 99)',
+        find: 'return known.size >= 2 &&',
+        replace: 'return known.size >= 99 &&',
       },
     ],
     judges: HOLDERS,
