@@ -34,6 +34,7 @@ const LONGEST_FIRST = [
   'cli/node.test.ts',
   'device/open.test.ts',
   'sim/trials.test.ts',
+  'sim/cluster.test.ts',
   'sim/trace-hash.test.ts',
   'cli/devices.test.ts',
   'node/power-cut.test.ts',

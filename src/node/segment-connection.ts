@@ -102,6 +102,7 @@ export class SegmentConnection
   }
 
   override open(file: number, nowMs: number): void {
+    check(this.replicas.size === 0, 'a connection begins with replicas of the one before', this.replicas.size);
     // Whoever was served before has taken nothing of this one.
     this.changes = 0;
     super.open(file, nowMs);

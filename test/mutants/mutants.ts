@@ -2,6 +2,7 @@
 
 import { ACROSS_MUTANTS } from './across-mutants.js';
 import { CALL_MUTANTS } from './call-mutants.js';
+import { CLUSTER_MUTANTS } from './cluster-mutants.js';
 import { CONDITION_MUTANTS } from './condition-mutants.js';
 import { COPYING_MUTANTS } from './copying-mutants.js';
 import { DELETION_MUTANTS } from './deletion-mutants.js';
@@ -29,6 +30,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...SESSION_MUTANTS,
   ...CALL_MUTANTS,
   ...LEASE_MUTANTS,
+  ...CLUSTER_MUTANTS,
   ...MANAGER_MUTANTS,
   ...ACROSS_MUTANTS,
   ...DELETION_MUTANTS,
