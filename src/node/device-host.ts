@@ -206,6 +206,8 @@ export class DeviceHost {
 
   /** What begins from now on does not see the device; `close` ends what it has begun. */
   letGo(deviceId: string): void {
+    // Before anybody can open it anew: that life knows nothing of what this one would still grant.
+    this.drivenById.get(deviceId)?.endLeases();
     this.byId.delete(deviceId);
     this.drivenById.delete(deviceId);
     this.own.delete(deviceId);

@@ -37,15 +37,17 @@ export interface LeaseTerms {
 export type OwnOfMap = Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>>;
 
 export abstract class GatedDevice implements GateDevice {
-  readonly leaseMs: number;
   readonly silentUntilMs: number;
+  /** The longest lease that this life grants. */
+  protected readonly longestLeaseMs: number;
+  private grants = true;
   protected readonly keeper: DeviceKeeper;
   private readonly gates = new Map<string, ReplicaGate>();
 
   constructor(keeper: DeviceKeeper, { leaseMs, formerLeaseMs }: LeaseTerms) {
     check(leaseMs >= 0 && formerLeaseMs >= 0, 'a device has leases that end before they begin', leaseMs);
     this.keeper = keeper;
-    this.leaseMs = leaseMs;
+    this.longestLeaseMs = leaseMs;
     this.silentUntilMs = formerLeaseMs === 0 ? 0 : keeper.now() + formerLeaseMs;
   }
 
@@ -56,6 +58,15 @@ export abstract class GatedDevice implements GateDevice {
   abstract ownOf(page: ReplicaPage): ReplicaOwn;
   abstract keep(map: ReplicaMap, own: OwnOfMap): Promise<number>;
   abstract directMember(completions: CompletionPort, page: ReplicaPage): DeviceMember;
+
+  get leaseMs(): number {
+    return this.grants ? this.longestLeaseMs : 0;
+  }
+
+  /** It grants no lease any more: another life of the device may begin, which would know nothing of it. */
+  endLeases(): void {
+    this.grants = false;
+  }
 
   get alarms(): Alarms {
     return this.keeper.alarms;
@@ -114,6 +125,7 @@ export abstract class GatedDevice implements GateDevice {
 
   /** No map is answered any more: the device is about to be closed. */
   protected async closeGates(): Promise<void> {
+    this.endLeases();
     for (const gate of this.gates.values()) gate.close();
     for (const gate of this.gates.values()) if (gate.storing) await gate.settled();
   }

@@ -85,6 +85,8 @@ export interface NodeDevice extends KnownDevice {
 export interface DrivenDevice extends NodeDevice {
   /** What stands before a replica. */
   gate(volumeId: string, group: GroupIndex): ReplicaGate;
+  /** See `GatedDevice.endLeases`. */
+  endLeases(): void;
   /** See `GatedDevice.bring`. */
   bring(map: ReplicaMap): Promise<number>;
   /** See `GatedDevice.giveBack`. */

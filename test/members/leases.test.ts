@@ -82,6 +82,18 @@ check('a lease outlives its connection (lease-outlives-connection), and a newer 
   assert.not(member.mayRead(EPOCH + 1));
 });
 
+check('who is served on a connection that served others is told of its own replicas only', async () => {
+  const { nodes, reader, other } = await leased(18);
+  await nodes.settle(other.open(nodes.map(1)));
+  for (const client of [reader, other]) client.session.fail('it is over');
+  await nodes.pause(100 * US);
+  assert.is(nodes.serving.service.usage().connections, 0);
+  const next = new LeaseClient(nodes, 'f');
+  const member = await nodes.settle(next.open(nodes.map(1)));
+  await nodes.pause(1_200 * US);
+  assert.ok(member.mayRead(EPOCH + 1), 'it has taken all that it was told of');
+});
+
 check('a map that leaves nobody out waits for no lease', async () => {
   const { nodes, reader, other } = await leased(5);
   nodes.network.cut(nodes.servingHost, reader.host);
@@ -114,6 +126,15 @@ check('a device that was opened anew answers no map while its former life may ha
   assert.ok(nodes.world.time.nowUs - beganUs < 500 * US, 'what has been answered is admitted at once');
   assert.is(await nodes.settle(session.storeMap(nodes.map(2), SERVED)), 0);
   assert.ok(nodes.world.time.nowUs - beganUs >= LEASE_MS * US, 'leases of the former life may go on');
+});
+
+check('a device that was opened anew by the same process grants nothing by its former life', async () => {
+  const { nodes, other, member } = await leased(19);
+  await nodes.reopenServed(false);
+  const stored = nodes.bring(other, nodes.map(2, WITHOUT));
+  await nodes.when(() => stored.result !== null);
+  assert.is(stored.result, 0);
+  assert.not(member.mayRead(EPOCH + 1), 'the member that was left out may be read');
 });
 
 check('a life that ends soon leaves what the one before has granted', async () => {

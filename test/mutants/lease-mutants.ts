@@ -122,6 +122,13 @@ export const LEASE_MUTANTS: readonly Mutant[] = [
     judges: [LEASES],
   },
   {
+    name: 'lease-changes-of-another-client',
+    breaks: 'A connection goes on counting the changes of the client that it served before',
+    rule: 'the grant is for replicas whose last change the client has taken on this session',
+    edits: [{ file: 'node/segment-connection.ts', find: 'this.changes = 0;\n    super.open', replace: 'super.open' }],
+    judges: [LEASES],
+  },
+  {
     name: 'lease-not-waited-for',
     breaks: 'A map is answered while a client may read a member that it has left out',
     rule: 'MAP_STORED waits for leases under maps with a member in-sync that the new one has not (Rule B)',
@@ -146,6 +153,13 @@ export const LEASE_MUTANTS: readonly Mutant[] = [
     breaks: 'A device that was opened anew answers maps at once',
     rule: 'for the longest lease of its former life a device answers no map (Rule C)',
     edits: [{ file: GATE, find: WAITED, replace: 'this.leases.endOf(map, nowMs)' }],
+    judges: [LEASES],
+  },
+  {
+    name: 'lease-granted-by-a-former-life',
+    breaks: 'A device that was let go of goes on to grant leases, of which its next life knows nothing',
+    rule: 'leases are granted by the life of the device whose members answer maps',
+    edits: [{ file: 'node/gated-device.ts', find: 'this.grants = false;', replace: '' }],
     judges: [LEASES],
   },
   {
