@@ -253,7 +253,7 @@ check('a batch for which there is no room fails whole, and the store goes on whe
   const folder = newDirectory();
   mkdirSync(folder);
   output('mount', '-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', folder);
-  const unmount = atEnd(() => output('umount', folder));
+  const unmount = atEnd(() => output('umount', '--lazy', folder));
   const directory = join(folder, 'manager');
   const store = await LmdbStore.make(directory);
   await store.load();

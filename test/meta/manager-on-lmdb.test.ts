@@ -16,7 +16,7 @@ check('a manager whose disk is full steps down, and has everything that it answe
   const folder = join(scratchFolder(), 'full');
   mkdirSync(folder);
   output('mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder);
-  const unmounted = atEnd(() => output('umount', folder));
+  const unmounted = atEnd(() => output('umount', '--lazy', folder));
   const directory = join(folder, 'manager');
   const loop = new SimLoop({ seed: 1, arenaBytes: 4096 });
   const nodes = [new FakeStorageNode('a', 1), new FakeStorageNode('b', 1)];
