@@ -2,6 +2,10 @@
 
 import { type Mutant, sim, tests } from './mutant.js';
 
+/** Volumes of clusters in a simulated world. */
+const ATTACH = tests('cluster/attach.test.ts');
+const HOLDING = tests('cluster/holding.test.ts');
+
 export const ENGINE_MUTANTS: readonly Mutant[] = [
   {
     name: 'settled-ignored',
@@ -28,5 +32,61 @@ export const ENGINE_MUTANTS: readonly Mutant[] = [
       },
     ],
     judges: [tests('store/settled.test.ts'), sim(['engine'], 200)],
+  },
+  {
+    name: 'eio-drops-the-piece',
+    breaks: 'A write that was held for too long is over when its client is told that it has failed',
+    rule: 'a write that was told to have failed keeps its stamp and its blocks until every member has it',
+    edits: [
+      {
+        file: 'client/mirror/mirror.ts',
+        find: 'if (!piece.givenUp && piece.heldMs <= beforeMs) ends.gaveUp(piece);',
+        replace: `{
+      if (piece.heldMs > beforeMs) continue;
+      this.held.splice(this.held.indexOf(piece), 1);
+      ends.modified(piece, -EIO);
+    }`,
+      },
+    ],
+    judges: [HOLDING],
+  },
+  {
+    name: 'newer-map-is-a-failure',
+    breaks: 'A member that has a newer map than the engine counts as one that has failed',
+    rule: 'what a member has not done because of a newer map is asked again under that',
+    edits: [
+      {
+        file: 'client/mirror/mirror.ts',
+        find: '} else if (result === -ESTALE) piece.stale |= slot.bit;',
+        replace: '} else if (result === -ESTALE) piece.failed |= slot.bit;',
+      },
+    ],
+    judges: [ATTACH],
+  },
+  {
+    name: 'rejoined-in-another-life',
+    breaks: 'A member whose device was opened anew goes on in its place',
+    rule: 'a member goes on in its place if it is in the same life, and has all that it had',
+    edits: [
+      {
+        file: 'client/mirror/membership.ts',
+        find: 'slot.member?.incarnation !== member.incarnation',
+        replace: 'slot.member === null',
+      },
+    ],
+    judges: [HOLDING],
+  },
+  {
+    name: 'loss-untold',
+    breaks: 'After all copies were opened anew no flush tells that something may be lost',
+    rule: 'the next flush fails if what was acknowledged may be lost',
+    edits: [
+      {
+        file: 'client/volume-engine.ts',
+        find: 'if (options.mayHaveLost) this.flushes.failNext();',
+        replace: '',
+      },
+    ],
+    judges: [HOLDING],
   },
 ];
