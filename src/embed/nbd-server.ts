@@ -1,6 +1,7 @@
 /** NBD servers as a program that embeds Strake uses them. */
 
 import { isIP } from 'node:net';
+import { resolve } from 'node:path';
 import { boolean, fields, made, optional, options as optionsOf, path, port, text, whole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DRAIN_MS, DRAIN_MS_MAX, EXPORT_TEXT_BYTES_MAX } from '../core/limits.js';
@@ -71,9 +72,10 @@ export function addressOf(options: ServeNodeOptions): StreamAddress {
   return { host, port };
 }
 
+/** The address of a volume, which means the same in every folder. */
 export function uriOf(address: StreamAddress, name: string): string {
   const path = encodeURIComponent(name);
-  if ('path' in address) return `nbd+unix:///${path}?socket=${encodeSocket(address.path)}`;
+  if ('path' in address) return `nbd+unix:///${path}?socket=${encodeSocket(resolve(address.path))}`;
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;
   return `nbd://${host}:${address.port}/${path}`;
 }
