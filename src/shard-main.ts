@@ -112,7 +112,10 @@ class Shard implements Watched {
     const common = { completions: engine, memory: engine, clock: engine, watch };
     const nodePorts = { ...common, clientId, memoryStart: nodeStart, storesMax };
     const onTrouble = (text: string) => post({ event: { kind: 'device-failed', text } });
-    const network = new NodeNetwork({ engine, ports, watch, clientId, memoryStart: networkStart, onTrouble });
+    const onClusterTrouble = (text: string) => post({ event: { kind: 'cluster-trouble', text } });
+    const network = new NodeNetwork({
+      ...{ engine, ports, watch, clientId, memoryStart: networkStart, onTrouble, onClusterTrouble },
+    });
     this.node = new ShardNode({ engine, watch, ports: nodePorts, network, targets, servers, post });
     this.devices = new RawDevices({ engine, targets, servers, post, scratchStart });
     this.loads = new Loads(engine, watch, targets, service.resources);

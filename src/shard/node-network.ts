@@ -46,6 +46,8 @@ export interface NodeNetworkParts {
   /** A name for this life of the process. */
   readonly clientId: string;
   readonly onTrouble: (text: string) => void;
+  /** Managers are not reached, or do not take this node. */
+  readonly onClusterTrouble: (text: string) => void;
 }
 
 interface Registering extends NodeSelf {
@@ -99,7 +101,7 @@ export class NodeNetwork {
    */
   async join(node: StorageNode, message: JoinMessage): Promise<ShardCalls['joinCluster']['response']> {
     const { self, managers: addresses, segments } = message;
-    const { ports, memoryStart, clientId, onTrouble } = this.parts;
+    const { ports, memoryStart, clientId, onClusterTrouble } = this.parts;
     const key = readClusterKey(message.keyFile);
     const about = { ports, key, clientId, principal: self === null ? 'client' : 'node' };
     let told = '';
@@ -109,7 +111,7 @@ export class NodeNetwork {
         onMaps: (maps) => node.heard(maps),
         onState: ({ connected, address, reason }) => {
           const text = connected ? '' : `the manager at ${address} is not reached: ${reason}`;
-          if (text !== '' && text !== told) onTrouble(text);
+          if (text !== '' && text !== told) onClusterTrouble(text);
           told = text;
         },
       },
@@ -125,7 +127,7 @@ export class NodeNetwork {
 
   /** Tells managers of the node, from now on. */
   private register(node: StorageNode, manager: ManagerSession, self: Registering): Promise<void> {
-    const { ports, onTrouble } = this.parts;
+    const { ports, onClusterTrouble } = this.parts;
     const { clusterId, nodeId, name, labels, segments, port } = self;
     const address = 'path' in segments ? segments : { host: segments.host, port: port ?? segments.port };
     this.registration = new Registration({
@@ -135,7 +137,7 @@ export class NodeNetwork {
         bring: (device, map) => device.bring(map),
         release: (device, volumeId) => device.release(ports.completions, volumeId, () => this.closing),
         onTimes: () => {},
-        onTrouble,
+        onTrouble: onClusterTrouble,
         onKnown: () => {},
       },
     });

@@ -4,7 +4,8 @@ import type { VolumeEvent } from '../client/volume-events.js';
 import type { DeviceEvent } from '../node/device-events.js';
 
 export interface StorageEvent {
-  readonly kind: VolumeEvent['kind'] | DeviceEvent['kind'];
+  /** `cluster-trouble`: managers are not reached, or do not take this node. */
+  readonly kind: VolumeEvent['kind'] | DeviceEvent['kind'] | 'cluster-trouble';
   readonly volume?: string;
   readonly deviceId?: string;
   readonly text: string;
