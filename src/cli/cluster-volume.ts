@@ -145,7 +145,6 @@ interface ExportOptions extends Common {
   readonly socket?: string;
   readonly host?: string;
   readonly port?: number;
-  readonly readOnly?: boolean;
   readonly takeOver?: boolean;
   readonly connections: number;
   readonly drain: number;
@@ -160,7 +159,7 @@ function defaultSocket(volume: string): string {
 
 async function exportVolume(name: string, options: ExportOptions, onExit: OnExit): Promise<void> {
   const { connect } = await import('../embed/cluster.js');
-  const { readOnly = false, takeOver = false, quiet = false } = options;
+  const { takeOver = false, quiet = false } = options;
   const { stopped, stop } = untilStopped({ fenced: (path, accepts) => `${path} accepts ${accepts}` });
   const cluster = await connect({
     ...clusterReach(options),
@@ -171,18 +170,17 @@ async function exportVolume(name: string, options: ExportOptions, onExit: OnExit
     },
   });
   try {
-    const volume = await cluster.openVolume(name, { readOnly, takeOver });
+    const volume = await cluster.openVolume(name, { takeOver });
     const tcp = options.port !== undefined || options.host !== undefined;
     const address = tcp
       ? { host: options.host, port: options.port ?? 10809 }
       : { socket: options.socket ?? defaultSocket(volume.name) };
     const server = await cluster.serve({ ...address, connectionsMax: options.connections });
     const uri = server.uriOf(volume.name);
-    const about = { uri, volume: volume.name, volumeId: volume.id, sizeBytes: volume.sizeBytes, readOnly };
+    const about = { uri, volume: volume.name, volumeId: volume.id, sizeBytes: volume.sizeBytes };
     const data = { ...about, pid: process.pid, time: new Date().toISOString() };
-    const access = readOnly ? 'read-only' : 'read-write';
     const text = fields([
-      ['exporting', `${volume.name} (${formatBytes(volume.sizeBytes)}, ${access})`],
+      ['exporting', `${volume.name} (${formatBytes(volume.sizeBytes)})`],
       ['uri', uri],
       ['stop', howToStop()],
     ]);
@@ -205,7 +203,6 @@ export function addVolumeExport(volume: Command, onExit: OnExit): void {
     .option('--socket <path>', 'unix socket to listen on (mode 0600)')
     .option('--port <port>', 'TCP port on a loopback address instead', wholeNumber(0, 65535))
     .option('--host <address>', 'loopback address to listen on (127.0.0.1)')
-    .option('--read-only', 'read beside a client that writes')
     .option('--take-over', 'take the right to write from another client, which gets errors from then on')
     .option('--connections <count>', 'the most connections at once', wholeNumber(1, CONNECTIONS_MAX), CONNECTIONS_MAX)
     .option('--drain <seconds>', 'time for requests in flight when stopping', wholeNumber(0, 3600), DRAIN_MS / 1000)

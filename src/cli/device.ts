@@ -6,7 +6,7 @@ import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import { type DeviceFacts, inspectDevice } from '../embed/facts.js';
 import type { DeviceDescription } from '../embed/node-types.js';
-import { addClusterOptions, type ClusterAccess } from './cluster-access.js';
+import { addClusterOptions, type ClusterAccess, meansCluster } from './cluster-access.js';
 import { listClusterDevices } from './cluster-volume.js';
 import { shortId } from './describe.js';
 import { addCheck } from './device-check.js';
@@ -99,9 +99,11 @@ export function addDevice(program: Command, onExit: OnExit): void {
   addClusterOptions(device.command('list [path...]'))
     .description('list the Strake devices in folders, or among paths; without any, those of the cluster')
     .addOption(outputOption())
-    .action((paths: string[], options: ClusterAccess & { output: OutputFormat }) =>
-      paths.length === 0 ? listClusterDevices(options) : list(paths, options.output),
-    );
+    .action((paths: string[], options: ClusterAccess & { output: OutputFormat }, command: Command) => {
+      if (paths.length > 0) return list(paths, options.output);
+      if (!meansCluster(options)) command.error('error: name a folder or a device, or a manager of a cluster');
+      return listClusterDevices(options);
+    });
   addFormat(device);
   addCheck(device, onExit);
   addNodeDevice(device);

@@ -71,8 +71,6 @@ export interface CreateClusterVolumeOptions {
 export interface OpenVolumeOptions {
   /** Takes the right to write from a client that has it, and may be writing: it gets errors from then on. */
   readonly takeOver?: boolean;
-  /** Reads only, beside a client that writes. */
-  readonly readOnly?: boolean;
 }
 
 const CONNECT = fields<ConnectOptions>({
@@ -89,7 +87,7 @@ const CREATE = fields<CreateClusterVolumeOptions>({
   copies: optional(oneOf<number>(1, 2, 3)),
   on: optional(list(text(1, VOLUME_NAME_BYTES_MAX), 0, ON_NODES_MAX)),
 });
-const OPEN_VOLUME = optionsOf<OpenVolumeOptions>({ takeOver: optional(boolean), readOnly: optional(boolean) });
+const OPEN_VOLUME = optionsOf<OpenVolumeOptions>({ takeOver: optional(boolean) });
 const WITHOUT = fields<{ readonly without: readonly string[] }>({ without: list(id, 1, LOST_DEVICES_MAX) });
 
 /**
@@ -235,9 +233,9 @@ export class Cluster implements Tenant {
    */
   async openVolume(nameOrId: string, options: OpenVolumeOptions = {}): Promise<NodeVolume> {
     volumeName.take(nameOrId, 'openVolume: nameOrId');
-    const { takeOver = false, readOnly = false } = OPEN_VOLUME.take(options, 'openVolume: options');
+    const { takeOver = false } = OPEN_VOLUME.take(options, 'openVolume: options');
     const { link } = this;
-    const facts = await link.call('attachVolume', { name: nameOrId, takeOver, readOnly });
+    const facts = await link.call('attachVolume', { name: nameOrId, takeOver });
     const handle = this.handles.of(facts.id);
     handle.adopt(link, facts);
     return handle;

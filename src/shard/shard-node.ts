@@ -201,9 +201,9 @@ export class ShardNode {
   }
 
   /** Opens a volume of the cluster that has been joined. */
-  async attachVolume({ name, ...how }: ShardCalls['attachVolume']['request']): Promise<VolumeFacts> {
+  async attachVolume({ name, takeOver }: ShardCalls['attachVolume']['request']): Promise<VolumeFacts> {
     const service = this.openNode();
-    const { id } = await service.node.attachVolume(name, how);
+    const { id } = await service.node.attachVolume(name, { takeOver });
     service.offer();
     return this.findVolume(id);
   }
