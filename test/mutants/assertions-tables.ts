@@ -58,8 +58,8 @@ export const TABLE_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a superblock is not newer than the last',
     'store/running/checkpoint.ts',
-    'sequence: superblock.sequence + 1, state: DEVICE_CLEAN',
-    'sequence: superblock.sequence, state: DEVICE_CLEAN',
+    'sequence, leaseMs, state: DEVICE_CLEAN',
+    'sequence: sequence - 1, leaseMs, state: DEVICE_CLEAN',
   ),
   one(
     'control work writes beyond its device',

@@ -39,14 +39,14 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a device is closed that has not been let go of',
     DEVICES,
-    '  letGo(deviceId: string): void {\n    this.byId.delete(deviceId);\n',
-    '  letGo(_deviceId: string): void {\n',
+    '    this.byId.delete(deviceId);\n    this.drivenById.delete(deviceId);\n',
+    '    this.drivenById.delete(deviceId);\n',
     CALM,
     FORGET,
   ),
   one(
     'a map is stored that has no version',
-    'node/node-store.ts',
+    'node/gated-device.ts',
     "    check(map.mapVersion > 0, 'a map",
     "    map = { ...map, mapVersion: 0 };\n    check(map.mapVersion > 0, 'a map",
     CALM,
