@@ -143,11 +143,6 @@ export function makeClusterTrial(
   return runTrial(CLUSTER, CLUSTER_SHRINKING.edited(clusterPlanOf(seed, faults), edit), log);
 }
 
-/** Carries out a plan of a whole cluster. */
-export function makePlannedClusterTrial(plan: ClusterPlan, log?: TrialLog): Promise<TrialResult> {
-  return runTrial(CLUSTER, plan, log);
-}
-
 /** Makes a failing trial smaller, by at most `trialsMax` others; undefined if it does not fail. */
 export function shrinkTrial(
   seed: number,
