@@ -431,8 +431,6 @@ export class SegmentConnection
   }
 
   protected leave(): void {
-    // The next client of this record counts from the beginning.
-    this.changes = 0;
     this.replicas.clear();
   }
 }

@@ -4,19 +4,6 @@ import { cluster, type Mutant, tests } from './mutant.js';
 
 export const CLUSTER_MUTANTS: readonly Mutant[] = [
   {
-    name: 'changes-of-another-client',
-    breaks: 'A connection that is used again counts the changes that an earlier client was told of',
-    rule: 'a client is granted leases when it has taken all that its session was told of',
-    edits: [
-      {
-        file: 'node/segment-connection.ts',
-        find: '    this.changes = 0;\n    super.open(file, nowMs);',
-        replace: '    super.open(file, nowMs);',
-      },
-    ],
-    judges: [tests('sim/cluster.test.ts'), cluster(['attach'], 20)],
-  },
-  {
     name: 'payload-left-by-failed-member',
     breaks: 'A member that has failed does not copy the payload that the next one is to find in place',
     rule: 'a payload is in its place whatever comes of the request',
