@@ -27,8 +27,10 @@ const PARTIES = ['strake', ...TOOLS, 'raw', 'overwrite', 'warm', 'inside'];
 /** Used slots of the sparse device of rows `open` and `volume.cold`; tables for 1280 are held in memory. */
 const SLOTS = 100_000;
 const SMOKE_SLOTS = 2048;
-/** Probes of a smoke run: it has to be short. */
-const SMOKE_PROBES = ['open', 'rebuild', 'cluster.shards'];
+/** Probes of a smoke run, which has to be short, unless others are named. */
+const SMOKE_PROBES = ['open', 'rebuild', 'cluster.shards', 'cluster.attach'];
+/** Deaths of a process that are measured in a round: twenty in a whole bench. */
+const TIMES = 4;
 /** One file for each party, and one more, so that parties and files do not rotate in step. */
 const FILES = 5;
 
@@ -67,7 +69,8 @@ function choose({ smoke, rows: list, only, against }) {
   });
   const rows = all.filter((row) => meant.includes(row));
   const probes = PROBES.filter(({ group, optIn }) => {
-    if (against !== undefined || (smoke && !SMOKE_PROBES.includes(group))) return false;
+    const named = prefixes.some((prefix) => prefix !== '' && group.startsWith(prefix));
+    if (against !== undefined || (smoke && !named && !SMOKE_PROBES.includes(group))) return false;
     // A prefix may also be longer than a probe's name: it measures all its rows at once.
     return prefixes.some((prefix) => (!optIn && group.startsWith(prefix)) || `${prefix}.`.startsWith(`${group}.`));
   });
@@ -133,7 +136,8 @@ async function runAll({ rows, probes, seconds, rounds, sizeBytes, slots, smoke, 
     const files = await makeFiles(folder, FILES, sizeBytes);
     // What has been measured before a row fails has taken half an hour.
     const schedule = { rows, probes, rounds, seconds, parties: PARTIES, onFailure: 'goOn' };
-    const result = await runBench({ ...schedule, files, sizeBytes, slots, folder, onProgress });
+    const times = smoke ? 1 : TIMES;
+    const result = await runBench({ ...schedule, files, sizeBytes, slots, times, folder, onProgress });
     const figures = [...figuresOf(result.rows), ...(await idleFigures(folder, smoke ? 1 : 10))];
     const data = { schema: 'strake.bench', version: 1, ...result, figures };
     const name = smoke ? 'smoke' : 'results';

@@ -99,6 +99,14 @@ function volumeFigures(rows: Rows): Figure[] {
   ];
 }
 
+/** Seconds that clients of a cluster wait at most when one of its processes is gone. */
+const PAUSES = [
+  ['pause.killed', 0.3],
+  ['pause.vanished', 1.5],
+  ['pause.vanished-client', 2.3],
+  ['attach.time', 1],
+] as const;
+
 /** Of a mirror whose copies are in two processes, to the same one in one process, and to fio on both files at once. */
 function clusterFigures(rows: Rows): Figure[] {
   const id = (name: string) => `cluster.mirror2.${name}`;
@@ -119,6 +127,7 @@ function clusterFigures(rows: Rows): Figure[] {
       'min',
       1.3,
     ),
+    ...PAUSES.map(([name, most]) => figure(`cluster.${name}, seconds`, rows.own(`cluster.${name}`), 'max', most)),
   ];
 }
 

@@ -31,6 +31,8 @@ export interface FormatTask {
   readonly kind: 'format';
   readonly file: string;
   readonly clusterId: string;
+  /** As `FormatDeviceOptions` has it. */
+  readonly slotBytes?: number;
 }
 
 export interface ServeTask {
@@ -177,7 +179,7 @@ async function serve(task: ServeTask): Promise<void> {
 async function main(task: NodeTask): Promise<void> {
   if (task.kind === 'prepare') await prepare(task);
   else if (task.kind === 'serve') await serve(task);
-  else await formatDevice(task.file, { confirm: task.file, clusterId: task.clusterId });
+  else await formatDevice(task.file, { confirm: task.file, clusterId: task.clusterId, slotBytes: task.slotBytes });
 }
 
 // Others import what is above.

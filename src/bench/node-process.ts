@@ -29,9 +29,10 @@ export async function prepareDevices(task: Omit<PrepareTask, 'kind'>): Promise<n
   return Number(slots);
 }
 
-export async function formatFor(clusterId: string, file: string): Promise<void> {
+export async function formatFor(clusterId: string, file: string, slotBytes?: number): Promise<void> {
   formatted.add(file);
-  await run(process.execPath, [NODE, JSON.stringify({ kind: 'format', file, clusterId } satisfies FormatTask)]);
+  const task: FormatTask = { kind: 'format', file, clusterId, slotBytes };
+  await run(process.execPath, [NODE, JSON.stringify(task)]);
 }
 
 /** Writes bytes of a file or device directly, so that a file system has written blocks there. */
@@ -101,7 +102,8 @@ export class NodeProcess {
   }
 }
 
-function nextMessage<T>({ child }: ServerProcess): Promise<T> {
+/** The next that a process says. */
+export function nextMessage<T>({ child }: ServerProcess): Promise<T> {
   return new Promise((resolve) => child.once('message', (message) => resolve(message as T)));
 }
 

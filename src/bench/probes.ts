@@ -10,6 +10,7 @@ import { StrakeError } from '../core/errors.js';
 import { type FioTarget, fioArguments, p99Us, parseFio, runFio } from './fio.js';
 import { type NodeRequest, VOLUME } from './node-main.js';
 import { ensureWritten, formatFor, NodeProcess, prepareDevices, sparseDevice } from './node-process.js';
+import { sampleAttach, samplePauses } from './pauses.js';
 import { memoryBytes, settle, tool } from './processes.js';
 import { ROWS, type Row } from './rows.js';
 import type { ProbeContext, Sample } from './samples.js';
@@ -254,5 +255,7 @@ export const PROBES: readonly Probe[] = [
   { group: 'jobs', sample: sampleJobsStop },
   { group: 'rebuild', sample: sampleRebuild },
   { group: 'cluster.shards', sample: sampleShards },
+  { group: 'cluster.pause', sample: samplePauses },
+  { group: 'cluster.attach', sample: sampleAttach },
   { group: 'start', optIn: true, sample: sampleStart },
 ];

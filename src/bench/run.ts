@@ -30,6 +30,8 @@ export interface BenchOptions {
   readonly folder: string;
   /** Used slots of the device that is opened, and of that whose tables do not fit in memory. */
   readonly slots?: number;
+  /** Times in a round that probes measure what differs much; 1 if absent. */
+  readonly times?: number;
   /** Parties that take part. */
   readonly parties: readonly Party[];
   readonly onProgress: (text: string) => void;
@@ -149,11 +151,11 @@ function summariseSamples(samples: readonly Sample[]): RowResult[] {
 }
 
 async function runProbe(probe: Probe, options: BenchOptions): Promise<RowResult[]> {
-  const { files, sizeBytes, seconds, folder, slots = 0 } = options;
+  const { files, sizeBytes, seconds, folder, slots = 0, times = 1 } = options;
   const samples: Sample[] = [];
   for (let round = 0; round < options.rounds; round += 1) {
     options.onProgress(`${probe.group}  round ${round + 1}/${options.rounds}`);
-    const context: ProbeContext = { round, files: rotate(files, round), sizeBytes, seconds, folder, slots };
+    const context: ProbeContext = { round, files: rotate(files, round), sizeBytes, seconds, folder, slots, times };
     samples.push(...(await probe.sample(context)));
   }
   return summariseSamples(samples);

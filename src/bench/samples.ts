@@ -9,6 +9,8 @@ export interface ProbeContext {
   readonly seconds: number;
   readonly folder: string;
   readonly slots: number;
+  /** How often it measures, in a round, what differs much from one time to the next. */
+  readonly times: number;
 }
 
 /** One row's values of one round. */
