@@ -158,7 +158,8 @@ export class NodeSession implements AskingSession, MemberSession {
       connection.open(result, clock.nowMs(), this, hello);
       return;
     }
-    if (result >= 0) {
+    // Whoever gave it up has closed the file, whose number may be that of another by now.
+    if (result >= 0 && !this.failed) {
       transport.shutdown(result);
       transport.close(result);
     }
