@@ -29,7 +29,7 @@ export interface ReplicaAccess {
   readonly incarnation: number;
   /** As what the session has opened it. */
   readonly role: Role;
-  /** Whether the map that is stored is of the generation under which the session has opened it. */
+  /** Whether the map that is stored is of the generation under which the session has opened it, and of a volume that is. */
   readonly current: boolean;
 }
 
@@ -53,7 +53,7 @@ function looks(kind: number): boolean {
 export function admission(replica: ReplicaAccess | null, request: RequestAccess): number {
   if (replica === null) return STATUS_NOT_OPEN;
   if (replica.role === 'reader' && !looks(request.kind)) return STATUS_NOT_OPEN;
-  // Whatever version it names: the right to change anything is that of the next generation's holder.
+  // Whatever version it names: the right to change anything is that of the next generation's holder, or nobody's any more.
   if (!replica.current && !looks(request.kind)) return STATUS_STALE_MAP;
   if (request.mapVersion < replica.mapVersion) return STATUS_STALE_MAP;
   if (request.mapVersion > replica.mapVersion) return replica.storing ? STATUS_NOT_YET : STATUS_NEED_MAP;

@@ -160,7 +160,7 @@ export class NodeControl implements ControlHandler {
       connection.decline(request, EIO);
       return;
     }
-    const status = openingError(gate, map);
+    const status = openingError(gate, map, ticket.role);
     if (status === STATUS_OK) this.opened(connection, { device, gate, index, role: ticket.role }, request);
     else {
       request.status = status;
@@ -315,10 +315,12 @@ interface Opened {
 }
 
 /** Why a replica cannot be opened under a map: `STATUS_OK` if it can. */
-function openingError(gate: ReplicaGate, map: ReplicaMap): number {
+function openingError(gate: ReplicaGate, map: ReplicaMap, role: Role): number {
   const known = gate.map;
   if (known === undefined || known.mapVersion < map.mapVersion) return STATUS_NEED_MAP;
   if (gate.hasOther(map)) return STATUS_STALE_MAP;
   if (!namesDevice(known, gate.device.deviceId)) return STATUS_NOT_OPEN;
+  // What it had is being given back. Whoever only looks learns that.
+  if (known.volume.deleted && role !== 'reader') return STATUS_NOT_OPEN;
   return gate.answered ? STATUS_OK : STATUS_NOT_YET;
 }

@@ -65,7 +65,8 @@ export class OpenReplica implements ReplicaAccess, GateWatcher {
   }
 
   get current(): boolean {
-    return this.gate.map?.generation === this.generation;
+    const { map } = this.gate;
+    return map?.generation === this.generation && !map.volume.deleted;
   }
 
   get answered(): boolean {

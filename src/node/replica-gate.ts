@@ -230,7 +230,9 @@ export class ReplicaGate {
   async noteServed(generation: Generation): Promise<number> {
     const { map } = this;
     check(this.running > 0, 'copies agree under a map whose requests have ended', generation);
-    return map === undefined ? 0 : this.device.keep(map, { servedGeneration: generation });
+    if (map === undefined) return 0;
+    // None is served that has not begun, whatever an engine says.
+    return this.device.keep(map, { servedGeneration: Math.min(generation, map.generation) });
   }
 
   /** The same for an engine of this process. `-ESTALE` if the map is of another generation by then, or is being stored. */

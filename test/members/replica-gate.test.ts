@@ -90,6 +90,10 @@ check(
     gate.leave();
     await nodes.settle(stored);
     assert.equal([served, gate.servedGeneration, gate.map?.generation, gate.answered], [1, 1, 2, true]);
+    gate.enter();
+    assert.ok((await nodes.settle(gate.noteServed(2 ** 24 - 1))) >= 0);
+    gate.leave();
+    assert.is(gate.servedGeneration, 2, 'none is served that has not begun');
   },
 );
 

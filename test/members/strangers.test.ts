@@ -253,6 +253,22 @@ check('a map that no device could store ends the connection, and nothing else', 
   }
 });
 
+check('nothing is written to a volume that is deleted, whoever holds it', async () => {
+  const nodes = await serving(13);
+  const stranger = await Stranger.connect(nodes);
+  assert.is(await stranger.greet(1), 0);
+  const map = mapWith(1, 1);
+  assert.is(await stranger.askOf(KIND_STORE_MAP, map, 1, encodeMaps([map])), STATUS_OK);
+  assert.is(await stranger.askOf(KIND_OPEN, map, 1, stranger.opening(map, 'writer')), STATUS_OK);
+  const allocate = KIND_REQUEST + REQUEST_ALLOCATE;
+  assert.is(await stranger.askOf(allocate, map, 1, new Uint8Array(0)), STATUS_OK);
+  const note = { ...map, mapVersion: 2, volume: { ...map.volume, deleted: true } };
+  assert.is(await stranger.askOf(KIND_STORE_MAP, note, 1, encodeMaps([note])), STATUS_OK);
+  assert.is(await stranger.askOf(allocate, note, 1, new Uint8Array(0)), STATUS_STALE_MAP);
+  assert.is(await stranger.askOf(KIND_OPEN, note, 1, stranger.opening(note, 'writer')), STATUS_NOT_OPEN);
+  assert.is(await stranger.askOf(KIND_OPEN, note, 1, stranger.opening(note, 'reader')), STATUS_OK);
+});
+
 check('a map with chunks of another size than the device has is refused', async () => {
   const nodes = await serving(11);
   const stranger = await Stranger.connect(nodes);
