@@ -10,6 +10,7 @@ import { DIRECTORY_MUTANTS } from './directory-mutants.js';
 import { ENGINE_MUTANTS } from './engine-mutants.js';
 import { LEASE_MUTANTS } from './lease-mutants.js';
 import { MANAGER_MUTANTS } from './manager-mutants.js';
+import { MEMBER_MUTANTS } from './member-mutants.js';
 import { MIGRATION_MUTANTS } from './migration-mutants.js';
 import type { Mutant } from './mutant.js';
 import { NBD_MUTANTS } from './nbd-mutants.js';
@@ -32,6 +33,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...LEASE_MUTANTS,
   ...CLUSTER_MUTANTS,
   ...MANAGER_MUTANTS,
+  ...MEMBER_MUTANTS,
   ...ACROSS_MUTANTS,
   ...DELETION_MUTANTS,
   ...MIGRATION_MUTANTS,
