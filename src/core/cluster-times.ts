@@ -26,7 +26,8 @@ export const DEFAULT_TIMES: ClusterTimes = {
 
 const time = optional(whole(10, 3_600_000));
 
-const changes = fields<Partial<ClusterTimes>>({
+/** Times that are to be changed: each may be left out. */
+export const TIME_CHANGES = fields<Partial<ClusterTimes>>({
   pingMs: time,
   leaseMs: time,
   silenceMs: time,
@@ -43,7 +44,7 @@ const changes = fields<Partial<ClusterTimes>>({
 
 /** The times with some of them changed. Throws `ERR_STRAKE_INVALID_ARGUMENT` for what cannot be. */
 export function changedTimes(times: ClusterTimes, wanted: unknown): ClusterTimes {
-  const next = { ...times, ...changes.take(wanted, 'times') };
+  const next = { ...times, ...TIME_CHANGES.take(wanted, 'times') };
   if (next.leaseMs < 3 * next.pingMs) throw wrongArgument('leaseMs', 'three times pingMs or more', next.leaseMs);
   if (next.nodeDownMs < 3 * next.pingMs)
     throw wrongArgument('nodeDownMs', 'three times pingMs or more', next.nodeDownMs);

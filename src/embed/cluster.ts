@@ -10,6 +10,7 @@ import {
   fields,
   id,
   list,
+  made,
   newVolumeName,
   oneOf,
   optional,
@@ -20,6 +21,7 @@ import {
   volumeName,
   whole,
 } from '../core/arguments.js';
+import { TIME_CHANGES } from '../core/cluster-times.js';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, LOST_DEVICES_MAX, VOLUME_NAME_BYTES_MAX } from '../core/limits.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
@@ -42,7 +44,7 @@ import { addressOf, SERVE_NODE, type ServeNodeOptions } from './nbd-server.js';
 import { clusterAddress, NODE_ADDRESS } from './node-addresses.js';
 import { INTERNAL, NodeServer } from './node-server.js';
 import type { NodeAddress, NodeEvent } from './node-types.js';
-import { type NodeVolume, VolumeHandles } from './node-volume.js';
+import { NodeVolume, VolumeHandles } from './node-volume.js';
 import { Runtime, type Tenant } from './runtime.js';
 
 export interface ConnectOptions {
@@ -88,6 +90,10 @@ const CREATE = fields<CreateClusterVolumeOptions>({
   on: optional(list(text(1, VOLUME_NAME_BYTES_MAX), 0, ON_NODES_MAX)),
 });
 const OPEN_VOLUME = optionsOf<OpenVolumeOptions>({ takeOver: optional(boolean) });
+const openedVolume = made<NodeVolume>(
+  'a NodeVolume that openVolume has opened',
+  (value) => value instanceof NodeVolume,
+);
 const WITHOUT = fields<{ readonly without: readonly string[] }>({ without: list(id, 1, LOST_DEVICES_MAX) });
 
 /**
@@ -170,7 +176,7 @@ export class Cluster implements Tenant {
 
   /** Changes times of the cluster, in milliseconds; those that are not named stay. Resolves to all of them. */
   setTimes(times: Partial<ClusterTimes>): Promise<ClusterTimes> {
-    return this.calls.setTimes(times);
+    return this.calls.setTimes(TIME_CHANGES.take(times, 'setTimes: times'));
   }
 
   async nodes(): Promise<NodeListed[]> {
@@ -243,7 +249,7 @@ export class Cluster implements Tenant {
 
   /** Gives back a volume that is open: others may open it at once. Servers end their connections to it. */
   async closeVolume(volume: NodeVolume): Promise<void> {
-    const { id: volumeId } = volume;
+    const { id: volumeId } = openedVolume.take(volume, 'closeVolume: volume');
     if (volumeId === null) return;
     await volume.idle();
     await this.link.call('detachVolume', { id: volumeId });
@@ -270,10 +276,8 @@ export class Cluster implements Tenant {
 
   // ---------------------------------------------------------------- the end
 
-  /**
-   * Its worker has died, and with it the volumes that it had open: another client may have them by now, so they are opened again
-   * by whoever uses them. @internal
-   */
+  // Another client may have its volumes by now, so whoever uses them opens them again.
+  /** Its worker has died, and with it the volumes that it had open. @internal */
   async restore(link: ShardLink): Promise<void> {
     if (this.state !== 'open') return;
     for (const handle of this.handles.all()) handle.forget();

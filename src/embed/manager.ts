@@ -17,6 +17,7 @@ import { managerCalls } from '../worker/manager-calls.js';
 import { serveMetaStore } from '../worker/port-meta-store.js';
 import { newId } from './format.js';
 import { clusterAddress, NODE_ADDRESS } from './node-addresses.js';
+import { INTERNAL } from './node-server.js';
 import type { NodeAddress } from './node-types.js';
 import { Runtime } from './runtime.js';
 
@@ -121,7 +122,7 @@ export async function openManager(options: OpenManagerOptions): Promise<ClusterM
     const message = { keyFile, address, store: port2 };
     const { clusterId, port } = await runtime.link(0).call('manage', message, [port2]);
     const actual = 'path' in address ? address : { host: address.host, port: port ?? address.port };
-    return new ClusterManager(runtime, store, { clusterId, address: actual, keyFile });
+    return new ClusterManager(INTERNAL, runtime, store, { clusterId, address: actual, keyFile });
   } catch (error) {
     await runtime?.close();
     await store.close().catch(() => {});
@@ -149,7 +150,8 @@ export class ClusterManager {
   private closed: Promise<void> | null = null;
 
   /** @internal */
-  constructor(runtime: Runtime, store: MetaStore, { clusterId, address, keyFile }: ManagerFacts) {
+  constructor(key: symbol, runtime: Runtime, store: MetaStore, { clusterId, address, keyFile }: ManagerFacts) {
+    if (key !== INTERNAL) throw new TypeError('managers are made by openManager');
     this.runtime = runtime;
     this.store = store;
     this.clusterId = clusterId;

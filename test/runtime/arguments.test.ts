@@ -5,15 +5,15 @@
  * fails this test. Left out is only what its declaration calls private, protected or internal.
  */
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { shown } from '#strake/core/arguments.js';
-import { formatDevice, openDevice, openNode, StrakeError } from '#strake/index.js';
+import { connect, formatDevice, initCluster, openDevice, openManager, openNode, StrakeError } from '#strake/index.js';
 import { check, run } from '../support/check.js';
 import { failure } from '../support/failure.js';
 import { ID, ODD, type Odd } from '../support/odd-values.js';
-import { project, scratchFile, socketPath } from '../support/scratch.js';
+import { project, scratchFile, scratchFolder, socketPath } from '../support/scratch.js';
 
 const MIB = 1 << 20;
 /** An argument: its name, a value that is fine, and which odd ones are fine too. */
@@ -114,6 +114,11 @@ const device = await openDevice(file);
 const node = await openNode({ devices: [nodeFile] });
 const volume = await node.createVolume({ name: 'main', sizeBytes: MIB });
 const server = await node.serve({ socket: socketPath() });
+const directory = mkdtempSync(join(scratchFolder(), 'manager-'));
+const { keyFile } = await initCluster({ directory });
+const managerSocket = socketPath();
+const manager = await openManager({ directory, listen: { socket: managerSocket } });
+const cluster = await connect({ manager: [{ socket: managerSocket }], keyFile });
 const { serveNbd, createRing, ...others } = {
   ...(await import('#strake/index.js')),
   ...(await import('#strake/ring/spsc-ring.js')),
@@ -164,6 +169,25 @@ const TABLE: Readonly<
           mayMiss(argument('onEvent', () => {}, ['function'])),
           signal,
           faults,
+        ]),
+      ],
+      connect: [
+        object('options', [
+          argument('manager', [{ socket: managerSocket }], [], [[], [7], [{ sockets: 'x' }], { 0: {}, length: 1 }]),
+          path(keyFile, 'keyFile'),
+          flag('insecureNetwork'),
+          mayMiss(argument('onEvent', () => {}, ['function'])),
+          signal,
+        ]),
+      ],
+      initCluster: [object('options', [path(blank, 'directory'), mayMiss({ ...deviceId, name: 'clusterId' })])],
+      openManager: [
+        object('options', [
+          path(blank, 'directory'),
+          object('listen', where.slice(0, 1)),
+          mayMiss(path(keyFile, 'keyFile')),
+          flag('insecureNetwork'),
+          mayMiss(argument('onStepDown', () => {}, ['function'])),
         ]),
       ],
       serveNbd: [
@@ -217,6 +241,8 @@ const TABLE: Readonly<
       growVolume: [volumeName(), size('sizeBytes')],
       renameVolume: [volumeName(), newName('newName')],
       deleteVolume: [volumeName()],
+      adoptVolumes: [],
+      takeBackVolumes: [],
       addDevice: [path(blank)],
       replaceDevice: [deviceId, path(blank)],
       removeDevice: [deviceId],
@@ -230,6 +256,38 @@ const TABLE: Readonly<
       [Symbol.asyncDispose.toString()]: [],
     },
   },
+  Cluster: {
+    on: cluster,
+    calls: {
+      status: [],
+      setTimes: [
+        object('times', [mayMiss(argument('pingMs', 500, [], [9, 3_600_001])), mayMiss(argument('leaseMs', 2000))]),
+      ],
+      nodes: [],
+      devices: [],
+      volumes: [],
+      events: [mayMiss(argument('after', 0, ['zero', 'one']))],
+      createVolume: [
+        object('options', [
+          newName('name'),
+          size('sizeBytes'),
+          mayMiss(argument('layout', 'mirror', [], ['raid', 'Mirror'])),
+          mayMiss(argument('copies', 2, ['one'], [4, '2'])),
+          mayMiss(argument('on', ['n1'], ['emptyList'], [[''], [7], 'n1', new Set(['n1'])])),
+        ]),
+      ],
+      startVolume: [volumeName(), object('options', [ids])],
+      growVolume: [volumeName(), size('sizeBytes')],
+      renameVolume: [volumeName(), newName('newName')],
+      deleteVolume: [volumeName()],
+      openVolume: [volumeName(), options(flag('takeOver'))],
+      closeVolume: [argument('volume', volume, [], [node, device])],
+      serve: [served],
+      close: [],
+      [Symbol.asyncDispose.toString()]: [],
+    },
+  },
+  ClusterManager: { on: manager, calls: { close: [], [Symbol.asyncDispose.toString()]: [] } },
   NodeServer: {
     on: server,
     calls: { uriOf: [volumeName('volume')], close: [close], [Symbol.asyncDispose.toString()]: [] },
@@ -373,7 +431,7 @@ check('every argument of it is refused when it is wrong, by name, and nothing is
 
 check('classes that the library makes are made by nobody else, and ends of rings of a ring only', () => {
   const all = others as unknown as Readonly<Record<string, new (...given: unknown[]) => object>>;
-  for (const name of ['Device', 'Node', 'NodeVolume', 'NodeServer', 'NbdServerHandle'])
+  for (const name of ['Device', 'Node', 'NodeVolume', 'NodeServer', 'NbdServerHandle', 'Cluster', 'ClusterManager'])
     assert.throws(() => new all[name](), TypeError);
   for (const name of ['RingProducer', 'RingConsumer']) {
     for (const memory of [
@@ -413,6 +471,8 @@ check('options are read once: what changes after the check is too late', async (
 });
 
 check('everything that was opened closes', async () => {
+  await cluster.close();
+  await manager.close();
   await node.close();
   await device.close();
 });
