@@ -88,7 +88,10 @@ export class ServerProcess {
       };
       this.child.once('error', reject);
       this.child.once('exit', gone);
-      work.then(resolve, reject).finally(() => this.child.off('exit', gone));
+      work.then(resolve, reject).finally(() => {
+        this.child.off('error', reject);
+        this.child.off('exit', gone);
+      });
     });
   }
 
