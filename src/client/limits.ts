@@ -35,6 +35,8 @@ export const SILENCE_MS = 1_000;
 export const OPERATION_MS = 5_000;
 /** Time until a node answers on a new connection when one has broken; one that does has `OPERATION_MS` to serve the session. */
 export const RECONNECT_MS = 1_000;
+/** The same if it has said nothing for long on the last one: less than a tick, at which that is looked at. */
+export const SILENT_RECONNECT_MS = 200;
 /** Time for a first connection. */
 export const CONNECT_MS = 5_000;
 /** How long after a session has failed another one is tried. */

@@ -206,6 +206,25 @@ check(
   },
 );
 
+check(
+  'a node that falls silent amid writes is done without after a second and a half, and not within a second',
+  async () => {
+    for (let phase = 0; phase < 6; phase += 1) {
+      const nodes = await started(30 + phase);
+      const busyUntilUs = nodes.world.time.nowUs + 1_000_000 + phase * 90_000;
+      for (let turn = 0; nodes.world.time.nowUs < busyUntilUs; turn += 1)
+        assert.is(await nodes.settle(nodes.write(0, 1, turn)), 4096);
+      const beganUs = nodes.world.time.nowUs;
+      nodes.network.cut(nodes.engineHost, nodes.servingHost);
+      nodes.network.cut(nodes.servingHost, nodes.engineHost);
+      assert.is(await nodes.settle(nodes.write(0, 1, 1_000)), 4096);
+      assert.equal(nodes.states(), ['in-sync', 'offline']);
+      const goneUs = nodes.world.time.nowUs - beganUs;
+      assert.ok(goneUs >= 1_000_000 && goneUs < 1_600_000, `phase ${phase}: ${goneUs} µs`);
+    }
+  },
+);
+
 check('a volume is served though the device that knows of it has answered after those of other nodes', async () => {
   const nodes = await started(9);
   assert.is(await nodes.settle(nodes.write(0, 1, 5)), 4096);

@@ -29,7 +29,7 @@ import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
 import { KIND_CLOSE, KIND_OPEN, KIND_PING, KIND_STORE_MAP, STATUS_OK, STATUS_STALE_MAP } from '../../wire/messages.js';
 import type { Answer } from '../../wire/reply-codec.js';
 import type { Role } from '../../wire/ticket.js';
-import { CONNECT_MS, OPERATION_MS, RECONNECT_MS, SESSION_TICK_MS } from '../limits.js';
+import { CONNECT_MS, OPERATION_MS, RECONNECT_MS, SESSION_TICK_MS, SILENT_RECONNECT_MS } from '../limits.js';
 import { type Asked, AskedTable, type ControlAddress, type ControlAnswer, type ControlCall } from './asked.js';
 import { AskingConnection, type AskingSession } from './asking-connection.js';
 import { AwakeClock } from './awake-clock.js';
@@ -194,7 +194,7 @@ export class NodeSession implements AskingSession, MemberSession {
   broken(why: string): void {
     if (this.state === 'failed' || this.state === 'broken') return;
     const reason = why === NO_REASON ? 'its node has ended the connection' : why;
-    if (this.state === 'open') this.sinceMs = this.awake.nowMs();
+    if (this.state === 'open') this.sinceMs = this.awake.nowMs() - this.alreadyMs;
     else if (!this.mayTryAgain()) {
       this.fail(reason);
       return;
@@ -204,6 +204,11 @@ export class NodeSession implements AskingSession, MemberSession {
     this.state = 'broken';
     // Before it asks for another connection: its node does not end them by that.
     this.replicas.leases.end();
+  }
+
+  /** What counts, of the time for another connection, as gone when one breaks: a node that is silent has been waited for. */
+  private get alreadyMs(): number {
+    return this.pings.silence.tooLong(this.ports.clock.nowMs()) ? RECONNECT_MS - SILENT_RECONNECT_MS : 0;
   }
 
   /** Whether a connection that has broken before its session was served may be followed by another. */

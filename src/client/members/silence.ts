@@ -1,6 +1,6 @@
 /**
- * Since when a node has said nothing. That counts only while it is asked whether it is there, and from then on; and anew when
- * this process itself was kept from listening, as what has come meanwhile is still to be looked at.
+ * Since when a node has said nothing. That counts only while it is asked whether it is there, and from a tick before; and anew
+ * when this process itself was kept from listening, as what has come meanwhile is still to be looked at.
  */
 
 import { check } from '../../core/check.js';
@@ -55,8 +55,11 @@ export class Silence {
     return !this.isAsked && nowMs - this.askedMs >= PING_MS;
   }
 
-  /** Whether the node is to be given up. */
+  /**
+   * Whether the node is to be given up. The tick before it was asked counts too: a node at work is asked up to `PING_MS` after it
+   * has said something, and its clients wait meanwhile.
+   */
   tooLong(nowMs: number): boolean {
-    return this.isAsked && nowMs - Math.max(this.heardMs, this.askedMs) >= SILENCE_MS;
+    return this.isAsked && nowMs - Math.max(this.heardMs, this.askedMs - SESSION_TICK_MS) >= SILENCE_MS;
   }
 }
