@@ -67,6 +67,8 @@ export interface NodeDevice extends KnownDevice {
    * the map is of another generation by then.
    */
   putReplica(map: ReplicaMap, own?: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>>): Promise<number>;
+  /** Whether what serves the replica on this page can be had; absent where it always can. */
+  serves?(page: ReplicaPage): boolean;
   /** What serves the data of the replica on this page. */
   member(completions: CompletionPort, page: ReplicaPage): DeviceMember;
   /**

@@ -32,7 +32,7 @@ export class Replica {
     return this.device.deviceId;
   }
 
-  /** What a device that knows the group has of it; null if it does not know it, or takes no more writes. */
+  /** What a device that knows the group has of it; null if it does not know it, cannot serve it, or takes no more writes. */
   static on(
     completions: CompletionPort,
     device: NodeDevice | undefined,
@@ -41,7 +41,8 @@ export class Replica {
   ): Replica | null {
     if (device === undefined || device.failed) return null;
     const page = device.pageOf(map.id, group);
-    return page < 0 ? null : new Replica(completions, device, page, group);
+    if (page < 0 || device.serves?.(page) === false) return null;
+    return new Replica(completions, device, page, group);
   }
 
   /** Of a device that may not know the group yet. Rejects with a `StrakeError` if it cannot store the map. */

@@ -204,6 +204,11 @@ export class RemoteDevice implements NodeDevice {
     return -EIO;
   }
 
+  /** Its map may have been stored there, and a newer one have kept it from being opened. */
+  serves(page: ReplicaPage): boolean {
+    return this.members.has(page);
+  }
+
   /** What serves a replica that has been opened: its map names this node as the holder. */
   member(_completions: CompletionPort, page: ReplicaPage): RemoteMember {
     const member = this.members.get(page);
