@@ -5,7 +5,7 @@ import { makeClusterTrial } from '#strake/embed/trials.js';
 import { CLUSTER_FAULT_KINDS, type ClusterFaultKind, clusterPlanOf } from '#strake/sim/cluster/cluster-plan.js';
 import { check, repetitions, run } from '../support/check.js';
 
-const SEEDS = repetitions(20, 2);
+const SEEDS = repetitions(8, 2);
 
 async function trials(faults: readonly ClusterFaultKind[], from: number, seeds: number): Promise<string[]> {
   const told: string[] = [];
@@ -27,7 +27,7 @@ check(
   'clients take the volume from each other: its holder lives, has died, stands still, or closes it',
   [],
   async () => {
-    const seeds = repetitions(8, 2);
+    const seeds = 2;
     const told = await trials(['attach'], 405, seeds);
     assert.ok(told.filter((text) => text.endsWith(' serves')).length > 4 * seeds);
     assert.ok(told.some((text) => text.endsWith(' gives the volume back')));
