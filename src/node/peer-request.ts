@@ -5,48 +5,16 @@
 
 import type { PooledBuffer } from '../core/buffer-pool.js';
 import { check } from '../core/check.js';
-import { BLOCK_BYTES } from '../core/limits.js';
 import type { ConnectionResources } from '../net/connection-resources.js';
 import type { StreamedRequest, StreamPart } from '../net/stream-connection.js';
 import { CHUNK_BLOCKS_MAX } from '../ports/limits.js';
 import { SegmentList } from '../ports/segment-list.js';
-import {
-  REQUEST_ACCEPT,
-  REQUEST_ENTRIES,
-  REQUEST_READ,
-  REQUEST_WRITE,
-  SegmentRequest,
-} from '../ports/segment-request.js';
-import { LIST_ENTRIES_MAX, REQUEST_WORDS_MAX } from '../wire/limits.js';
-import {
-  BITS_BYTES,
-  ENTRY_BYTES,
-  HEADER_BYTES,
-  KIND_LIST,
-  KIND_REQUEST,
-  LISTED_BYTES,
-  PAGE_BYTES,
-} from '../wire/messages.js';
+import { SegmentRequest } from '../ports/segment-request.js';
+import { REQUEST_WORDS_MAX } from '../wire/limits.js';
 import type { Answer } from '../wire/reply-codec.js';
 import { PEER_LISTS_MAX, PEER_REQUESTS_MAX } from './limits.js';
 import type { OpenReplica } from './open-replica.js';
 import type { GateWaiter } from './replica-gate.js';
-
-/** Bytes of buffer that a request needs for its blocks, and for an answer that cannot be packed. */
-export function requestBufferBytes(kind: number, blocks: number): number {
-  switch (kind) {
-    case KIND_LIST:
-      return HEADER_BYTES + PAGE_BYTES + LIST_ENTRIES_MAX * LISTED_BYTES;
-    case KIND_REQUEST + REQUEST_READ:
-    case KIND_REQUEST + REQUEST_ACCEPT:
-    case KIND_REQUEST + REQUEST_WRITE:
-      return blocks * BLOCK_BYTES;
-    case KIND_REQUEST + REQUEST_ENTRIES:
-      return HEADER_BYTES + 2 * BITS_BYTES + blocks * ENTRY_BYTES;
-    default:
-      return HEADER_BYTES + 2 * BITS_BYTES;
-  }
-}
 
 /** The connection that a request came by, as it sees it. */
 export interface RequestOrigin {

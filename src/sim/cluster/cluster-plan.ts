@@ -116,9 +116,6 @@ export const NODES_MAX = 4;
 export const DEVICES_MAX = 2;
 export const CLIENTS_MAX = 3;
 
-/** The manager's process. */
-export const MANAGER_PARTY = 0;
-
 const PLAN_MS = 20_000;
 /** Time in which one action is expected, on average. */
 const ACTION_MS = 2_000;
