@@ -13,18 +13,12 @@
  * checked. A trial is a function of its plan.
  */
 
-import { differences } from '../oracle/copies-check.js';
 import type { TrialResult } from '../trial/trial.js';
-import { checkDisk } from '../trial/trial-checks.js';
-import { HEALING_MS, SimViolation, type TrialOptions } from '../trial/trial-world.js';
+import { SimViolation, type TrialOptions } from '../trial/trial-world.js';
 import { Cluster } from './cluster.js';
+import { endCluster } from './cluster-end.js';
 import { ClusterFaults } from './cluster-faults.js';
 import type { ClusterPlan } from './cluster-plan.js';
-import { inSyncOf } from './maps-oracle.js';
-
-/** Between attempts to serve the volume at the end, and how long it is served before that counts. */
-const RETRY_US = 200_000;
-const SETTLING_US = 3_000_000;
 
 export class ClusterTrial {
   private readonly cluster: Cluster;
@@ -50,54 +44,9 @@ export class ClusterTrial {
 
   private async end(faults: ClusterFaults): Promise<void> {
     const { cluster } = this;
-    const { world, volume, nodes, clients } = cluster;
-    world.log('faults stop');
+    cluster.world.log('faults stop');
     await faults.heal();
-    if (cluster.isLost) return;
-    await this.serveAgain();
-    for (const client of clients) await client.rest();
-    if (!(await volume.flush())) throw new SimViolation('the volume is not offered when all is well again');
-    await volume.sweep();
-    volume.history.checkpoint();
-    await cluster.holder.giveBack();
-    for (const client of clients) client.die();
-    await this.checkCopies();
-    for (const node of nodes) await node.close();
-    for (const node of nodes) {
-      for (const disk of node.disks) if (!disk.exchanged) await checkDisk(world, disk, false);
-    }
-  }
-
-  /** Somebody serves the volume, in bounded time, and goes on to. */
-  private async serveAgain(): Promise<void> {
-    const { world, clients } = this.cluster;
-    const untilUs = world.nowUs + 1000 * HEALING_MS;
-    for (;;) {
-      const serving = clients.find((client) => client.serves);
-      if (serving !== undefined) {
-        this.cluster.holder = serving;
-        // Longer than any time after which somebody is given up.
-        await world.pause(SETTLING_US);
-        if (serving.serves) return;
-      } else await this.cluster.holder.serve(true);
-      if (world.nowUs > untilUs) throw new SimViolation('nobody serves the volume when all is well again');
-      await world.pause(RETRY_US);
-    }
-  }
-
-  private async checkCopies(): Promise<void> {
-    const { world, nodes, maps } = this.cluster;
-    for (const map of maps.newest()) {
-      const current = inSyncOf(map);
-      const copies = nodes.flatMap(({ process, program }) =>
-        [...program.node.stores.values()].flatMap((store) => {
-          const page = store.pageOf(map.volume.id, map.group);
-          return current.includes(store.deviceId) && page >= 0 ? [{ completions: process, store, page }] : [];
-        }),
-      );
-      const found = await world.settle(differences(copies));
-      if (found.length > 0) throw new SimViolation(`copies of group ${map.group} differ: ${found.join('\n')}`);
-    }
+    await endCluster(cluster);
   }
 
   private async live(): Promise<void> {

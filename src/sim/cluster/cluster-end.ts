@@ -1,0 +1,63 @@
+/**
+ * How a trial of a cluster ends when nothing happens any more: one client serves the volume, everything is read, all copies
+ * in-sync are equal, and each disk is checked.
+ */
+
+import { differences } from '../oracle/copies-check.js';
+import { checkDisk } from '../trial/trial-checks.js';
+import { HEALING_MS, SimViolation } from '../trial/trial-world.js';
+import type { Cluster } from './cluster.js';
+import { inSyncOf } from './maps-oracle.js';
+
+/** Between attempts to serve the volume, and how long it is served before that counts. */
+const RETRY_US = 200_000;
+const SETTLING_US = 3_000_000;
+
+/** All processes are up. Throws a `SimViolation`, or a `HistoryViolation`, if something is not as it should be. */
+export async function endCluster(cluster: Cluster): Promise<void> {
+  if (cluster.isLost) return;
+  const { world, volume, nodes, clients } = cluster;
+  await serveAgain(cluster);
+  for (const client of clients) await client.rest();
+  if (!(await volume.flush())) throw new SimViolation('the volume is not offered when all is well again');
+  await volume.sweep();
+  volume.history.checkpoint();
+  await cluster.holder.giveBack();
+  for (const client of clients) client.die();
+  await checkCopies(cluster);
+  for (const node of nodes) await node.close();
+  for (const node of nodes) {
+    for (const disk of node.disks) if (!disk.exchanged) await checkDisk(world, disk, false);
+  }
+}
+
+/** Somebody serves the volume, in bounded time, and goes on to. */
+async function serveAgain(cluster: Cluster): Promise<void> {
+  const { world, clients } = cluster;
+  const untilUs = world.nowUs + 1000 * HEALING_MS;
+  for (;;) {
+    const serving = clients.find((client) => client.serves);
+    if (serving !== undefined) {
+      cluster.holder = serving;
+      // Longer than any time after which somebody is given up.
+      await world.pause(SETTLING_US);
+      if (serving.serves) return;
+    } else await cluster.holder.serve(true);
+    if (world.nowUs > untilUs) throw new SimViolation('nobody serves the volume when all is well again');
+    await world.pause(RETRY_US);
+  }
+}
+
+async function checkCopies({ world, nodes, maps }: Cluster): Promise<void> {
+  for (const map of maps.newest()) {
+    const current = inSyncOf(map);
+    const copies = nodes.flatMap(({ process, program }) =>
+      [...program.node.stores.values()].flatMap((store) => {
+        const page = store.pageOf(map.volume.id, map.group);
+        return current.includes(store.deviceId) && page >= 0 ? [{ completions: process, store, page }] : [];
+      }),
+    );
+    const found = await world.settle(differences(copies));
+    if (found.length > 0) throw new SimViolation(`copies of group ${map.group} differ: ${found.join('\n')}`);
+  }
+}
