@@ -2,7 +2,12 @@
 
 import * as assert from 'uvu/assert';
 import { makeClusterTrial } from '#strake/embed/trials.js';
+import { Cluster } from '#strake/sim/cluster/cluster.js';
+import { CLUSTER_MEMORY_BYTES } from '#strake/sim/cluster/cluster-memory.js';
 import { CLUSTER_FAULT_KINDS, type ClusterFaultKind, clusterPlanOf } from '#strake/sim/cluster/cluster-plan.js';
+import { unlessDied } from '#strake/sim/cluster/cluster-world.js';
+import { TrialMemory } from '#strake/sim/trial/trial-memory.js';
+import { SimEndless } from '#strake/sim/trial/trial-world.js';
 import { check, repetitions, run } from '../support/check.js';
 
 const SEEDS = repetitions(8, 2);
@@ -34,6 +39,38 @@ check(
     assert.ok(told.some((text) => text.endsWith(' stands still')));
   },
 );
+
+check('a trial ends when clients have died that were about to give the volume back, or to take it', [], async () => {
+  const { failure, simulatedUs } = await makeClusterTrial(408, ['attach'], { keep: [23, 24, 25, 26] });
+  assert.is(failure, undefined);
+  assert.ok(simulatedUs < 40_000_000, `${simulatedUs} us`);
+});
+
+check('what does not come to an end fails the trial, and tells what goes on', [], async () => {
+  const plan = { ...clusterPlanOf(1, []), nodes: 2, clients: 2 };
+  const cluster = new Cluster(plan, { memory: new TrialMemory(CLUSTER_MEMORY_BYTES) });
+  const { world, manager, clients } = cluster;
+  const never = new Promise<void>(() => {});
+  const course = async (): Promise<void> => {
+    await manager.begin();
+    await clients[0].boot();
+    cluster.keepLooking();
+    await world.settle(never, manager.process, 'the manager does the impossible').catch(unlessDied);
+    await world.settle(never, clients[0].process, 'nothing happens');
+  };
+  world.timers.after(5_000_000, () => manager.die());
+  const error = await world.run(course()).catch((reason: unknown) => reason);
+  assert.instance(error, SimEndless);
+  assert.match(String(error), 'nothing happens has not come to its end');
+  assert.equal(
+    cluster.goesOn.filter((text) => !text.startsWith('connection')),
+    [
+      'nothing happens: not yet, since 5000 ms',
+      ...['manager', 'node 0', 'node 1', 'client 1'].map((name) => `${name} does nothing`),
+      ...['client 0 has no engine', 'client 1 is dead'],
+    ],
+  );
+});
 
 check('the same plan takes the same course', [], async () => {
   for (const seed of [2, 3]) {

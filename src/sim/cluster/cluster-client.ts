@@ -11,7 +11,7 @@ import type { SimHost } from '../world/host.js';
 import type { SimProcess } from '../world/process.js';
 import { SimRandom } from '../world/random.js';
 import { ClusterProgram, clusterProgramBytes } from './cluster-program.js';
-import type { ClusterWorld } from './cluster-world.js';
+import { type ClusterWorld, ProcessDied } from './cluster-world.js';
 import type { Party } from './party.js';
 
 export class ClusterClient implements Party, Server, Program {
@@ -73,16 +73,15 @@ export class ClusterClient implements Party, Server, Program {
 
   /**
    * Attaches the volume and serves it; resolves to whether that is so. Whatever others were asked for before has taken effect by
-   * then, or never does. Never ends if the process dies meanwhile.
+   * then, or never does.
    */
   async serve(takeOver: boolean): Promise<boolean> {
     const { cluster, process, program, name, volume } = this;
     cluster.log(`${name} attaches the volume${takeOver ? ', and takes it over' : ''}`);
     try {
-      await cluster.settle(program.attach(volume.name, takeOver), process);
+      await cluster.settle(program.attach(volume.name, takeOver), process, `${name} attaches the volume`);
     } catch (error) {
-      if (!(error instanceof StrakeError)) throw error;
-      cluster.log(`${name} does not get the volume: ${error.message}`);
+      cluster.log(`${name} does not get the volume: ${reasonOf(error)}`);
       return false;
     }
     if (!process.alive || !program.serves(volume.name)) return false;
@@ -96,16 +95,23 @@ export class ClusterClient implements Party, Server, Program {
     return this.up && this.program.serves(this.volume.name);
   }
 
+  /** What goes on in it, for people. */
+  *goesOn(): Iterable<string> {
+    const { name, up, process, program } = this;
+    if (!up) yield `${name} is dead`;
+    else yield `${name}${process.stalled ? ' stands still, and' : ''} ${program.describe(this.volume.name)}`;
+    for (const { waitsFor } of this.connections) if (waitsFor !== null) yield waitsFor;
+  }
+
   /** Gives the volume back in order, if it has it. */
   async giveBack(): Promise<void> {
     const { cluster, process, program, name, volume } = this;
     if (!this.serves) return;
     cluster.log(`${name} gives the volume back`);
     try {
-      await cluster.settle(program.detach(volume.name), process);
+      await cluster.settle(program.detach(volume.name), process, `${name} gives the volume back`);
     } catch (error) {
-      if (!(error instanceof StrakeError)) throw error;
-      cluster.log(`${name} does not give the volume back in order: ${error.message}`);
+      cluster.log(`${name} does not give the volume back in order: ${reasonOf(error)}`);
     }
   }
 
@@ -130,11 +136,18 @@ export class ClusterClient implements Party, Server, Program {
   /** Waits until its connections have been answered, and ask for nothing more. */
   async rest(): Promise<void> {
     for (const connection of this.connections) connection.stop();
-    await this.cluster.until(() => this.connections.every(({ idle }) => idle), this.process);
+    const idle = () => this.connections.every((one) => one.idle);
+    await this.cluster.until(idle, this.process, `the requests of ${this.name} are answered`);
   }
 
   /** No program is inside of its process. */
   ringsOf(): null {
     return null;
   }
+}
+
+/** Why a client has not done what it was told to. Anything that must not happen is thrown. */
+function reasonOf(error: unknown): string {
+  if (error instanceof StrakeError || error instanceof ProcessDied) return error.message;
+  throw error;
 }

@@ -4,6 +4,7 @@ import { SimRandom } from '../world/random.js';
 import type { Cluster } from './cluster.js';
 import type { ClusterClient } from './cluster-client.js';
 import type { ClusterAction, ClusterPlan } from './cluster-plan.js';
+import { unlessDied } from './cluster-world.js';
 
 import type { Party } from './party.js';
 
@@ -19,7 +20,7 @@ export class ClusterFaults {
   private hasOlderStore = false;
   /** Ends faults that would end by themselves. */
   private readonly passing = new Set<() => void>();
-  /** Processes that are to be started again, and attaches that are under way. */
+  /** Processes that are to be started again, and attaches that are under way; each ends with the process that it hangs on. */
   private readonly underWay = new Set<Promise<void>>();
 
   constructor(cluster: Cluster) {
@@ -100,7 +101,7 @@ export class ClusterFaults {
 
   private boot(party: Party): Promise<void> {
     this.cluster.world.log(`${party.name} starts`);
-    return party.boot();
+    return party.boot().catch(unlessDied);
   }
 
   private async kill({ party: number, downMs, again }: ActionOf<'kill'>, random: SimRandom): Promise<void> {
@@ -159,7 +160,6 @@ export class ClusterFaults {
       holder.die();
       this.later(random.between(0, 2_000), () => this.boot(holder));
     } else if (isOther && fate === 'pauses') this.pause(holder, { forMs, within: random.pick([0, 1, 3]) });
-    // It may not come to an end, and nobody waits for it.
     else if (isOther && fate === 'closes') this.goOn(holder.giveBack());
     this.goOn(this.serve(client));
   }
@@ -239,6 +239,7 @@ export class ClusterFaults {
     for (const end of [...this.passing]) end();
     while (this.underWay.size > 0) await Promise.all(this.underWay);
     for (const party of this.parties) if (!party.up) await this.boot(party);
-    await this.cluster.world.until(() => this.parties.every(({ process }) => !process.stalled));
+    const awake = () => this.parties.every(({ process }) => !process.stalled);
+    await this.cluster.world.until(awake, null, 'all processes go on');
   }
 }

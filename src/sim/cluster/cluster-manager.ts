@@ -15,6 +15,13 @@ import type { Party } from './party.js';
 /** How long after it has ended by itself it is started again. */
 const RESTART_US = 300_000;
 
+export interface ClusterManagerHooks {
+  /** A batch has become durable. */
+  onCommitted(batch: MetaBatch): void;
+  /** Its process has ended by itself, and is to be started again. */
+  onRestart(): void;
+}
+
 export class ClusterManager implements Party {
   readonly name = 'manager';
   readonly host: SimHost;
@@ -24,19 +31,18 @@ export class ClusterManager implements Party {
   private readonly cluster: ClusterWorld;
   private readonly party: number;
   private readonly memory: MemoryPart;
-  private readonly onCommitted: (batch: MetaBatch) => void;
+  private readonly hooks: ClusterManagerHooks;
   private disk: SimMetaDisk;
   private lives = 0;
 
-  /** `onCommitted` is told of each batch that has become durable. */
-  constructor(cluster: ClusterWorld, onCommitted: (batch: MetaBatch) => void) {
+  constructor(cluster: ClusterWorld, hooks: ClusterManagerHooks) {
     this.cluster = cluster;
-    this.onCommitted = onCommitted;
+    this.hooks = hooks;
     this.party = cluster.nextParty();
     this.host = cluster.world.addHost(this.name, { clockRate: cluster.clockRate(this.party) });
     this.memory = cluster.memory(MANAGER_PROGRAM_BYTES);
     this.disk = new SimMetaDisk({
-      onCommitted: (batch) => this.onCommitted(batch),
+      onCommitted: (batch) => hooks.onCommitted(batch),
       onDeath: () => this.endedByItself('it dies amid a commit'),
     });
   }
@@ -71,7 +77,7 @@ export class ClusterManager implements Party {
         if (this.process === process) this.endedByItself(text);
       },
     });
-    await cluster.settle(this.program.open(), process);
+    await cluster.settle(this.program.open(), process, 'the manager reads its store');
   }
 
   async boot(): Promise<void> {
@@ -111,7 +117,7 @@ export class ClusterManager implements Party {
     cluster.log(`the manager ends: ${why}`);
     cluster.timers.after(0, () => process.kill());
     cluster.timers.after(RESTART_US, () => {
-      if (this.process === process && this.host.up) void this.boot();
+      if (this.process === process && this.host.up) this.hooks.onRestart();
     });
   }
 }

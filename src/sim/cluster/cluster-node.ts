@@ -105,12 +105,12 @@ export class ClusterNode implements Party {
 
   /** Opens its disks and serves them. */
   private async openAll(): Promise<void> {
-    const { cluster, program, process, disks, clone } = this;
+    const { cluster, program, process, name, disks, clone } = this;
     for (const entry of clone === null ? disks : [clone, ...disks]) {
-      const opening = cluster.settle(program.open(entry.disk, entry.name), process);
+      const opening = cluster.settle(program.open(entry.disk, entry.name), process, `${entry.name} is opened`);
       await (entry.exchanged ? opening.catch((error: unknown) => this.refused(entry, error)) : opening);
     }
-    await cluster.settle(program.serve(), process);
+    await cluster.settle(program.serve(), process, `${name} registers`);
   }
 
   private refused({ name }: ClusterDisk, error: unknown): void {
@@ -157,7 +157,7 @@ export class ClusterNode implements Party {
 
   /** Ends in order. */
   async close(): Promise<void> {
-    await this.cluster.settle(this.program.close(), this.process);
+    await this.cluster.settle(this.program.close(), this.process, `${this.name} ends`);
     this.process.kill();
   }
 }

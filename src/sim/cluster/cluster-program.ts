@@ -187,6 +187,23 @@ export class ClusterProgram implements Watched {
     return this.node.volumes.named(name).at(0)?.engine?.serving ?? false;
   }
 
+  /** How a volume is here, for people. */
+  describe(name: string): string {
+    const engine = this.node.volumes.named(name).at(0)?.engine ?? null;
+    if (engine === null) return 'has no engine';
+    const { state, reason, groups, jobs } = engine.status();
+    const members = groups.map((group, number) => {
+      const texts = group.map((one, place) => {
+        const missed = engine.members.isMissed(number, place) ? ', does not answer' : '';
+        return `${one.deviceId.slice(0, 4)} ${one.state}${missed}`;
+      });
+      return `[${texts.join(', ')}]`;
+    });
+    const changing = engine.members.isChanging ? '; its map is being changed' : '';
+    const working = jobs.map(({ kind, state: of }) => `; ${kind} ${of}`).join('');
+    return `has an engine, ${state}${reason === '' ? '' : ` (${reason})`}: ${members.join(' ')}${changing}${working}`;
+  }
+
   /** Ends in order: NBD and sessions, for which there is a time limit, then volumes and devices. */
   async close(): Promise<void> {
     const { process, segments } = this;

@@ -14,7 +14,7 @@
  */
 
 import type { TrialResult } from '../trial/trial.js';
-import { SimViolation, type TrialOptions } from '../trial/trial-world.js';
+import { SimEndless, SimViolation, type TrialOptions } from '../trial/trial-world.js';
 import { Cluster } from './cluster.js';
 import { endCluster } from './cluster-end.js';
 import { ClusterFaults } from './cluster-faults.js';
@@ -33,7 +33,7 @@ export class ClusterTrial {
     try {
       await world.run(Promise.race([this.live(), this.cluster.failed]));
     } catch (error) {
-      failure = error instanceof Error ? textOf(error) : String(error);
+      failure = error instanceof Error ? this.textOf(error) : String(error);
       world.log(`failed: ${failure}`);
     }
     const requests = clients.flatMap((one) => one.connections).reduce((sum, { answered }) => sum + answered, 0);
@@ -72,9 +72,10 @@ export class ClusterTrial {
     if (leftUs > 0) await world.pause(leftUs);
     await this.end(faults);
   }
-}
 
-function textOf(error: Error): string {
-  const expected = error instanceof SimViolation || error.name === 'HistoryViolation';
-  return expected ? error.message : (error.stack ?? error.message);
+  private textOf(error: Error): string {
+    if (error instanceof SimEndless) return [error.message, ...this.cluster.goesOn].join('\n  ');
+    const expected = error instanceof SimViolation || error.name === 'HistoryViolation';
+    return expected ? error.message : (error.stack ?? error.message);
+  }
 }

@@ -3,6 +3,7 @@
 import { SimNetwork } from '../net/network.js';
 import type { MemoryPart } from '../trial/trial-memory.js';
 import { type TrialOptions, TrialWorld } from '../trial/trial-world.js';
+import type { SimProcess } from '../world/process.js';
 import type { ClusterPlan } from './cluster-plan.js';
 
 /** Where the manager listens. Addresses with a slash are paths. */
@@ -14,11 +15,25 @@ export const CLUSTER_KEY_SEED = 7;
 const LIFE_STEP = 7919;
 const PARTY_STEP = 104_729;
 
+/** How long a trial may go on once its plan has come to its end: far longer than anything that is waited for there. */
+const ENDING_MS = 300_000;
+/** Steps of a whole trial. */
+const STEPS_MAX = 3_000_000;
+
+/** A process has died that was to do something. */
+export class ProcessDied extends Error {}
+
+/** What is begun for a process may end with it. Anything else that is wrong is thrown. */
+export function unlessDied(error: unknown): void {
+  if (!(error instanceof ProcessDied)) throw error;
+}
+
 export class ClusterWorld extends TrialWorld<ClusterPlan> {
   /** Between the processes of the cluster: nothing is lost there, as a session takes a second of silence for an end. */
   readonly inner: SimNetwork;
   /** Nothing in a cluster waits for longer than a device that does not answer, but who lets others try first. */
   protected override readonly patience = { ms: 180_000, steps: 300_000 };
+  protected override readonly limit: { readonly ms: number; readonly steps: number };
   private usedBytes = 0;
   private parties = 0;
   private writers = 0;
@@ -26,7 +41,19 @@ export class ClusterWorld extends TrialWorld<ClusterPlan> {
 
   constructor(plan: ClusterPlan, options: TrialOptions) {
     super(plan, options);
+    this.limit = { ms: plan.endMs + ENDING_MS, steps: STEPS_MAX };
     this.inner = new SimNetwork(this.time, { latencyUs: plan.networkLatencyUs });
+  }
+
+  /** Waits for what has to happen in bounded time. Rejects with `ProcessDied` if the process dies that is to do it. */
+  override settle<Result>(promise: Promise<Result>, process: SimProcess | null = null, what = ''): Promise<Result> {
+    if (process === null) return super.settle(promise, process, what);
+    const died = new Promise<never>((_, reject) => {
+      const tell = () => reject(new ProcessDied(`a process has died that was to do this: ${what}`));
+      if (process.alive) process.atDeath(tell);
+      else tell();
+    });
+    return super.settle(Promise.race([promise, died]), process, what);
   }
 
   /** The number of the next process. */

@@ -8,7 +8,7 @@ import { ClusterClient } from './cluster-client.js';
 import { ClusterManager } from './cluster-manager.js';
 import { ClusterNode } from './cluster-node.js';
 import type { ClusterPlan } from './cluster-plan.js';
-import { ClusterWorld } from './cluster-world.js';
+import { ClusterWorld, unlessDied } from './cluster-world.js';
 import { inSyncOf, MapsOracle } from './maps-oracle.js';
 import type { Party } from './party.js';
 
@@ -42,8 +42,9 @@ export class Cluster {
     // It may fail when nobody looks any more.
     this.failed.catch(() => {});
     this.fail = fail;
-    this.manager = new ClusterManager(this.world, (batch) => {
-      this.watch(() => this.maps.committed(batch));
+    this.manager = new ClusterManager(this.world, {
+      onCommitted: (batch) => this.watch(() => this.maps.committed(batch)),
+      onRestart: () => void this.manager.boot().catch(unlessDied).catch(fail),
     });
     this.nodes = Array.from({ length: plan.nodes }, (_, number) => new ClusterNode(this.world, number));
     const about = { name: VOLUME_NAME, id: VOLUME_ID };
@@ -68,6 +69,13 @@ export class Cluster {
 
   get parties(): readonly Party[] {
     return [this.manager, ...this.nodes, ...this.clients];
+  }
+
+  /** What has not come to its end, and who could be waited for, for people. */
+  get goesOn(): string[] {
+    const { world, parties, clients } = this;
+    const away = parties.filter(({ up, process }) => !up || process.stalled).map(({ name }) => `${name} does nothing`);
+    return [...world.waitedFor(), ...away, ...clients.flatMap((client) => [...client.goesOn()])];
   }
 
   /** Looks at what devices have from now on, again and again. */

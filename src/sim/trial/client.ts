@@ -128,6 +128,13 @@ export class SimClient {
     return this.running === 0;
   }
 
+  /** What it has asked for and been waiting for the longest, for people; null if nothing is in flight. */
+  get waitsFor(): string | null {
+    const [oldest] = this.open;
+    if (oldest === undefined) return null;
+    return `${this.title}: ${nameOf(oldest)}, since ${Math.floor(oldest.beganUs / 1000)} ms`;
+  }
+
   /** A process serves now. */
   attach(program: Program): void {
     this.program = program;

@@ -37,7 +37,13 @@ export interface TrialOptions {
 /** Something that must not happen has. */
 export class SimViolation extends Error {}
 
+/** Something that must end has not. */
+export class SimEndless extends SimViolation {}
+
 interface Wait {
+  /** What is waited for, for people; empty if that is plain from the course. */
+  readonly what: string;
+  readonly sinceUs: number;
   readonly process: SimProcess | null;
   readonly untilUs: number;
   readonly untilStep: number;
@@ -55,6 +61,8 @@ export class TrialWorld<Plan extends LoadPlan = SimPlan> {
   acted = 0;
   /** In which whatever is waited for has to happen: time in milliseconds, and steps. */
   protected readonly patience = { ms: HEALING_MS, steps: WAIT_STEPS };
+  /** In which the whole of it has to come to its end. */
+  protected readonly limit = { ms: Number.POSITIVE_INFINITY, steps: TRIAL_STEPS };
   /** In the order in which they have begun, and so of their limits. */
   private readonly waits = new Set<Wait>();
 
@@ -91,11 +99,15 @@ export class TrialWorld<Plan extends LoadPlan = SimPlan> {
     return this.timers.pause(forUs);
   }
 
-  /** Waits for what has to happen in bounded time, unless the process dies that is to do it: then this never ends. */
-  async settle<Result>(promise: Promise<Result>, process: SimProcess | null = null): Promise<Result> {
+  /**
+   * Waits for what has to happen in bounded time, unless the process dies that is to do it: then this never ends. `what` tells
+   * people what that is.
+   */
+  async settle<Result>(promise: Promise<Result>, process: SimProcess | null = null, what = ''): Promise<Result> {
+    const { nowUs } = this;
     const wait = {
-      process,
-      untilUs: this.time.nowUs + 1000 * this.patience.ms,
+      ...{ what, process, sinceUs: nowUs },
+      untilUs: nowUs + 1000 * this.patience.ms,
       untilStep: this.world.steps + this.patience.steps,
     };
     this.waits.add(wait);
@@ -107,8 +119,15 @@ export class TrialWorld<Plan extends LoadPlan = SimPlan> {
   }
 
   /** Waits until this holds, likewise. */
-  until(holds: () => boolean, process: SimProcess | null = null): Promise<void> {
-    return this.settle(this.world.until(holds), process);
+  until(holds: () => boolean, process: SimProcess | null = null, what = ''): Promise<void> {
+    return this.settle(this.world.until(holds), process, what);
+  }
+
+  /** What is waited for, the longest first, for people. */
+  *waitedFor(): Iterable<string> {
+    for (const { what, sinceUs } of this.waits) {
+      if (what !== '') yield `${what}: not yet, since ${Math.floor(sinceUs / 1000)} ms`;
+    }
   }
 
   /** Runs the world until a course has come to its end. */
@@ -118,11 +137,15 @@ export class TrialWorld<Plan extends LoadPlan = SimPlan> {
       ended = true;
     };
     course.then(note, note);
-    await this.world.run(() => ended || this.isOverdue(), { batches: TRIAL_STEPS });
+    await this.world.run(() => ended || this.isOverdue(), { batches: Number.POSITIVE_INFINITY });
     await course;
   }
 
+  /** Throws if the trial, or something that is waited for, has not come to its end in time. Returns false. */
   private isOverdue(): boolean {
+    const { limit } = this;
+    if (this.world.steps >= limit.steps || this.nowUs > 1000 * limit.ms)
+      throw new SimEndless(`the trial has not ended in ${limit.ms} ms, or ${limit.steps} steps`);
     for (const wait of this.waits) {
       if (wait.untilUs > this.time.nowUs && wait.untilStep > this.world.steps) return false;
       if (wait.process?.alive === false) {
@@ -130,7 +153,8 @@ export class TrialWorld<Plan extends LoadPlan = SimPlan> {
         continue;
       }
       const { ms, steps } = this.patience;
-      throw new SimViolation(`what was waited for has not happened in ${ms} ms, or ${steps} steps`);
+      const what = wait.what === '' ? 'what was waited for' : wait.what;
+      throw new SimEndless(`${what} has not come to its end in ${ms} ms, or ${steps} steps`);
     }
     return false;
   }
