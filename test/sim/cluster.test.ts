@@ -1,14 +1,23 @@
 /** Whole clusters in the simulator: a manager, nodes, and clients that fight for a volume. */
 
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { makeClusterTrial } from '#strake/embed/trials.js';
 import { Cluster } from '#strake/sim/cluster/cluster.js';
 import { CLUSTER_MEMORY_BYTES } from '#strake/sim/cluster/cluster-memory.js';
-import { CLUSTER_FAULT_KINDS, type ClusterFaultKind, clusterPlanOf } from '#strake/sim/cluster/cluster-plan.js';
+import {
+  CLUSTER_FAULT_KINDS,
+  type ClusterFaultKind,
+  type ClusterPlan,
+  clusterPlanOf,
+} from '#strake/sim/cluster/cluster-plan.js';
+import { ClusterTrial } from '#strake/sim/cluster/cluster-trial.js';
 import { unlessDied } from '#strake/sim/cluster/cluster-world.js';
 import { TrialMemory } from '#strake/sim/trial/trial-memory.js';
 import { SimEndless } from '#strake/sim/trial/trial-world.js';
 import { check, repetitions, run } from '../support/check.js';
+import { project } from '../support/project.js';
 
 const SEEDS = repetitions(8, 2);
 
@@ -40,10 +49,16 @@ check(
   },
 );
 
-check('a trial ends when clients have died that were about to give the volume back, or to take it', [], async () => {
-  const { failure, simulatedUs } = await makeClusterTrial(408, ['attach'], { keep: [23, 24, 25, 26] });
-  assert.is(failure, undefined);
-  assert.ok(simulatedUs < 40_000_000, `${simulatedUs} us`);
+check('what trials of clusters have found once stays found', [], async () => {
+  const folder = join(project, 'test', 'sim', 'cluster-plans');
+  const memory = new TrialMemory(CLUSTER_MEMORY_BYTES);
+  const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
+  assert.ok(files.length > 0);
+  for (const name of files) {
+    const plan: ClusterPlan = JSON.parse(readFileSync(join(folder, name), 'utf8'));
+    const { failure } = await new ClusterTrial(plan, { memory }).run();
+    assert.is(failure, undefined, name);
+  }
 });
 
 check('what does not come to an end fails the trial, and tells what goes on', [], async () => {
