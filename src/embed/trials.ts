@@ -99,18 +99,26 @@ function optionsOf(memoryBytes: number, log?: TrialLog): TrialOptions {
   return log === undefined ? common : { ...common, log, details: true };
 }
 
-/** Runs a trial, and counts continuations meanwhile. */
-async function runTrial<Plan, Edit, Fault>(
+/** Runs a trial with so much memory, and counts continuations meanwhile. */
+export async function inTrial<Result>(
+  memoryBytes: number,
+  run: (options: TrialOptions) => Promise<Result>,
+  log?: TrialLog,
+): Promise<Result> {
+  const stop = promiseHooks.onBefore(noteContinuation);
+  try {
+    return await run(optionsOf(memoryBytes, log));
+  } finally {
+    stop();
+  }
+}
+
+function runTrial<Plan, Edit, Fault>(
   { memoryBytes, trialOf }: Kind<Plan, Edit, Fault>,
   plan: Plan,
   log?: TrialLog,
 ): Promise<TrialResult> {
-  const stop = promiseHooks.onBefore(noteContinuation);
-  try {
-    return await trialOf(plan, optionsOf(memoryBytes, log)).run();
-  } finally {
-    stop();
-  }
+  return inTrial(memoryBytes, (options) => trialOf(plan, options).run(), log);
 }
 
 async function shrunk<Plan, Edit extends CommonEdit, Fault>(

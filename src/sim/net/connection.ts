@@ -12,7 +12,8 @@
  * holds back all behind it.
  *
  * Faults: `reset` breaks a connection for both ends; a way that is blocked holds back everything until it is open again, and so
- * does the network between two hosts in one direction. `loss` is the share of segments that are sent again.
+ * does the network between two hosts in one direction. `loss` is the share of segments that are sent again. What a `MessageWay`
+ * stops waits with all behind it.
  */
 
 import type { SimSource } from '../world/events.js';
@@ -49,7 +50,28 @@ export type Side = 0 | 1;
 interface Segment {
   readonly length: number;
   readonly arrivesUs: number;
+  /** It does not arrive before this lets it. */
+  readonly stop: Stop | null;
 }
+
+/** What lets bytes on. */
+export interface Stop {
+  readonly holds: boolean;
+}
+
+/** From which offset on bytes wait, and for what. */
+export interface Stopped {
+  readonly at: number;
+  readonly stop: Stop;
+}
+
+/** One direction of a connection, as its messages are sent. */
+export interface MessageWay {
+  /** Takes note of the next bytes. Returns what of them waits, in their order. */
+  take(bytes: Uint8Array): readonly Stopped[];
+}
+
+const NOTHING: readonly Stopped[] = [];
 
 /** One direction of a connection. */
 export class Way {
@@ -64,6 +86,8 @@ export class Way {
   lastUs = 0;
   /** How many faults hold back what goes this way. */
   blocks = 0;
+  /** Looks at what goes this way; null if nobody does. */
+  messages: MessageWay | null = null;
   /** The sender will send no more. */
   ended = false;
 
@@ -128,6 +152,13 @@ export class Connection implements SimSource {
     this.ends[side]?.arrive();
   }
 
+  /** Breaks the connection for one end; the other one learns it when it sends something. */
+  resetOne(side: Side): void {
+    if (this.broken) return;
+    this.broken = true;
+    this.ends[side]?.arrive();
+  }
+
   /** Nobody listens: who has asked learns it after the latency. */
   refuse(): void {
     this.broken = true;
@@ -158,7 +189,13 @@ export class Connection implements SimSource {
     way.outstanding += length;
     way.bytes.push(bytes);
     const arrivesUs = this.arrival(way);
-    way.underWay.push({ length, arrivesUs });
+    let at = 0;
+    let stop: Stop | null = null;
+    for (const next of way.messages?.take(bytes) ?? NOTHING) {
+      if (next.at > at) way.underWay.push({ length: next.at - at, arrivesUs, stop });
+      ({ at, stop } = next);
+    }
+    way.underWay.push({ length: length - at, arrivesUs, stop });
     this.schedule(side, arrivesUs);
   }
 
@@ -175,7 +212,9 @@ export class Connection implements SimSource {
     const way = this.ways[side];
     const { nowUs } = this.time;
     while (way.blocks === 0 && way.underWay.length > 0 && way.underWay[0].arrivesUs <= nowUs) {
-      const { length } = way.underWay.shift() as Segment;
+      const [{ length, stop }] = way.underWay;
+      if (stop?.holds === true) return;
+      way.underWay.shift();
       way.arrived.push(length);
       way.arrivedBytes += length;
     }

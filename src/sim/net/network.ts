@@ -9,6 +9,7 @@ import type { SimMachine } from '../world/process.js';
 import type { SimRandom } from '../world/random.js';
 import type { SimTimeline } from '../world/timeline.js';
 import { Connection, LINE_DEFAULTS, type SimLineSettings } from './connection.js';
+import type { MessageGate } from './message-gate.js';
 import { SimPeer } from './peer.js';
 
 /** A host, as far as the network knows it. */
@@ -36,6 +37,8 @@ interface Route {
 const ROUTES_SPARE = 64;
 
 export class SimNetwork {
+  /** Through which messages on connections pass that begin from now on; null if nobody looks at them. */
+  gate: MessageGate | null = null;
   private readonly time: SimTimeline;
   private readonly random: SimRandom;
   private readonly settings: Required<SimLineSettings>;
@@ -76,6 +79,10 @@ export class SimNetwork {
     const latencyUs = [least + delayUs, most + delayUs] as const;
     const connection = new Connection(this.time, this.random, delayUs === 0 ? settings : { ...settings, latencyUs });
     if (to !== undefined) this.addRoute({ connection, from, to });
+    if (this.gate !== null && to !== undefined) {
+      connection.ways[1].messages = this.gate.way(connection, 1, from, to);
+      connection.ways[0].messages = this.gate.way(connection, 0, to, from);
+    }
     return connection;
   }
 
@@ -120,6 +127,14 @@ export class SimNetwork {
   reset(one: SimMachine, other: SimMachine): void {
     for (const { connection, from, to } of this.routes) {
       if ((from === one && to === other) || (from === other && to === one)) connection.reset(0);
+    }
+  }
+
+  /** Breaks all connections between two hosts, of which `one` learns now, and `other` when it sends something. */
+  resetAt(one: SimMachine, other: SimMachine): void {
+    for (const { connection, from, to } of this.routes) {
+      if (from === one && to === other) connection.resetOne(0);
+      if (from === other && to === one) connection.resetOne(1);
     }
   }
 
