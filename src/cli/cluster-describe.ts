@@ -35,6 +35,11 @@ export function clusterDeviceTable(devices: readonly DeviceListed[]): string {
   return table(['device', 'node', 'size', 'free', 'state', 'replicas', 'opened'], rows);
 }
 
+/** Names of the nodes that a volume lies on. */
+export function nodesOf({ groups }: VolumeListed): string[] {
+  return [...new Set(groups.flatMap(({ members }) => members.map(({ nodeName }) => nodeName)))].sort();
+}
+
 /** How the groups of a volume are, in a word. */
 function stateOf({ blocked, groups }: VolumeListed): string {
   if (blocked !== null) return 'blocked';

@@ -37,8 +37,13 @@ export function managerSocket(dir: string): string {
   return socketIn(dir, 'manager.sock', '--listen');
 }
 
+/** The token of the admin API, in the folder of a manager. */
+export function tokenFileOf(dir: string): string {
+  return join(resolve(dir), 'admin.token');
+}
+
 /** Opens the admin API of a manager, which its operators and their programs use. */
-async function serveAdmin(
+export async function serveAdmin(
   dir: string,
   { calls }: ClusterManager,
   given: NodeAddress | undefined,
@@ -47,7 +52,7 @@ async function serveAdmin(
   return openAdmin({
     calls,
     listen: clusterAddress(given ?? { socket: socketIn(dir, 'admin.sock', '--admin') }, true),
-    tokenFile: join(resolve(dir), 'admin.token'),
+    tokenFile: tokenFileOf(dir),
     version: VERSION,
     onBug: (error) => note(`strake: this is a bug: ${error instanceof Error ? error.stack : String(error)}`),
   });

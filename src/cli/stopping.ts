@@ -17,6 +17,20 @@ const IDLE_SIGNALS = ['SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGVTALRM', 'SIGIO', 'SI
 /** Signals this close to the first are the same wish to stop. */
 const SAME_SIGNAL_MS = 1_000;
 
+/**
+ * Set to `1` for processes that another one starts and stops. Their standard input ends with that process, however it ends, and
+ * then nobody is left who would stop them.
+ */
+export const STOP_WITH_INPUT = 'STRAKE_STOP_WITH_INPUT';
+
+/** Calls `stop` when the standard input has ended, for as long as something else keeps the process alive. */
+function stopWithInput(stop: (reason: string) => void): void {
+  process.stdin.on('end', () => stop('input'));
+  process.stdin.on('error', () => stop('input'));
+  process.stdin.resume();
+  process.stdin.unref();
+}
+
 /** What a server wants to hear of while it runs. */
 export interface StopOptions {
   /** What people are told when a device is fenced; `accepts` is `reads only` or `nothing any more`. */
@@ -45,6 +59,7 @@ export function untilStopped(options: StopOptions): Stopping {
     stop(signal);
   };
   for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
+  if (process.env[STOP_WITH_INPUT] === '1') stopWithInput(onSignal);
   for (const signal of IDLE_SIGNALS) process.on(signal, () => note(`strake: ${signal} does nothing here`));
   serving = true;
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -5,27 +5,28 @@
  * ```text
  *   DIR/manager            key and store of the manager
  *   DIR/n1 … nN/disk.img   a device of each node, and `node-id`
- *   DIR/*.sock             manager, nodes, and volumes over NBD
+ *   DIR/*.sock             manager, its admin API, nodes, and volumes over NBD
  * ```
  *
  * Only what is missing is made, and nothing that exists is formatted anew.
  */
 
-import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { StrakeError } from '../core/errors.js';
 import { formatBytes } from '../core/units.js';
 import type { Cluster } from '../embed/cluster.js';
 import type { CreateVolumeOptions } from '../embed/node-types.js';
-import { clusterVolumeTable } from './cluster-describe.js';
+import type { VolumeListed } from '../ports/manager.js';
+import { clusterVolumeTable, nodesOf } from './cluster-describe.js';
 import { nodeIdIn } from './cluster-node.js';
-import { eventLine, parseLayout } from './describe.js';
+import { eventLine, layoutText, parseLayout } from './describe.js';
+import { serveAdmin, tokenFileOf } from './manager.js';
 import { socketIn } from './node-config.js';
 import type { OnExit } from './options.js';
 import { EXIT_FAILED, fields, note, print, table } from './output.js';
+import { type Part, startChild } from './part-process.js';
 import { drain, howToStop, type Stopping, untilStopped } from './stopping.js';
 import type { UpOptions } from './up-settings.js';
 
@@ -46,16 +47,40 @@ interface Layout {
   readonly dir: string;
   readonly managerDir: string;
   readonly managerSocket: string;
+  readonly adminSocket: string;
   readonly keyFile: string;
   readonly clusterId: string;
   readonly nodes: readonly { readonly name: string; readonly dir: string; readonly socket: string }[];
 }
 
-/** Something that runs, and how it ends. */
-interface Part {
-  readonly name: string;
-  readonly pid: number;
-  stop(): Promise<void>;
+/** Options of a node that stands alone, or of a server that all exports share. */
+const ALONE = ['device', 'cluster', 'control', 'without', 'deviceWait', 'shards'] as const;
+const SHARED = ['socket', 'port', 'host'] as const;
+
+/** Throws `ERR_STRAKE_INVALID_ARGUMENT` if an option is given that would do nothing. */
+function checkOptions(options: UpClusterOptions): void {
+  const unused = [...ALONE, ...(options.processes ? SHARED : [])].find((name) => options[name] !== undefined);
+  if (unused === undefined) return;
+  const option = `--${unused.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  const alone = ALONE.some((name) => name === unused);
+  throw new StrakeError('INVALID_ARGUMENT', `${option} is of no use with --nodes${alone ? '' : ' --processes'}`, {
+    remedy: alone
+      ? `Leave ${option} out, or start manager and nodes one by one: strake manager start, strake node start.`
+      : `Leave ${option} out: each volume has a socket of its own in the folder. \`strake volume export\` serves one elsewhere.`,
+  });
+}
+
+/** Volumes may lie on any node that was made, so none of them is left out. */
+function checkCount(dir: string, count: number): void {
+  const made = readdirSync(dir).flatMap((name) => {
+    const match = /^n([1-9]\d*)$/.exec(name);
+    return match !== null && existsSync(join(dir, name, 'disk.img')) ? [Number(match[1])] : [];
+  });
+  const last = Math.max(0, ...made);
+  if (last <= count) return;
+  throw new StrakeError('INVALID_ARGUMENT', `${dir} holds a cluster of ${last} nodes, and ${count} are asked for`, {
+    remedy: `Give --nodes ${last}.`,
+  });
 }
 
 async function formatMissing(path: string, clusterId: string, sizeBytes: number): Promise<void> {
@@ -84,6 +109,7 @@ async function makeLayout(
   const { initCluster, keyFileOf, clusterIdOf } = await import('../embed/manager.js');
   const managerDir = join(dir, 'manager');
   mkdirSync(dir, { recursive: true });
+  checkCount(dir, count);
   const clusterId = (await clusterIdOf(managerDir)) ?? (await initCluster({ directory: managerDir })).clusterId;
   const nodes = Array.from({ length: count }, (_, at) => {
     const name = `n${at + 1}`;
@@ -93,8 +119,8 @@ async function makeLayout(
     mkdirSync(node.dir, { recursive: true });
     await formatMissing(join(node.dir, 'disk.img'), clusterId, deviceSize);
   }
-  const about = { dir, managerDir, managerSocket: socketIn(dir, 'manager.sock'), clusterId, nodes };
-  return { ...about, keyFile: keyFileOf(managerDir) };
+  const sockets = { managerSocket: socketIn(dir, 'manager.sock'), adminSocket: socketIn(dir, 'admin.sock') };
+  return { dir, managerDir, ...sockets, clusterId, nodes, keyFile: keyFileOf(managerDir) };
 }
 
 // ---------------------------------------------------------------- in one process
@@ -111,7 +137,10 @@ async function startInside(layout: Layout, parts: Part[], { stop }: Stopping, qu
       stop('lost');
     },
   });
-  parts.push({ name: 'manager', pid, stop: () => manager.close() });
+  let stopApi = async () => {};
+  parts.push({ name: 'manager', pid, stop: () => stopApi().finally(() => manager.close()) });
+  const api = await serveAdmin(layout.managerDir, manager, { socket: layout.adminSocket });
+  stopApi = () => api.close();
   for (const { name, dir, socket } of layout.nodes) {
     const node = await openNode({
       devices: [join(dir, 'disk.img')],
@@ -129,38 +158,15 @@ async function startInside(layout: Layout, parts: Part[], { stop }: Stopping, qu
 
 // ---------------------------------------------------------------- in processes
 
-const PROGRAM = fileURLToPath(new URL('./main.js', import.meta.url));
-
-/** Starts a command that serves; resolves when it has said so. */
-async function startChild(name: string, args: readonly string[], quiet: boolean): Promise<Part> {
-  const child = spawn(process.execPath, [PROGRAM, ...args, '-o', 'jsonl'], {
-    stdio: ['ignore', 'pipe', quiet ? 'ignore' : 'inherit'],
-    // Ctrl-C is for this process alone, which ends the others in order.
-    detached: true,
-  });
-  const ended = new Promise<string>((done) => {
-    child.on('error', ({ message }) => done(message));
-    child.on('exit', (code, signal) => done(`it ended with ${signal ?? code}`));
-  });
-  const ready = new Promise<null>((done) => child.stdout?.once('data', () => done(null)));
-  const failure = await Promise.race([ready, ended]);
-  if (failure !== null) throw new StrakeError('UNAVAILABLE', `${name} did not start: ${failure}`);
-  void ended.then((how) => note(`strake: ${name} (process ${child.pid}) has ended: ${how}`, quiet));
-  return { name, pid: child.pid ?? 0, stop: () => stopChild(child, ended) };
-}
-
-async function stopChild(child: ChildProcess, ended: Promise<string>): Promise<void> {
-  if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
-  await ended;
-}
-
-async function startProcesses(layout: Layout, parts: Part[], quiet: boolean): Promise<void> {
-  const { managerDir, managerSocket, keyFile, nodes } = layout;
-  parts.push(await startChild('manager', ['manager', 'start', managerDir, '--listen', managerSocket], quiet));
+async function startProcesses(layout: Layout, parts: Part[], options: UpClusterOptions): Promise<void> {
+  const { managerDir, managerSocket, adminSocket, keyFile, nodes } = layout;
+  const addresses = ['--listen', managerSocket, '--admin', adminSocket];
+  const manager = await startChild('manager', ['manager', 'start', managerDir, ...addresses], [], options);
+  parts.push(manager);
   const reach = ['--manager', managerSocket, '--key-file', keyFile];
   for (const { name, dir, socket } of nodes) {
     const args = ['node', 'start', dir, '--name', name, '--listen', socket, ...reach];
-    parts.push(await startChild(name, args, quiet));
+    parts.push(await startChild(name, args, [manager], options));
   }
 }
 
@@ -188,7 +194,7 @@ async function openWhenFree(cluster: Cluster, name: string): Promise<void> {
 }
 
 interface Exported {
-  readonly name: string;
+  readonly volume: VolumeListed;
   readonly uri: string;
 }
 
@@ -201,16 +207,17 @@ async function exportInside(layout: Layout, parts: Part[], options: UpClusterOpt
     keyFile,
     onEvent: (event) => note(eventLine(event), options.quiet),
   });
-  parts.push({ name: 'client', pid: process.pid, stop: () => cluster.close() });
+  let stopServer = async () => {};
+  parts.push({ name: 'client', pid: process.pid, stop: () => stopServer().finally(() => cluster.close()) });
   await createMissing(cluster, options.create ?? [], nodes.length);
-  const volumes = await cluster.volumes();
-  for (const { name } of volumes) await openWhenFree(cluster, name);
+  for (const { name } of await cluster.volumes()) await openWhenFree(cluster, name);
   const tcp = options.port !== undefined || options.host !== undefined;
   const address = tcp
     ? { host: options.host, port: options.port ?? 10809 }
     : { socket: options.socket ?? socketIn(dir, 'strake.sock') };
   const server = await cluster.serve({ ...address, connectionsMax: options.connections });
-  return volumes.map(({ name }) => ({ name, uri: server.uriOf(name) }));
+  stopServer = () => server.close({ drainMs: options.drain * 1000 });
+  return (await cluster.volumes()).map((volume) => ({ volume, uri: server.uriOf(volume.name) }));
 }
 
 /** Each volume is served by a process of its own. */
@@ -219,23 +226,33 @@ async function exportProcesses(layout: Layout, parts: Part[], options: UpCluster
   const { uriOf } = await import('../embed/nbd-server.js');
   const { managerSocket, keyFile, nodes, dir } = layout;
   const access = { manager: [{ socket: managerSocket }], keyFile };
-  const names = await withCluster(access, async (cluster) => {
+  const volumes = await withCluster(access, async (cluster) => {
     await createMissing(cluster, options.create ?? [], nodes.length);
-    const volumes = await cluster.volumes();
-    for (const { name } of volumes) await openWhenFree(cluster, name);
-    return volumes.map(({ name }) => name);
+    for (const { name } of await cluster.volumes()) await openWhenFree(cluster, name);
+    return cluster.volumes();
   });
-  const exported: Exported[] = [];
-  for (const name of names) {
+  const limits = ['--connections', String(options.connections), '--drain', String(options.drain)];
+  const [exported, needed]: [Exported[], Part[]] = [[], [...parts]];
+  for (const volume of volumes) {
+    const { name } = volume;
     const socket = socketIn(dir, `${name}.nbd.sock`);
-    const args = ['volume', 'export', name, '--socket', socket, '--manager', managerSocket, '--key-file', keyFile];
-    parts.push(await startChild(`export of ${name}`, args, options.quiet ?? false));
-    exported.push({ name, uri: uriOf({ path: socket }, name) });
+    const reach = ['--manager', managerSocket, '--key-file', keyFile];
+    const args = ['volume', 'export', name, '--socket', socket, ...limits, ...reach];
+    parts.push(await startChild(`export of ${name}`, args, needed, options));
+    exported.push({ volume, uri: uriOf({ path: socket }, name) });
   }
   return exported;
 }
 
 // ---------------------------------------------------------------- the whole
+
+function exportedTable(exported: readonly Exported[]): string {
+  if (exported.length === 0) return clusterVolumeTable([]);
+  const rows = exported.map(({ volume, uri }) => {
+    return [volume.name, formatBytes(volume.sizeBytes), layoutText(volume), nodesOf(volume).join(','), uri];
+  });
+  return table(['volume', 'size', 'layout', 'on', 'uri'], rows);
+}
 
 async function announce(
   layout: Layout,
@@ -243,38 +260,34 @@ async function announce(
   exported: readonly Exported[],
   options: UpClusterOptions,
 ) {
-  const { dir, clusterId, managerSocket, keyFile, nodes } = layout;
-  const running = parts.map(({ name, pid }) => ({ name, pid }));
-  const about = {
-    dir,
-    clusterId,
-    manager: managerSocket,
-    keyFile,
-    nodes: nodes.map(({ name }) => name),
-    parts: running,
-  };
-  const data = { ...about, volumes: exported, pid: process.pid, time: new Date().toISOString() };
-  const bytes = formatBytes(nodes.length * (options.deviceSize ?? DEVICE_BYTES));
+  const { dir, clusterId, managerSocket: manager, adminSocket: admin, managerDir, keyFile } = layout;
+  const [running, tokenFile] = [parts.map(({ name, pid }) => ({ name, pid })), tokenFileOf(managerDir)];
+  const nodes = layout.nodes.map(({ name }) => name);
+  const volumes = exported.map(({ volume, uri }) => {
+    const { volumeId, name, sizeBytes, layout: kind, copies } = volume;
+    return { volumeId, name, sizeBytes, layout: kind, copies, nodes: nodesOf(volume), uri };
+  });
+  const about = { dir, clusterId, manager, admin, tokenFile, keyFile, nodes, parts: running, volumes };
+  const data = { ...about, pid: process.pid, time: new Date().toISOString() };
   const head = fields([
-    ['cluster', `${clusterId} (${nodes.length} nodes, ${bytes})`],
-    ['manager', managerSocket],
+    ['cluster', `${dir} (${nodes.length === 1 ? '1 node' : `${nodes.length} nodes`}, ${clusterId})`],
+    ['manager', manager],
     ['key', keyFile],
-    ['try', `export STRAKE_MANAGER=${managerSocket} STRAKE_KEY_FILE=${keyFile}; strake cluster status`],
+    ['admin', `${admin} (token in ${tokenFile})`],
     ['stop', howToStop()],
   ]);
   const processes = table(
     ['part', 'process'],
     running.map(({ name, pid }) => [name, String(pid)]),
   );
-  const list =
-    exported.length > 0
-      ? table(
-          ['volume', 'uri'],
-          exported.map(({ name, uri }) => [name, uri]),
-        )
-      : clusterVolumeTable([]);
-  const text = options.quiet ? exported.map(({ uri }) => uri).join('\n') : [head, processes, list].join('\n\n');
-  print({ schema: 'strake.up.cluster', version: 1, data, text: text || managerSocket }, options.output);
+  const next = [
+    'next, in another terminal:',
+    `  export STRAKE_MANAGER=${manager} STRAKE_KEY_FILE=${keyFile}`,
+    '  strake cluster status',
+  ].join('\n');
+  const whole = [head, ...(options.processes ? [processes] : []), exportedTable(exported), next].join('\n\n');
+  const text = options.quiet ? exported.map(({ uri }) => uri).join('\n') : whole;
+  print({ schema: 'strake.up.cluster', version: 1, data, text: text || manager }, options.output);
 }
 
 async function stopAll(parts: Part[]): Promise<void> {
@@ -285,12 +298,13 @@ async function stopAll(parts: Part[]): Promise<void> {
 }
 
 export async function upCluster(dir: string | undefined, options: UpClusterOptions, onExit: OnExit): Promise<void> {
+  checkOptions(options);
   const quiet = options.quiet ?? false;
   const stopping = untilStopped({ fenced: (path, accepts) => `${path} is fenced and accepts ${accepts}` });
   const layout = await makeLayout(dir ?? '.', options);
   const parts: Part[] = [];
   try {
-    if (options.processes) await startProcesses(layout, parts, quiet);
+    if (options.processes) await startProcesses(layout, parts, options);
     else await startInside(layout, parts, stopping, quiet);
     const exporting = options.processes ? exportProcesses : exportInside;
     await announce(layout, parts, await exporting(layout, parts, options), options);

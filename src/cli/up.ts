@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander';
 import type { ControlServer } from '../control/server.js';
+import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DRAIN_MS } from '../core/limits.js';
 import { formatBytes } from '../core/units.js';
 import { SHARDS_MAX } from '../embed/limits.js';
@@ -163,6 +164,15 @@ async function runCluster(dir: string | undefined, options: UpClusterOptions, on
   await upCluster(dir, options, onExit);
 }
 
+/** Throws `ERR_STRAKE_INVALID_ARGUMENT` if an option of a whole cluster is given for one node. */
+function checkAlone({ processes, deviceSize }: Partial<UpClusterOptions>): void {
+  const option = processes === undefined ? (deviceSize === undefined ? null : '--device-size') : '--processes';
+  if (option === null) return;
+  throw new StrakeError('INVALID_ARGUMENT', `${option} is of no use without --nodes`, {
+    remedy: 'Give --nodes COUNT for a whole cluster on files of the folder.',
+  });
+}
+
 function several<T>(parse: (text: string) => T): (text: string, before?: readonly T[]) => readonly T[] {
   return (text, before = []) => [...before, parse(text)];
 }
@@ -196,9 +206,10 @@ export function addUp(program: Command, onExit: OnExit): void {
     .option('--device-size <size>', 'with --nodes: size of a device that is made (512M)', asUsageError(parseSize))
     .option('--quiet', 'print only the URIs')
     .addOption(outputOption())
-    .action((dir: string | undefined, options: UpOptions & Partial<UpClusterOptions>) =>
-      options.nodes === undefined
-        ? run(dir, options, onExit)
-        : runCluster(dir, { ...options, nodes: options.nodes }, onExit),
-    );
+    .action(async (dir: string | undefined, options: UpOptions & Partial<UpClusterOptions>) => {
+      const { nodes } = options;
+      if (nodes !== undefined) return runCluster(dir, { ...options, nodes }, onExit);
+      checkAlone(options);
+      return run(dir, options, onExit);
+    });
 }

@@ -46,6 +46,24 @@ check('a manager that is started has its admin API beside it, on a socket or a p
   }
 });
 
+check('a cluster that is run as a whole has the admin API of its manager, in one process and in several', async () => {
+  const folder = join(scratchFolder(), 'whole');
+  for (const more of [[], ['--processes']]) {
+    const cluster = await serving(['up', folder, '--nodes', '1', '--device-size', '96M', ...more]);
+    const { clusterId, tokenFile } = cluster.data;
+    const { status, text } = await get(cluster, '/v1/nodes', readFileSync(String(tokenFile), 'utf8').trim());
+    assert.is(status, 200, text);
+    assert.equal(
+      JSON.parse(text).nodes.map(({ name }: { name: string }) => name),
+      ['n1'],
+    );
+    assert.is((await get(cluster, '/livez')).status, 200);
+    assert.is((await get(cluster, '/v1/nodes', String(clusterId))).status, 401);
+    assert.is((await cluster.stop()).code, 0);
+    assert.not.ok(existsSync(String(cluster.data.admin)), 'the socket is gone');
+  }
+});
+
 check('an address that others reach is refused, and no manager runs', async () => {
   const folder = join(scratchFolder(), 'lonely');
   assert.is((await strake(['cluster', 'init', folder])).code, 0);

@@ -1,12 +1,13 @@
 /** `strake up --nodes`: a whole cluster on files of a folder, in one process and in several, one after another on the same files. */
 
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { check, run } from '../support/check.js';
 import { type Serving, serving } from '../support/cluster-processes.js';
 import { commandsOfOneProcess } from '../support/command-process.js';
 import { NbdClient } from '../support/nbd-client.js';
-import { ask, type Json } from '../support/node-commands.js';
+import { ask, type Json, refused } from '../support/node-commands.js';
 import { checkRecord, records } from '../support/records.js';
 import { until } from '../support/scratch.js';
 import { strake } from '../support/strake.js';
@@ -84,6 +85,63 @@ check('a cluster of a folder in one process, and in several of which one is kill
     return nodes.some(({ name, state }) => name === 'n2' && state === 'down');
   });
   assert.is((await apart.stop()).code, 0);
+});
+
+/** Whether a process is there, and is no zombie. */
+function runs(pid: number): boolean {
+  try {
+    return !/^.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
+check('a command that is killed takes its processes with it, which end in order', async () => {
+  const folder = nodeFolder();
+  const args = ['up', folder, '--nodes', '2', '--device-size', '96M', '--create', `main=${SIZE}`];
+  for (let turn = 0; turn < 2; turn += 1) {
+    const apart = await serving([...args, '--processes']);
+    const parts = apart.data.parts as { name: string; pid: number }[];
+    assert.is(parts.length, 4);
+    const client = await clientOf(apart);
+    if (turn === 0) await client.write(0, Buffer.alloc(4096, 9));
+    // The second start waits for nobody's devices, and finds what was written.
+    else assert.equal(await client.read(0, 4096), Buffer.alloc(4096, 9));
+    await client.destroy();
+    // What others need ends after them, however long that takes.
+    const last = parts[parts.length - 1].pid;
+    process.kill(last, 'SIGSTOP');
+    apart.child.kill('SIGKILL');
+    await ask(['cluster', 'status', '--manager', String(apart.data.manager), '--key-file', String(apart.data.keyFile)]);
+    process.kill(last, 'SIGCONT');
+    for (const { name, pid } of parts) await until(`${name} to end`, () => !runs(pid));
+  }
+  for (const name of ['n1', 'n2']) {
+    const { superblock } = (await ask(['device', 'show', join(folder, name, 'disk.img')])) as { superblock: Json };
+    assert.is(superblock.clean, true, `${name} was closed in order`);
+  }
+});
+
+check('what would do nothing, or leave nodes out, is refused', async () => {
+  const folder = nodeFolder();
+  const nodes = ['up', folder, '--nodes', '1', '--device-size', '96M'];
+  const wrong = [
+    [...nodes, '--device', 'x.img'],
+    [...nodes, '--device-wait', '3'],
+    [...nodes, '--processes', '--socket', join(folder, 'x.sock')],
+    [...nodes, '--nodes', '17'],
+    ['up', folder, '--processes'],
+    ['up', folder, '--device-size', '1G'],
+  ];
+  for (const args of wrong) {
+    const { message, remedy } = await refused(args, 2, 'INVALID_ARGUMENT');
+    assert.match(`${message} ${remedy}`, /--nodes|--processes/, args.join(' '));
+  }
+  assert.equal(readdirSync(folder), [], 'nothing was made');
+  const two = await serving(['up', folder, '--nodes', '2', '--device-size', '96M']);
+  await refused([...nodes, '--nodes', '2'], 5, 'IN_USE', {}, strake);
+  assert.is((await two.stop()).code, 0);
+  assert.match(String((await refused(nodes, 2, 'INVALID_ARGUMENT')).remedy), '--nodes 2');
 });
 
 run();
