@@ -1,17 +1,20 @@
 /**
- * `npm start`: sets the checkout up, makes a node of four devices in files under `data`, with a mirrored volume `main`, and
- * serves it over NBD until Ctrl-C. What was written is there at the next start. STRAKE_DATA names another folder than
- * `data`; arguments go to `strake up`.
+ * `npm start`: sets the checkout up, makes a cluster in files under `data`: four nodes, a manager, and a volume `main` with two
+ * copies; and serves that over NBD until Ctrl-C. What was written is there at the next start. Where devices of a single node
+ * lie, as earlier versions made them, that node goes on as it is. STRAKE_DATA names another folder than `data`; arguments go to
+ * `strake up`, such as `--processes`.
  *
  * Only what is missing is made, and nothing that exists is formatted anew. It ends by becoming `strake up`, in this process,
- * so that signals reach the node directly: npm passes SIGINT and SIGTERM on to what its shell has become by `exec`. Whatever
- * else ends npm, the node notices, and stops as well.
+ * so that signals reach it directly: npm passes SIGINT and SIGTERM on to what its shell has become by `exec`. Whatever else ends
+ * npm, it is noticed, and everything stops as well.
  */
 
 import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { root, setup } from './setup.mjs';
 
+const NODES = 4;
+/** Devices of a single node. */
 const DEVICES = 4;
 const SIZE_BYTES = 512 * 2 ** 20;
 const VOLUME = 'main=1G,mirror:2';
@@ -35,10 +38,19 @@ async function describe(path) {
   }
 }
 
-/** Makes the devices that are missing, all of one cluster. */
+function devicePaths(folder) {
+  return Array.from({ length: DEVICES }, (_, index) => join(folder, `device${index}.img`));
+}
+
+/** Whether a single node lives in a folder, or began to. */
+function holdsNode(folder) {
+  return [...devicePaths(folder), join(folder, 'strake.json')].some((path) => existsSync(path));
+}
+
+/** Makes the devices of a single node that are missing, all of one cluster. */
 async function makeDevices(folder) {
   const { formatDevice } = await import('../dist/embed/format.js');
-  const paths = Array.from({ length: DEVICES }, (_, index) => join(folder, `device${index}.img`));
+  const paths = devicePaths(folder);
   paths.forEach(makeFile);
   const found = await Promise.all(paths.map(describe));
   let clusterId = found.find((device) => device !== undefined)?.clusterId;
@@ -51,7 +63,7 @@ async function makeDevices(folder) {
 
 const NPM_LOOK_MS = 1_000;
 
-/** Stops the node when npm, which nobody told the node of, is gone: its devices would stay taken. */
+/** Stops everything when npm is gone, which nobody told of that: devices would stay taken. */
 function endWithNpm() {
   const npm = process.ppid;
   const timer = setInterval(() => {
@@ -67,15 +79,17 @@ if (process.env.npm_lifecycle_event === 'start') endWithNpm();
 const folder = resolve(process.env.STRAKE_DATA ?? join(root, 'data'));
 mkdirSync(folder, { recursive: true });
 let ready = true;
+const single = holdsNode(folder);
 try {
-  await makeDevices(folder);
+  if (single) await makeDevices(folder);
 } catch (error) {
   ready = false;
   const { printError } = await import('../dist/cli/output.js');
   process.exitCode = printError(error, 'table');
 }
 if (ready) {
-  const args = ['up', folder, '--create', VOLUME, ...process.argv.slice(2)];
+  const kind = single ? [] : ['--nodes', String(NODES)];
+  const args = ['up', folder, ...kind, '--create', VOLUME, ...process.argv.slice(2)];
   process.argv = [process.argv[0], join(root, 'dist', 'cli', 'main.js'), ...args];
   await import('../dist/cli/main.js');
 }

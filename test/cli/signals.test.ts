@@ -166,20 +166,20 @@ async function npmStart(folder: string): Promise<UpProcess> {
   return await up([], { program, env: { STRAKE_DATA: folder }, bare: true });
 }
 
-check('the end of npm is the end of the node that it has started', [tool('npm')], async () => {
+check('the end of npm is the end of the cluster that it has started', [tool('npm')], async () => {
   const folder = nodeFolder();
-  // npm passes the first two on; of the others the node only sees that npm is gone.
+  // npm passes the first two on; of the others it is only seen that npm is gone.
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGKILL'] as const) {
     const node = await npmStart(folder);
     const pid = Number(node.data.pid);
     assert.not.equal(pid, node.child.pid);
     node.child.kill(signal);
     const { code, stderr } = await node.ended;
-    await until(`the node to end after ${signal}`, () => !runs(pid));
+    await until(`the cluster to end after ${signal}`, () => !runs(pid));
     assert.equal(socketsIn(folder), [], signal);
     assert.match(stderr, STOPPED);
     if (signal === 'SIGTERM' || signal === 'SIGINT') assert.is(code, 0, stderr);
-    await closedInOrder(join(folder, 'device0.img'));
+    await closedInOrder(join(folder, 'n1', 'disk.img'));
   }
 });
 
