@@ -16,7 +16,6 @@ import { StrakeError, toStrakeError } from './core/errors.js';
 import {
   BLOCK_BYTES,
   CLIENT_BUFFER_CLASSES,
-  IO_TIMEOUT_MS,
   SHARD_FILES_MAX,
   SHARD_OPERATIONS_MAX,
   STOP_GRACE_MS,
@@ -230,7 +229,7 @@ class Shard implements Watched {
   }
 
   tick(): void {
-    this.engine.native.giveUpOverdue(IO_TIMEOUT_MS);
+    this.engine.native.giveUpOverdue(this.node.fenceAfterMs());
     this.devices.noteFences();
   }
 

@@ -162,6 +162,15 @@ export class AwayDevice extends GatedDevice implements DrivenDevice {
     }
   }
 
+  async recordLease(leaseMs: number): Promise<number> {
+    try {
+      return await this.parts.caller.call('lease', { device: this.number, leaseMs });
+    } catch (error) {
+      if (isGoneError(error)) return -EIO;
+      throw error;
+    }
+  }
+
   get outstanding(): number {
     return this.traffic.outstanding;
   }

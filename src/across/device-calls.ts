@@ -35,6 +35,10 @@ export interface DeviceCalls {
     };
     response: { readonly result: number; readonly facts: DeviceFacts };
   };
+  /** Puts on record that leases of this length are granted. Answers 0 or a negative errno. */
+  lease: { request: { readonly device: DeviceNumber; readonly leaseMs: number }; response: number };
+  /** After which time operations that a device has not ended are given up. */
+  fence: { request: { readonly afterMs: number }; response: null };
   release: {
     request: { readonly device: DeviceNumber; readonly volumeId: string };
     response: { readonly facts: DeviceFacts };

@@ -1,7 +1,9 @@
 /** The devices of a shard whose volumes are on another: carries out the calls of that one. */
 
 import { check } from '../core/check.js';
+import { EIO } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
+import { IO_TIMEOUT_MS } from '../core/limits.js';
 import { DeviceHost, type DeviceHostHooks, type DeviceHostPorts, type Expectations } from '../node/device-host.js';
 import type { DeviceMember } from '../node/device-member.js';
 import type { NodeStore } from '../node/node-store.js';
@@ -15,6 +17,8 @@ export class DeviceService {
   /** By number, which none is given twice: what is still on its way to one that is gone must not reach another. */
   private readonly devices = new Map<DeviceNumber, NodeStore>();
   private last = 0;
+  /** After which time operations that a device has not ended are given up. */
+  fenceAfterMs = IO_TIMEOUT_MS;
   /** Ids of deleted volumes whose notes may go: of each map that is being put. */
   private readonly forgettable = new Set<readonly string[]>();
   private ending = false;
@@ -61,6 +65,11 @@ export class DeviceService {
     switch (name) {
       case 'put':
         return this.put(request as DeviceCalls['put']['request']);
+      case 'lease':
+        return this.lease(request as DeviceCalls['lease']['request']);
+      case 'fence':
+        this.fenceAfterMs = (request as DeviceCalls['fence']['request']).afterMs;
+        return null;
       case 'release':
         return this.release(request as DeviceCalls['release']['request']);
       case 'facts':
@@ -96,6 +105,13 @@ export class DeviceService {
     } finally {
       this.forgettable.delete(forgettable);
     }
+  }
+
+  /** The leases themselves are counted where they are granted; here is what another life of the device has to know. */
+  private async lease({ device, leaseMs }: DeviceCalls['lease']['request']): Promise<number> {
+    const entry = this.deviceOf(device);
+    await entry.grantFor(leaseMs);
+    return entry.leaseMs === leaseMs ? 0 : -EIO;
   }
 
   private async release({ device, volumeId }: DeviceCalls['release']['request']): Promise<unknown> {

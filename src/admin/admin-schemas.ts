@@ -27,6 +27,7 @@ const TIMES = {
   holdMs: Count,
   attachMs: Count,
   ownFlushMs: Count,
+  janitorMs: Count,
   nodeDownMs: Count,
   graceMs: Count,
   handOutMs: Count,

@@ -4,8 +4,6 @@
 export const SEQUENCE_MAX = 2 ** 40 - 1;
 /** Chunks modified since the last flush began from which on an engine flushes by itself. */
 export const OWN_FLUSH_CHUNKS = 1024;
-/** How long a modification goes unflushed; it is looked at every `WATCH_MS`. */
-export const OWN_FLUSH_MS = 5_000;
 /** How often blocks are compared anew that have changed when they were about to be made equal, as what is late comes but once. */
 export const COMPARISONS_MAX = 8;
 
@@ -27,13 +25,7 @@ export const SESSION_SEND_BYTES = 128 << 10;
 export const SESSION_ASKED_MAX = 1 << 16;
 /** How often a session looks at its deadlines. */
 export const SESSION_TICK_MS = 250;
-/** How often a node is asked whether it is there. */
-export const PING_MS = 500;
-/** A node that is asked and says nothing for so long is given up. */
-export const SILENCE_MS = 1_000;
-/** What a node does not do in this time, though it answers, is not waited for. */
-export const OPERATION_MS = 5_000;
-/** Time until a node answers on a new connection when one has broken; one that does has `OPERATION_MS` to serve the session. */
+/** Time until a node answers on a new connection when one has broken; one that does has that of an operation to serve. */
 export const RECONNECT_MS = 1_000;
 /** The same if it has said nothing for long on the last one: less than a tick, at which that is looked at. */
 export const SILENT_RECONNECT_MS = 200;
@@ -50,5 +42,3 @@ export const CALLS_WAITING_MAX = 4096;
 export const CALL_MS = 10_000;
 /** Receive buffer of the connection to a manager: a part with its header, and some of the next. */
 export const CALLING_RECEIVE_BYTES = 48 << 10;
-/** What a client uses of a lease, from the sending of its question on: clocks do not run at quite the same rate. */
-export const LEASE_SHARE = 0.9;

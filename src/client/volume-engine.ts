@@ -17,6 +17,7 @@
 
 import { Calls } from '../core/calls.js';
 import { check, unlessInternal } from '../core/check.js';
+import { DEFAULT_TIMES } from '../core/cluster-times.js';
 import { ESTALE } from '../core/errno.js';
 import { StrakeError } from '../core/errors.js';
 import { Fence } from '../core/fence.js';
@@ -133,7 +134,8 @@ export class VolumeEngine implements Volume {
     });
     const { buffers, clock, watch } = options;
     const { pieces, calls, work } = this;
-    this.ownFlush = new OwnFlush(clock, watch, () => calls.call((token) => this.flushes.flushOwn(token)));
+    const { ownFlushMs = () => DEFAULT_TIMES.ownFlushMs } = options;
+    this.ownFlush = new OwnFlush(clock, watch, ownFlushMs, () => calls.call((token) => this.flushes.flushOwn(token)));
     const onModified = (stripe: ChunkIndex) => this.ownFlush.note(stripe);
     this.parts = { membership, memory, pieces, calls, work, buffers, counters, onModified, onEvent };
     this.repair = new ReadRepair(this.parts);

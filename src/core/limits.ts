@@ -198,5 +198,5 @@ export const STOP_GRACE_MS = 5_000;
 
 /** BOOTTIME and REALTIME that move apart by so much between two readings: the process may have been away without noticing. */
 export const CLOCKS_APART_MS = 100;
-/** The read lease that a member gives to a client of a managed volume. */
-export const LEASE_MS = 2_000;
+/** What a client uses of a lease, from the sending of its question on: clocks do not run at quite the same rate. */
+export const LEASE_SHARE = 0.9;

@@ -1,8 +1,9 @@
 /** A storage node as a program that embeds Strake uses it: formatted devices, and volumes on them. */
 
 import { sizeBytes as bytesOfSome, id, newVolumeName, path as pathRule, volumeName, whole } from '../core/arguments.js';
+import { DEFAULT_TIMES } from '../core/cluster-times.js';
 import { StrakeError } from '../core/errors.js';
-import { CONNECTIONS_MAX, DEVICE_WAIT_MS, JOB_IDS_PER_WORKER, LEASE_MS } from '../core/limits.js';
+import { CONNECTIONS_MAX, DEVICE_WAIT_MS, JOB_IDS_PER_WORKER } from '../core/limits.js';
 import type { StreamAddress } from '../ports/transport.js';
 import type { FaultRule } from '../uring/native.js';
 import type { Adopted } from '../volumes/adoption.js';
@@ -97,8 +98,9 @@ export class Node implements Tenant {
     this.runtime = runtime;
     this.shard = shard;
     this.options = options;
-    // Clients of a cluster read under leases of its members; those of a node that decides by itself need none.
-    const leaseMs = options.manager === undefined ? 0 : LEASE_MS;
+    // Clients of a cluster read under leases of its members; those of a node that decides by itself need none. A manager may tell
+    // another length later.
+    const leaseMs = options.manager === undefined ? 0 : DEFAULT_TIMES.leaseMs;
     this.parts = new NodeDevices({ cluster: options.clusterId ?? '', leaseMs }, (event) => options.onEvent?.(event));
     this.deviceChanges = new DeviceChanges(this, this.parts);
   }

@@ -38,8 +38,11 @@ export type OwnOfMap = Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>
 
 export abstract class GatedDevice implements GateDevice {
   readonly silentUntilMs: number;
-  /** The longest lease that this life grants. */
-  protected readonly longestLeaseMs: number;
+  /** The longest lease that this life grants: what the device has on record is as long, or longer. */
+  protected longestLeaseMs: number;
+  /** What it grants now; 0 where its node is in no cluster. */
+  private grantedMs: number;
+  private raising = false;
   private grants = true;
   protected readonly keeper: DeviceKeeper;
   private readonly gates = new Map<string, ReplicaGate>();
@@ -48,6 +51,7 @@ export abstract class GatedDevice implements GateDevice {
     check(leaseMs >= 0 && formerLeaseMs >= 0, 'a device has leases that end before they begin', leaseMs);
     this.keeper = keeper;
     this.longestLeaseMs = leaseMs;
+    this.grantedMs = leaseMs;
     this.silentUntilMs = formerLeaseMs === 0 ? 0 : keeper.now() + formerLeaseMs;
   }
 
@@ -57,10 +61,29 @@ export abstract class GatedDevice implements GateDevice {
   abstract pageOf(volumeId: string, group: GroupIndex): ReplicaPage;
   abstract ownOf(page: ReplicaPage): ReplicaOwn;
   abstract keep(map: ReplicaMap, own: OwnOfMap): Promise<number>;
+  /** Makes durable that leases are granted of at most this length. Resolves with 0 or a negative errno. */
+  protected abstract recordLease(leaseMs: number): Promise<number>;
   abstract directMember(completions: CompletionPort, page: ReplicaPage): DeviceMember;
 
   get leaseMs(): number {
-    return this.grants ? this.longestLeaseMs : 0;
+    return this.grants ? this.grantedMs : 0;
+  }
+
+  /**
+   * Grants leases of this length from now on. One that is longer than what is on record is first put there, or another life of
+   * the device, which waits for those of this one, would wait too short. It may be asked for again and again.
+   */
+  async grantFor(leaseMs: number): Promise<void> {
+    check(leaseMs > 0, 'a device is to grant leases that end before they begin', leaseMs);
+    if (this.longestLeaseMs === 0 || this.raising || leaseMs === this.grantedMs) return;
+    if (leaseMs > this.longestLeaseMs) {
+      this.raising = true;
+      const result = await this.recordLease(leaseMs);
+      this.raising = false;
+      if (result < 0) return;
+      this.longestLeaseMs = leaseMs;
+    }
+    this.grantedMs = leaseMs;
   }
 
   /** It grants no lease any more: another life of the device may begin, which would know nothing of it. */

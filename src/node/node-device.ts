@@ -89,6 +89,8 @@ export interface DrivenDevice extends NodeDevice {
   gate(volumeId: string, group: GroupIndex): ReplicaGate;
   /** See `GatedDevice.endLeases`. */
   endLeases(): void;
+  /** See `GatedDevice.grantFor`. */
+  grantFor(leaseMs: number): Promise<void>;
   /** See `GatedDevice.bring`. */
   bring(map: ReplicaMap): Promise<number>;
   /** See `GatedDevice.giveBack`. */

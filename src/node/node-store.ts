@@ -124,6 +124,10 @@ export class NodeStore extends GatedDevice implements DrivenDevice {
     return Promise.resolve();
   }
 
+  recordLease(leaseMs: number): Promise<number> {
+    return this.checkpointer.raiseLease(leaseMs);
+  }
+
   directMember(completions: CompletionPort, page: ReplicaPage): LocalMember {
     return new LocalMember(completions, this.store, page);
   }
@@ -138,7 +142,7 @@ export class NodeStore extends GatedDevice implements DrivenDevice {
     this.ended = true;
     await this.closeGates();
     // Once those of former lives have ended, the next life has to wait for its own only.
-    const leaseMs = this.now() < this.silentUntilMs ? store.superblock.leaseMs : this.longestLeaseMs;
+    const leaseMs = this.now() < this.silentUntilMs ? checkpointer.leaseMs : this.longestLeaseMs;
     const result = store.failed ? 0 : await checkpointer.close(leaseMs);
     // What ended later would go to whoever registers under the same number next.
     await store.quiet();

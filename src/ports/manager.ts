@@ -34,6 +34,8 @@ export interface ClusterTimes {
   readonly attachMs: number;
   /** Between two flushes that an engine makes by itself. */
   readonly ownFlushMs: number;
+  /** After which a volume that nobody attaches, and whose copies may differ or lag behind, is attached by a node, for a while. */
+  readonly janitorMs: number;
   /** Silence of a node after which it counts as down. */
   readonly nodeDownMs: number;
   /** After which a lost member is rebuilt elsewhere. */

@@ -14,7 +14,7 @@ import { DeviceService } from '../across/device-service.js';
 import { MemberAnswerer } from '../across/member-answerer.js';
 import { check } from '../core/check.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
-import { IO_TIMEOUT_MS, SHARD_FILES_MAX, SHARD_OPERATIONS_MAX, STOP_GRACE_MS } from '../core/limits.js';
+import { SHARD_FILES_MAX, SHARD_OPERATIONS_MAX, STOP_GRACE_MS } from '../core/limits.js';
 import { Watch, type Watched } from '../core/watch.js';
 import { deviceHostBytes } from '../node/device-host.js';
 import { UringDevice } from '../uring/device.js';
@@ -66,7 +66,7 @@ export class DeviceShard implements Watched {
   }
 
   tick(): void {
-    this.engine.native.giveUpOverdue(IO_TIMEOUT_MS);
+    this.engine.native.giveUpOverdue(this.devices.fenceAfterMs);
   }
 
   // ---------------------------------------------------------------- calls of the main thread

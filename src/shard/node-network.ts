@@ -106,7 +106,13 @@ export class NodeNetwork {
     const about = { ports, key, clientId, principal: self === null ? 'client' : 'node' };
     let told = '';
     const manager = new ManagerSession({
-      ...{ ...about, clusterId: message.clusterId, addresses, memoryStart: memoryStart + CALLING_START },
+      ...{
+        ...about,
+        clusterId: message.clusterId,
+        addresses,
+        memoryStart: memoryStart + CALLING_START,
+        times: node.times,
+      },
       hooks: {
         onMaps: (maps) => node.heard(maps),
         onState: ({ connected, address, reason }) => {
@@ -119,7 +125,8 @@ export class NodeNetwork {
     this.manager = manager;
     const clusterId = message.clusterId ?? (await manager.status()).clusterId;
     const port = segments === null ? undefined : this.serve(node, segments, { clusterId, key });
-    const sessions = new SessionService({ ...about, memoryStart, sizes: SESSION_SIZES, clusterId });
+    const { times } = node;
+    const sessions = new SessionService({ ...about, memoryStart, sizes: SESSION_SIZES, clusterId, times });
     node.join({ manager, nodeId: self?.nodeId ?? clientId }, sessions);
     if (self !== null && segments !== null) await this.register(node, manager, { ...self, clusterId, segments, port });
     return { clusterId, port };
@@ -136,7 +143,7 @@ export class NodeNetwork {
       hooks: {
         bring: (device, map) => device.bring(map),
         release: (device, volumeId) => device.release(ports.completions, volumeId, () => this.closing),
-        onTimes: () => {},
+        onTimes: (times) => node.hearTimes(times),
         onTrouble: onClusterTrouble,
         onKnown: () => {},
       },

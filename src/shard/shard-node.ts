@@ -2,7 +2,7 @@
 
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
-import { DRAIN_MS } from '../core/limits.js';
+import { DRAIN_MS, IO_TIMEOUT_MS } from '../core/limits.js';
 import type { Watch } from '../core/watch.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type { NbdServer } from '../nbd/server.js';
@@ -49,6 +49,8 @@ export class ShardNode {
   private opening = 0;
   /** To other shards that have devices of the node, by number. */
   private readonly connections = new Map<number, ShardConnection>();
+  /** After which time the other shards give operations of devices up. */
+  private toldFenceMs = IO_TIMEOUT_MS;
 
   constructor(parts: ShardNodeParts) {
     this.parts = parts;
@@ -67,6 +69,16 @@ export class ShardNode {
   /** Whether it has devices: its volumes work by themselves too, at any time: resync, repair, checkpoints. */
   get busy(): boolean {
     return this.stores.length > 0;
+  }
+
+  /** After which an operation that a device has not ended ends its service, in milliseconds. Other shards are told of another. */
+  fenceAfterMs(): number {
+    const afterMs = this.node?.node.times.now.deviceFenceMs ?? IO_TIMEOUT_MS;
+    if (afterMs === this.toldFenceMs) return afterMs;
+    this.toldFenceMs = afterMs;
+    // One that has died is told when it has another life.
+    for (const connection of this.connections.values()) void connection.call('fence', { afterMs }).catch(() => {});
+    return afterMs;
   }
 
   /** Carries out a call of the node, after what devices on other shards say now. */
@@ -97,6 +109,7 @@ export class ShardNode {
     // By now what was asked of the one that has died has ended.
     before?.asker.dispose();
     const onEvent = (event: DeviceEvent) => post({ event });
+    this.toldFenceMs = IO_TIMEOUT_MS;
     this.connections.set(shard, new ShardConnection({ engine, shard, otherEngine, port, link, onEvent }));
     return null;
   }

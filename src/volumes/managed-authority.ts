@@ -18,7 +18,6 @@
  */
 
 import { check } from '../core/check.js';
-import { DEFAULT_TIMES } from '../core/cluster-times.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { memberOffline } from '../layout/map-changes.js';
 import { type ReplicaMap, replicaOf } from '../layout/replica-map.js';
@@ -49,8 +48,6 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
   private readonly parts: ManagedAuthorityParts;
   private readonly listeners: ((map: VolumeMap) => void)[] = [];
   private readonly held = new Map<string, HeldVolume>();
-  /** For how long requests are held that need a manager or a last copy. */
-  holdMs = DEFAULT_TIMES.holdMs;
 
   constructor(parts: ManagedAuthorityParts) {
     this.parts = parts;

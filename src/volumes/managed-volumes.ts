@@ -8,6 +8,7 @@
 import { allEnded } from '../core/all-ended.js';
 import { Calls } from '../core/calls.js';
 import { check } from '../core/check.js';
+import type { TimesHeard } from '../core/cluster-times.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { parseAddress } from '../core/stream-address.js';
 import { type ReplicaMap, volumeOf } from '../layout/replica-map.js';
@@ -34,6 +35,8 @@ export interface ManagedVolumesParts {
   readonly node: NodeParts;
   readonly cluster: Cluster;
   readonly clientId: string;
+  /** Of the cluster. */
+  readonly times: TimesHeard;
   readonly completions: CompletionPort;
   readonly clock: Clock;
   /** Reaches a node at an address; resolves when its devices are there, or an attempt has failed. */
@@ -251,7 +254,7 @@ export class ManagedVolumes {
       try {
         const { lost, times } = await manager.renew({ clientId, holds: this.authority.holds });
         pauseMs = times.pingMs;
-        this.authority.holdMs = times.holdMs;
+        this.parts.times.hear(times);
         for (const id of lost) this.heard((await manager.fetch(id)).maps);
       } catch (error) {
         // Volumes that are open go on without a manager.

@@ -23,6 +23,7 @@ import type { Job } from '../client/jobs/job.js';
 import type { SessionService } from '../client/members/session-service.js';
 import type { VolumeEngine } from '../client/volume-engine.js';
 import { check } from '../core/check.js';
+import { TimesHeard } from '../core/cluster-times.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import type { Watch } from '../core/watch.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
@@ -41,6 +42,7 @@ import type { NodeStore } from '../node/node-store.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
+import type { ClusterTimes } from '../ports/manager.js';
 import type { Memory } from '../ports/memory.js';
 import type { StreamAddress } from '../ports/transport.js';
 import type { AwaitedDevice } from './deleted-volumes.js';
@@ -79,6 +81,8 @@ export interface NodePorts {
 
 export class StorageNode {
   readonly volumes = new VolumeDirectory();
+  /** Those of its cluster. */
+  readonly times = new TimesHeard();
   private readonly parts: NodeParts;
   private readonly ports: NodePorts;
   private peers: Peers | null = null;
@@ -104,7 +108,8 @@ export class StorageNode {
     const catalog: DeviceCatalog = new DeviceCatalog({ completions, stores, onEvent });
     catalog.onMap((map) => this.noteMap(map));
     const managed = () => this.managed?.authority ?? null;
-    const host = new VolumeHost(ports, { stores, authority: catalog, managed, onEvent });
+    const { times } = this;
+    const host = new VolumeHost(ports, { stores, authority: catalog, managed, times, onEvent });
     this.parts = { devices, stores, volumes, catalog, host, turns: new NodeTurns(volumes, stores), hooks };
     this.starts = new VolumeStarts(this.parts);
     this.changes = new VolumeChanges(this.parts, this.starts);
@@ -248,9 +253,10 @@ export class StorageNode {
   join(cluster: Cluster, service: SessionService): void {
     check(this.managed === null, 'a node joins a second cluster');
     check(service.parts.clientId === this.ports.clientId, 'a node has two names as a client');
+    const { times } = this;
     const { completions, clock, clientId } = this.ports;
     const reachNode = (address: StreamAddress) => this.addPeer(service, address);
-    this.managed = new ManagedVolumes({ node: this.parts, cluster, clientId, completions, clock, reachNode });
+    this.managed = new ManagedVolumes({ node: this.parts, cluster, clientId, times, completions, clock, reachNode });
   }
 
   private get inCluster(): ManagedVolumes {
@@ -261,6 +267,15 @@ export class StorageNode {
   /** Attaches a volume of the cluster and serves it. See `ManagedVolumes.attach`. */
   attachVolume(text: string, attaching: Attaching = {}): Promise<HostedVolume> {
     return this.inCluster.attach(text, attaching);
+  }
+
+  /**
+   * A manager tells its times. A longer lease than before is granted by each device as soon as it has it on record; where that
+   * fails the device has failed, and grants nothing.
+   */
+  hearTimes(times: ClusterTimes): void {
+    this.times.hear(times);
+    for (const device of this.driven.values()) if (!device.failed) void device.grantFor(times.leaseMs);
   }
 
   /** Gives an attached volume back. See `ManagedVolumes.detach`. */

@@ -8,6 +8,7 @@ import type { Job } from '../client/jobs/job.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeEvent } from '../client/volume-events.js';
 import { check } from '../core/check.js';
+import type { TimesHeard } from '../core/cluster-times.js';
 import { StrakeError } from '../core/errors.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
 import type { Watch } from '../core/watch.js';
@@ -48,6 +49,7 @@ export interface VolumeHostParts {
   readonly authority: MapAuthority<VolumeMap>;
   /** Who decides about volumes that managers manage; null in a node without any. */
   readonly managed: () => ManagedAuthority | null;
+  readonly times: TimesHeard;
   readonly onEvent: (event: StorageEvent) => void;
 }
 
@@ -126,6 +128,7 @@ export class VolumeHost {
   /** The engine of a volume, over the replicas that are there. */
   private assemble(volume: HostedVolume, map: VolumeMap, stores: ReadonlyMap<string, NodeDevice>): VolumeEngine {
     const { completions, memory, clock, watch } = this.ports;
+    const { times } = this.parts;
     const authority = this.authorityOf(volume);
     check(map.id === volume.id, 'a volume is served with the map of another', volume.place);
     check(!map.deleted, 'a volume is served that is deleted', volume.place);
@@ -146,7 +149,8 @@ export class VolumeHost {
       readOnly: false,
       commit: (next, wanted) => authority.change(next, wanted),
       renew: () => this.renew(volume),
-      ...(volume.managed ? { holdMs: () => this.parts.managed()?.holdMs ?? 0 } : {}),
+      ...(volume.managed ? { holdMs: () => times.now.holdMs } : {}),
+      ownFlushMs: () => times.now.ownFlushMs,
       mayHaveLost: volume.mayHaveLost,
       makeRoom: (deviceIds) => this.makeRoom(volume, deviceIds),
       onEvent: (event) => this.noteEvent(volume, event),

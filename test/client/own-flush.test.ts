@@ -1,7 +1,8 @@
 /** Flushes that the engine makes by itself: when, which count, and that no client is deceived by one that fails. */
 
 import * as assert from 'uvu/assert';
-import { OWN_FLUSH_CHUNKS, OWN_FLUSH_MS } from '#strake/client/limits.js';
+import { OWN_FLUSH_CHUNKS } from '#strake/client/limits.js';
+import { DEFAULT_TIMES } from '#strake/core/cluster-times.js';
 import { WATCH_MS } from '#strake/core/limits.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
 import { check, run } from '../support/check.js';
@@ -9,6 +10,7 @@ import { BLOCK } from '../support/segment-world.js';
 import { makeRecord, SEGMENT, VolumeBench } from '../support/volume-bench.js';
 
 const PAIR: readonly MemberState[] = ['in-sync', 'in-sync'];
+const OWN_FLUSH_MS = DEFAULT_TIMES.ownFlushMs;
 const LONG_MS = 60_000;
 /** By when it has flushed what was modified now. */
 const FLUSHED_MS = OWN_FLUSH_MS + WATCH_MS;

@@ -1,15 +1,15 @@
 /** Leases for reads, between a client and a node: who has one, how long, and which maps have to wait for it. */
 
 import * as assert from 'uvu/assert';
+import { DEFAULT_TIMES } from '#strake/core/cluster-times.js';
 import { EPERM, ESTALE } from '#strake/core/errno.js';
-import { LEASE_MS } from '#strake/core/limits.js';
 import { LeaseAccount } from '#strake/node/lease-account.js';
 import { check, run } from '../support/check.js';
 import { EPOCH, LeaseClient, LeaseWorld, SERVED } from '../support/lease-world.js';
 
 const US = 1000;
 /** Longer than any lease. */
-const LONG_US = 2 * LEASE_MS * US;
+const LONG_US = 2 * DEFAULT_TIMES.leaseMs * US;
 /** The first of the members is gone. */
 const WITHOUT = { states: ['offline'] } as const;
 
@@ -76,7 +76,7 @@ check('a lease outlives its connection (lease-outlives-connection), and a newer 
   nodes.network.cut(reader.host, nodes.servingHost);
   const stored = nodes.bring(other, nodes.map(2, WITHOUT));
   await nodes.when(() => nodes.gate.mapVersion === EPOCH + 2);
-  await nodes.pause(LEASE_MS * US * 0.8 - (nodes.world.time.nowUs - grantedUs));
+  await nodes.pause(DEFAULT_TIMES.leaseMs * US * 0.8 - (nodes.world.time.nowUs - grantedUs));
   assert.is(stored.result, null, 'the node has forgotten a lease that its client may count on');
   await nodes.when(() => stored.result !== null);
   assert.not(member.mayRead(EPOCH + 1));
@@ -125,7 +125,7 @@ check('a device that was opened anew answers no map while its former life may ha
   await nodes.settle(other.open(nodes.map(1)));
   assert.ok(nodes.world.time.nowUs - beganUs < 500 * US, 'what has been answered is admitted at once');
   assert.is(await nodes.settle(session.storeMap(nodes.map(2), SERVED)), 0);
-  assert.ok(nodes.world.time.nowUs - beganUs >= LEASE_MS * US, 'leases of the former life may go on');
+  assert.ok(nodes.world.time.nowUs - beganUs >= DEFAULT_TIMES.leaseMs * US, 'leases of the former life may go on');
 });
 
 check('a device that was opened anew by the same process grants nothing by its former life', async () => {
@@ -145,7 +145,7 @@ check('a life that ends soon leaves what the one before has granted', async () =
   await nodes.serve(0);
   const beganUs = nodes.world.time.nowUs;
   assert.is(await nodes.settle(other.reconnect().storeMap(nodes.map(2), SERVED)), 0);
-  assert.ok(nodes.world.time.nowUs - beganUs >= LEASE_MS * US);
+  assert.ok(nodes.world.time.nowUs - beganUs >= DEFAULT_TIMES.leaseMs * US);
 });
 
 check('once older leases have ended, a device that is closed in order leaves only its own', async () => {
@@ -231,10 +231,11 @@ check('a client is told of each newer map, whoever brings it, and goes on over a
 check('a member forgets the leases of clients that have gone', () => {
   const account = new LeaseAccount();
   const map = { ...new LeaseWorld(17).map(1) };
-  for (let client = 0; client < 1000; client += 1) account.grant(String(client), map, client * 100, LEASE_MS);
+  for (let client = 0; client < 1000; client += 1)
+    account.grant(String(client), map, client * 100, DEFAULT_TIMES.leaseMs);
   assert.ok(account.size < 100, `${account.size} leases are counted`);
   const later = new LeaseWorld(17).map(2, WITHOUT);
-  assert.is(account.endOf(later, 999 * 100), 999 * 100 + LEASE_MS, 'and none of those that go on');
+  assert.is(account.endOf(later, 999 * 100), 999 * 100 + DEFAULT_TIMES.leaseMs, 'and none of those that go on');
 });
 
 run();

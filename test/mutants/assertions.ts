@@ -10,6 +10,7 @@ import { MEMBER_ASSERTIONS } from './assertions-engine.js';
 import { FLUSH_ASSERTIONS } from './assertions-flushes.js';
 import { FORMAT_ASSERTIONS } from './assertions-format.js';
 import { JOURNAL_ASSERTIONS } from './assertions-journal.js';
+import { MANAGER_ASSERTIONS } from './assertions-manager.js';
 import { MIRROR_ASSERTIONS } from './assertions-mirror.js';
 import { NODE_ASSERTIONS } from './assertions-node.js';
 import { OPENING_ASSERTIONS } from './assertions-opening.js';
@@ -357,5 +358,6 @@ export const ASSERTION_MUTANTS: readonly AssertionMutant[] = [
   ...PAGE_ASSERTIONS,
   ...REQUEST_ASSERTIONS,
   ...TABLE_ASSERTIONS,
+  ...MANAGER_ASSERTIONS,
   ...VOLUME_ASSERTIONS,
 ];

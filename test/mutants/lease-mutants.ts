@@ -5,6 +5,7 @@ import { type Mutant, tests } from './mutant.js';
 const LEASES = tests('members/leases.test.ts');
 const READS = tests('client/read-leases.test.ts');
 const GATED = tests('members/gated-member.test.ts');
+const TIMES = tests('cluster/times.test.ts');
 const GATE = 'node/replica-gate.ts';
 const BOOK = 'client/members/read-lease.ts';
 const WAITED = 'Math.max(this.leases.endOf(map, nowMs), device.silentUntilMs)';
@@ -263,5 +264,31 @@ export const LEASE_MUTANTS: readonly Mutant[] = [
       },
     ],
     judges: [LEASES],
+  },
+  {
+    name: 'lease-granted-before-it-is-on-record',
+    breaks: 'A device grants a longer lease before it has its length on record',
+    rule: 'a longer lease is on the device, durably, before it is granted (Rule C)',
+    edits: [
+      {
+        file: 'node/gated-device.ts',
+        find: 'const result = await this.recordLease(leaseMs);',
+        replace: 'const result = await Promise.resolve(0);',
+      },
+    ],
+    judges: [TIMES],
+  },
+  {
+    name: 'lease-granted-though-not-on-record',
+    breaks: 'A device that could not put a longer lease on record grants it',
+    rule: 'a longer lease is on the device, durably, before it is granted (Rule C)',
+    edits: [
+      {
+        file: 'node/gated-device.ts',
+        find: 'if (result < 0) return;',
+        replace: "check(result < 1, 'a result is no result', result);",
+      },
+    ],
+    judges: [TIMES],
   },
 ];

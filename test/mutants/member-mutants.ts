@@ -54,7 +54,7 @@ export const MEMBER_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'client/members/asking-connection.ts',
-        find: 'return this.answers ? OPERATION_MS : RECONNECT_MS;',
+        find: 'return this.answers ? this.service.times.now.deviceOperationMs : RECONNECT_MS;',
         replace: 'return RECONNECT_MS;',
       },
     ],

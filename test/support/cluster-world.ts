@@ -6,6 +6,7 @@
 
 import { SESSION_SIZES, SessionService } from '#strake/client/members/session-service.js';
 import type { VolumeEngine } from '#strake/client/volume-engine.js';
+import { DEFAULT_TIMES } from '#strake/core/cluster-times.js';
 import { StrakeError } from '#strake/core/errors.js';
 import { Watch } from '#strake/core/watch.js';
 import type { ReplicaMap } from '#strake/layout/replica-map.js';
@@ -58,7 +59,7 @@ const SESSIONS_START = nodeMemoryBytes(1);
 const AREA_START = SESSIONS_START + ConnectionResources.regionBytes(SMALL_SESSIONS);
 const CLIENT_BYTES = AREA_START + 16 * SLOT;
 const KEY_SEED = 7;
-const LEASE_MS = 2000;
+
 const HEARTBEAT_US = 500_000;
 
 /** Arenas are used by one world after another. */
@@ -127,7 +128,9 @@ export class ClusterNode {
       identity: { nodeId: this.nodeId, clusterId: CLUSTER_ID, features: [] },
       ...{ addresses: [this.address], devices: this.host.stores, onDeleted: () => {} },
     });
-    await world.settle(this.host.open(new SimDevice(process, this.disk), { path: `disk${number}`, leaseMs: LEASE_MS }));
+    await world.settle(
+      this.host.open(new SimDevice(process, this.disk), { path: `disk${number}`, leaseMs: DEFAULT_TIMES.leaseMs }),
+    );
     new SessionServer(service.desk, ports, transport.listen(this.address));
     await world.settle(this.register());
     void this.beat(this.lives);
@@ -164,8 +167,9 @@ export class ClusterNode {
       if (life !== this.lives || !this.process.alive) return;
       if (world.isCut(this.machine)) continue;
       try {
-        const { registered, maps } = await world.calls.heartbeat({ nodeId, ...this.reports() });
+        const { registered, maps, times } = await world.calls.heartbeat({ nodeId, ...this.reports() });
         if (!registered) await this.register();
+        for (const store of this.host.stores.values()) void store.grantFor(times.leaseMs);
         for (const map of maps) this.bring(map);
       } catch (error) {
         if (!(error instanceof StrakeError)) throw error;
@@ -226,7 +230,7 @@ export class ClusterClient {
     this.sessions = new SessionService({
       ...{ ports, memoryStart: SESSIONS_START, sizes: SMALL_SESSIONS },
       key: new SimKey(KEY_SEED, process.random.fork('key')),
-      ...{ clusterId: CLUSTER_ID, clientId: this.clientId, principal: 'test' },
+      ...{ clusterId: CLUSTER_ID, clientId: this.clientId, principal: 'test', times: this.node.times },
     });
     this.node.join({ manager: world.callsOf(machine), nodeId: idOf('f', number) }, this.sessions);
     this.base = process.register({ complete: (tag, result) => this.waiting[tag](result) });

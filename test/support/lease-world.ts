@@ -6,7 +6,7 @@
 import { NodeSession } from '#strake/client/members/node-session.js';
 import type { RemoteMember } from '#strake/client/members/remote-member.js';
 import { SessionService } from '#strake/client/members/session-service.js';
-import { LEASE_MS } from '#strake/core/limits.js';
+import { DEFAULT_TIMES } from '#strake/core/cluster-times.js';
 import { NO_FLUSH } from '#strake/layout/flush-id.js';
 import type { ReplicaMap } from '#strake/layout/replica-map.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
@@ -99,7 +99,7 @@ export class LeaseWorld extends TwoNodes {
   }
 
   /** Starts the node, in another life of its device. */
-  serve(leaseMs = LEASE_MS): Promise<void> {
+  serve(leaseMs = DEFAULT_TIMES.leaseMs): Promise<void> {
     return this.startServing(KEY_SEED, SMALL_SEGMENTS, leaseMs);
   }
 

@@ -16,6 +16,7 @@
  */
 
 import { check } from '../../core/check.js';
+import { TimesHeard } from '../../core/cluster-times.js';
 import { StrakeError } from '../../core/errors.js';
 import { addressText } from '../../core/stream-address.js';
 import type { ReplicaMap } from '../../layout/replica-map.js';
@@ -79,6 +80,8 @@ export interface CallSessionParts {
   readonly addresses: readonly StreamAddress[];
   /** Time for a call; absent: `CALL_MS`. */
   readonly callMs?: number;
+  /** By which a manager is asked whether it is there. Absent: those of a cluster where nobody has set any. */
+  readonly times?: TimesHeard;
   readonly hooks: CallSessionHooks;
 }
 
@@ -137,7 +140,7 @@ export class CallSession implements CallingSession {
   private readonly silence: Silence;
 
   constructor(parts: CallSessionParts) {
-    const { ports, memoryStart, key, callMs = CALL_MS, addresses } = parts;
+    const { ports, memoryStart, key, callMs = CALL_MS, times = new TimesHeard(), addresses } = parts;
     const { completions, clock } = ports;
     check(addresses.length > 0, 'a session has no manager to reach');
     this.parts = parts;
@@ -150,7 +153,7 @@ export class CallSession implements CallingSession {
     const { resources, receiveToken, sendToken } = this;
     this.connection = new CallConnection({ resources, receiveToken, sendToken, key, session: this });
     this.sinceMs = clock.nowMs();
-    this.silence = new Silence(this.sinceMs);
+    this.silence = new Silence(this.sinceMs, times);
     this.token = completions.register({
       complete: (tag, result) => (tag === TAG_CONNECT ? this.connected(result) : this.tick(result)),
     });

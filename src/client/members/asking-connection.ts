@@ -6,6 +6,7 @@
  */
 
 import { check } from '../../core/check.js';
+import type { TimesHeard } from '../../core/cluster-times.js';
 import { BLOCK_BYTES } from '../../core/limits.js';
 import type { ReplicaMap } from '../../layout/replica-map.js';
 import type { ConnectionResources } from '../../net/connection-resources.js';
@@ -44,7 +45,7 @@ import {
   requestPayloadBytes,
   wrongBlock,
 } from '../../wire/request-codec.js';
-import { OPERATION_MS, RECONNECT_MS } from '../limits.js';
+import { RECONNECT_MS } from '../limits.js';
 import type { Asked, AskedPart, AskedTable, ControlAddress, ControlAnswer } from './asked.js';
 
 /** The session that a connection is for. */
@@ -79,6 +80,7 @@ export interface AskingOwner {
   readonly resources: ConnectionResources;
   /** What proves the maps that nodes tell of. */
   readonly key: ClusterKey;
+  readonly times: TimesHeard;
   readonly replies: ReplyFormat<Asked>;
   readonly receiveToken: number;
   readonly sendToken: number;
@@ -120,7 +122,7 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
    * out first what was asked on that one, which may take as long as any operation.
    */
   get patienceMs(): number {
-    return this.answers ? OPERATION_MS : RECONNECT_MS;
+    return this.answers ? this.service.times.now.deviceOperationMs : RECONNECT_MS;
   }
 
   private get owner(): AskingSession {

@@ -29,7 +29,7 @@ import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
 import { KIND_CLOSE, KIND_OPEN, KIND_PING, KIND_STORE_MAP, STATUS_OK, STATUS_STALE_MAP } from '../../wire/messages.js';
 import type { Answer } from '../../wire/reply-codec.js';
 import type { Role } from '../../wire/ticket.js';
-import { CONNECT_MS, OPERATION_MS, RECONNECT_MS, SESSION_TICK_MS, SILENT_RECONNECT_MS } from '../limits.js';
+import { CONNECT_MS, RECONNECT_MS, SESSION_TICK_MS, SILENT_RECONNECT_MS } from '../limits.js';
 import { type Asked, AskedTable, type ControlAddress, type ControlAnswer, type ControlCall } from './asked.js';
 import { AskingConnection, type AskingSession } from './asking-connection.js';
 import { AwakeClock } from './awake-clock.js';
@@ -106,6 +106,7 @@ export class NodeSession implements AskingSession, MemberSession {
         isOpen: () => this.state === 'open',
         failed: () => this.failed,
         nowMs: () => clock.nowMs(),
+        times: service.times,
         onDevices: (devices) => hooks.onDevices(devices),
       },
       this.replicas.leases,
@@ -486,7 +487,7 @@ export class NodeSession implements AskingSession, MemberSession {
       this.connection?.end('it says nothing');
       return;
     }
-    if (this.asked.isOverdue(this.awake.nowMs() - OPERATION_MS))
+    if (this.asked.isOverdue(this.awake.nowMs() - this.service.times.now.deviceOperationMs))
       this.fail('it answers, and does not do what it was asked for');
     else if (this.pings.silence.isPingDue(nowMs)) this.pings.send();
   }

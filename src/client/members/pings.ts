@@ -4,6 +4,7 @@
  */
 
 import { check } from '../../core/check.js';
+import type { TimesHeard } from '../../core/cluster-times.js';
 import { type DeviceState, decodeControl } from '../../wire/control.js';
 import type { ControlAnswer, ControlCall } from './asked.js';
 import { pingCall } from './node-calls.js';
@@ -18,6 +19,7 @@ export interface PingedSession {
   isOpen(): boolean;
   failed(): boolean;
   nowMs(): number;
+  readonly times: TimesHeard;
   onDevices(devices: readonly DeviceState[]): void;
 }
 
@@ -31,7 +33,7 @@ export class Pings {
   constructor(session: PingedSession, leases: LeaseBook) {
     this.session = session;
     this.leases = leases;
-    this.silence = new Silence(session.nowMs());
+    this.silence = new Silence(session.nowMs(), session.times);
   }
 
   /** Asks for leases, as soon as what was asked before is answered. */

@@ -13,10 +13,10 @@
 
 import type { BootTime } from '../../core/boot-time.js';
 import { check } from '../../core/check.js';
+import { LEASE_SHARE } from '../../core/limits.js';
 import type { MapVersion } from '../../ports/ids.js';
 import type { LeaseWaiter } from '../../ports/segment-member.js';
 import type { GroupName } from '../../wire/control.js';
-import { LEASE_SHARE } from '../limits.js';
 
 /** Which member of a group, and under which map. */
 export interface LeasedReplica {

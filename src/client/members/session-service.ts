@@ -2,6 +2,7 @@
 
 import { BootTime } from '../../core/boot-time.js';
 import { check } from '../../core/check.js';
+import { TimesHeard } from '../../core/cluster-times.js';
 import { ConnectionResources, type NetPorts, type NetSizes } from '../../net/connection-resources.js';
 import type { ReplyFormat } from '../../net/send-queue.js';
 import type { ClusterKey } from '../../ports/cluster-key.js';
@@ -30,6 +31,8 @@ export interface SessionServiceParts {
   readonly clientId: string;
   /** In whose name. */
   readonly principal: string;
+  /** Absent where no manager tells any. */
+  readonly times?: TimesHeard;
 }
 
 /** Nobody answers at this end. */
@@ -48,6 +51,7 @@ export class SessionService implements AskingOwner {
   readonly replies: ReplyFormat<Asked> = new NoReplies();
   /** By which leases are counted. */
   readonly time: BootTime;
+  readonly times: TimesHeard;
   readonly receiveToken: number;
   readonly sendToken: number;
   private readonly connections: AskingConnection[] = [];
@@ -55,9 +59,10 @@ export class SessionService implements AskingOwner {
   private sessions = 0;
 
   constructor(parts: SessionServiceParts) {
-    const { ports, memoryStart, sizes } = parts;
+    const { ports, memoryStart, sizes, times = new TimesHeard() } = parts;
     const { completions } = ports;
     this.parts = parts;
+    this.times = times;
     this.time = new BootTime(ports.clock);
     this.resources = new ConnectionResources(ports, memoryStart, sizes);
     this.receiveToken = completions.register({

@@ -4,9 +4,11 @@
  */
 
 import { check } from '../../core/check.js';
-import { PING_MS, SESSION_TICK_MS, SILENCE_MS } from '../limits.js';
+import type { TimesHeard } from '../../core/cluster-times.js';
+import { SESSION_TICK_MS } from '../limits.js';
 
 export class Silence {
+  private readonly times: TimesHeard;
   private tickMs: number;
   private heardMs: number;
   private askedMs: number;
@@ -14,7 +16,8 @@ export class Silence {
   /** What had been received when it was looked at last. */
   private received = 0;
 
-  constructor(nowMs: number) {
+  constructor(nowMs: number, times: TimesHeard) {
+    this.times = times;
     this.tickMs = nowMs;
     this.heardMs = nowMs;
     this.askedMs = nowMs;
@@ -52,14 +55,15 @@ export class Silence {
   }
 
   isPingDue(nowMs: number): boolean {
-    return !this.isAsked && nowMs - this.askedMs >= PING_MS;
+    return !this.isAsked && nowMs - this.askedMs >= this.times.now.pingMs;
   }
 
   /**
-   * Whether the node is to be given up. The tick before it was asked counts too: a node at work is asked up to `PING_MS` after it
+   * Whether the node is to be given up. The tick before it was asked counts too: a node at work is asked up to `pingMs` after it
    * has said something, and its clients wait meanwhile.
    */
   tooLong(nowMs: number): boolean {
-    return this.isAsked && nowMs - Math.max(this.heardMs, this.askedMs - SESSION_TICK_MS) >= SILENCE_MS;
+    const { silenceMs } = this.times.now;
+    return this.isAsked && nowMs - Math.max(this.heardMs, this.askedMs - SESSION_TICK_MS) >= silenceMs;
   }
 }

@@ -13,12 +13,13 @@ import { check } from '../../core/check.js';
 import type { Watch, Watched } from '../../core/watch.js';
 import type { Clock } from '../../ports/clock.js';
 import type { ChunkIndex } from '../../ports/ids.js';
-import { OWN_FLUSH_CHUNKS, OWN_FLUSH_MS } from '../limits.js';
+import { OWN_FLUSH_CHUNKS } from '../limits.js';
 
 export class OwnFlush implements Watched {
   private readonly clock: Clock;
   private readonly watch: Watch;
   private readonly flush: () => Promise<unknown>;
+  private readonly afterMs: () => number;
   /** Chunks that were modified since the last flush began. */
   private readonly chunks = new Set<number>();
   /** The one that was modified last: most often it is the next as well. */
@@ -29,8 +30,12 @@ export class OwnFlush implements Watched {
   private asked = false;
   private ended = false;
 
-  /** `flush`: flushes the volume; what comes of it is for others to notice. */
-  constructor(clock: Clock, watch: Watch, flush: () => Promise<unknown>) {
+  /**
+   * `afterMs`: how long a modification goes unflushed; it is looked at every `WATCH_MS`. `flush`: flushes the volume; what comes
+   * of it is for others to notice.
+   */
+  constructor(clock: Clock, watch: Watch, afterMs: () => number, flush: () => Promise<unknown>) {
+    this.afterMs = afterMs;
     this.clock = clock;
     this.watch = watch;
     this.flush = flush;
@@ -68,7 +73,7 @@ export class OwnFlush implements Watched {
   }
 
   tick(nowMs: number): void {
-    if (this.busy && nowMs - this.sinceMs >= OWN_FLUSH_MS) this.ask();
+    if (this.busy && nowMs - this.sinceMs >= this.afterMs()) this.ask();
   }
 
   private ask(): void {

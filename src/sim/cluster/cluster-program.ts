@@ -10,7 +10,8 @@
 import { CALLING_BYTES } from '../../client/manager/call-session.js';
 import { ManagerSession } from '../../client/manager/manager-session.js';
 import { SessionService } from '../../client/members/session-service.js';
-import { BLOCK_BYTES, BUFFER_CLASSES, DRAIN_MS, IO_TIMEOUT_MS, LEASE_MS } from '../../core/limits.js';
+import { DEFAULT_TIMES } from '../../core/cluster-times.js';
+import { BLOCK_BYTES, BUFFER_CLASSES, DRAIN_MS } from '../../core/limits.js';
 import { alignUp } from '../../core/units.js';
 import { Watch, type Watched } from '../../core/watch.js';
 import type { ReplicaMap } from '../../layout/replica-map.js';
@@ -103,13 +104,18 @@ export class ClusterProgram implements Watched {
     this.serving.attach(this.server);
     const about = { ports: this.line, key: this.key, clusterId: CLUSTER_ID, clientId, principal: 'trial' };
     this.manager = new ManagerSession({
-      ...{ ...about, memoryStart: places.manager, addresses: [{ path: MANAGER_ADDRESS }] },
+      ...{ ...about, memoryStart: places.manager, addresses: [{ path: MANAGER_ADDRESS }], times: this.node.times },
       hooks: {
         onMaps: (maps) => this.node.heard(maps),
         onState: ({ connected, reason }) => onEvent(connected ? 'reaches the manager' : `no manager: ${reason}`),
       },
     });
-    const sessions = new SessionService({ ...about, memoryStart: places.sessions, sizes: SIM_SESSIONS });
+    const sessions = new SessionService({
+      ...about,
+      memoryStart: places.sessions,
+      sizes: SIM_SESSIONS,
+      times: this.node.times,
+    });
     this.node.join({ manager: this.manager, nodeId: node?.nodeId ?? clientId }, sessions);
     watch.add(this);
   }
@@ -123,7 +129,7 @@ export class ClusterProgram implements Watched {
     this.devices.add(device);
     this.watch.start();
     try {
-      return await this.node.open(device, { path, leaseMs: LEASE_MS });
+      return await this.node.open(device, { path, leaseMs: DEFAULT_TIMES.leaseMs });
     } catch (error) {
       this.devices.delete(device);
       device.close();
@@ -151,7 +157,7 @@ export class ClusterProgram implements Watched {
       hooks: {
         bring: (device, map) => device.bring(map),
         release: (device, volumeId) => device.release(process, volumeId, () => this.closing),
-        onTimes: () => {},
+        onTimes: (times) => node.hearTimes(times),
         onTrouble: (text) => settings.onEvent(text),
         onKnown: () => {},
       },
@@ -228,6 +234,6 @@ export class ClusterProgram implements Watched {
   }
 
   tick(): void {
-    for (const device of this.devices) device.giveUpOverdue(IO_TIMEOUT_MS);
+    for (const device of this.devices) device.giveUpOverdue(this.node.times.now.deviceFenceMs);
   }
 }

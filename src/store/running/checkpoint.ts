@@ -111,12 +111,17 @@ export class Checkpointer {
   private readonly volumeDirectory: Reference[];
   private rootPlace: number;
   private sequence: number;
+  /** As it is on the device. */
+  private superblock: Superblock;
+  /** The longest lease that is to be on record. */
+  private wantedLeaseMs = 0;
   /** Next page of scratch memory; a piece is written when it is full. */
   private staged: { memory: number; offset: number }[] = [];
 
   constructor(store: CheckpointedStore) {
     const { start } = store;
     this.store = store;
+    this.superblock = store.superblock;
     this.slotPages = start.slotPages;
     this.directory = start.directory;
     this.directoryIndex = start.directoryIndex;
@@ -155,6 +160,7 @@ export class Checkpointer {
     demand(await store.io.sync());
     check(this.sequence === sequence - 1, 'two checkpoints run at once', sequence);
     this.sequence = sequence;
+    await this.writeLease();
     store.journal.releaseBefore(position);
     store.steps.young.forgetAll();
     store.counters.checkpoints += 1;
@@ -330,29 +336,55 @@ export class Checkpointer {
 
   /**
    * Writes both superblocks, one after the other with a sync between. Throws `CheckpointFailure`. They change when the device
-   * is opened and when it is closed in order.
+   * is opened, when it is closed in order, and when longer leases are granted.
    */
   async writeSuperblock(superblock: Superblock): Promise<void> {
     const { store } = this;
     check(
-      superblock.sequence > store.superblock.sequence,
+      superblock.sequence > this.superblock.sequence,
       'a superblock is not newer than the last',
       superblock.sequence,
     );
     const result = await writeSuperblocks(store, store.controlMemory(0), superblock);
     if (result < 0) throw new CheckpointFailure(result);
+    this.superblock = superblock;
+  }
+
+  /** Longer leases are to be granted than the device has on record. */
+  private async writeLease(): Promise<void> {
+    const { superblock, wantedLeaseMs: leaseMs } = this;
+    if (leaseMs <= superblock.leaseMs) return;
+    await this.writeSuperblock({ ...superblock, sequence: superblock.sequence + 1, leaseMs });
+  }
+
+  /** The longest lease that is on record. */
+  get leaseMs(): number {
+    return this.superblock.leaseMs;
+  }
+
+  /**
+   * Makes durable that leases are granted of at most this length: with a checkpoint, whose memory is used. A crash amid it leaves
+   * one of two superblocks that has it, or none, and then none was granted. Returns 0 or a negative errno.
+   */
+  async raiseLease(leaseMs: number): Promise<number> {
+    const { store } = this;
+    this.wantedLeaseMs = Math.max(this.wantedLeaseMs, leaseMs);
+    await store.runCheckpoint('half');
+    if (store.failed) return -EIO;
+    check(this.leaseMs >= leaseMs, 'a checkpoint has not put a lease on record', leaseMs);
+    return 0;
   }
 
   /**
    * Closes the device in order: nothing has to be recovered the next time. `leaseMs`: the longest lease that may go on. Returns 0
    * or a negative errno.
    */
-  async close(leaseMs = this.store.superblock.leaseMs): Promise<number> {
+  async close(leaseMs = this.leaseMs): Promise<number> {
     const { store } = this;
     await store.runCheckpoint('all');
     if (store.failed) return -EIO;
     try {
-      const { superblock } = store;
+      const { superblock } = this;
       const sequence = superblock.sequence + 1;
       await this.writeSuperblock({ ...superblock, sequence, leaseMs, state: DEVICE_CLEAN });
       return 0;
