@@ -25,12 +25,18 @@ export const SESSION_SEND_BYTES = 128 << 10;
 export const SESSION_ASKED_MAX = 1 << 16;
 /** How often a session looks at its deadlines. */
 export const SESSION_TICK_MS = 250;
+/** The same while its node does not answer: by so much at the most it is given up late. */
+export const SESSION_ALERT_TICK_MS = 50;
 /** Time until a node answers on a new connection when one has broken; one that does has that of an operation to serve. */
 export const RECONNECT_MS = 1_000;
 /** The same if it has said nothing for long on the last one: less than a tick, at which that is looked at. */
 export const SILENT_RECONNECT_MS = 200;
 /** Time for a first connection. */
 export const CONNECT_MS = 5_000;
+/** How long after a connection for pings was asked for another one is. */
+export const PING_LINE_RETRY_MS = 1_000;
+/** Receive buffer of a connection for pings: the longest answer with its header, and a page that more begins in. */
+export const PING_RECEIVE_BYTES = 40 << 10;
 /** How long after a session has failed another one is tried. */
 export const SESSION_RETRY_MS = 500;
 

@@ -51,7 +51,7 @@ export class BufferPool {
   /** Carves the classes from memory at `start`, which is page-aligned. */
   constructor(start: number, classes: BufferClasses) {
     this.classes = classes;
-    this.largestBytes = classes[classes.length - 1].bytes;
+    this.largestBytes = classes.at(-1)?.bytes ?? 0;
     this.totalBytes = classes.reduce((sum, { bytes, count }) => sum + count * bytes, 0);
     let at = start;
     for (const [sizeClass, { bytes, count }] of classes.entries()) {

@@ -290,6 +290,11 @@ export class ManagerConnection extends AnsweringConnection<Here, MessagePart> {
   protected takeBlocks(): void {}
   protected dropBlocks(): void {}
 
+  /** A manager answers all that a session asks on one connection. */
+  join(): boolean {
+    return false;
+  }
+
   protected leave(): void {
     this.volumes.clear();
     this.outgoing.end();

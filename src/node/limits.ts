@@ -10,6 +10,8 @@ export const PEER_RECEIVE_BYTES = 320 << 10;
 export const PEER_BUFFER_CLASSES: readonly { bytes: number; count: number }[] = [
   { bytes: 4 << 10, count: 512 },
   { bytes: 16 << 10, count: 32 },
+  // One for each connection for pings, with its header.
+  { bytes: 36 << 10, count: 32 },
   { bytes: 128 << 10, count: 32 },
   { bytes: 1 << 20, count: 24 },
 ];

@@ -76,7 +76,7 @@ export class NodeControl implements ControlHandler {
   begin(connection: SegmentConnection, frame: Frame, payload: Uint8Array, request: PeerRequest): void {
     switch (frame.kind) {
       case KIND_PING:
-        this.ping(connection, payload, request);
+        this.ping(connection, connection, payload, request);
         break;
       case KIND_PROBE:
         connection.decline(request, this.probe(frame));
@@ -99,12 +99,16 @@ export class NodeControl implements ControlHandler {
 
   // ---- the node
 
-  private ping(connection: SegmentConnection, payload: Uint8Array, request: PeerRequest): void {
+  /**
+   * Answers a PING of a session on the connection on which it has come. What the client has taken is a number of changes of the
+   * session, so that it makes no difference which of its two connections is ahead of the other.
+   */
+  ping(session: SegmentConnection, connection: SegmentConnection, payload: Uint8Array, request: PeerRequest): void {
     const { taken } = decodeControl('ping', payload);
-    if (taken > connection.changes) {
-      throw new WireRefusal(STATUS_BAD_FRAME, `PING: ${taken} changes taken of ${connection.changes}`);
+    if (taken > session.changes) {
+      throw new WireRefusal(STATUS_BAD_FRAME, `PING: ${taken} changes taken of ${session.changes}`);
     }
-    const { leaseMs, unleased } = grantLeases(connection, taken);
+    const { leaseMs, unleased } = grantLeases(session, taken);
     const devices = [...this.parts.devices.values()].map((device) => ({
       deviceId: device.deviceId,
       incarnation: device.incarnation,

@@ -20,7 +20,7 @@ import {
   REQUEST_READ,
   REQUEST_WRITE,
 } from '../ports/segment-request.js';
-import { AnsweringConnection, type AnsweringOwner } from '../wire/answering-connection.js';
+import type { AnsweringOwner } from '../wire/answering-connection.js';
 import { encodePayload, type Frame } from '../wire/frame.js';
 import { decodeList, encodeListReply, listReplyBytes } from '../wire/list-codec.js';
 import {
@@ -40,6 +40,7 @@ import { Answer, encodeReply, putAnswer, putPacked, replyFlags, replyHeadBytes }
 import { decodeRequest, getEntries, sumsAt, wrongBlock, wrongCopy } from '../wire/request-codec.js';
 import { admission } from './access-check.js';
 import { type OpenReplica, OpenReplicas, type ReplicaSession } from './open-replica.js';
+import { PairedConnection } from './paired-connection.js';
 import type { PeerRequest, PeerRequests, RequestOrigin } from './peer-request.js';
 import { requestBufferBytes } from './request-memory.js';
 
@@ -56,6 +57,8 @@ export interface ControlHandler {
   bufferBytes(kind: number): number;
   /** Begins what a frame asks for, whose payload is `payload`. Throws a `WireRefusal`. */
   begin(connection: SegmentConnection, frame: Frame, payload: Uint8Array, request: PeerRequest): void;
+  /** Answers, on `connection`, a PING of the session whose first connection is `session`. */
+  ping(session: SegmentConnection, connection: SegmentConnection, payload: Uint8Array, request: PeerRequest): void;
   noteServed(connection: SegmentConnection, request: PeerRequest): void;
   answerMaps(connection: SegmentConnection, request: PeerRequest, maps: readonly ReplicaMap[]): void;
   /** Tells the client that a replica which it has open has another map. */
@@ -80,10 +83,7 @@ export interface SegmentOwner extends AnsweringOwner<PeerRequest, SegmentConnect
   readonly token: number;
 }
 
-export class SegmentConnection
-  extends AnsweringConnection<PeerRequest, PeerRequest>
-  implements RequestOrigin, ReplicaSession
-{
+export class SegmentConnection extends PairedConnection implements RequestOrigin, ReplicaSession {
   readonly replicas = new OpenReplicas();
   /** Replicas that were opened here, and maps of theirs that changed since. */
   changes = 0;
@@ -96,7 +96,7 @@ export class SegmentConnection
   private sums = -1;
 
   constructor(service: SegmentOwner, index: number) {
-    super(service, index);
+    super(service, index, service.requests);
     this.service = service;
     this.control = service.control;
   }
@@ -108,6 +108,10 @@ export class SegmentConnection
     super.open(file, nowMs);
   }
 
+  protected answerPing(first: SegmentConnection, payload: Uint8Array, pong: PeerRequest): void {
+    this.control.ping(first, this, payload, pong);
+  }
+
   // ---- frames ----
 
   protected isCredited(kind: number): boolean {
@@ -116,6 +120,7 @@ export class SegmentConnection
 
   protected takeRequest(frame: Frame, vector: number): boolean {
     const { kind } = frame;
+    if (this.isForPings) return this.takePing(frame, vector);
     const data = isRequest(kind) || kind === KIND_LIST;
     const bytes = data ? requestBufferBytes(kind, frame.count) : this.control.bufferBytes(kind);
     const request = this.take(frame, bytes);
@@ -422,15 +427,8 @@ export class SegmentConnection
     if (this.closing) this.freeIfDone();
   }
 
-  protected sent(request: PeerRequest): void {
-    this.endRequest(request);
-  }
-
-  protected dropPart(request: PeerRequest): void {
-    this.endRequest(request);
-  }
-
-  protected leave(): void {
+  protected override leave(): void {
     this.replicas.clear();
+    super.leave();
   }
 }

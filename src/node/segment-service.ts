@@ -19,7 +19,7 @@ import type { ReplyFormat } from '../net/send-queue.js';
 import type { ClusterKey } from '../ports/cluster-key.js';
 import type { WelcomeFields } from '../wire/control.js';
 import { Frame } from '../wire/frame.js';
-import { HelloAnswerer, type NodeIdentity } from '../wire/hello.js';
+import { FEATURE_PINGS, HelloAnswerer, type NodeIdentity } from '../wire/hello.js';
 import { PACKED_REPLIES_MAX } from '../wire/limits.js';
 import { HEADER_BYTES, PACKED_BYTES } from '../wire/messages.js';
 import { encodeReplies } from '../wire/reply-codec.js';
@@ -54,7 +54,7 @@ export interface SegmentServiceParts {
   readonly memoryStart: number;
   readonly sizes: NetSizes;
   readonly key: ClusterKey;
-  readonly identity: NodeIdentity;
+  readonly identity: Omit<NodeIdentity, 'features'>;
   /** Where the shards of the node listen. */
   readonly addresses: readonly string[];
   /** The devices of the node, by id. */
@@ -138,7 +138,7 @@ export class SegmentService implements SegmentOwner {
   }
 
   newAnswerer(): HelloAnswerer {
-    return new HelloAnswerer(this.parts.key, this.parts.identity);
+    return new HelloAnswerer(this.parts.key, { ...this.parts.identity, features: [FEATURE_PINGS] });
   }
 
   /** What is in use, for tests of leaks. */

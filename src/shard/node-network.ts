@@ -31,7 +31,7 @@ import type { JoinMessage, NetworkMessage, NodeSelf, ShardCalls } from '../worke
 /** In which a heartbeat tells what members have answered. */
 const ADOPTION_PAUSE_MS = 250;
 
-const SEGMENTS_START = alignUp(ConnectionResources.regionBytes(SESSION_SIZES), BLOCK_BYTES);
+const SEGMENTS_START = alignUp(SessionService.regionBytes(SESSION_SIZES), BLOCK_BYTES);
 const CALLING_START = SEGMENTS_START + alignUp(ConnectionResources.regionBytes(SEGMENT_SIZES), BLOCK_BYTES);
 
 /** Memory of it. */
@@ -186,7 +186,7 @@ export class NodeNetwork {
     const service = new SegmentService({
       ...{ ports, watch, key, sizes: SEGMENT_SIZES, memoryStart: memoryStart + SEGMENTS_START },
       // It is another one in each life of the process, as everything that it has promised is.
-      identity: { nodeId: clientId, clusterId, features: [] },
+      identity: { nodeId: clientId, clusterId },
       addresses: [addressText(where)],
       devices: node.driven,
       onDeleted: (device, map) => this.release(device, map.volume.id),

@@ -15,7 +15,7 @@ import { FrameConnection } from './connection.js';
 import type { WelcomeFields } from './control.js';
 import { Credits } from './credits.js';
 import type { Frame } from './frame.js';
-import type { HelloAnswerer } from './hello.js';
+import { FEATURE_PINGS, type HelloAnswerer } from './hello.js';
 import {
   FROM_ASKER,
   KIND_CHALLENGE,
@@ -55,6 +55,8 @@ export abstract class AnsweringConnection<
   /** Who has proven to have the key, and the number of its session; empty before. */
   clientId = '';
   session = 0;
+  /** It is a second connection of that session, for PINGs alone. */
+  isForPings = false;
   protected credits = new Credits(0, 0);
   private readonly owner: AnsweringOwner<Request, AnsweringConnection<Request, Part>>;
   private hello: HelloAnswerer | null = null;
@@ -72,12 +74,15 @@ export abstract class AnsweringConnection<
   protected abstract isCredited(kind: number): boolean;
   /** What is left of the session is given up: its connection is over. */
   protected abstract leave(): void;
+  /** Becomes the second connection of the session that `first` serves. False if there is no room for that. */
+  abstract join(first: this): boolean;
 
   /** Begins with a new socket. */
   open(file: number, nowMs: number): void {
     this.beginFrames(file, nowMs);
     this.clientId = '';
     this.session = 0;
+    this.isForPings = false;
     this.hello = this.owner.newAnswerer();
     this.say(KIND_CHALLENGE, this.hello.challenge());
     this.receive();
@@ -93,9 +98,12 @@ export abstract class AnsweringConnection<
     }
     const { memory } = this.resources;
     try {
-      const { clientId, session } = hello.takeHello(memory.bytes.slice(vector, vector + this.reader.vectorBytes));
+      const { clientId, session, features } = hello.takeHello(
+        memory.bytes.slice(vector, vector + this.reader.vectorBytes),
+      );
       this.clientId = clientId;
       this.session = session;
+      this.isForPings = features.includes(FEATURE_PINGS);
     } catch (error) {
       if (error instanceof WireRefusal) return this.refuse(error);
       throw error;

@@ -78,7 +78,8 @@ export abstract class FrameConnection<
     if (bytes >= LARGE_PAYLOAD_BYTES) this.headBytes = HEADER_BYTES + this.reader.vectorBytes;
   }
 
-  private get reads(): boolean {
+  /** Whether the next frame may be taken. */
+  protected get reads(): boolean {
     // In the handshake each end speaks in its turn.
     return this.state === 'serving' || (this.state === 'handshake' && !this.sender.sending);
   }

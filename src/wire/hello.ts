@@ -24,6 +24,11 @@ const WELCOME_LABEL = 'strake welcome 1\0';
 
 /** Whoever accepts is a manager, and takes calls (`src/wire/manager-calls.ts`). */
 export const FEATURE_MANAGER = 'manager';
+/**
+ * Whoever accepts takes a second connection of a session, for its PINGs alone; whoever asks for it names the session that there
+ * is.
+ */
+export const FEATURE_PINGS = 'pings';
 
 /** Who accepts, as it tells those who ask. */
 export interface NodeIdentity {
@@ -43,6 +48,8 @@ export interface ClientIdentity extends Omit<HelloFields, 'version' | 'features'
 export interface Agreement {
   readonly version: number;
   readonly features: readonly string[];
+  /** What the other end could do besides. */
+  readonly offered: readonly string[];
 }
 
 /** The message that is authenticated: a label, and each part behind its length, so that no part can take bytes of another. */
@@ -162,7 +169,7 @@ export class HelloAsker {
     this.heard = payload.slice();
     const proof = this.key.authenticate(transcript(HELLO_LABEL, this.heard, nonce, about));
     this.said = joined(nonce, proof, about);
-    this.agreed = { version, features };
+    this.agreed = { version, features, offered: challenge.features };
     return { challenge, hello: this.said };
   }
 

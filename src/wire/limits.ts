@@ -12,6 +12,8 @@ export const REQUEST_WORDS_MAX = 2 * PAYLOAD_BLOCKS_MAX * 4;
 export const CONTROL_BYTES_MAX = 256 << 10;
 /** Bytes of a payload of the handshake, before it is known who sends it. */
 export const HELLO_BYTES_MAX = 16 << 10;
+/** Bytes of the payload of PING, and of PONG: what a connection for them alone has room for. */
+export const PING_BYTES_MAX = 32 << 10;
 /** Answers that are packed into one frame: with its header they fit one page. */
 export const PACKED_REPLIES_MAX = 160;
 /** Groups of a volume that one flush is for. */

@@ -76,7 +76,8 @@ export class SessionDesk<Connection extends AnsweringConnection<StreamedRequest,
   begin(host: SessionHost<Connection>, file: number): boolean {
     const { resources, handshakesMax, clock, watch } = this.parts;
     const isFull = this.hosts.size === resources.sizes.connections;
-    if (isFull || this.handshakes.size >= handshakesMax) this.dropOldestHandshake();
+    if (this.handshakes.size > 0 && (isFull || this.handshakes.size >= handshakesMax)) this.dropOldestHandshake();
+    else if (isFull) this.dropSecond();
     const connection = this.free.pop() ?? this.addConnection();
     if (connection === undefined) {
       resources.counters.refused += 1;
@@ -107,10 +108,23 @@ export class SessionDesk<Connection extends AnsweringConnection<StreamedRequest,
     }
   }
 
+  /** A client does without a second connection, and not without its first. */
+  private dropSecond(): void {
+    for (const connection of this.serving()) {
+      if (!connection.isForPings) continue;
+      connection.end('displaced by a newer connection');
+      return;
+    }
+  }
+
   // ---- sessions
 
   /** A client has proven to have the key: its older sessions end, and it is welcomed when nothing is left of them. */
   enter(connection: Connection): void {
+    if (connection.isForPings) {
+      this.join(connection);
+      return;
+    }
     const { clientId, session } = connection;
     const others = this.clients.get(clientId) ?? [];
     const newest = others.at(-1);
@@ -123,6 +137,21 @@ export class SessionDesk<Connection extends AnsweringConnection<StreamedRequest,
     this.clients.set(clientId, [...others, connection]);
     for (const other of others) other.end(`session ${session} of this client takes its place`);
     this.welcomeNewest(clientId);
+  }
+
+  /** A second connection comes of a session that is served. */
+  private join(connection: Connection): void {
+    const { clientId, session } = connection;
+    const first = this.clients.get(clientId)?.at(-1);
+    const serves = first !== undefined && first.session === session && first.state === 'serving';
+    if (serves && connection.join(first)) {
+      connection.welcome();
+      return;
+    }
+    const message = serves
+      ? `there is no room for a second connection of session ${session}`
+      : `session ${session} of this client is not served`;
+    connection.refuse({ status: STATUS_REPLACED, message });
   }
 
   private welcomeNewest(clientId: string): void {

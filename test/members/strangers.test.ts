@@ -15,7 +15,7 @@ import type { SimProcess } from '#strake/sim/world/process.js';
 import { SimKey } from '#strake/sim/world/sim-key.js';
 import { decodeControl, encodeControl } from '#strake/wire/control.js';
 import { encodePayload, Frame, putHeader } from '#strake/wire/frame.js';
-import { HelloAnswerer, HelloAsker } from '#strake/wire/hello.js';
+import { FEATURE_PINGS, HelloAnswerer, HelloAsker } from '#strake/wire/hello.js';
 import { encodeMaps } from '#strake/wire/maps.js';
 import {
   FROM_ANSWERER,
@@ -79,14 +79,14 @@ class Stranger {
   }
 
   /** Shakes hands, with a key and a number. Returns the status with which it is refused, or 0. */
-  async greet(session: number, keySeed = 7): Promise<number> {
+  async greet(session: number, keySeed = 7, features: readonly string[] = []): Promise<number> {
     const key = new SimKey(keySeed, this.process.random);
     const asker = new HelloAsker(key, {
       clientId: CLIENT,
       clusterId: CLUSTER_ID,
       session,
       principal: 'x',
-      features: [],
+      features,
     });
     this.session = session;
     const challenge = await this.next();
@@ -131,6 +131,13 @@ class Stranger {
     const { generation, volume } = map;
     const ticket = { volumeId: volume.id, clientId: CLIENT, generation, role };
     return encodeOpen(sealTicket(ticket, new SimKey(7, this.process.random)), map);
+  }
+
+  /** Sends a frame of this session with a control payload. */
+  async tell(kind: number, payload: Uint8Array): Promise<void> {
+    const frame = new Frame().begin(kind, 0, 1);
+    frame.session = this.session;
+    await this.nodes.settle(this.peer.send([OUT, encodePayload(this.process, frame, OUT, payload)]));
   }
 
   /** Sends a frame without payload. */
@@ -183,6 +190,38 @@ check('a frame of another session, and one that nobody takes, end the connection
     assert.is(refused.kind, KIND_REFUSED);
     assert.is(decodeControl('refused', refused.payload).status, STATUS_BAD_FRAME);
   }
+});
+
+check('a second connection is taken of a session that is served, and for pings alone', async () => {
+  const nodes = await serving(20);
+  const connect = () => Stranger.connect(nodes);
+  assert.is(await (await connect()).greet(1, 7, [FEATURE_PINGS]), STATUS_REPLACED, 'it belongs to no session');
+  const first = await connect();
+  assert.is(await first.greet(3), 0);
+  for (const session of [2, 4]) assert.is(await (await connect()).greet(session, 7, [FEATURE_PINGS]), STATUS_REPLACED);
+  const second = await connect();
+  assert.is(await second.greet(3, 7, [FEATURE_PINGS]), 0);
+  const ping = encodeControl('ping', { taken: 0, stalled: [] });
+  for (let turn = 0; turn < 3; turn += 1) {
+    await second.tell(KIND_PING, ping);
+    const { kind, payload } = await second.next();
+    assert.equal([kind, decodeControl('pong', payload).taken], [KIND_PONG, 0]);
+  }
+  await second.ask(KIND_PROBE, 3);
+  const refused = await second.next();
+  assert.is(decodeControl('refused', refused.payload).status, STATUS_BAD_FRAME);
+  // The session goes on without, and has another one, of which the last counts.
+  const [third, fourth] = [await connect(), await connect()];
+  assert.is(await third.greet(3, 7, [FEATURE_PINGS]), 0);
+  assert.is(await fourth.greet(3, 7, [FEATURE_PINGS]), 0);
+  await fourth.tell(KIND_PING, ping);
+  assert.is((await fourth.next()).kind, KIND_PONG);
+  assert.is(nodes.serving.service.usage().connections, 2);
+  await first.tell(KIND_PING, ping);
+  assert.is((await first.next()).kind, KIND_PONG);
+  // What the client says that it has taken has to have been told on the first.
+  await fourth.tell(KIND_PING, encodeControl('ping', { taken: 1, stalled: [] }));
+  assert.is((await fourth.next()).kind, KIND_REFUSED);
 });
 
 check('who asks for more than was granted is cut off', async () => {

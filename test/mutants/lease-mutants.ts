@@ -3,6 +3,7 @@
 import { type Mutant, tests } from './mutant.js';
 
 const LEASES = tests('members/leases.test.ts');
+const PINGS = tests('members/pings.test.ts');
 const READS = tests('client/read-leases.test.ts');
 const GATED = tests('members/gated-member.test.ts');
 const TIMES = tests('cluster/times.test.ts');
@@ -93,7 +94,46 @@ export const LEASE_MUTANTS: readonly Mutant[] = [
         replace: 'if (told === null) continue;',
       },
     ],
-    judges: [READS],
+    judges: [READS, PINGS],
+  },
+  {
+    name: 'lease-map-overtaken-by-its-ping',
+    breaks: 'A node takes a PING that has overtaken a MAP_CHANGED for a sign that the client has that map',
+    rule: 'a lease is granted, and one before given up, for replicas whose last change the client has taken (pong-overtakes-map)',
+    edits: [
+      {
+        file: 'node/session-leases.ts',
+        find: 'if (changedAt > taken || map === undefined',
+        replace: 'if (changedAt > taken + 1 || map === undefined',
+      },
+    ],
+    judges: [PINGS],
+  },
+  {
+    name: 'lease-asked-for-behind-writes',
+    breaks: 'Pings go by the connection by which everything is asked',
+    rule: 'PING has a connection of its own, so that no lease runs out behind writes to a slow device',
+    edits: [
+      {
+        file: 'client/members/pings.ts',
+        find: 'if (line.isOpen) {',
+        replace: 'if (line.isOpen && question.taken < 0) {',
+      },
+    ],
+    judges: [PINGS],
+  },
+  {
+    name: 'lease-without-a-second-connection',
+    breaks: 'A session whose second connection says nothing asks for no leases by its first one',
+    rule: 'a session goes on without a second connection',
+    edits: [
+      {
+        file: 'client/members/pings.ts',
+        find: 'if (this.lineSilence.tooLong(nowMs) && this.silence.isHeard(nowMs))',
+        replace: 'if (this.lineSilence.tooLong(nowMs) && nowMs < 0)',
+      },
+    ],
+    judges: [PINGS],
   },
   {
     name: 'lease-counts-after-its-connection',

@@ -36,10 +36,11 @@ import { BLOCK, CLUSTER_ID, SLOT } from './sim-store.js';
 /** Far fewer and smaller than in production: trials make many of these. */
 const SMALL_SEGMENTS = {
   ...SEGMENT_SIZES,
-  connections: 8,
+  connections: 12,
   classes: [
     { bytes: 4 << 10, count: 16 },
     { bytes: 16 << 10, count: 4 },
+    { bytes: 36 << 10, count: 4 },
     { bytes: 128 << 10, count: 4 },
     { bytes: 1 << 20, count: 2 },
   ],
@@ -56,7 +57,7 @@ const SMALL_SESSIONS = {
 const SEGMENTS_START = deviceHostBytes(1);
 const NODE_BYTES = SEGMENTS_START + ConnectionResources.regionBytes(SMALL_SEGMENTS);
 const SESSIONS_START = nodeMemoryBytes(1);
-const AREA_START = SESSIONS_START + ConnectionResources.regionBytes(SMALL_SESSIONS);
+const AREA_START = SESSIONS_START + SessionService.regionBytes(SMALL_SESSIONS);
 const CLIENT_BYTES = AREA_START + 16 * SLOT;
 const KEY_SEED = 7;
 
@@ -125,7 +126,7 @@ export class ClusterNode {
     const service = new SegmentService({
       ...{ ports, watch: new Watch(process, process), memoryStart: SEGMENTS_START, sizes: SMALL_SEGMENTS },
       key: new SimKey(KEY_SEED, process.random.fork('key')),
-      identity: { nodeId: this.nodeId, clusterId: CLUSTER_ID, features: [] },
+      identity: { nodeId: this.nodeId, clusterId: CLUSTER_ID },
       ...{ addresses: [this.address], devices: this.host.stores, onDeleted: () => {} },
     });
     await world.settle(

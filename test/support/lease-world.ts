@@ -10,7 +10,6 @@ import { DEFAULT_TIMES } from '#strake/core/cluster-times.js';
 import { NO_FLUSH } from '#strake/layout/flush-id.js';
 import type { ReplicaMap } from '#strake/layout/replica-map.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
-import { ConnectionResources } from '#strake/net/connection-resources.js';
 import type { ReplicaGate } from '#strake/node/replica-gate.js';
 import { SimTransport } from '#strake/sim/net/transport.js';
 import type { SimHost } from '#strake/sim/world/host.js';
@@ -46,7 +45,7 @@ export class LeaseClient {
   constructor(nodes: LeaseWorld, digit: string) {
     this.clientId = digit.repeat(32);
     this.host = nodes.world.addHost(`client ${digit}`);
-    const bytes = ConnectionResources.regionBytes(SMALL_SESSIONS);
+    const bytes = SessionService.regionBytes(SMALL_SESSIONS);
     this.process = this.host.start({ seed: nodes.nextSeed(), arena: new Uint8Array(new SharedArrayBuffer(bytes)) });
     const { process } = this;
     const transport = new SimTransport(process, {}, nodes.network);

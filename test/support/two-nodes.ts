@@ -28,10 +28,11 @@ import { BLOCK, CLUSTER_ID, SLOT } from './sim-store.js';
 /** Far fewer and smaller than in production: trials make many of these. */
 export const SMALL_SEGMENTS = {
   ...SEGMENT_SIZES,
-  connections: 8,
+  connections: 12,
   classes: [
     { bytes: 4 << 10, count: 16 },
     { bytes: 16 << 10, count: 4 },
+    { bytes: 36 << 10, count: 4 },
     { bytes: 128 << 10, count: 4 },
     { bytes: 1 << 20, count: 2 },
   ],
@@ -47,7 +48,7 @@ export const SMALL_SESSIONS = {
 
 const SEGMENTS_START = deviceHostBytes(1);
 const SESSIONS_START = nodeMemoryBytes(1);
-const AREA_START = SESSIONS_START + ConnectionResources.regionBytes(SMALL_SESSIONS);
+const AREA_START = SESSIONS_START + SessionService.regionBytes(SMALL_SESSIONS);
 const engineArena = new Uint8Array(new SharedArrayBuffer(AREA_START + 16 * SLOT));
 const storeArena = new Uint8Array(
   new SharedArrayBuffer(SEGMENTS_START + ConnectionResources.regionBytes(SMALL_SEGMENTS)),
@@ -85,7 +86,7 @@ export class ServingNode {
       memoryStart: SEGMENTS_START,
       sizes,
       key: new SimKey(keySeed, process.random.fork('key')),
-      identity: { nodeId: 'd'.repeat(32), clusterId: CLUSTER_ID, features: [] },
+      identity: { nodeId: 'd'.repeat(32), clusterId: CLUSTER_ID },
       addresses: ['segments'],
       devices: this.host.stores,
       onDeleted: () => {},

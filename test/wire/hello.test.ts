@@ -46,7 +46,8 @@ for (const [name, keyOf] of KEYS) {
     assert.equal([challenge.nodeId, challenge.clusterId], [NODE.nodeId, CLUSTER]);
     const { clientId, session, principal } = CLIENT;
     assert.equal(node.takeHello(hello), { version: 1, features: ['late'], clientId, session, principal });
-    assert.equal(client.takeWelcome(node.welcome(TERMS)), { ...TERMS, version: 1, features: ['late'] });
+    const agreement = { version: 1, features: ['late'], offered: NODE.features };
+    assert.equal(client.takeWelcome(node.welcome(TERMS)), { ...TERMS, ...agreement });
   });
 
   check(`another key is refused by either end (${name})`, () => {

@@ -17,7 +17,7 @@ import { AskerConnection } from '../../wire/asker-connection.js';
 import { decodeControl, type WelcomeFields } from '../../wire/control.js';
 import { encodePayload, type Frame } from '../../wire/frame.js';
 import type { FrameProblem } from '../../wire/framing.js';
-import type { HelloAsker } from '../../wire/hello.js';
+import type { Agreement, HelloAsker } from '../../wire/hello.js';
 import { REQUEST_BYTES_MAX, STATUS_ERRNO_MAX } from '../../wire/limits.js';
 import { decodeListReply, encodeList, pageError } from '../../wire/list-codec.js';
 import { decodeEitherMaps } from '../../wire/maps.js';
@@ -52,7 +52,7 @@ import type { Asked, AskedPart, AskedTable, ControlAddress, ControlAnswer } from
 export interface AskingSession {
   readonly asked: AskedTable;
   /** The handshake is over. */
-  welcomed(welcome: WelcomeFields): void;
+  welcomed(welcome: WelcomeFields & Agreement): void;
   /** Puts what waits on its way. */
   send(): void;
   /** An answer has come, whole. `value`: of a list, the entries of the page. */
@@ -130,7 +130,7 @@ export class AskingConnection extends AskerConnection<Asked, AskedPart> {
     return this.session;
   }
 
-  protected welcomed(welcome: WelcomeFields): void {
+  protected welcomed(welcome: WelcomeFields & Agreement): void {
     const { creditBytes } = welcome;
     if (creditBytes < REQUEST_BYTES_MAX) {
       const words = `it grants ${creditBytes} bytes, and a request may have ${REQUEST_BYTES_MAX}`;

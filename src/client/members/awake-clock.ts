@@ -32,7 +32,10 @@ export class AwakeClock {
     return nowMs - this.missedMs;
   }
 
-  /** A tick has come, as it does every `SESSION_TICK_MS`. Returns whether the process was kept from listening before it. */
+  /**
+   * A tick has come, as it does every `SESSION_TICK_MS` or more often. Returns whether the process was kept from listening before
+   * it.
+   */
   tick(): boolean {
     const { missedMs } = this;
     this.nowMs();

@@ -61,9 +61,14 @@ export function closeCall(map: ReplicaMap, index: number): Call {
   return { kind: KIND_CLOSE, address: () => addressOf(map, index), payload: () => new Uint8Array(0) };
 }
 
-/** Asks whether the node is there, and which devices it has. `taken`: replicas that are open. */
+/** What a PING says. `taken`: changes of the session that have been taken. */
+export function pingPayload(taken: number): Uint8Array {
+  return encodeControl('ping', { taken, stalled: [] });
+}
+
+/** Asks whether the node is there, and which devices it has. */
 export function pingCall(taken: number): Call {
-  const payload = encodeControl('ping', { taken, stalled: [] });
+  const payload = pingPayload(taken);
   return { kind: KIND_PING, once: true, address: () => null, payload: () => payload };
 }
 

@@ -25,11 +25,12 @@ import type { SegmentRequest } from '../../ports/segment-request.js';
 import { NO_FILE, type StreamAddress } from '../../ports/transport.js';
 import type { DeviceState, WelcomeFields } from '../../wire/control.js';
 import { Credits } from '../../wire/credits.js';
+import type { Agreement } from '../../wire/hello.js';
 import { STATUS_ERRNO_MAX } from '../../wire/limits.js';
 import { KIND_CLOSE, KIND_OPEN, KIND_PING, KIND_STORE_MAP, STATUS_OK, STATUS_STALE_MAP } from '../../wire/messages.js';
 import type { Answer } from '../../wire/reply-codec.js';
 import type { Role } from '../../wire/ticket.js';
-import { CONNECT_MS, RECONNECT_MS, SESSION_TICK_MS, SILENT_RECONNECT_MS } from '../limits.js';
+import { CONNECT_MS, RECONNECT_MS, SESSION_ALERT_TICK_MS, SILENT_RECONNECT_MS } from '../limits.js';
 import { type Asked, AskedTable, type ControlAddress, type ControlAnswer, type ControlCall } from './asked.js';
 import { AskingConnection, type AskingSession } from './asking-connection.js';
 import { AwakeClock } from './awake-clock.js';
@@ -100,17 +101,14 @@ export class NodeSession implements AskingSession, MemberSession {
       onMaps: (maps) => hooks.onMaps(maps),
       askLeases: () => this.pings.soon(),
     });
-    this.pings = new Pings(
-      {
-        call: (control) => this.call(control, true),
-        isOpen: () => this.state === 'open',
-        failed: () => this.failed,
-        nowMs: () => clock.nowMs(),
-        times: service.times,
-        onDevices: (devices) => hooks.onDevices(devices),
-      },
-      this.replicas.leases,
-    );
+    this.pings = new Pings({
+      ...{ service, address, leases: this.replicas.leases },
+      call: (control) => this.call(control, true),
+      isOpen: () => this.state === 'open',
+      failed: () => this.failed,
+      nowMs: () => clock.nowMs(),
+      onDevices: (devices) => hooks.onDevices(devices),
+    });
     this.token = completions.register({
       complete: (tag, result) => (tag === TAG_CONNECT ? this.connected(result) : this.tick(result)),
     });
@@ -169,11 +167,11 @@ export class NodeSession implements AskingSession, MemberSession {
   }
 
   /** The handshake is over. */
-  welcomed({ creditRequests, creditBytes }: WelcomeFields): void {
+  welcomed({ creditRequests, creditBytes, offered }: WelcomeFields & Agreement): void {
     check(this.state === 'greeting', 'a session is welcomed that was not asked for', this.number);
     this.credits = new Credits(creditRequests, creditBytes);
     this.enter('reopening');
-    this.pings.silence.answered();
+    this.pings.welcomed(this.number, offered);
     const maps = this.queue.filter(({ control }) => control?.kind === KIND_STORE_MAP);
     this.queue = this.queue.filter((asked) => !maps.includes(asked));
     this.urgent = maps;
@@ -187,7 +185,7 @@ export class NodeSession implements AskingSession, MemberSession {
     this.queue = [...this.urgent, ...this.queue];
     this.urgent = [];
     this.wasOpen = true;
-    this.pings.send();
+    this.pings.begin();
     this.markAsked();
   }
 
@@ -204,7 +202,7 @@ export class NodeSession implements AskingSession, MemberSession {
     this.reason = reason;
     this.state = 'broken';
     // Before it asks for another connection: its node does not end them by that.
-    this.replicas.leases.end();
+    this.pings.end();
   }
 
   /** What counts, of the time for another connection, as gone when one breaks: a node that is silent has been waited for. */
@@ -245,6 +243,7 @@ export class NodeSession implements AskingSession, MemberSession {
     this.reason = reason;
     this.enter('failed');
     this.replicas.dropAll(reason);
+    this.pings.close();
     if (this.connecting && this.file !== NO_FILE) {
       this.ports.transport.shutdown(this.file);
       this.ports.transport.close(this.file);
@@ -461,7 +460,9 @@ export class NodeSession implements AskingSession, MemberSession {
 
   private startTick(): void {
     this.ticking = true;
-    this.ports.clock.after(SESSION_TICK_MS, this.token + 1);
+    const { silence } = this.pings;
+    const ms = this.state === 'open' ? silence.pauseMs(this.ports.clock.nowMs()) : SESSION_ALERT_TICK_MS;
+    this.ports.clock.after(ms, this.token + 1);
   }
 
   private tick(result: number): void {
@@ -471,7 +472,7 @@ export class NodeSession implements AskingSession, MemberSession {
       return;
     }
     const nowMs = this.ports.clock.nowMs();
-    this.pings.silence.tick(nowMs, this.connection?.heard ?? 0);
+    this.pings.tick(nowMs, this.connection?.heard ?? 0);
     if (!this.awake.tick()) this.check(nowMs);
     if (this.failed) this.disposeIfOver();
     else this.startTick();
@@ -489,6 +490,6 @@ export class NodeSession implements AskingSession, MemberSession {
     }
     if (this.asked.isOverdue(this.awake.nowMs() - this.service.times.now.deviceOperationMs))
       this.fail('it answers, and does not do what it was asked for');
-    else if (this.pings.silence.isPingDue(nowMs)) this.pings.send();
+    else this.pings.askIfDue(nowMs);
   }
 }

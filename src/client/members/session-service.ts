@@ -3,13 +3,22 @@
 import { BootTime } from '../../core/boot-time.js';
 import { check } from '../../core/check.js';
 import { TimesHeard } from '../../core/cluster-times.js';
+import { CONNECTION_STAGING_BYTES } from '../../core/limits.js';
 import { ConnectionResources, type NetPorts, type NetSizes } from '../../net/connection-resources.js';
 import type { ReplyFormat } from '../../net/send-queue.js';
+import type { StreamedRequest } from '../../net/stream-connection.js';
 import type { ClusterKey } from '../../ports/cluster-key.js';
-import { HelloAsker } from '../../wire/hello.js';
-import { SESSION_BUFFER_CLASSES, SESSION_RECEIVE_BYTES, SESSION_SEND_BYTES, SESSIONS_MAX } from '../limits.js';
+import { FEATURE_PINGS, HelloAsker } from '../../wire/hello.js';
+import {
+  PING_RECEIVE_BYTES,
+  SESSION_BUFFER_CLASSES,
+  SESSION_RECEIVE_BYTES,
+  SESSION_SEND_BYTES,
+  SESSIONS_MAX,
+} from '../limits.js';
 import type { Asked } from './asked.js';
 import { AskingConnection, type AskingOwner } from './asking-connection.js';
+import { PingConnection, type PingOwner } from './ping-connection.js';
 
 /** How much of everything a shard has for its sessions. */
 export const SESSION_SIZES: NetSizes = {
@@ -36,7 +45,7 @@ export interface SessionServiceParts {
 }
 
 /** Nobody answers at this end. */
-class NoReplies implements ReplyFormat<Asked> {
+class NoReplies implements ReplyFormat<StreamedRequest> {
   readonly replyBytes = 1;
   readonly headBytes = 0;
   readonly repliesMost = 0;
@@ -45,7 +54,13 @@ class NoReplies implements ReplyFormat<Asked> {
   writeHead(): void {}
 }
 
-export class SessionService implements AskingOwner {
+/** Nobody has buffers at the connections for pings: what is said there lies in their staging areas. */
+function pingSizes({ connections }: NetSizes): NetSizes {
+  const none = { bulkBuffers: 0, classes: [], sendBytesMax: CONNECTION_STAGING_BYTES };
+  return { connections, receiveBytes: PING_RECEIVE_BYTES, ...none };
+}
+
+export class SessionService implements AskingOwner, PingOwner {
   readonly parts: SessionServiceParts;
   readonly resources: ConnectionResources;
   readonly replies: ReplyFormat<Asked> = new NoReplies();
@@ -56,7 +71,18 @@ export class SessionService implements AskingOwner {
   readonly sendToken: number;
   private readonly connections: AskingConnection[] = [];
   private readonly free: AskingConnection[] = [];
+  readonly pingResources: ConnectionResources;
+  readonly pingReplies: ReplyFormat<StreamedRequest> = new NoReplies();
+  readonly pingReceiveToken: number;
+  readonly pingSendToken: number;
+  private readonly pings: PingConnection[] = [];
+  private readonly freePings: PingConnection[] = [];
   private sessions = 0;
+
+  /** Bytes of page-aligned memory that all of it needs. */
+  static regionBytes(sizes: NetSizes): number {
+    return ConnectionResources.regionBytes(sizes) + ConnectionResources.regionBytes(pingSizes(sizes));
+  }
 
   constructor(parts: SessionServiceParts) {
     const { ports, memoryStart, sizes, times = new TimesHeard() } = parts;
@@ -69,6 +95,12 @@ export class SessionService implements AskingOwner {
       complete: (tag, result, flags) => this.connections[tag].onReceived(result, flags),
     });
     this.sendToken = completions.register({ complete: (tag, result) => this.connections[tag].onSent(result) });
+    const pingsStart = memoryStart + ConnectionResources.regionBytes(sizes);
+    this.pingResources = new ConnectionResources(ports, pingsStart, pingSizes(sizes));
+    this.pingReceiveToken = completions.register({
+      complete: (tag, result, flags) => this.pings[tag].onReceived(result, flags),
+    });
+    this.pingSendToken = completions.register({ complete: (tag, result) => this.pings[tag].onSent(result) });
   }
 
   get key(): ClusterKey {
@@ -82,6 +114,28 @@ export class SessionService implements AskingOwner {
     check(this.sessions < 2 ** 32, 'numbers of sessions are used up', this.sessions);
     const session = this.sessions;
     return { session, hello: new HelloAsker(key, { clientId, clusterId, session, principal, features: [] }) };
+  }
+
+  /** What proves who asks for a second connection of a session. */
+  pingsHello(session: number): HelloAsker {
+    const { key, clusterId, clientId, principal } = this.parts;
+    return new HelloAsker(key, { clientId, clusterId, session, principal, features: [FEATURE_PINGS] });
+  }
+
+  /** A connection for pings that is not in use; null if there are too many. */
+  takePings(): PingConnection | null {
+    const connection = this.freePings.pop();
+    if (connection !== undefined) return connection;
+    const index = this.pings.length;
+    if (index === this.pingResources.sizes.connections) return null;
+    const made = new PingConnection(this, index);
+    this.pings.push(made);
+    return made;
+  }
+
+  onPingsFree(connection: PingConnection): void {
+    check(!this.freePings.includes(connection), 'a connection for pings is given back twice');
+    this.freePings.push(connection);
   }
 
   /** A connection that is not in use; null if there are too many. */
@@ -103,7 +157,7 @@ export class SessionService implements AskingOwner {
   /** What is in use, for tests of leaks. */
   usage(): { readonly connections: number; readonly buffers: number } {
     return {
-      connections: this.connections.length - this.free.length,
+      connections: this.connections.length - this.free.length + this.pings.length - this.freePings.length,
       buffers: this.resources.usage().buffers,
     };
   }
@@ -111,9 +165,12 @@ export class SessionService implements AskingOwner {
   /** Gives everything back; all sessions must have ended. */
   close(): void {
     check(this.free.length === this.connections.length, 'sessions go on when what they share is given up');
+    check(this.freePings.length === this.pings.length, 'pings go on when what sessions share is given up');
     this.resources.close();
+    this.pingResources.close();
     const { completions } = this.parts.ports;
-    completions.unregister(this.receiveToken);
-    completions.unregister(this.sendToken);
+    for (const token of [this.receiveToken, this.sendToken, this.pingReceiveToken, this.pingSendToken]) {
+      completions.unregister(token);
+    }
   }
 }

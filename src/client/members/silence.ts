@@ -5,7 +5,7 @@
 
 import { check } from '../../core/check.js';
 import type { TimesHeard } from '../../core/cluster-times.js';
-import { SESSION_TICK_MS } from '../limits.js';
+import { SESSION_ALERT_TICK_MS, SESSION_TICK_MS } from '../limits.js';
 
 export class Silence {
   private readonly times: TimesHeard;
@@ -32,6 +32,11 @@ export class Silence {
     this.received = received;
   }
 
+  /** Whether something had come since the tick before when it was looked at, which has been now. */
+  isHeard(nowMs: number): boolean {
+    return this.heardMs === nowMs;
+  }
+
   /** There is a new connection. */
   heard(nowMs: number): void {
     this.heardMs = nowMs;
@@ -47,6 +52,11 @@ export class Silence {
   /** Whether it has not answered that yet. */
   get isWaiting(): boolean {
     return this.isAsked;
+  }
+
+  /** When to look again, in milliseconds from now: sooner, if it has not answered since it was looked at last. */
+  pauseMs(nowMs: number): number {
+    return this.isAsked && nowMs - this.askedMs >= SESSION_TICK_MS ? SESSION_ALERT_TICK_MS : SESSION_TICK_MS;
   }
 
   /** It has answered that, or nobody waits for it any more. */

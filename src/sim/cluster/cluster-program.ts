@@ -45,7 +45,7 @@ const NBD_SIZES: NetSizes = {
 /** Where the parts of its memory begin. */
 function placesOf() {
   const sessions = alignUp(ConnectionResources.regionBytes(NBD_SIZES), BLOCK_BYTES);
-  const manager = sessions + alignUp(ConnectionResources.regionBytes(SIM_SESSIONS), BLOCK_BYTES);
+  const manager = sessions + alignUp(SessionService.regionBytes(SIM_SESSIONS), BLOCK_BYTES);
   const segments = manager + alignUp(CALLING_BYTES, BLOCK_BYTES);
   const node = segments + alignUp(ConnectionResources.regionBytes(SIM_SEGMENTS), BLOCK_BYTES);
   return { nbd: 0, sessions, manager, segments, node };
@@ -145,7 +145,7 @@ export class ClusterProgram implements Watched {
     const { segments: address, nodeId, name } = self;
     const service = new SegmentService({
       ...{ ports: line, watch, key, sizes: SIM_SEGMENTS, memoryStart: placesOf().segments },
-      identity: { nodeId: settings.clientId, clusterId: CLUSTER_ID, features: [] },
+      identity: { nodeId: settings.clientId, clusterId: CLUSTER_ID },
       ...{ addresses: [address], devices: node.driven },
       onDeleted: (device, { volume }) => void device.release(process, volume.id, () => this.closing),
     });

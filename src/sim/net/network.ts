@@ -138,6 +138,12 @@ export class SimNetwork {
     }
   }
 
+  /** The connections that one host has to another and that are not broken, in the order in which it has asked for them. */
+  between(from: SimMachine, to: SimMachine): readonly Connection[] {
+    const routes = this.routes.filter((route) => route.from === from && route.to === to);
+    return routes.map(({ connection }) => connection).filter(({ broken }) => !broken);
+  }
+
   private addRoute(route: Route): void {
     if (this.routes.length >= this.routesMost) {
       this.routes = this.routes.filter(({ connection }) => !connection.broken);

@@ -73,7 +73,7 @@ export class DeviceProgram implements Watched {
       memoryStart: 0,
       sizes: SIM_SEGMENTS,
       key: new SimKey(SIM_KEY_SEED, process.random.fork('key')),
-      identity: { nodeId: settings.nodeId ?? NODE_ID, clusterId, features: [] },
+      identity: { nodeId: settings.nodeId ?? NODE_ID, clusterId },
       addresses: [settings.address],
       devices: this.host.stores,
       onDeleted: () => {},

@@ -32,7 +32,7 @@ const COPIES_START = SCRATCH_START + alignUp(VOLUME_ENGINE_SCRATCH_BYTES, BLOCK_
 const SESSIONS_START = COPIES_START + alignUp(COPY_SCRATCH_BYTES, BLOCK_BYTES);
 
 /** Memory of its process. */
-export const ENGINE_PROGRAM_BYTES = SESSIONS_START + ConnectionResources.regionBytes(SIM_SESSIONS);
+export const ENGINE_PROGRAM_BYTES = SESSIONS_START + SessionService.regionBytes(SIM_SESSIONS);
 
 export interface EngineProgramSettings {
   /** To clients, and to devices. */

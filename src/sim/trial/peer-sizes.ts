@@ -20,10 +20,11 @@ export const SIM_SESSIONS: NetSizes = {
 /** At the end that answers. A request takes a buffer of the smallest class that holds it, or of a larger one. */
 export const SIM_SEGMENTS: NetSizes = {
   ...SEGMENT_SIZES,
-  connections: 6,
+  connections: 8,
   classes: [
     { bytes: 4 << 10, count: 16 },
     { bytes: 16 << 10, count: 4 },
+    { bytes: 36 << 10, count: 4 },
     { bytes: 128 << 10, count: 4 },
     { bytes: 1 << 20, count: 2 },
   ],
