@@ -146,6 +146,7 @@ interface ExportOptions extends Common {
   readonly host?: string;
   readonly port?: number;
   readonly takeOver?: boolean;
+  readonly readOnly?: boolean;
   readonly connections: number;
   readonly drain: number;
   readonly quiet?: boolean;
@@ -159,7 +160,13 @@ function defaultSocket(volume: string): string {
 
 async function exportVolume(name: string, options: ExportOptions, onExit: OnExit): Promise<void> {
   const { connect } = await import('../embed/cluster.js');
-  const { takeOver = false, quiet = false } = options;
+  const { takeOver = false, readOnly = false, quiet = false } = options;
+  if (takeOver && readOnly) {
+    throw new StrakeError(
+      'INVALID_ARGUMENT',
+      '--take-over takes the right to write, and --read-only needs none: leave one of them out',
+    );
+  }
   const { stopped, stop } = untilStopped({ fenced: (path, accepts) => `${path} accepts ${accepts}` });
   const cluster = await connect({
     ...clusterReach(options),
@@ -170,17 +177,17 @@ async function exportVolume(name: string, options: ExportOptions, onExit: OnExit
     },
   });
   try {
-    const volume = await cluster.openVolume(name, { takeOver });
+    const volume = await cluster.openVolume(name, { takeOver, readOnly });
     const tcp = options.port !== undefined || options.host !== undefined;
     const address = tcp
       ? { host: options.host, port: options.port ?? 10809 }
       : { socket: options.socket ?? defaultSocket(volume.name) };
     const server = await cluster.serve({ ...address, connectionsMax: options.connections });
     const uri = server.uriOf(volume.name);
-    const about = { uri, volume: volume.name, volumeId: volume.id, sizeBytes: volume.sizeBytes };
+    const about = { uri, volume: volume.name, volumeId: volume.id, sizeBytes: volume.sizeBytes, readOnly };
     const data = { ...about, pid: process.pid, time: new Date().toISOString() };
     const text = fields([
-      ['exporting', `${volume.name} (${formatBytes(volume.sizeBytes)})`],
+      ['exporting', `${volume.name} (${formatBytes(volume.sizeBytes)}${readOnly ? ', read-only' : ''})`],
       ['uri', uri],
       ['stop', howToStop()],
     ]);
@@ -204,6 +211,7 @@ export function addVolumeExport(volume: Command, onExit: OnExit): void {
     .option('--port <port>', 'TCP port on a loopback address instead', wholeNumber(0, 65535))
     .option('--host <address>', 'loopback address to listen on (127.0.0.1)')
     .option('--take-over', 'take the right to write from another client, which gets errors from then on')
+    .option('--read-only', 'only read it, beside whoever writes it and any number of other readers')
     .option('--connections <count>', 'the most connections at once', wholeNumber(1, CONNECTIONS_MAX), CONNECTIONS_MAX)
     .option('--drain <seconds>', 'time for requests in flight when stopping', wholeNumber(0, 3600), DRAIN_MS / 1000)
     .option('--quiet', 'print only the URI')

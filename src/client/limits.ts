@@ -48,3 +48,7 @@ export const CALLS_WAITING_MAX = 4096;
 export const CALL_MS = 10_000;
 /** Receive buffer of the connection to a manager: a part with its header, and some of the next. */
 export const CALLING_RECEIVE_BYTES = 48 << 10;
+
+/** How long a reader waits before it compares copies again that differ: at first, and at most. */
+export const AGREED_PAUSE_MS = 2;
+export const AGREED_PAUSE_MS_MAX = 100;

@@ -37,6 +37,7 @@ import { MemberWork } from './members/member-work.js';
 import { Allocation } from './mirror/allocation.js';
 import { CopyJobs, checkMember } from './mirror/copy-jobs.js';
 import { Membership } from './mirror/membership.js';
+import { Mirror } from './mirror/mirror.js';
 import { ReadRepair } from './mirror/read-repair.js';
 import { Reconcile } from './mirror/reconcile.js';
 import { Holding } from './requests/holding.js';
@@ -154,8 +155,10 @@ export class VolumeEngine implements Volume {
 
   private newPieces(scratch: number): Pieces {
     const { completions, memory, membership, allocation, stamps, counters, holding } = this;
+    const mirror = { completions, memory, membership, allocation, stamps, holding };
     return new Pieces({
-      ...{ completions, memory, membership, allocation, stamps, counters, holding, scratch },
+      ...{ completions, memory, membership, counters, holding, scratch },
+      io: (source) => new Mirror({ ...mirror, ...source }),
       repairRead: (piece) => void this.repair.run(piece),
       onPartFree: () => this.split.feedStarved(),
       onModified: (stripe) => this.ownFlush.note(stripe),

@@ -8,6 +8,8 @@ export const EPERM = 1;
 export const ENOENT = 2;
 export const EIO = 5;
 export const EBADF = 9;
+/** What was read may not be on every member in-sync. */
+export const EAGAIN = 11;
 export const ENOMEM = 12;
 export const EACCES = 13;
 export const EBUSY = 16;

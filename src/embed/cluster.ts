@@ -73,6 +73,11 @@ export interface CreateClusterVolumeOptions {
 export interface OpenVolumeOptions {
   /** Takes the right to write from a client that has it, and may be writing: it gets errors from then on. */
   readonly takeOver?: boolean;
+  /**
+   * Only reads it, beside whoever writes it and any number of others, and sees what they have acknowledged. Writing fails with
+   * `ERR_STRAKE_READ_ONLY`.
+   */
+  readonly readOnly?: boolean;
 }
 
 const CONNECT = fields<ConnectOptions>({
@@ -89,7 +94,7 @@ const CREATE = fields<CreateClusterVolumeOptions>({
   copies: optional(oneOf<number>(1, 2, 3)),
   on: optional(list(text(1, VOLUME_NAME_BYTES_MAX), 0, ON_NODES_MAX)),
 });
-const OPEN_VOLUME = optionsOf<OpenVolumeOptions>({ takeOver: optional(boolean) });
+const OPEN_VOLUME = optionsOf<OpenVolumeOptions>({ takeOver: optional(boolean), readOnly: optional(boolean) });
 const openedVolume = made<NodeVolume>(
   'a NodeVolume that openVolume has opened',
   (value) => value instanceof NodeVolume,
@@ -239,9 +244,15 @@ export class Cluster implements Tenant {
    */
   async openVolume(nameOrId: string, options: OpenVolumeOptions = {}): Promise<NodeVolume> {
     volumeName.take(nameOrId, 'openVolume: nameOrId');
-    const { takeOver = false } = OPEN_VOLUME.take(options, 'openVolume: options');
+    const { takeOver = false, readOnly = false } = OPEN_VOLUME.take(options, 'openVolume: options');
+    if (takeOver && readOnly) {
+      throw new StrakeError(
+        'INVALID_ARGUMENT',
+        'openVolume: options.takeOver takes the right to write, and options.readOnly needs none',
+      );
+    }
     const { link } = this;
-    const facts = await link.call('attachVolume', { name: nameOrId, takeOver });
+    const facts = await link.call('attachVolume', { name: nameOrId, takeOver, readOnly });
     const handle = this.handles.of(facts.id);
     handle.adopt(link, facts);
     return handle;

@@ -29,6 +29,8 @@ export interface ReplicaAccess {
   readonly incarnation: number;
   /** As what the session has opened it. */
   readonly role: Role;
+  /** Whether clients may read here that do not write: see `ReplicaGate.isReadable`. */
+  readonly readable: boolean;
   /** Whether the map that is stored is of the generation under which the session has opened it, and of a volume that is. */
   readonly current: boolean;
 }
@@ -46,6 +48,11 @@ function looks(kind: number): boolean {
   return kind === KIND_LIST || kind === KIND_REQUEST + REQUEST_READ || kind === KIND_REQUEST + REQUEST_ENTRIES;
 }
 
+/** Whether a kind brings what applications have written. */
+function readsContent(kind: number): boolean {
+  return kind === KIND_REQUEST + REQUEST_READ;
+}
+
 /**
  * `STATUS_OK` if a request is admitted now, `STATUS_NOT_YET` if it waits until the map is answered, else what it is answered.
  * `replica` is null if it is not open on the session.
@@ -58,6 +65,8 @@ export function admission(replica: ReplicaAccess | null, request: RequestAccess)
   if (request.mapVersion < replica.mapVersion) return STATUS_STALE_MAP;
   if (request.mapVersion > replica.mapVersion) return replica.storing ? STATUS_NOT_YET : STATUS_NEED_MAP;
   if (!replica.answered) return STATUS_NOT_YET;
+  // No lease says so, so nobody asks who goes by the rules.
+  if (replica.role === 'reader' && readsContent(request.kind) && !replica.readable) return STATUS_STALE_MAP;
   if (request.incarnation !== 0 && request.incarnation !== replica.incarnation) return STATUS_NEW_INCARNATION;
   return STATUS_OK;
 }

@@ -12,7 +12,8 @@ import type { GroupIndex } from '../ports/ids.js';
 import type { Memory } from '../ports/memory.js';
 import type { Alarms } from './alarms.js';
 import type { DeviceMember } from './device-member.js';
-import { GatedMember } from './gated-member.js';
+import { GatedMember, type GatedRole } from './gated-member.js';
+import type { ReaderOpening } from './node-device.js';
 import { type GateDevice, ReplicaGate } from './replica-gate.js';
 
 /** Who has opened a device on this thread. */
@@ -143,7 +144,23 @@ export abstract class GatedDevice implements GateDevice {
     const member = this.directMember(completions, page);
     const map = this.replicas[page];
     if (map === undefined || !isManaged(map)) return member;
-    return new GatedMember({ completions, memory: this.keeper.memory }, this.gate(map.volume.id, map.group), member);
+    return this.gated(completions, map, member, 'writer');
+  }
+
+  private gated(completions: CompletionPort, map: ReplicaMap, member: DeviceMember, role: GatedRole): GatedMember {
+    const gate = this.gate(map.volume.id, map.group);
+    return new GatedMember({ completions, memory: this.keeper.memory }, gate, member, role);
+  }
+
+  /** See `NodeDevice.openReader`. */
+  openReader(completions: CompletionPort, map: ReplicaMap): Promise<ReaderOpening> {
+    check(isManaged(map), 'a replica is opened to be read that no manager has decided about', map.mapVersion);
+    const { page, map: known, answered } = this.gate(map.volume.id, map.group);
+    if (known === undefined) return Promise.resolve({ member: null, maps: [] });
+    if (!answered || known.mapVersion !== map.mapVersion) return Promise.resolve({ member: null, maps: [known] });
+    const member = this.gated(completions, map, this.directMember(completions, page), 'reader');
+    member.follow(map);
+    return Promise.resolve({ member, maps: [] });
   }
 
   /** No map is answered any more: the device is about to be closed. */

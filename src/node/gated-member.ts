@@ -8,12 +8,13 @@
 
 import { check } from '../core/check.js';
 import { EIO, ESTALE } from '../core/errno.js';
+import type { ReplicaMap } from '../layout/replica-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Generation, MapVersion } from '../ports/ids.js';
 import type { Memory } from '../ports/memory.js';
 import type { SegmentList } from '../ports/segment-list.js';
 import type { LeaseWaiter, SegmentMember } from '../ports/segment-member.js';
-import type { SegmentRequest } from '../ports/segment-request.js';
+import { REQUEST_AGREED, type SegmentRequest } from '../ports/segment-request.js';
 import { KIND_LIST, KIND_REQUEST, STATUS_NOT_YET, STATUS_OK } from '../wire/messages.js';
 import type { Role } from '../wire/ticket.js';
 import { admission, type ReplicaAccess, type RequestAccess } from './access-check.js';
@@ -24,6 +25,9 @@ export interface GatedPorts {
   readonly completions: CompletionPort;
   readonly memory: Memory;
 }
+
+/** Who asks: an engine that may write, under the maps that whoever decides for it has brought, or one that only reads. */
+export type GatedRole = Extract<Role, 'writer' | 'reader'>;
 
 /** The member, as what passes it sees it. */
 interface Passed {
@@ -53,8 +57,7 @@ class Passage implements RequestAccess, GateWaiter {
 }
 
 export class GatedMember implements DeviceMember, ReplicaAccess, Passed {
-  /** An engine asks; what it may is decided by its map. */
-  readonly role: Role = 'writer';
+  readonly role: GatedRole;
   readonly stampMax: SegmentMember['stampMax'];
   private readonly gate: ReplicaGate;
   private readonly member: DeviceMember;
@@ -68,16 +71,21 @@ export class GatedMember implements DeviceMember, ReplicaAccess, Passed {
   private leaseWaiters: LeaseWaiter[] = [];
   private readonly onAnswered: GateWaiter = { proceed: () => this.tellLeased() };
   private waiting = false;
+  /** It is to be closed when nothing is in flight. */
+  private closing = false;
+  /** Of an engine that only reads: the version of the map that it has. */
+  private followed: MapVersion = 0;
 
-  constructor({ completions, memory }: GatedPorts, gate: ReplicaGate, member: DeviceMember) {
+  constructor({ completions, memory }: GatedPorts, gate: ReplicaGate, member: DeviceMember, role: GatedRole) {
     this.member = member;
+    this.role = role;
     this.stampMax = member.stampMax;
     this.completions = completions;
     this.memory = memory;
     this.gate = gate;
     const { ours } = gate;
-    check(ours !== null, 'an engine asks of a replica under no map', gate.group);
-    this.generation = ours.generation;
+    check(role === 'reader' || ours !== null, 'an engine asks of a replica under no map', gate.group);
+    this.generation = ours?.generation ?? 0;
     this.token = completions.register({ complete: (tag, result, flags) => this.ended(tag, result, flags) });
   }
 
@@ -123,6 +131,10 @@ export class GatedMember implements DeviceMember, ReplicaAccess, Passed {
     return this.gate.storing;
   }
 
+  get readable(): boolean {
+    return this.gate.isReadable;
+  }
+
   get current(): boolean {
     return this.gate.map?.generation === this.generation;
   }
@@ -131,8 +143,17 @@ export class GatedMember implements DeviceMember, ReplicaAccess, Passed {
 
   /** Under which it asks: the newest of its generation; 0, which nothing admits, once there is another generation. */
   private get asking(): MapVersion {
+    if (this.role === 'reader') return this.followed;
     const { ours } = this.gate;
     return ours !== null && ours.generation === this.generation ? ours.mapVersion : 0;
+  }
+
+  /** An engine that only reads asks under this map from now on. */
+  follow({ mapVersion, volume, group }: ReplicaMap): boolean {
+    check(this.role === 'reader', 'an engine follows a map that asks under its own', group);
+    check(volume.id === this.gate.volumeId && group === this.gate.group, 'a member follows the map of another', group);
+    this.followed = mapVersion;
+    return true;
   }
 
   submit(request: SegmentRequest): void {
@@ -207,25 +228,46 @@ export class GatedMember implements DeviceMember, ReplicaAccess, Passed {
 
   private ended(tag: number, result: number, flags: number): void {
     const passage = this.passages[tag];
-    const { token, request, list } = passage;
+    const { request, list } = passage;
     check(request !== null || list !== null, 'something ends that nobody has asked', tag);
+    if (result >= 0 && request?.kind === REQUEST_AGREED) void this.noteServed(passage, request.generation);
+    else this.end(passage, result, flags);
+  }
+
+  private end(passage: Passage, result: number, flags: number): void {
+    const { token } = passage;
     this.giveBack(passage);
     this.gate.leave();
     this.completions.finish(token, result, flags);
+    if (this.closing) this.closeIfIdle();
+  }
+
+  /** All copies are equal: that the generation is served is durable before it is answered, and before a newer map is. */
+  private async noteServed(passage: Passage, generation: Generation): Promise<void> {
+    check(this.role === 'writer', 'a generation is served by an engine that only reads', generation);
+    const result = await this.gate.noteServed(generation);
+    this.end(passage, Math.min(0, result), 0);
   }
 
   // ---- reading
 
   /** On its own thread no lease is needed: the map that counts is known here at once. */
   mayRead(mapVersion: MapVersion): boolean {
-    return this.gate.answered && this.gate.mapVersion === mapVersion;
+    const { gate } = this;
+    return gate.answered && gate.mapVersion === mapVersion && (this.role === 'writer' || gate.isReadable);
   }
 
   whenLeased(waiter: LeaseWaiter): void {
+    const { gate } = this;
     if (!this.leaseWaiters.includes(waiter)) this.leaseWaiters.push(waiter);
-    if (this.waiting || !this.gate.storing) return;
-    this.waiting = true;
-    this.gate.wait(this.onAnswered);
+    if (this.waiting) return;
+    if (gate.storing) {
+      this.waiting = true;
+      gate.wait(this.onAnswered);
+    } else if (this.role === 'reader') {
+      this.waiting = true;
+      void gate.nextAgreement().then(() => this.tellLeased());
+    }
   }
 
   private tellLeased(): void {
@@ -235,8 +277,17 @@ export class GatedMember implements DeviceMember, ReplicaAccess, Passed {
     for (const waiter of waiters) waiter.leased();
   }
 
+  /** Nothing more is asked of it. What an engine has asked that only reads may still be in flight. */
   close(): void {
-    check(this.free.length === this.passages.length, 'a member is closed with requests in flight', this.free.length);
+    const idle = this.free.length === this.passages.length;
+    check(idle || this.role === 'reader', 'a member is closed with requests in flight', this.free.length);
+    check(!this.closing, 'a member is closed twice', this.passages.length);
+    this.closing = true;
+    this.closeIfIdle();
+  }
+
+  private closeIfIdle(): void {
+    if (this.free.length < this.passages.length) return;
     this.completions.unregister(this.token);
     this.member.close();
   }

@@ -31,6 +31,20 @@ export interface StoreStatus {
   readonly counters: StoreCounters;
 }
 
+/** A member that is only read, by an engine that has no right to write. */
+export interface ReaderMember extends DeviceMember {
+  /** Asks under a later map of its group from now on. Returns false if it cannot: the replica is to be opened anew. */
+  follow(map: ReplicaMap): boolean;
+}
+
+/** What comes of opening a replica to be read. */
+export interface ReaderOpening {
+  /** Null if it was not opened. */
+  readonly member: ReaderMember | null;
+  /** What the device has in place of the map under which it was to be opened. */
+  readonly maps: readonly ReplicaMap[];
+}
+
 export interface NodeDevice extends KnownDevice {
   /** The shard that its store is on; -1 in another process. */
   readonly shard: number;
@@ -71,6 +85,8 @@ export interface NodeDevice extends KnownDevice {
   serves?(page: ReplicaPage): boolean;
   /** What serves the data of the replica on this page. */
   member(completions: CompletionPort, page: ReplicaPage): DeviceMember;
+  /** Opens a replica that managers decide about to be read, under a map that the device has answered. Never rejects. */
+  openReader(completions: CompletionPort, map: ReplicaMap): Promise<ReaderOpening>;
   /**
    * Gives back what it has of a deleted volume. What is left when `ending` says that the node is about to be closed is given back
    * when it is opened the next time. Rejects with a `StrakeError`.

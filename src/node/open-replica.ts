@@ -73,6 +73,10 @@ export class OpenReplica implements ReplicaAccess, GateWatcher {
     return this.gate.answered;
   }
 
+  get readable(): boolean {
+    return this.gate.isReadable;
+  }
+
   /** Whether requests with such an address are for it. */
   isMeant({ volume, group, member }: Pick<Frame, 'volume' | 'group' | 'member'>): boolean {
     return this.index === member && this.gate.group === group && this.words.equals(volume);

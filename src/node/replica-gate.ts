@@ -73,6 +73,9 @@ export class ReplicaGate {
   private readonly ended = new Notify();
   /** The newest map that whoever decides in this process has brought: under which its own engines ask. */
   private oursOrNull: ReplicaMap | null = null;
+  /** The generation for which this life of the device has been told that all copies are equal; 0 if it has not been. */
+  private agreed: Generation = 0;
+  private readonly agreement = new Notify();
   private waiters: GateWaiter[] = [];
   private readonly watchers = new Set<GateWatcher>();
   /** Maps are stored one after another. */
@@ -122,6 +125,34 @@ export class ReplicaGate {
   get servedGeneration(): number {
     const { page } = this;
     return page < 0 ? 0 : this.device.ownOf(page).servedGeneration;
+  }
+
+  /**
+   * Whether clients may read here that do not write: what is here is all that was acknowledged under the generation of the map,
+   * and before. So it is once the copies have been made equal under it, as long as the device is not opened anew, with which it
+   * may lose what was not flushed; and also then if the right to write was given back in order.
+   */
+  get isAgreed(): boolean {
+    const { map } = this;
+    if (map === undefined || map.volume.deleted) return false;
+    if (this.agreed === map.generation && this.agreed > 0) return true;
+    return map.lease === 'released' && this.servedGeneration === map.generation;
+  }
+
+  /**
+   * Whether clients may read content here that do not write: of a replica that managers have decided about, while its device is
+   * in-sync, and has all that was acknowledged.
+   */
+  get isReadable(): boolean {
+    const { map } = this;
+    if (map === undefined || !isManaged(map)) return map !== undefined;
+    const { deviceId } = this.device;
+    return this.isAgreed && map.members.some((member) => member.deviceId === deviceId && member.state === 'in-sync');
+  }
+
+  /** Resolves when the copies have been made equal the next time. */
+  nextAgreement(): Promise<void> {
+    return this.agreement.next();
   }
 
   /** Whether nothing is being carried out, stored or waiting. */
@@ -232,7 +263,14 @@ export class ReplicaGate {
     check(this.running > 0, 'copies agree under a map whose requests have ended', generation);
     if (map === undefined) return 0;
     // None is served that has not begun, whatever an engine says.
-    return this.device.keep(map, { servedGeneration: Math.min(generation, map.generation) });
+    const served = Math.min(generation, map.generation);
+    if (this.agreed === served && this.servedGeneration >= served) return 0;
+    const result = await this.device.keep(map, { servedGeneration: served });
+    if (result >= 0) {
+      this.agreed = Math.max(this.agreed, served);
+      this.agreement.tell();
+    }
+    return result;
   }
 
   /** The same for an engine of this process. `-ESTALE` if the map is of another generation by then, or is being stored. */

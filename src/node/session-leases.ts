@@ -37,8 +37,10 @@ export function grantLeases({ clientId, changes, replicas }: LeasedSession, take
     if (changedAt > taken || map === undefined || !isManaged(map)) continue;
     gate.confirm(clientId, toldVersion);
     check(toldVersion > 0, 'a replica is open of whose map nobody was told', gate.group);
-    // While a map is being stored nothing is granted under it, and nothing more under the one before.
-    if (gate.answered && gate.device.leaseMs > 0 && map.mapVersion === toldVersion) granted.push(replica);
+    // While a map is being stored nothing is granted under it, and nothing more under the one before. Who only reads has no lease
+    // of a member that may lack what was acknowledged.
+    const readable = replica.role !== 'reader' || gate.isReadable;
+    if (gate.answered && gate.device.leaseMs > 0 && map.mapVersion === toldVersion && readable) granted.push(replica);
     else unleased.push({ volumeId: gate.volumeId, group: gate.group });
   }
   if (granted.length === 0 || unleased.length > LISTED_MAX) return { leaseMs: 0, unleased: [] };

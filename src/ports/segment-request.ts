@@ -7,7 +7,7 @@
  *
  * ```text
  *   kind      chunk  block, blocks  memory  source  stamp, generation, flush number  flags                    entries
- *   READ        x         x           x                                                                        -
+ *   READ        x         x           x                                              SETTLED                   -
  *   WRITE       x         x           x       x                  x                   FUA NEWER SAME COPY       SAME, COPY
  *   ZERO        x         x                                      x                   FUA KEEP NEWER SAME       SAME
  *   ALLOCATE    x                                           the last two                                       -
@@ -33,7 +33,8 @@ import type { Memory } from './memory.js';
 
 /**
  * Reads blocks to `memory`; those never written, and those of a chunk without a slot, are zeroes. Result: the bytes. With
- * `-EBADMSG` or `-ENODATA`, `bad` names the blocks that cannot be read; the others may or may not have been read.
+ * `-EBADMSG` or `-ENODATA`, `bad` names the blocks that cannot be read; the others may or may not have been read. With
+ * `REQUEST_SETTLED` also `-EAGAIN`.
  */
 export const REQUEST_READ = 0;
 /**
@@ -112,8 +113,14 @@ export const REQUEST_SAME = 16;
 export const REQUEST_COPY = 32;
 /** Of a flush: it is remembered. */
 export const REQUEST_MARKED = 64;
+/**
+ * Of a read: ends with `-EAGAIN` if the chunk was recorded under a flush that is not settled, or is in doubt, when it ends. Else
+ * every member in-sync has what was read, or something later: nobody who reads afterwards, at whichever of them, finds
+ * anything earlier.
+ */
+export const REQUEST_SETTLED = 128;
 /** All flags. */
-export const REQUEST_FLAGS = 127;
+export const REQUEST_FLAGS = 255;
 
 const BITS = 32;
 

@@ -153,14 +153,14 @@ export class NodeService {
 
   private offerTo(server: NbdServer): void {
     // One that is being started would answer with errors, which clients take for lost data.
-    const serving = [...this.node.volumes.values()].filter(({ engine }) => engine?.serving);
+    const serving = [...this.node.volumes.values()].filter(({ served }) => served !== null);
     const offered = new Map(serving.map((volume) => [volume.name, volume]));
     for (const name of [...server.exports.keys()]) if (!offered.has(name)) server.withdraw(name);
-    for (const [name, { engine, stored }] of offered) {
-      if (engine === null || server.exports.get(name)?.volume === engine) continue;
-      this.noteOffered(engine);
+    for (const [name, { served, stored }] of offered) {
+      if (served === null || server.exports.get(name)?.volume === served) continue;
+      this.noteOffered(served);
       const { layout, copies } = stored;
-      server.offer(new NbdExport(name, layout === 'single' ? 'single' : `mirror:${copies}`, engine, false));
+      server.offer(new NbdExport(name, layout === 'single' ? 'single' : `mirror:${copies}`, served, served.readOnly));
     }
   }
 

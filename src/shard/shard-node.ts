@@ -214,9 +214,9 @@ export class ShardNode {
   }
 
   /** Opens a volume of the cluster that has been joined. */
-  async attachVolume({ name, takeOver }: ShardCalls['attachVolume']['request']): Promise<VolumeFacts> {
+  async attachVolume({ name, ...attaching }: ShardCalls['attachVolume']['request']): Promise<VolumeFacts> {
     const service = this.openNode();
-    const { id } = await service.node.attachVolume(name, { takeOver });
+    const { id } = await service.node.attachVolume(name, attaching);
     service.offer();
     return this.findVolume(id);
   }

@@ -1,9 +1,9 @@
 /** What a shard has open under a number, as the rings to programs name it: a raw device, or a volume of the node. */
 
-import type { VolumeEngine } from '../client/volume-engine.js';
 import type { Volume } from '../ports/volume.js';
 import type { RawVolume } from '../raw/raw-volume.js';
 import type { UringDevice } from '../uring/device.js';
+import type { ServedVolume } from '../volumes/hosted-volume.js';
 
 export interface RawTarget {
   readonly device: UringDevice;
@@ -13,7 +13,7 @@ export interface RawTarget {
 }
 
 export interface VolumeTarget {
-  readonly volume: VolumeEngine;
+  readonly volume: ServedVolume;
   readonly name: string;
 }
 

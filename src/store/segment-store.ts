@@ -26,9 +26,9 @@
  */
 
 import { check } from '../core/check.js';
-import { EBUSY, EIO } from '../core/errno.js';
+import { EAGAIN, EBUSY, EIO } from '../core/errno.js';
 import type { ReplicaPage, SlotIndex } from '../core/ids.js';
-import type { FlushId } from '../layout/flush-id.js';
+import { type FlushId, isBefore } from '../layout/flush-id.js';
 import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { type Device, FENCE_WRITES } from '../ports/device.js';
@@ -39,6 +39,7 @@ import {
   REQUEST_FLUSH,
   REQUEST_READ,
   REQUEST_RESTAMP,
+  REQUEST_SETTLED,
   type SegmentRequest,
 } from '../ports/segment-request.js';
 import type { Batch } from './format/journal-batch.js';
@@ -50,7 +51,7 @@ import { JournalWriter } from './running/journal-writer.js';
 import { MapWriter } from './running/map-writer.js';
 import { OpPool } from './running/op-pool.js';
 import { OpSteps } from './running/op-steps.js';
-import type { SlotTable } from './running/slot-table.js';
+import { SLOT_FLAG_DOUBT, type SlotTable } from './running/slot-table.js';
 import { TableCache } from './running/table-cache.js';
 import { VolumeTable } from './running/volume-table.js';
 import { type StoreOp, saveSource } from './store-op.js';
@@ -303,8 +304,9 @@ export class SegmentStore {
 
   // ---------------------------------------------------------------- ends
 
-  private finish(op: StoreOp, result: number): void {
+  private finish(op: StoreOp, found: number): void {
     const { token, resultFlags, admitted } = op;
+    const result = found >= 0 && (op.flags & REQUEST_SETTLED) !== 0 && !this.isSettled(op) ? -EAGAIN : found;
     // It was refused, or nothing of it was to be written: other members find the payload in place all the same.
     saveSource(this.memory, op);
     this.steps.end(op);
@@ -313,6 +315,17 @@ export class SegmentStore {
     else this.completions.finish(token, result, resultFlags);
     this.steps.resumeOthers(admitted);
     this.pool.noteIdle();
+  }
+
+  /** Whether all that a read may have found is on every member in-sync. What has no slot is zeroes there, or came later. */
+  private isSettled({ volume, stripe, slot }: StoreOp): boolean {
+    if (slot < 0) return true;
+    const { slots } = this;
+    check(slot < slots.slots, 'a read has ended in a slot that there is not', slot);
+    // It may have been given back meanwhile, and be another chunk's by now.
+    if (slots.find(volume, stripe) !== slot || (slots.flags[slot] & SLOT_FLAG_DOUBT) !== 0) return false;
+    const recorded = { generation: slots.generations[slot], flushNumber: slots.flushNumbers[slot] };
+    return isBefore(recorded, this.volumeTable.settled.of(volume));
   }
 
   /** Whether modifications have been refused since a failure. */

@@ -1,14 +1,20 @@
 /** A volume as the node that hosts it knows it; what a program has of it is `NodeVolume` of `src/embed`. */
 
+import type { VolumeReader } from '../client/reader/volume-reader.js';
 import type { VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { Replica } from '../node/replica.js';
+
+/** What serves a volume: an engine that may write, or one that only reads. */
+export type ServedVolume = VolumeEngine | VolumeReader;
 
 /** A volume of the node, started or not. */
 export class HostedVolume {
   readonly id: string;
   stored: VolumeMap;
   engine: VolumeEngine | null = null;
+  /** What serves it where it is only read; null where it is not. */
+  reader: VolumeReader | null = null;
   replicas: Replica[] = [];
   /** Its piece of memory, while it is started. */
   place = -1;
@@ -35,5 +41,11 @@ export class HostedVolume {
 
   get name(): string {
     return this.stored.name;
+  }
+
+  /** What serves it now; null while nothing does. */
+  get served(): ServedVolume | null {
+    if (this.engine?.serving) return this.engine;
+    return this.reader?.serving ? this.reader : null;
   }
 }

@@ -11,15 +11,18 @@ import { check } from '../core/check.js';
 import type { TimesHeard } from '../core/cluster-times.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { parseAddress } from '../core/stream-address.js';
+import type { Watch } from '../core/watch.js';
 import { type ReplicaMap, volumeOf } from '../layout/replica-map.js';
 import type { NodeDevice } from '../node/node-device.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { DevicePlace, ManagerCalls } from '../ports/manager.js';
+import type { Memory } from '../ports/memory.js';
 import type { StreamAddress } from '../ports/transport.js';
 import { HostedVolume } from './hosted-volume.js';
 import { MANAGED_PAUSE_MS, RESUME_ROUNDS } from './limits.js';
 import { ManagedAuthority } from './managed-authority.js';
+import { ManagedReaders } from './managed-readers.js';
 import type { NodeParts } from './node-parts.js';
 import { hasMember } from './replacement.js';
 import { servingEngine } from './volume-host.js';
@@ -38,7 +41,9 @@ export interface ManagedVolumesParts {
   /** Of the cluster. */
   readonly times: TimesHeard;
   readonly completions: CompletionPort;
+  readonly memory: Memory;
   readonly clock: Clock;
+  readonly watch: Watch;
   /** Reaches a node at an address; resolves when its devices are there, or an attempt has failed. */
   readonly reachNode: (address: StreamAddress) => Promise<void>;
 }
@@ -47,6 +52,8 @@ export interface ManagedVolumesParts {
 export interface Attaching {
   /** A client that serves it is replaced. */
   readonly takeOver?: boolean;
+  /** It is only read, and whoever serves it goes on. */
+  readonly readOnly?: boolean;
 }
 
 /** With these a volume is not attached again: it is somebody else's, or there is none, or the node is at its end. */
@@ -54,6 +61,7 @@ const FINAL: ReadonlySet<string> = new Set(['ERR_STRAKE_VOLUME_BUSY', 'ERR_STRAK
 
 export class ManagedVolumes {
   readonly authority: ManagedAuthority;
+  readonly readers: ManagedReaders;
   private readonly parts: ManagedVolumesParts;
   private readonly calls: Calls;
   private ending = false;
@@ -70,6 +78,13 @@ export class ManagedVolumes {
       pause: () => this.pause(MANAGED_PAUSE_MS),
       onNewer: (id) => node.volumes.get(id)?.engine?.adopt(),
       onSuperseded: (id, reason) => void this.depose(id, reason),
+    });
+    const { memory, clock, watch } = parts;
+    this.readers = new ManagedReaders({
+      ...{ node, manager: cluster.manager, completions, memory, clock, watch },
+      reach: (places) => this.reach(places),
+      pause: () => this.pause(MANAGED_PAUSE_MS),
+      holdMs: () => this.parts.times.now.holdMs,
     });
     this.authority.onMap((map) => {
       const volume = node.volumes.get(map.id);
@@ -107,13 +122,17 @@ export class ManagedVolumes {
    * another client serves it and it is not to be taken over, with `ERR_STRAKE_NO_MANAGER`, and with `ERR_STRAKE_UNAVAILABLE` if
    * its members do not answer.
    */
-  async attach(text: string, { takeOver = false }: Attaching = {}): Promise<HostedVolume> {
+  async attach(text: string, { takeOver = false, readOnly = false }: Attaching = {}): Promise<HostedVolume> {
     const { node, cluster } = this.parts;
+    if (readOnly) {
+      this.parts.times.hear((await cluster.manager.status()).times);
+      return this.readers.attach(text);
+    }
     const stored = volumeOf((await cluster.manager.fetch(text)).maps);
     return node.turns.volumes.take([stored.id], async () => {
       const known = node.volumes.get(stored.id);
       check(known?.managed !== false, 'a volume is attached that this node decides about', stored.groups.length);
-      if (known?.engine && known.engine.status().state !== 'failed') {
+      if (known?.reader || (known?.engine && known.engine.status().state !== 'failed')) {
         throw new StrakeError('VOLUME_BUSY', `volume ${stored.name} is attached here already`);
       }
       if (known?.engine) await this.stop(known, 'it has failed, and is attached anew');
@@ -141,6 +160,7 @@ export class ManagedVolumes {
     await node.turns.volumes.take([id], async () => {
       const volume = node.volumes.get(id);
       if (volume?.managed !== true) throw new StrakeError('NO_VOLUME', `volume ${text} is not attached here`);
+      if (this.readers.has(id)) return this.readers.end(volume);
       try {
         await node.host.end(volume);
       } finally {
@@ -169,6 +189,7 @@ export class ManagedVolumes {
   async takeBack(device: NodeDevice): Promise<void> {
     const { node } = this.parts;
     const { deviceId } = device;
+    this.readers.poke();
     const users = [...node.volumes.values()].filter(({ managed, stored }) => managed && hasMember(stored, deviceId));
     await allEnded(
       users.map(({ id }) =>
@@ -235,9 +256,15 @@ export class ManagedVolumes {
     void this.renew();
   }
 
-  /** Maps that others have brought to members. */
+  /** Maps that others have decided, wherever they were heard of. */
   heard(maps: readonly ReplicaMap[]): void {
     this.authority.heard(maps);
+  }
+
+  /** Maps that others have brought to members. */
+  told(maps: readonly ReplicaMap[]): void {
+    this.heard(maps);
+    this.readers.heard(maps);
   }
 
   // ---------------------------------------------------------------- being there

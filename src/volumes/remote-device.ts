@@ -13,7 +13,7 @@ import { StrakeError } from '../core/errors.js';
 import type { ReplicaPage } from '../core/ids.js';
 import { type ReplicaMap, type ReplicaOwn, replicaOf } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
-import type { NodeDevice } from '../node/node-device.js';
+import type { NodeDevice, ReaderOpening } from '../node/node-device.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { GroupIndex } from '../ports/ids.js';
 import type { DeviceState } from '../wire/control.js';
@@ -214,6 +214,18 @@ export class RemoteDevice implements NodeDevice {
     const member = this.members.get(page);
     check(member !== undefined, 'a replica of another node is used that was not opened', page);
     return member;
+  }
+
+  async openReader(_completions: CompletionPort, map: ReplicaMap): Promise<ReaderOpening> {
+    const index = this.indexIn(map);
+    if (index < 0 || this.failed) return { member: null, maps: [] };
+    const { member, maps } = await this.parts.session.open(map, index, 'reader');
+    if (member === null) return { member, maps };
+    check(member.deviceId === this.deviceId, 'a replica of another device is opened to be read', index);
+    // In another life it is another device, which is found out when its node tells of it.
+    if (member.incarnation === this.incarnation && !this.failed) return { member, maps };
+    member.close();
+    return { member: null, maps };
   }
 
   /** Its node does that when it has stored that the volume is deleted. */

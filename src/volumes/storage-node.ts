@@ -48,7 +48,7 @@ import type { StreamAddress } from '../ports/transport.js';
 import type { AwaitedDevice } from './deleted-volumes.js';
 import { DeviceCatalog } from './device-catalog.js';
 import { DeviceChanges } from './device-changes.js';
-import type { HostedVolume } from './hosted-volume.js';
+import type { HostedVolume, ServedVolume } from './hosted-volume.js';
 import type { JobBook } from './job-book.js';
 import { type Attaching, type Cluster, ManagedVolumes } from './managed-volumes.js';
 import type { NodeHooks, NodeParts } from './node-parts.js';
@@ -102,7 +102,7 @@ export class StorageNode {
     const { volumes } = this;
     const devices = new DeviceHost(
       { ...ports, memoryStart: memoryStart + VOLUME_HOST_BYTES },
-      { onEvent, mayForget: (note) => catalog.mayForget(note), onMap: (map) => this.heard([map]) },
+      { onEvent, mayForget: (note) => catalog.mayForget(note), onMap: (map) => this.managed?.told([map]) },
     );
     const stores = devices.devices;
     const catalog: DeviceCatalog = new DeviceCatalog({ completions, stores, onEvent });
@@ -160,7 +160,9 @@ export class StorageNode {
 
   /** See `DeviceChanges.lose`. */
   lose(deviceId: string, reason: string): Promise<void> {
-    return this.deviceChanges.lose(deviceId, reason);
+    const lost = this.deviceChanges.lose(deviceId, reason);
+    this.managed?.readers.poke();
+    return lost;
   }
 
   /** Whether the note of a deleted volume may go. */
@@ -211,7 +213,7 @@ export class StorageNode {
       },
       onGone: (deviceId, reason) => this.lose(deviceId, reason),
       onTrouble: (deviceId, text) => hooks.onEvent({ kind: 'device-failed', deviceId, text }),
-      onMaps: (maps) => this.managed?.heard(maps),
+      onMaps: (maps) => this.managed?.told(maps),
     });
     return this.peers.add(address);
   }
@@ -254,9 +256,10 @@ export class StorageNode {
     check(this.managed === null, 'a node joins a second cluster');
     check(service.parts.clientId === this.ports.clientId, 'a node has two names as a client');
     const { times } = this;
-    const { completions, clock, clientId } = this.ports;
+    const { completions, memory, clock, watch, clientId } = this.ports;
     const reachNode = (address: StreamAddress) => this.addPeer(service, address);
-    this.managed = new ManagedVolumes({ node: this.parts, cluster, clientId, times, completions, clock, reachNode });
+    const ports = { completions, memory, clock, watch };
+    this.managed = new ManagedVolumes({ node: this.parts, cluster, clientId, times, ...ports, reachNode });
   }
 
   private get inCluster(): ManagedVolumes {
@@ -283,7 +286,7 @@ export class StorageNode {
     return this.inCluster.detach(text);
   }
 
-  /** Maps that others have brought to devices of this process. */
+  /** Maps that managers have decided. */
   heard(maps: readonly ReplicaMap[]): void {
     this.managed?.heard(maps);
   }
@@ -326,9 +329,9 @@ export class StorageNode {
    * Its engine, after whatever is being started or deleted. Rejects as `engine` throws; of several volumes of a name, the one
    * that is started is meant.
    */
-  async started(text: string): Promise<VolumeEngine> {
-    const { id, engine } = this.volumes.findStarted(text);
-    return engine?.serving ? engine : this.parts.turns.inVolume(id, async () => this.engine(id));
+  async started(text: string): Promise<ServedVolume> {
+    const { id, served } = this.volumes.findStarted(text);
+    return served ?? this.parts.turns.inVolume(id, async () => this.volumes.get(id)?.served ?? this.engine(id));
   }
 
   /** See `VolumeChanges.create`. */
@@ -387,6 +390,7 @@ export class StorageNode {
     await this.parts.turns.ended();
     const errors: unknown[] = [];
     const note = (error: unknown) => errors.push(error);
+    await this.managed?.readers.close();
     await Promise.all([...this.volumes.values()].map((volume) => this.parts.host.end(volume).catch(note)));
     this.volumes.clear();
     this.peers?.end();

@@ -30,7 +30,8 @@ export class VolumeDirectory {
   }
 
   remove(volume: HostedVolume): void {
-    check(volume.engine === null, 'a volume is listed no longer that is served', volume.place);
+    const served = volume.engine !== null || volume.reader !== null;
+    check(!served, 'a volume is listed no longer that is served', volume.place);
     this.byId.delete(volume.id);
   }
 

@@ -58,7 +58,8 @@ export class VolumeHost {
   private readonly ports: VolumeHostPorts;
   private readonly parts: VolumeHostParts;
   private readonly freePlaces: number[] = [];
-  private readonly buffers: CopyBuffers;
+  /** For what is copied, or compared. */
+  readonly buffers: CopyBuffers;
   /** Engines that serve, or are about to. */
   private readonly engines = new Set<VolumeEngine>();
   private ending = false;

@@ -29,7 +29,7 @@ export function volumeReports(volumes: VolumeDirectory, stores: Stores): VolumeR
     conflict: volumes.inConflict(volume),
     reason: volume.reason,
     usedSlots: usedSlots(stores, volume.id),
-    status: volume.engine?.status() ?? null,
+    status: (volume.engine ?? volume.reader)?.status() ?? null,
   }));
 }
 

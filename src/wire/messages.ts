@@ -170,6 +170,8 @@ export const FLAG_LOG = 256;
 export const FLAG_KEEP = 512;
 /** Of a release: only if nothing in the chunk is stored or kept. */
 export const FLAG_IF_ZERO = 1024;
+/** Of a read: only what is settled. */
+export const FLAG_SETTLED = 2048;
 
 // ---- flags of replies: what their payload has, in this order
 
@@ -304,7 +306,7 @@ KIND_RULES[KIND_STORE_MAP] = control('STORE_MAP', FROM_ASKER);
 KIND_RULES[KIND_MAP_CHANGED] = control('MAP_CHANGED', FROM_ANSWERER);
 /** In the order of `REQUEST_*`. */
 const REQUESTS: readonly KindRule[] = [
-  request('READ', { blocks: true }),
+  request('READ', { blocks: true, flags: FLAG_SETTLED }),
   request('WRITE', { blocks: true, payload: PAYLOAD_BLOCKS, flags: FLAG_FUA | CONDITIONS | FLAG_COPY }),
   request('ZERO', { blocks: true, payload: PAYLOAD_BLOCKS, flags: FLAG_FUA | CONDITIONS | FLAG_KEEP }),
   request('ALLOCATE'),

@@ -27,6 +27,7 @@ import {
   REQUEST_NEWER,
   REQUEST_RELEASE_ZERO,
   REQUEST_SAME,
+  REQUEST_SETTLED,
   REQUEST_WRITE,
   type SegmentRequest,
 } from '../ports/segment-request.js';
@@ -41,6 +42,7 @@ import {
   FLAG_MARKED,
   FLAG_NEWER,
   FLAG_SAME,
+  FLAG_SETTLED,
   FLUSH_AT_GROUP,
   FLUSH_AT_MAP_VERSION,
   FLUSH_AT_SETTLED_GENERATION,
@@ -104,6 +106,7 @@ const FLAGS: readonly (readonly [record: number, frame: number])[] = [
   [REQUEST_SAME, FLAG_SAME],
   [REQUEST_COPY, FLAG_COPY],
   [REQUEST_MARKED, FLAG_MARKED],
+  [REQUEST_SETTLED, FLAG_SETTLED],
 ];
 
 function frameFlags(flags: number): number {

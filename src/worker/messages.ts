@@ -205,7 +205,7 @@ export interface ShardCalls extends NodeCalls {
   network: { request: NetworkMessage; response: { port: number | undefined } };
   /** `port`: where segments are served, if that is on TCP. Resolves when a manager has answered. */
   joinCluster: { request: JoinMessage; response: { clusterId: string; port: number | undefined } };
-  attachVolume: { request: { name: string; takeOver: boolean }; response: VolumeFacts };
+  attachVolume: { request: { name: string; takeOver: boolean; readOnly: boolean }; response: VolumeFacts };
   /** Of a node that has joined a cluster: see `adoptVolumes` and `takeBackVolumes`. */
   adoptVolumes: { request: null; response: Adopted };
   takeBackVolumes: { request: null; response: Adopted };

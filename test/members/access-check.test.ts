@@ -17,7 +17,7 @@ import { check, run } from '../support/check.js';
 
 const REPLICA: ReplicaAccess = {
   ...{ mapVersion: 7, answered: true, storing: false, incarnation: 3 },
-  ...{ role: 'writer', current: true },
+  ...{ role: 'writer', current: true, readable: true },
 };
 const WRITE = { kind: KIND_REQUEST + REQUEST_WRITE, mapVersion: 7, incarnation: 3 };
 

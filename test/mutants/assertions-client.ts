@@ -25,8 +25,8 @@ export const CLIENT_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'positions have no room in a tag',
     'client/mirror/mirror.ts',
-    'const TAG_SHIFT = 6;',
-    'const TAG_SHIFT = 4;',
+    'export const MEMBER_TAG_BITS = 6;',
+    'export const MEMBER_TAG_BITS = 4;',
     ENGINE,
   ),
   one(

@@ -95,8 +95,8 @@ export const MIRROR_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'pieces have no room in a tag',
     'client/mirror/mirror.ts',
-    'const TAG_SHIFT = 6;',
-    'const TAG_SHIFT = 14;',
+    'export const MEMBER_TAG_BITS = 6;',
+    'export const MEMBER_TAG_BITS = 14;',
     ENGINE,
   ),
   one(

@@ -27,6 +27,7 @@ import { SimKey } from '#strake/sim/world/sim-key.js';
 import { SimTimers } from '#strake/sim/world/timers.js';
 import { SimWorld } from '#strake/sim/world/world.js';
 import { formatDevice } from '#strake/store/opening/format-device.js';
+import type { ServedVolume } from '#strake/volumes/hosted-volume.js';
 import type { StorageEvent } from '#strake/volumes/storage-events.js';
 import { nodeMemoryBytes, StorageNode } from '#strake/volumes/storage-node.js';
 import { SessionServer } from '#strake/wire/session-server.js';
@@ -242,6 +243,11 @@ export class ClusterClient {
     return this.node.engine('v');
   }
 
+  /** What serves the volume, to be read at least. */
+  get served(): ServedVolume {
+    return this.node.volume('v').served ?? this.engine;
+  }
+
   states(): string[] {
     return this.engine.status().groups[0].map(({ state }) => state);
   }
@@ -266,8 +272,8 @@ export class ClusterClient {
   /** The first word of a block, or a negative errno. */
   async read(stripe: number, block: number, area = 0): Promise<number> {
     const at = AREA_START + area * BLOCK;
-    const { engine } = this;
-    const result = await this.begin((token) => engine.read(at, BLOCK, stripe * SLOT + block * BLOCK, token));
+    const { served } = this;
+    const result = await this.begin((token) => served.read(at, BLOCK, stripe * SLOT + block * BLOCK, token));
     return result < 0 ? result : new Uint32Array(this.arena.buffer, this.arena.byteOffset + at, 1)[0];
   }
 

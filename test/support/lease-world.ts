@@ -41,8 +41,10 @@ export class LeaseClient {
   /** Versions of maps that it was told of, beside what it asked for. */
   readonly heard: number[] = [];
   session: NodeSession;
+  private readonly nodes: LeaseWorld;
 
   constructor(nodes: LeaseWorld, digit: string) {
+    this.nodes = nodes;
     this.clientId = digit.repeat(32);
     this.host = nodes.world.addHost(`client ${digit}`);
     const bytes = SessionService.regionBytes(SMALL_SESSIONS);
@@ -76,7 +78,9 @@ export class LeaseClient {
     });
   }
 
+  /** Opens the replica under a map whose generation has been served. */
   async open(map: ReplicaMap, role: 'reader' | 'writer' = 'reader'): Promise<RemoteMember> {
+    await this.nodes.gate.noteServedHere(map.generation);
     const { member, status } = await this.session.open(map, SERVED, role);
     if (member === null) throw new Error(`the replica was not opened: ${status} ${this.session.reason}`);
     return member;

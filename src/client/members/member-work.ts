@@ -30,6 +30,7 @@ import {
   REQUEST_RELEASE_ZERO,
   REQUEST_RESTAMP,
   REQUEST_SAME,
+  REQUEST_SETTLED,
   REQUEST_WRITE,
   REQUEST_ZERO,
   SegmentRequest,
@@ -140,6 +141,23 @@ export class MemberWork {
     request.memory = memory;
     const result = await this.submit(member, request, holder);
     if (bad !== undefined) addBlocks(bad, request.bad, range);
+    this.giveBack(request);
+    return result;
+  }
+
+  /** The same of what is settled there; `-EAGAIN` if it is not. */
+  async readSettled(
+    member: SegmentMember,
+    range: BlockRange,
+    memory: number,
+    holder: MemoryHolder,
+    bad: Set<number>,
+  ): Promise<number> {
+    const request = this.takeFor(REQUEST_READ, range);
+    request.flags = REQUEST_SETTLED;
+    request.memory = memory;
+    const result = await this.submit(member, request, holder);
+    addBlocks(bad, request.bad, range);
     this.giveBack(request);
     return result;
   }

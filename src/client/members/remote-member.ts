@@ -118,6 +118,17 @@ export class RemoteMember implements SegmentMember {
     address.class = 0;
   }
 
+  /**
+   * Asks under a later map of its group from now on, for an engine that only reads, whatever generation that is of. Returns
+   * whether it can: the member has the same place there.
+   */
+  follow(map: ReplicaMap): boolean {
+    check(this.role === 'reader', 'a member follows a map for an engine that writes', this.index);
+    if (this.failed || map.members[this.index]?.deviceId !== this.deviceId) return false;
+    if (map.mapVersion > this.map.mapVersion) this.map = map;
+    return true;
+  }
+
   /** What an answer tells of the device. */
   told({ fence }: Answer): void {
     if (fence > this.fenced && fence <= FENCE_ALL) this.fenced = fence;

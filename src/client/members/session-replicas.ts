@@ -132,12 +132,13 @@ export class SessionReplicas {
 }
 
 /** Whether a member that was opened under one map is asked under a later one by the same engine. */
-function goesOn({ index, deviceId }: RemoteMember, map: ReplicaMap, later: ReplicaMap): boolean {
+function goesOn({ index, deviceId, role }: RemoteMember, map: ReplicaMap, later: ReplicaMap): boolean {
   if (later.mapVersion <= map.mapVersion || later.group !== map.group || later.volume.id !== map.volume.id)
     return false;
   if (!isManaged(later)) return true;
-  // Under another generation another engine asks, though it may be one of this process.
-  return later.generation === map.generation && later.members[index]?.deviceId === deviceId;
+  // Under another generation another engine asks, though it may be one of this process. Who only reads has no generation.
+  const same = role === 'reader' || later.generation === map.generation;
+  return same && later.members[index]?.deviceId === deviceId;
 }
 
 /** The engine may have taken a map meanwhile that is newer than the one that its node has told. */

@@ -314,6 +314,37 @@ export class Membership {
     }
   }
 
+  /**
+   * Takes newer maps as they are, of whichever generation, with the members that serve them: of an engine that only reads, and
+   * decides nothing.
+   */
+  follow(record: VolumeMap, members: readonly (readonly (SegmentMember | null)[])[]): void {
+    check(record.id === this.record.id, 'an engine follows the map of another volume', record.generation);
+    check(
+      record.segmentBytes === this.record.segmentBytes,
+      'the chunks of a volume have another size',
+      record.generation,
+    );
+    for (const [group, version] of record.versions.entries()) {
+      check(
+        version >= this.record.versions[group],
+        'an engine follows a map of a group that is older than its own',
+        group,
+      );
+    }
+    this.record = record;
+    for (const [index, places] of record.groups.entries()) {
+      const slots = this.groups[index];
+      while (slots.length < places.length) slots.push(new MemberSlot(index, slots.length));
+      slots.length = places.length;
+      for (const slot of slots) {
+        slot.state = places[slot.position].state;
+        slot.member = members[index][slot.position] ?? null;
+      }
+    }
+    this.resume();
+  }
+
   private async commit(made: VolumeMap, wanted: () => boolean): Promise<MapChange<VolumeMap>> {
     const next = this.withProgress(made);
     try {

@@ -25,20 +25,20 @@ import {
   REQUEST_ZERO,
   type SegmentRequest,
 } from '../../ports/segment-request.js';
-import type { Holder, Holding } from '../requests/holding.js';
+import type { Holding } from '../requests/holding.js';
 import { bringPayload, type Piece, reads, sumsOf } from '../requests/piece.js';
-import type { IoEnds, SegmentIo } from '../requests/segment-io.js';
+import type { PieceIo, PieceSource } from '../requests/piece-io.js';
 import type { WriteStamps } from '../requests/write-stamps.js';
 import { type Allocation, allocated, exists } from './allocation.js';
 import { JUDGED_DONE, JUDGED_LATER, type MemberSlot, type Membership } from './membership.js';
 import { ReadLeases } from './read-leases.js';
 
 /** A tag is a piece's index and, in its lowest bits, a member's position. */
-const TAG_SHIFT = 6;
-check(GROUP_MEMBERS_MAX <= 1 << TAG_SHIFT, 'positions have no room in a tag', GROUP_MEMBERS_MAX);
-check(PIECES_MAX << TAG_SHIFT <= 1 << TAG_BITS, 'pieces have no room in a tag', PIECES_MAX);
+export const MEMBER_TAG_BITS = 6;
+check(GROUP_MEMBERS_MAX <= 1 << MEMBER_TAG_BITS, 'positions have no room in a tag', GROUP_MEMBERS_MAX);
+check(PIECES_MAX << MEMBER_TAG_BITS <= 1 << TAG_BITS, 'pieces have no room in a tag', PIECES_MAX);
 
-export interface MirrorParts {
+export interface MirrorParts extends PieceSource {
   readonly completions: CompletionPort;
   readonly memory: Memory;
   readonly membership: Membership;
@@ -46,12 +46,9 @@ export interface MirrorParts {
   readonly stamps: WriteStamps;
   /** See `PiecesParts.holding`. */
   readonly holding: Holding | null;
-  /** The piece of an index. */
-  readonly pieceAt: (index: number) => Piece;
-  readonly ends: IoEnds;
 }
 
-export class Mirror implements SegmentIo, Holder {
+export class Mirror implements PieceIo {
   private readonly memory: Memory;
   private readonly membership: Membership;
   private readonly stamps: WriteStamps;
@@ -74,8 +71,8 @@ export class Mirror implements SegmentIo, Holder {
   }
 
   private complete(tag: number, result: number, flags: number): void {
-    const piece = this.parts.pieceAt(tag >>> TAG_SHIFT);
-    const position = tag & ((1 << TAG_SHIFT) - 1);
+    const piece = this.parts.pieceAt(tag >>> MEMBER_TAG_BITS);
+    const position = tag & ((1 << MEMBER_TAG_BITS) - 1);
     check(piece.started, 'a member answers for a piece that is over', piece.index);
     if ((flags & COMPLETION_ABANDONED) !== 0) piece.resultFlags |= COMPLETION_ABANDONED;
     if (reads(piece)) this.endRead(piece, position, result);
@@ -110,7 +107,7 @@ export class Mirror implements SegmentIo, Holder {
       position,
     );
     const request = piece.requestTo(position);
-    request.begin(kind, piece.stripe, this.token + (piece.index << TAG_SHIFT) + position);
+    request.begin(kind, piece.stripe, this.token + (piece.index << MEMBER_TAG_BITS) + position);
     request.block = piece.block;
     request.blocks = piece.blocks;
     request.memory = piece.memory;
@@ -333,7 +330,6 @@ export class Mirror implements SegmentIo, Holder {
     for (const piece of [...this.held]) if (!piece.givenUp && piece.heldMs <= beforeMs) ends.gaveUp(piece);
   }
 
-  /** A member is back that is the same: what it has not done of what is held is asked again. */
   returned({ group, bit }: MemberSlot): void {
     for (const piece of this.held) {
       if (piece.group !== group || (piece.failed & bit) === 0) continue;
@@ -344,7 +340,6 @@ export class Mirror implements SegmentIo, Holder {
     }
   }
 
-  /** The map has changed, or the volume has stopped. */
   resumeHeld(): void {
     const { held } = this;
     this.held = [];
@@ -364,12 +359,10 @@ export class Mirror implements SegmentIo, Holder {
     else this.read(piece);
   }
 
-  /** Whether what is known of a group from memory is what whoever asks now may be told. */
   mayTell(group: GroupIndex): boolean {
     return this.leases === null || this.leases.mayRead(group);
   }
 
-  /** Gives up the handler; nothing may be in flight. */
   close(): void {
     const held = this.held.length + this.heldReads.length;
     check(held === 0, 'pieces are held when their volume is closed', held);

@@ -22,24 +22,23 @@ import { groupOf } from '../../layout/volume-map.js';
 import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
 import type { BlockCount, BlockIndex, ChunkIndex, FlushNumber, GroupIndex } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
-import { type Allocation, exists } from '../mirror/allocation.js';
+import { exists } from '../mirror/allocation.js';
 import type { MemberSlot, Membership } from '../mirror/membership.js';
-import { Mirror } from '../mirror/mirror.js';
 import type { VolumeCounters } from '../volume-events.js';
 import { Barriers } from './barriers.js';
 import { BlockOrder } from './block-order.js';
 import type { Holding } from './holding.js';
 import { Patches } from './patches.js';
 import { bringPayload, PIECE_LOCK, PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, Piece } from './piece.js';
+import type { PieceIo, PieceSource } from './piece-io.js';
 import type { IoEnds } from './segment-io.js';
-import type { WriteStamps } from './write-stamps.js';
 
 export interface PiecesParts {
   readonly completions: CompletionPort;
   readonly memory: Memory;
   readonly membership: Membership;
-  readonly allocation: Allocation;
-  readonly stamps: WriteStamps;
+  /** What reads and modifies the content of pieces. */
+  readonly io: (pieces: PieceSource) => PieceIo;
   readonly counters: VolumeCounters;
   /** Start of `PATCH_SCRATCH_BYTES` of page-aligned memory. */
   readonly scratch: number;
@@ -68,20 +67,17 @@ export class Pieces implements IoEnds {
   private readonly order = new BlockOrder();
   private readonly barriers = new Barriers();
   private readonly patches: Patches;
-  private readonly io: Mirror;
+  private readonly io: PieceIo;
   private readonly lastEnded = new Notify();
 
   constructor(needs: PiecesParts) {
-    const { completions, memory, membership, allocation, stamps, scratch } = needs;
+    const { completions, memory, membership, scratch } = needs;
     this.needs = needs;
     this.membership = membership;
     this.segmentBlocks = membership.record.segmentBytes / BLOCK_BYTES;
     this.patches = new Patches({ memory, scratch, most: PIECES_MAX, begin: (piece) => this.patch(piece) });
-    const pieceAt = (index: number) => this.all[index];
-    const { holding } = needs;
-    const parts = { completions, memory, membership, allocation, stamps, holding };
-    this.io = new Mirror({ ...parts, pieceAt, ends: this });
-    holding?.add(this.io);
+    this.io = needs.io({ pieceAt: (index) => this.all[index], ends: this });
+    needs.holding?.add(this.io);
     this.token = completions.register({ complete: (tag) => this.endSelf(this.all[tag]) });
   }
 

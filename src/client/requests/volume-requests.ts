@@ -21,7 +21,7 @@ export interface VolumeRequestsParts {
   readonly membership: Membership;
   readonly pieces: Pieces;
   readonly split: SplitRequests;
-  readonly flushes: VolumeFlush;
+  readonly flushes: Pick<VolumeFlush, 'flush'>;
   readonly counters: VolumeCounters;
   readonly readOnly: boolean;
   /** Whether requests are accepted. */
