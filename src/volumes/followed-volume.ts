@@ -193,6 +193,7 @@ export class FollowedVolume {
     const members = this.members[group];
     while (members.length < map.members.length) members.push(null);
     for (const member of members.splice(map.members.length)) member?.close();
+    check(members.length === map.members.length, 'a group has more members than its map', members.length);
     // Nobody is asked under the map before any more.
     for (const place of map.members.keys()) if (!this.goesOn(map, place)) this.drop(group, place);
     this.reader?.follow(volumeOf(this.maps), this.members);

@@ -105,6 +105,7 @@ export class ManagedReaders {
     check(volume.engine === null, 'a volume is only read and has a writer', volume.place);
     this.followed.delete(volume.id);
     await followed.close();
+    check(volume.reader?.serving !== true, 'a volume is read that is given up', volume.stored.groups.length);
     volume.reader = null;
     node.volumes.remove(volume);
   }

@@ -124,6 +124,11 @@ export class RemoteMember implements SegmentMember {
    */
   follow(map: ReplicaMap): boolean {
     check(this.role === 'reader', 'a member follows a map for an engine that writes', this.index);
+    check(
+      map.volume.id === this.map.volume.id && map.group === this.group,
+      'a member follows the map of another',
+      map.group,
+    );
     if (this.failed || map.members[this.index]?.deviceId !== this.deviceId) return false;
     if (map.mapVersion > this.map.mapVersion) this.map = map;
     return true;

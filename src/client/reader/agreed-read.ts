@@ -57,6 +57,7 @@ export class AgreedRead {
   async run(piece: Piece, holder: MemoryHolder): Promise<boolean> {
     const { block, blocks } = piece;
     const sinceMs = this.parts.nowMs();
+    check(piece.started && blocks > 0, 'a read is searched for that has not begun', piece.index);
     let wanted: readonly BlockIndex[] = Array.from({ length: blocks }, (_, at) => (block + at) as BlockIndex);
     for (let pauseMs = AGREED_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, AGREED_PAUSE_MS_MAX)) {
       const members = this.parts.members(piece);

@@ -124,6 +124,7 @@ export class VolumeReader implements Volume {
   /** Goes on with newer maps, and with members that have come or gone. */
   follow(record: VolumeMap, members: ReaderMembers): void {
     check(this.phase !== 'closed', 'a volume is followed that is read no more', record.generation);
+    check(members.length === record.groups.length, 'a volume is read by members of other groups', members.length);
     if (this.membership.stopped === null) this.membership.follow(record, members);
   }
 
