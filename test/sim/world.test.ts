@@ -256,6 +256,33 @@ check('a guest that is frozen does not count that, and a host that sleeps counts
   assert.equal([frozen.monotonicMs(), frozen.boottimeMs(), frozen.realtimeMs() - realMs], [1_000, 1_000, 2_000]);
 });
 
+check('while a host stands still nothing in it sees a clock go back, whatever happens to it meanwhile', async () => {
+  for (const how of ['sleep', 'freeze'] as const) {
+    const world = new SimWorld({ seed: 1 });
+    const host = world.addHost('host');
+    const start = () => host.start({ seed: 1, arena: new Uint8Array(16) });
+    const told: [worldUs: number, clockMs: number][] = [];
+    const tick = (process: SimProcess): void => {
+      const note = () => told.push([world.time.nowUs, process.nowMs()]);
+      process.after(10, process.register({ complete: note }));
+      note();
+    };
+    await ended(world, 1_000);
+    const before = start();
+    tick(before);
+    host.standStill(how, 5_000_000);
+    await ended(world, 1_000);
+    host.standStill(how, 1_000_000);
+    before.stall(500_000);
+    tick(start());
+    await ended(world, 5_000);
+    assert.is(told.length, 4);
+    const [first] = told;
+    assert.ok(told.slice(2).every(([worldUs]) => worldUs >= first[0] + 5_000_000));
+    for (const [at, [, clockMs]] of told.entries()) assert.ok(at === 0 || clockMs >= told[at - 1][1], how);
+  }
+});
+
 check('clocks of a host run at its rate, and jump where they may', () => {
   const world = new SimWorld({ seed: 1 });
   const { clock } = world.addHost('fast', { clockRate: 2 });

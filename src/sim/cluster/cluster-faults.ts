@@ -139,14 +139,9 @@ export class ClusterFaults {
   }
 
   private clock(party: Party, { how, byMs }: ActionOf<'clock'>): void {
-    const { clock } = party.host;
-    if (how === 'realtime') {
-      clock.setRealtime(byMs);
-      return;
-    }
-    if (party.up) party.process.stall(byMs * 1000);
-    if (how === 'sleep') clock.suspend(byMs * 1000);
-    else clock.freeze(byMs * 1000);
+    const { host } = party;
+    if (how === 'realtime') host.clock.setRealtime(byMs);
+    else host.standStill(how, byMs * 1000);
   }
 
   // ---------------------------------------------------------------- who has the volume

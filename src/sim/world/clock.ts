@@ -15,6 +15,8 @@ export class SimClock {
   /** Milliseconds of this clock in one of the world's. */
   readonly rate: number;
   private readonly time: SimTimeline;
+  /** Until then it stands still, as its host does. */
+  stillUntilUs = 0;
   private startedUs = 0;
   private boottimeAheadMs = 0;
   private realtimeAheadMs = EPOCH_MS;
@@ -25,7 +27,7 @@ export class SimClock {
   }
 
   monotonicMs(): number {
-    return ((this.time.nowUs - this.startedUs) / 1000) * this.rate;
+    return ((Math.max(this.time.nowUs, this.stillUntilUs) - this.startedUs) / 1000) * this.rate;
   }
 
   boottimeMs(): number {
@@ -44,13 +46,22 @@ export class SimClock {
 
   /** The host is a guest that is frozen for so long from now on: REALTIME counts that, its other clocks do not. */
   freeze(forUs: number): void {
-    this.startedUs += forUs;
+    this.standStill(forUs);
   }
 
   /** The host sleeps for so long from now on, of which its monotonic clock counts nothing. */
   suspend(forUs: number): void {
-    this.startedUs += forUs;
-    this.boottimeAheadMs += (forUs / 1000) * this.rate;
+    this.boottimeAheadMs += (this.standStill(forUs) / 1000) * this.rate;
+  }
+
+  /** Returns how much longer it stands still than it would have anyway. */
+  private standStill(forUs: number): number {
+    const { nowUs } = this.time;
+    const fromUs = Math.max(nowUs, this.stillUntilUs);
+    const moreUs = Math.max(0, nowUs + forUs - fromUs);
+    this.startedUs += moreUs;
+    this.stillUntilUs = fromUs + moreUs;
+    return moreUs;
   }
 
   /** Somebody sets REALTIME forward, or back, by so many milliseconds. */
@@ -61,6 +72,7 @@ export class SimClock {
   /** The host starts anew. REALTIME goes on. */
   restart(): void {
     this.startedUs = this.time.nowUs;
+    this.stillUntilUs = 0;
     this.boottimeAheadMs = 0;
   }
 }

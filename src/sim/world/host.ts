@@ -41,7 +41,19 @@ export class SimHost implements SimMachine {
     if (!this.up) throw new Error(`${this.name} has no power`);
     const process = new SimProcess(this.time, this, settings);
     this.processes.push(process);
+    const stillUs = this.clock.stillUntilUs - this.time.nowUs;
+    if (stillUs > 0) process.stall(stillUs);
     return process;
+  }
+
+  /**
+   * It sleeps for so long from now on, or is a guest that is frozen: nothing happens in its processes, nor in those that are
+   * started meanwhile, and its clocks show that or do not.
+   */
+  standStill(how: 'sleep' | 'freeze', forUs: number): void {
+    if (how === 'sleep') this.clock.suspend(forUs);
+    else this.clock.freeze(forUs);
+    for (const process of this.processes) if (process.machine === this && process.alive) process.stall(forUs);
   }
 
   /** The power fails: all its processes die without a word, and its disks lose what is not durable, as `random` chooses. */

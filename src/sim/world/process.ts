@@ -215,9 +215,11 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
     this.entry(OP_AFTER, token, 0).delayUs = Math.max(1, Math.ceil(worldMs)) * 1000;
   }
 
-  /** Nothing happens in it for so long, while disks and connections go on: it has been stopped, or its host stood still. */
+  /**
+   * Nothing happens in it for so long at least, while disks and connections go on: it has been stopped, or its host stands still.
+   */
   stall(forUs: number): void {
-    this.stalledUntilUs = this.nowUs + forUs;
+    this.stalledUntilUs = Math.max(this.stalledUntilUs, this.nowUs + forUs);
     // Whatever has been completed meanwhile is delivered then.
     this.time.events.push(this.stalledUntilUs, this, WAKE, 0);
   }
