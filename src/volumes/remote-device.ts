@@ -204,9 +204,13 @@ export class RemoteDevice implements NodeDevice {
     return -EIO;
   }
 
-  /** Its map may have been stored there, and a newer one have kept it from being opened. */
+  /**
+   * Its map may have been stored there, and a newer one have kept it from being opened; what it was opened as under an earlier
+   * generation was that engine's, and is closed.
+   */
   serves(page: ReplicaPage): boolean {
-    return this.members.has(page);
+    const member = this.members.get(page);
+    return member !== undefined && !member.failed && member.map.generation === this.replicas[page].generation;
   }
 
   /** What serves a replica that has been opened: its map names this node as the holder. */
