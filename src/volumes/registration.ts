@@ -81,6 +81,11 @@ export class Registration {
     return this.isKnown;
   }
 
+  /** The most batches that a manager has been heard to have. */
+  get sequenceHeard(): number {
+    return this.sequenceSeen;
+  }
+
   /** Begins; resolves when the first attempt has come to something. */
   async begin(): Promise<void> {
     await this.beat();

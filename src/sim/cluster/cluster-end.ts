@@ -15,7 +15,6 @@ const SETTLING_US = 3_000_000;
 
 /** All processes are up. Throws a `SimViolation`, or a `HistoryViolation`, if something is not as it should be. */
 export async function endCluster(cluster: Cluster): Promise<void> {
-  if (cluster.isLost) return;
   const { world, volume, nodes, clients } = cluster;
   await serveAgain(cluster);
   for (const client of clients) await client.rest();

@@ -198,7 +198,7 @@ export class ClusterFaults {
     await world.pause(1000 * downMs);
     // It has been started by somebody else meanwhile, or what it has is all that there is.
     if (node.up || !this.cluster.spares(node.disks[device % node.disks.length].deviceId)) return this.boot(node);
-    node.exchange(device, how, older, random);
+    this.cluster.exchange(node, { device, how }, older, random);
     await this.boot(node);
   }
 
@@ -215,15 +215,17 @@ export class ClusterFaults {
     this.hasOlderStore = true;
     const copy = manager.copyStore();
     this.later(forMs, async () => {
-      world.log('the manager starts with an older copy of its store');
-      manager.die();
-      const right = manager.exchangeStore(copy);
-      await this.boot(manager);
-      await world.pause(1000 * forMs);
-      manager.die();
-      manager.exchangeStore(right);
+      if (await this.cluster.overtakes(copy.sequence)) {
+        world.log(`the manager starts with an older copy of its store: batch ${copy.sequence} of ${manager.sequence}`);
+        manager.die();
+        manager.takeOlderStore(copy);
+        await this.boot(manager);
+        await world.pause(1000 * forMs);
+        manager.die();
+        manager.takeRightStore();
+        await this.boot(manager);
+      }
       this.hasOlderStore = false;
-      await this.boot(manager);
     });
   }
 

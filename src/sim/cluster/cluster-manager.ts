@@ -9,7 +9,7 @@ import type { SimRandom } from '../world/random.js';
 import type { StoreFate } from './cluster-plan.js';
 import { CLUSTER_ID, type ClusterWorld, MANAGER_ADDRESS } from './cluster-world.js';
 import { MANAGER_PROGRAM_BYTES, ManagerProgram } from './manager-program.js';
-import { SimMetaDisk, SimMetaStore } from './meta-store.js';
+import { type MetaDiskHooks, SimMetaDisk, SimMetaStore } from './meta-store.js';
 import type { Party } from './party.js';
 
 /** How long after it has ended by itself it is started again. */
@@ -18,6 +18,8 @@ const RESTART_US = 300_000;
 export interface ClusterManagerHooks {
   /** A batch has become durable. */
   onCommitted(batch: MetaBatch): void;
+  /** The same, of an older copy of the store. */
+  onStaleCommit(what: string): void;
   /** Its process has ended by itself, and is to be started again. */
   onRestart(): void;
 }
@@ -32,7 +34,15 @@ export class ClusterManager implements Party {
   private readonly party: number;
   private readonly memory: MemoryPart;
   private readonly hooks: ClusterManagerHooks;
+  /** Of whatever store it has. */
+  private readonly troubles: MetaDiskHooks = {
+    fate: null,
+    onCommitted: (batch) => this.committed(batch),
+    onDeath: () => this.endedByItself('it dies amid a commit'),
+  };
   private disk: SimMetaDisk;
+  /** Its own store, while it has an older copy; null otherwise. */
+  private right: SimMetaDisk | null = null;
   private lives = 0;
 
   constructor(cluster: ClusterWorld, hooks: ClusterManagerHooks) {
@@ -41,10 +51,7 @@ export class ClusterManager implements Party {
     this.party = cluster.nextParty();
     this.host = cluster.world.addHost(this.name, { clockRate: cluster.clockRate(this.party) });
     this.memory = cluster.memory(MANAGER_PROGRAM_BYTES);
-    this.disk = new SimMetaDisk({
-      onCommitted: (batch) => hooks.onCommitted(batch),
-      onDeath: () => this.endedByItself('it dies amid a commit'),
-    });
+    this.disk = new SimMetaDisk(this.troubles);
   }
 
   get up(): boolean {
@@ -96,19 +103,34 @@ export class ClusterManager implements Party {
 
   /** What its next commits come to. */
   setFate(fate: StoreFate | null): void {
-    this.disk.fate = fate;
+    this.troubles.fate = fate;
+  }
+
+  private committed(batch: MetaBatch): void {
+    const { disk, right, hooks } = this;
+    if (right === null) hooks.onCommitted(batch);
+    else hooks.onStaleCommit(`the manager decides with an older copy of its store: batch ${disk.sequence}`);
   }
 
   /** A copy of its store as it is now. */
   copyStore(): SimMetaDisk {
-    return this.disk.clone();
+    return this.disk.clone(this.troubles);
   }
 
-  /** Gives it another store, which it has when it starts. Returns the one before. */
-  exchangeStore(disk: SimMetaDisk): SimMetaDisk {
-    const before = this.disk;
-    this.disk = disk;
-    return before;
+  /** Batches that are durable in its store. */
+  get sequence(): number {
+    return this.disk.sequence;
+  }
+
+  /** When it starts the next time it has an older copy of its store, until it gets the right one back. */
+  takeOlderStore(copy: SimMetaDisk): void {
+    this.right = this.disk;
+    this.disk = copy;
+  }
+
+  takeRightStore(): void {
+    this.disk = this.right ?? this.disk;
+    this.right = null;
   }
 
   /** Its process ends when it has come to the end of what it is just doing, and is started again, as a service manager would. */

@@ -138,9 +138,9 @@ export class ClusterNode implements Party {
 
   /**
    * A device is another one when the process starts the next time: what it was before (`older`), or an empty disk, or what it was
-   * before is there beside it, as its clone.
+   * before is there beside it, as its clone. Returns its id.
    */
-  exchange(number: number, how: ReturnKind, older: SimDisk, random: SimRandom): void {
+  exchange(number: number, how: ReturnKind, older: SimDisk, random: SimRandom): string {
     const entry = this.disks[number % this.disks.length];
     entry.exchanged = true;
     older.kill(random);
@@ -148,11 +148,12 @@ export class ClusterNode implements Party {
       if (this.clone !== null) this.host.disks.delete(this.clone.disk);
       this.clone = { ...entry, name: `${entry.name} clone`, disk: older };
       this.host.disks.add(older);
-      return;
+      return entry.deviceId;
     }
     this.host.disks.delete(entry.disk);
     entry.disk = how === 'older' ? older : new SimDisk(entry.disk.geometry);
     this.host.disks.add(entry.disk);
+    return entry.deviceId;
   }
 
   /** Ends in order. */

@@ -188,6 +188,11 @@ export class ClusterProgram implements Watched {
     }
   }
 
+  /** Of a node: the most batches that it has heard the manager to have. */
+  get sequenceHeard(): number {
+    return this.registration?.sequenceHeard ?? 0;
+  }
+
   /** Whether it serves the volume now. */
   serves(name: string): boolean {
     return this.node.volumes.named(name).at(0)?.engine?.serving ?? false;

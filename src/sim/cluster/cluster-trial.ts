@@ -31,7 +31,7 @@ export class ClusterTrial {
     const { world, clients } = this.cluster;
     let failure: string | undefined;
     try {
-      await world.run(Promise.race([this.live(), this.cluster.failed]));
+      await world.run(Promise.race([this.live(), this.nothingLeft(), this.cluster.failed]));
     } catch (error) {
       failure = error instanceof Error ? this.textOf(error) : String(error);
       world.log(`failed: ${failure}`);
@@ -40,6 +40,12 @@ export class ClusterTrial {
     const { trace, nowUs } = world.time;
     const { hash, length } = trace;
     return { seed: world.plan.seed, hash, simulatedUs: nowUs, requests, events: length, faults: world.acted, failure };
+  }
+
+  /** Ends when nothing is promised any more that could be looked at. */
+  private async nothingLeft(): Promise<void> {
+    await this.cluster.lost;
+    this.cluster.world.log('a group has no current copy left whose device is what it was');
   }
 
   private async end(faults: ClusterFaults): Promise<void> {

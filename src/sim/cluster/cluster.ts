@@ -1,14 +1,16 @@
 /** The parts of a cluster in a trial: who is in it, the volume that all fight for, and who has it. */
 
-import type { ReplicaMap, ReplicaMember } from '../../layout/replica-map.js';
+import type { SimDisk } from '../disk/disk.js';
 import { TrialVolume } from '../trial/trial-volume.js';
-import type { TrialOptions } from '../trial/trial-world.js';
+import { SimViolation, type TrialOptions } from '../trial/trial-world.js';
+import type { SimProcess } from '../world/process.js';
 import type { SimRandom } from '../world/random.js';
 import { ClusterClient } from './cluster-client.js';
 import { ClusterManager } from './cluster-manager.js';
 import { ClusterNode } from './cluster-node.js';
-import type { ClusterPlan } from './cluster-plan.js';
+import type { ClusterPlan, ReturnKind } from './cluster-plan.js';
 import { ClusterWorld, unlessDied } from './cluster-world.js';
+import { Losses } from './losses.js';
 import { inSyncOf, MapsOracle } from './maps-oracle.js';
 import type { Party } from './party.js';
 
@@ -16,6 +18,8 @@ const VOLUME_ID = 'a'.repeat(32);
 const VOLUME_NAME = 'volume';
 /** Between two looks at what devices have. */
 const LOOK_US = 20_000;
+/** How long an older copy of the manager's store waits for decisions that it does not have. */
+const OVERTAKING_US = 4_000_000;
 
 export class Cluster {
   readonly world: ClusterWorld;
@@ -24,14 +28,18 @@ export class Cluster {
   readonly clients: ClusterClient[];
   readonly volume: TrialVolume;
   readonly maps = new MapsOracle();
-  /** Devices that have lost power, and the version of their group's map then. */
-  private readonly darkened = new Map<string, number>();
+  private readonly losses = new Losses();
+  /** Processes that have heard of more than the older copy of its store that the manager has, or had last. */
+  private witnesses: SimProcess[] = [];
   /** Who has attached the volume last. */
   holder: ClusterClient;
   /** Rejects when something has failed that goes on by itself. */
   readonly failed: Promise<never>;
   /** Rejects it. */
   readonly fail: (error: unknown) => void;
+  /** Resolves when nothing is promised of the volume any more. */
+  readonly lost: Promise<void>;
+  private lose: () => void = () => {};
 
   constructor(plan: ClusterPlan, options: TrialOptions) {
     this.world = new ClusterWorld(plan, options);
@@ -42,8 +50,16 @@ export class Cluster {
     // It may fail when nobody looks any more.
     this.failed.catch(() => {});
     this.fail = fail;
+    this.lost = new Promise((resolve) => {
+      this.lose = resolve;
+    });
     this.manager = new ClusterManager(this.world, {
-      onCommitted: (batch) => this.watch(() => this.maps.committed(batch)),
+      onCommitted: (batch) => {
+        this.watch(() => this.maps.committed(batch));
+        this.lookAtLosses();
+      },
+      // With no witness of what was decided since, nobody can know, and the volume is the operator's to mend.
+      onStaleCommit: (what) => (this.hasWitness ? fail(new SimViolation(what)) : this.lose()),
       onRestart: () => void this.manager.boot().catch(unlessDied).catch(fail),
     });
     this.nodes = Array.from({ length: plan.nodes }, (_, number) => new ClusterNode(this.world, number));
@@ -104,40 +120,53 @@ export class Cluster {
     this.maps.look(found);
   }
 
-  /**
-   * The power of a node fails. What was not durable is gone if no current copy of a group is left that has not lost its power
-   * since it became one.
-   */
+  /** The power of a node fails. */
   losePower(node: ClusterNode, random: SimRandom): void {
-    const { world, volume, darkened } = this;
     this.look();
-    world.log(`the power of ${node.name} fails`);
+    this.world.log(`the power of ${node.name} fails`);
     const newest = this.maps.newest();
-    for (const { deviceId } of node.disks) {
-      const version = Math.max(0, ...newest.filter((map) => isNamed(map, deviceId)).map((map) => map.mapVersion));
-      darkened.set(deviceId, version);
-    }
+    for (const { deviceId } of node.disks) this.losses.darken(deviceId, newest);
     node.losePower(random);
-    const isDark =
-      (map: ReplicaMap) =>
-      ({ deviceId, joined }: ReplicaMember) => {
-        const version = darkened.get(deviceId);
-        return version !== undefined && joined <= version && inSyncOf(map).includes(deviceId);
-      };
-    const lost = newest.some((map) => map.members.filter(isDark(map)).length === inSyncOf(map).length);
-    if (lost) volume.history.powerCut(world.nowUs, true);
+    this.lookAtLosses();
+  }
+
+  /** A device of a node that is down is another one. */
+  exchange(node: ClusterNode, { device, how }: { device: number; how: ReturnKind }, older: SimDisk, random: SimRandom) {
+    this.look();
+    this.losses.exchange(node.exchange(device, how, older, random), this.maps.newest());
+    this.lookAtLosses();
+  }
+
+  private lookAtLosses(): void {
+    const { losses, maps, volume, world } = this;
+    const lost = losses.judge(maps.newest());
+    if (lost === 'unflushed') volume.history.powerCut(world.nowUs, true);
+    else if (lost === 'anything') this.lose();
+  }
+
+  /** Whether a process is left that has heard of more than an older copy of the manager's store has. */
+  private get hasWitness(): boolean {
+    return this.witnesses.some(({ alive }) => alive);
+  }
+
+  /**
+   * Waits for a while until every node that is there has heard that the manager has more batches than these: then an older copy
+   * with so many must not lead. Resolves to whether that has come about.
+   */
+  async overtakes(sequence: number): Promise<boolean> {
+    const { world, nodes } = this;
+    for (const untilUs = world.nowUs + OVERTAKING_US; world.nowUs < untilUs; await world.pause(LOOK_US)) {
+      const there = nodes.filter(({ up }) => up);
+      if (there.length === 0 || there.some(({ program }) => program.sequenceHeard <= sequence)) continue;
+      this.witnesses = there.map(({ process }) => process);
+      return true;
+    }
+    return false;
   }
 
   /** Whether every group has another current copy than on this device. */
   spares(deviceId: string): boolean {
     return this.maps.newest().every((map) => inSyncOf(map).some((other) => other !== deviceId));
-  }
-
-  /** Whether a group has no current copy on a device that is what it was: nothing is promised then. */
-  get isLost(): boolean {
-    const disks = this.nodes.flatMap((node) => node.disks);
-    const exchanged = new Set(disks.filter((disk) => disk.exchanged).map(({ deviceId }) => deviceId));
-    return this.maps.newest().some((map) => inSyncOf(map).every((deviceId) => exchanged.has(deviceId)));
   }
 
   /** Makes the volume, on as many nodes as it has copies. */
@@ -148,8 +177,4 @@ export class Cluster {
     const about = { volumeId: VOLUME_ID, name: VOLUME_NAME, layout: 'mirror', copies, on } as const;
     await world.settle(manager.program.manager.create({ ...about, sizeBytes: segments * segmentBytes }));
   }
-}
-
-function isNamed({ members }: ReplicaMap, deviceId: string): boolean {
-  return members.some((member) => member.deviceId === deviceId);
 }

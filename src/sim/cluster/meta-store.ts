@@ -17,6 +17,8 @@ const COMMIT_US: readonly [number, number] = [100, 3_000];
 const SLOW_US: readonly [number, number] = [50_000, 1_500_000];
 
 export interface MetaDiskHooks {
+  /** What goes wrong with commits from now on. */
+  fate: StoreFate | null;
   /** A batch has become durable. */
   onCommitted(batch: MetaBatch): void;
   /** The process that uses the store is to die now. */
@@ -27,17 +29,19 @@ export interface MetaDiskHooks {
 export class SimMetaDisk {
   sequence = 0;
   readonly records = new Map<string, string>();
-  /** What goes wrong with commits from now on. */
-  fate: StoreFate | null = null;
   private readonly hooks: MetaDiskHooks;
 
   constructor(hooks: MetaDiskHooks) {
     this.hooks = hooks;
   }
 
-  /** The same as it is now. */
-  clone(): SimMetaDisk {
-    const copy = new SimMetaDisk(this.hooks);
+  get fate(): StoreFate | null {
+    return this.hooks.fate;
+  }
+
+  /** The same as it is now, with hooks of its own. */
+  clone(hooks: MetaDiskHooks): SimMetaDisk {
+    const copy = new SimMetaDisk(hooks);
     copy.sequence = this.sequence;
     for (const [key, value] of this.records) copy.records.set(key, value);
     return copy;
@@ -58,7 +62,7 @@ export class SimMetaDisk {
 
   /** The process that uses it dies. Never ends. */
   end(): Promise<void> {
-    this.fate = null;
+    this.hooks.fate = null;
     this.hooks.onDeath();
     return new Promise(() => {});
   }
