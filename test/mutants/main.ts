@@ -9,6 +9,7 @@ import { huntAssertions } from './assertion-hunt.js';
 import { Hunt, type Hunted } from './hunt.js';
 import type { Form } from './mutant.js';
 import { MUTANTS } from './mutants.js';
+import { beforeSequences } from './sequences.js';
 import { beforeTier } from './tiers.js';
 import { mutatedFiles } from './workshop.js';
 
@@ -19,6 +20,7 @@ interface Options {
   readonly limitMs: number;
   readonly tests?: Form;
   readonly assertions: boolean;
+  readonly sequences: boolean;
   readonly seed: number;
 }
 
@@ -30,6 +32,7 @@ function optionsOf(args: string[]): Options {
       'minutes-each': { type: 'string', default: String(MINUTES_EACH) },
       tests: { type: 'string' },
       assertions: { type: 'boolean', default: false },
+      sequences: { type: 'boolean', default: false },
       seed: { type: 'string', default: '1' },
     },
   });
@@ -39,8 +42,8 @@ function optionsOf(args: string[]): Options {
   }
   const minutes = Number(values['minutes-each']);
   if (!(minutes > 0)) throw new Error(`--minutes-each takes a number above 0, not '${values['minutes-each']}'`);
-  const { only, assertions } = values;
-  return { only, limitMs: minutes * 60_000, tests, assertions, seed: Number(values.seed) };
+  const { only, assertions, sequences } = values;
+  return { only, limitMs: minutes * 60_000, tests, assertions, sequences, seed: Number(values.seed) };
 }
 
 function effort({ seeds, seconds }: { seeds: number; seconds: number }): string {
@@ -65,12 +68,14 @@ function tell({ mutant, caught, verdicts }: Hunted): void {
 
 /** Returns the exit code. */
 export async function main(args: string[]): Promise<number> {
-  const { only, limitMs, tests, assertions, seed } = optionsOf(args);
+  const { only, limitMs, tests, assertions, sequences, seed } = optionsOf(args);
   if (assertions) {
     setPriority(10);
     return huntAssertions(seed, only, limitMs);
   }
-  const mutants = MUTANTS.filter(({ name }) => only === undefined || only.split(',').includes(name));
+  const mutants = (sequences ? beforeSequences(MUTANTS) : MUTANTS).filter(
+    ({ name }) => only === undefined || only.split(',').includes(name),
+  );
   if (mutants.length === 0) throw new Error(`there is no mutant '${only}'; there are:\n${names()}`);
   // One that has rotted is told at once, and not after an hour.
   for (const mutant of mutants) mutatedFiles(mutant);

@@ -10,6 +10,7 @@ import { check, run } from '../support/check.js';
 import { atEnd } from '../support/scratch.js';
 import { Hunt } from './hunt.js';
 import { MUTANTS } from './mutants.js';
+import { SEQUENCES } from './sequences.js';
 import { applyEdit, mutatedFiles, ROOT } from './workshop.js';
 
 const LIMIT_MS = 120_000;
@@ -33,6 +34,21 @@ check('the table of mutants in docs/testing.md has each of them, with what it br
   );
   const told = [...rows].map(([, name, breaks, rule]) => `${name}: ${breaks}: ${rule}`);
   const known = MUTANTS.map(({ name, breaks, rule }) => `${name}: ${breaks}: ${rule}`);
+  assert.equal(told.sort(), known.sort());
+});
+
+check('each mutant that a sequence notices is there, and so is the sequence; docs/testing.md lists them', () => {
+  const names = new Set(MUTANTS.map(({ name }) => name));
+  for (const [name, { file, title }] of Object.entries(SEQUENCES)) {
+    assert.ok(names.has(name), name);
+    const text = readFileSync(join(ROOT, 'test', 'sim', `${file}.test.ts`), 'utf8');
+    assert.ok(text.includes(`'${title}'`), `${file}: ${title}`);
+  }
+  const rows = readFileSync(join(ROOT, 'docs', 'testing.md'), 'utf8').matchAll(
+    /^\| `([\w-]+)` \| `sim\/([\w-]+)`: (.+) \|$/gm,
+  );
+  const told = [...rows].map(([, name, file, title]) => `${name}: ${file}: ${title}`);
+  const known = Object.entries(SEQUENCES).map(([name, { file, title }]) => `${name}: ${file}: ${title}`);
   assert.equal(told.sort(), known.sort());
 });
 

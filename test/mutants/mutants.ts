@@ -14,6 +14,7 @@ import { MEMBER_MUTANTS } from './member-mutants.js';
 import { MIGRATION_MUTANTS } from './migration-mutants.js';
 import type { Mutant } from './mutant.js';
 import { NBD_MUTANTS } from './nbd-mutants.js';
+import { SEQUENCE_MUTANTS } from './sequence-mutants.js';
 import { SESSION_MUTANTS } from './session-mutants.js';
 import { SETTLED_MUTANTS } from './settled-mutants.js';
 import { STORE_MUTANTS } from './store-mutants.js';
@@ -39,4 +40,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...MIGRATION_MUTANTS,
   ...DIRECTORY_MUTANTS,
   ...ENGINE_MUTANTS,
+  ...SEQUENCE_MUTANTS,
 ];

@@ -165,9 +165,20 @@ export class Stage {
     return { version: map?.mapVersion ?? 0, answered: answered ?? false };
   }
 
-  /** Waits until the newest map says this of the device of a node, and all members in-sync have answered it. */
-  becomes(node: ClusterNode, state: string): Promise<void> {
-    return this.until(() => this.stateOf(node) === state && this.isEffective());
+  /** Waits until the newest map says this of the device of a node, and nothing is pending, as far as the manager knows. */
+  async becomes(node: ClusterNode, state: string): Promise<void> {
+    await this.until(() => this.stateOf(node) === state);
+    await this.settled();
+  }
+
+  /** Waits until the manager knows that the newest maps are effective. */
+  async settled(): Promise<void> {
+    const { world, manager } = this.cluster;
+    for (;;) {
+      const [{ groups }] = await world.settle(manager.program.manager.volumes());
+      if (groups.every(({ mapVersion, base }) => mapVersion === base)) return;
+      await this.pause(5);
+    }
   }
 
   /** Whether all members in-sync have answered the newest map. */

@@ -1,0 +1,52 @@
+/**
+ * Which sequence on a whole cluster notices a mutant, beside the tests of the part that it is in: the file below `test/sim`, and
+ * the title of the first of its tests that fails.
+ */
+
+import { type Mutant, tests } from './mutant.js';
+
+export interface Sequence {
+  readonly file: string;
+  readonly title: string;
+}
+
+const inFile =
+  (file: string) =>
+  (title: string): Sequence => ({ file, title });
+const leases = inFile('sequences-leases');
+const copying = inFile('sequences-copying');
+
+const CUT_OFF = leases('a client that reaches one member alone reads nothing that another has replaced');
+const FROZEN = leases('a guest that was frozen with its clocks has no leases when it goes on');
+const LATE_PONG = leases('a client counts its lease from its question, however late the answer is');
+
+export const SEQUENCES: Readonly<Record<string, Sequence>> = {
+  'lease-reads-without-leases': CUT_OFF,
+  'lease-one-is-enough': CUT_OFF,
+  'lease-not-waited-for': CUT_OFF,
+  'lease-counted-from-the-reply': LATE_PONG,
+  'lease-by-an-old-reading-of-the-clock': LATE_PONG,
+  'lease-though-clocks-move-apart': FROZEN,
+  'lease-ends-with-the-connection': leases(
+    'a node that sees a connection end waits for the lease that it has given on it (lease-outlives-connection)',
+  ),
+  'lease-of-the-former-life-forgotten': leases(
+    'a node whose power failed answers no map while leases go on that it has forgotten',
+  ),
+  'lease-of-any-map-waited-for': leases(
+    'an attach waits for nobody that can still be heard by some members (half-cut-engine)',
+  ),
+  'eio-drops-the-piece': copying(
+    'a write that was answered with EIO is sent on until its member has it (eio-keeps-the-piece)',
+  ),
+  'reconcile-off': copying(
+    'a member is compared again when another writer has decided about a write (job-and-new-writer)',
+  ),
+};
+
+/** Mutants that sequences notice, each before its sequence alone. */
+export function beforeSequences(mutants: readonly Mutant[]): Mutant[] {
+  return mutants
+    .filter(({ name }) => Object.hasOwn(SEQUENCES, name))
+    .map((mutant) => ({ ...mutant, judges: [tests(`sim/${SEQUENCES[mutant.name].file}.test.ts`)] }));
+}
