@@ -25,7 +25,7 @@ const LAYERS = {
   nbd: ['core', 'ports', 'net'],
   node: ['core', 'ports', 'layout', 'store', 'net', 'wire'],
   volumes: ['core', 'ports', 'layout', 'client', 'node', 'net', 'wire'],
-  across: ['core', 'ports', 'ring', 'layout', 'store', 'node'],
+  across: ['core', 'ports', 'ring', 'layout', 'client', 'store', 'node', 'volumes'],
   serve: ['core', 'ports', 'ring', 'nbd', 'net', 'wire', 'node', 'volumes'],
   sim: [
     'core',

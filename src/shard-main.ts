@@ -5,12 +5,13 @@
  * stop; control messages arrive on a port, and are answered in the order in which they are done.
  *
  * ```text
- *   arena   │ connections, receive buffers, pool       │ scratch of volumes │ buffers of the in-process client │ network │ node │
+ *   arena   │ connections, receive buffers, pool │ scratch of raw volumes │ buffers of the client │ network │ node │ engines │
  * ```
  */
 
 import { randomBytes } from 'node:crypto';
 import { threadId } from 'node:worker_threads';
+import { ENGINES_THERE_BYTES } from './across/engine-service.js';
 import { BufferPool } from './core/buffer-pool.js';
 import { StrakeError, toStrakeError } from './core/errors.js';
 import {
@@ -75,14 +76,16 @@ class Shard implements Watched {
     const scratchStart = alignUp(ConnectionResources.regionBytes(), BLOCK_BYTES);
     const clientStart = scratchStart + RAW_DEVICES_SCRATCH_BYTES;
     const clientBytes = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
-    const { kind, shards, storesMax, storesExpected } = start;
+    const { kind, shards, storesMax, storesExpected, engineShards } = start;
     const networkStart = alignUp(clientStart + clientBytes, BLOCK_BYTES);
     const nodeStart = alignUp(networkStart + (start.network ? NETWORK_MEMORY_BYTES : 0), BLOCK_BYTES);
+    // Of other shards of the node: what their engines need for themselves.
+    const engineMemory = nodeStart + nodeMemoryBytes(storesMax);
     const engine = new Engine({
       kind,
       engines: shards,
       blocking: true,
-      arenaBytes: nodeStart + nodeMemoryBytes(storesMax),
+      arenaBytes: engineMemory + engineShards * ENGINES_THERE_BYTES,
       payloadBytes: nodeStart,
       // Memory of devices that never come is not touched, so that it costs nothing; payloads of other nodes are registered.
       registeredBytesMax: nodeStart + nodeMemoryBytes(storesExpected),
@@ -115,7 +118,7 @@ class Shard implements Watched {
     const network = new NodeNetwork({
       ...{ engine, ports, watch, clientId, memoryStart: networkStart, onTrouble, onClusterTrouble },
     });
-    this.node = new ShardNode({ engine, watch, ports: nodePorts, network, targets, servers, post });
+    this.node = new ShardNode({ engine, watch, ports: nodePorts, network, targets, servers, engineShards, post });
     this.devices = new RawDevices({ engine, targets, servers, post, scratchStart });
     this.loads = new Loads(engine, watch, targets, service.resources);
     this.rings = new RingService(engine, engine, watch, {
@@ -129,7 +132,7 @@ class Shard implements Watched {
     });
     watch.add(this);
     start.port.on('message', (message: CallMessage) => void this.handle(message));
-    this.post({ ready: { engine: engine.id, arena: engine.bytes, clientMemory: clientStart, threadId } });
+    this.post({ ready: { engine: engine.id, arena: engine.bytes, clientMemory: clientStart, engineMemory, threadId } });
   }
 
   private post(message: AnswerMessage): void {

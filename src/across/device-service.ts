@@ -48,9 +48,7 @@ export class DeviceService {
 
   /** See `MemberAnswererParts.member`. */
   member(number: DeviceNumber, page: number): DeviceMember | null {
-    const device = this.devices.get(number);
-    const known = device?.store.volumeTable.owners.list[page] !== undefined;
-    return device === undefined || !known ? null : device.directMember(this.ports.completions, page);
+    return this.devices.get(number)?.memberOn(this.ports.completions, page) ?? null;
   }
 
   /** Carries out a call. Throws or rejects with a `StrakeError`. */

@@ -2,8 +2,9 @@
  * The answering end of the rings between two shards: carries out here, on members whose stores are here, what an engine there
  * has asked for.
  *
- * The payload stays in the arena of the asking shard, which this shard's engine has as a guest. Replies are published at the end
- * of each batch. When the asking shard has died, what is in flight ends here by itself, and is told to nobody.
+ * The payload stays in the arena of the node's first shard, which the engine of each other shard has as a guest. Replies are
+ * published at the end of each batch. When the asking shard has died, what is in flight ends here by itself, and is told to
+ * nobody.
  */
 
 import { check } from '../core/check.js';
@@ -46,7 +47,7 @@ export interface MemberAnswererParts {
   readonly link: LinkMemory;
   /** Wakes the other shard. */
   readonly wake: () => void;
-  /** Where the other shard's arena begins, as this engine addresses it, and its length in bytes. */
+  /** Where the arena of the node's first shard begins, as this engine addresses it, and its length in bytes. */
   readonly guestStart: number;
   readonly guestBytes: number;
   /** The replica on a page of a device, both by number; null if the device is not open any more, or has no such replica. */
@@ -70,6 +71,8 @@ export class MemberAnswerer {
   private readonly lists: SegmentList[] = Array.from({ length: LIST_AREAS }, () => new SegmentList());
   private readonly listAreas: ListArea[];
   private running = 0;
+  /** Given up, while memory of the first shard may still be used for them. */
+  private late = 0;
   private unpublished = false;
   private ended = false;
   private readonly idled = new Notify();
@@ -89,6 +92,11 @@ export class MemberAnswerer {
 
   get busy(): boolean {
     return this.running > 0;
+  }
+
+  /** Whether operations that were given up may still use memory of the node's first shard. */
+  get usesMemory(): boolean {
+    return this.late > 0;
   }
 
   /** Takes what the other shard has asked. Called when it has woken this one. */
@@ -236,7 +244,9 @@ export class MemberAnswerer {
   /** An operation was given up that may still use the other shard's memory. */
   private returnLater({ memory, blocks }: SegmentRequest): void {
     const { guestStart } = this.parts;
+    this.late += 1;
     this.parts.memory.whenFree(memory, blocks * BLOCK_BYTES, () => {
+      this.late -= 1;
       if (this.ended) return;
       const word = this.reserve();
       this.replies.words[word] = REPLY_BACK;

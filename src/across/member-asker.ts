@@ -2,8 +2,8 @@
  * The asking end of the rings between two shards: what an engine here asks of members there, and what comes back.
  *
  * Nothing is copied but what a caller has said to copy to the payload's place, which happens here at once: the other side takes
- * a request as soon as it is published, before this engine's next turn. What has been asked of this engine to be copied is
- * taken by it first. Requests are published at the end of each batch.
+ * a request as soon as it is shown (`AskingRing`), before this engine's next turn. Payloads lie in the arena of the node's first
+ * shard, which each shard addresses in its own way: an entry says where from its beginning.
  *
  * At most `CALLS_MAX` are in flight; more wait here, in order of arrival, whichever member they are for. When the other shard
  * has died, what is in flight ends with an error, and so does everything that is asked later.
@@ -12,7 +12,7 @@
 import { check } from '../core/check.js';
 import { EIO } from '../core/errno.js';
 import { Waiting } from '../core/waiting.js';
-import { COMPLETION_ABANDONED, type CompletionPort } from '../ports/completion.js';
+import { COMPLETION_ABANDONED } from '../ports/completion.js';
 import { FENCE_ALL, FENCE_OPEN } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import { SegmentList } from '../ports/segment-list.js';
@@ -24,7 +24,8 @@ import {
   REQUEST_WRITE,
   SegmentRequest,
 } from '../ports/segment-request.js';
-import { RingConsumer, RingProducer } from '../ring/spsc-ring.js';
+import { RingConsumer } from '../ring/spsc-ring.js';
+import { type AskingParts, AskingRing } from './asking-ring.js';
 import { CALLS_MAX, ENTRY_AREAS, LIST_AREAS, MEMBERS_MAX, WAITING_MAX } from './limits.js';
 import {
   ASK_CLOSE,
@@ -41,9 +42,6 @@ import {
   REPLY_BACK,
 } from './protocol.js';
 
-const TAG_PUBLISH = CALLS_MAX;
-const TAG_LOST = CALLS_MAX + 1;
-
 /** What the requests to one device have in common. */
 export class DeviceTraffic {
   /** Requests in flight, those that wait included. */
@@ -52,16 +50,11 @@ export class DeviceTraffic {
   fence = FENCE_OPEN;
 }
 
-export interface MemberAskerParts {
-  readonly completions: CompletionPort;
+export interface MemberAskerParts extends AskingParts {
   readonly memory: Memory;
   readonly link: LinkMemory;
-  /** Wakes the other shard. */
-  readonly wake: () => void;
-  /** Whether the ends of a batch are being reported, so that the end of the batch is still to come. */
-  readonly inBatch: () => boolean;
-  /** Lets this shard's engine carry out what it has been asked to copy. */
-  readonly takeCopies: () => void;
+  /** Where the arena of the node's first shard begins, as this engine addresses it. */
+  readonly payloads: number;
   /** An operation was given up that may still use memory which begins here, until it is taken back. */
   readonly lend: (memory: number) => void;
   readonly takeBack: (memory: number) => void;
@@ -71,10 +64,9 @@ type Asked = SegmentRequest | SegmentList;
 
 export class MemberAsker {
   private readonly parts: MemberAskerParts;
-  private readonly requests: RingProducer;
+  private readonly requests: AskingRing;
   private readonly replies: RingConsumer;
   private readonly bits: DataView;
-  private readonly token: number;
   /** By tag: what is in flight, for which device, and its area. */
   private readonly asked: (Asked | null)[] = new Array(CALLS_MAX).fill(null);
   private readonly traffics: (DeviceTraffic | null)[] = new Array(CALLS_MAX).fill(null);
@@ -87,27 +79,19 @@ export class MemberAsker {
   private readonly waiting = new Waiting<Asked>('requests to another shard that wait', WAITING_MAX);
   private readonly waitingFor = new Waiting<number>('members of requests that wait', WAITING_MAX);
   private readonly waitingOn = new Waiting<DeviceTraffic>('devices of requests that wait', WAITING_MAX);
-  private unpublished = false;
-  private isLost = false;
   /** Of a shard that has died: whether its device operations may go on. */
   private mayGoOn = false;
-  private disposed = false;
-  /** Deferred, and to come. */
-  private turns = 0;
-  private readonly batchEnd = () => this.publish();
 
   constructor(parts: MemberAskerParts) {
-    const { completions, link } = parts;
+    const { link } = parts;
     this.parts = parts;
-    this.requests = new RingProducer(link.requests);
+    this.requests = new AskingRing(parts, link.requests, () => this.endAll());
     this.replies = new RingConsumer(link.replies);
     this.bits = new DataView(link.replies);
     for (let tag = CALLS_MAX - 1; tag >= 0; tag -= 1) this.freeTags.push(tag);
     for (let area = ENTRY_AREAS - 1; area >= 0; area -= 1) this.freeAreas.push(area);
     for (let area = LIST_AREAS - 1; area >= 0; area -= 1) this.freeLists.push(area);
     for (let member = MEMBERS_MAX - 1; member >= 0; member -= 1) this.freeMembers.push(member);
-    this.token = completions.register({ complete: (tag) => this.later(tag) });
-    completions.onBatchEnd(this.batchEnd);
     this.drain();
   }
 
@@ -118,7 +102,7 @@ export class MemberAsker {
 
   /** Whether the other shard has died. */
   get lost(): boolean {
-    return this.isLost;
+    return this.requests.lost;
   }
 
   // ---------------------------------------------------------------- what is asked
@@ -127,7 +111,7 @@ export class MemberAsker {
   open(device: number, page: number): number {
     const member = this.freeMembers.pop();
     check(member !== undefined, 'more members are open on another shard than there can be', MEMBERS_MAX);
-    if (this.isLost) return member;
+    if (this.lost) return member;
     const word = this.entry(ASK_OPEN, member);
     const { words } = this.requests;
     words[word + 3] = device;
@@ -138,14 +122,14 @@ export class MemberAsker {
   /** Closes a member; nothing of it is in flight. */
   close(member: number): void {
     check(!this.freeMembers.includes(member), 'a member on another shard is closed twice', member);
-    if (!this.isLost) this.entry(ASK_CLOSE, member);
+    if (!this.lost) this.entry(ASK_CLOSE, member);
     // Entries arrive in order, so the number may be given again at once.
     this.freeMembers.push(member);
   }
 
   submit(member: number, asked: Asked, traffic: DeviceTraffic): void {
     if (asked instanceof SegmentRequest) this.bring(asked);
-    if (this.isLost) {
+    if (this.lost) {
       this.parts.completions.defer(asked.token, -EIO);
       return;
     }
@@ -160,7 +144,9 @@ export class MemberAsker {
   private bring(request: SegmentRequest): void {
     const { memory, source, sourceBytes } = request;
     if (source < 0) return;
-    this.parts.memory.bytes.copyWithin(memory, source, source + sourceBytes);
+    const { bytes } = this.parts.memory;
+    check(memory + sourceBytes <= bytes.length, 'a payload is copied where this shard has no memory', memory);
+    bytes.copyWithin(memory, source, source + sourceBytes);
     request.source = -1;
   }
 
@@ -185,16 +171,8 @@ export class MemberAsker {
   }
 
   private entry(what: number, member: number): number {
-    const word = this.requests.reserve();
-    check(word >= 0, 'the ring to another shard is full', member);
-    const { words } = this.requests;
-    words[word] = what;
-    words[word + 2] = member;
-    if (!this.unpublished) {
-      this.unpublished = true;
-      // The end of this batch publishes it, or that of one which comes for nothing else.
-      if (!this.parts.inBatch()) this.defer(TAG_PUBLISH);
-    }
+    const word = this.requests.entry(what);
+    this.requests.words[word + 2] = member;
     return word;
   }
 
@@ -204,7 +182,7 @@ export class MemberAsker {
     const half = word >> 1;
     const flush = request.kind === REQUEST_FLUSH;
     words[word + 1] = tag;
-    words[word + 3] = request.memory;
+    words[word + 3] = usesMemory(request) ? request.memory - this.parts.payloads : 0;
     floats[half + 2] = flush ? request.settledNumber : request.chunk;
     words[word + 6] = request.block;
     words[word + 7] = request.blocks;
@@ -239,17 +217,14 @@ export class MemberAsker {
 
   /** Shows the other shard what has been asked. */
   publish(): void {
-    if (!this.unpublished || this.isLost) return;
-    this.unpublished = false;
-    this.parts.takeCopies();
-    if (this.requests.publish()) this.parts.wake();
+    this.requests.publish();
   }
 
   // ---------------------------------------------------------------- what comes back
 
   /** Takes what the other shard has answered. Called when it has woken this one. */
   drain(): void {
-    if (this.isLost) return;
+    if (this.lost) return;
     const { replies } = this;
     do {
       for (let word = replies.next(); word >= 0; word = replies.next()) this.take(word);
@@ -261,7 +236,7 @@ export class MemberAsker {
   private take(word: number): void {
     const { words } = this.replies;
     if (words[word] === REPLY_BACK) {
-      this.parts.takeBack(words[word + 10]);
+      this.parts.takeBack(words[word + 10] + this.parts.payloads);
       return;
     }
     const tag = words[word + 1];
@@ -334,24 +309,9 @@ export class MemberAsker {
    * ever; otherwise they have ended.
    */
   lose(mayGoOn: boolean): void {
-    if (this.isLost) return;
-    this.isLost = true;
+    if (this.lost) return;
     this.mayGoOn = mayGoOn;
-    // Ends are reported in a batch.
-    this.defer(TAG_LOST);
-  }
-
-  private defer(tag: number): void {
-    this.turns += 1;
-    this.parts.completions.defer(this.token + tag, 0);
-  }
-
-  private later(tag: number): void {
-    this.turns -= 1;
-    check(this.turns >= 0, 'a turn has come that nobody has asked for', tag);
-    // For its own sake the other one is nothing: the end of its batch publishes.
-    if (tag === TAG_LOST) this.endAll();
-    this.unregister();
+    this.requests.lose();
   }
 
   private endAll(): void {
@@ -372,15 +332,7 @@ export class MemberAsker {
   /** Gives up the handler; nothing may be in flight. */
   dispose(): void {
     check(this.running === 0 && this.waiting.size === 0, 'rings are given up that are in use', this.running);
-    this.isLost = true;
-    this.disposed = true;
-    this.parts.completions.offBatchEnd(this.batchEnd);
-    this.unregister();
-  }
-
-  /** What has been deferred would go to whoever registers under the same number next. */
-  private unregister(): void {
-    if (this.disposed && this.turns === 0) this.parts.completions.unregister(this.token);
+    this.requests.dispose();
   }
 }
 

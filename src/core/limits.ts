@@ -175,6 +175,9 @@ export const IDENTIFY_MS = 2_000;
 /** Formatted devices of one node, and volumes that it serves at a time. */
 export const NODE_STORES_MAX = 16;
 export const NODE_VOLUMES_MAX = 32;
+/** Shards of a node beside the first that run engines of volumes, and volumes of each. */
+export const ENGINE_SHARDS_MAX = 16;
+export const ENGINES_THERE_MAX = 256;
 /** Deleted volumes that wait for one device from which on the status warns; devices have room for 256 volumes. */
 export const DELETED_VOLUMES_MANY = 128;
 

@@ -29,7 +29,7 @@ export function deviceOf(
 
 /** A volume, as its shard tells of it. */
 export function volumeOf(facts: OpenFacts, report: VolumeReport): NodeVolumeStatus {
-  const { stored, unproven, conflict, reason, usedSlots, status } = report;
+  const { stored, unproven, conflict, reason, usedSlots, shard, status } = report;
   const { id, name, sizeBytes, layout, copies, generation, createdMs, segmentBytes } = stored;
   const groups = stored.groups.map((group, at) =>
     group.map(({ deviceId, state }, position) => ({
@@ -51,6 +51,7 @@ export function volumeOf(facts: OpenFacts, report: VolumeReport): NodeVolumeStat
     state: status?.state ?? (conflict ? 'conflict' : unproven ? 'unproven' : 'failed'),
     reason: status === null ? reason : status.reason,
     allocatedBytes: usedSlots * segmentBytes,
+    shard,
     groups,
     counters: status?.counters ?? NO_COUNTERS,
     jobs: status?.jobs ?? [],

@@ -154,6 +154,8 @@ export interface NodeVolumeStatus {
   readonly reason: string;
   /** Bytes of slots that it takes, on all copies together. */
   readonly allocatedBytes: number;
+  /** Number of the shard that serves it; null while none does. */
+  readonly shard: number | null;
   readonly groups: readonly (readonly {
     readonly deviceId: string;
     readonly path: string | null;

@@ -48,10 +48,17 @@ export class NbdServer implements ConnectionHost {
     this.offered.delete(name);
   }
 
-  /** A volume is at its end: offers it no longer, and lets connections that use it finish what they have begun. */
-  fence(volume: Volume): void {
+  /**
+   * A volume is at its end: offers it no longer, and lets connections that use it finish what they have begun. If it is lost with
+   * the worker that served it, they end: what they have begun has no answer.
+   */
+  fence(volume: Volume, lost: boolean): void {
     for (const [name, target] of this.offered) if (target.volume === volume) this.offered.delete(name);
-    for (const connection of [...this.connections]) if (connection.target?.volume === volume) connection.drain();
+    for (const connection of [...this.connections]) {
+      if (connection.target?.volume !== volume) continue;
+      if (lost) connection.end('the worker that served its volume has ended');
+      else connection.drain();
+    }
   }
 
   /** Connections that use a volume. */

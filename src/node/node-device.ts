@@ -101,6 +101,8 @@ export interface NodeDevice extends KnownDevice {
 
 /** A device that this process drives, on whichever of its threads. */
 export interface DrivenDevice extends NodeDevice {
+  /** By which other shards know it on its own; not given again in the life of that. */
+  readonly number: number;
   /** What stands before a replica. */
   gate(volumeId: string, group: GroupIndex): ReplicaGate;
   /** See `GatedDevice.endLeases`. */

@@ -47,6 +47,10 @@ export class NodeStore extends GatedDevice implements DrivenDevice {
     this.onEnd = onEnd;
   }
 
+  get number(): number {
+    return this.order;
+  }
+
   get superblock(): Superblock {
     return this.store.superblock;
   }
@@ -130,6 +134,11 @@ export class NodeStore extends GatedDevice implements DrivenDevice {
 
   directMember(completions: CompletionPort, page: ReplicaPage): LocalMember {
     return new LocalMember(completions, this.store, page);
+  }
+
+  /** What serves the replica on a page to an engine on another thread; null if there is none on that page. */
+  memberOn(completions: CompletionPort, page: ReplicaPage): LocalMember | null {
+    return this.store.volumeTable.owners.list[page] === undefined ? null : this.directMember(completions, page);
   }
 
   release(completions: CompletionPort, volumeId: string, ending: () => boolean): Promise<void> {

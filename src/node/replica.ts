@@ -15,26 +15,36 @@ import type { NodeDevice } from './node-device.js';
 
 export class Replica {
   readonly group: GroupIndex;
-  readonly member: DeviceMember;
-  private readonly device: NodeDevice;
-  private readonly page: ReplicaPage;
+  readonly device: NodeDevice;
+  readonly page: ReplicaPage;
+  /** Null if its engine is on another shard, which has the member. */
+  private readonly opened: DeviceMember | null;
   private isOpen = true;
 
-  private constructor(completions: CompletionPort, device: NodeDevice, page: ReplicaPage, group: GroupIndex) {
+  private constructor(completions: CompletionPort | null, device: NodeDevice, page: ReplicaPage, group: GroupIndex) {
     check(page >= 0, 'a replica is of a group that its device does not know', group);
     this.device = device;
     this.page = page;
     this.group = group;
-    this.member = device.member(completions, page);
+    this.opened = completions === null ? null : device.member(completions, page);
+  }
+
+  /** What serves the data. */
+  get member(): DeviceMember {
+    check(this.opened !== null, 'a member is asked for that another shard has', this.group);
+    return this.opened;
   }
 
   get deviceId(): string {
     return this.device.deviceId;
   }
 
-  /** What a device that knows the group has of it; null if it does not know it, cannot serve it, or takes no more writes. */
+  /**
+   * What a device that knows the group has of it; null if it does not know it, cannot serve it, or takes no more writes.
+   * `completions`: null if another shard opens its member.
+   */
   static on(
-    completions: CompletionPort,
+    completions: CompletionPort | null,
     device: NodeDevice | undefined,
     map: VolumeMap,
     group: GroupIndex,
@@ -46,7 +56,7 @@ export class Replica {
   }
 
   /** Of a device that may not know the group yet. Rejects with a `StrakeError` if it cannot store the map. */
-  static async make(completions: CompletionPort, device: NodeDevice, map: ReplicaMap): Promise<Replica> {
+  static async make(completions: CompletionPort | null, device: NodeDevice, map: ReplicaMap): Promise<Replica> {
     const page = await device.putReplica(map);
     if (page < 0) throw deviceError(-page, `store the map of ${map.volume.name} on ${device.path}`);
     return new Replica(completions, device, page, map.group);
@@ -67,6 +77,6 @@ export class Replica {
   close(): void {
     check(this.isOpen, 'a replica is closed twice', this.group);
     this.isOpen = false;
-    this.member.close();
+    this.opened?.close();
   }
 }

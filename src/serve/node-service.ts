@@ -8,9 +8,8 @@ import { StrakeError } from '../core/errors.js';
 import { NbdExport } from '../nbd/export.js';
 import type { NbdServer } from '../nbd/server.js';
 import type { NodeDevice, StoreStatus } from '../node/node-device.js';
-import type { Volume } from '../ports/volume.js';
 import type { AwaitedDevice } from '../volumes/deleted-volumes.js';
-import type { HostedVolume } from '../volumes/hosted-volume.js';
+import type { HostedVolume, ServedVolume } from '../volumes/hosted-volume.js';
 import type { JobReport } from '../volumes/job-book.js';
 import type { VolumeSpec } from '../volumes/placement.js';
 import type { StorageEvent } from '../volumes/storage-events.js';
@@ -53,7 +52,7 @@ export class NodeService {
   readonly node: StorageNode;
   private readonly servers = new Set<NbdServer>();
   /** Volumes that are or were offered, each of which tells when it is at its end. */
-  private readonly offered = new WeakSet<Volume>();
+  private readonly offered = new WeakSet<ServedVolume>();
 
   /** `onEvent`: hears of what happens in the node. */
   constructor(ports: NodePorts, onEvent: (event: StorageEvent) => void) {
@@ -120,7 +119,7 @@ export class NodeService {
       }
       case 'scrub': {
         const { name: volume, bytesPerSecond } = request as NodeCalls['scrub']['request'];
-        return this.jobsOf([node.scrub(volume, bytesPerSecond).id])[0];
+        return node.scrub(volume, bytesPerSecond).then(({ id }) => this.jobsOf([id])[0]);
       }
       case 'jobs':
         return node.jobs.list();
@@ -165,11 +164,12 @@ export class NodeService {
   }
 
   /** Servers part with a volume when it is at its end. */
-  private noteOffered(volume: Volume): void {
-    if (this.offered.has(volume)) return;
-    this.offered.add(volume);
-    volume.onFence(() => {
-      for (const server of this.servers) server.fence(volume);
+  private noteOffered(served: ServedVolume): void {
+    if (this.offered.has(served)) return;
+    this.offered.add(served);
+    served.onFence(() => {
+      const lost = 'lost' in served && served.lost;
+      for (const server of this.servers) server.fence(served, lost);
     });
   }
 

@@ -1,27 +1,54 @@
 /**
- * A shard that has devices of a node whose volumes are on another shard: an engine, the stores of the devices, and the answering
- * ends of the rings and of the control calls.
+ * A shard that has devices of a node, and engines of volumes, while the first shard of the node decides about both: an engine,
+ * the stores of the devices, and the ends of the rings and of the control calls to the other shards.
  *
  * ```text
- *   memory   │ stores │ arena of the shard that has the volumes, as a guest │
+ *   memory   │ stores │ extents │ arena of the first shard, as a guest: payloads, and memory of the engines here │
  * ```
  */
 
 import type { MessagePort } from 'node:worker_threads';
 import { threadId } from 'node:worker_threads';
+import { AwayMember } from '../across/away-member.js';
 import type { DeviceCalls } from '../across/device-calls.js';
 import { DeviceService } from '../across/device-service.js';
-import { MemberAnswerer } from '../across/member-answerer.js';
+import type { AuthorityCalls, EngineCalls } from '../across/engine-calls.js';
+import { EngineService } from '../across/engine-service.js';
+import { EXTENTS_BYTES } from '../across/limits.js';
+import { DeviceTraffic } from '../across/member-asker.js';
+import { VolumeAnswerer } from '../across/volume-answerer.js';
 import { check } from '../core/check.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { SHARD_FILES_MAX, SHARD_OPERATIONS_MAX, STOP_GRACE_MS } from '../core/limits.js';
 import { Watch, type Watched } from '../core/watch.js';
 import { deviceHostBytes } from '../node/device-host.js';
+import type { DeviceMember } from '../node/device-member.js';
 import { UringDevice } from '../uring/device.js';
 import { Engine } from '../uring/engine.js';
-import type { AnswerMessage, CallMessage, ConnectMessage, ShardCalls, ShardStart } from '../worker/messages.js';
+import type { PlacedMember } from '../volumes/engine-elsewhere.js';
+import { Load } from '../worker/load.js';
+import type {
+  AnswerMessage,
+  CallMessage,
+  ConnectControl,
+  ConnectMessage,
+  LoadMessage,
+  LoseShardMessage,
+  ShardCalls,
+  ShardStart,
+} from '../worker/messages.js';
+import { answerCalls, PortAsker } from '../worker/port-calls.js';
 import type { ShardStats } from '../worker/shard-stats.js';
+import { overVolume } from './loads.js';
+import { MemberLink } from './member-link.js';
 import type { DeviceAnswer, DeviceQuestion } from './shard-connection.js';
+
+/** What this shard has for the first one. */
+interface Serving {
+  readonly engines: EngineService;
+  readonly volumes: VolumeAnswerer;
+  readonly control: ConnectControl;
+}
 
 export class DeviceShard implements Watched {
   private readonly start: ShardStart;
@@ -30,8 +57,12 @@ export class DeviceShard implements Watched {
   private readonly watch: Watch;
   private readonly devices: DeviceService;
   private readonly stopped: () => void;
-  private answerer: MemberAnswerer | null = null;
-  private port: MessagePort | null = null;
+  /** To other shards, by number. */
+  private readonly links = new Map<number, MemberLink>();
+  /** What is asked of devices on other shards, by shard and number. */
+  private readonly traffics = new Map<string, DeviceTraffic>();
+  private serving: Serving | null = null;
+  private shard = -1;
   /** Devices that are open, or about to be. */
   private files = 0;
 
@@ -44,29 +75,36 @@ export class DeviceShard implements Watched {
       kind,
       engines: shards,
       blocking: true,
-      arenaBytes: deviceHostBytes(storesMax),
+      arenaBytes: deviceHostBytes(storesMax) + EXTENTS_BYTES,
       guest,
       registeredBytesMax: deviceHostBytes(storesExpected),
       operationsMax: SHARD_OPERATIONS_MAX,
       filesMax: SHARD_FILES_MAX,
-      onWake: () => this.answerer?.drain(),
+      onWake: () => this.drain(),
     });
     this.engine = engine;
     this.watch = new Watch(engine, engine);
     const ports = { completions: engine, memory: engine, clock: engine, memoryStart: 0, storesMax };
-    this.devices = new DeviceService(ports, (event) => this.port?.postMessage({ event } satisfies DeviceAnswer));
+    this.devices = new DeviceService(ports, (event) =>
+      this.serving?.control.devices.postMessage({ event } satisfies DeviceAnswer),
+    );
     this.watch.add(this);
     start.port.on('message', (message: CallMessage) => void this.handle(message));
-    this.post({ ready: { engine: engine.id, arena: engine.bytes, clientMemory: 0, threadId } });
+    this.post({ ready: { engine: engine.id, arena: engine.bytes, clientMemory: 0, engineMemory: 0, threadId } });
   }
 
   /** Watches for device operations that never end, as long as there may be any. */
   get busy(): boolean {
-    return this.files > 0;
+    return this.files > 0 || this.serving?.engines.busy === true;
   }
 
   tick(): void {
     this.engine.native.giveUpOverdue(this.devices.fenceAfterMs);
+  }
+
+  private drain(): void {
+    for (const link of this.links.values()) link.drain();
+    this.serving?.volumes.drain();
   }
 
   // ---------------------------------------------------------------- calls of the main thread
@@ -88,6 +126,8 @@ export class DeviceShard implements Watched {
     switch (name) {
       case 'connect':
         return this.connect(request as ConnectMessage);
+      case 'loseShard':
+        return this.lose(request as LoseShardMessage);
       case 'stats':
         return this.stats();
       case 'injectFaults':
@@ -100,21 +140,28 @@ export class DeviceShard implements Watched {
     }
   }
 
-  private connect({ engine: otherEngine, port, link }: ConnectMessage): null {
-    check(this.answerer === null, 'a shard of devices is connected twice', this.engine.id);
-    const { engine, devices } = this;
-    this.port = port;
-    this.answerer = new MemberAnswerer({
-      completions: engine,
-      memory: engine,
-      link,
-      wake: () => engine.wake(otherEngine),
-      guestStart: engine.guestStart,
-      guestBytes: this.guest.length,
-      member: (device, page) => devices.member(device, page),
-    });
-    port.on('message', (question: DeviceQuestion) => void this.answer(port, question));
+  private connect(message: ConnectMessage): null {
+    const { engine, devices, guest } = this;
+    const { shard, self, control } = message;
+    const before = this.links.get(shard);
+    check(before?.lost !== false, 'a shard of devices is connected twice', shard);
+    before?.asker.dispose();
+    this.shard = self;
+    const member = (device: number, page: number) => devices.member(device, page);
+    const parts = { engine, payloads: engine.guestStart, payloadBytes: guest.length, member };
+    this.links.set(shard, new MemberLink(parts, message));
+    if (control !== null) this.serve(message.engine, control);
     return null;
+  }
+
+  /** Another shard has died. Resolves when nothing is in flight that it has asked. */
+  private async lose({ shard, mayGoOn }: LoseShardMessage): Promise<ShardCalls['loseShard']['response']> {
+    const link = this.links.get(shard);
+    if (link === undefined) return { mayGoOn };
+    const goesOn = await link.closeAnswers();
+    link.asker.lose(mayGoOn || goesOn);
+    for (const name of this.traffics.keys()) if (name.startsWith(`${shard} `)) this.traffics.delete(name);
+    return { mayGoOn: goesOn };
   }
 
   private stats(): ShardStats {
@@ -131,13 +178,80 @@ export class DeviceShard implements Watched {
     };
   }
 
-  // ---------------------------------------------------------------- calls of the shard that has the volumes
+  // ---------------------------------------------------------------- calls of the first shard
+
+  private serve(otherEngine: number, control: ConnectControl): void {
+    check(this.serving === null, 'a shard serves a second node', this.engine.id);
+    const { engine, watch, guest, start } = this;
+    const { guestStart } = engine;
+    const engines = new EngineService({
+      ...{ completions: engine, memory: engine, clock: engine, watch },
+      scratch: start.engineMemory === null ? null : guestStart + start.engineMemory,
+      member: (place) => this.memberOf(place),
+      authority: new PortAsker<AuthorityCalls>(control.authority),
+    });
+    const volumes = new VolumeAnswerer({
+      ...{ completions: engine, memory: engine, link: control.volumes, guest, guestStart },
+      wake: () => engine.wake(otherEngine),
+      extents: deviceHostBytes(start.storesMax),
+      engine: (number) => engines.engine(number),
+    });
+    this.serving = { engines, volumes, control };
+    control.devices.on('message', (question: DeviceQuestion) => void this.answer(control.devices, question));
+    answerCalls<EngineCalls>(control.engines, async (name, request) => {
+      // What has been put into the ring before counts before.
+      volumes.drain();
+      return (await this.carryOut(engines, name, request)) as never;
+    });
+  }
+
+  private carryOut(engines: EngineService, name: keyof EngineCalls, request: unknown): unknown {
+    const asked = <Name extends keyof EngineCalls>() => request as EngineCalls[Name]['request'];
+    switch (name) {
+      case 'openEngine':
+        return engines.open(asked<'openEngine'>());
+      case 'work':
+        return engines.work(asked<'work'>().engine, asked<'work'>().name, asked<'work'>().request);
+      case 'reports':
+        return engines.reports();
+      case 'loadEngine':
+        return this.load(engines, asked<'loadEngine'>());
+      default:
+        check(name === 'endEngineWork', 'a shard of engines is asked for what none does');
+        engines.endWork();
+        return null;
+    }
+  }
+
+  /** A member of a volume whose engine is here. */
+  private memberOf(place: PlacedMember): DeviceMember | null {
+    const { shard, device, page } = place;
+    if (shard === this.shard) return this.devices.member(device, page);
+    const link = this.links.get(shard);
+    if (link === undefined || link.lost) return null;
+    const name = `${shard} ${device}`;
+    const traffic = this.traffics.get(name) ?? new DeviceTraffic();
+    this.traffics.set(name, traffic);
+    return new AwayMember(link.asker, link.asker.open(device, page), traffic, place);
+  }
+
+  private load(
+    engines: EngineService,
+    { engine: number, load, buffers }: EngineCalls['loadEngine']['request'],
+  ): unknown {
+    const { engine } = this;
+    const volume = engines.engine(number);
+    if (volume === undefined) throw new StrakeError('CLOSED', 'what the load is for has been closed');
+    const free = buffers.map((memory) => ({ memory: engine.guestStart + memory }));
+    const pool = { take: () => free.pop() ?? null, release: () => {} };
+    return new Promise((resolve) => new Load(engine, engine, pool, overVolume(volume), load as LoadMessage, resolve));
+  }
 
   private async answer(port: MessagePort, { id, name, request }: DeviceQuestion): Promise<void> {
     let answer: DeviceAnswer;
     try {
       // What has been put into the ring before counts before: members that are closed.
-      this.answerer?.drain();
+      this.links.get(0)?.drainAsked();
       const response = await (name === 'open'
         ? this.open(request as DeviceCalls['open']['request'])
         : this.devices.call(name, request as never));
@@ -174,11 +288,16 @@ export class DeviceShard implements Watched {
 
   // ---------------------------------------------------------------- the end
 
-  /** Ends everything. Returns the operations that have not ended: they may still use memory of both shards. */
+  /** Ends everything. Returns the operations that have not ended: they may still use memory of this shard and the first. */
   private async stop(): Promise<number> {
-    await this.answerer?.close();
+    // Others may have ended before: what was asked of them is not waited for.
+    for (const { asker } of this.links.values()) asker.lose(true);
+    await this.serving?.engines.abandon();
+    this.serving?.volumes.close();
+    for (const link of this.links.values()) await link.closeAnswers();
     await this.devices.close().catch(() => {});
-    this.port?.close();
+    const { devices, engines, authority } = this.serving?.control ?? {};
+    for (const port of [devices, engines, authority]) port?.close();
     this.start.port.removeAllListeners('message');
     return this.engine.close(STOP_GRACE_MS);
   }

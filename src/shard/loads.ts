@@ -1,5 +1,7 @@
 /** Loads that a shard puts on what it has open, by itself: devices as they are, and volumes of its node. */
 
+import { AwayEngine } from '../across/away-engine.js';
+import type { PooledBuffer } from '../core/buffer-pool.js';
 import { StrakeError } from '../core/errors.js';
 import type { Watch } from '../core/watch.js';
 import type { ConnectionResources } from '../net/connection-resources.js';
@@ -19,7 +21,8 @@ function overDevice(device: UringDevice): LoadTarget {
   };
 }
 
-function overVolume(volume: Volume): LoadTarget {
+/** A load on a volume. */
+export function overVolume(volume: Volume): LoadTarget {
   return {
     sizeBytes: volume.sizeBytes,
     read: (memory, bytes, offset, token) => volume.read(memory, bytes, offset, token),
@@ -52,6 +55,7 @@ export class Loads {
     const target = this.targets.get(message.device);
     if (target === undefined) throw new StrakeError('CLOSED', 'what the load is for has been closed');
     const { engine, watch, resources } = this;
+    if (!isRaw(target) && target.volume instanceof AwayEngine) return this.beginThere(target.volume, message);
     const over = isRaw(target) ? overDevice(target.device) : overVolume(target.volume);
     this.running += 1;
     watch.start();
@@ -60,5 +64,21 @@ export class Loads {
     } finally {
       this.running -= 1;
     }
+  }
+
+  /** The engine's own shard puts the load on it. */
+  private async beginThere(engine: AwayEngine, message: LoadMessage): Promise<LoadResult> {
+    const { pool } = this.resources;
+    const buffers: PooledBuffer[] = [];
+    for (let index = 0; index < message.depth; index += 1) {
+      const buffer = pool.take(message.blockBytes);
+      if (buffer === null) throw new Error('there are not enough buffers for this depth');
+      buffers.push(buffer);
+    }
+    const places = buffers.map(({ memory }) => memory);
+    const result = await engine.load(message, places);
+    // Those of a load that has failed with its shard may still be used.
+    for (const buffer of buffers) pool.release(buffer);
+    return result as LoadResult;
   }
 }

@@ -1,18 +1,18 @@
 /**
- * The connection from the shard that has a node's volumes to another that has devices of it: data goes by rings, control calls by
- * messages.
+ * The connection from the shard that decides about a node's volumes to another that has devices of it, and engines: data goes by
+ * rings, control calls by messages.
  */
 
-import type { MessagePort } from 'node:worker_threads';
 import { AwayDevice, type AwayDeviceParts } from '../across/away-device.js';
 import type { DeviceCaller, DeviceCallName, DeviceCalls, DeviceNews } from '../across/device-calls.js';
-import { MemberAsker } from '../across/member-asker.js';
-import type { LinkMemory } from '../across/protocol.js';
+import type { MemberAsker } from '../across/member-asker.js';
 import { check } from '../core/check.js';
 import { StrakeError, type WireError } from '../core/errors.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type { DeviceEvent } from '../node/device-events.js';
-import type { Engine } from '../uring/engine.js';
+import type { ConnectControl, ConnectMessage } from '../worker/messages.js';
+import { EngineConnection } from './engine-connection.js';
+import { MemberLink, type MemberLinkParts } from './member-link.js';
 
 /** What comes over the port of a connection. */
 export type DeviceAnswer =
@@ -32,19 +32,15 @@ interface Pending {
   readonly reject: (error: StrakeError) => void;
 }
 
-export interface ShardConnectionParts {
-  readonly engine: Engine;
-  /** The other shard: its number in the node, its engine, and the ways to it. */
-  readonly shard: number;
-  readonly otherEngine: number;
-  readonly port: MessagePort;
-  readonly link: LinkMemory;
+export interface ShardConnectionParts extends MemberLinkParts {
   readonly onEvent: (event: DeviceEvent) => void;
 }
 
 export class ShardConnection implements DeviceCaller {
   readonly shard: number;
-  readonly asker: MemberAsker;
+  readonly engines: EngineConnection;
+  private readonly link: MemberLink;
+  private readonly control: ConnectControl;
   private readonly parts: ShardConnectionParts;
   private readonly pending = new Map<number, Pending>();
   private nextId = 1;
@@ -53,21 +49,25 @@ export class ShardConnection implements DeviceCaller {
   /** Devices that are being opened there. */
   private opening = 0;
 
-  constructor(parts: ShardConnectionParts) {
-    const { engine, shard, otherEngine, port, link } = parts;
+  constructor(parts: ShardConnectionParts, message: ConnectMessage) {
+    const { shard, engine: otherEngine, control } = message;
+    check(control !== null, 'the first shard is connected without control calls', shard);
     this.parts = parts;
     this.shard = shard;
-    this.asker = new MemberAsker({
-      completions: engine,
-      memory: engine,
-      link,
-      wake: () => engine.wake(otherEngine),
-      inBatch: () => engine.inBatch,
-      takeCopies: () => engine.native.take(),
-      lend: (memory) => engine.lend(memory),
-      takeBack: (memory) => engine.takeBack(memory),
-    });
-    port.on('message', (message: DeviceAnswer) => this.answer(message));
+    this.control = control;
+    this.link = new MemberLink(parts, message);
+    this.engines = new EngineConnection(parts.engine, shard, otherEngine, control);
+    control.devices.on('message', (told: DeviceAnswer) => this.answer(told));
+  }
+
+  private get asker(): MemberAsker {
+    return this.link.asker;
+  }
+
+  /** Takes what has come from the other shard. */
+  drain(): void {
+    this.link.drain();
+    this.engines.drain();
   }
 
   /** Devices that are there, or are about to be. */
@@ -100,7 +100,7 @@ export class ShardConnection implements DeviceCaller {
       const id = this.nextId++;
       this.pending.set(id, { resolve: resolve as Pending['resolve'], reject });
       const question: DeviceQuestion<Name> = { id, name, request };
-      this.parts.port.postMessage(question);
+      this.control.devices.postMessage(question);
     });
   }
 
@@ -123,8 +123,12 @@ export class ShardConnection implements DeviceCaller {
     }
   }
 
-  /** Asks what all devices there say now. */
+  /** Asks what all devices and engines there say now. */
   async refresh(): Promise<void> {
+    await Promise.all([this.engines.refresh(), this.refreshDevices()]);
+  }
+
+  private async refreshDevices(): Promise<void> {
     if (this.dead !== null || this.devices.size === 0) return;
     const told = new Map(await this.call('facts', null));
     for (const device of this.devices) {
@@ -134,23 +138,40 @@ export class ShardConnection implements DeviceCaller {
   }
 
   /**
-   * The other shard has died: what it was asked for fails with `error`. `mayGoOn`: its device operations may still use memory of
-   * this one. Returns the devices that were there.
+   * The other shard has died: what it was asked for fails with `error`. `mayGoOn`: device operations may still use memory of this
+   * one. Resolves to the devices that were there when nothing is in flight here that was asked from there.
    */
-  lose(error: StrakeError, mayGoOn: boolean): AwayDevice[] {
-    if (this.dead !== null) return [];
+  async lose(error: StrakeError, mayGoOn: boolean): Promise<{ lost: AwayDevice[]; mayGoOn: boolean }> {
+    if (this.dead !== null) return { lost: [], mayGoOn };
     this.dead = error;
-    this.parts.port.close();
+    this.control.devices.close();
     for (const { reject } of this.pending.values()) reject(error);
     this.pending.clear();
-    this.asker.lose(mayGoOn);
-    return [...this.devices];
+    // Until then clients must not have back what is read into their memory.
+    const goesOn = (await this.link.closeAnswers()) || mayGoOn;
+    this.asker.lose(goesOn);
+    this.engines.lose(error, goesOn);
+    return { lost: [...this.devices], mayGoOn: goesOn };
+  }
+
+  /** What may take long comes to an end there: the node is about to be closed. */
+  endWork(): void {
+    // One that has died works no more.
+    this.call('endWork', null).catch(() => {});
+    this.engines.endWork().catch(() => {});
+  }
+
+  /** What was asked of a shard that has died has ended. */
+  dispose(): void {
+    this.asker.dispose();
+    this.engines.dispose();
   }
 
   /** Nothing is asked any more; all devices there are closed. */
   close(): void {
     if (this.dead !== null) return;
     this.dead = new StrakeError('CLOSED', 'the node is closed');
-    this.parts.port.close();
+    this.control.devices.close();
+    this.engines.close();
   }
 }

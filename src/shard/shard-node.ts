@@ -7,10 +7,12 @@ import type { Watch } from '../core/watch.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type { NbdServer } from '../nbd/server.js';
 import type { DeviceEvent } from '../node/device-events.js';
+import type { DeviceMember } from '../node/device-member.js';
 import { type NodeCallName, type NodeCalls, NodeService } from '../serve/node-service.js';
 import { UringDevice } from '../uring/device.js';
 import type { Engine } from '../uring/engine.js';
 import type { Adopted } from '../volumes/adoption.js';
+import type { EngineShard } from '../volumes/engine-elsewhere.js';
 import type { NodePorts } from '../volumes/storage-node.js';
 import { callManager } from '../worker/manager-calls.js';
 import type {
@@ -37,6 +39,8 @@ export interface ShardNodeParts {
   readonly network: NodeNetwork;
   readonly targets: Targets;
   readonly servers: Servers;
+  /** The shards beside this one that run engines of volumes: as many as have memory for that here. */
+  readonly engineShards: number;
   readonly post: (message: AnswerMessage) => void;
 }
 
@@ -51,6 +55,8 @@ export class ShardNode {
   private readonly connections = new Map<number, ShardConnection>();
   /** After which time the other shards give operations of devices up. */
   private toldFenceMs = IO_TIMEOUT_MS;
+  /** Shards for whose engines there is no memory any more: what has died may still use it. */
+  private readonly spoilt = new Set<number>();
 
   constructor(parts: ShardNodeParts) {
     this.parts = parts;
@@ -61,7 +67,8 @@ export class ShardNode {
     if (this.closed) throw new StrakeError('CLOSED', 'the node is closed');
     if (this.node === null) {
       const { ports, post } = this.parts;
-      this.node = new NodeService(ports, (event) => post({ event }));
+      const engineShard = (shard: number) => this.engineShard(shard);
+      this.node = new NodeService({ ...ports, engineShard }, (event) => post({ event }));
     }
     return this.node;
   }
@@ -90,9 +97,7 @@ export class ShardNode {
     // Whoever has the volumes takes their members back.
     if (name === 'takeBack' && this.parts.network.serves) return null as NodeCalls[Name]['response'];
     await this.refresh();
-    const endsWork = name === 'endWork';
-    if (endsWork)
-      for (const connection of this.connections.values()) void connection.call('endWork', null).catch(() => {});
+    if (name === 'endWork') for (const connection of this.connections.values()) connection.endWork();
     return node.call(name, request);
   }
 
@@ -102,29 +107,55 @@ export class ShardNode {
   }
 
   /** Connects another shard, on which devices are opened from now on. */
-  connect({ shard, engine: otherEngine, port, link }: ConnectMessage): null {
+  connect(message: ConnectMessage): null {
     const { engine, post } = this.parts;
+    const { shard } = message;
     const before = this.connections.get(shard);
     check(before?.lost !== false, 'a shard is connected twice', shard);
     // By now what was asked of the one that has died has ended.
-    before?.asker.dispose();
+    before?.dispose();
     const onEvent = (event: DeviceEvent) => post({ event });
     this.toldFenceMs = IO_TIMEOUT_MS;
-    this.connections.set(shard, new ShardConnection({ engine, shard, otherEngine, port, link, onEvent }));
+    const member = (device: number, page: number) => this.member(device, page);
+    const parts = { engine, payloads: 0, payloadBytes: engine.bytes.length, member, onEvent };
+    this.connections.set(shard, new ShardConnection(parts, message));
+    return null;
+  }
+
+  /** A member here, for an engine on another shard. */
+  private member(number: number, page: number): DeviceMember | null {
+    for (const device of this.node?.node.stores.values() ?? []) {
+      if (device.number === number) return device.memberOn(this.parts.engine, page);
+    }
     return null;
   }
 
   /** Takes the answers of other shards. Called when one of them has woken this one. */
   drain(): void {
-    for (const { asker } of this.connections.values()) asker.drain();
+    for (const connection of this.connections.values()) connection.drain();
   }
 
-  /** Another shard has died: its devices are lost, and volumes go on without them where they can. */
-  async lose({ shard, mayGoOn, error }: LoseShardMessage): Promise<null> {
-    const lost = this.connections.get(shard)?.lose(StrakeError.fromWire(error), mayGoOn) ?? [];
+  /**
+   * Another shard has died: its devices are lost, and volumes go on without them where they can; those that it served are served
+   * anew as soon as their devices are there.
+   */
+  async lose({ shard, mayGoOn, error }: LoseShardMessage): Promise<ShardCalls['loseShard']['response']> {
+    const connection = this.connections.get(shard);
+    if (connection === undefined) return { mayGoOn };
+    const found = await connection.lose(StrakeError.fromWire(error), mayGoOn);
+    if (found.mayGoOn) this.spoilt.add(shard);
     const reason = 'the worker that drove its devices has ended: they are opened again';
-    for (const { deviceId } of lost) await this.node?.node.lose(deviceId, reason);
-    return null;
+    for (const { deviceId } of found.lost) await this.node?.node.lose(deviceId, reason);
+    await this.node?.node.dropEngines(reason);
+    return { mayGoOn: found.mayGoOn };
+  }
+
+  /** A shard that runs engines of volumes beside this one. */
+  engineShard(shard: number): EngineShard | null {
+    const connection = this.connections.get(shard);
+    const { engineShards } = this.parts;
+    if (connection === undefined || connection.lost || shard > engineShards || this.spoilt.has(shard)) return null;
+    return connection.engines;
   }
 
   /** The connection to the shard with the fewest devices; null for this one, which is the first of equals. */

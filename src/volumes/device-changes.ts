@@ -4,6 +4,7 @@ import { allEnded } from '../core/all-ended.js';
 import { check } from '../core/check.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import type { NodeDevice } from '../node/node-device.js';
+import type { HostedEngine } from './engine-elsewhere.js';
 import type { NodeParts } from './node-parts.js';
 import { checkReplacement, hasMember } from './replacement.js';
 import { deviceIsHere } from './volume-errors.js';
@@ -115,7 +116,7 @@ export class DeviceChanges {
           const { engine } = volume;
           if (engine === null || !hasMember(volume.stored, deviceId)) continue;
           if (volume.managed) {
-            engine.partFrom(deviceId, reason);
+            volume.ownEngine?.partFrom(deviceId, reason);
             continue;
           }
           if (await engine.loseDevice(deviceId, reason)) continue;
@@ -126,6 +127,27 @@ export class DeviceChanges {
         this.devices.letGo(deviceId);
       }),
     );
+  }
+
+  /**
+   * A shard that ran engines has died, and its devices have been lost: volumes that it served and that have no device there are
+   * served anew, those that are waiting for one serve when it is back.
+   */
+  async dropEngines(reason: string): Promise<void> {
+    const gone = [...this.volumes.values()].filter(({ engine }) => isLost(engine));
+    await allEnded(
+      gone.map(async ({ id }) => {
+        await this.turns.volumes.take([id], async () => {
+          const volume = this.volumes.get(id);
+          if (volume === undefined || !isLost(volume.engine)) return;
+          await this.host.stop(volume);
+          check(volume.engine === null, 'a volume is served whose shard has died', volume.place);
+          volume.reason = reason;
+        });
+        await this.starts.settleVolume(id, []);
+      }),
+    );
+    if (gone.length > 0) this.hooks.onResolved();
   }
 
   /**
@@ -150,4 +172,9 @@ export class DeviceChanges {
     check(user === undefined, 'a device is closed that a volume writes to', user?.place);
     await this.devices.close(entry);
   }
+}
+
+/** Whether an engine has gone with the shard that it was on. */
+function isLost(engine: HostedEngine | null): boolean {
+  return engine !== null && 'lost' in engine && engine.lost;
 }

@@ -1,18 +1,20 @@
 /** A volume as the node that hosts it knows it; what a program has of it is `NodeVolume` of `src/embed`. */
 
 import type { VolumeReader } from '../client/reader/volume-reader.js';
-import type { VolumeEngine } from '../client/volume-engine.js';
+import { VolumeEngine } from '../client/volume-engine.js';
+import { check } from '../core/check.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { Replica } from '../node/replica.js';
+import type { HostedEngine } from './engine-elsewhere.js';
 
 /** What serves a volume: an engine that may write, or one that only reads. */
-export type ServedVolume = VolumeEngine | VolumeReader;
+export type ServedVolume = HostedEngine | VolumeReader;
 
 /** A volume of the node, started or not. */
 export class HostedVolume {
   readonly id: string;
   stored: VolumeMap;
-  engine: VolumeEngine | null = null;
+  engine: HostedEngine | null = null;
   /** What serves it where it is only read; null where it is not. */
   reader: VolumeReader | null = null;
   replicas: Replica[] = [];
@@ -47,5 +49,13 @@ export class HostedVolume {
   get served(): ServedVolume | null {
     if (this.engine?.serving) return this.engine;
     return this.reader?.serving ? this.reader : null;
+  }
+
+  /** Its engine, which is on this thread: as always of a volume that managers decide about. */
+  get ownEngine(): VolumeEngine | null {
+    const { engine } = this;
+    if (engine === null) return null;
+    check(engine instanceof VolumeEngine, 'an engine is asked for that is on another shard', this.place);
+    return engine;
   }
 }

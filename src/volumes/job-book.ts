@@ -1,10 +1,10 @@
 /** The jobs of all volumes of a node: those that go on, and so many of those that have ended. */
 
-import type { Job } from '../client/jobs/job.js';
 import type { JobProgress } from '../client/volume-events.js';
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import { JOBS_KEPT_MAX } from '../core/limits.js';
+import type { BookedJob } from './engine-elsewhere.js';
 
 /** A job of a node, as plain data. */
 export interface JobReport extends JobProgress {
@@ -16,7 +16,7 @@ export interface JobReport extends JobProgress {
 }
 
 interface Entry {
-  readonly job: Job;
+  readonly job: BookedJob;
   readonly about: () => Pick<JobReport, 'volumeId' | 'volume' | 'deviceId'>;
 }
 
@@ -35,7 +35,7 @@ export class JobBook {
     return this.lastId;
   }
 
-  add(job: Job, about: Entry['about']): void {
+  add(job: BookedJob, about: Entry['about']): void {
     check(job.id > 0 && job.id <= this.lastId, 'a job has a number that was not given', job.id);
     check(!this.entries.some((entry) => entry.job.id === job.id), 'two jobs of a node have one number', job.id);
     this.entries.push({ job, about });
@@ -48,11 +48,11 @@ export class JobBook {
     return this.entries.map(report);
   }
 
-  /** Cancels a job, if it has not ended. Throws `ERR_STRAKE_NO_JOB`. */
-  cancel(id: number): JobReport {
+  /** Cancels a job, if it has not ended. Rejects with `ERR_STRAKE_NO_JOB`. */
+  async cancel(id: number): Promise<JobReport> {
     const found = this.entries.find(({ job }) => job.id === id);
     if (found === undefined) throw new StrakeError('NO_JOB', `there is no job ${id}`);
-    found.job.cancel();
+    await found.job.cancel();
     return report(found);
   }
 }

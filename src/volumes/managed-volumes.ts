@@ -76,7 +76,7 @@ export class ManagedVolumes {
       devices: node.stores,
       reach: (places) => this.reach(places),
       pause: () => this.pause(MANAGED_PAUSE_MS),
-      onNewer: (id) => node.volumes.get(id)?.engine?.adopt(),
+      onNewer: (id) => node.volumes.get(id)?.ownEngine?.adopt(),
       onSuperseded: (id, reason) => void this.depose(id, reason),
     });
     const { memory, clock, watch } = parts;
@@ -195,15 +195,14 @@ export class ManagedVolumes {
       users.map(({ id }) =>
         node.turns.volumes.take([id], async () => {
           const volume = node.volumes.get(id);
-          if (!volume?.engine?.serving || node.stores.get(deviceId) !== device || device.failed) return;
+          const engine = volume?.ownEngine;
+          if (volume === undefined || !engine?.serving) return;
+          if (node.stores.get(deviceId) !== device || device.failed) return;
           check(volume.managed, 'a device is taken back in a volume that this node decides about', volume.place);
-          if (
-            !(await node.host.rejoinOn(volume, volume.engine, device)) &&
-            volume.engine.members.isAwaiting(deviceId)
-          ) {
+          if (!(await node.host.rejoinOn(volume, engine, device)) && engine.members.isAwaiting(deviceId)) {
             await this.attachAnew(volume);
             // What waits for a manager may wait for long, and this is tried again.
-          } else if (!volume.engine.members.isChanging) await node.host.resumeOn(volume, volume.engine, device);
+          } else if (!engine.members.isChanging) await node.host.resumeOn(volume, engine, device);
         }),
       ),
     );
@@ -226,7 +225,7 @@ export class ManagedVolumes {
    * covered.
    */
   private async attachAnew(volume: HostedVolume): Promise<void> {
-    const { engine } = volume;
+    const engine = volume.ownEngine;
     check(engine !== null, 'a volume is attached anew that is not attached', volume.place);
     volume.mayHaveLost ||= engine.hasUnflushed;
     await this.stop(volume, 'all current copies of a group were opened anew');

@@ -19,9 +19,7 @@
  * is taken, in the directory, at the instant at which a volume is to be made or renamed.
  */
 
-import type { Job } from '../client/jobs/job.js';
 import type { SessionService } from '../client/members/session-service.js';
-import type { VolumeEngine } from '../client/volume-engine.js';
 import { check } from '../core/check.js';
 import { TimesHeard } from '../core/cluster-times.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
@@ -48,6 +46,7 @@ import type { StreamAddress } from '../ports/transport.js';
 import type { AwaitedDevice } from './deleted-volumes.js';
 import { DeviceCatalog } from './device-catalog.js';
 import { DeviceChanges } from './device-changes.js';
+import type { BookedJob, EngineShard, HostedEngine } from './engine-elsewhere.js';
 import type { HostedVolume, ServedVolume } from './hosted-volume.js';
 import type { JobBook } from './job-book.js';
 import { type Attaching, type Cluster, ManagedVolumes } from './managed-volumes.js';
@@ -75,8 +74,10 @@ export interface NodePorts {
   readonly watch: Watch;
   /** Start of `nodeMemoryBytes(storesMax)`. */
   readonly memoryStart: number;
-  /** The most devices, at most `NODE_STORES_MAX`. */
+  /** The most devices. */
   readonly storesMax: number;
+  /** A shard of this process that runs engines beside this one, by its number; absent where none does. */
+  readonly engineShard?: (shard: number) => EngineShard | null;
 }
 
 export class StorageNode {
@@ -163,6 +164,11 @@ export class StorageNode {
     const lost = this.deviceChanges.lose(deviceId, reason);
     this.managed?.readers.poke();
     return lost;
+  }
+
+  /** See `DeviceChanges.dropEngines`. */
+  dropEngines(reason: string): Promise<void> {
+    return this.deviceChanges.dropEngines(reason);
   }
 
   /** Whether the note of a deleted volume may go. */
@@ -321,7 +327,7 @@ export class StorageNode {
   }
 
   /** Its engine. Throws also `ERR_STRAKE_UNPROVEN` or `ERR_STRAKE_UNAVAILABLE` if it does not serve. */
-  engine(text: string): VolumeEngine {
+  engine(text: string): HostedEngine {
     return engineOf(this.volumes, text);
   }
 
@@ -351,12 +357,12 @@ export class StorageNode {
   }
 
   /** See `VolumeChanges.delete`. */
-  delete(text: string, prepare: (engine: VolumeEngine) => void = () => {}): Promise<HostedVolume> {
+  delete(text: string, prepare: (engine: HostedEngine) => void = () => {}): Promise<HostedVolume> {
     return this.changes.delete(text, prepare);
   }
 
   /** Begins to read and repair everything in a volume. */
-  scrub(text: string, bytesPerSecond: number): Job {
+  async scrub(text: string, bytesPerSecond: number): Promise<BookedJob> {
     return this.engine(text).scrub(bytesPerSecond > 0 ? { bytesPerSecond } : {});
   }
 

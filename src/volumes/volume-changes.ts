@@ -1,9 +1,9 @@
 /** Volumes of a node are made, renamed, made larger and deleted. */
 
-import type { VolumeEngine } from '../client/volume-engine.js';
 import { newVolumeName } from '../core/arguments.js';
 import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
+import type { HostedEngine } from './engine-elsewhere.js';
 import { HostedVolume } from './hosted-volume.js';
 import type { NodeParts } from './node-parts.js';
 import type { VolumeSpec } from './placement.js';
@@ -114,7 +114,7 @@ export class VolumeChanges {
    * Deletes a volume, and gives its space back. That it is deleted stays on its devices. `prepare` is called with its engine
    * before anything is done, if it has one; it may throw. If the devices do not take the deletion, the volume is stopped.
    */
-  async delete(text: string, prepare: (engine: VolumeEngine) => void = () => {}): Promise<HostedVolume> {
+  async delete(text: string, prepare: (engine: HostedEngine) => void = () => {}): Promise<HostedVolume> {
     let resolved = Promise.resolve();
     const deleted = await this.turns.inVolume(text, async (volume) => {
       if (volume.engine !== null) prepare(volume.engine);

@@ -4,7 +4,6 @@
  */
 
 import { COPY_SCRATCH_BYTES, CopyBuffers } from '../client/jobs/copy-buffers.js';
-import type { Job } from '../client/jobs/job.js';
 import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeEvent } from '../client/volume-events.js';
 import { check } from '../core/check.js';
@@ -12,9 +11,10 @@ import type { TimesHeard } from '../core/cluster-times.js';
 import { StrakeError } from '../core/errors.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
 import type { Watch } from '../core/watch.js';
+import { compareFlushes, NO_FLUSH } from '../layout/flush-id.js';
 import { replicaOf } from '../layout/replica-map.js';
 import type { VolumeMap } from '../layout/volume-map.js';
-import type { NodeDevice } from '../node/node-device.js';
+import { isDriven, type NodeDevice } from '../node/node-device.js';
 import { closedError } from '../node/node-errors.js';
 import { Replica } from '../node/replica.js';
 import type { Clock } from '../ports/clock.js';
@@ -22,6 +22,7 @@ import type { CompletionPort } from '../ports/completion.js';
 import type { GroupIndex } from '../ports/ids.js';
 import type { MapAuthority } from '../ports/map-authority.js';
 import type { Memory } from '../ports/memory.js';
+import type { BookedJob, EngineElsewhere, EngineShard, HostedEngine, PlacedMember } from './engine-elsewhere.js';
 import type { HostedVolume } from './hosted-volume.js';
 import { JobBook } from './job-book.js';
 import type { ManagedAuthority } from './managed-authority.js';
@@ -42,6 +43,8 @@ export interface VolumeHostPorts {
   readonly watch: Watch;
   /** Start of `VOLUME_HOST_BYTES`. */
   readonly memoryStart: number;
+  /** See `NodePorts.engineShard`. */
+  readonly engineShard?: (shard: number) => EngineShard | null;
 }
 
 export interface VolumeHostParts {
@@ -61,7 +64,7 @@ export class VolumeHost {
   /** For what is copied, or compared. */
   readonly buffers: CopyBuffers;
   /** Engines that serve, or are about to. */
-  private readonly engines = new Set<VolumeEngine>();
+  private readonly engines = new Set<HostedEngine>();
   private ending = false;
 
   constructor(ports: VolumeHostPorts, parts: VolumeHostParts) {
@@ -95,9 +98,7 @@ export class VolumeHost {
     const authority = this.authorityOf(volume);
     const { clientId } = this.ports;
     check(volume.engine === null && volume.place < 0, 'a volume is started twice', volume.place);
-    const place = this.freePlaces.pop();
-    if (place === undefined) throw tooManyVolumes();
-    volume.place = place;
+    this.takePlace(volume);
     try {
       // A device that comes while this goes on has not been judged: it is taken back afterwards.
       const reachable = new Map(this.parts.stores);
@@ -107,7 +108,7 @@ export class VolumeHost {
       const stores = volume.managed ? new Map(this.parts.stores) : reachable;
       // As a start that a crash has cut off. To make the copies agree may take long, and nothing would end it.
       if (this.ending) throw closedError();
-      const engine = this.assemble(volume, map, stores);
+      const engine = await this.assemble(volume, map, stores);
       volume.engine = engine;
       this.engines.add(engine);
       volume.started = true;
@@ -126,18 +127,77 @@ export class VolumeHost {
     }
   }
 
-  /** The engine of a volume, over the replicas that are there. */
-  private assemble(volume: HostedVolume, map: VolumeMap, stores: ReadonlyMap<string, NodeDevice>): VolumeEngine {
-    const { completions, memory, clock, watch } = this.ports;
-    const { times } = this.parts;
-    const authority = this.authorityOf(volume);
+  private takePlace(volume: HostedVolume): void {
+    const place = this.freePlaces.pop();
+    if (place === undefined) throw tooManyVolumes();
+    volume.place = place;
+  }
+
+  /** The engine of a volume, over the replicas that are there, on the shard of the first of them if that can be. */
+  private async assemble(
+    volume: HostedVolume,
+    map: VolumeMap,
+    stores: ReadonlyMap<string, NodeDevice>,
+  ): Promise<HostedEngine> {
     check(map.id === volume.id, 'a volume is served with the map of another', volume.place);
     check(!map.deleted, 'a volume is served that is deleted', volume.place);
     check(volume.replicas.length === 0, 'a volume is served over replicas of its last start', volume.place);
+    const there = this.shardFor(volume, map, stores);
+    const completions = there === null ? this.ports.completions : null;
     const replicas = map.groups.map((group, at) =>
       group.map(({ deviceId }) => Replica.on(completions, stores.get(deviceId), map, at)),
     );
     volume.replicas = replicas.flat().filter((replica) => replica !== null);
+    return there === null ? this.assembleHere(volume, map, replicas) : this.assembleThere(there, volume, map, replicas);
+  }
+
+  /** The shard of a volume's first member that is there; null for this one. */
+  private shardFor(
+    { managed }: HostedVolume,
+    map: VolumeMap,
+    stores: ReadonlyMap<string, NodeDevice>,
+  ): EngineShard | null {
+    if (managed) return null;
+    const devices = map.groups.flat().flatMap(({ deviceId }) => stores.get(deviceId) ?? []);
+    // What is in another process is reached from here.
+    if (!devices.every(isDriven)) return null;
+    const first = devices.find(({ failed }) => !failed);
+    const shard = first === undefined ? null : (this.ports.engineShard?.(first.shard) ?? null);
+    return shard?.hasRoom ? shard : null;
+  }
+
+  private assembleThere(
+    there: EngineShard,
+    volume: HostedVolume,
+    map: VolumeMap,
+    replicas: readonly (readonly (Replica | null)[])[],
+  ): Promise<EngineElsewhere> {
+    const authority = this.authorityOf(volume);
+    const opening = {
+      map,
+      members: replicas.map((group) => group.map((replica) => (replica === null ? null : placedMember(replica)))),
+      mayHaveLost: volume.mayHaveLost,
+    };
+    const { length } = opening.members;
+    check(length === map.groups.length, 'an engine gets members of other groups than its volume has', length);
+    return there.open(opening, {
+      change: (next) => authority.change(next),
+      // What it asks when it is about to be closed may come late.
+      makeRoom: async (ids) => (volume.engine === null ? undefined : this.makeRoom(volume, ids)),
+      onEvent: (event) => this.noteEvent(volume, event),
+      nextJobId: () => this.jobs.nextId(),
+      onJob: (job) => this.noteJob(volume, job),
+    });
+  }
+
+  private assembleHere(
+    volume: HostedVolume,
+    map: VolumeMap,
+    replicas: readonly (readonly (Replica | null)[])[],
+  ): VolumeEngine {
+    const { completions, memory, clock, watch } = this.ports;
+    const { times } = this.parts;
+    const authority = this.authorityOf(volume);
     return new VolumeEngine({
       completions,
       memory,
@@ -162,7 +222,7 @@ export class VolumeHost {
 
   /** A newer map that somebody else has decided may have been heard of while there was no engine to be told. */
   private adoptPending(volume: HostedVolume): void {
-    if (volume.managed && this.parts.managed()?.isPending(volume.id)) volume.engine?.adopt();
+    if (volume.managed && this.parts.managed()?.isPending(volume.id)) volume.ownEngine?.adopt();
   }
 
   /** See `ManagedAuthority.renew`; where nobody else decides, the map is what it was. */
@@ -183,7 +243,7 @@ export class VolumeHost {
     if (told !== null) this.parts.onEvent(told);
   }
 
-  private noteJob(volume: HostedVolume, job: Job): void {
+  private noteJob(volume: HostedVolume, job: BookedJob): void {
     const { group, position } = job;
     const deviceId = volume.engine?.record.groups[group]?.[position]?.deviceId ?? null;
     this.jobs.add(job, () => ({ volumeId: volume.id, volume: volume.name, deviceId }));
@@ -245,24 +305,28 @@ export class VolumeHost {
   }
 
   /** Begins to bring the places of a device up to date, unless they are, or that goes on already. */
-  async resumeOn(volume: HostedVolume, engine: VolumeEngine, device: NodeDevice): Promise<void> {
+  async resumeOn(volume: HostedVolume, engine: HostedEngine, device: NodeDevice): Promise<void> {
     const { deviceId, incarnation } = device;
     // It may just be on its way out.
     await engine.changesEnded();
     for (const { group, position } of placesOf(volume.stored, deviceId)) {
       if (await engine.resume(group, position, incarnation)) continue;
-      engine.attach(group, position, (await this.newReplica(volume, device, group)).member);
+      const replica = await this.newReplica(volume, device, group);
+      if (engine instanceof VolumeEngine) engine.attach(group, position, replica.member);
+      else await engine.attachPlaced(group, position, placedMember(replica));
     }
   }
 
   /** Puts a device in the places of one that is lost, and begins to rebuild what it held; resolves to the jobs. */
-  async replaceIn(volume: HostedVolume, lostId: string, device: NodeDevice): Promise<Job[]> {
+  async replaceIn(volume: HostedVolume, lostId: string, device: NodeDevice): Promise<BookedJob[]> {
     const { engine } = volume;
     check(engine !== null, 'a device is replaced in a volume that is not served', volume.place);
-    const jobs: Job[] = [];
+    const jobs: BookedJob[] = [];
     for (const { group, position } of placesOf(volume.stored, lostId)) {
-      const { member } = await this.newReplica(volume, device, group);
-      jobs.push(await engine.replace(group, position, device.deviceId, member));
+      const replica = await this.newReplica(volume, device, group);
+      if (engine instanceof VolumeEngine) {
+        jobs.push(await engine.replace(group, position, device.deviceId, replica.member));
+      } else jobs.push(await engine.replacePlaced(group, position, placedMember(replica)));
     }
     return jobs;
   }
@@ -271,11 +335,30 @@ export class VolumeHost {
   private async newReplica(volume: HostedVolume, device: NodeDevice, group: GroupIndex): Promise<Replica> {
     const managed = volume.managed ? this.parts.managed() : null;
     const map = managed?.mapOf(volume.id, group) ?? replicaOf(volume.stored, group);
-    const replica = await Replica.make(this.ports.completions, device, map);
+    const here = volume.engine === null || volume.engine instanceof VolumeEngine;
+    const replica = await Replica.make(here ? this.ports.completions : null, device, map);
     check(volume.engine !== null, 'a replica is made of a volume that is not served', volume.place);
     volume.replicas.push(replica);
     return replica;
   }
+}
+
+/** What the shard of an engine has to know of a member. */
+function placedMember({ device, page }: Replica): PlacedMember {
+  check(isDriven(device), 'a member of another process is asked for by another shard', device.order);
+  const { shard, number, deviceId, slotBytes: segmentBytes, incarnation } = device;
+  const { flushed, settled } = device.ownOf(page);
+  const isSettled = compareFlushes(settled, NO_FLUSH) > 0;
+  return {
+    shard,
+    device: number,
+    page,
+    deviceId,
+    segmentBytes,
+    incarnation,
+    flushed,
+    settled: isSettled ? settled : null,
+  };
 }
 
 function isCurrent(volume: HostedVolume, { group, deviceId }: Replica): boolean {
@@ -286,14 +369,14 @@ function isCurrent(volume: HostedVolume, { group, deviceId }: Replica): boolean 
  * The engine of the volume that a name or an id means. Throws as `VolumeDirectory.find`, `ERR_STRAKE_NAME_CONFLICT` if only its
  * name keeps it from service, and as `servingEngine`.
  */
-export function engineOf(volumes: VolumeDirectory, text: string): VolumeEngine {
+export function engineOf(volumes: VolumeDirectory, text: string): HostedEngine {
   const volume = volumes.find(text);
   if (volumes.inConflict(volume)) throw volumes.conflictOf(volume);
   return servingEngine(volume);
 }
 
 /** The engine of a volume that serves. Throws `ERR_STRAKE_UNPROVEN` or `ERR_STRAKE_UNAVAILABLE` if it does not. */
-export function servingEngine({ engine, name, unproven, reason }: HostedVolume): VolumeEngine {
+export function servingEngine({ engine, name, unproven, reason }: HostedVolume): HostedEngine {
   if (engine?.serving) return engine;
   if (engine !== null) throw new StrakeError('UNAVAILABLE', `volume ${name} is being started or stopped`);
   throw new StrakeError(unproven ? 'UNPROVEN' : 'UNAVAILABLE', `volume ${name}: ${reason}`);

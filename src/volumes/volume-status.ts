@@ -1,9 +1,9 @@
 /** What a node tells of its volumes, as plain data. */
 
-import type { VolumeEngine } from '../client/volume-engine.js';
 import type { VolumeStatus } from '../client/volume-events.js';
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { NodeDevice } from '../node/node-device.js';
+import { type HostedEngine, shardOf } from './engine-elsewhere.js';
 import type { VolumeDirectory } from './volume-directory.js';
 
 /** A volume, as plain data. */
@@ -14,6 +14,8 @@ export interface VolumeReport {
   readonly conflict: boolean;
   readonly reason: string;
   readonly usedSlots: number;
+  /** The shard that its engine is on; null while it has none. */
+  readonly shard: number | null;
   /** Null while it is not started. */
   readonly status: VolumeStatus | null;
 }
@@ -29,6 +31,7 @@ export function volumeReports(volumes: VolumeDirectory, stores: Stores): VolumeR
     conflict: volumes.inConflict(volume),
     reason: volume.reason,
     usedSlots: usedSlots(stores, volume.id),
+    shard: volume.served === null ? null : shardOf(volume.served),
     status: (volume.engine ?? volume.reader)?.status() ?? null,
   }));
 }
@@ -40,7 +43,7 @@ function usedSlots(stores: Stores, volumeId: string): number {
 }
 
 /** Whether a volume writes to a device, or is about to. */
-export function isUsed(engine: VolumeEngine, deviceId: string): boolean {
+export function isUsed(engine: HostedEngine, deviceId: string): boolean {
   return engine.status().groups.some((group, at) =>
     group.some((member, position) => {
       if (member.deviceId !== deviceId || !member.present) return false;

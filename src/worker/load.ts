@@ -5,7 +5,7 @@
  * runs ask for the same. What is written is a pattern, not zeroes, in case the device takes short cuts for those.
  */
 
-import type { BufferPool, PooledBuffer } from '../core/buffer-pool.js';
+import type { PooledBuffer } from '../core/buffer-pool.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Memory } from '../ports/memory.js';
 import type { LoadMessage, LoadResult } from './messages.js';
@@ -44,14 +44,21 @@ export interface LoadTarget {
   sync(token: number): void;
 }
 
-export class Load {
+/** Where the buffers of a load come from. */
+export interface LoadBuffers<Buffer extends Pick<PooledBuffer, 'memory'> = Pick<PooledBuffer, 'memory'>> {
+  /** One of at least so many bytes; null if there is none. */
+  take(bytes: number): Buffer | null;
+  release(buffer: Buffer): void;
+}
+
+export class Load<Buffer extends Pick<PooledBuffer, 'memory'> = Pick<PooledBuffer, 'memory'>> {
   private readonly target: LoadTarget;
-  private readonly pool: BufferPool;
+  private readonly pool: LoadBuffers<Buffer>;
   private readonly message: LoadMessage;
   private readonly done: (result: LoadResult) => void;
   private readonly completions: CompletionPort;
   private readonly token: number;
-  private readonly buffers: PooledBuffer[] = [];
+  private readonly buffers: Buffer[] = [];
   private readonly random: Random32;
   private readonly blocks: number;
   private readonly started: number;
@@ -69,7 +76,7 @@ export class Load {
   constructor(
     completions: CompletionPort,
     memory: Memory,
-    pool: BufferPool,
+    pool: LoadBuffers<Buffer>,
     target: LoadTarget,
     message: LoadMessage,
     done: (result: LoadResult) => void,

@@ -3,6 +3,7 @@
  */
 
 import type { LinkMemory } from '../across/protocol.js';
+import type { VolumeLink } from '../across/volume-protocol.js';
 import type { WireError } from '../core/errors.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type { DeviceGeometry } from '../ports/device.js';
@@ -27,8 +28,12 @@ export interface ShardStart {
   readonly storesExpected: number;
   /** Whether it uses devices of other nodes, or serves its own to them: it has memory for that. */
   readonly network: boolean;
-  /** The arena of the shard that has the volumes of a node, of one that has devices of it; null of others. */
+  /** The arena of the first shard of a node, of the others; null of that one, and of a shard of no node. */
   readonly guest: Uint8Array | null;
+  /** Of the first: for how many others it has memory that their engines need. */
+  readonly engineShards: number;
+  /** Of the others: where theirs begins in the guest; null if they run no engines. */
+  readonly engineMemory: number | null;
   /** Where control messages come from; transferred. */
   readonly port: import('node:worker_threads').MessagePort;
   /** Memory of the rings to and from the main thread's client. */
@@ -44,6 +49,8 @@ export interface ShardReady {
   /** Its memory, and where in it the client's buffers begin. */
   readonly arena: Uint8Array;
   readonly clientMemory: number;
+  /** Where in it the memory for engines of the second shard begins, which is followed by that of the others. */
+  readonly engineMemory: number;
   readonly threadId: number;
 }
 
@@ -64,17 +71,27 @@ export interface FormatMessage {
   readonly options: FormatOptions;
 }
 
-/**
- * Connects two shards of a node: the first, which has the volumes, and another, which has devices. Each of the two gets one, with
- * the engine of the other.
- */
+/** Connects two shards of a node. Each of the two gets one, with the engine of the other. */
 export interface ConnectMessage {
-  /** Number of the other shard in the node. */
+  /** Numbers of the other shard and of this one in the node. */
   readonly shard: number;
+  readonly self: number;
   readonly engine: number;
-  /** For control calls; transferred. */
-  readonly port: import('node:worker_threads').MessagePort;
-  readonly link: LinkMemory;
+  /** By which members there are asked from here, and those here from there. */
+  readonly asks: LinkMemory;
+  readonly answers: LinkMemory;
+  /** If one of the two is the first, which decides about volumes. */
+  readonly control: ConnectControl | null;
+}
+
+/** What the first shard of a node and another have between them beside members. Ports are transferred. */
+export interface ConnectControl {
+  /** For calls about devices of the other shard, about engines there, and from these to whoever decides. */
+  readonly devices: import('node:worker_threads').MessagePort;
+  readonly engines: import('node:worker_threads').MessagePort;
+  readonly authority: import('node:worker_threads').MessagePort;
+  /** By which volumes are asked whose engines are there. */
+  readonly volumes: VolumeLink;
 }
 
 /** A shard that had devices of the node has died. */
@@ -198,7 +215,7 @@ export interface ShardCalls extends NodeCalls {
   format: { request: FormatMessage; response: Superblock };
   openStore: { request: OpenStoreMessage; response: { deviceId: string; shard: number } };
   connect: { request: ConnectMessage; response: null };
-  loseShard: { request: LoseShardMessage; response: null };
+  loseShard: { request: LoseShardMessage; response: { mayGoOn: boolean } };
   findVolume: { request: { name: string }; response: VolumeFacts };
   closeNode: { request: null; response: null };
   /** `port`: where segments are served, if that is on TCP. */

@@ -58,7 +58,7 @@ export class PortAsker<Calls extends PortCalls<Calls>> {
   }
 
   /** Nothing is asked any more, and what was asked fails. */
-  private lose(error: StrakeError): void {
+  lose(error: StrakeError): void {
     this.dead ??= error;
     for (const { reject } of this.pending.values()) reject(this.dead);
     this.pending.clear();

@@ -7,16 +7,18 @@
 
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import { ENGINES_THERE_BYTES } from '../across/engine-service.js';
 import { createLink } from '../across/protocol.js';
+import { createVolumeLink } from '../across/volume-protocol.js';
 import { StrakeError } from '../core/errors.js';
-import { BLOCK_BYTES, CLIENT_RING_ENTRIES } from '../core/limits.js';
+import { BLOCK_BYTES, CLIENT_RING_ENTRIES, ENGINE_SHARDS_MAX } from '../core/limits.js';
 import { createRing } from '../ring/spsc-ring.js';
 import { RingClient } from '../serve/ring-client.js';
 import { Engine, type EngineKind } from '../uring/engine.js';
 import { native } from '../uring/native.js';
 import type { StorageEvent } from '../volumes/storage-events.js';
 import { LoadingThreads } from './loading-threads.js';
-import type { AnswerMessage, ShardCallName, ShardCalls, ShardReady, ShardStart } from './messages.js';
+import type { AnswerMessage, ConnectMessage, ShardCallName, ShardCalls, ShardReady, ShardStart } from './messages.js';
 
 interface Pending {
   readonly resolve: (response: unknown) => void;
@@ -113,8 +115,8 @@ export interface ShardPoolOptions extends ShardListener {
   readonly kind: EngineKind;
   readonly shards: number;
   /**
-   * Whether they are those of one node: the first has the volumes, the others have devices of it, and are connected with it. They
-   * are replaced with the first, as their engines have its memory.
+   * Whether they are those of one node: the first decides about volumes, and all have devices and engines, and are connected with
+   * each other. They are replaced with the first, as their engines have its memory.
    */
   readonly ofNode: boolean;
   /** The most formatted devices of a shard. */
@@ -217,7 +219,12 @@ export class ShardPool {
     const clientEngine = this.engine.id;
     const guest = ofNode && shard > 0 ? this.link(0).ready.arena : null;
     place.guest = guest;
-    const sizes = { shards, storesMax, storesExpected, network, guest };
+    const engineShards = this.engineShards;
+    const engineMemory =
+      guest === null || shard > engineShards
+        ? null
+        : this.link(0).ready.engineMemory + (shard - 1) * ENGINES_THERE_BYTES;
+    const sizes = { shards, storesMax, storesExpected, network, guest, engineShards, engineMemory };
     const start: ShardStart = { kind: this.kind, ...sizes, port: port2, requests, replies, clientEngine };
     const ended = this.piscina.run(start, { transferList: [port2] });
     const ready = await new Promise<ShardReady>((resolve, reject) => {
@@ -251,14 +258,48 @@ export class ShardPool {
     return link;
   }
 
-  /** Connects a shard that has devices of a node with the one that has its volumes. */
-  private async connect(shard: number, other: ShardLink): Promise<void> {
-    const home = this.link(0);
-    const link = createLink();
-    const { port1, port2 } = new MessageChannel();
+  /** Shards beside the first that run engines. Engines of a node that has sessions with others are where these are. */
+  private get engineShards(): number {
+    const { ofNode, network, shards } = this.options;
+    return ofNode && !network ? Math.min(shards - 1, ENGINE_SHARDS_MAX) : 0;
+  }
+
+  /** Connects a shard of a node with all others that are there. */
+  private async connect(shard: number, link: ShardLink): Promise<void> {
+    for (const [number, { link: other }] of this.places.entries()) {
+      if (other === null || other === link) continue;
+      // Engines ask members from shards that have engines; the first has some always.
+      if (number === 0 || this.engineShards > 0) await this.connectTwo([number, other], [shard, link]);
+    }
+  }
+
+  private async connectTwo(one: readonly [number, ShardLink], two: readonly [number, ShardLink]): Promise<void> {
+    const [forth, back] = [createLink(), createLink()];
+    const channels = one[0] === 0 ? [new MessageChannel(), new MessageChannel(), new MessageChannel()] : [];
+    const volumes = createVolumeLink();
+    const end = (ports: readonly MessagePort[]) => {
+      const [devices, engines, authority] = ports;
+      return devices === undefined ? null : { devices, engines, authority, volumes };
+    };
+    const meet = (
+      [self, link]: readonly [number, ShardLink],
+      [shard, other]: readonly [number, ShardLink],
+      ways: Pick<ConnectMessage, 'asks' | 'answers'>,
+      ports: readonly MessagePort[],
+    ) => link.call('connect', { shard, self, engine: other.ready.engine, ...ways, control: end(ports) }, ports);
     await Promise.all([
-      home.call('connect', { shard, engine: other.ready.engine, port: port1, link }, [port1]),
-      other.call('connect', { shard: 0, engine: home.ready.engine, port: port2, link }, [port2]),
+      meet(
+        one,
+        two,
+        { asks: forth, answers: back },
+        channels.map(({ port1 }) => port1),
+      ),
+      meet(
+        two,
+        one,
+        { asks: back, answers: forth },
+        channels.map(({ port2 }) => port2),
+      ),
     ]);
   }
 
@@ -297,28 +338,39 @@ export class ShardPool {
     // By now it may have been replaced with the first, or that has died as well, and is about to be.
     if (this.closing || this.places[shard].link !== null) return;
     if (shard > 0) {
-      const home = this.places[0].link;
-      if (home === null) return;
-      await home.call('loseShard', { shard, mayGoOn, error: error.toWire() }).catch(() => {});
+      if (this.places[0].link === null) return;
+      await this.tellOfDeath(shard, error, mayGoOn);
       await this.replace(shard);
       return;
     }
     try {
       const link = await this.startShard(0);
-      for (let other = 1; other < this.places.length; other += 1) await this.restart(other);
+      // None meets one that is about to be stopped.
+      await Promise.all(this.places.slice(1).map((place) => this.stopOld(place)));
+      for (let other = 1; other < this.places.length; other += 1) await this.startShard(other);
       this.options.onReplaced(0, link);
     } catch (failure) {
       if (!this.closing) this.options.onLost(0, failure as StrakeError);
     }
   }
 
-  /** Stops a shard in order, if it is there, and starts another in its place. */
-  private async restart(shard: number): Promise<void> {
-    const place = this.places[shard];
+  /**
+   * The shards that go on hear of the death of one. The first does last: clients have back what they have lent to engines there
+   * when nobody works for these any more.
+   */
+  private async tellOfDeath(shard: number, error: StrakeError, mayGoOn: boolean): Promise<void> {
+    const tell = (link: ShardLink, goesOn: boolean) =>
+      link.call('loseShard', { shard, mayGoOn: goesOn, error: error.toWire() }).catch(() => ({ mayGoOn: true }));
+    const [first, ...others] = this.links();
+    const told = await Promise.all(others.map((link) => tell(link, mayGoOn)));
+    await tell(first, mayGoOn || told.some((one) => one.mayGoOn));
+  }
+
+  /** Stops a shard in order, if it is there. */
+  private async stopOld(place: ShardPlace): Promise<void> {
     const { link } = place;
     place.link = null;
     if (link !== null) await this.stop(place, link, 0).catch(() => {});
-    await this.startShard(shard);
   }
 
   private async stop(place: ShardPlace, link: ShardLink, graceMs: number): Promise<void> {

@@ -120,6 +120,7 @@ class Pair {
       },
       inBatch: () => false,
       takeCopies: () => this.order.push('copies'),
+      payloads: 0,
       lend: (memory) => this.lent.push(memory),
       takeBack: (memory) => this.back.push(memory),
     });

@@ -10,7 +10,7 @@ export const ACROSS_MUTANTS: readonly Mutant[] = [
     name: 'across-shown-before-copied',
     breaks: 'A request is shown to the other shard before its payload has been copied',
     rule: 'what is asked to be copied is copied before entries are shown',
-    edits: [{ file: 'across/member-asker.ts', find: '    this.parts.takeCopies();\n', replace: '' }],
+    edits: [{ file: 'across/asking-ring.ts', find: '    this.parts.takeCopies();\n', replace: '' }],
     judges: RINGS,
   },
   {

@@ -104,8 +104,8 @@ export const NODE_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a volume is served over replicas of its last start',
     'volumes/volume-host.ts',
-    'const engine = this.assemble(volume, map, stores);',
-    'this.assemble(volume, map, stores);\n      const engine = this.assemble(volume, map, stores);',
+    'const engine = await this.assemble(volume, map, stores);',
+    'await this.assemble(volume, map, stores);\n      const engine = await this.assemble(volume, map, stores);',
   ),
   {
     says: 'a volume is to be started that is served',

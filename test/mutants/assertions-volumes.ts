@@ -8,6 +8,7 @@ const DELETED = tests('node-sim/deleted-volumes.test.ts');
 const JOBS = tests('node-sim/jobs.test.ts');
 const FORGET = tests('node-sim/forget.test.ts');
 const RESTART = tests('node-sim/restart.test.ts');
+const ENGINES = tests('node/engines.test.ts');
 const DEVICES = 'node/device-host.ts';
 const CATALOG = 'volumes/device-catalog.ts';
 const CHANGES = 'volumes/volume-changes.ts';
@@ -252,8 +253,8 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a volume is served that is deleted',
     HOST,
-    'const engine = this.assemble(volume, map, stores);',
-    'const engine = this.assemble(volume, { ...map, deleted: true }, stores);',
+    'const engine = await this.assemble(volume, map, stores);',
+    'const engine = await this.assemble(volume, { ...map, deleted: true }, stores);',
     CALM,
   ),
   one(
@@ -280,6 +281,41 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
     "    const last = engine === null ? null : { ...engine.lastMap, id: '' };\n",
     NAMES,
     CALM,
+  ),
+  one(
+    'a volume is served whose shard has died',
+    'volumes/device-changes.ts',
+    '          await this.host.stop(volume);\n          check(',
+    '          check(',
+    ENGINES,
+  ),
+  one(
+    'an engine gets members of other groups than its volume has',
+    HOST,
+    '      members: replicas.map((group) => group.map((replica) => (replica === null ? null : placedMember(replica)))),\n',
+    '      members: replicas.slice(1).map((group) => group.map((one) => one && placedMember(one))),\n',
+    ENGINES,
+  ),
+  one(
+    'a member of another process is asked for by another shard',
+    HOST,
+    "check(isDriven(device), 'a member of another",
+    "check(isDriven(device) && device.shard === 0, 'a member of another",
+    ENGINES,
+  ),
+  one(
+    'a member is asked for that another shard has',
+    HOST,
+    'const completions = there === null ? this.ports.completions : null;',
+    'const completions = there === null ? null : this.ports.completions;',
+    NAMES,
+  ),
+  one(
+    'an engine is asked for that is on another shard',
+    HOST,
+    'if (volume.managed && this.parts.managed()?.isPending(volume.id)) volume.ownEngine?.adopt();',
+    'if (volume.ownEngine !== null && this.parts.managed()?.isPending(volume.id)) volume.ownEngine.adopt();',
+    ENGINES,
   ),
   one(
     'a volume is settled by the map of another',

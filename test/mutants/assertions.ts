@@ -329,7 +329,7 @@ const NODE: readonly AssertionMutant[] = [
   one(
     'a replica is made of a volume that is not served',
     'volumes/volume-host.ts',
-    '    const replica = await Replica.make(this.ports.completions, device, map);\n',
+    '    const replica = await Replica.make(here ? this.ports.completions : null, device, map);\n',
     '    const replica = await Replica.make(this.ports.completions, device, map);\n    volume.engine = null;\n',
     sim(['replace'], 20),
   ),

@@ -5,6 +5,7 @@ import { JOBS_KEPT_MAX } from '#strake/core/limits.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { SimRandom } from '#strake/sim/world/random.js';
 import { check, run } from '../support/check.js';
+import { rejects } from '../support/sim.js';
 import { deviceIdOf, SimNode, VOLUME_NAME } from '../support/sim-node.js';
 import { diskOf, SLOT } from '../support/sim-store.js';
 
@@ -41,7 +42,7 @@ check('a node, and a volume, end within a second whatever the rate of their jobs
   const { sim } = await mirrored();
   const other = { id: 'b'.repeat(32), name: 'other', layout: 'single', copies: 1, createdMs: 1 } as const;
   await sim.settle(sim.node.create({ ...other, sizeBytes: SLOT }));
-  sim.node.scrub(VOLUME_NAME, SLOWLY);
+  sim.engine.scrub({ bytesPerSecond: SLOWLY });
   await pass(sim, SECOND_US / 2);
   assert.ok((await timeOf(sim, sim.node.grow('other', 2 * SLOT))) < SECOND_US);
   assert.ok((await timeOf(sim, sim.node.delete(VOLUME_NAME))) < SECOND_US);
@@ -50,7 +51,7 @@ check('a node, and a volume, end within a second whatever the rate of their jobs
   await sim.settle(sim.node.close());
 
   const again = await mirrored();
-  again.sim.node.scrub(VOLUME_NAME, SLOWLY);
+  again.sim.engine.scrub({ bytesPerSecond: SLOWLY });
   await pass(again.sim, SECOND_US / 2);
   assert.ok((await timeOf(again.sim, again.sim.node.close())) < SECOND_US);
 });
@@ -59,17 +60,17 @@ check('jobs are known by ids that are not given again, and only so many that hav
   const { sim } = await mirrored();
   sim.node.jobs.beginAbove(1000);
   for (let count = 1; count <= JOBS_KEPT_MAX + 5; count += 1) {
-    const job = sim.node.scrub(VOLUME_NAME, 0);
+    const job = sim.engine.scrub();
     assert.is(job.id, 1000 + count);
     await sim.settle(job.unwound);
   }
-  const last = sim.node.scrub(VOLUME_NAME, SLOWLY);
+  const last = sim.engine.scrub({ bytesPerSecond: SLOWLY });
   const ids = sim.node.jobs.list().map(({ id }) => id);
   assert.is(ids.length, JOBS_KEPT_MAX + 1);
   assert.equal([ids[0], ids.at(-1)], [last.id - JOBS_KEPT_MAX, last.id]);
-  assert.throws(() => sim.node.jobs.cancel(1001), /there is no job/);
-  assert.is(sim.node.jobs.cancel(ids[0]).state, 'done', 'what has ended stays as it is');
-  assert.is(sim.node.jobs.cancel(last.id).state, 'cancelled');
+  await rejects(sim.node.jobs.cancel(1001), /there is no job/);
+  assert.is((await sim.node.jobs.cancel(ids[0])).state, 'done', 'what has ended stays as it is');
+  assert.is((await sim.node.jobs.cancel(last.id)).state, 'cancelled');
   await sim.settle(sim.node.close());
 });
 

@@ -153,7 +153,7 @@ check('a device in two groups keeps what it has of each, through a rebuild, a cr
   await again.jobsEnded();
   assert.is(again.engine.status().state, 'ok');
   await readAll(again);
-  await again.settle(again.node.scrub(VOLUME_NAME, 0).ended);
+  await again.settle(again.engine.scrub().ended);
   assert.is(again.engine.status().counters.repairedBlocks, 0);
   await again.settle(again.node.close());
 

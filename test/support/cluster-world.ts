@@ -240,7 +240,7 @@ export class ClusterClient {
 
   /** The engine of the volume. Throws while it is not served. */
   get engine(): VolumeEngine {
-    return this.node.engine('v');
+    return this.node.engine('v') as VolumeEngine;
   }
 
   /** What serves the volume, to be read at least. */

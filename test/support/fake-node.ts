@@ -25,6 +25,7 @@ export function volumeStatus(name: string, changes: Partial<NodeVolumeStatus> = 
     state: 'ok',
     reason: '',
     allocatedBytes: 0,
+    shard: 0,
     groups: [],
     counters: {
       repairedBlocks: 0,

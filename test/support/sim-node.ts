@@ -1,5 +1,6 @@
 /** A storage node on simulated disks. */
 
+import type { VolumeEngine } from '#strake/client/volume-engine.js';
 import { Watch } from '#strake/core/watch.js';
 import { deviceHostBytes } from '#strake/node/device-host.js';
 import { SimDevice, type SimDeviceSettings } from '#strake/sim/disk/device.js';
@@ -109,8 +110,8 @@ export class SimNode {
     return this.settle(this.node.create({ ...spec, sizeBytes: stripes * SLOT }));
   }
 
-  get engine() {
-    return this.node.engine(this.volume);
+  get engine(): VolumeEngine {
+    return this.node.engine(this.volume) as VolumeEngine;
   }
 
   /** States of the members of the first group. */

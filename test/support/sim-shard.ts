@@ -59,6 +59,7 @@ export class SimShard implements DeviceCaller, SimSource {
     this.asker = new MemberAsker({
       ...common,
       wake: () => this.later(WAKE_ANSWERER),
+      payloads: 0,
       inBatch: () => false,
       // Nobody looks before this batch has been handed over.
       takeCopies: () => {},

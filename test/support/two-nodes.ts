@@ -4,6 +4,7 @@
  */
 
 import { SESSION_SIZES, SessionService } from '#strake/client/members/session-service.js';
+import type { VolumeEngine } from '#strake/client/volume-engine.js';
 import { Watch } from '#strake/core/watch.js';
 import { ConnectionResources, type NetSizes } from '#strake/net/connection-resources.js';
 import { DeviceHost, deviceHostBytes } from '#strake/node/device-host.js';
@@ -222,7 +223,7 @@ export class TwoNodes {
   }
 
   get engine() {
-    return this.node.engine('v');
+    return this.node.engine('v') as VolumeEngine;
   }
 
   states(): string[] {

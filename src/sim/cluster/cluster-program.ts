@@ -200,7 +200,7 @@ export class ClusterProgram implements Watched {
 
   /** How a volume is here, for people. */
   describe(name: string): string {
-    const engine = this.node.volumes.named(name).at(0)?.engine ?? null;
+    const engine = this.node.volumes.named(name).at(0)?.ownEngine ?? null;
     if (engine === null) return 'has no engine';
     const { state, reason, groups, jobs } = engine.status();
     const members = groups.map((group, number) => {

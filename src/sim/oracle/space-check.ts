@@ -18,7 +18,7 @@ export async function discardedWithSlots(
   name: string,
 ): Promise<string[]> {
   const found: string[] = [];
-  const { engine, replicas } = node.volume(name);
+  const { ownEngine: engine, replicas } = node.volume(name);
   if (engine === null) throw new Error(`volume ${name} is not started`);
   await engine.releaseDiscarded();
   const calls = new Calls(completions);
