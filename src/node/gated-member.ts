@@ -151,7 +151,7 @@ export class GatedMember implements DeviceMember, ReplicaAccess, Passed {
   /** An engine that only reads asks under this map from now on. */
   follow({ mapVersion, volume, group }: ReplicaMap): boolean {
     check(this.role === 'reader', 'an engine follows a map that asks under its own', group);
-    check(volume.id === this.gate.volumeId && group === this.gate.group, 'a gated member follows the map of another', group);
+    check(volume.id === this.gate.volumeId && group === this.gate.group, 'a gated member follows another map', group);
     this.followed = mapVersion;
     return true;
   }
