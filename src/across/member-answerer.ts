@@ -183,6 +183,7 @@ export class MemberAnswerer {
     page.cursor = floats[half + 4];
     page.sinceNumber = floats[half + 5];
     page.sinceGeneration = floats[half + 6];
+    page.most = words[word + 15];
     page.token = this.token + tag;
     this.note(tag, member, page, area);
     if (member === null) this.end(tag, -EIO, 0);

@@ -213,6 +213,7 @@ export class MemberAsker {
     floats[half + 5] = list.sinceNumber;
     floats[half + 6] = list.sinceGeneration;
     words[word + 14] = area;
+    words[word + 15] = list.most;
   }
 
   /** Shows the other shard what has been asked. */

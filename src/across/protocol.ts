@@ -12,7 +12,7 @@
  *             10-11 flush number · 12 generation · 13 flags · 14 area, -1 for none · 15 words in it
  *             of a flush also: 4-5 settled number · 8 settled generation
  *   list      0 what, kind << 8 · 1 tag · 2 member · 4-5 first chunk · 6-7 end chunk · 8-9 cursor · 10-11 since, number ·
- *             12-13 since, generation · 14 area
+ *             12-13 since, generation · 14 area · 15 entries at the most
  *   open      0 what · 2 member · 3 device · 4 page
  *   close     0 what · 2 member
  *

@@ -4,6 +4,7 @@
  */
 
 import type { FlushNumber, Generation, GroupIndex } from '../ports/ids.js';
+import { LIST_PAGE_CHUNKS } from '../ports/limits.js';
 import { CHUNK_DOUBT, LIST_KINDS, type SegmentList } from '../ports/segment-list.js';
 import {
   REQUEST_ACCEPT,
@@ -99,7 +100,7 @@ function blocksError({ kind, block, blocks, flags, entries }: SegmentRequest, ch
 
 /** Why a record is no list of a member; null if it is one. */
 export function listError(list: SegmentList): string | null {
-  const { kind, firstChunk, endChunk, cursor } = list;
+  const { kind, firstChunk, endChunk, cursor, most } = list;
   if (!(Number.isInteger(kind) && kind >= 0 && kind < LIST_KINDS)) return `there is no list of kind ${kind}`;
   const whole = Number.isSafeInteger(firstChunk) && Number.isSafeInteger(endChunk);
   if (!whole || firstChunk < 0 || endChunk < firstChunk) return `chunks ${firstChunk} to ${endChunk} are no range`;
@@ -107,6 +108,7 @@ export function listError(list: SegmentList): string | null {
     return `flush ${list.sinceNumber} of generation ${list.sinceGeneration} is no point in a volume's history`;
   }
   if (!Number.isSafeInteger(cursor) || cursor < 0) return `a list does not go on at ${cursor}`;
+  if (!Number.isInteger(most) || most < 1 || most > LIST_PAGE_CHUNKS) return `a page of a list has no ${most} entries`;
   return null;
 }
 

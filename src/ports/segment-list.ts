@@ -36,6 +36,8 @@ export class SegmentList {
   sinceNumber: FlushNumber = 0;
   /** Where the page begins: 0, and of later ones what the page before has answered as `next`. */
   cursor = 0;
+  /** Entries that the page may have, 1 to `LIST_PAGE_CHUNKS`. */
+  most = LIST_PAGE_CHUNKS;
   /** Ends with the entries of the page, or a negative errno: `-EINVAL` for what is no list. */
   token = 0;
 
@@ -58,6 +60,7 @@ export class SegmentList {
     this.sinceGeneration = 0;
     this.sinceNumber = 0;
     this.cursor = 0;
+    this.most = LIST_PAGE_CHUNKS;
     return this;
   }
 

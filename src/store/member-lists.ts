@@ -12,7 +12,7 @@ import { addToDigest, type ChunkDigest } from '../layout/chunk-digest.js';
 import type { FlushId } from '../layout/flush-id.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { GroupIndex } from '../ports/ids.js';
-import { DIGEST_CHUNKS, LIST_PAGE_CHUNKS } from '../ports/limits.js';
+import { DIGEST_CHUNKS } from '../ports/limits.js';
 import { CHUNK_DOUBT, LIST_ALL, LIST_DIGESTS, LIST_ZERO, type SegmentList } from '../ports/segment-list.js';
 import { REQUEST_ENTRIES, SegmentRequest } from '../ports/segment-request.js';
 import { SLOT_FREE, slotBlocks } from './format/format.js';
@@ -55,7 +55,7 @@ export class MemberLists {
 
   private fillSlots(page: SegmentList): void {
     const { slots } = this.store;
-    if (page.endChunk - page.firstChunk <= LIST_PAGE_CHUNKS) {
+    if (page.endChunk - page.firstChunk <= page.most) {
       // So few are looked up one by one, and are one page.
       for (let chunk = page.firstChunk; chunk < page.endChunk; chunk += 1) {
         const slot = slots.find(this.volume, chunk);
@@ -65,7 +65,7 @@ export class MemberLists {
     }
     for (let slot = page.cursor; slot < slots.slots; slot += 1) {
       if (!this.isListed(page, slot)) continue;
-      if (page.count === LIST_PAGE_CHUNKS) {
+      if (page.count === page.most) {
         page.next = slot;
         return;
       }
@@ -104,7 +104,7 @@ export class MemberLists {
     const words = new Uint32Array(blocks * ENTRY_WORDS);
     for (let slot = page.cursor; slot < slots.slots; slot += 1) {
       if (!this.isListed(page, slot)) continue;
-      if (page.count === LIST_PAGE_CHUNKS) {
+      if (page.count === page.most) {
         page.next = slot;
         break;
       }
@@ -139,10 +139,10 @@ export class MemberLists {
       addToDigest(digest, chunk, slots.generations[slot], slots.flushNumbers[slot]);
     }
     const ranges = [...digests].sort(([one], [other]) => one - other);
-    for (const [range, { low, high }] of ranges.slice(0, LIST_PAGE_CHUNKS)) {
+    for (const [range, { low, high }] of ranges.slice(0, page.most)) {
       page.add(range * DIGEST_CHUNKS, high, low, 0);
     }
-    if (ranges.length > LIST_PAGE_CHUNKS) [page.next] = ranges[LIST_PAGE_CHUNKS];
+    if (ranges.length > page.most) [page.next] = ranges[page.most];
   }
 
   /** Copies agree as of this point: nothing is in doubt any more. */

@@ -126,7 +126,7 @@ export class Frame {
   layer = 0;
   vectorSum = 0;
 
-  /** Begins a frame: every field but the session's own is as if it were not there. */
+  /** Begins a frame: every other field is as if it were not there. */
   begin(kind: number, flags: number, request: number): this {
     this.version = VERSION_MOST;
     this.kind = kind;
@@ -155,8 +155,10 @@ export class Frame {
     this.class = 0;
     this.fill = 0;
     this.count = 0;
+    this.clusterEpoch = 0;
     this.traceLow = 0;
     this.traceHigh = 0;
+    this.session = 0;
     this.layer = 0;
     this.vectorSum = 0;
     return this;

@@ -11,6 +11,7 @@ import { BLOCK_BYTES } from '../core/limits.js';
 import { EPOCH_FIRST } from '../layout/map-codec.js';
 import type { Memory } from '../ports/memory.js';
 import { beyondExact, Frame, getHeader, isSummed } from './frame.js';
+import { unusedField } from './header-fields.js';
 import { PAYLOAD_BLOCKS_MAX } from './limits.js';
 import {
   AT_FLAGS,
@@ -106,7 +107,7 @@ export class FrameReader {
     frame.flags = view.getUint16(at + AT_FLAGS, true);
     frame.payload = view.getUint32(at + AT_PAYLOAD, true);
     getHeader(view, at, frame, kind === KIND_REPLY || kind === KIND_REPLIES);
-    const error = fieldError(rule, frame) ?? this.payloadError(rule);
+    const error = fieldError(rule, frame) ?? unusedError(frame) ?? this.payloadError(rule);
     if (error !== null) return this.refuse(STATUS_BAD_FRAME, `${rule.name}: ${error}`);
     return FRAME_READY;
   }
@@ -176,11 +177,11 @@ function hex(value: number): string {
 /** What is wrong with the fields of a header of its kind, apart from its payload. */
 function fieldError(rule: KindRule, frame: Frame): string | null {
   const { kind, count, offset, chunk, fill, layer, epoch } = frame;
+  if (layer !== 0) return 'it names a layer, and there is no parity';
   if (kind === KIND_REPLY) return null;
+  if (fill !== 0) return `its byte 95 is ${fill}, and of no use in a request`;
   if (kind === KIND_REPLIES)
     return count * PACKED_BYTES === frame.payload ? null : `${count} replies have another length`;
-  if (fill !== 0) return `its byte 95 is ${fill}, and of no use in a request`;
-  if (layer !== 0) return 'it names a layer, and there is no parity';
   // Whoever asked for another would be answered with what is live now.
   if (epoch > EPOCH_FIRST) return `it names epoch ${epoch}, and none has been cut`;
   if (rule.blocks) return blocksError(offset, count);
@@ -188,6 +189,11 @@ function fieldError(rule: KindRule, frame: Frame): string | null {
   if (count < least || count > most) return `it counts ${count}, where ${least} to ${most} may be`;
   if (offset !== 0) return `it is at offset ${offset} of chunk ${chunk}, and names no blocks`;
   return null;
+}
+
+function unusedError(frame: Frame): string | null {
+  const field = unusedField(frame);
+  return field === null ? null : `it bears ${field}, which frames of its kind do not use`;
 }
 
 function blocksError(offset: number, count: number): string | null {

@@ -7,7 +7,7 @@ import type { Memory } from '../ports/memory.js';
 import { CHUNK_DOUBT, LIST_DIGESTS, type SegmentList } from '../ports/segment-list.js';
 import { type Frame, putHeader } from './frame.js';
 import type { FrameProblem } from './framing.js';
-import { LIST_ENTRIES_MAX, LISTED_CHUNK_MAX } from './limits.js';
+import { LISTED_CHUNK_MAX } from './limits.js';
 import {
   HEADER_BYTES,
   KIND_LIST,
@@ -46,7 +46,7 @@ export function encodeList(
   frame.begin(KIND_LIST, 0, frame.request);
   address.put(frame);
   frame.chunk = list.firstChunk;
-  frame.count = LIST_ENTRIES_MAX;
+  frame.count = list.most;
   frame.payload = LIST_BYTES;
   const payload = at + HEADER_BYTES;
   putWhole(view, payload + LIST_AT_END, list.endChunk);
@@ -68,6 +68,7 @@ export function decodeList(memory: Memory, frame: Frame, payload: number, list: 
   const { view } = memory;
   list.kind = view.getUint8(payload + LIST_AT_KIND);
   list.firstChunk = frame.chunk;
+  list.most = frame.count;
   list.endChunk = getWhole(view, payload + LIST_AT_END);
   list.cursor = getWhole(view, payload + LIST_AT_CURSOR);
   list.sinceGeneration = getWhole(view, payload + LIST_AT_GENERATION);
@@ -91,7 +92,7 @@ export function listReplyBytes({ count }: SegmentList): number {
 /** Writes the answer with a page to `at`, which has room for `listReplyBytes`. An error has no page, and is packed. */
 export function encodeListReply(memory: Memory, frame: Frame, at: number, answer: Answer, list: SegmentList): void {
   check(answer.status === STATUS_OK, 'a page is answered that there is not', answer.status);
-  check(list.count <= LIST_ENTRIES_MAX, 'a page of a list has too many entries', list.count);
+  check(list.count <= list.most, 'a page of a list has too many entries', list.count);
   const { view } = memory;
   frame.begin(KIND_REPLY, REPLY_LIST, answer.request);
   putAnswer(frame, answer);
@@ -123,8 +124,8 @@ export function decodeListReply(memory: Memory, frame: Frame, payload: number, l
   if (frame.count !== STATUS_OK) return (frame.flags & REPLY_LIST) === 0 ? null : 'it has a page, and an error';
   if (frame.flags !== REPLY_LIST) return `flags ${frame.flags} are no answer to a list`;
   const count = frame.offset;
-  if (count > LIST_ENTRIES_MAX || frame.payload !== PAGE_BYTES + count * LISTED_BYTES) {
-    return `${frame.payload} bytes are no page of ${count} entries`;
+  if (count > list.most || frame.payload !== PAGE_BYTES + count * LISTED_BYTES) {
+    return `${frame.payload} bytes are no page of ${count} entries, of which ${list.most} were asked for`;
   }
   const last = view.getUint32(payload + PAGE_AT_NEXT, true) === ONES && view.getUint32(payload + 4, true) === ONES;
   list.next = last ? -1 : getWhole(view, payload + PAGE_AT_NEXT);

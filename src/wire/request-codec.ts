@@ -33,6 +33,7 @@ import {
 } from '../ports/segment-request.js';
 import { type Frame, putHeader, VolumeWords } from './frame.js';
 import type { FrameProblem } from './framing.js';
+import { clearUnused } from './header-fields.js';
 import {
   ENTRY_BYTES,
   FLAG_COPY,
@@ -226,6 +227,7 @@ export function encodeRequest(
     const sums = kind === REQUEST_WRITE ? sumsAt(frame) : -1;
     if (sums >= 0) putSums(memory, vector + sums, from, blocks, request.proven ? request.sums : null);
   }
+  clearUnused(frame);
   frame.payload = requestPayloadBytes(request);
   const vectorBytes = requestHeadBytes(request) - HEADER_BYTES;
   frame.vectorSum = vectorBytes === 0 ? 0 : memory.checksum(vector, vectorBytes);

@@ -241,13 +241,14 @@ check('a list arrives as it was asked, and its page comes back', async () => {
   const page = pair.list(LIST_SINCE);
   const never = Number.MAX_SAFE_INTEGER;
   Object.assign(page, { firstChunk: 3, endChunk: 2 ** 50, cursor: 17, sinceGeneration: never, sinceNumber: never });
+  page.most = 2;
   pair.member.list(page);
   await pair.quiet();
   const [there] = pair.noting.lists;
-  const { kind, firstChunk, endChunk, cursor, sinceGeneration, sinceNumber } = there;
+  const { kind, firstChunk, endChunk, cursor, sinceGeneration, sinceNumber, most } = there;
   assert.equal(
-    [kind, firstChunk, endChunk, cursor, sinceGeneration, sinceNumber],
-    [LIST_SINCE, 3, 2 ** 50, 17, never, never],
+    [kind, firstChunk, endChunk, cursor, sinceGeneration, sinceNumber, most],
+    [LIST_SINCE, 3, 2 ** 50, 17, never, never, 2],
   );
   there.count = 0;
   there.add(2 ** 41, 6, 2 ** 40, CHUNK_DOUBT);

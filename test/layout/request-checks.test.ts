@@ -76,6 +76,7 @@ check('lists out of bounds are told by what is wrong with them', [], () => {
   assert.match(listError(list({ firstChunk: -1 })) ?? '', /are no range/);
   assert.match(listError(list({ sinceNumber: -1 })) ?? '', /no point in a volume's history/);
   assert.match(listError(list({ cursor: -1 })) ?? '', /does not go on/);
+  for (const most of [0, 4097]) assert.match(listError(list({ most })) ?? '', /has no .* entries/);
 });
 
 run();

@@ -3,7 +3,7 @@
 import * as assert from 'uvu/assert';
 import type { NodeStore } from '#strake/node/node-store.js';
 import { DIGEST_CHUNKS, LIST_PAGE_CHUNKS } from '#strake/ports/limits.js';
-import { LIST_DIGESTS, SegmentList } from '#strake/ports/segment-list.js';
+import { LIST_ALL, LIST_DIGESTS, SegmentList } from '#strake/ports/segment-list.js';
 import type { SimDisk } from '#strake/sim/disk/disk.js';
 import { MemberLists } from '#strake/store/member-lists.js';
 import { SlotTable } from '#strake/store/running/slot-table.js';
@@ -90,7 +90,7 @@ check('a segment that one device has as it was before is brought up to date', as
 });
 
 /** Lists of a store that has these segments, in the slots of this order. */
-function digestsOf(stripes: readonly number[], flushNumberOf: (stripe: number) => number): Map<number, string> {
+function listsOf(stripes: readonly number[], flushNumberOf: (stripe: number) => number): MemberLists {
   const slots = new SlotTable(stripes.length, 1);
   for (const [slot, stripe] of stripes.entries()) {
     slots.assign(slot as Parameters<SlotTable['assign']>[0], 0, stripe, 0);
@@ -99,7 +99,11 @@ function digestsOf(stripes: readonly number[], flushNumberOf: (stripe: number) =
   }
   const port = { register: () => 0, unregister: () => {}, defer: () => {} };
   const [completions, store] = [port as never, { slots } as unknown as SegmentStore];
-  const lists = new MemberLists(completions, store, 0, { group: 0, groups: 1 });
+  return new MemberLists(completions, store, 0, { group: 0, groups: 1 });
+}
+
+function digestsOf(stripes: readonly number[], flushNumberOf: (stripe: number) => number): Map<number, string> {
+  const lists = listsOf(stripes, flushNumberOf);
   const digests = new Map<number, string>();
   for (const page = new SegmentList().begin(LIST_DIGESTS); ; page.cursor = page.next) {
     lists.fill(page);
@@ -111,6 +115,28 @@ function digestsOf(stripes: readonly number[], flushNumberOf: (stripe: number) =
     assert.is(page.count, LIST_PAGE_CHUNKS);
   }
 }
+
+check('a page has no more entries than were asked for, and the next one goes on behind them', [], () => {
+  const stripes = Array.from({ length: 10 }, (_, at) => (9 - at) * DIGEST_CHUNKS);
+  const lists = listsOf(stripes, () => 1);
+  for (const kind of [LIST_ALL, LIST_DIGESTS]) {
+    for (const most of [1, 3, 9, 10, 11]) {
+      const found: number[] = [];
+      for (const page = new SegmentList().begin(kind); ; page.cursor = page.next) {
+        page.most = most;
+        lists.fill(page);
+        assert.ok(page.count <= most, `${page.count} entries where ${most} may be`);
+        found.push(...page.chunks.subarray(0, page.count));
+        if (page.next < 0) break;
+        assert.is(page.count, most);
+      }
+      assert.equal(
+        found.sort((one, other) => one - other),
+        [...stripes].reverse(),
+      );
+    }
+  }
+});
 
 check('digests of as many ranges as there are agree in any order of slots, and tell every difference', [], () => {
   const ranges = LIST_PAGE_CHUNKS + 10;

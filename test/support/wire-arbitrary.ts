@@ -6,6 +6,7 @@ import type { ReplicaMap, ReplicaMember } from '#strake/layout/replica-map.js';
 import { SegmentList } from '#strake/ports/segment-list.js';
 import {
   REQUEST_ACCEPT,
+  REQUEST_AGREED,
   REQUEST_COPY,
   REQUEST_ENTRIES,
   REQUEST_FLUSH,
@@ -44,6 +45,10 @@ const FLAGS: Readonly<Record<number, number>> = {
   [REQUEST_RELEASE]: REQUEST_RELEASE_ZERO,
   [REQUEST_FLUSH]: REQUEST_MARKED,
 };
+/** Kinds that bear a stamp, those that are recorded under nothing, and those that name no chunk. */
+const STAMPED = [REQUEST_WRITE, REQUEST_ZERO, REQUEST_POISON];
+const UNRECORDED = [REQUEST_READ, REQUEST_ENTRIES];
+const WHOLE = [REQUEST_FLUSH, REQUEST_AGREED];
 const RANGED = [REQUEST_READ, REQUEST_WRITE, REQUEST_ZERO, REQUEST_ENTRIES, REQUEST_ACCEPT, REQUEST_POISON];
 
 export const requests: fc.Arbitrary<SegmentRequest> = fc
@@ -60,12 +65,11 @@ export const requests: fc.Arbitrary<SegmentRequest> = fc
   })
   .map((from) => {
     const { kind, flags, chunk, range, stamp, generation, flushNumber, settled, fill } = from;
-    const request = new SegmentRequest().begin(kind, kind === REQUEST_FLUSH ? 0 : chunk, 0);
+    const request = new SegmentRequest().begin(kind, WHOLE.includes(kind) ? 0 : chunk, 0);
     request.flags = flags & (FLAGS[kind] ?? 0);
-    request.generation = generation;
-    request.flushNumber = flushNumber;
+    if (!UNRECORDED.includes(kind)) [request.generation, request.flushNumber] = [generation, flushNumber];
     if (kind === REQUEST_FLUSH) [request.settledGeneration, request.settledNumber] = settled;
-    else [request.stampLow, request.stampHigh] = stamp;
+    if (STAMPED.includes(kind)) [request.stampLow, request.stampHigh] = stamp;
     if (RANGED.includes(kind)) {
       request.block = range[0];
       request.blocks = Math.min(range[1], 256 - range[0]);
@@ -91,6 +95,7 @@ export const lists: fc.Arbitrary<SegmentList> = fc
   .record({
     kind: fc.integer({ min: 0, max: 3 }),
     numbers: fc.tuple(exact, exact, exact, exact, exact),
+    most: fc.integer({ min: 40, max: 4096 }),
     next: fc.option(exact, { nil: -1 }),
     entries: fc.array(
       fc.tuple(fc.integer({ min: 0, max: 2 ** 48 - 1 }), exact, exact, fc.integer({ min: 0, max: 1 })),
@@ -98,10 +103,11 @@ export const lists: fc.Arbitrary<SegmentList> = fc
     ),
   })
   .map((from) => {
-    const { kind, numbers, next, entries } = from;
+    const { kind, numbers, most, next, entries } = from;
     const list = new SegmentList().begin(kind, numbers[0], numbers[1]);
     [list.cursor, list.sinceGeneration, list.sinceNumber] = numbers.slice(2);
     list.next = next;
+    list.most = most;
     for (const entry of entries) list.add(...entry);
     return showing(list, from);
   });

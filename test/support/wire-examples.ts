@@ -101,6 +101,12 @@ export function exampleAddress(): ReplicaAddress {
   return address;
 }
 
+/** Names the replica of the examples, in frames of which the device's incarnation is no part. */
+function putReplica(frame: Frame): void {
+  exampleAddress().put(frame);
+  frame.incarnation = 0;
+}
+
 function requestOf(kind: number, change: Partial<SegmentRequest> = {}): SegmentRequest {
   const request = new SegmentRequest().begin(kind, 0x1234, 0);
   request.generation = 6;
@@ -319,7 +325,7 @@ export const EXAMPLES: Readonly<Record<string, () => Uint8Array>> = {
   },
   OPEN: () =>
     payloadOf(KIND_OPEN, encodeOpen(sealTicket(TICKET, KEY), DECIDED), (frame) => {
-      exampleAddress().put(frame);
+      putReplica(frame);
       frame.request = 0x76;
     }),
   OPENED: () => {
@@ -333,7 +339,7 @@ export const EXAMPLES: Readonly<Record<string, () => Uint8Array>> = {
       putAnswer(frame, answer);
     });
   },
-  CLOSE: () => payloadOf(KIND_CLOSE, new Uint8Array(0), (frame) => exampleAddress().put(frame)),
+  CLOSE: () => payloadOf(KIND_CLOSE, new Uint8Array(0), putReplica),
   STORE_MAP: () => payloadOf(KIND_STORE_MAP, encodeMaps([DECIDED])),
   MAP_CHANGED: () =>
     payloadOf(KIND_MAP_CHANGED, encodeMaps([MAP]), (frame) => {

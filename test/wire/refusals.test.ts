@@ -245,6 +245,45 @@ check('each field of a header that is wrong is refused by its name, though its s
   }
 });
 
+/** The fields of a header, by where they begin. */
+const PLACES = [8, 16, 28, 32, 34, 36, 40, 48, 56, 72, 80, 88, 92, 94, 95, 100, 104, 112, 116];
+/** Those that a frame uses, or has rules of its own for; all others are refused unless they are zero. */
+const USED: Readonly<Record<string, readonly number[]>> = {
+  CHALLENGE: [],
+  HELLO: [],
+  WELCOME: [],
+  REFUSED: [100, 104, 112],
+  PING: [8, 100, 104, 112],
+  PONG: [8, 88, 100, 104, 112],
+  REPLIES: [100, 104, 112],
+  'REPLY to READ': [8, 72, 80, 92, 94, 95, 100, 104, 112],
+  'REPLY to LIST': [8, 72, 80, 92, 94, 95, 100, 104, 112],
+  OPEN: [8, 16, 28, 32, 34, 40, 100, 104, 112],
+  CLOSE: [8, 16, 28, 32, 34, 40, 100, 104, 112],
+  MAP_CHANGED: [8, 16, 28, 32, 34, 40, 100, 104, 112],
+  READ: [8, 16, 28, 32, 34, 40, 56, 80, 88, 94, 100, 104, 112],
+  WRITE: [8, 16, 28, 32, 34, 40, 48, 56, 72, 80, 94, 100, 104, 112],
+  ALLOCATE: [8, 16, 28, 32, 34, 40, 56, 72, 80, 94, 100, 104, 112],
+  FLUSH: [8, 16, 28, 32, 34, 40, 72, 80, 94, 100, 104, 112],
+  LIST: [8, 16, 28, 32, 34, 40, 56, 80, 94, 100, 104, 112],
+  STATUS: [8, 56, 100, 104, 112],
+};
+/** Epoch 1 is that of all data that there is. */
+const FIRST_EPOCH = new Set(['READ', 'WRITE', 'ALLOCATE', 'FLUSH', 'LIST']);
+
+check('a field that frames of a kind do not use is refused unless it is zero', () => {
+  for (const [name, used] of Object.entries(USED)) {
+    for (const place of PLACES) {
+      const memory = changed(EXAMPLES[name](), (view) => view.setUint8(place, view.getUint8(place) ^ 1));
+      const reader = readerOf(memory, name);
+      const mayBe = used.includes(place) || (place === 36 && FIRST_EPOCH.has(name));
+      const found = reader.read(0, memory.bytes.length);
+      assert.is(found, mayBe ? FRAME_READY : FRAME_REFUSED, `${name}: byte ${place}: ${reader.problem?.message}`);
+      if (!mayBe) assert.is(reader.problem?.status, STATUS_BAD_FRAME);
+    }
+  }
+});
+
 check('each bit of a header that flips is noticed', () => {
   for (const name of ['READ', 'WRITE', 'REPLIES', 'HELLO']) {
     const bytes = EXAMPLES[name]();

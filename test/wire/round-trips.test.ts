@@ -7,6 +7,7 @@ import {
   BlockBits,
   REQUEST_FLUSH,
   REQUEST_KINDS,
+  REQUEST_READ,
   REQUEST_RELEASE,
   SegmentRequest,
 } from '#strake/ports/segment-request.js';
@@ -104,7 +105,11 @@ check('requests of each kind arrive as they are, with all that is said of the re
         same.take(reader.frame);
         assert.equal(same, address);
         assert.is(reader.frame.request, number);
-        assert.equal([reader.frame.traceLow, reader.frame.traceHigh, reader.frame.microseconds], trace);
+        // Only reads may have a time that is left.
+        const [traceLow, traceHigh, microseconds] = trace;
+        const { frame: came } = reader;
+        const left = request.kind === REQUEST_READ ? microseconds : 0;
+        assert.equal([came.traceLow, came.traceHigh, came.microseconds], [traceLow, traceHigh, left]);
         if (request.kind === REQUEST_FLUSH) {
           assert.ok(takeFlushGroup(memory.view, at + HEADER_BYTES, 0, group));
           assert.equal([group.group, group.mapVersion], [address.group, address.mapVersion]);
@@ -198,8 +203,8 @@ check('packed answers arrive as they are, as far as they have room', () => {
 });
 
 /** What is asked for by a list. */
-function askedOf({ kind, firstChunk, endChunk, sinceGeneration, sinceNumber, cursor }: SegmentList) {
-  return { kind, firstChunk, endChunk, sinceGeneration, sinceNumber, cursor };
+function askedOf({ kind, firstChunk, endChunk, sinceGeneration, sinceNumber, cursor, most }: SegmentList) {
+  return { kind, firstChunk, endChunk, sinceGeneration, sinceNumber, cursor, most };
 }
 
 function entriesOf({ count, chunks, generations, flushNumbers, states }: SegmentList) {
