@@ -86,7 +86,7 @@ export class EngineService {
   // ---------------------------------------------------------------- calls
 
   /** Makes an engine, which is started by another call. Throws a `StrakeError`. */
-  open({ map, members, mayHaveLost }: EngineOpening): { engine: EngineNumber; report: EngineReport } {
+  open({ map, members }: EngineOpening): { engine: EngineNumber; report: EngineReport } {
     if (this.ending) throw new StrakeError('CLOSED', 'the node is being closed');
     const place = this.freePlaces.pop();
     if (place === undefined) throw new StrakeError('BUSY', 'the shard of its first member serves no more volumes');
@@ -102,7 +102,7 @@ export class EngineService {
     const { completions, memory, clock, watch, authority } = this.parts;
     try {
       const engine = new VolumeEngine({
-        ...{ completions, memory, clock, watch, record: map, mayHaveLost, readOnly: false },
+        ...{ completions, memory, clock, watch, record: map, readOnly: false },
         members: members.map((group) => group.map(open)),
         scratch: this.memoryOf(place),
         buffers: this.buffers,

@@ -36,8 +36,6 @@ export interface VolumeEngineOptions extends VolumeJobsOptions {
   readonly holdMs?: () => number;
   /** For how many milliseconds a modification goes unflushed before the engine flushes by itself. Absent: 5000. */
   readonly ownFlushMs?: () => number;
-  /** What an earlier engine has acknowledged may be lost: the next flush of a client fails. */
-  readonly mayHaveLost?: boolean;
   /** A device of these is full: lets other volumes give back what was discarded there. Never rejects. */
   readonly makeRoom: (deviceIds: readonly string[]) => Promise<void>;
   readonly resync?: JobOptions;

@@ -25,9 +25,8 @@ import { BLOCK_BYTES } from '../core/limits.js';
 import { grow, rename } from '../layout/map-changes.js';
 import { checkMap, type VolumeMap } from '../layout/volume-map.js';
 import type { CompletionPort } from '../ports/completion.js';
-import type { ChunkIndex, GroupIndex, MemberPosition } from '../ports/ids.js';
+import type { ChunkIndex, Generation, GroupIndex, MemberPosition } from '../ports/ids.js';
 import type { Memory } from '../ports/memory.js';
-import { LIST_ALL } from '../ports/segment-list.js';
 import type { SegmentMember } from '../ports/segment-member.js';
 import type { Volume } from '../ports/volume.js';
 import type { VolumeEngineOptions } from './engine-options.js';
@@ -39,7 +38,6 @@ import { CopyJobs, checkMember } from './mirror/copy-jobs.js';
 import { Membership } from './mirror/membership.js';
 import { Mirror } from './mirror/mirror.js';
 import { ReadRepair } from './mirror/read-repair.js';
-import { Reconcile } from './mirror/reconcile.js';
 import { Holding } from './requests/holding.js';
 import { OwnFlush } from './requests/own-flush.js';
 import { PATCH_SCRATCH_BYTES } from './requests/patches.js';
@@ -48,8 +46,10 @@ import { SplitRequests } from './requests/split-requests.js';
 import { VolumeFlush } from './requests/volume-flush.js';
 import { VolumeRequests } from './requests/volume-requests.js';
 import { WriteStamps } from './requests/write-stamps.js';
+import { settleAtEnd, workEnded } from './volume-end.js';
 import { VolumeCounters, type VolumeStatus } from './volume-events.js';
 import type { VolumeParts } from './volume-parts.js';
+import { startVolume } from './volume-start.js';
 import { type VolumePhase, volumeStatus } from './volume-status.js';
 
 export type { VolumeEngineOptions } from './engine-options.js';
@@ -76,7 +76,7 @@ export class VolumeEngine implements Volume {
   private readonly stamps: WriteStamps;
   private readonly repair: ReadRepair;
   private readonly parts: VolumeParts;
-  private readonly copies: CopyJobs;
+  private copies: CopyJobs;
   private readonly requests: VolumeRequests;
   private readonly holding: Holding | null;
   private readonly counters = new VolumeCounters();
@@ -86,6 +86,8 @@ export class VolumeEngine implements Volume {
   private ending = false;
   /** It has served, and may have been written to. */
   private served = false;
+  /** Something was acknowledged that no flush covered when it was suspended. */
+  private unflushed = false;
 
   /** Throws `ERR_STRAKE_INVALID_ARGUMENT` if the map contradicts itself or the members. */
   constructor(options: VolumeEngineOptions) {
@@ -106,9 +108,7 @@ export class VolumeEngine implements Volume {
       onChange: () => this.resumeHeld(),
     });
     const { counters, membership } = this;
-    for (const slot of membership.groups.flat()) {
-      if (slot.member !== null) checkMember(membership, slot, slot.member);
-    }
+    this.checkMembers();
     this.stamps = new WriteStamps(record.generation);
     // What a member has not done because of a newer map is asked again when that has taken effect.
     this.calls = new Calls(completions, {
@@ -127,7 +127,6 @@ export class VolumeEngine implements Volume {
       oldestDiscard: (otherwise) => this.copies.oldestDiscard(otherwise),
     });
     this.holding?.add(this.flushes);
-    if (options.mayHaveLost) this.flushes.failNext();
     this.requests = new VolumeRequests({
       ...{ completions, memory, membership, counters, pieces: this.pieces, split: this.split, flushes: this.flushes },
       readOnly: options.readOnly,
@@ -141,16 +140,25 @@ export class VolumeEngine implements Volume {
     this.parts = { membership, memory, pieces, calls, work, buffers, counters, onModified, onEvent };
     this.repair = new ReadRepair(this.parts);
     this.jobs = new VolumeJobs({ clock, calls: this.calls, busy: () => this.requests.inFlight > 0 }, options);
-    this.copies = new CopyJobs({
-      parts: this.parts,
-      allocation: this.allocation,
-      flushes: this.flushes,
-      repair: this.repair,
-      jobs: this.jobs,
+    this.copies = this.newCopies();
+  }
+
+  /** What was discarded under an earlier generation is given back when the copies are made equal. */
+  private newCopies(): CopyJobs {
+    const { parts, allocation, flushes, repair, jobs, membership, options } = this;
+    return new CopyJobs({
+      ...{ parts, allocation, flushes, repair, jobs },
       options: options.resync ?? {},
       checkServing: () => this.checkServing(),
-      mayReclaim: () => this.serving && !this.ending && membership.stopped === null,
+      mayReclaim: () => this.serving && !this.ending && membership.stopped === null && !membership.suspended,
     });
+  }
+
+  private checkMembers(): void {
+    const { membership } = this;
+    for (const slot of membership.groups.flat()) {
+      if (slot.member !== null) checkMember(membership, slot, slot.member);
+    }
   }
 
   private newPieces(scratch: number): Pieces {
@@ -178,65 +186,71 @@ export class VolumeEngine implements Volume {
    * up to date. Rejects with `ERR_STRAKE_UNAVAILABLE` if a group has no current member.
    */
   async start(): Promise<void> {
-    const { membership, stamps, flushes } = this;
-    check(this.phase === 'starting' && membership.stopped === null, 'an engine is started twice');
-    const slots = membership.groups.flat();
-    try {
-      await this.partFromMissing();
-      for (const { member } of slots) if (member !== null) stamps.startAbove(member.stampMax);
-      stamps.flushNumber = 1 + (await this.learn());
-      flushes.startAt(stamps.flushNumber);
-      if (!this.readOnly) {
-        const { generation } = membership.record;
-        const at = { generation, flushNumber: stamps.flushNumber };
-        await new Reconcile(this.parts, this.allocation, () => this.ending).run(at);
-        stamps.flushNumber += 1;
-        flushes.startAt(stamps.flushNumber);
-        await Promise.all(
-          slots.filter(({ readable }) => readable).map(({ present }) => this.work.agreed(present, flushes.settled)),
-        );
-      }
-    } catch (error) {
-      membership.stop(error instanceof Error ? error.message : String(error));
-      throw error;
-    }
-    if (membership.stopped !== null) throw new StrakeError('UNAVAILABLE', membership.stopped);
+    check(this.phase === 'starting' && this.membership.stopped === null, 'an engine is started twice');
+    await this.makeReady();
     this.phase = 'serving';
     this.served = !this.readOnly;
     if (this.readOnly || this.ending) return;
     this.copies.begin();
   }
 
-  /** Learns what the members have. Resolves to the highest flush number that any of them has recorded something under. */
-  private async learn(): Promise<number> {
-    let highest = 0;
-    for (const { member, segments, covered } of this.membership.groups.flat()) {
-      highest = Math.max(highest, covered);
-      if (member === null) continue;
-      await this.work.list(member, LIST_ALL, null, (stripe, _generation, flushNumber) => {
-        segments.add(stripe);
-        highest = Math.max(highest, flushNumber);
-      });
-    }
-    return highest;
+  private makeReady(): Promise<void> {
+    const { parts, allocation, stamps, flushes, readOnly } = this;
+    return startVolume({ parts, allocation, stamps, flushes, readOnly, ending: () => this.ending });
   }
 
-  /** Members that are missing, and those whose sync was interrupted, are offline from the start. */
-  private async partFromMissing(): Promise<void> {
-    const { membership } = this;
-    for (const group of membership.groups) {
-      if (!group.some(({ readable }) => readable)) {
-        const names = group.map((slot) => `${membership.deviceId(slot)} (${slot.state})`).join(', ');
-        throw new StrakeError('UNAVAILABLE', `no current member of a group is there: ${names}`);
-      }
-    }
-    if (this.readOnly) return;
-    for (const slot of membership.groups.flat()) {
-      const missing = slot.member === null || slot.state === 'syncing';
-      if (missing && slot.state !== 'offline') membership.expel(slot, 'it was missing at the start');
-    }
+  // Another generation.
+
+  /** Whether requests are held until it is known who goes on. */
+  get suspended(): boolean {
+    return this.membership.suspended;
+  }
+
+  /** Under which held requests were sent, unless somebody has served a later one since. */
+  get heldGeneration(): Generation {
+    return this.stamps.generation;
+  }
+
+  /**
+   * Another client has attached the volume, or all copies of a group were opened anew: nothing is sent any more. Requests that
+   * are under way and those that come are held, until the volume is begun again or deposed. Returns whether that is so.
+   */
+  suspend(reason: string): boolean {
+    if (this.phase !== 'serving' || this.ending || this.holding === null) return false;
+    this.unflushed ||= this.hasUnflushed;
+    this.membership.suspend(reason);
+    this.jobs.cancel('the volume is suspended');
+    return this.membership.suspended;
+  }
+
+  /** Resolves when nothing is under way at the members of a volume that is suspended. */
+  async quiet(): Promise<void> {
+    const { pieces, flushes, calls, copies, membership, jobs } = this;
+    check(membership.suspended, 'what goes on is waited for as if it were suspended');
+    await jobs.unwound();
+    await pieces.quiet();
+    await workEnded(flushes, calls, copies);
     await membership.idle();
-    if (membership.stopped !== null) throw new StrakeError('UNAVAILABLE', membership.stopped);
+  }
+
+  /**
+   * Begins a volume that is suspended and quiet again, under the map of a later generation, in between of which nobody has served
+   * it. What is held begins anew. Rejects with a `StrakeError`; then it is suspended still, or has stopped.
+   */
+  async restart(record: VolumeMap, members: readonly (readonly (SegmentMember | null)[])[]): Promise<void> {
+    const { membership, stamps, flushes } = this;
+    checkMap(record);
+    if (this.unflushed && membership.hasLost(record, members)) flushes.failNext();
+    membership.restart(record, members);
+    this.checkMembers();
+    stamps.restart(record.generation);
+    this.copies = this.newCopies();
+    await this.makeReady();
+    // To make the copies equal has ended with a flush of all that they have.
+    this.ownFlush.begun();
+    this.unflushed = false;
+    for (const part of [membership, this.pieces, flushes]) part.goOn();
+    if (!this.ending) this.copies.begin();
   }
 
   /**
@@ -267,6 +281,7 @@ export class VolumeEngine implements Volume {
     if (this.phase !== 'serving') throw new StrakeError('CLOSED', `the volume is ${this.phase}`);
     if (this.ending) throw new StrakeError('CLOSED', 'the volume is being stopped');
     if (this.membership.stopped !== null) throw new StrakeError('UNAVAILABLE', this.membership.stopped);
+    if (this.suspended) throw new StrakeError('UNAVAILABLE', 'the volume is being attached anew');
     if (this.readOnly) throw new StrakeError('READ_ONLY', 'the volume is open read-only');
   }
 
@@ -399,6 +414,7 @@ export class VolumeEngine implements Volume {
   /** Tells front ends, waits for what is in flight, stops jobs, and gives the handlers up. The members stay open. */
   async close(): Promise<void> {
     if (this.phase === 'closed' || this.phase === 'closing') return;
+    if (this.suspended) this.membership.stop('it was closed while it was suspended');
     this.phase = 'closing';
     this.fence.raise();
     this.endWork();
@@ -407,28 +423,18 @@ export class VolumeEngine implements Volume {
     await this.jobs.unwound();
     // No request begins any more. One that is in flight may discard something.
     await this.lastEnded();
-    await this.releaseAtEnd();
-    await this.settleAtEnd();
+    // What was discarded and not flushed since would have to be looked for at the next start. Where this fails that does it.
+    const goesOn = this.membership.stopped === null && !this.readOnly;
+    if (goesOn) await this.releaseDiscarded().catch(unlessInternal(undefined));
+    await this.lastEnded();
+    if (this.served && this.membership.stopped === null) {
+      await settleAtEnd(this.parts, this.flushes, this.ownFlush.modified);
+    }
     await this.lastEnded();
     await this.membership.idle();
     this.phase = 'closed';
     this.holding?.close();
     for (const part of [this.pieces, this.split, this.flushes, this.calls]) part.close();
-  }
-
-  /**
-   * Flushes what no flush covers, and tells the members that all of it is settled. Where that fails the next start compares
-   * more.
-   */
-  private async settleAtEnd(): Promise<void> {
-    const { membership, flushes, work } = this;
-    if (!this.served || membership.stopped !== null) return;
-    check(this.pieces.inFlight === 0, 'all is settled at the end of a volume that is used', this.pieces.inFlight);
-    check(!flushes.busy, 'all is settled at the end of a volume while it is flushed');
-    if (this.ownFlush.modified) await this.calls.call((token) => flushes.flushOwn(token));
-    await membership.idle();
-    const members = membership.groups.flat().filter(({ readable }) => readable);
-    await Promise.all(members.map(({ present }) => work.agreed(present, flushes.settled)));
   }
 
   /**
@@ -440,15 +446,6 @@ export class VolumeEngine implements Volume {
     while (pieces.inFlight > 0 || split.inFlight > 0 || flushes.busy || calls.running > 0 || copies.busy) {
       await Promise.all([pieces.ended(), split.ended(), flushes.ended(), calls.idle(), copies.idle()]);
     }
-  }
-
-  /** What was discarded and not flushed since would have to be looked for at the next start. */
-  private async releaseAtEnd(): Promise<void> {
-    // Where it fails the start does it.
-    if (this.membership.stopped === null && !this.readOnly) {
-      await this.releaseDiscarded().catch(unlessInternal(undefined));
-    }
-    await this.lastEnded();
   }
 
   // Requests.

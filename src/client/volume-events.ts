@@ -18,7 +18,8 @@ export type VolumeEvent =
       readonly stripe: ChunkIndex;
       readonly block: BlockIndex;
     }
-  | { readonly kind: 'stopped'; readonly reason: string }
+  /** `suspended`: requests are held, as another client has attached it, or all copies of a group were opened anew. */
+  | { readonly kind: 'stopped' | 'suspended'; readonly reason: string }
   | { readonly kind: 'job-ended'; readonly job: JobProgress };
 
 export type JobKind = 'resync' | 'rebuild' | 'scrub' | 'reclaim';
@@ -65,7 +66,8 @@ export class VolumeCounters {
   refused = 0;
 }
 
-export type VolumeState = 'starting' | 'ok' | 'degraded' | 'syncing' | 'failed' | 'closed';
+/** `suspended`: requests are held until it is known who goes on. */
+export type VolumeState = 'starting' | 'suspended' | 'ok' | 'degraded' | 'syncing' | 'failed' | 'closed';
 
 export interface MemberStatus {
   readonly deviceId: string;

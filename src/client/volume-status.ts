@@ -34,6 +34,7 @@ export function volumeStatus(
 }
 
 function stateOf(membership: Membership, phase: VolumePhase): VolumeState {
+  if (membership.suspended && phase === 'serving') return 'suspended';
   if (membership.stopped !== null) return 'failed';
   if (phase === 'starting') return 'starting';
   if (phase !== 'serving') return 'closed';

@@ -140,6 +140,8 @@ function volumeCheck(status: NodeVolumeStatus, unavailable: readonly Unavailable
       const remedy = job === undefined ? `${back}; or ${replace}` : '';
       return { name, state: 'warning', text: `not current: ${ids}${progress}`, remedy };
     }
+    case 'suspended':
+      return { name, state: 'warning', text: reason, remedy: '' };
     case 'unproven': {
       const remedy = `Bring the device back; if it is lost: strake volume start ${volume} --without ID`;
       return { name, state: 'critical', text: `${reason}${whyMissing(status, unavailable)}`, remedy };

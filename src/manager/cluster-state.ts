@@ -41,6 +41,8 @@ export class ClusterState {
   /** Why nothing is decided any more, which ends what waits; null while it is. */
   ended: StrakeError | null = null;
   readonly wallNowMs: () => number;
+  /** When this life of the manager began. */
+  readonly startedAtMs: number;
   private readonly clock: Clock;
   private readonly key: ClusterKey;
   private current: ClusterRecord;
@@ -54,7 +56,8 @@ export class ClusterState {
     this.events = new EventLog(journal, wallNowMs, records.events);
     this.nodes = new NodeBook(journal, this.events, records);
     this.volumes = new VolumeBook(journal, records, onDecided);
-    this.presence = new Presence(clock.nowMs());
+    this.startedAtMs = clock.nowMs();
+    this.presence = new Presence(this.startedAtMs);
   }
 
   get cluster(): ClusterRecord {

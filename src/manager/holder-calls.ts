@@ -9,6 +9,7 @@ import { check } from '../core/check.js';
 import { StrakeError } from '../core/errors.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import { NO_CLIENT, NO_DEVICE } from '../layout/volume-map.js';
+import type { Generation } from '../ports/ids.js';
 import type {
   AttachCall,
   ChangeAnswer,
@@ -16,6 +17,8 @@ import type {
   Decided,
   DetachAnswer,
   DetachRequest,
+  Held,
+  Lost,
   RenewAnswer,
   RenewRequest,
   StoredAnswer,
@@ -35,7 +38,7 @@ export class HolderCalls {
     this.state = state;
   }
 
-  attach({ volume: text, clientId, takeOver, above }: AttachCall): Decided<ReplicaMap> {
+  attach({ volume: text, clientId, takeOver, above, instead }: AttachCall): Decided<ReplicaMap> {
     const { state } = this;
     const volume = state.servable(text);
     state.presence.heard(clientId, state.nowMs);
@@ -43,7 +46,8 @@ export class HolderCalls {
     const { generation, holder, lease } = volume;
     const has = holder === clientId && lease !== 'released';
     if (has && above !== undefined && generation > above) return state.decidedOf(volume);
-    if (!takeOver && holder !== clientId && state.isHeld(volume)) throw state.busy(volume);
+    if (instead !== undefined) this.checkInstead(volume, clientId, instead);
+    else if (!takeOver && holder !== clientId && state.isHeld(volume)) throw state.busy(volume);
     if (generation >= GENERATION_MAX) {
       throw new StrakeError(
         'TOO_LARGE',
@@ -56,10 +60,34 @@ export class HolderCalls {
       state.volumes.decide(volume, group, record, state.nowMs);
     }
     check(volume.holder === clientId, 'a volume is attached, and is held by another', right.generation);
+    volume.attachedAtMs = state.nowMs;
     const before = lease === 'released' || holder === NO_CLIENT ? '' : `, in place of ${holder}`;
     const what = `volume ${volume.name} is attached by client ${clientId} under generation ${right.generation}${before}`;
     state.events.add('attached', what, { volumeId: volume.id });
     return state.decidedOf(volume);
+  }
+
+  /**
+   * Whether a client that has held a volume may attach it anew in the place of a generation. Throws `ERR_STRAKE_VOLUME_BUSY`: two
+   * clients would take it from each other for ever.
+   */
+  private checkInstead(volume: ManagedVolume, clientId: string, instead: Generation): void {
+    if (volume.generation === instead && this.candidateOf(volume, clientId) === 'free') return;
+    throw this.state.busy(volume);
+  }
+
+  /** What has come of the newest attach of a volume, for a client that has held it before. */
+  private candidateOf(volume: ManagedVolume, clientId: string): Lost['state'] {
+    const { state } = this;
+    const { generation, servedGeneration, attachedAtMs, holder, lease } = volume;
+    check(servedGeneration <= generation, 'a volume was served under a generation to come', servedGeneration);
+    // What it has attached itself it has not come to serve, or would hold.
+    if (holder === clientId) return 'free';
+    if (servedGeneration === generation) return 'serves';
+    if (lease === 'released') return 'free';
+    // Whoever attached it before this manager started may be just as far.
+    const sinceMs = Math.max(attachedAtMs, state.startedAtMs);
+    return state.nowMs - sinceMs < state.times.attachMs ? 'coming' : 'free';
   }
 
   /** Resolves when it has been decided or refused; a report that tells more of who reports than of members waits. */
@@ -207,12 +235,20 @@ export class HolderCalls {
   renew({ clientId, holds }: RenewRequest): RenewAnswer {
     const { state } = this;
     state.presence.heard(clientId, state.nowMs);
-    const lost = holds.filter(({ volumeId, generation }) => {
-      const volume = state.volumes.get(volumeId);
-      return volume === undefined || volume.deleted || volume.generation > generation || volume.holder !== clientId;
-    });
+    const lost = holds.flatMap((held) => this.lostOf(held, clientId));
     const { sequence } = state.journal;
-    return { sequence, times: state.times, lost: lost.map(({ volumeId }) => volumeId) };
+    return { sequence, times: state.times, lost };
+  }
+
+  /** A volume that a client does not hold any more; nothing if it does. */
+  private lostOf({ volumeId, generation, serves }: Held, clientId: string): Lost[] {
+    const volume = this.state.volumes.get(volumeId);
+    if (volume === undefined || volume.deleted) return [{ volumeId, generation: 0, state: 'serves' }];
+    if (volume.generation > generation || volume.holder !== clientId) {
+      return [{ volumeId, generation: volume.generation, state: this.candidateOf(volume, clientId) }];
+    }
+    if (serves) volume.servedGeneration = Math.max(volume.servedGeneration, Math.min(generation, volume.generation));
+    return [];
   }
 
   private superseded(volume: ManagedVolume): Superseded<ReplicaMap> {

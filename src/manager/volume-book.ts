@@ -44,6 +44,10 @@ export class ManagedVolume {
   givenUp: boolean;
   /** Why nothing is decided about it: a device has a map that this manager has not decided; null if none has. */
   ahead: string | null = null;
+  /** When it was attached last; long ago, if that was in an earlier life of the manager. */
+  attachedAtMs = Number.NEGATIVE_INFINITY;
+  /** The newest generation whose client has said that it serves. */
+  servedGeneration = 0;
 
   constructor({ volumeId, givenUp }: VolumeRecord, groups: readonly ManagedGroup[]) {
     this.id = volumeId;

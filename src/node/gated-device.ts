@@ -8,7 +8,7 @@ import { check } from '../core/check.js';
 import type { ReplicaPage } from '../core/ids.js';
 import { isManaged, type ReplicaMap, type ReplicaOwn } from '../layout/replica-map.js';
 import type { CompletionPort } from '../ports/completion.js';
-import type { GroupIndex } from '../ports/ids.js';
+import type { Generation, GroupIndex } from '../ports/ids.js';
 import type { Memory } from '../ports/memory.js';
 import type { Alarms } from './alarms.js';
 import type { DeviceMember } from './device-member.js';
@@ -137,6 +137,11 @@ export abstract class GatedDevice implements GateDevice {
   /** Stores a map by which managers give a replica back to this node. Resolves as `ReplicaGate.storeMap`. */
   giveBack(map: ReplicaMap): Promise<number> {
     return this.gate(map.volume.id, map.group).giveBack(map);
+  }
+
+  /** See `NodeDevice.servedOn`. */
+  servedOn(page: ReplicaPage): Generation {
+    return this.ownOf(page).servedGeneration;
   }
 
   /** See `NodeDevice.member`. */

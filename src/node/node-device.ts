@@ -12,7 +12,7 @@ import type { ReplicaMap, ReplicaOwn } from '../layout/replica-map.js';
 import type { KnownDevice } from '../layout/starting-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import { FENCE_ALL, FENCE_OPEN } from '../ports/device.js';
-import type { GroupIndex } from '../ports/ids.js';
+import type { Generation, GroupIndex } from '../ports/ids.js';
 import type { Superblock } from '../store/format/superblock.js';
 import type { RecoveryReport } from '../store/opening/recovery.js';
 import type { StoreCounters } from '../store/store-start.js';
@@ -83,6 +83,8 @@ export interface NodeDevice extends KnownDevice {
   putReplica(map: ReplicaMap, own?: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>>): Promise<number>;
   /** Whether what serves the replica on this page can be had; absent where it always can. */
   serves?(page: ReplicaPage): boolean;
+  /** The newest generation that it knew to have been served when the replica on this page was opened last. */
+  servedOn(page: ReplicaPage): Generation;
   /** What serves the data of the replica on this page. */
   member(completions: CompletionPort, page: ReplicaPage): DeviceMember;
   /** Opens a replica that managers decide about to be read, under a map that the device has answered. Never rejects. */

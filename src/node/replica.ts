@@ -39,6 +39,11 @@ export class Replica {
     return this.device.deviceId;
   }
 
+  /** The newest generation that its device knows to have been served. */
+  get servedGeneration(): Generation {
+    return this.device.servedOn(this.page);
+  }
+
   /**
    * What a device that knows the group has of it; null if it does not know it, cannot serve it, or takes no more writes.
    * `completions`: null if another shard opens its member.

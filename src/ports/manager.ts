@@ -193,6 +193,11 @@ export interface AttachCall {
    * a call whose answer was lost can be repeated.
    */
   readonly above?: Generation;
+  /**
+   * The client has held the volume, and attaches it anew: see `AttachRequest`. Refused with `ERR_STRAKE_VOLUME_BUSY` if there is
+   * a newer generation by now, or if the client of this one serves, or has had less than `attachMs`.
+   */
+  readonly instead?: Generation;
 }
 
 /** What a client asks for that it does not get because a newer map has been decided: it takes that, or is superseded. */
@@ -242,15 +247,34 @@ export type DetachAnswer<GroupMap> = ({ readonly kind: 'released' } & Decided<Gr
 
 export interface RenewRequest {
   readonly clientId: string;
-  /** Volumes that the client holds. */
-  readonly holds: readonly { readonly volumeId: string; readonly generation: Generation }[];
+  /** Volumes that the client holds, or has held and would attach anew; and whether it serves them. */
+  readonly holds: readonly Held[];
+}
+
+export interface Held {
+  readonly volumeId: string;
+  readonly generation: Generation;
+  readonly serves: boolean;
+}
+
+/** A volume that a client does not hold any more. */
+export interface Lost {
+  readonly volumeId: string;
+  /** The newest generation; 0 if there is no such volume. */
+  readonly generation: Generation;
+  /**
+   * - `serves`: the client of that generation has served it; or the volume is deleted
+   * - `coming`: that client may be about to serve it
+   * - `free`: it has given it back, or has not served it in time: whoever held it before may attach it anew
+   */
+  readonly state: 'serves' | 'coming' | 'free';
 }
 
 export interface RenewAnswer {
   readonly sequence: number;
   readonly times: ClusterTimes;
-  /** Ids of those that it does not hold any more, in the newest map: it fetches that, and attaches anew or is superseded. */
-  readonly lost: readonly string[];
+  /** Those that it does not hold any more, by the newest map. */
+  readonly lost: readonly Lost[];
 }
 
 // ---------------------------------------------------------------- volumes

@@ -5,6 +5,8 @@
  * Nothing is acknowledged under a map that is not in effect.
  */
 
+import type { Generation } from './ids.js';
+
 /** How a volume is to be attached. */
 export interface AttachRequest {
   readonly volumeId: string;
@@ -16,6 +18,11 @@ export interface AttachRequest {
   readonly again: boolean;
   /** Whether a holder that still works is replaced. Of no meaning where nobody else could hold it. */
   readonly takeOver: boolean;
+  /**
+   * Whoever attaches has held the volume, and does so anew: only if no generation is newer than this one, whose client has given
+   * it back, or has not served in time. Absent for whoever attaches for the first time.
+   */
+  readonly instead?: Generation;
 }
 
 /**

@@ -114,7 +114,7 @@ export class NodeNetwork {
         times: node.times,
       },
       hooks: {
-        onMaps: (maps) => node.heard(maps),
+        onMaps: (maps) => node.decided(maps),
         onState: ({ connected, address, reason }) => {
           const text = connected ? '' : `the manager at ${address} is not reached: ${reason}`;
           if (text !== '' && text !== told) onClusterTrouble(text);

@@ -41,8 +41,6 @@ export interface EngineOpening {
   readonly map: VolumeMap;
   /** By group and position; null where a device is missing. */
   readonly members: readonly (readonly (PlacedMember | null)[])[];
-  /** See `VolumeEngineOptions.mayHaveLost`. */
-  readonly mayHaveLost: boolean;
 }
 
 /** What an engine needs of whoever decides about its volume. */

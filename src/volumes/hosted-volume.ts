@@ -27,8 +27,6 @@ export class HostedVolume {
   conflict = false;
   /** It has been started since the devices were opened, so their incarnations are the ones that the map knows. */
   started = false;
-  /** What it has acknowledged may be lost, which the next flush of a client is to tell. */
-  mayHaveLost = false;
   /** Managers decide about it, and not the devices of this node. */
   managed = false;
   /** It is being made: others hear of it when it is there. */

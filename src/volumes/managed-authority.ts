@@ -72,6 +72,11 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
     return this.held.has(volumeId);
   }
 
+  /** Whether a map is of the generation under which its volume is attached. */
+  isOwn({ volume, generation }: ReplicaMap): boolean {
+    return this.held.get(volume.id)?.generation === generation;
+  }
+
   /** Whether a newer map of an attached volume is known than what is in effect. */
   isPending(volumeId: string): boolean {
     return (this.held.get(volumeId)?.pending.length ?? 0) > 0;
@@ -85,10 +90,11 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
 
   // ---------------------------------------------------------------- attach, change, release
 
-  async attach({ volumeId, holder, takeOver }: AttachRequest): Promise<VolumeMap> {
+  async attach({ volumeId, holder, takeOver, instead }: AttachRequest): Promise<VolumeMap> {
     const { manager, reach } = this.parts;
     check(!this.held.has(volumeId), 'a volume is attached twice by one client', this.held.size);
-    const decided = await manager.attach({ volume: volumeId, clientId: holder, takeOver });
+    const anew = instead === undefined ? {} : { instead, above: instead };
+    const decided = await manager.attach({ volume: volumeId, clientId: holder, takeOver, ...anew });
     const held = new HeldVolume(decided.maps);
     if (held.id !== volumeId || held.holder !== holder) {
       throw new StrakeError('UNAVAILABLE', `the manager answers an attach of ${volumeId} with the map of ${held.id}`);

@@ -9,16 +9,17 @@ import { allEnded } from '../core/all-ended.js';
 import { Calls } from '../core/calls.js';
 import { check } from '../core/check.js';
 import type { TimesHeard } from '../core/cluster-times.js';
-import { StrakeError, toStrakeError } from '../core/errors.js';
+import { StrakeError } from '../core/errors.js';
 import { parseAddress } from '../core/stream-address.js';
 import type { Watch } from '../core/watch.js';
 import { type ReplicaMap, volumeOf } from '../layout/replica-map.js';
 import type { NodeDevice } from '../node/node-device.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
-import type { DevicePlace, ManagerCalls } from '../ports/manager.js';
+import type { DevicePlace, Held, ManagerCalls } from '../ports/manager.js';
 import type { Memory } from '../ports/memory.js';
 import type { StreamAddress } from '../ports/transport.js';
+import { AttachAnew } from './attach-anew.js';
 import { HostedVolume } from './hosted-volume.js';
 import { MANAGED_PAUSE_MS, RESUME_ROUNDS } from './limits.js';
 import { ManagedAuthority } from './managed-authority.js';
@@ -56,12 +57,10 @@ export interface Attaching {
   readonly readOnly?: boolean;
 }
 
-/** With these a volume is not attached again: it is somebody else's, or there is none, or the node is at its end. */
-const FINAL: ReadonlySet<string> = new Set(['ERR_STRAKE_VOLUME_BUSY', 'ERR_STRAKE_NO_VOLUME', 'ERR_STRAKE_CLOSED']);
-
 export class ManagedVolumes {
   readonly authority: ManagedAuthority;
   readonly readers: ManagedReaders;
+  private readonly anew: AttachAnew;
   private readonly parts: ManagedVolumesParts;
   private readonly calls: Calls;
   private ending = false;
@@ -77,7 +76,12 @@ export class ManagedVolumes {
       reach: (places) => this.reach(places),
       pause: () => this.pause(MANAGED_PAUSE_MS),
       onNewer: (id) => node.volumes.get(id)?.ownEngine?.adopt(),
-      onSuperseded: (id, reason) => void this.depose(id, reason),
+      onSuperseded: (id, reason) => this.superseded(id, reason),
+    });
+    this.anew = new AttachAnew({
+      node,
+      authority: this.authority,
+      depose: (id, reason) => void this.depose(id, reason),
     });
     const { memory, clock, watch } = parts;
     this.readers = new ManagedReaders({
@@ -136,6 +140,7 @@ export class ManagedVolumes {
         throw new StrakeError('VOLUME_BUSY', `volume ${stored.name} is attached here already`);
       }
       if (known?.engine) await this.stop(known, 'it has failed, and is attached anew');
+      this.anew.forget(stored.id);
       const volume = known ?? new HostedVolume(stored);
       volume.managed = true;
       volume.stored = stored;
@@ -165,14 +170,22 @@ export class ManagedVolumes {
         await node.host.end(volume);
       } finally {
         this.authority.giveUp(id, 'it was given back');
+        this.anew.forget(id);
         node.volumes.remove(volume);
       }
     });
   }
 
-  /** Another client has attached a volume: its requests fail from now on, and who uses it is told that it is lost. */
+  /** Another client has attached a volume: requests are held until it is known whether it serves. */
+  private superseded(id: string, reason: string): void {
+    if (this.ending || !this.anew.suspend(id, reason)) void this.depose(id, reason);
+    else void this.renew();
+  }
+
+  /** Another client serves a volume: its requests fail from now on, and who uses it is told that it is lost. */
   private async depose(id: string, reason: string): Promise<void> {
     const { node } = this.parts;
+    this.anew.forget(id);
     node.host.depose(id, reason);
     this.authority.giveUp(id, reason);
     await node.turns.volumes.take([id], async () => {
@@ -196,11 +209,11 @@ export class ManagedVolumes {
         node.turns.volumes.take([id], async () => {
           const volume = node.volumes.get(id);
           const engine = volume?.ownEngine;
-          if (volume === undefined || !engine?.serving) return;
+          if (volume === undefined || !engine?.serving || engine.suspended) return;
           if (node.stores.get(deviceId) !== device || device.failed) return;
           check(volume.managed, 'a device is taken back in a volume that this node decides about', volume.place);
           if (!(await node.host.rejoinOn(volume, engine, device)) && engine.members.isAwaiting(deviceId)) {
-            await this.attachAnew(volume);
+            await this.anew.begin(volume, 'all current copies of a group were opened anew');
             // What waits for a manager may wait for long, and this is tried again.
           } else if (!engine.members.isChanging) await node.host.resumeOn(volume, engine, device);
         }),
@@ -219,42 +232,6 @@ export class ManagedVolumes {
     hooks.onResolved();
   }
 
-  /**
-   * All current copies of a group were opened anew: what they had not flushed may be lost. The volume is attached anew as soon as
-   * that can be done, unless another client is first, and its next flush fails if anything was acknowledged that no flush
-   * covered.
-   */
-  private async attachAnew(volume: HostedVolume): Promise<void> {
-    const engine = volume.ownEngine;
-    check(engine !== null, 'a volume is attached anew that is not attached', volume.place);
-    volume.mayHaveLost ||= engine.hasUnflushed;
-    await this.stop(volume, 'all current copies of a group were opened anew');
-    void this.keepAttaching(volume).catch(() => {});
-  }
-
-  /** Tries again and again; rejects when it is not to be tried any more. */
-  private async keepAttaching(volume: HostedVolume): Promise<void> {
-    const { node } = this.parts;
-    for (;;) {
-      const ended = await node.turns.volumes.take([volume.id], async () => {
-        // Somebody may have asked for it, or have given it up.
-        if (node.volumes.get(volume.id) !== volume || volume.engine !== null) return true;
-        try {
-          await node.host.start(volume);
-          return true;
-        } catch (error) {
-          volume.reason = toStrakeError(error).message;
-          this.authority.giveUp(volume.id, volume.reason);
-          return FINAL.has(toStrakeError(error).code);
-        }
-      });
-      if (ended) break;
-      await this.pause(MANAGED_PAUSE_MS);
-    }
-    node.hooks.onResolved();
-    void this.renew();
-  }
-
   /** Maps that others have decided, wherever they were heard of. */
   heard(maps: readonly ReplicaMap[]): void {
     this.authority.heard(maps);
@@ -266,7 +243,20 @@ export class ManagedVolumes {
     this.readers.heard(maps);
   }
 
+  /** Maps that managers have decided. Until a member has it, another client's attach harms nobody who serves. */
+  decided(maps: readonly ReplicaMap[]): void {
+    this.heard(maps.filter((map) => this.authority.isOwn(map)));
+  }
+
   // ---------------------------------------------------------------- being there
+
+  /** What the manager is told of: volumes that are held, and those that were and are suspended. */
+  private get holds(): readonly Held[] {
+    const { volumes } = this.parts.node;
+    const held = this.authority.holds.filter(({ volumeId }) => !this.anew.isSuspended(volumeId));
+    const serves = (id: string) => volumes.get(id)?.engine?.serving === true;
+    return [...held.map((one) => ({ ...one, serves: serves(one.volumeId) })), ...this.anew.holds];
+  }
 
   /** Tells the manager that this client is there, as long as it holds anything, and hears what it does not hold any more. */
   private async renew(): Promise<void> {
@@ -274,14 +264,14 @@ export class ManagedVolumes {
     this.renewing = true;
     const { manager } = this.parts.cluster;
     const { clientId } = this.parts;
-    for (let round = 1; !this.ending && this.authority.holds.length > 0; round += 1) {
+    for (let round = 1; !this.ending && this.holds.length > 0; round += 1) {
       if (round % RESUME_ROUNDS === 0) this.resumeAll();
       let pauseMs = MANAGED_PAUSE_MS;
       try {
-        const { lost, times } = await manager.renew({ clientId, holds: this.authority.holds });
+        const { lost, times } = await manager.renew({ clientId, holds: this.holds });
         pauseMs = times.pingMs;
         this.parts.times.hear(times);
-        for (const id of lost) this.heard((await manager.fetch(id)).maps);
+        this.anew.told(lost);
       } catch (error) {
         // Volumes that are open go on without a manager.
         if (!(error instanceof StrakeError)) throw error;

@@ -15,7 +15,7 @@ import { type ReplicaMap, type ReplicaOwn, replicaOf } from '../layout/replica-m
 import type { VolumeMap } from '../layout/volume-map.js';
 import type { NodeDevice, ReaderOpening } from '../node/node-device.js';
 import type { CompletionPort } from '../ports/completion.js';
-import type { GroupIndex } from '../ports/ids.js';
+import type { Generation, GroupIndex } from '../ports/ids.js';
 import type { DeviceState } from '../wire/control.js';
 import { STATUS_NEED_MAP, STATUS_NOT_YET, STATUS_STALE_MAP } from '../wire/messages.js';
 
@@ -213,8 +213,12 @@ export class RemoteDevice implements NodeDevice {
     return member !== undefined && !member.failed && member.map.generation === this.replicas[page].generation;
   }
 
+  servedOn(page: ReplicaPage): Generation {
+    return this.member(null, page).servedGeneration;
+  }
+
   /** What serves a replica that has been opened: its map names this node as the holder. */
-  member(_completions: CompletionPort, page: ReplicaPage): RemoteMember {
+  member(_completions: CompletionPort | null, page: ReplicaPage): RemoteMember {
     const member = this.members.get(page);
     check(member !== undefined, 'a replica of another node is used that was not opened', page);
     return member;

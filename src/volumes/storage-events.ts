@@ -21,6 +21,7 @@ export function storageEvent(volume: string, event: VolumeEvent): StorageEvent |
     case 'member-syncing':
       return { kind, volume, deviceId: event.deviceId, text: event.reason };
     case 'stopped':
+    case 'suspended':
       return { kind, volume, text: event.reason };
     case 'job-ended': {
       const { job } = event;

@@ -297,6 +297,11 @@ export class StorageNode {
     this.managed?.heard(maps);
   }
 
+  /** Maps that managers have decided, as these tell of them. */
+  decided(maps: readonly ReplicaMap[]): void {
+    this.managed?.decided(maps);
+  }
+
   // ---------------------------------------------------------------- volumes
 
   /** See `VolumeStarts.assemble`. */

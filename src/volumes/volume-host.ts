@@ -8,7 +8,7 @@ import { VOLUME_ENGINE_SCRATCH_BYTES, VolumeEngine } from '../client/volume-engi
 import type { VolumeEvent } from '../client/volume-events.js';
 import { check } from '../core/check.js';
 import type { TimesHeard } from '../core/cluster-times.js';
-import { StrakeError } from '../core/errors.js';
+import { StrakeError, toStrakeError } from '../core/errors.js';
 import { NODE_VOLUMES_MAX } from '../core/limits.js';
 import type { Watch } from '../core/watch.js';
 import { compareFlushes, NO_FLUSH } from '../layout/flush-id.js';
@@ -19,9 +19,10 @@ import { closedError } from '../node/node-errors.js';
 import { Replica } from '../node/replica.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
-import type { GroupIndex } from '../ports/ids.js';
+import type { Generation, GroupIndex } from '../ports/ids.js';
 import type { MapAuthority } from '../ports/map-authority.js';
 import type { Memory } from '../ports/memory.js';
+import type { SegmentMember } from '../ports/segment-member.js';
 import type { BookedJob, EngineElsewhere, EngineShard, HostedEngine, PlacedMember } from './engine-elsewhere.js';
 import type { HostedVolume } from './hosted-volume.js';
 import { JobBook } from './job-book.js';
@@ -115,10 +116,7 @@ export class VolumeHost {
       this.adoptPending(volume);
       await engine.start();
       check(volume.engine === engine, 'a volume was stopped while it was started', volume.place);
-      check(volume.replicas.length > 0, 'a volume is served over nothing', volume.place);
-      const current = volume.replicas.filter((replica) => isCurrent(volume, replica));
-      await Promise.all(current.map((replica) => replica.noteServed(map.generation)));
-      volume.mayHaveLost = false;
+      await this.noteServed(volume, map.generation);
       volume.reason = '';
       volume.unproven = false;
     } catch (error) {
@@ -133,21 +131,86 @@ export class VolumeHost {
     volume.place = place;
   }
 
+  /**
+   * Attaches a volume anew whose engine is suspended, in the place of a generation, and lets it go on. Rejects with a
+   * `StrakeError`: then it is suspended still, unless somebody has served the volume meanwhile, or it has stopped.
+   */
+  async restart(volume: HostedVolume, instead: Generation): Promise<void> {
+    const engine = volume.ownEngine;
+    check(engine?.suspended === true, 'a volume is attached anew that is not suspended', volume.place);
+    const authority = this.authorityOf(volume);
+    await this.closeReplicas(volume, engine);
+    const reachable = [...this.parts.stores.keys()];
+    const about = { volumeId: volume.id, holder: this.ports.clientId, takeOver: true, again: true };
+    const map = await authority.attach({ ...about, reachable, instead });
+    check(
+      map.generation > engine.heldGeneration,
+      'a volume is attached anew under no later generation',
+      map.generation,
+    );
+    if (this.ending) throw closedError();
+    const replicas = this.replicasOf(volume, map, this.parts.stores, this.ports.completions);
+    const served = volume.replicas.filter((replica) => isCurrent(volume, replica));
+    try {
+      if (served.some(({ servedGeneration }) => servedGeneration > engine.heldGeneration)) {
+        engine.depose('another client has served it meanwhile');
+        await authority.release(map);
+        throw new StrakeError('UNAVAILABLE', `volume ${volume.name} was served by another client meanwhile`);
+      }
+      const restarted = engine.restart(map, membersOf(replicas));
+      this.adoptPending(volume);
+      await restarted;
+      check(!engine.suspended, 'a volume is attached anew, and its requests are held on', volume.place);
+      await this.noteServed(volume, map.generation);
+    } catch (error) {
+      engine.suspend(toStrakeError(error).message);
+      await this.closeReplicas(volume, engine);
+      throw error;
+    }
+  }
+
+  /** Nothing is asked of the members of a suspended volume any more. */
+  private async closeReplicas(volume: HostedVolume, engine: VolumeEngine): Promise<void> {
+    if (engine.suspended) await engine.quiet();
+    else await engine.close();
+    const { replicas } = volume;
+    volume.replicas = [];
+    for (const replica of replicas) replica.close();
+  }
+
+  private async noteServed(volume: HostedVolume, generation: Generation): Promise<void> {
+    check(volume.replicas.length > 0, 'a volume is served over nothing', volume.place);
+    const current = volume.replicas.filter((replica) => isCurrent(volume, replica));
+    await Promise.all(current.map((replica) => replica.noteServed(generation)));
+  }
+
+  /**
+   * The replicas of a volume that are there, by group and place. `completions`: null if another shard opens their members.
+   */
+  private replicasOf(
+    volume: HostedVolume,
+    map: VolumeMap,
+    stores: ReadonlyMap<string, NodeDevice>,
+    completions: CompletionPort | null,
+  ): (Replica | null)[][] {
+    check(map.id === volume.id, 'a volume is served with the map of another', volume.place);
+    check(!map.deleted, 'a volume is served that is deleted', volume.place);
+    check(volume.replicas.length === 0, 'a volume is served over replicas of its last start', volume.place);
+    const replicas = map.groups.map((group, at) =>
+      group.map(({ deviceId }) => Replica.on(completions, stores.get(deviceId), map, at)),
+    );
+    volume.replicas = replicas.flat().filter((replica) => replica !== null);
+    return replicas;
+  }
+
   /** The engine of a volume, over the replicas that are there, on the shard of the first of them if that can be. */
   private async assemble(
     volume: HostedVolume,
     map: VolumeMap,
     stores: ReadonlyMap<string, NodeDevice>,
   ): Promise<HostedEngine> {
-    check(map.id === volume.id, 'a volume is served with the map of another', volume.place);
-    check(!map.deleted, 'a volume is served that is deleted', volume.place);
-    check(volume.replicas.length === 0, 'a volume is served over replicas of its last start', volume.place);
     const there = this.shardFor(volume, map, stores);
-    const completions = there === null ? this.ports.completions : null;
-    const replicas = map.groups.map((group, at) =>
-      group.map(({ deviceId }) => Replica.on(completions, stores.get(deviceId), map, at)),
-    );
-    volume.replicas = replicas.flat().filter((replica) => replica !== null);
+    const replicas = this.replicasOf(volume, map, stores, there === null ? this.ports.completions : null);
     return there === null ? this.assembleHere(volume, map, replicas) : this.assembleThere(there, volume, map, replicas);
   }
 
@@ -176,7 +239,6 @@ export class VolumeHost {
     const opening = {
       map,
       members: replicas.map((group) => group.map((replica) => (replica === null ? null : placedMember(replica)))),
-      mayHaveLost: volume.mayHaveLost,
     };
     const { length } = opening.members;
     check(length === map.groups.length, 'an engine gets members of other groups than its volume has', length);
@@ -204,7 +266,7 @@ export class VolumeHost {
       clock,
       watch,
       record: map,
-      members: replicas.map((group) => group.map((replica) => replica?.member ?? null)),
+      members: membersOf(replicas),
       scratch: this.memoryOf(volume.place),
       buffers: this.buffers,
       readOnly: false,
@@ -212,7 +274,6 @@ export class VolumeHost {
       renew: () => this.renew(volume),
       ...(volume.managed ? { holdMs: () => times.now.holdMs } : {}),
       ownFlushMs: () => times.now.ownFlushMs,
-      mayHaveLost: volume.mayHaveLost,
       makeRoom: (deviceIds) => this.makeRoom(volume, deviceIds),
       onEvent: (event) => this.noteEvent(volume, event),
       nextJobId: () => this.jobs.nextId(),
@@ -359,6 +420,11 @@ function placedMember({ device, page }: Replica): PlacedMember {
     flushed,
     settled: isSettled ? settled : null,
   };
+}
+
+/** What serves replicas on this shard; null where one is missing. */
+function membersOf(replicas: readonly (readonly (Replica | null)[])[]): (SegmentMember | null)[][] {
+  return replicas.map((group) => group.map((replica) => replica?.member ?? null));
 }
 
 function isCurrent(volume: HostedVolume, { group, deviceId }: Replica): boolean {

@@ -32,6 +32,8 @@ import type {
   GroupListed,
   HeartbeatAnswer,
   HeartbeatRequest,
+  Held,
+  Lost,
   ManagerCalls,
   NodeListed,
   RegisterAnswer,
@@ -190,6 +192,7 @@ const attach = fields<AttachCall>({
   clientId: id,
   takeOver: boolean,
   above: optional(count),
+  instead: optional(count),
 });
 
 const place = fields<DevicePlace>({ deviceId: id, nodeId: id, addresses });
@@ -204,8 +207,10 @@ const stored = fields<StoredRequest>({
 
 const renew = fields<RenewRequest>({
   clientId: id,
-  holds: some(fields<RenewRequest['holds'][number]>({ volumeId: id, generation: count })),
+  holds: some(fields<Held>({ volumeId: id, generation: count, serves: boolean })),
 });
+
+const lost = fields<Lost>({ volumeId: id, generation: count, state: oneOf('serves', 'coming', 'free') });
 
 const create = fields<CreateRequest>({
   volumeId: id,
@@ -292,7 +297,7 @@ export const CALLS = {
   heartbeat: call(bodyOf(heartbeat), behind(heard, 'proven'), (calls, request) => calls.heartbeat(request)),
   renew: call(
     bodyOf(renew),
-    bodyOf(fields<RenewAnswer>({ sequence: count, times, lost: some(id) })),
+    bodyOf(fields<RenewAnswer>({ sequence: count, times, lost: some(lost) })),
     (calls, request) => calls.renew(request),
   ),
   attach: call(bodyOf(attach), newest, (calls, request) => calls.attach(request)),

@@ -77,9 +77,65 @@ check('a second client is refused while the holder is heard, and takes over wher
   await failure('VOLUME_BUSY', world.attach('v', 'two'));
   const [map] = (await world.attach('v', 'two', true)).maps;
   assert.equal([map.generation, map.holder], [2, idOf('two')]);
-  const holds = [{ volumeId: map.volume.id, generation: 1 }];
+  const holds = [{ volumeId: map.volume.id, generation: 1, serves: true }];
   const renewed = await world.settle(world.manager.renew({ clientId: idOf('one'), holds }));
-  assert.equal(renewed.lost, [map.volume.id]);
+  assert.equal(renewed.lost, [{ volumeId: map.volume.id, generation: 2, state: 'coming' }]);
+});
+
+/** What a client is told that has held the volume under generation 1. */
+async function told(world: ManagerWorld, { volume }: ReplicaMap, client = 'one', generation = 1, serves = false) {
+  const holds = [{ volumeId: volume.id, generation, serves }];
+  return (await world.settle(world.manager.renew({ clientId: idOf(client), holds }))).lost;
+}
+
+/** Attaches the volume anew as client `one`. */
+function attachAnew(world: ManagerWorld, instead: number): Promise<unknown> {
+  return world.manager.attach({ volume: 'v', clientId: idOf('one'), takeOver: true, instead, above: instead });
+}
+
+check('whoever held a volume attaches it anew when the next client has had its time, and not before', async () => {
+  const { world, map } = await held();
+  const { id: volumeId } = map.volume;
+  await world.attach('v', 'two', true);
+  await world.pass(4800);
+  assert.equal(await told(world, map), [{ volumeId, generation: 2, state: 'coming' }]);
+  await failure('VOLUME_BUSY', world.settle(attachAnew(world, 2)));
+  await world.pass(400);
+  assert.equal(await told(world, map), [{ volumeId, generation: 2, state: 'free' }]);
+  await failure('VOLUME_BUSY', world.settle(attachAnew(world, 1)));
+  await world.settle(attachAnew(world, 2));
+  assert.equal(await told(world, map, 'one', 3), []);
+  assert.equal(await told(world, map, 'two', 2), [{ volumeId, generation: 3, state: 'coming' }]);
+});
+
+check(
+  'whoever held a volume attaches it anew when the next client has given it back, and not if that has served',
+  async () => {
+    const { world, map } = await held();
+    const { id: volumeId } = map.volume;
+    const [second] = (await world.attach('v', 'two', true)).maps;
+    await world.settle(world.manager.detach({ clientId: idOf('two'), volumeId, maps: [second] }));
+    assert.equal(await told(world, map), [{ volumeId, generation: 2, state: 'free' }]);
+    const [third] = (await world.attach('v', 'two')).maps;
+    assert.equal(await told(world, map, 'two', 3, true), []);
+    await world.pass(6000);
+    assert.equal(await told(world, map), [{ volumeId, generation: 3, state: 'serves' }]);
+    await failure('VOLUME_BUSY', world.settle(attachAnew(world, 3)));
+    await world.settle(world.manager.detach({ clientId: idOf('two'), volumeId, maps: [third] }));
+    assert.equal(await told(world, map), [{ volumeId, generation: 3, state: 'serves' }]);
+  },
+);
+
+check('a manager that has started gives the next client its time again', async () => {
+  const { world, map } = await held();
+  await world.attach('v', 'two', true);
+  await world.pass(4000);
+  await world.restart();
+  await world.registerAll();
+  await world.pass(4000);
+  assert.equal(await told(world, map), [{ volumeId: map.volume.id, generation: 2, state: 'coming' }]);
+  await world.pass(1200);
+  assert.equal(await told(world, map), [{ volumeId: map.volume.id, generation: 2, state: 'free' }]);
 });
 
 check('a holder that has been silent for twice the lease is replaced without a word', async () => {

@@ -17,7 +17,7 @@ export const MIRROR_ASSERTIONS: readonly AssertionMutant[] = [
   ),
   one(
     'a member has a position that no bit stands for',
-    'client/mirror/membership.ts',
+    'client/mirror/member-slot.ts',
     '    check(position >= 0 && position',
     '    position -= 1;\n    check(position >= 0 && position',
     ENGINE,

@@ -138,9 +138,9 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
   ),
   one(
     'a volume begins with a flush that has been',
-    'client/volume-engine.ts',
-    '(await this.learn());\n      flushes.startAt(stamps.flushNumber);',
-    '(await this.learn());\n      flushes.startAt(-stamps.flushNumber);',
+    'client/volume-start.ts',
+    '(await learn(start)));\n    flushes.startAt(stamps.flushNumber);',
+    '(await learn(start)));\n    flushes.startAt(-stamps.flushNumber);',
     ENGINE,
   ),
   one(
@@ -186,7 +186,7 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'flushes wait when their volume is closed',
     'client/requests/volume-flush.ts',
-    '    if (this.waiting.length + this.ownWaiting.length > 0) this.start();\n',
+    '    else if (this.waiting.length + this.ownWaiting.length > 0) this.start();\n',
     '    this.ownWaiting.push(0);\n',
     ENGINE,
   ),
@@ -207,15 +207,15 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'an engine is started twice',
     'client/volume-engine.ts',
-    "check(this.phase === 'starting' && membership",
-    "this.phase = 'serving';\n    check(this.phase === 'starting' && membership",
+    "check(this.phase === 'starting' && this.membership",
+    "this.phase = 'serving';\n    check(this.phase === 'starting' && this.membership",
     ENGINE,
   ),
   one(
     'all is settled at the end of a volume while it is flushed',
-    'client/volume-engine.ts',
-    "    check(this.pieces.inFlight === 0, 'all is settled",
-    "    void this.calls.call((token) => flushes.flushOwn(token));\n    check(this.pieces.inFlight === 0, 'all is settled",
+    'client/volume-end.ts',
+    "  check(pieces.inFlight === 0, 'all is settled",
+    "  void calls.call((token) => flushes.flushOwn(token));\n  check(pieces.inFlight === 0, 'all is settled",
     ENGINE,
   ),
   one(
@@ -246,8 +246,8 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a flush has been answered twice',
     'client/requests/volume-flush.ts',
-    '    this.oneEnded.tell();\n    if (this.waiting',
-    '    this.oneEnded.tell();\n    if (!this.busy && this.waiting.length === 0) this.answer(result);\n    if (this.waiting',
+    '    this.oneEnded.tell();\n    if (this.membership.suspended) this.holdAll();',
+    '    this.oneEnded.tell();\n    if (!this.busy && this.waiting.length === 0) this.answer(result);\n    if (this.membership.suspended) this.holdAll();',
   ),
   one(
     'a flush is in progress when its volume is closed',
@@ -257,9 +257,9 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
   ),
   one(
     'all is settled at the end of a volume that is used',
-    'client/volume-engine.ts',
-    "    check(this.pieces.inFlight === 0, 'all is settled at",
-    "    this.pieces.take();\n    check(this.pieces.inFlight === 0, 'all is settled at",
+    'client/volume-end.ts',
+    "  check(pieces.inFlight === 0, 'all is settled at",
+    "  pieces.takeWhole();\n  check(pieces.inFlight === 0, 'all is settled at",
   ),
   one(
     'a patch takes a second scratch block',

@@ -69,15 +69,15 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a replica is served that is closed',
     HOST,
-    '      await Promise.all(current.map((replica) => replica.noteServed(map.generation)));\n',
-    '      for (const replica of current) replica.close();\n      await Promise.all(current.map((replica) => replica.noteServed(map.generation)));\n',
+    '    await Promise.all(current.map((replica) => replica.noteServed(generation)));\n',
+    '    for (const replica of current) replica.close();\n    await Promise.all(current.map((replica) => replica.noteServed(generation)));\n',
     CALM,
   ),
   one(
     'a replica is closed twice',
     HOST,
-    '    for (const replica of replicas) replica.close();\n',
-    '    for (const replica of [...replicas, ...replicas]) replica.close();\n',
+    '    for (const replica of replicas) replica.close();\n    if (place < 0) return;\n',
+    '    for (const replica of [...replicas, ...replicas]) replica.close();\n    if (place < 0) return;\n',
     CALM,
     NAMES,
   ),
@@ -306,8 +306,8 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a member is asked for that another shard has',
     HOST,
-    'const completions = there === null ? this.ports.completions : null;',
-    'const completions = there === null ? null : this.ports.completions;',
+    'stores, there === null ? this.ports.completions : null);',
+    'stores, there === null ? null : this.ports.completions);',
     NAMES,
   ),
   one(

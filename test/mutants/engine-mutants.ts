@@ -83,7 +83,7 @@ export const ENGINE_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'client/volume-engine.ts',
-        find: 'if (options.mayHaveLost) this.flushes.failNext();',
+        find: 'if (this.unflushed && membership.hasLost(record, members)) flushes.failNext();',
         replace: '',
       },
     ],

@@ -1,6 +1,7 @@
 /** All mutants. */
 
 import { ACROSS_MUTANTS } from './across-mutants.js';
+import { ATTACH_MUTANTS } from './attach-mutants.js';
 import { CALL_MUTANTS } from './call-mutants.js';
 import { CLUSTER_MUTANTS } from './cluster-mutants.js';
 import { CONDITION_MUTANTS } from './condition-mutants.js';
@@ -41,4 +42,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...DIRECTORY_MUTANTS,
   ...ENGINE_MUTANTS,
   ...SEQUENCE_MUTANTS,
+  ...ATTACH_MUTANTS,
 ];

@@ -32,7 +32,7 @@ export const SEQUENCE_MUTANTS: readonly Mutant[] = [
     rule: 'a write is acknowledged when all members in-sync and syncing have it',
     edits: [
       {
-        file: 'client/mirror/membership.ts',
+        file: 'client/mirror/member-slot.ts',
         find: "return this.member !== null && this.state !== 'offline';",
         replace: "return this.member !== null && this.state === 'in-sync';",
       },

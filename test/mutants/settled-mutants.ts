@@ -94,7 +94,13 @@ export const SETTLED_MUTANTS: readonly Mutant[] = [
     name: 'unsettled-at-the-end',
     breaks: 'An engine that is closed leaves its last modifications unsettled',
     rule: 'after an orderly end nothing is compared',
-    edits: [{ file: 'client/volume-engine.ts', find: '    await this.settleAtEnd();\n', replace: '' }],
+    edits: [
+      {
+        file: 'client/volume-engine.ts',
+        find: 'await settleAtEnd(this.parts, this.flushes, this.ownFlush.modified);',
+        replace: '',
+      },
+    ],
     judges: [TOLD],
   },
   {

@@ -83,7 +83,7 @@ const MIRROR: Mutant[] = [
     rule: 'no stale read after a rejoin or rebuild',
     edits: [
       {
-        file: 'client/mirror/membership.ts',
+        file: 'client/mirror/member-slot.ts',
         find: "return this.member !== null && this.state === 'in-sync' && !this.leaving;",
         replace: "return this.member !== null && this.state !== 'offline' && !this.leaving;",
       },

@@ -60,8 +60,8 @@ export function callExamples(decided: ReplicaMap): { readonly [Name in CallName]
       answer: { registered: true, ...about, deleted: [CLIENT], maps: [decided] },
     },
     renew: {
-      request: { clientId: CLIENT, holds: [{ volumeId, generation: 6 }] },
-      answer: { sequence: 77, times: DEFAULT_TIMES, lost: [volumeId] },
+      request: { clientId: CLIENT, holds: [{ volumeId, generation: 6, serves: true }] },
+      answer: { sequence: 77, times: DEFAULT_TIMES, lost: [{ volumeId, generation: 7, state: 'coming' }] },
     },
     attach: { request: { volume: 'db', clientId: CLIENT, takeOver: false, above: 5 }, answer: newest },
     change: {

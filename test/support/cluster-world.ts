@@ -290,6 +290,9 @@ export class ClusterWorld {
   manager!: Manager;
   /** Whether the manager answers. */
   managed = true;
+  /** Of the volume, as it was decided last. */
+  generation = 0;
+  lease = 'released';
   private readonly seed: number;
   private seeds = 0;
   private readonly managerHost: SimHost;
@@ -344,6 +347,9 @@ export class ClusterWorld {
         },
       }),
     );
+    this.manager.onDecided((maps) => {
+      for (const { generation, lease } of maps) Object.assign(this, { generation, lease });
+    });
   }
 
   isCut(machine: SimHost): boolean {

@@ -10,7 +10,7 @@ import { check } from '../../core/check.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import { isManaged, type ReplicaMap } from '../../layout/replica-map.js';
 import { FENCE_ALL, FENCE_OPEN } from '../../ports/device.js';
-import type { MapVersion } from '../../ports/ids.js';
+import type { Generation, MapVersion } from '../../ports/ids.js';
 import type { SegmentList } from '../../ports/segment-list.js';
 import type { LeaseWaiter, SegmentMember } from '../../ports/segment-member.js';
 import type { SegmentRequest } from '../../ports/segment-request.js';
@@ -47,6 +47,8 @@ export class RemoteMember implements SegmentMember {
   readonly settled: FlushId | null;
   readonly stampMax: { readonly low: number; readonly high: number };
   readonly wantsSums = true;
+  /** The newest generation that was served, as its device knew it. */
+  readonly servedGeneration: Generation;
   /** Index in the map of its group. */
   readonly index: number;
   readonly role: Role;
@@ -78,6 +80,7 @@ export class RemoteMember implements SegmentMember {
     this.flushed = opened.flushed;
     this.settled = opened.settled.generation === 0 ? null : opened.settled;
     this.stampMax = opened.stampMax;
+    this.servedGeneration = opened.servedGeneration;
   }
 
   get group(): number {

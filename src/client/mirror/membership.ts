@@ -9,63 +9,18 @@
 
 import { check } from '../../core/check.js';
 import { toStrakeError } from '../../core/errors.js';
-import { GROUP_MEMBERS_MAX } from '../../core/limits.js';
 import { Notify } from '../../core/notify.js';
 import type { FlushId } from '../../layout/flush-id.js';
 import { memberOffline, withProgress, withReleased } from '../../layout/map-changes.js';
-import {
-  groupOf,
-  type MemberProgress,
-  type MemberState,
-  newestVersion,
-  type VolumeMap,
-} from '../../layout/volume-map.js';
+import { groupOf, type MemberProgress, newestVersion, type VolumeMap } from '../../layout/volume-map.js';
 import { FENCE_ALL, FENCE_OPEN } from '../../ports/device.js';
 import type { ChunkIndex, GroupIndex, MemberPosition } from '../../ports/ids.js';
 import type { MapChange } from '../../ports/map-authority.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
-import { SegmentMap } from '../members/segment-map.js';
 import type { VolumeEvent } from '../volume-events.js';
+import { MemberSlot } from './member-slot.js';
 
-/** One place in a group, and who has it. */
-export class MemberSlot {
-  readonly group: GroupIndex;
-  readonly position: MemberPosition;
-  readonly bit: number;
-  member: SegmentMember | null = null;
-  /** What the member has. */
-  readonly segments = new SegmentMap();
-  state: MemberState = 'offline';
-  leaving = false;
-  /** What the acknowledged writes that no flush covers yet were made under. */
-  incarnation = 0;
-  /** Flush number of the last write that it has, and of the last that a flush made durable. */
-  written = 0;
-  covered = 0;
-
-  constructor(group: GroupIndex, position: MemberPosition) {
-    check(position >= 0 && position < GROUP_MEMBERS_MAX, 'a member has a position that no bit stands for', position);
-    this.group = group;
-    this.position = position;
-    this.bit = 1 << position;
-  }
-
-  /** Whether writes go to it. */
-  get writable(): boolean {
-    return this.member !== null && this.state !== 'offline';
-  }
-
-  /** Whether it may be read. */
-  get readable(): boolean {
-    return this.member !== null && this.state === 'in-sync' && !this.leaving;
-  }
-
-  /** The member of a slot that is known to have one. */
-  get present(): SegmentMember {
-    check(this.member !== null, 'a member is asked that is not there', this.position);
-    return this.member;
-  }
-}
+export { MemberSlot } from './member-slot.js';
 
 /** What came of an operation on several members. */
 export const JUDGED_DONE = 0;
@@ -92,6 +47,8 @@ export class Membership {
   record: VolumeMap;
   /** Why the volume has stopped; null while it goes on. */
   stopped: string | null = null;
+  /** It has stopped to go on under a later generation, or to end: requests are held until that is known. */
+  suspended = false;
   /** How often a member has begun to leave. */
   departures = 0;
   /**
@@ -111,10 +68,7 @@ export class Membership {
     this.groups = record.groups.map((group, index) =>
       group.map(({ state, flushNumber }, position) => {
         const slot = new MemberSlot(index, position);
-        slot.member = members[index]?.[position] ?? null;
-        slot.state = state;
-        slot.incarnation = slot.member?.incarnation ?? 0;
-        slot.covered = flushNumber;
+        slot.begin(members[index]?.[position] ?? null, state, flushNumber);
         return slot;
       }),
     );
@@ -255,8 +209,8 @@ export class Membership {
     return state === 'in-sync' && member?.fence() === FENCE_ALL;
   }
 
-  deviceId({ group, position }: MemberSlot): string {
-    return this.record.groups[group][position].deviceId;
+  deviceId(slot: MemberSlot): string {
+    return deviceAt(this.record, slot);
   }
 
   /**
@@ -310,7 +264,7 @@ export class Membership {
       check(map.holder === this.record.holder, 'an engine adopts a map of another holder', map.generation);
       this.apply(map);
     } catch (error) {
-      this.stop(`a newer map could not be brought into effect: ${toStrakeError(error).message}`);
+      this.fail(`a newer map could not be brought into effect: ${toStrakeError(error).message}`);
     }
   }
 
@@ -353,7 +307,7 @@ export class Membership {
       if (change.kind !== 'refused') this.checkNext(change.map);
       return change;
     } catch (error) {
-      this.stop(`a new map could not be committed: ${toStrakeError(error).message}`);
+      this.fail(`a new map could not be committed: ${toStrakeError(error).message}`);
       throw toStrakeError(error);
     }
   }
@@ -451,11 +405,71 @@ export class Membership {
     this.hooks.onEvent({ kind: 'member-offline', group, position, deviceId: this.deviceId(slot), reason });
   }
 
+  /** Stops for good. */
   stop(reason: string): void {
+    if (this.stopped !== null && !this.suspended) return;
+    this.suspended = false;
+    this.end('stopped', reason);
+  }
+
+  /** Stops until it is begun again, or for good: see `suspended`. Changes of the map that go on fail. */
+  suspend(reason: string): void {
     if (this.stopped !== null) return;
+    this.suspended = true;
+    this.end('suspended', reason);
+  }
+
+  /** It cannot go on as it is. What is suspended, and was just beginning again, may yet. */
+  fail(reason: string): void {
+    if (this.suspended) this.suspend(reason);
+    else this.stop(reason);
+  }
+
+  private end(kind: 'stopped' | 'suspended', reason: string): void {
     this.stopped = reason;
-    this.hooks.onEvent({ kind: 'stopped', reason });
+    this.hooks.onEvent({ kind, reason });
     this.hooks.onChange();
     this.onEffect.tell();
   }
+
+  /**
+   * Begins again under the map of a later generation, with the members that are there now. Requests are held on, until the copies
+   * are equal. Nothing may be under way.
+   */
+  restart(record: VolumeMap, members: readonly (readonly (SegmentMember | null)[])[]): void {
+    check(this.suspended && this.stopped !== null, 'a volume begins again that has not been suspended', this.changing);
+    check(record.id === this.record.id, 'a volume begins again as another', record.groups.length);
+    check(record.generation > this.record.generation, 'a volume begins again under no later generation');
+    check(record.groups.length === this.groups.length, 'a volume begins again with other groups', this.groups.length);
+    this.record = record;
+    for (const slot of this.groups.flat()) {
+      const { state, flushNumber } = record.groups[slot.group][slot.position];
+      slot.begin(members[slot.group][slot.position], state, flushNumber);
+    }
+    this.stopped = null;
+    this.effects += 1;
+  }
+
+  /** The copies are equal: requests are carried out from now on. */
+  goOn(): void {
+    check(this.suspended && this.stopped === null, 'a volume goes on that was not begun again', this.changing);
+    this.suspended = false;
+    this.onEffect.tell();
+  }
+
+  /** Whether of some group no copy that counts is there in the life in which this engine wrote to it. */
+  hasLost(record: VolumeMap, members: readonly (readonly (SegmentMember | null)[])[]): boolean {
+    return this.groups.some((group, at) => {
+      const there = group.filter(({ position }) => {
+        return record.groups[at][position].state === 'in-sync' && members[at][position] !== null;
+      });
+      const isSame = ({ state, position, incarnation }: MemberSlot) =>
+        state === 'in-sync' && members[at][position]?.incarnation === incarnation;
+      return there.length > 0 && !there.some((slot) => isSame(slot) && this.deviceId(slot) === deviceAt(record, slot));
+    });
+  }
+}
+
+function deviceAt({ groups }: VolumeMap, { group, position }: MemberSlot): string {
+  return groups[group][position].deviceId;
 }

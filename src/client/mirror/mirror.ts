@@ -360,7 +360,7 @@ export class Mirror implements PieceIo {
   }
 
   mayTell(group: GroupIndex): boolean {
-    return this.leases === null || this.leases.mayRead(group);
+    return !this.membership.suspended && (this.leases === null || this.leases.mayRead(group));
   }
 
   close(): void {

@@ -68,6 +68,8 @@ export class Piece {
   stale = 0;
   /** Since when it is held; 0 while it never was. */
   heldMs = 0;
+  /** It is set aside while its volume is suspended. */
+  held = false;
   /** Whoever asked for it was told that it has failed, and it goes on; or it never began, and is to end. */
   givenUp = false;
   refused = false;
@@ -93,6 +95,8 @@ export class Piece {
   previous: Piece | null = null;
   next: Piece | null = null;
   onStart: (() => void) | null = null;
+  /** Of control work: its volume is suspended, so that nobody knows when it could begin. */
+  onRefused: (() => void) | null = null;
   private sumWords: Uint32Array | null = null;
   /** What was asked of each member, by position. */
   private readonly requests: SegmentRequest[] = [];

@@ -16,6 +16,7 @@
 
 import { check } from '../../core/check.js';
 import { EIO } from '../../core/errno.js';
+import { StrakeError } from '../../core/errors.js';
 import { BLOCK_BYTES, PIECES_MAX, VOLUME_PARTS_MAX } from '../../core/limits.js';
 import { Notify } from '../../core/notify.js';
 import { groupOf } from '../../layout/volume-map.js';
@@ -27,6 +28,7 @@ import type { MemberSlot, Membership } from '../mirror/membership.js';
 import type { VolumeCounters } from '../volume-events.js';
 import { Barriers } from './barriers.js';
 import { BlockOrder } from './block-order.js';
+import { HeldRequests } from './held-requests.js';
 import type { Holding } from './holding.js';
 import { Patches } from './patches.js';
 import { bringPayload, PIECE_LOCK, PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, Piece } from './piece.js';
@@ -68,6 +70,8 @@ export class Pieces implements IoEnds {
   private readonly barriers = new Barriers();
   private readonly patches: Patches;
   private readonly io: PieceIo;
+  /** Those of a volume that is suspended; null if it never is. */
+  private readonly held: HeldRequests | null;
   private readonly lastEnded = new Notify();
 
   constructor(needs: PiecesParts) {
@@ -75,9 +79,11 @@ export class Pieces implements IoEnds {
     this.needs = needs;
     this.membership = membership;
     this.segmentBlocks = membership.record.segmentBytes / BLOCK_BYTES;
-    this.patches = new Patches({ memory, scratch, most: PIECES_MAX, begin: (piece) => this.patch(piece) });
+    this.patches = new Patches({ memory, scratch, most: PIECES_MAX, begin: (piece) => this.carryOut(piece) });
     this.io = needs.io({ pieceAt: (index) => this.all[index], ends: this });
-    needs.holding?.add(this.io);
+    const { holding } = needs;
+    holding?.add(this.io);
+    this.held = holding === null ? null : new HeldRequests(holding, (piece) => this.end(piece, -EIO));
     this.token = completions.register({ complete: (tag) => this.endSelf(this.all[tag]) });
   }
 
@@ -142,13 +148,19 @@ export class Pieces implements IoEnds {
     check(piece.blockers === 0, 'a piece begins while others are in its way', piece.index);
     check(!piece.started, 'a piece begins twice', piece.index);
     piece.started = true;
-    if (this.membership.stopped !== null && piece.kind !== PIECE_LOCK) this.later(piece, -EIO);
+    this.carryOut(piece);
+  }
+
+  private carryOut(piece: Piece): void {
+    const { stopped, suspended } = this.membership;
+    if (piece.kind === PIECE_LOCK) piece.onStart?.();
+    else if (suspended) this.setAside(piece);
+    else if (stopped !== null) this.later(piece, -EIO);
     else if (piece.repaired) this.needs.repairRead(piece);
     else if (piece.kind === PIECE_READ) this.io.read(piece);
     else if (piece.kind === PIECE_WRITE) this.io.write(piece);
     else if (piece.kind === PIECE_ZERO) this.io.zero(piece);
-    else if (piece.kind === PIECE_PATCH) this.patch(piece);
-    else piece.onStart?.();
+    else this.patch(piece);
   }
 
   /** Ends a step of a piece in a later batch. */
@@ -246,9 +258,16 @@ export class Pieces implements IoEnds {
   /** The map has changed, or the volume has stopped. */
   resumeHeld(): void {
     this.io.resumeHeld();
+    if (this.membership.suspended) this.refuseLocks();
+    else if (this.membership.stopped !== null) this.held?.failAll();
   }
 
   private finish(piece: Piece, error: number): void {
+    if (error < 0 && this.mayBeginAgain(piece)) this.setAside(piece);
+    else this.end(piece, error);
+  }
+
+  private end(piece: Piece, error: number): void {
     const { token, part, answer } = piece;
     check(piece.started, 'a piece ends that has not begun', piece.index);
     if (piece.discards && piece.targets !== 0) {
@@ -269,6 +288,55 @@ export class Pieces implements IoEnds {
     this.beginReady();
     if (part) this.needs.onPartFree();
     this.patches.serve();
+  }
+
+  // While the volume is suspended.
+
+  /** Whether a piece that has failed is held, as its volume is suspended. */
+  private mayBeginAgain(piece: Piece): boolean {
+    if (!this.membership.suspended || piece.givenUp) return false;
+    // Into such memory an older read may still be under way; that of a patch is set aside.
+    return piece.kind !== PIECE_READ || (piece.resultFlags & COMPLETION_ABANDONED) === 0;
+  }
+
+  /** Holds a piece with its blocks until its volume goes on, or stops for good. */
+  private setAside(piece: Piece): void {
+    check(this.held !== null, 'a piece is held of a volume that is never suspended', piece.index);
+    bringPayload(this.needs.memory, piece);
+    const hadScratch = piece.scratch >= 0;
+    if (hadScratch) this.patches.giveBack(piece);
+    this.held.hold(piece);
+    this.barriers.pass(piece);
+    if (hadScratch) this.patches.serve();
+  }
+
+  /** Control work that waits for blocks fails: those that are held keep theirs. */
+  private refuseLocks(): void {
+    for (const piece of this.all) {
+      if (piece.inUse && !piece.started && piece.kind === PIECE_LOCK) piece.onRefused?.();
+    }
+  }
+
+  /** Resolves when nothing is under way any more: pieces are held, or wait for others that are. */
+  async quiet(): Promise<void> {
+    const busy = () => this.all.filter(({ inUse, started, held }) => inUse && started && !held);
+    for (let pieces = busy(); pieces.length > 0; pieces = busy()) await this.barriers.wait(pieces);
+  }
+
+  /** The volume goes on: what is held begins again, modifications under new stamps. */
+  goOn(): void {
+    check(!this.membership.suspended && this.membership.stopped === null, 'pieces go on of a volume that does not');
+    for (const piece of this.held?.takeAll() ?? []) {
+      piece.targets = 0;
+      piece.done = 0;
+      piece.failed = 0;
+      piece.noSpace = 0;
+      piece.stale = 0;
+      piece.changed = false;
+      piece.repaired = false;
+      piece.heldMs = 0;
+      this.carryOut(piece);
+    }
   }
 
   // Giving up.
@@ -317,6 +385,7 @@ export class Pieces implements IoEnds {
     piece.inUse = false;
     piece.started = false;
     piece.onStart = null;
+    piece.onRefused = null;
     this.free.push(piece);
     this.inFlight -= 1;
     this.barriers.pass(piece);
@@ -330,16 +399,27 @@ export class Pieces implements IoEnds {
 
   // Control work.
 
-  /** Runs `work` alone with these blocks, when their turn has come. */
+  /**
+   * Runs `work` alone with these blocks, when their turn has come. Rejects with `ERR_STRAKE_UNAVAILABLE` if the volume is
+   * suspended before.
+   */
   async locked<T>(stripe: ChunkIndex, block: BlockIndex, blocks: BlockCount, work: () => Promise<T>): Promise<T> {
+    if (this.membership.suspended) throw new StrakeError('UNAVAILABLE', 'the volume is suspended');
     const piece = this.takeWhole();
     this.locks += 1;
     piece.kind = PIECE_LOCK;
     piece.stripe = stripe;
     piece.block = block;
     piece.blocks = blocks;
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       piece.onStart = resolve;
+      piece.onRefused = () => {
+        this.order.withdraw(piece);
+        this.putBack(piece);
+        this.locks -= 1;
+        this.beginReady();
+        reject(new StrakeError('UNAVAILABLE', 'the volume is suspended'));
+      };
       this.submit(piece);
     });
     try {
@@ -350,6 +430,11 @@ export class Pieces implements IoEnds {
       this.locks -= 1;
       this.beginReady();
     }
+  }
+
+  /** Whether what comes is held. */
+  get suspended(): boolean {
+    return this.membership.suspended;
   }
 
   /** Whether nothing is in flight in a segment, waiting or not. */

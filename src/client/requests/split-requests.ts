@@ -126,7 +126,9 @@ export class SplitRequests {
   /** Passes over the rest of a segment that is all zeroes already, and not only because a discard of it is under way. */
   private skip(request: SplitRequest): boolean {
     const stripe = Math.floor(request.next / this.segmentBytes);
-    if (exists(this.membership.groupOf(stripe), stripe) || !this.pieces.idle(stripe)) return false;
+    // While the volume is suspended somebody else may have written there.
+    if (this.pieces.suspended || !this.pieces.idle(stripe)) return false;
+    if (exists(this.membership.groupOf(stripe), stripe)) return false;
     request.next = Math.min(request.end, (stripe + 1) * this.segmentBytes);
     return true;
   }

@@ -94,7 +94,7 @@ export class VolumeFlush implements Holder {
   }
 
   get holds(): boolean {
-    return this.held && this.running.length + this.waiting.length > 0;
+    return (this.held || this.membership.suspended) && this.running.length + this.waiting.length > 0;
   }
 
   /** Those of clients that have been held for too long have failed; what they were to cover is covered by a later one. */
@@ -158,16 +158,28 @@ export class VolumeFlush implements Holder {
     this.marked = true;
   }
 
-  /** A flush that a client has asked for. */
+  /** A flush that a client has asked for. It is held while the volume is suspended. */
   flush(token: number): void {
     this.waiting.push(token);
+    if (this.membership.suspended) this.noteHeld();
+    else if (!this.busy) this.start();
+  }
+
+  /** A flush for the engine's own purposes. It fails while the volume is suspended: to make the copies equal ends with one. */
+  flushOwn(token: number): void {
+    if (this.membership.suspended) {
+      this.completions.defer(token, -EIO);
+      return;
+    }
+    this.ownWaiting.push(token);
     if (!this.busy) this.start();
   }
 
-  /** A flush for the engine's own purposes. */
-  flushOwn(token: number): void {
-    this.ownWaiting.push(token);
-    if (!this.busy) this.start();
+  /** The volume goes on: begins with what is held. */
+  goOn(): void {
+    check(!this.membership.suspended && !this.busy, 'a flush begins before its volume goes on');
+    this.heldMs = 0;
+    if (this.waiting.length > 0) this.start();
   }
 
   private start(): void {
@@ -297,15 +309,22 @@ export class VolumeFlush implements Holder {
       this.hold();
       return;
     }
-    this.heldMs = 0;
     if (verdict === JUDGED_DONE) this.advance();
-    for (const slot of this.slots) slot.incarnation = slot.member?.incarnation ?? slot.incarnation;
+    // Of a volume that is suspended nobody is told, so what may be lost is still to be found out.
+    if (!this.membership.suspended) {
+      this.heldMs = 0;
+      for (const slot of this.slots) slot.incarnation = slot.member?.incarnation ?? slot.incarnation;
+    }
     this.answer(verdict === JUDGED_DONE ? 0 : -EIO);
     if (verdict === JUDGED_DONE) this.hooks.onDone();
   }
 
   private hold(): void {
     this.held = true;
+    this.noteHeld();
+  }
+
+  private noteHeld(): void {
     if (this.heldMs === 0) this.heldMs = this.hooks.onHeld();
   }
 
@@ -329,15 +348,24 @@ export class VolumeFlush implements Holder {
 
   /** The map has changed, or the volume has stopped. */
   resumeHeld(): void {
-    if (!this.held) return;
-    this.held = false;
-    this.conclude();
+    const { stopped, suspended } = this.membership;
+    if (this.held) {
+      this.held = false;
+      this.conclude();
+    } else if (stopped !== null && !suspended && !this.busy && this.waiting.length > 0) {
+      // They were held for a volume that does not go on.
+      this.start();
+    }
   }
 
   private answer(result: number): void {
     const { running, ownRunning } = this;
     check(this.busy, 'a flush has been answered twice');
     this.going = false;
+    if (result < 0 && this.membership.suspended) {
+      this.holdAll();
+      return;
+    }
     if (result < 0) this.untold = true;
     const told = this.untold ? -EIO : 0;
     if (running.length > 0) this.untold = false;
@@ -346,7 +374,20 @@ export class VolumeFlush implements Holder {
     for (const token of running) this.completions.defer(token, told);
     for (const token of ownRunning) this.completions.defer(token, result);
     this.oneEnded.tell();
-    if (this.waiting.length + this.ownWaiting.length > 0) this.start();
+    if (this.membership.suspended) this.holdAll();
+    else if (this.waiting.length + this.ownWaiting.length > 0) this.start();
+  }
+
+  /** The volume is suspended: flushes of clients begin again when it goes on. */
+  private holdAll(): void {
+    const own = [...this.ownRunning, ...this.ownWaiting];
+    this.waiting = [...this.running, ...this.waiting];
+    this.running = [];
+    this.ownRunning = [];
+    this.ownWaiting = [];
+    if (this.waiting.length > 0) this.noteHeld();
+    for (const token of own) this.completions.defer(token, -EIO);
+    this.oneEnded.tell();
   }
 
   /** Gives up the handler; nothing may be in flight. */

@@ -46,10 +46,16 @@ export class VolumeRequests {
     return this.pieces.whole + this.split.inFlight;
   }
 
+  private get hasStopped(): boolean {
+    const { stopped, suspended } = this.parts.membership;
+    return stopped !== null && !suspended;
+  }
+
   /** Whether the request can be accepted; answers it if not. */
   private admit(lengthBytes: number, offsetBytes: number, modifies: boolean, token: number): boolean {
     let error = 0;
-    if (this.parts.membership.stopped !== null) error = -EIO;
+    // What comes while it is suspended is held.
+    if (this.hasStopped) error = -EIO;
     else if (!this.parts.serving()) error = -ESHUTDOWN;
     else if (modifies && this.parts.readOnly) error = -EROFS;
     else if (lengthBytes < 0 || offsetBytes < 0 || offsetBytes + lengthBytes > this.parts.membership.record.sizeBytes)
@@ -135,7 +141,7 @@ export class VolumeRequests {
   }
 
   flush(token: number): void {
-    if (this.parts.membership.stopped !== null || !this.parts.serving()) {
+    if (this.hasStopped || !this.parts.serving()) {
       this.parts.completions.defer(token, this.parts.serving() ? -EIO : -ESHUTDOWN);
     } else if (this.parts.readOnly) {
       this.parts.completions.defer(token, 0);

@@ -15,11 +15,19 @@ export class WriteStamps {
   readonly current = { low: 0, high: 0 };
   /** Under which modifications are recorded now; counts flushes that have begun. */
   flushNumber = 1;
-  readonly generation: Generation;
+  /** Of all stamps that are given out now. */
+  generation: Generation;
   private sequence = 0;
 
   constructor(generation: Generation) {
     this.generation = generation;
+  }
+
+  /** Gives out stamps of a later generation from now on, the first ones first. */
+  restart(generation: Generation): void {
+    check(generation > this.generation, 'stamps are given out again of a generation that was', generation);
+    this.generation = generation;
+    this.sequence = 0;
   }
 
   /** Makes later stamps higher than one that is on a member. */

@@ -106,7 +106,7 @@ export class ClusterProgram implements Watched {
     this.manager = new ManagerSession({
       ...{ ...about, memoryStart: places.manager, addresses: [{ path: MANAGER_ADDRESS }], times: this.node.times },
       hooks: {
-        onMaps: (maps) => this.node.heard(maps),
+        onMaps: (maps) => this.node.decided(maps),
         onState: ({ connected, reason }) => onEvent(connected ? 'reaches the manager' : `no manager: ${reason}`),
       },
     });
