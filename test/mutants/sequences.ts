@@ -15,9 +15,11 @@ const inFile =
   (title: string): Sequence => ({ file, title });
 const leases = inFile('sequences-leases');
 const copying = inFile('sequences-copying');
+const maps = inFile('sequences-maps');
 
 const CUT_OFF = leases('a client that reaches one member alone reads nothing that another has replaced');
 const FROZEN = leases('a guest that was frozen with its clocks has no leases when it goes on');
+const DEAD_IN_TAKE_IN = maps('a group goes on when a member dies that a take-in waits for (dead-member-in-pending)');
 const LATE_PONG = leases('a client counts its lease from its question, however late the answer is');
 
 export const SEQUENCES: Readonly<Record<string, Sequence>> = {
@@ -42,6 +44,12 @@ export const SEQUENCES: Readonly<Record<string, Sequence>> = {
   'reconcile-off': copying(
     'a member is compared again when another writer has decided about a write (job-and-new-writer)',
   ),
+  'removal-not-addable': DEAD_IN_TAKE_IN,
+  'one-answer-is-enough': DEAD_IN_TAKE_IN,
+  'attach-not-addable': maps('a volume can be attached whatever is pending'),
+  'removal-shares-nobody': maps('nobody leaves who alone is in the last map that has taken effect'),
+  'restart-takes-pending-for-effective': maps('what a manager has decided is not effective because it starts anew'),
+  'session-map-answered-before-the-drain': maps('a map is answered when what was admitted before it has ended'),
 };
 
 /** Mutants that sequences notice, each before its sequence alone. */
