@@ -108,6 +108,11 @@ export class ClusterState {
         remedy: 'Wait for `strake cluster leave` to end there, or run it again.',
       });
     }
+    if (volume.adopting !== null) {
+      throw new StrakeError('UNPROVEN', `volume ${volume.name} is not adopted yet: ${volume.adopting}`, {
+        remedy: 'Run `strake cluster init DIR --node FOLDER` once more: it completes that.',
+      });
+    }
     if (volume.ahead !== null) {
       throw new StrakeError('UNPROVEN', `nothing is decided about volume ${volume.name}: ${volume.ahead}`, {
         remedy: 'Start the manager on its newest store, or make its catalog anew from the devices.',

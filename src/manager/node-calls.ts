@@ -69,13 +69,22 @@ export class NodeCalls {
       if (volume === undefined) this.takeUnknown(nodeId, replica);
       else if (replica.managed) this.takeManaged(volume, replica);
       else if (volume.givenUp) this.takeGivenBack(volume, replica);
+      else this.takeUnadopted(volume, replica);
     }
+  }
+
+  /** Until a device has a map of the manager, the node decides: maps that were made of its older ones reach nobody. */
+  private takeUnadopted(volume: ManagedVolume, { deviceId }: ReplicaReport): void {
+    if (volume.stored || volume.groups.some(({ record }) => record.base > 0)) return;
+    volume.adopting = `device ${deviceId} has a map that its node has decided by itself`;
   }
 
   private takeManaged(volume: ManagedVolume, { group: number, deviceId, mapVersion, answered }: ReplicaReport): void {
     const { volumes, events } = this.state;
     const group = volume.groups[number];
     if (volume.givenUp) return;
+    volume.stored = true;
+    volume.adopting = null;
     if (group === undefined || mapVersion > group.record.newest.mapVersion) {
       if (volume.ahead !== null) return;
       const known = group?.record.newest.mapVersion ?? 0;
@@ -148,7 +157,7 @@ export class NodeCalls {
    */
   private mayHandOut({ volume, group }: Outstanding): boolean {
     const { nowMs, times } = this.state;
-    if (volume.ahead !== null || volume.givenUp) return false;
+    if (volume.ahead !== null || volume.adopting !== null || volume.givenUp) return false;
     if (volume.deleted) return true;
     return nowMs - group.decidedAtMs >= times.handOutMs && (group.taken || group.record.newest.lease === 'released');
   }

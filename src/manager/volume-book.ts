@@ -48,6 +48,13 @@ export class ManagedVolume {
   attachedAtMs = Number.NEGATIVE_INFINITY;
   /** The newest generation whose client has said that it serves. */
   servedGeneration = 0;
+  /**
+   * Why nothing is decided about it: it was to be adopted, and a device has a map that its node has decided, which may have gone
+   * on with it since; null if it is adopted.
+   */
+  adopting: string | null = null;
+  /** A device is known to have a map that this manager has decided. */
+  stored = false;
 
   constructor({ volumeId, givenUp }: VolumeRecord, groups: readonly ManagedGroup[]) {
     this.id = volumeId;

@@ -9,6 +9,7 @@ import { NO_CLIENT, NO_DEVICE, type VolumeHeader } from '../layout/volume-map.js
 import type { CreateRequest, Decided, VolumeListed, WithoutAnswer } from '../ports/manager.js';
 import type { ClusterState } from './cluster-state.js';
 import { type Forced, forceGroup, headerGroup } from './decisions.js';
+import { withNewest } from './group-record.js';
 import { EPOCH_MAX, GENERATION_MAX, VOLUMES_MAX } from './limits.js';
 import { type Candidate, checkCreate, firstMaps, placeGroups } from './placement.js';
 import type { ManagedGroup, ManagedVolume } from './volume-book.js';
@@ -185,6 +186,8 @@ export class VolumeCalls {
       throw wrong('a group is missing, or is there twice');
     if (volume.deleted) throw wrong('it is deleted');
     if (state.volumes.gone.has(volume.id)) throw wrong('it has been deleted in this cluster');
+    const known = state.volumes.get(volume.id);
+    if (known !== undefined && known.groups.length !== groups) throw wrong('the manager knows it with other groups');
     for (const { members, group, authentication } of maps) {
       if (authentication !== undefined) throw wrong('a manager has decided about it already');
       if (!members.some(({ state: one }) => one === 'in-sync')) throw wrong(`nobody of group ${group} is current`);
@@ -202,24 +205,36 @@ export class VolumeCalls {
     const { state } = this;
     const [{ volume }] = maps;
     const known = state.volumes.get(volume.id);
-    if (known !== undefined && !known.givenUp) return known.maps;
+    if (known !== undefined && !known.givenUp && known.adopting === null) return known.maps;
     const first = state.cluster.epoch * 2 ** 32 + 1;
     // What was given back has versions of the cluster's already. Whoever held it was a client of its node, which is asked no
     // more.
     const managed = maps.map((map) => {
-      return state.seal({ ...map, volume, holder: NO_CLIENT, mapVersion: Math.max(first, map.mapVersion + 1) });
+      const newest = known?.groups[map.group]?.record.newest.mapVersion ?? 0;
+      const mapVersion = Math.max(first, map.mapVersion + 1, newest + 1);
+      return state.seal({ ...map, volume, holder: NO_CLIENT, mapVersion });
     });
-    state.volumes.add(managed, state.nowMs);
+    if (known === undefined || known.givenUp) state.volumes.add(managed, state.nowMs);
+    else this.adoptAnew(known, managed);
     state.events.add('volume-adopted', `volume ${volume.name} is decided about by this manager`, {
       volumeId: volume.id,
     });
     return managed;
   }
 
+  /** No device has what was decided when the adoption was begun, and its node may have gone on by itself since. */
+  private adoptAnew(volume: ManagedVolume, maps: readonly ReplicaMap[]): void {
+    const { state } = this;
+    for (const group of volume.groups) {
+      const next = withNewest(group.record, maps[group.record.newest.group]);
+      state.volumes.decide(volume, group, { ...next, attached: 0 }, state.nowMs);
+    }
+  }
+
   giveBack(text: string): readonly ReplicaMap[] {
     const { state } = this;
     const volume = state.volumes.find(text);
-    if (volume.ahead !== null) state.servable(text);
+    if (volume.ahead !== null || volume.adopting !== null) state.servable(text);
     if (!volume.givenUp) {
       if (state.isHeld(volume)) throw state.busy(volume);
       this.checkOneNode(volume);
@@ -257,7 +272,7 @@ export class VolumeCalls {
           ...{ volumeId, name, sizeBytes, createdMs, layout, copies, generation, holder, lease },
           holderSilentMs: state.presence.silentMs(holder, state.nowMs),
           groups: volume.groups.map((group) => this.listGroup(group)),
-          blocked: volume.givenUp ? 'it is being given back to its node' : volume.ahead,
+          blocked: volume.givenUp ? 'it is being given back to its node' : (volume.adopting ?? volume.ahead),
         };
       });
   }

@@ -46,7 +46,7 @@ const SMALL_SEGMENTS = {
     { bytes: 1 << 20, count: 2 },
   ],
 };
-const SMALL_SESSIONS = {
+export const SMALL_SESSIONS = {
   ...SESSION_SIZES,
   connections: 8,
   classes: [
@@ -60,7 +60,7 @@ const NODE_BYTES = SEGMENTS_START + ConnectionResources.regionBytes(SMALL_SEGMEN
 const SESSIONS_START = nodeMemoryBytes(1);
 const AREA_START = SESSIONS_START + SessionService.regionBytes(SMALL_SESSIONS);
 const CLIENT_BYTES = AREA_START + 16 * SLOT;
-const KEY_SEED = 7;
+export const KEY_SEED = 7;
 
 const HEARTBEAT_US = 500_000;
 
