@@ -52,6 +52,7 @@ const Volume = Type.Object({
   generation: Count,
   holder: Id,
   lease: words('released', 'exclusive', 'shared'),
+  janitor: Type.Boolean(),
   holderSilentMs: Type.Union([Type.Number({ minimum: 0 }), Type.Null()]),
   groups: Type.Array(Group),
   blocked: Type.Union([Text, Type.Null()]),

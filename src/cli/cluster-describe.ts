@@ -49,10 +49,10 @@ function stateOf({ blocked, groups }: VolumeListed): string {
 }
 
 /** Who may write, in words. */
-function holderText({ holder, lease, holderSilentMs }: VolumeListed): string {
+function holderText({ holder, lease, janitor, holderSilentMs }: VolumeListed): string {
   if (holder === NO_CLIENT || lease === 'released') return 'nobody';
   const heard = holderSilentMs === null ? 'not heard' : `heard ${(holderSilentMs / 1000).toFixed(1)} s ago`;
-  return `${shortId(holder)} (${heard})`;
+  return `${shortId(holder)} (${janitor ? 'a janitor, ' : ''}${heard})`;
 }
 
 export function clusterVolumeTable(volumes: readonly VolumeListed[]): string {

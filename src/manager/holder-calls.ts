@@ -27,18 +27,21 @@ import type {
 } from '../ports/manager.js';
 import type { ClusterState } from './cluster-state.js';
 import { attachGroup, changeGroup, releaseGroup } from './decisions.js';
+import type { Janitors } from './janitors.js';
 import { GENERATION_MAX } from './limits.js';
 import { type Step, stepBetween } from './map-steps.js';
 import type { ManagedGroup, ManagedVolume } from './volume-book.js';
 
 export class HolderCalls {
   private readonly state: ClusterState;
+  private readonly janitors: Janitors;
 
-  constructor(state: ClusterState) {
+  constructor(state: ClusterState, janitors: Janitors) {
     this.state = state;
+    this.janitors = janitors;
   }
 
-  attach({ volume: text, clientId, takeOver, above, instead }: AttachCall): Decided<ReplicaMap> {
+  attach({ volume: text, clientId, takeOver, above, instead, janitor = false }: AttachCall): Decided<ReplicaMap> {
     const { state } = this;
     const volume = state.servable(text);
     state.presence.heard(clientId, state.nowMs);
@@ -46,14 +49,18 @@ export class HolderCalls {
     const { generation, holder, lease } = volume;
     const has = holder === clientId && lease !== 'released';
     if (has && above !== undefined && generation > above) return state.decidedOf(volume);
-    if (instead !== undefined) this.checkInstead(volume, clientId, instead);
-    else if (!takeOver && holder !== clientId && state.isHeld(volume)) throw state.busy(volume);
+    if (janitor) this.janitors.demandWanted(volume);
+    else if (instead !== undefined) this.checkInstead(volume, clientId, instead);
+    else if (!takeOver && holder !== clientId && volume.janitor === null && state.isHeld(volume))
+      throw state.busy(volume);
     if (generation >= GENERATION_MAX) {
       throw new StrakeError(
         'TOO_LARGE',
         `volume ${volume.name} has been attached ${generation} times, as often as it can`,
       );
     }
+    state.volumes.noteJanitor(volume, janitor ? clientId : null);
+    if (janitor) this.janitors.noteAttached(volume);
     const right = { holder: clientId, generation: generation + 1 };
     for (const group of volume.groups) {
       const record = attachGroup(group.record, right, (deviceId) => state.nodes.incarnationOf(deviceId), state.seal);
@@ -62,7 +69,8 @@ export class HolderCalls {
     check(volume.holder === clientId, 'a volume is attached, and is held by another', right.generation);
     volume.attachedAtMs = state.nowMs;
     const before = lease === 'released' || holder === NO_CLIENT ? '' : `, in place of ${holder}`;
-    const what = `volume ${volume.name} is attached by client ${clientId} under generation ${right.generation}${before}`;
+    const who = janitor ? `client ${clientId}, a janitor,` : `client ${clientId}`;
+    const what = `volume ${volume.name} is attached by ${who} under generation ${right.generation}${before}`;
     state.events.add('attached', what, { volumeId: volume.id });
     return state.decidedOf(volume);
   }
@@ -227,6 +235,7 @@ export class HolderCalls {
       const record = releaseGroup(group.record, maps[at].members, state.seal);
       state.volumes.decide(volume, group, record, state.nowMs);
     }
+    state.volumes.noteJanitor(volume, null);
     const what = `volume ${volume.name} is released by client ${clientId}`;
     state.events.add('released', what, { volumeId });
     return released();

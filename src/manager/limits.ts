@@ -16,6 +16,12 @@ export const VOLUME_GROUPS_MAX = 4096;
 export const CLIENTS_MAX = 16_384;
 /** How often a manager looks at what time alone changes. */
 export const TICK_MS = 250;
+/** Every how many of these it looks for volumes that nobody attends to. */
+export const JANITOR_LOOK_TICKS = 4;
+/** Volumes that one answer to a heartbeat asks a node to attach as a janitor. */
+export const JANITOR_VOLUMES_MAX = 16;
+/** How often the time doubles after which another node is asked. */
+export const JANITOR_DOUBLINGS_MAX = 5;
 /** Versions of maps end where those of the next epoch begin. */
 export const EPOCH_VERSIONS = 2 ** 32;
 /** Epochs of a cluster: 16 bits. */

@@ -49,6 +49,7 @@ import type {
 import type { MetaStore } from '../ports/meta-store.js';
 import { ClusterState } from './cluster-state.js';
 import { HolderCalls } from './holder-calls.js';
+import { Janitors } from './janitors.js';
 import { Journal } from './journal.js';
 import { TICK_MS } from './limits.js';
 import { NodeCalls } from './node-calls.js';
@@ -73,6 +74,7 @@ export class Manager implements ManagerCalls<ReplicaMap> {
   private readonly calls: Calls;
   private readonly journal: Journal;
   private readonly state: ClusterState;
+  private readonly janitors: Janitors;
   private readonly holders: HolderCalls;
   private readonly nodeCalls: NodeCalls;
   private readonly volumeCalls: VolumeCalls;
@@ -90,8 +92,9 @@ export class Manager implements ManagerCalls<ReplicaMap> {
       for (const listener of this.listeners) listener(maps);
     };
     this.state = new ClusterState({ journal: this.journal, records, clock, key, wallNowMs, onDecided });
-    this.holders = new HolderCalls(this.state);
-    this.nodeCalls = new NodeCalls(this.state);
+    this.janitors = new Janitors(this.state);
+    this.holders = new HolderCalls(this.state, this.janitors);
+    this.nodeCalls = new NodeCalls(this.state, this.janitors);
     this.volumeCalls = new VolumeCalls(this.state);
     this.startedMs = clock.nowMs();
     this.state.events.add('manager-started', `the manager has started with batch ${sequence} of its store`);
@@ -137,6 +140,7 @@ export class Manager implements ManagerCalls<ReplicaMap> {
       this.state.nodes.look(nowMs, times.nodeDownMs);
       this.state.crowds.look(nowMs, times.nodeDownMs);
       this.beginIfComplete();
+      if (this.deciding) this.janitors.look();
       this.state.ticks.tell();
     }
   }

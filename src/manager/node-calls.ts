@@ -11,18 +11,21 @@ import type {
 } from '../ports/manager.js';
 import type { ClusterState } from './cluster-state.js';
 import { devicesOf } from './group-record.js';
+import type { Janitors } from './janitors.js';
 import { HEARTBEAT_MAPS_MAX } from './limits.js';
 import type { ManagedVolume, Outstanding } from './volume-book.js';
 
 export class NodeCalls {
   private readonly state: ClusterState;
+  private readonly janitors: Janitors;
   /** By node: volumes that are gone, of which it has something, and which it has not been told of. */
   private readonly goneOn = new Map<string, Set<string>>();
   /** Volumes that nobody has decided about here, and of which an event tells. */
   private readonly unknown = new Set<string>();
 
-  constructor(state: ClusterState) {
+  constructor(state: ClusterState, janitors: Janitors) {
     this.state = state;
+    this.janitors = janitors;
   }
 
   register(request: RegisterRequest): RegisterAnswer {
@@ -53,10 +56,12 @@ export class NodeCalls {
     const { epoch, times } = state.cluster;
     const node = state.nodes.heartbeat(nodeId, devices, state.nowMs);
     const about = { registered: node !== undefined, epoch, times };
-    if (node === undefined) return { ...about, sequence: state.journal.sequence, maps: [], deleted: [] };
+    const nothing = { maps: [], deleted: [], attach: [] };
+    if (node === undefined) return { ...about, sequence: state.journal.sequence, ...nothing };
     this.take(nodeId, replicas);
     const maps = this.mapsFor(devices.map(({ deviceId }) => deviceId));
-    return { ...about, sequence: state.journal.sequence, maps, deleted: this.deletedOn(nodeId) };
+    const attach = this.janitors.askedOf(nodeId);
+    return { ...about, sequence: state.journal.sequence, maps, deleted: this.deletedOn(nodeId), attach };
   }
 
   // ---------------------------------------------------------------- what lies on devices

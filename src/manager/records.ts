@@ -47,6 +47,8 @@ export interface VolumeRecord {
   readonly groups: number;
   /** It is given back to its node: nothing is decided about it any more. */
   readonly givenUp: boolean;
+  /** The client that holds it as a janitor, which whoever else attaches it takes over; absent: none does. */
+  readonly janitor?: string;
 }
 
 /** Everything that a store has. */

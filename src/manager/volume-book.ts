@@ -42,6 +42,8 @@ export class ManagedVolume {
   readonly id: string;
   readonly groups: readonly ManagedGroup[];
   givenUp: boolean;
+  /** The client that holds it as a janitor; null if none does. */
+  janitor: string | null;
   /** Why nothing is decided about it: a device has a map that this manager has not decided; null if none has. */
   ahead: string | null = null;
   /** When it was attached last; long ago, if that was in an earlier life of the manager. */
@@ -56,9 +58,10 @@ export class ManagedVolume {
   /** A device is known to have a map that this manager has decided. */
   stored = false;
 
-  constructor({ volumeId, givenUp }: VolumeRecord, groups: readonly ManagedGroup[]) {
+  constructor({ volumeId, givenUp, janitor }: VolumeRecord, groups: readonly ManagedGroup[]) {
     this.id = volumeId;
     this.givenUp = givenUp;
+    this.janitor = janitor ?? null;
     this.groups = groups;
   }
 
@@ -203,11 +206,22 @@ export class VolumeBook {
     this.onDecided(durable);
   }
 
+  /** Who holds a volume holds it as a janitor, or not. */
+  noteJanitor(volume: ManagedVolume, janitor: string | null): void {
+    if (volume.janitor === janitor) return;
+    volume.janitor = janitor;
+    this.putRecord(volume);
+  }
+
+  private putRecord({ id: volumeId, groups, givenUp, janitor }: ManagedVolume): void {
+    const record: VolumeRecord = { volumeId, groups: groups.length, givenUp };
+    this.journal.put(volumeKey(volumeId), janitor === null ? record : { ...record, janitor });
+  }
+
   /** From now on nothing is decided about a volume. */
   giveUp(volume: ManagedVolume): void {
     volume.givenUp = true;
-    const groups = volume.groups.length;
-    this.journal.put(volumeKey(volume.id), { volumeId: volume.id, groups, givenUp: true } satisfies VolumeRecord);
+    this.putRecord(volume);
     for (const { record } of volume.groups) {
       for (const deviceId of devicesOf(record.newest)) this.forget(deviceId, volume.id, record.newest.group);
     }

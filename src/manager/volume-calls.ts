@@ -270,6 +270,7 @@ export class VolumeCalls {
         const { id: volumeId, name, sizeBytes, createdMs, layout, copies } = header;
         return {
           ...{ volumeId, name, sizeBytes, createdMs, layout, copies, generation, holder, lease },
+          janitor: volume.janitor !== null,
           holderSilentMs: state.presence.silentMs(holder, state.nowMs),
           groups: volume.groups.map((group) => this.listGroup(group)),
           blocked: volume.givenUp ? 'it is being given back to its node' : (volume.adopting ?? volume.ahead),

@@ -84,6 +84,7 @@ export abstract class GatedDevice implements GateDevice {
       if (result < 0) return;
       this.longestLeaseMs = leaseMs;
     }
+    check(leaseMs <= this.longestLeaseMs, 'a device grants longer leases than it has on record', leaseMs);
     this.grantedMs = leaseMs;
   }
 

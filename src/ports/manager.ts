@@ -134,6 +134,8 @@ export interface HeartbeatAnswer<GroupMap> {
   readonly maps: readonly GroupMap[];
   /** Ids of volumes that are deleted, and of which devices of the node have something. */
   readonly deleted: readonly string[];
+  /** Ids of volumes that nobody attends to, which it is to attach as a janitor: at most 16. Told until it has. */
+  readonly attach: readonly string[];
 }
 
 /** A node, as the manager knows it. */
@@ -198,6 +200,11 @@ export interface AttachCall {
    * a newer generation by now, or if the client of this one serves, or has had less than `attachMs`.
    */
   readonly instead?: Generation;
+  /**
+   * The client is a janitor: it makes copies equal, brings members up to date, and releases the volume. Whoever else attaches the
+   * volume takes it over, and it takes over nobody: without a need for it the call is rejected with `ERR_STRAKE_VOLUME_BUSY`.
+   */
+  readonly janitor?: boolean;
 }
 
 /** What a client asks for that it does not get because a newer map has been decided: it takes that, or is superseded. */
@@ -303,6 +310,8 @@ export interface VolumeListed {
   /** A client id, or 32 zeroes. */
   readonly holder: string;
   readonly lease: 'released' | 'exclusive' | 'shared';
+  /** Whether its holder is a node that attends to it as a janitor, which whoever attaches it takes over. */
+  readonly janitor: boolean;
   /** Since the holder was heard; null if it has not been since the manager started. */
   readonly holderSilentMs: number | null;
   readonly groups: readonly GroupListed[];

@@ -23,6 +23,8 @@ export interface AttachRequest {
    * it back, or has not served in time. Absent for whoever attaches for the first time.
    */
   readonly instead?: Generation;
+  /** Whether the volume is attached because nobody attends to it. See `AttachCall.janitor`. */
+  readonly janitor?: boolean;
 }
 
 /**

@@ -146,6 +146,7 @@ export class NodeNetwork {
         onTimes: (times) => node.hearTimes(times),
         onTrouble: onClusterTrouble,
         onKnown: () => {},
+        onNeglected: (volumeIds) => node.tend(volumeIds),
       },
     });
     return this.registration.begin();

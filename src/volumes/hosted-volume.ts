@@ -29,6 +29,8 @@ export class HostedVolume {
   started = false;
   /** Managers decide about it, and not the devices of this node. */
   managed = false;
+  /** It is attached because nobody else attends to it, and is given up as soon as somebody does. */
+  janitor = false;
   /** It is being made: others hear of it when it is there. */
   coming = false;
   /** The name that it is being given; it has both until that is done. */

@@ -90,11 +90,12 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
 
   // ---------------------------------------------------------------- attach, change, release
 
-  async attach({ volumeId, holder, takeOver, instead }: AttachRequest): Promise<VolumeMap> {
+  async attach({ volumeId, holder, takeOver, instead, janitor = false }: AttachRequest): Promise<VolumeMap> {
     const { manager, reach } = this.parts;
     check(!this.held.has(volumeId), 'a volume is attached twice by one client', this.held.size);
     const anew = instead === undefined ? {} : { instead, above: instead };
-    const decided = await manager.attach({ volume: volumeId, clientId: holder, takeOver, ...anew });
+    const call = { volume: volumeId, clientId: holder, takeOver, ...anew };
+    const decided = await manager.attach(janitor ? { ...call, janitor } : call);
     const held = new HeldVolume(decided.maps);
     if (held.id !== volumeId || held.holder !== holder) {
       throw new StrakeError('UNAVAILABLE', `the manager answers an attach of ${volumeId} with the map of ${held.id}`);

@@ -21,6 +21,7 @@ import type { Memory } from '../ports/memory.js';
 import type { StreamAddress } from '../ports/transport.js';
 import { AttachAnew } from './attach-anew.js';
 import { HostedVolume } from './hosted-volume.js';
+import { Janitor } from './janitor.js';
 import { MANAGED_PAUSE_MS, RESUME_ROUNDS } from './limits.js';
 import { ManagedAuthority } from './managed-authority.js';
 import { ManagedReaders } from './managed-readers.js';
@@ -55,12 +56,15 @@ export interface Attaching {
   readonly takeOver?: boolean;
   /** It is only read, and whoever serves it goes on. */
   readonly readOnly?: boolean;
+  /** It is attached because nobody attends to it. */
+  readonly janitor?: boolean;
 }
 
 export class ManagedVolumes {
   readonly authority: ManagedAuthority;
   readonly readers: ManagedReaders;
   private readonly anew: AttachAnew;
+  readonly janitor: Janitor;
   private readonly parts: ManagedVolumesParts;
   private readonly calls: Calls;
   private ending = false;
@@ -89,6 +93,13 @@ export class ManagedVolumes {
       reach: (places) => this.reach(places),
       pause: () => this.pause(MANAGED_PAUSE_MS),
       holdMs: () => this.parts.times.now.holdMs,
+    });
+    this.janitor = new Janitor({
+      node,
+      attach: (volumeId) => this.attach(volumeId, { janitor: true }),
+      detach: (volumeId) => this.detach(volumeId),
+      takeBack: (device) => this.takeBack(device),
+      pause: () => this.pause(MANAGED_PAUSE_MS),
     });
     this.authority.onMap((map) => {
       const volume = node.volumes.get(map.id);
@@ -126,7 +137,10 @@ export class ManagedVolumes {
    * another client serves it and it is not to be taken over, with `ERR_STRAKE_NO_MANAGER`, and with `ERR_STRAKE_UNAVAILABLE` if
    * its members do not answer.
    */
-  async attach(text: string, { takeOver = false, readOnly = false }: Attaching = {}): Promise<HostedVolume> {
+  async attach(
+    text: string,
+    { takeOver = false, readOnly = false, janitor = false }: Attaching = {},
+  ): Promise<HostedVolume> {
     const { node, cluster } = this.parts;
     if (readOnly) {
       this.parts.times.hear((await cluster.manager.status()).times);
@@ -136,13 +150,16 @@ export class ManagedVolumes {
     return node.turns.volumes.take([stored.id], async () => {
       const known = node.volumes.get(stored.id);
       check(known?.managed !== false, 'a volume is attached that this node decides about', stored.groups.length);
-      if (known?.reader || (known?.engine && known.engine.status().state !== 'failed')) {
+      // A janitor is in nobody's way.
+      const isServed = known?.engine && known.engine.status().state !== 'failed' && !known.janitor;
+      if (known?.reader || isServed) {
         throw new StrakeError('VOLUME_BUSY', `volume ${stored.name} is attached here already`);
       }
-      if (known?.engine) await this.stop(known, 'it has failed, and is attached anew');
+      if (known?.engine) await this.stop(known, 'it is attached anew');
       this.anew.forget(stored.id);
       const volume = known ?? new HostedVolume(stored);
       volume.managed = true;
+      volume.janitor = janitor;
       volume.stored = stored;
       node.volumes.add(volume);
       try {
@@ -178,7 +195,9 @@ export class ManagedVolumes {
 
   /** Another client has attached a volume: requests are held until it is known whether it serves. */
   private superseded(id: string, reason: string): void {
-    if (this.ending || !this.anew.suspend(id, reason)) void this.depose(id, reason);
+    // Nobody uses what a janitor serves.
+    const isUsed = this.parts.node.volumes.get(id)?.janitor === false;
+    if (this.ending || !isUsed || !this.anew.suspend(id, reason)) void this.depose(id, reason);
     else void this.renew();
   }
 
@@ -213,7 +232,8 @@ export class ManagedVolumes {
           if (node.stores.get(deviceId) !== device || device.failed) return;
           check(volume.managed, 'a device is taken back in a volume that this node decides about', volume.place);
           if (!(await node.host.rejoinOn(volume, engine, device)) && engine.members.isAwaiting(deviceId)) {
-            await this.anew.begin(volume, 'all current copies of a group were opened anew');
+            const reason = 'all current copies of a group were opened anew';
+            await (volume.janitor ? this.stop(volume, reason) : this.anew.begin(volume, reason));
             // What waits for a manager may wait for long, and this is tried again.
           } else if (!engine.members.isChanging) await node.host.resumeOn(volume, engine, device);
         }),

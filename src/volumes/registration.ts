@@ -41,6 +41,8 @@ export interface RegistrationHooks {
   /** Something that people should know; the same is not told twice in a row. */
   readonly onTrouble: (text: string) => void;
   readonly onKnown: () => void;
+  /** Volumes that nobody attends to are to be attached here, for a while: see `Janitor.tend`. */
+  readonly onNeglected: (volumeIds: readonly string[]) => void;
 }
 
 export interface RegistrationParts {
@@ -188,9 +190,10 @@ export class Registration {
     this.parts.hooks.onTimes(times);
   }
 
-  private take({ registered, sequence, times, maps, deleted }: HeartbeatAnswer<ReplicaMap>): void {
+  private take({ registered, sequence, times, maps, deleted, attach }: HeartbeatAnswer<ReplicaMap>): void {
     this.isKnown = registered;
     this.hear(sequence, times);
+    if (attach.length > 0) this.parts.hooks.onNeglected(attach);
     // A member that answers late must not keep the node from telling that it is there.
     void allEnded([...maps.flatMap((map) => this.bring(map)), ...deleted.flatMap((id) => this.giveBack(id))]);
   }

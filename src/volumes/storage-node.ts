@@ -287,6 +287,11 @@ export class StorageNode {
     for (const device of this.driven.values()) if (!device.failed) void device.grantFor(times.leaseMs);
   }
 
+  /** See `Janitor.tend`. */
+  tend(volumeIds: readonly string[]): void {
+    this.inCluster.janitor.tend(volumeIds);
+  }
+
   /** Gives an attached volume back. See `ManagedVolumes.detach`. */
   detachVolume(text: string): Promise<void> {
     return this.inCluster.detach(text);

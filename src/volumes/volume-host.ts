@@ -103,7 +103,7 @@ export class VolumeHost {
     try {
       // A device that comes while this goes on has not been judged: it is taken back afterwards.
       const reachable = new Map(this.parts.stores);
-      const about = { volumeId: volume.id, holder: clientId, takeOver };
+      const about = { volumeId: volume.id, holder: clientId, takeOver, janitor: volume.janitor };
       const map = await authority.attach({ ...about, reachable: [...reachable.keys()], again: volume.started });
       // To attach is what reaches the devices of a managed volume.
       const stores = volume.managed ? new Map(this.parts.stores) : reachable;

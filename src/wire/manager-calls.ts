@@ -163,6 +163,7 @@ const heard = fields<Omit<HeartbeatAnswer<ReplicaMap>, 'maps'>>({
   sequence: count,
   times,
   deleted: some(id),
+  attach: some(id),
 });
 
 const node = fields<NodeListed>({
@@ -193,6 +194,7 @@ const attach = fields<AttachCall>({
   takeOver: boolean,
   above: optional(count),
   instead: optional(count),
+  janitor: optional(boolean),
 });
 
 const place = fields<DevicePlace>({ deviceId: id, nodeId: id, addresses });
@@ -238,6 +240,7 @@ const volume = fields<VolumeListed>({
   generation: count,
   holder: id,
   lease: oneOf('released', 'exclusive', 'shared'),
+  janitor: boolean,
   holderSilentMs: orNull(count),
   groups: some(fields<GroupListed>({ group, mapVersion: count, base: count, members: list(member, 0, LISTED_MAX) })),
   blocked: orNull(word),

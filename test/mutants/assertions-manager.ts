@@ -3,6 +3,7 @@
 import { type AssertionMutant, one } from './assertion-mutant.js';
 import { tests } from './mutant.js';
 
+const JANITORS = tests('manager/janitors.test.ts');
 const TIMES = tests('cluster/times.test.ts');
 
 export const MANAGER_ASSERTIONS: readonly AssertionMutant[] = [
@@ -25,6 +26,41 @@ export const MANAGER_ASSERTIONS: readonly AssertionMutant[] = [
     'store/running/checkpoint.ts',
     '    await this.writeLease();\n',
     '    if (sequence < 0) await this.writeLease();\n',
+    TIMES,
+  ),
+  one(
+    'a device is there, and on no node',
+    'manager/janitors.ts',
+    'const nodeId = nodes.nodeOf(deviceId);',
+    "const nodeId = nodes.nodeOf('');",
+    JANITORS,
+  ),
+  one(
+    'a janitor ends twice',
+    'volumes/janitor.ts',
+    '        await this.bringUp(volume);\n',
+    '        await this.bringUp(volume);\n        this.tended.delete(volumeId);\n',
+    tests('sim/janitor.test.ts'),
+  ),
+  one(
+    'a janitor has attached another volume',
+    'volumes/janitor.ts',
+    'const volume = await this.parts.attach(volumeId);',
+    "const volume = Object.assign(Object.create(await this.parts.attach(volumeId)), { id: '' });",
+    tests('sim/janitor.test.ts'),
+  ),
+  one(
+    'a volume is attached as if somebody used it',
+    'volumes/managed-volumes.ts',
+    '      volume.janitor = janitor;\n',
+    '',
+    tests('sim/janitor.test.ts'),
+  ),
+  one(
+    'a device grants longer leases than it has on record',
+    'node/gated-device.ts',
+    'if (result < 0) return;\n      this.longestLeaseMs = leaseMs;\n',
+    'if (result < 0) return;\n',
     TIMES,
   ),
 ];

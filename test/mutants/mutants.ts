@@ -9,6 +9,7 @@ import { COPYING_MUTANTS } from './copying-mutants.js';
 import { DELETION_MUTANTS } from './deletion-mutants.js';
 import { DIRECTORY_MUTANTS } from './directory-mutants.js';
 import { ENGINE_MUTANTS } from './engine-mutants.js';
+import { JANITOR_MUTANTS } from './janitor-mutants.js';
 import { LEASE_MUTANTS } from './lease-mutants.js';
 import { MANAGER_MUTANTS } from './manager-mutants.js';
 import { MEMBER_MUTANTS } from './member-mutants.js';
@@ -32,6 +33,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...WIRE_MUTANTS,
   ...SESSION_MUTANTS,
   ...CALL_MUTANTS,
+  ...JANITOR_MUTANTS,
   ...LEASE_MUTANTS,
   ...CLUSTER_MUTANTS,
   ...MANAGER_MUTANTS,

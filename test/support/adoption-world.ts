@@ -79,7 +79,7 @@ export class HomeLife {
       hooks: {
         bring: (device, map) => device.bring(map),
         release: (device, volumeId) => device.release(process, volumeId, () => false),
-        ...{ onTimes: () => {}, onTrouble: () => {}, onKnown: () => {} },
+        ...{ onTimes: () => {}, onTrouble: () => {}, onKnown: () => {}, onNeglected: () => {} },
       },
     });
     await this.registration.begin();

@@ -37,7 +37,7 @@ export function callExamples(decided: ReplicaMap): { readonly [Name in CallName]
   const about = { epoch: 1, sequence: 77, times: DEFAULT_TIMES };
   const volume: VolumeListed = {
     ...{ volumeId, name: 'db', sizeBytes: 2 ** 30, createdMs: 1_700_000_000_000, layout: 'mirror', copies: 2 },
-    ...{ generation: 6, holder: CLIENT, lease: 'exclusive', holderSilentMs: null, blocked: null },
+    ...{ generation: 6, holder: CLIENT, lease: 'exclusive', janitor: false, holderSilentMs: null, blocked: null },
     groups: [
       {
         ...{ group: 3, mapVersion: 4294967303, base: 4294967302 },
@@ -57,7 +57,7 @@ export function callExamples(decided: ReplicaMap): { readonly [Name in CallName]
     },
     heartbeat: {
       request: { nodeId: NODE, sequenceSeen: 77, devices: [device], replicas: [] },
-      answer: { registered: true, ...about, deleted: [CLIENT], maps: [decided] },
+      answer: { registered: true, ...about, deleted: [CLIENT], attach: [CLIENT], maps: [decided] },
     },
     renew: {
       request: { clientId: CLIENT, holds: [{ volumeId, generation: 6, serves: true }] },

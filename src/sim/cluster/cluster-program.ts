@@ -160,6 +160,7 @@ export class ClusterProgram implements Watched {
         onTimes: (times) => node.hearTimes(times),
         onTrouble: (text) => settings.onEvent(text),
         onKnown: () => {},
+        onNeglected: (volumeIds) => node.tend(volumeIds),
       },
     });
     return this.registration.begin();
