@@ -17,6 +17,7 @@ import { StrakeError, toStrakeError } from './core/errors.js';
 import {
   BLOCK_BYTES,
   CLIENT_BUFFER_CLASSES,
+  NODE_VOLUMES_MAX,
   SHARD_FILES_MAX,
   SHARD_OPERATIONS_MAX,
   STOP_GRACE_MS,
@@ -80,7 +81,7 @@ class Shard implements Watched {
     const networkStart = alignUp(clientStart + clientBytes, BLOCK_BYTES);
     const nodeStart = alignUp(networkStart + (start.network ? NETWORK_MEMORY_BYTES : 0), BLOCK_BYTES);
     // Of other shards of the node: what their engines need for themselves.
-    const engineMemory = nodeStart + nodeMemoryBytes(storesMax);
+    const engineMemory = nodeStart + nodeMemoryBytes(storesMax, NODE_VOLUMES_MAX);
     const engine = new Engine({
       kind,
       engines: shards,
@@ -112,7 +113,7 @@ class Shard implements Watched {
     const servers = new Servers({ engine, ports, service, onEnd: (server) => this.node.detach(server) });
     this.servers = servers;
     const common = { completions: engine, memory: engine, clock: engine, watch };
-    const nodePorts = { ...common, clientId, memoryStart: nodeStart, storesMax };
+    const nodePorts = { ...common, clientId, memoryStart: nodeStart, storesMax, volumesMax: NODE_VOLUMES_MAX };
     const onTrouble = (text: string) => post({ event: { kind: 'device-failed', text } });
     const onClusterTrouble = (text: string) => post({ event: { kind: 'cluster-trouble', text } });
     const network = new NodeNetwork({

@@ -21,7 +21,7 @@ export const REPLY_RING_ENTRIES = 4 * CALLS_MAX;
 export const ENTRY_AREAS = 64;
 /** Lists in flight. */
 export const LIST_AREAS = 4;
-/** Members of volumes that a shard has open at another: each of 32 volumes has one for each of its groups. */
+/** Members of volumes that a shard has open at another: each volume has some for each of its groups. Of more it serves none. */
 export const MEMBERS_MAX = 4096;
 
 /**

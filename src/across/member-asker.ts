@@ -11,6 +11,7 @@
 
 import { check } from '../core/check.js';
 import { EIO } from '../core/errno.js';
+import { StrakeError } from '../core/errors.js';
 import { Waiting } from '../core/waiting.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
 import { FENCE_ALL, FENCE_OPEN } from '../ports/device.js';
@@ -75,6 +76,7 @@ export class MemberAsker {
   private readonly freeAreas: number[] = [];
   private readonly freeLists: number[] = [];
   private readonly freeMembers: number[] = [];
+  private readonly openMembers = new Set<number>();
   /** Of the same length: who waits, and the member that it is for. */
   private readonly waiting = new Waiting<Asked>('requests to another shard that wait', WAITING_MAX);
   private readonly waitingFor = new Waiting<number>('members of requests that wait', WAITING_MAX);
@@ -91,7 +93,6 @@ export class MemberAsker {
     for (let tag = CALLS_MAX - 1; tag >= 0; tag -= 1) this.freeTags.push(tag);
     for (let area = ENTRY_AREAS - 1; area >= 0; area -= 1) this.freeAreas.push(area);
     for (let area = LIST_AREAS - 1; area >= 0; area -= 1) this.freeLists.push(area);
-    for (let member = MEMBERS_MAX - 1; member >= 0; member -= 1) this.freeMembers.push(member);
     this.drain();
   }
 
@@ -107,10 +108,20 @@ export class MemberAsker {
 
   // ---------------------------------------------------------------- what is asked
 
-  /** Opens a member: the replica on a page of a device, both by their numbers there. Returns the number that it has here. */
+  /**
+   * Opens a member: the replica on a page of a device, both by their numbers there. Returns the number that it has here. Throws
+   * `ERR_STRAKE_BUSY` if as many are open as can be.
+   */
   open(device: number, page: number): number {
-    const member = this.freeMembers.pop();
-    check(member !== undefined, 'more members are open on another shard than there can be', MEMBERS_MAX);
+    if (this.openMembers.size === MEMBERS_MAX) {
+      throw new StrakeError(
+        'BUSY',
+        `${MEMBERS_MAX} members of volumes are open on another shard, which are as many as can be`,
+      );
+    }
+    const member = this.freeMembers.pop() ?? this.openMembers.size;
+    check(!this.openMembers.has(member), 'two members on another shard have one number', member);
+    this.openMembers.add(member);
     if (this.lost) return member;
     const word = this.entry(ASK_OPEN, member);
     const { words } = this.requests;
@@ -121,7 +132,7 @@ export class MemberAsker {
 
   /** Closes a member; nothing of it is in flight. */
   close(member: number): void {
-    check(!this.freeMembers.includes(member), 'a member on another shard is closed twice', member);
+    check(this.openMembers.delete(member), 'a member on another shard is closed twice', member);
     if (!this.lost) this.entry(ASK_CLOSE, member);
     // Entries arrive in order, so the number may be given again at once.
     this.freeMembers.push(member);

@@ -1,5 +1,7 @@
 /** What bounds volumes alone. Bounds that others share are in `src/core/limits.ts`. */
 
+/** Bits of the tags of what a volume has of its own: pieces, requests, members. */
+export const VOLUME_TAG_BITS = 16;
 /** The largest sequence number of a write: 40 bits. */
 export const SEQUENCE_MAX = 2 ** 40 - 1;
 /** Chunks modified since the last flush began from which on an engine flushes by itself. */

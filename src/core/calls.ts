@@ -26,6 +26,10 @@ export interface CallRetry {
   next(mark: number): Promise<boolean>;
 }
 
+/** Bits of a call's tag. */
+const CALL_TAG_BITS = 16;
+check(CONTROL_CALLS_MAX <= 1 << CALL_TAG_BITS, 'calls have no room in a tag', CONTROL_CALLS_MAX);
+
 interface Call {
   resolve(result: number): void;
   readonly start: (token: number) => void;
@@ -44,7 +48,8 @@ export class Calls {
   constructor(completions: CompletionPort, retry: CallRetry | null = null) {
     this.completions = completions;
     this.retry = retry;
-    this.token = completions.register({ complete: (tag, result, flags) => this.end(tag, result, flags) });
+    const complete = (tag: number, result: number, flags: number) => this.end(tag, result, flags);
+    this.token = completions.register({ complete }, CALL_TAG_BITS);
   }
 
   /** Operations in flight. */

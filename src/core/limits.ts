@@ -165,18 +165,20 @@ export const FAULT_RULES_MAX = 1024;
 /** Digits of an id by which a device may be named: fewer could be a slip of the finger. */
 export const ID_DIGITS_MIN = 4;
 /** Paths that may be named as a node's devices. */
-export const NODE_PATHS_MAX = 256;
+export const NODE_PATHS_MAX = 2048;
 /** How long a start waits for devices that do not answer: first until they say who they are, then until they are open. */
 export const DEVICE_WAIT_MS = 15_000;
 export const DEVICE_WAIT_MS_MAX = 3_600_000;
 /** Time in which the name of a device is looked up; where that takes longer, its aliases are not recognised. */
 export const IDENTIFY_MS = 2_000;
 
-/** Formatted devices of one node, and volumes that it serves at a time. */
-export const NODE_STORES_MAX = 16;
-export const NODE_VOLUMES_MAX = 32;
+/** Formatted devices of one shard of a node, and volumes that a node serves at a time. */
+export const SHARD_STORES_MAX = 32;
+export const NODE_VOLUMES_MAX = 1000;
+/** Volumes whose memory is registered with the kernel; that of more is touched when there are so many. */
+export const VOLUMES_REGISTERED = 32;
 /** Shards of a node beside the first that run engines of volumes, and volumes of each. */
-export const ENGINE_SHARDS_MAX = 16;
+export const ENGINE_SHARDS_MAX = 8;
 export const ENGINES_THERE_MAX = 256;
 /** Deleted volumes that wait for one device from which on the status warns; devices have room for 256 volumes. */
 export const DELETED_VOLUMES_MANY = 128;

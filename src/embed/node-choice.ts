@@ -5,7 +5,6 @@
  */
 
 import { StrakeError } from '../core/errors.js';
-import { NODE_STORES_MAX } from '../core/limits.js';
 import type { Superblock } from '../store/format/superblock.js';
 import type { DeviceFacts } from './facts.js';
 
@@ -38,8 +37,13 @@ function clusterOf(devices: readonly Named[]): string {
   return sizes.sort((one, other) => other.size - one.size)[0]?.clusterId ?? '';
 }
 
-/** `clusterId`: of the node, empty if it is to be found. `room`: how many it takes. */
-export function chooseDevices<D extends Named>(devices: readonly D[], clusterId: string, room: number): Choice<D> {
+/** `clusterId`: of the node, empty if it is to be found. `room`: how many it takes, of the `most` that it drives. */
+export function chooseDevices<D extends Named>(
+  devices: readonly D[],
+  clusterId: string,
+  room: number,
+  most = room,
+): Choice<D> {
   const cluster = clusterId || clusterOf(devices);
   const refused = new Map<D, StrakeError>();
   const taken: D[] = [];
@@ -58,7 +62,7 @@ export function chooseDevices<D extends Named>(devices: readonly D[], clusterId:
       refused.set(device, new StrakeError('WRONG_DEVICE', what, { remedy }));
     } else if (taken.length >= room) {
       const remedy = 'Take others out of the node first.';
-      refused.set(device, new StrakeError('BUSY', `a node drives at most ${NODE_STORES_MAX} devices`, { remedy }));
+      refused.set(device, new StrakeError('BUSY', `this node drives at most ${most} devices`, { remedy }));
     } else {
       taken.push(device);
     }

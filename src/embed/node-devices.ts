@@ -14,7 +14,7 @@
  */
 
 import { type ErrorName, StrakeError, toStrakeError } from '../core/errors.js';
-import { IDENTIFY_MS, NODE_STORES_MAX, TAKEOVER_MS } from '../core/limits.js';
+import { IDENTIFY_MS, TAKEOVER_MS } from '../core/limits.js';
 import { Notify } from '../core/notify.js';
 import { identifyDevice, keyOf, openDeviceFile, within } from '../uring/native-devices.js';
 import type { ShardLink } from '../worker/shard-pool.js';
@@ -64,19 +64,21 @@ export class NodeDevices {
   cluster: string;
   private readonly openings = new Set<Opening>();
   private readonly leaseMs: number;
+  private readonly storesMax: number;
   private readonly note: (event: NodeEvent) => void;
   private link: ShardLink | null = null;
   private readonly linkChanged = new Notify();
   private bringing: Promise<void> = Promise.resolve();
   private closed = false;
 
-  /** `leaseMs`: the longest lease that the devices grant, in milliseconds. */
+  /** `leaseMs`: the longest lease that the devices grant, in milliseconds. `storesMax`: the most devices. */
   constructor(
-    { cluster, leaseMs }: { readonly cluster: string; readonly leaseMs: number },
+    { cluster, leaseMs, storesMax }: { readonly cluster: string; readonly leaseMs: number; readonly storesMax: number },
     note: (event: NodeEvent) => void,
   ) {
     this.cluster = cluster;
     this.leaseMs = leaseMs;
+    this.storesMax = storesMax;
     this.note = note;
   }
 
@@ -275,17 +277,14 @@ export class NodeDevices {
       const found = examined.get(opening);
       return found === undefined ? [] : [[opening, found]];
     });
-    const room = NODE_STORES_MAX - this.facts.size;
-    const { clusterId, refused } = chooseDevices(
-      candidates.map(([, found]) => found),
-      this.cluster,
-      room,
-    );
+    const found = candidates.map(([, one]) => one);
+    const { storesMax } = this;
+    const { clusterId, refused } = chooseDevices(found, this.cluster, storesMax - this.facts.size, storesMax);
     this.cluster = clusterId;
-    return candidates.filter(([opening, found]) => {
-      const error = refused.get(found);
+    return candidates.filter(([opening, one]) => {
+      const error = refused.get(one);
       if (error === undefined) return true;
-      this.fail(opening, found.handle, error);
+      this.fail(opening, one.handle, error);
       return false;
     });
   }

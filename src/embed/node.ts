@@ -101,7 +101,9 @@ export class Node implements Tenant {
     // Clients of a cluster read under leases of its members; those of a node that decides by itself need none. A manager may tell
     // another length later.
     const leaseMs = options.manager === undefined ? 0 : DEFAULT_TIMES.leaseMs;
-    this.parts = new NodeDevices({ cluster: options.clusterId ?? '', leaseMs }, (event) => options.onEvent?.(event));
+    const { storesMax } = runtime;
+    const about = { cluster: options.clusterId ?? '', leaseMs, storesMax };
+    this.parts = new NodeDevices(about, (event) => options.onEvent?.(event));
     this.deviceChanges = new DeviceChanges(this, this.parts);
   }
 

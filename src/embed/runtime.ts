@@ -9,7 +9,7 @@
 import { availableParallelism } from 'node:os';
 import { parseWhole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
-import { DRAIN_MS, NODE_STORES_MAX } from '../core/limits.js';
+import { DRAIN_MS, SHARD_STORES_MAX } from '../core/limits.js';
 import type { StorageEvent } from '../volumes/storage-events.js';
 import { type ShardLink, ShardPool, type ShardPoolOptions } from '../worker/shard-pool.js';
 import { chooseEngine, type EngineChoice } from './engine-choice.js';
@@ -93,9 +93,9 @@ export class Runtime {
     onEvent: (event: StorageEvent) => void,
   ): Promise<Runtime> {
     const spread = shards ?? Math.min(shardCount(), Math.max(1, devices));
-    const storesExpected = Math.min(NODE_STORES_MAX, Math.ceil(devices / spread));
+    const storesExpected = Math.min(SHARD_STORES_MAX, Math.ceil(devices / spread));
     return Runtime.start(
-      { shards: spread, ofNode: true, storesMax: NODE_STORES_MAX, storesExpected, network },
+      { shards: spread, ofNode: true, storesMax: SHARD_STORES_MAX, storesExpected, network },
       onEvent,
     );
   }
@@ -174,6 +174,11 @@ export class Runtime {
   /** Ends a node's runtime. */
   close(): Promise<void> {
     return this.pool.close(DRAIN_MS);
+  }
+
+  /** The most formatted devices of a node: so many on each of its shards. */
+  get storesMax(): number {
+    return this.pool.size * SHARD_STORES_MAX;
   }
 
   link(shard: number): ShardLink {

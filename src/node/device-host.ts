@@ -33,7 +33,7 @@ export interface DeviceHostPorts {
   readonly clock: Clock;
   /** Start of `deviceHostBytes(storesMax)`. */
   readonly memoryStart: number;
-  /** The most devices, at most `NODE_STORES_MAX`. */
+  /** The most devices. */
   readonly storesMax: number;
 }
 

@@ -19,6 +19,7 @@ import { KIND_LIST, KIND_REQUEST, STATUS_NOT_YET, STATUS_OK } from '../wire/mess
 import type { Role } from '../wire/ticket.js';
 import { admission, type ReplicaAccess, type RequestAccess } from './access-check.js';
 import type { DeviceMember } from './device-member.js';
+import { PASSAGE_TAG_BITS } from './limits.js';
 import type { GateWaiter, ReplicaGate } from './replica-gate.js';
 
 export interface GatedPorts {
@@ -86,7 +87,8 @@ export class GatedMember implements DeviceMember, ReplicaAccess, Passed {
     const { ours } = gate;
     check(role === 'reader' || ours !== null, 'an engine asks of a replica under no map', gate.group);
     this.generation = ours?.generation ?? 0;
-    this.token = completions.register({ complete: (tag, result, flags) => this.ended(tag, result, flags) });
+    const complete = (tag: number, result: number, flags: number) => this.ended(tag, result, flags);
+    this.token = completions.register({ complete }, PASSAGE_TAG_BITS);
   }
 
   get deviceId(): string {

@@ -23,6 +23,8 @@ export const SESSION_REQUESTS_MAX = 256;
 export const PEER_REQUESTS_MAX = 2048;
 /** Pages of lists that are filled at a time. */
 export const PEER_LISTS_MAX = 8;
+/** Bits of the tags of what is on its way through a gate: pieces of one volume, and its control work. */
+export const PASSAGE_TAG_BITS = 18;
 /** Replicas that one session may have open. */
 export const SESSION_REPLICAS_MAX = 1024;
 /** Versions of maps that managers decide bear the epoch of the cluster, from 1 on, above 32 bits. */

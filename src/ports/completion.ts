@@ -9,7 +9,7 @@
 /** Receives the ends of operations. */
 export interface CompletionHandler {
   /**
-   * @param tag what the handler put into the token, 0 to 2^22 - 1
+   * @param tag what the handler put into the token, 0 to 2^22 - 1, or as many as it has registered for
    * @param result a count or a negative errno
    * @param flags `COMPLETION_*`
    */
@@ -26,13 +26,16 @@ export const COMPLETION_MORE = 4;
 /** The payload of a write has other checksums than it was to have (`DEVICE_SUMMED`): the device has not seen it. */
 export const COMPLETION_MISMATCH = 8;
 
-/** Bits of a token that are the tag. */
+/** Bits of a token that are the tag, of a handler that asks for no fewer. */
 export const TAG_BITS = 22;
 
 /** Gives out tokens. */
 export interface CompletionPort {
-  /** Adds a handler. Returns the token of its tag 0; other tags are added to it. */
-  register(handler: CompletionHandler): number;
+  /**
+   * Adds a handler. Returns the token of its tag 0; other tags are added to it. `tagBits`: how many bits they have, at most
+   * `TAG_BITS`. What a volume has of its own asks for few, as there may be many volumes.
+   */
+  register(handler: CompletionHandler, tagBits?: number): number;
   /** Removes a handler, none of whose operations may be in flight. */
   unregister(baseToken: number): void;
   /** Whether completions are being reported, so that the end of their batch is still to come. */

@@ -7,5 +7,5 @@ export const LIST_PAGE_CHUNKS = 4096;
 /** Chunks that one digest stands for. */
 export const DIGEST_CHUNKS = 4096;
 
-/** The most handlers; the engine keeps the last number to itself. */
-export const HANDLERS_MAX = 1022;
+/** Parts of 2^16 tokens that handlers may have; the engine keeps the last 2^22 tokens to itself. */
+export const HANDLER_SLOTS_MAX = 2 ** 16 - 2 ** 6;

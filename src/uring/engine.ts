@@ -19,6 +19,7 @@
 import { AbandonedMemory } from '../core/abandoned-memory.js';
 import { check } from '../core/check.js';
 import { ECANCELED } from '../core/errno.js';
+import { Handlers } from '../core/handlers.js';
 import {
   ADDRESSED_BYTES_MAX,
   BLOCK_BYTES,
@@ -35,9 +36,7 @@ import {
   COMPLETION_LATE,
   type CompletionHandler,
   type CompletionPort,
-  TAG_BITS,
 } from '../ports/completion.js';
-import { HANDLERS_MAX } from '../ports/limits.js';
 import type { Memory } from '../ports/memory.js';
 import { type NativeEngine, native, nativeError } from './native.js';
 
@@ -63,7 +62,6 @@ const NO_COPY = -1;
 /** Of an operation that has none. */
 const NO_MEMORY = -1;
 const GIVEN_UP = COMPLETION_ABANDONED | COMPLETION_LATE;
-const TAG_MASK = (1 << TAG_BITS) - 1;
 const WORD_SUBMISSIONS = 0;
 const WORD_VECTORS = 1;
 const WORD_BATCHES = 2;
@@ -112,7 +110,7 @@ export class Engine implements CompletionPort, Memory, Clock {
   private readonly control: Int32Array;
   private readonly vectors: Int32Array;
   private readonly completions: Int32Array;
-  private readonly handlers: (CompletionHandler | undefined)[] = [];
+  private readonly handlers = new Handlers();
   private readonly abandoned = new AbandonedMemory();
   private readonly batchEnds: (() => void)[] = [];
   private readonly guest: Uint8Array | undefined;
@@ -172,8 +170,7 @@ export class Engine implements CompletionPort, Memory, Clock {
       const token = completions[word];
       const flags = completions[word + 2];
       if ((flags & GIVEN_UP) !== 0 && this.noteGivenUp(flags, completions[word + 3])) continue;
-      const handler = handlers[token >>> TAG_BITS];
-      if (handler !== undefined) handler.complete(token & TAG_MASK, completions[word + 1], flags);
+      handlers.complete(token, completions[word + 1], flags);
     }
     this.delivering = false;
     for (const callback of this.batchEnds) callback();
@@ -206,19 +203,15 @@ export class Engine implements CompletionPort, Memory, Clock {
   }
 
   finish(token: number, result: number, flags: number): void {
-    this.handlers[token >>> TAG_BITS]?.complete(token & TAG_MASK, result, flags);
+    this.handlers.complete(token, result, flags);
   }
 
-  register(handler: CompletionHandler): number {
-    let number = 0;
-    while (this.handlers[number] !== undefined) number += 1;
-    check(number <= HANDLERS_MAX, 'there are too many completion handlers', number);
-    this.handlers[number] = handler;
-    return (number << TAG_BITS) | 0;
+  register(handler: CompletionHandler, tagBits?: number): number {
+    return this.handlers.register(handler, tagBits);
   }
 
   unregister(baseToken: number): void {
-    this.handlers[baseToken >>> TAG_BITS] = undefined;
+    this.handlers.unregister(baseToken);
   }
 
   onBatchEnd(callback: () => void): void {

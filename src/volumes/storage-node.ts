@@ -23,6 +23,7 @@ import type { SessionService } from '../client/members/session-service.js';
 import { check } from '../core/check.js';
 import { TimesHeard } from '../core/cluster-times.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
+import { VOLUMES_REGISTERED } from '../core/limits.js';
 import type { Watch } from '../core/watch.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import { managedVolumes } from '../layout/starting-map.js';
@@ -56,13 +57,13 @@ import { type PeerOpening, Peers } from './peers.js';
 import type { VolumeSpec } from './placement.js';
 import { VolumeChanges } from './volume-changes.js';
 import { VolumeDirectory } from './volume-directory.js';
-import { engineOf, VOLUME_HOST_BYTES, VolumeHost } from './volume-host.js';
+import { engineOf, moreVolumesBytes, VOLUME_HOST_BYTES, VolumeHost } from './volume-host.js';
 import { VolumeStarts } from './volume-starts.js';
 import { type VolumeReport, volumeReports } from './volume-status.js';
 
-/** Memory in the arena, from a page on, of a node that drives at most so many devices. */
-export function nodeMemoryBytes(storesMax: number): number {
-  return storesMax === 0 ? 0 : VOLUME_HOST_BYTES + deviceHostBytes(storesMax);
+/** Memory in the arena, from a page on, of a node that drives at most so many devices, and serves at most so many volumes. */
+export function nodeMemoryBytes(storesMax: number, volumesMax = VOLUMES_REGISTERED): number {
+  return storesMax === 0 ? 0 : VOLUME_HOST_BYTES + deviceHostBytes(storesMax) + moreVolumesBytes(volumesMax);
 }
 
 export interface NodePorts {
@@ -72,10 +73,12 @@ export interface NodePorts {
   /** A name for this life of the process: 32 hexadecimal digits. */
   readonly clientId: string;
   readonly watch: Watch;
-  /** Start of `nodeMemoryBytes(storesMax)`. */
+  /** Start of `nodeMemoryBytes(storesMax, volumesMax)`. */
   readonly memoryStart: number;
   /** The most devices. */
   readonly storesMax: number;
+  /** The most volumes; absent, `VOLUMES_REGISTERED`. */
+  readonly volumesMax?: number;
   /** A shard of this process that runs engines beside this one, by its number; absent where none does. */
   readonly engineShard?: (shard: number) => EngineShard | null;
 }
@@ -110,7 +113,10 @@ export class StorageNode {
     catalog.onMap((map) => this.noteMap(map));
     const managed = () => this.managed?.authority ?? null;
     const { times } = this;
-    const host = new VolumeHost(ports, { stores, authority: catalog, managed, times, onEvent });
+    const { storesMax, volumesMax = VOLUMES_REGISTERED } = ports;
+    const moreStart = memoryStart + nodeMemoryBytes(storesMax);
+    const hostPorts = { ...ports, volumesMax, moreStart };
+    const host = new VolumeHost(hostPorts, { stores, authority: catalog, managed, times, onEvent });
     this.parts = { devices, stores, volumes, catalog, host, turns: new NodeTurns(volumes, stores), hooks };
     this.starts = new VolumeStarts(this.parts);
     this.changes = new VolumeChanges(this.parts, this.starts);

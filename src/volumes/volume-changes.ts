@@ -7,7 +7,6 @@ import type { HostedEngine } from './engine-elsewhere.js';
 import { HostedVolume } from './hosted-volume.js';
 import type { NodeParts } from './node-parts.js';
 import type { VolumeSpec } from './placement.js';
-import { tooManyVolumes } from './volume-errors.js';
 import { engineOf } from './volume-host.js';
 import type { VolumeStarts } from './volume-starts.js';
 
@@ -90,7 +89,7 @@ export class VolumeChanges {
 
   private async makeVolume(volume: HostedVolume): Promise<void> {
     check(volume.coming && volume.engine === null, 'a volume is made twice', volume.place);
-    if (!this.host.hasRoom) throw tooManyVolumes();
+    if (!this.host.hasRoom) throw this.host.tooMany();
     try {
       await this.catalog.create(volume.stored);
       await this.host.start(volume);

@@ -1,10 +1,9 @@
 /** Why volumes of a node are not served, where that is said in several places. */
 
 import { StrakeError } from '../core/errors.js';
-import { NODE_VOLUMES_MAX } from '../core/limits.js';
 
-export function tooManyVolumes(): StrakeError {
-  return new StrakeError('BUSY', `a node serves at most ${NODE_VOLUMES_MAX} volumes`, {
+export function tooManyVolumes(most: number): StrakeError {
+  return new StrakeError('BUSY', `a node serves at most ${most} volumes`, {
     remedy: 'Delete volumes that are not needed.',
   });
 }

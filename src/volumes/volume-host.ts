@@ -9,7 +9,7 @@ import type { VolumeEvent } from '../client/volume-events.js';
 import { check } from '../core/check.js';
 import type { TimesHeard } from '../core/cluster-times.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
-import { NODE_VOLUMES_MAX } from '../core/limits.js';
+import { VOLUMES_REGISTERED } from '../core/limits.js';
 import type { Watch } from '../core/watch.js';
 import { compareFlushes, NO_FLUSH } from '../layout/flush-id.js';
 import { replicaOf } from '../layout/replica-map.js';
@@ -32,8 +32,13 @@ import { type StorageEvent, storageEvent } from './storage-events.js';
 import type { VolumeDirectory } from './volume-directory.js';
 import { tooManyVolumes } from './volume-errors.js';
 
-/** Memory in the arena, from a page on, of a host of `NODE_VOLUMES_MAX` volumes. */
-export const VOLUME_HOST_BYTES = COPY_SCRATCH_BYTES + NODE_VOLUMES_MAX * VOLUME_ENGINE_SCRATCH_BYTES;
+/** Memory in the arena, from a page on, of a host of the first `VOLUMES_REGISTERED` volumes. */
+export const VOLUME_HOST_BYTES = COPY_SCRATCH_BYTES + VOLUMES_REGISTERED * VOLUME_ENGINE_SCRATCH_BYTES;
+
+/** Memory elsewhere, from a page on, of the volumes beyond these. */
+export function moreVolumesBytes(volumesMax: number): number {
+  return Math.max(0, volumesMax - VOLUMES_REGISTERED) * VOLUME_ENGINE_SCRATCH_BYTES;
+}
 
 export interface VolumeHostPorts {
   readonly completions: CompletionPort;
@@ -44,6 +49,9 @@ export interface VolumeHostPorts {
   readonly watch: Watch;
   /** Start of `VOLUME_HOST_BYTES`. */
   readonly memoryStart: number;
+  /** The most volumes, and the start of `moreVolumesBytes` of so many. */
+  readonly volumesMax: number;
+  readonly moreStart: number;
   /** See `NodePorts.engineShard`. */
   readonly engineShard?: (shard: number) => EngineShard | null;
 }
@@ -71,13 +79,24 @@ export class VolumeHost {
   constructor(ports: VolumeHostPorts, parts: VolumeHostParts) {
     this.ports = ports;
     this.parts = parts;
-    this.buffers = new CopyBuffers(ports.memory, ports.memoryStart);
-    for (let place = NODE_VOLUMES_MAX - 1; place >= 0; place -= 1) this.freePlaces.push(place);
+    const { memoryStart, moreStart, volumesMax } = ports;
+    check(volumesMax >= VOLUMES_REGISTERED, 'a host has memory for more volumes than it may have', volumesMax);
+    check(moreStart >= memoryStart + VOLUME_HOST_BYTES, 'memory of volumes lies in that of others', moreStart);
+    this.buffers = new CopyBuffers(ports.memory, memoryStart);
+    for (let place = ports.volumesMax - 1; place >= 0; place -= 1) this.freePlaces.push(place);
   }
 
   private memoryOf(place: number): number {
-    check(place >= 0 && place < NODE_VOLUMES_MAX, 'there is no memory for such a volume', place);
-    return this.ports.memoryStart + COPY_SCRATCH_BYTES + place * VOLUME_ENGINE_SCRATCH_BYTES;
+    const { memoryStart, moreStart, volumesMax } = this.ports;
+    check(place >= 0 && place < volumesMax, 'there is no memory for such a volume', place);
+    const more = place - VOLUMES_REGISTERED;
+    if (more >= 0) return moreStart + more * VOLUME_ENGINE_SCRATCH_BYTES;
+    return memoryStart + COPY_SCRATCH_BYTES + place * VOLUME_ENGINE_SCRATCH_BYTES;
+  }
+
+  /** Why no other volume is started. */
+  tooMany(): StrakeError {
+    return tooManyVolumes(this.ports.volumesMax);
   }
 
   /** Whether another volume could be started. */
@@ -127,7 +146,7 @@ export class VolumeHost {
 
   private takePlace(volume: HostedVolume): void {
     const place = this.freePlaces.pop();
-    if (place === undefined) throw tooManyVolumes();
+    if (place === undefined) throw this.tooMany();
     volume.place = place;
   }
 
@@ -196,11 +215,12 @@ export class VolumeHost {
     check(map.id === volume.id, 'a volume is served with the map of another', volume.place);
     check(!map.deleted, 'a volume is served that is deleted', volume.place);
     check(volume.replicas.length === 0, 'a volume is served over replicas of its last start', volume.place);
-    const replicas = map.groups.map((group, at) =>
-      group.map(({ deviceId }) => Replica.on(completions, stores.get(deviceId), map, at)),
-    );
-    volume.replicas = replicas.flat().filter((replica) => replica !== null);
-    return replicas;
+    const open = (deviceId: string, group: GroupIndex) => {
+      const replica = Replica.on(completions, stores.get(deviceId), map, group);
+      if (replica !== null) volume.replicas.push(replica);
+      return replica;
+    };
+    return map.groups.map((group, at) => group.map(({ deviceId }) => open(deviceId, at)));
   }
 
   /** The engine of a volume, over the replicas that are there, on the shard of the first of them if that can be. */

@@ -232,8 +232,8 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'there is no memory for such a volume',
     HOST,
-    '    for (let place = NODE_VOLUMES_MAX - 1; place >= 0; place -= 1) this',
-    '    for (let place = NODE_VOLUMES_MAX; place > NODE_VOLUMES_MAX - 1; place -= 1) this',
+    '    for (let place = ports.volumesMax - 1; place >= 0; place -= 1) this',
+    '    for (let place = ports.volumesMax; place > ports.volumesMax - 1; place -= 1) this',
     CALM,
   ),
   one(
@@ -281,6 +281,20 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
     "    const last = engine === null ? null : { ...engine.lastMap, id: '' };\n",
     NAMES,
     CALM,
+  ),
+  one(
+    'memory of volumes lies in that of others',
+    'volumes/storage-node.ts',
+    'const moreStart = memoryStart + nodeMemoryBytes(storesMax);',
+    'const moreStart = memoryStart + nodeMemoryBytes(0 * storesMax);',
+    NAMES,
+  ),
+  one(
+    'a host has memory for more volumes than it may have',
+    'volumes/storage-node.ts',
+    'volumesMax = VOLUMES_REGISTERED } = ports;',
+    'volumesMax = VOLUMES_REGISTERED - 1 } = ports;',
+    NAMES,
   ),
   one(
     'a volume is served whose shard has died',

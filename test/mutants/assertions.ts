@@ -296,8 +296,8 @@ const NODE: readonly AssertionMutant[] = [
   one(
     'a volume is served over nothing',
     'volumes/volume-host.ts',
-    'volume.replicas = replicas.flat().filter((replica) => replica !== null);',
-    'volume.replicas = [];',
+    'if (replica !== null) volume.replicas.push(replica);',
+    'if (replica === null) volume.replicas.push(replica as never);',
   ),
   one(
     'the memory of a device is given back twice',

@@ -1,7 +1,7 @@
 /** Answers of the handshake that are longer than what is sent at a time: they come whole, in parts. */
 
 import * as assert from 'uvu/assert';
-import { EXPORT_TEXT_BYTES_MAX, NODE_VOLUMES_MAX } from '#strake/core/limits.js';
+import { EXPORT_TEXT_BYTES_MAX } from '#strake/core/limits.js';
 import { formatDevice, type Node, openNode } from '#strake/index.js';
 import { NbdExport } from '#strake/nbd/export.js';
 import { Handshake } from '#strake/nbd/handshake.js';
@@ -44,7 +44,7 @@ async function withVolumes(
   await formatDevice(path);
   const node = await openNode({ devices: [path] });
   try {
-    const names = Array.from({ length: NODE_VOLUMES_MAX }, (_, index) => longName(index, 255));
+    const names = Array.from({ length: 32 }, (_, index) => longName(index, 255));
     for (const name of names) await node.createVolume({ name, sizeBytes: MIB });
     const socket = socketPath();
     await node.serve({ socket });

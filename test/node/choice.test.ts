@@ -1,7 +1,7 @@
 /** Which of the devices that were named become a node's: it follows from what they say and from their order alone. */
 
 import * as assert from 'uvu/assert';
-import { NODE_STORES_MAX } from '#strake/core/limits.js';
+import { SHARD_STORES_MAX } from '#strake/core/limits.js';
 import { chooseDevices } from '#strake/embed/node-choice.js';
 import type { Superblock } from '#strake/store/format/superblock.js';
 import { check, run } from '../support/check.js';
@@ -21,7 +21,7 @@ function devices(...names: string[]): Named[] {
 
 function chosen(clusterId: string, ...names: string[]): string {
   const all = devices(...names);
-  const { clusterId: found, refused } = chooseDevices(all, clusterId, NODE_STORES_MAX);
+  const { clusterId: found, refused } = chooseDevices(all, clusterId, SHARD_STORES_MAX);
   const taken = all.filter((device) => !refused.has(device)).map(({ path }) => path.slice(2));
   return `${found[0]}: ${taken.join(' ')}`;
 }

@@ -12,7 +12,7 @@
 import { check } from '../../core/check.js';
 import { EIO, ENOSPC, ESTALE } from '../../core/errno.js';
 import { BLOCK_BYTES, GROUP_MEMBERS_MAX, PIECES_MAX } from '../../core/limits.js';
-import { COMPLETION_ABANDONED, type CompletionPort, TAG_BITS } from '../../ports/completion.js';
+import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
 import { FENCE_ALL } from '../../ports/device.js';
 import type { GroupIndex, MemberPosition } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
@@ -36,7 +36,9 @@ import { ReadLeases } from './read-leases.js';
 /** A tag is a piece's index and, in its lowest bits, a member's position. */
 export const MEMBER_TAG_BITS = 6;
 check(GROUP_MEMBERS_MAX <= 1 << MEMBER_TAG_BITS, 'positions have no room in a tag', GROUP_MEMBERS_MAX);
-check(PIECES_MAX << MEMBER_TAG_BITS <= 1 << TAG_BITS, 'pieces have no room in a tag', PIECES_MAX);
+/** Bits of the tags of a volume's pieces at their members. */
+export const PIECE_TAG_BITS = 20;
+check(PIECES_MAX << MEMBER_TAG_BITS <= 1 << PIECE_TAG_BITS, 'pieces have no room in a tag', PIECES_MAX);
 
 export interface MirrorParts extends PieceSource {
   readonly completions: CompletionPort;
@@ -67,7 +69,8 @@ export class Mirror implements PieceIo {
     this.stamps = parts.stamps;
     const { holding, membership } = parts;
     this.leases = holding === null ? null : new ReadLeases(membership, { leased: () => this.resumeReads() });
-    this.token = parts.completions.register({ complete: (tag, result, flags) => this.complete(tag, result, flags) });
+    const complete = (tag: number, result: number, flags: number) => this.complete(tag, result, flags);
+    this.token = parts.completions.register({ complete }, PIECE_TAG_BITS);
   }
 
   private complete(tag: number, result: number, flags: number): void {

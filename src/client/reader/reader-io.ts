@@ -27,7 +27,7 @@ import { REQUEST_READ, REQUEST_SETTLED } from '../../ports/segment-request.js';
 import type { CopyBuffers } from '../jobs/copy-buffers.js';
 import { MemberWork } from '../members/member-work.js';
 import type { MemberSlot, Membership } from '../mirror/membership.js';
-import { MEMBER_TAG_BITS } from '../mirror/mirror.js';
+import { MEMBER_TAG_BITS, PIECE_TAG_BITS } from '../mirror/mirror.js';
 import { ReadLeases } from '../mirror/read-leases.js';
 import type { Holding } from '../requests/holding.js';
 import type { Piece } from '../requests/piece.js';
@@ -69,7 +69,8 @@ export class ReaderIo implements PieceIo {
       nowMs: () => clock.nowMs(),
       pause: (ms) => calls.call((token) => clock.after(ms, token)).then(() => {}),
     });
-    this.token = completions.register({ complete: (tag, result, flags) => this.ended(tag, result, flags) });
+    const complete = (tag: number, result: number, flags: number) => this.ended(tag, result, flags);
+    this.token = completions.register({ complete }, PIECE_TAG_BITS);
   }
 
   private membersOf({ group }: Piece): readonly SegmentMember[] | null {

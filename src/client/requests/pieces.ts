@@ -23,6 +23,7 @@ import { groupOf } from '../../layout/volume-map.js';
 import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completion.js';
 import type { BlockCount, BlockIndex, ChunkIndex, FlushNumber, GroupIndex } from '../../ports/ids.js';
 import type { Memory } from '../../ports/memory.js';
+import { VOLUME_TAG_BITS } from '../limits.js';
 import { exists } from '../mirror/allocation.js';
 import type { MemberSlot, Membership } from '../mirror/membership.js';
 import type { VolumeCounters } from '../volume-events.js';
@@ -84,7 +85,7 @@ export class Pieces implements IoEnds {
     const { holding } = needs;
     holding?.add(this.io);
     this.held = holding === null ? null : new HeldRequests(holding, (piece) => this.end(piece, -EIO));
-    this.token = completions.register({ complete: (tag) => this.endSelf(this.all[tag]) });
+    this.token = completions.register({ complete: (tag) => this.endSelf(this.all[tag]) }, VOLUME_TAG_BITS);
   }
 
   /** A part to fill in, or null if there are too many. */

@@ -13,6 +13,7 @@ import { alignDown, alignUp } from '../../core/units.js';
 import { Waiting } from '../../core/waiting.js';
 import type { CompletionPort } from '../../ports/completion.js';
 import { REQUEST_FUA, REQUEST_KEEP } from '../../ports/segment-request.js';
+import { VOLUME_TAG_BITS } from '../limits.js';
 import { exists } from '../mirror/allocation.js';
 import type { Membership } from '../mirror/membership.js';
 import { PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, type Piece } from './piece.js';
@@ -65,7 +66,8 @@ export class SplitRequests {
     this.membership = membership;
     this.pieces = pieces;
     this.segmentBytes = membership.record.segmentBytes;
-    this.token = completions.register({ complete: (tag, result, flags) => this.endPart(tag, result, flags) });
+    const complete = (tag: number, result: number, flags: number) => this.endPart(tag, result, flags);
+    this.token = completions.register({ complete }, VOLUME_TAG_BITS);
   }
 
   /**

@@ -18,6 +18,7 @@ import type { CompletionPort } from '../../ports/completion.js';
 import type { FlushNumber } from '../../ports/ids.js';
 import type { SegmentMember } from '../../ports/segment-member.js';
 import { REQUEST_FLUSH, REQUEST_MARKED, SegmentRequest } from '../../ports/segment-request.js';
+import { VOLUME_TAG_BITS } from '../limits.js';
 import { JUDGED_DONE, JUDGED_LATER, type MemberSlot, type Membership } from '../mirror/membership.js';
 import type { Holder } from './holding.js';
 import type { Pieces } from './pieces.js';
@@ -86,7 +87,7 @@ export class VolumeFlush implements Holder {
     this.membership = membership;
     this.pieces = pieces;
     this.stamps = stamps;
-    this.token = completions.register({ complete: (tag, result) => this.endOne(tag, result) });
+    this.token = completions.register({ complete: (tag, result) => this.endOne(tag, result) }, VOLUME_TAG_BITS);
   }
 
   get busy(): boolean {

@@ -5,7 +5,6 @@
  * has left there.
  */
 
-import { NODE_STORES_MAX } from '../../core/limits.js';
 import type { NodeStore } from '../../node/node-store.js';
 import { formatDevice } from '../../store/opening/format-device.js';
 import { STORE_MEMORY_BYTES } from '../../store/store-start.js';
@@ -31,13 +30,16 @@ const NODE_STEP = 104_729;
 /** Of so many disks one has an index of its directory, as devices of many terabytes have. */
 const INDEX_ONE_IN = 3;
 
+/** Disks that a node has room for. */
+const NODE_DISKS = 16;
+
 /** Memory of a node with so many disks at most: beside its program's, some in which a disk is formatted. */
 function nodeBytes(disks: number): number {
   return programMemoryBytes(disks) + STORE_MEMORY_BYTES;
 }
 
 /** Memory that trials need; one after another can use the same. */
-export const TRIAL_MEMORY_BYTES = NODES_MAX * (nodeBytes(NODE_STORES_MAX) + PART_SLACK_BYTES);
+export const TRIAL_MEMORY_BYTES = NODES_MAX * (nodeBytes(NODE_DISKS) + PART_SLACK_BYTES);
 
 /** A disk of a trial. */
 export interface TrialDisk {
@@ -55,7 +57,7 @@ export interface TrialDisk {
 /** Disks that a node may come to have: each of these actions may cost one. */
 function disksMost({ devices, actions }: SimPlan, number: number): number {
   const lost = actions.filter(({ kind, node }) => ['replace', 'lie', 'decay'].includes(kind) && node === number);
-  return Math.min(NODE_STORES_MAX, devices + lost.length + 1);
+  return Math.min(NODE_DISKS, devices + lost.length + 1);
 }
 
 export class TrialNode implements Server {

@@ -21,12 +21,11 @@
  */
 
 import { AbandonedMemory } from '../../core/abandoned-memory.js';
-import { check } from '../../core/check.js';
 import { checksumsOneByOne } from '../../core/checksums.js';
+import { Handlers } from '../../core/handlers.js';
 import { BLOCK_BYTES, SUBMISSIONS } from '../../core/limits.js';
 import type { Clock } from '../../ports/clock.js';
-import { type CompletionHandler, type CompletionPort, TAG_BITS } from '../../ports/completion.js';
-import { HANDLERS_MAX } from '../../ports/limits.js';
+import type { CompletionHandler, CompletionPort } from '../../ports/completion.js';
 import type { Memory } from '../../ports/memory.js';
 import type { SimClock } from './clock.js';
 import type { SimOwner, SimSource } from './events.js';
@@ -34,7 +33,6 @@ import { SimRandom } from './random.js';
 import type { SimChecksum, SimTimeline } from './timeline.js';
 import type { SimTrace } from './trace.js';
 
-const TAG_MASK = (1 << TAG_BITS) - 1;
 /** The most completions in one batch. */
 const BATCH_MAX = 1024;
 
@@ -88,7 +86,7 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
   /** Batches delivered. */
   batches = 0;
   inBatch = false;
-  private readonly handlers: (CompletionHandler | undefined)[] = [];
+  private readonly handlers = new Handlers();
   private readonly batchEnds: (() => void)[] = [];
   private readonly deaths: (() => void)[] = [];
   private readonly queue: Submission[] = [];
@@ -126,16 +124,12 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
     return this.time.nowUs;
   }
 
-  register(handler: CompletionHandler): number {
-    let number = 0;
-    while (this.handlers[number] !== undefined) number += 1;
-    check(number <= HANDLERS_MAX, 'there are too many completion handlers', number);
-    this.handlers[number] = handler;
-    return (number << TAG_BITS) | 0;
+  register(handler: CompletionHandler, tagBits?: number): number {
+    return this.handlers.register(handler, tagBits);
   }
 
   unregister(baseToken: number): void {
-    this.handlers[baseToken >>> TAG_BITS] = undefined;
+    this.handlers.unregister(baseToken);
   }
 
   onBatchEnd(callback: () => void): void {
@@ -149,7 +143,7 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
 
   finish(token: number, result: number, flags: number): void {
     this.trace.add('finish', this.nowUs, token, result, flags);
-    this.handlers[token >>> TAG_BITS]?.complete(token & TAG_MASK, result, flags);
+    this.handlers.complete(token, result, flags);
   }
 
   copy(to: number, from: number, lengthBytes: number): void {
@@ -378,8 +372,7 @@ export class SimProcess implements CompletionPort, Memory, Clock, SimOwner {
       const token = tokens[index];
       trace.add('complete', nowUs, token, results[index], flags[index]);
       trace.note(origins[index]);
-      const handler = handlers[token >>> TAG_BITS];
-      if (handler !== undefined) handler.complete(token & TAG_MASK, results[index], flags[index]);
+      handlers.complete(token, results[index], flags[index]);
       if (this.interrupts(index + 1, count)) return;
     }
     this.inBatch = false;
