@@ -145,13 +145,13 @@ export class HolderCalls {
     return crowds.isCrowd({ clientId, nodeIds, nowMs, withinMs: times.nodeDownMs, heard });
   }
 
-  /** Whether the manager hears a node that has one of these devices. */
+  /** Whether the manager hears a node that has one of these devices, and says that it has it. */
   private areHeard(step: Step): boolean {
     const { nodes, nowMs, times } = this.state;
     const deviceIds = step.kind === 'refused' ? [] : step.deviceIds;
     return deviceIds.some((deviceId) => {
       const nodeId = nodes.nodeOf(deviceId);
-      return nodeId !== undefined && !nodes.isSilent(nodeId, nowMs, times.nodeDownMs);
+      return nodeId !== undefined && nodes.isPresent(deviceId) && !nodes.isSilent(nodeId, nowMs, times.nodeDownMs);
     });
   }
 

@@ -81,8 +81,8 @@ export interface NodeDevice extends KnownDevice {
    * the map is of another generation by then.
    */
   putReplica(map: ReplicaMap, own?: Partial<Pick<ReplicaOwn, 'servedGeneration' | 'answered'>>): Promise<number>;
-  /** Whether what serves the replica on this page can be had; absent where it always can. */
-  serves?(page: ReplicaPage): boolean;
+  /** Whether what serves the replica on this page under a generation can be had; absent where it always can. */
+  serves?(page: ReplicaPage, generation: Generation): boolean;
   /** The newest generation that it knew to have been served when the replica on this page was opened last. */
   servedOn(page: ReplicaPage): Generation;
   /** What serves the data of the replica on this page. */

@@ -56,7 +56,7 @@ export class Replica {
   ): Replica | null {
     if (device === undefined || device.failed) return null;
     const page = device.pageOf(map.id, group);
-    if (page < 0 || device.serves?.(page) === false) return null;
+    if (page < 0 || device.serves?.(page, map.generation) === false) return null;
     return new Replica(completions, device, page, group);
   }
 

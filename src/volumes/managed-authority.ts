@@ -236,11 +236,11 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
       try {
         return await this.decide(held, group, next);
       } catch (error) {
-        const { code } = toStrakeError(error);
-        const away = code === 'ERR_STRAKE_NO_MANAGER';
-        if ((!away && code !== 'ERR_STRAKE_UNAVAILABLE') || held.successor !== null) throw error;
-        if (!away) refusals += 1;
-        if (!wanted() || (!removes && refusals === REFUSALS_MAX)) return toStrakeError(error);
+        const refusal = toStrakeError(error);
+        if (!isRefusal(refusal) || held.successor !== null) throw error;
+        if (refusal.code !== 'ERR_STRAKE_NO_MANAGER') refusals += 1;
+        const most = refusal.code === 'ERR_STRAKE_WRONG_DEVICE' ? 1 : REFUSALS_MAX;
+        if (!wanted() || (!removes && refusals >= most)) return refusal;
       }
       await this.parts.pause();
     }
@@ -300,7 +300,9 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
       if (state === 'in-sync' && silent.includes(deviceId)) next = memberOffline(next, group, place, since);
     }
     check(next.versions[group] > held.newest(group).mapVersion, 'nobody is taken out of a group', group);
-    await this.decideOrRefuse(held, group, next, () => true);
+    // Who answers meanwhile is not to be taken out: that is looked at before it is asked for again.
+    const answer = await this.decideOrRefuse(held, group, next, () => false);
+    if (answer instanceof StrakeError) await this.parts.pause();
   }
 
   /** No member of a group that counts as current answers. */
@@ -321,3 +323,18 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
     held.told = Promise.all([held.told, telling]);
   }
 }
+
+/**
+ * Whether a change that fails so leaves everything as it is: there is no manager, or it decides nothing of this kind now. What has
+ * to be changed is asked for again then; a volume goes on without the rest.
+ */
+function isRefusal({ code }: StrakeError): boolean {
+  return REFUSALS.some((refusal) => refusal === code);
+}
+
+const REFUSALS = [
+  'ERR_STRAKE_NO_MANAGER',
+  'ERR_STRAKE_UNAVAILABLE',
+  'ERR_STRAKE_UNPROVEN',
+  'ERR_STRAKE_WRONG_DEVICE',
+] as const;

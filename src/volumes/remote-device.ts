@@ -208,9 +208,9 @@ export class RemoteDevice implements NodeDevice {
    * Its map may have been stored there, and a newer one have kept it from being opened; what it was opened as under an earlier
    * generation was that engine's, and is closed.
    */
-  serves(page: ReplicaPage): boolean {
+  serves(page: ReplicaPage, generation: Generation): boolean {
     const member = this.members.get(page);
-    return member !== undefined && !member.failed && member.map.generation === this.replicas[page].generation;
+    return member !== undefined && !member.failed && member.map.generation === generation;
   }
 
   servedOn(page: ReplicaPage): Generation {

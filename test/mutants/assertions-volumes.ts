@@ -62,7 +62,7 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a replica is of a group that its device does not know',
     'node/replica.ts',
-    'if (page < 0 || device.serves?.(page) === false) return null;\n    return new Replica(completions, device, page, group);',
+    'if (page < 0 || device.serves?.(page, map.generation) === false) return null;\n    return new Replica(completions, device, page, group);',
     'return new Replica(completions, device, page < 0 ? page : -1 - page, group);',
     CALM,
   ),
