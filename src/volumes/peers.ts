@@ -70,9 +70,13 @@ class Peer {
     return tried;
   }
 
-  /** Resolves when its devices are there, or the attempt that is being made, or the next one, has failed. */
+  /**
+   * Resolves when its devices are there, or the attempt that is being made, or the next one, has failed. An attempt that begins when
+   * volumes have parted with its devices is not waited for: whoever asks may keep a volume from that.
+   */
   reached(): Promise<void> {
-    return this.taken ? Promise.resolve() : this.tried.next();
+    const parts = this.session === null && !this.waiting;
+    return this.taken || parts ? Promise.resolve() : this.tried.next();
   }
 
   private connect(): void {
