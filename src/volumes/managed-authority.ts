@@ -293,6 +293,7 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
 
   /** Members of a group have not answered, and others have: those are taken out. */
   private async takeOut(held: HeldVolume, group: GroupIndex, silent: readonly string[]): Promise<void> {
+    check(silent.length > 0, 'members are taken out of a group in which all have answered', group);
     let next = held.map;
     // What was written under an earlier generation is on all members, or is recorded under this one when they are made equal.
     const since = { generation: held.generation, flushNumber: 0 };
@@ -325,8 +326,8 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
 }
 
 /**
- * Whether a change that fails so leaves everything as it is: there is no manager, or it decides nothing of this kind now. What has
- * to be changed is asked for again then; a volume goes on without the rest.
+ * Whether a change that fails so leaves everything as it is: there is no manager, or it decides nothing of this kind now. What
+ * has to be changed is asked for again then; a volume goes on without the rest.
  */
 function isRefusal({ code }: StrakeError): boolean {
   return REFUSALS.some((refusal) => refusal === code);

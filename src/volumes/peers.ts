@@ -71,8 +71,8 @@ class Peer {
   }
 
   /**
-   * Resolves when its devices are there, or the attempt that is being made, or the next one, has failed. An attempt that begins when
-   * volumes have parted with its devices is not waited for: whoever asks may keep a volume from that.
+   * Resolves when its devices are there, or the attempt that is being made, or the next one, has failed. An attempt that begins
+   * when volumes have parted with its devices is not waited for: whoever asks may keep a volume from that.
    */
   reached(): Promise<void> {
     const parts = this.session === null && !this.waiting;

@@ -17,6 +17,13 @@ const TURNS = 'volumes/turns.ts';
 
 export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   one(
+    'members are taken out of a group in which all have answered',
+    'volumes/managed-authority.ts',
+    '} else if (silent.length === 0) held.noteEffective',
+    '} else if (silent.length < 0) held.noteEffective',
+    tests('sim/cluster.test.ts'),
+  ),
+  one(
     'there is no memory for such a device',
     DEVICES,
     'place = ports.storesMax - 1; place >= 0; place -= 1) this.freePlaces.push(place);',
