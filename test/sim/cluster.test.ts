@@ -101,6 +101,7 @@ check('plans have every kind of fault, and every party', [], () => {
   const kinds = new Set<string>();
   for (let seed = 1; seed <= 100; seed += 1) {
     const plan = clusterPlanOf(seed, CLUSTER_FAULT_KINDS);
+    if ((plan.readers ?? 0) > 0) kinds.add('readers');
     for (const { kind } of plan.actions) kinds.add(kind === 'cut-off' ? 'cut' : kind);
     assert.equal(clusterPlanOf(seed, CLUSTER_FAULT_KINDS), plan);
     assert.ok(plan.nodes >= plan.copies && plan.clients >= 2);

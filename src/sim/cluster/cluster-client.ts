@@ -14,6 +14,9 @@ import { ClusterProgram, clusterProgramBytes } from './cluster-program.js';
 import { type ClusterWorld, ProcessDied } from './cluster-world.js';
 import type { Party } from './party.js';
 
+/** What a client does with the volume. */
+export type ClientRole = 'client' | 'reader';
+
 export class ClusterClient implements Party, Server, Program {
   readonly name: string;
   readonly address: string;
@@ -26,25 +29,31 @@ export class ClusterClient implements Party, Server, Program {
   readonly connections: SimClient[];
   process!: SimProcess;
   program!: ClusterProgram;
-  private readonly cluster: ClusterWorld;
-  private readonly volume: TrialVolume;
+  protected readonly cluster: ClusterWorld;
+  protected readonly volume: TrialVolume;
   private readonly party: number;
   private readonly memory: MemoryPart;
   private lives = 0;
 
-  constructor(cluster: ClusterWorld, volume: TrialVolume, number: number) {
+  constructor(cluster: ClusterWorld, volume: TrialVolume, number: number, role: ClientRole = 'client') {
     const { plan, world } = cluster;
     this.cluster = cluster;
     this.volume = volume;
     this.party = cluster.nextParty();
-    this.name = `client ${number}`;
+    this.name = `${role} ${number}`;
     this.address = `export ${number}`;
     this.host = world.addHost(this.name, { clockRate: cluster.clockRate(this.party) });
     this.memory = cluster.memory(clusterProgramBytes(0));
     this.connections = Array.from({ length: plan.connections }, (_, at) => {
       const host = world.addHost(`connection ${number}.${at}`);
       const random = new SimRandom(plan.seed + number, at + 1).fork('client');
-      const place = { number: number * plan.connections + at, volume: 0, inside: false, host };
+      const place = {
+        number: number * plan.connections + at,
+        volume: 0,
+        inside: false,
+        reads: role === 'reader',
+        host,
+      };
       return new SimClient(cluster, this, volume, place, random);
     });
   }
@@ -79,7 +88,7 @@ export class ClusterClient implements Party, Server, Program {
     const { cluster, process, program, name, volume } = this;
     cluster.log(`${name} attaches the volume${takeOver ? ', and takes it over' : ''}`);
     try {
-      await cluster.settle(program.attach(volume.name, takeOver), process, `${name} attaches the volume`);
+      await cluster.settle(program.attach(volume.name, { takeOver }), process, `${name} attaches the volume`);
     } catch (error) {
       cluster.log(`${name} does not get the volume: ${reasonOf(error)}`);
       return false;
@@ -147,7 +156,7 @@ export class ClusterClient implements Party, Server, Program {
 }
 
 /** Why a client has not done what it was told to. Anything that must not happen is thrown. */
-function reasonOf(error: unknown): string {
+export function reasonOf(error: unknown): string {
   if (error instanceof StrakeError || error instanceof ProcessDied) return error.message;
   throw error;
 }

@@ -15,14 +15,15 @@ const SETTLING_US = 3_000_000;
 
 /** All processes are up. Throws a `SimViolation`, or a `HistoryViolation`, if something is not as it should be. */
 export async function endCluster(cluster: Cluster): Promise<void> {
-  const { world, volume, nodes, clients } = cluster;
+  const { world, volume, nodes, clients, readers } = cluster;
   await serveAgain(cluster);
-  for (const client of clients) await client.rest();
+  await readAgain(cluster);
+  for (const client of [...clients, ...readers]) await client.rest();
   if (!(await volume.flush())) throw new SimViolation('the volume is not offered when all is well again');
   await volume.sweep();
   volume.history.checkpoint();
   await cluster.holder.giveBack();
-  for (const client of clients) client.die();
+  for (const client of [...clients, ...readers]) client.die();
   await checkCopies(cluster);
   for (const node of nodes) await node.close();
   for (const node of nodes) {
@@ -44,6 +45,14 @@ async function serveAgain(cluster: Cluster): Promise<void> {
     } else await cluster.holder.serve(true);
     if (world.nowUs > untilUs) throw new SimViolation('nobody serves the volume when all is well again');
     await world.pause(RETRY_US);
+  }
+}
+
+/** Who only reads goes on to, in bounded time. */
+async function readAgain({ world, readers }: Cluster): Promise<void> {
+  for (const reader of readers) {
+    const { answered, process, name } = reader;
+    await world.until(() => reader.answered > answered, process, `${name} reads again`);
   }
 }
 

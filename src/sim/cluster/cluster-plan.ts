@@ -20,6 +20,7 @@ export const CLUSTER_FAULT_KINDS = [
   'clock',
   'store',
   'disk',
+  'readers',
 ] as const;
 export type ClusterFaultKind = (typeof CLUSTER_FAULT_KINDS)[number];
 
@@ -28,6 +29,13 @@ export type HolderFate = 'lives' | 'dies' | 'pauses' | 'closes';
 
 /** What the store of the manager does: answers late, is full, or its process dies before or after a batch is durable. */
 export type StoreFate = 'slow' | 'full' | 'dies-before' | 'dies-after';
+
+/** Those that something happens of: readers are just there. */
+type ActionKind = Exclude<ClusterFaultKind, 'readers'>;
+
+function acts(kind: ClusterFaultKind): kind is ActionKind {
+  return kind !== 'readers';
+}
 
 /** What happens to the store; `older`: the manager starts with a copy of it from before. */
 export type StoreAction = StoreFate | 'older';
@@ -102,6 +110,8 @@ export interface ClusterPlan extends LoadPlan {
   readonly devices: number;
   /** Processes with an engine. */
   readonly clients: number;
+  /** Processes that only read the volume, behind the clients; none if it does not say so. */
+  readonly readers?: number;
   /** NBD connections to each client. */
   readonly connections: number;
   readonly deviceLatencyUs: readonly [number, number];
@@ -115,6 +125,7 @@ export interface ClusterPlan extends LoadPlan {
 export const NODES_MAX = 4;
 export const DEVICES_MAX = 2;
 export const CLIENTS_MAX = 3;
+export const READERS_MAX = 2;
 
 const PLAN_MS = 20_000;
 /** Time in which one action is expected, on average. */
@@ -135,7 +146,7 @@ function others(parties: number, party: number, random: SimRandom): number {
 }
 
 /** Draws an action of this kind. */
-function draftOf(kind: ClusterFaultKind, random: SimRandom, { nodes, clients, devices }: Size): Draft {
+function draftOf(kind: ActionKind, random: SimRandom, { nodes, clients, devices }: Size): Draft {
   const parties = 1 + nodes + clients;
   const party = random.below(parties);
   switch (kind) {
@@ -189,7 +200,7 @@ function draftOf(kind: ClusterFaultKind, random: SimRandom, { nodes, clients, de
   }
 }
 
-function actionsOf(size: Size, faults: readonly ClusterFaultKind[], random: SimRandom): ClusterAction[] {
+function actionsOf(size: Size, faults: readonly ActionKind[], random: SimRandom): ClusterAction[] {
   // Plans in which few kinds of faults happen often find other bugs than those with some of each.
   const some = faults.filter((kind) => kind === 'attach' || random.chance(0.5));
   const actions: ClusterAction[] = [];
@@ -201,6 +212,31 @@ function actionsOf(size: Size, faults: readonly ClusterFaultKind[], random: SimR
   return actions;
 }
 
+/** What may happen to who only reads. */
+const READER_FAULTS: readonly ActionKind[] = ['kill', 'pause', 'cut', 'reset', 'clock'];
+
+/** How many only read, and what happens to them, beside all else. */
+function readersOf(
+  size: Size,
+  actions: readonly ClusterAction[],
+  faults: readonly ClusterFaultKind[],
+  random: SimRandom,
+): Pick<ClusterPlan, 'readers' | 'actions'> {
+  if (!faults.includes('readers')) return { actions };
+  const readers = random.pick([0, 1, 1, READERS_MAX]);
+  const some = READER_FAULTS.filter((kind) => faults.includes(kind) && random.chance(0.5));
+  if (readers === 0 || some.length === 0) return { readers, actions };
+  const others = 1 + size.nodes + size.clients;
+  const own = Array.from({ length: random.between(0, 6) }, (_, at): ClusterAction => {
+    const draft = draftOf(random.pick(some), random, size);
+    const reader = others + random.below(readers);
+    const named =
+      'party' in draft ? { party: reader } : 'from' in draft ? { from: reader } : 'one' in draft ? { one: reader } : {};
+    return { number: actions.length + 1 + at, atMs: random.between(500, PLAN_MS), ...draft, ...named };
+  });
+  return { readers, actions: [...actions, ...own].sort((one, other) => one.atMs - other.atMs) };
+}
+
 /** Draws the plan of a trial. `faults` are the kinds that may happen. */
 export function clusterPlanOf(seed: number, faults: readonly ClusterFaultKind[]): ClusterPlan {
   const random = new SimRandom(seed).fork('cluster');
@@ -209,6 +245,7 @@ export function clusterPlanOf(seed: number, faults: readonly ClusterFaultKind[])
   const clients = random.pick([2, 2, 3]);
   const devices = random.pick([1, 1, 2]);
   const segments = random.pick([4, 8, 16]);
+  const size = { nodes, clients, devices };
   const rates = Array.from({ length: 1 + nodes + clients }, () => random.pick([1, 1, 1, 0.98, 1.02]));
   return {
     ...{ seed, copies, nodes, devices, clients, segments, segmentBytes: 64 << 10 },
@@ -232,6 +269,6 @@ export function clusterPlanOf(seed: number, faults: readonly ClusterFaultKind[])
     networkLoss: 0,
     clockRates: rates,
     endMs: PLAN_MS,
-    actions: actionsOf({ nodes, clients, devices }, faults, random.fork('actions')),
+    ...readersOf(size, actionsOf(size, faults.filter(acts), random.fork('actions')), faults, random.fork('readers')),
   };
 }

@@ -21,6 +21,7 @@ import { ConnectionResources, type NetPorts, type NetSizes, SERVER_SIZES } from 
 import type { NodeStore } from '../../node/node-store.js';
 import { SegmentService } from '../../node/segment-service.js';
 import { NodeService } from '../../serve/node-service.js';
+import type { Attaching } from '../../volumes/managed-volumes.js';
 import { Registration } from '../../volumes/registration.js';
 import { nodeMemoryBytes, type StorageNode } from '../../volumes/storage-node.js';
 import { SessionServer } from '../../wire/session-server.js';
@@ -167,9 +168,9 @@ export class ClusterProgram implements Watched {
   }
 
   /** Attaches a volume, and serves it. */
-  async attach(name: string, takeOver: boolean): Promise<void> {
+  async attach(name: string, attaching: Attaching): Promise<void> {
     try {
-      await this.node.attachVolume(name, { takeOver });
+      await this.node.attachVolume(name, attaching);
     } finally {
       this.serving.offer();
     }

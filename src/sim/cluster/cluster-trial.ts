@@ -28,7 +28,7 @@ export class ClusterTrial {
   }
 
   async run(): Promise<TrialResult> {
-    const { world, clients } = this.cluster;
+    const { world, clients, readers } = this.cluster;
     let failure: string | undefined;
     try {
       await world.run(Promise.race([this.live(), this.nothingLeft(), this.cluster.failed]));
@@ -36,7 +36,9 @@ export class ClusterTrial {
       failure = error instanceof Error ? this.textOf(error) : String(error);
       world.log(`failed: ${failure}`);
     }
-    const requests = clients.flatMap((one) => one.connections).reduce((sum, { answered }) => sum + answered, 0);
+    const requests = [...clients, ...readers]
+      .flatMap((one) => one.connections)
+      .reduce((sum, { answered }) => sum + answered, 0);
     const { trace, nowUs } = world.time;
     const { hash, length } = trace;
     return { seed: world.plan.seed, hash, simulatedUs: nowUs, requests, events: length, faults: world.acted, failure };
@@ -57,7 +59,7 @@ export class ClusterTrial {
 
   private async live(): Promise<void> {
     const { cluster } = this;
-    const { world, nodes, clients } = cluster;
+    const { world, nodes, clients, readers } = cluster;
     const { plan } = world;
     await cluster.manager.begin();
     for (const node of nodes) await node.begin();
@@ -65,6 +67,7 @@ export class ClusterTrial {
     await cluster.create();
     for (const client of clients) await client.boot();
     await cluster.holder.serve(false);
+    for (const one of readers) await one.boot();
     const faults = new ClusterFaults(cluster);
     for (const action of plan.actions) {
       if (action.atMs >= plan.endMs) break;

@@ -9,6 +9,7 @@ import { ClusterClient } from './cluster-client.js';
 import { ClusterManager } from './cluster-manager.js';
 import { ClusterNode } from './cluster-node.js';
 import type { ClusterPlan, ReturnKind } from './cluster-plan.js';
+import { ClusterReader } from './cluster-reader.js';
 import { ClusterWorld, unlessDied } from './cluster-world.js';
 import { Losses } from './losses.js';
 import { inSyncOf, MapsOracle } from './maps-oracle.js';
@@ -26,6 +27,7 @@ export class Cluster {
   readonly manager: ClusterManager;
   readonly nodes: ClusterNode[];
   readonly clients: ClusterClient[];
+  readonly readers: ClusterReader[];
   readonly volume: TrialVolume;
   readonly maps = new MapsOracle();
   private readonly losses = new Losses();
@@ -81,17 +83,22 @@ export class Cluster {
     this.volume = new TrialVolume(this.world, server, own, about);
     this.clients = Array.from({ length: plan.clients }, (_, n) => new ClusterClient(this.world, this.volume, n));
     this.holder = this.clients[0];
+    const { clients, readers = 0 } = plan;
+    this.readers = Array.from(
+      { length: readers },
+      (_, n) => new ClusterReader(this.world, this.volume, clients + n, (error) => this.fail(error)),
+    );
   }
 
   get parties(): readonly Party[] {
-    return [this.manager, ...this.nodes, ...this.clients];
+    return [this.manager, ...this.nodes, ...this.clients, ...this.readers];
   }
 
   /** What has not come to its end, and who could be waited for, for people. */
   get goesOn(): string[] {
     const { world, parties, clients } = this;
     const away = parties.filter(({ up, process }) => !up || process.stalled).map(({ name }) => `${name} does nothing`);
-    return [...world.waitedFor(), ...away, ...clients.flatMap((client) => [...client.goesOn()])];
+    return [...world.waitedFor(), ...away, ...[...clients, ...this.readers].flatMap((one) => [...one.goesOn()])];
   }
 
   /** Looks at what devices have from now on, again and again. */

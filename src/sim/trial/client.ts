@@ -33,6 +33,8 @@ const RECONNECT_US = 50_000;
 /** A connection that gets no answer for so long is given up. */
 const PATIENCE_US = 120_000_000;
 
+/** Of a hundred requests so many are flushes, and those that follow are reads. */
+const FIRST_READ = 6;
 /** Share of reads for which only the status of the blocks is asked. */
 const STATUS = 1 / 16;
 /** Share of trims that are of a whole segment. */
@@ -51,6 +53,8 @@ export interface ClientPlace {
   readonly volume: number;
   /** Whether it is a program in the node's process. */
   readonly inside: boolean;
+  /** Whether it only reads. */
+  readonly reads?: boolean;
   /** Where its connections come from. */
   readonly host: SimHost;
 }
@@ -284,11 +288,11 @@ export class SimClient {
     if (program === null) return;
     const { history } = volume;
     const { nowUs } = trial;
-    const dice = random.below(100);
+    const dice = this.place.reads ? FIRST_READ : random.below(100);
     history.writer = this.server.writer;
     this.left -= 1;
     this.running += 1;
-    if (dice < 6) {
+    if (dice < FIRST_READ) {
       this.send(session, CMD_FLUSH, [0, 0], history.beginFlush(nowUs), 0);
       return;
     }
