@@ -76,12 +76,14 @@ export class FollowedVolume {
 
   /** Opens the members, and reads. Rejects with `ERR_STRAKE_UNAVAILABLE`, which says why, if it cannot be read. */
   async begin(places: readonly DevicePlace[]): Promise<VolumeReader> {
+    check(this.reader === null && !this.ended, 'a volume begins to be read a second time', this.maps.length);
     await this.parts.reach(places);
-    for (let round = 0; ; round += 1) {
+    for (let round = 0; ; ) {
       await this.look();
       if (this.trouble.length === 0 && this.mayRead()) break;
       if (round === BEGIN_ROUNDS || this.deleted) throw this.unavailable();
-      await this.parts.pause();
+      const paused = this.parts.pause().then(() => 1);
+      round += await Promise.race([paused, this.leased().then(() => 0)]);
     }
     const reader = this.parts.newReader({
       record: volumeOf(this.maps),
@@ -116,6 +118,13 @@ export class FollowedVolume {
         ({ state }, place) => state !== 'in-sync' || this.members[group][place]?.mayRead(mapVersion) === true,
       ),
     );
+  }
+
+  /** Resolves when members that are open may have given a lease. */
+  private leased(): Promise<void> {
+    return new Promise((resolve) => {
+      for (const member of this.members.flat()) member?.whenLeased({ leased: resolve });
+    });
   }
 
   /** Maps that members have, proven by the key of the cluster. */

@@ -5,7 +5,13 @@ import { Calls } from '#strake/core/calls.js';
 import { ESTALE } from '#strake/core/errno.js';
 import type { DeviceMember } from '#strake/node/device-member.js';
 import { LIST_ALL, SegmentList } from '#strake/ports/segment-list.js';
-import { REQUEST_ALLOCATE, REQUEST_FLUSH, REQUEST_WRITE, SegmentRequest } from '#strake/ports/segment-request.js';
+import {
+  REQUEST_AGREED,
+  REQUEST_ALLOCATE,
+  REQUEST_FLUSH,
+  REQUEST_WRITE,
+  SegmentRequest,
+} from '#strake/ports/segment-request.js';
 import { check, run } from '../support/check.js';
 import { EPOCH, LeaseClient, LeaseWorld, SERVED } from '../support/lease-world.js';
 import { BLOCK } from '../support/sim-store.js';
@@ -76,6 +82,47 @@ check(
     await nodes.when(() => stored.result !== null);
   },
 );
+
+check('that the copies agree is durable before an engine here is answered, and lets others read', async () => {
+  const { nodes, device, page, member } = await hosted(7);
+  const gate = device.gate(nodes.map(1).volume.id, 0);
+  assert.equal([gate.servedGeneration, gate.isReadable], [0, false]);
+  const request = new SegmentRequest();
+  const calls = new Calls(nodes.serving.process);
+  const agreed = calls.call((token) => {
+    request.begin(REQUEST_AGREED, 0, token);
+    request.generation = 1;
+    member.submit(request);
+  });
+  assert.is(await nodes.settle(agreed), 0);
+  assert.equal([gate.servedGeneration, gate.isReadable], [1, true]);
+  // Nobody has made them equal under the next generation yet.
+  assert.is(await nodes.settle(device.putReplica(nodes.map(2, { generation: 2 }))), page);
+  assert.is(gate.isReadable, false);
+});
+
+check('who only reads asks a member here under the map that it has, while it counts', async () => {
+  const { nodes, device, page, ask } = await hosted(8);
+  const { process } = nodes.serving;
+  const map = nodes.map(1);
+  const { member } = await nodes.settle(device.openReader(process, map));
+  if (member === null) throw new Error('the replica was not opened');
+  assert.is(member.mayRead(map.mapVersion), false);
+  let told = 0;
+  member.whenLeased({ leased: () => (told += 1) });
+  await nodes.settle(device.gate(map.volume.id, 0).noteServedHere(1));
+  await nodes.when(() => told === 1);
+  assert.is(member.mayRead(map.mapVersion), true);
+  assert.is(await nodes.settle(ask(member, REQUEST_FLUSH)), -ESTALE, 'it changes nothing');
+  const next = nodes.map(2, { generation: 2 });
+  assert.is(await nodes.settle(device.putReplica(next)), page);
+  assert.equal([member.mayRead(map.mapVersion), member.mayRead(next.mapVersion)], [false, false]);
+  const { maps } = await nodes.settle(device.openReader(process, map));
+  assert.equal(maps, [next]);
+  await nodes.settle(device.gate(map.volume.id, 0).noteServedHere(2));
+  assert.ok(member.follow(next));
+  assert.is(member.mayRead(next.mapVersion), true);
+});
 
 check('the payload of a write that waits is what it was when it was asked for', async () => {
   const { nodes, device, page, member, calls, ask } = await hosted(4);

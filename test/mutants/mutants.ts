@@ -16,6 +16,7 @@ import { MEMBER_MUTANTS } from './member-mutants.js';
 import { MIGRATION_MUTANTS } from './migration-mutants.js';
 import type { Mutant } from './mutant.js';
 import { NBD_MUTANTS } from './nbd-mutants.js';
+import { READER_MUTANTS } from './reader-mutants.js';
 import { SEQUENCE_MUTANTS } from './sequence-mutants.js';
 import { SESSION_MUTANTS } from './session-mutants.js';
 import { SETTLED_MUTANTS } from './settled-mutants.js';
@@ -35,6 +36,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...CALL_MUTANTS,
   ...JANITOR_MUTANTS,
   ...LEASE_MUTANTS,
+  ...READER_MUTANTS,
   ...CLUSTER_MUTANTS,
   ...MANAGER_MUTANTS,
   ...MEMBER_MUTANTS,

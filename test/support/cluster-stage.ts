@@ -16,6 +16,7 @@ import { endCluster } from '#strake/sim/cluster/cluster-end.js';
 import { CLUSTER_MEMORY_BYTES } from '#strake/sim/cluster/cluster-memory.js';
 import type { ClusterNode } from '#strake/sim/cluster/cluster-node.js';
 import { type ClusterPlan, clusterPlanOf } from '#strake/sim/cluster/cluster-plan.js';
+import type { ClusterReader } from '#strake/sim/cluster/cluster-reader.js';
 import type { Party } from '#strake/sim/cluster/party.js';
 import { MessageGate, type MessageHold, type SimMessage } from '#strake/sim/net/message-gate.js';
 import { NbdSession, type SessionRequest } from '#strake/sim/net/nbd-session.js';
@@ -40,7 +41,7 @@ export interface StagedWrite {
 }
 
 export interface StageSettings
-  extends Partial<Pick<ClusterPlan, 'seed' | 'copies' | 'nodes' | 'clients' | 'segments'>> {
+  extends Partial<Pick<ClusterPlan, 'seed' | 'copies' | 'nodes' | 'clients' | 'readers' | 'segments'>> {
   readonly networkLatencyUs?: readonly [number, number];
   /** Memory for all processes; default: as much as the largest plan needs. */
   readonly memoryBytes?: number;
@@ -130,6 +131,14 @@ export class Stage {
 
   get clients(): readonly ClusterClient[] {
     return this.cluster.clients;
+  }
+
+  /** A client that only reads, which is started, and has attached the volume. */
+  async reader(number = 0): Promise<ClusterReader> {
+    const reader = this.cluster.readers[number];
+    await reader.boot();
+    await this.until(() => reader.serves);
+    return reader;
   }
 
   log(text: string): void {

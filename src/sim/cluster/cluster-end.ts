@@ -51,8 +51,9 @@ async function serveAgain(cluster: Cluster): Promise<void> {
 /** Who only reads goes on to, in bounded time. */
 async function readAgain({ world, readers }: Cluster): Promise<void> {
   for (const reader of readers) {
-    const { answered, process, name } = reader;
-    await world.until(() => reader.answered > answered, process, `${name} reads again`);
+    const { answered, connections, process, name } = reader;
+    const goesOn = () => reader.serves && (connections.length === 0 || reader.answered > answered);
+    await world.until(goesOn, process, `${name} reads again`);
   }
 }
 

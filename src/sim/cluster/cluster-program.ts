@@ -197,7 +197,7 @@ export class ClusterProgram implements Watched {
 
   /** Whether it serves the volume now. */
   serves(name: string): boolean {
-    return this.node.volumes.named(name).at(0)?.engine?.serving ?? false;
+    return (this.node.volumes.named(name).at(0)?.served ?? null) !== null;
   }
 
   /** How a volume is here, for people. */

@@ -178,23 +178,24 @@ export class VolumeHistory {
     const { capacity, ended, kind, state, writer: writers } = this.operations;
     for (let slot = 0; slot < capacity; slot += 1) {
       if (writers[slot] === writer || kind[slot] >= KIND_READ || ended[slot] <= time) continue;
-      if (state[slot] === STATE_PENDING || state[slot] === STATE_FAILED) ended[slot] = time;
+      if (state[slot] !== STATE_ACKNOWLEDGED) ended[slot] = time;
     }
   }
 
   /**
    * The process has died, or of several only that of `writer`. What is under way gets no answer any more, and does nothing any
-   * more.
+   * more; what one of several has sent may still arrive, and be seen by those who only read, until another one serves.
    */
   killed(now: number, writer?: number): void {
     const time = this.tick(now);
     const { capacity, ended, kind, state } = this.operations;
     for (let slot = 0; slot < capacity; slot += 1) {
       if (writer !== undefined && this.operations.writer[slot] !== writer) continue;
-      if (state[slot] === STATE_FAILED && ended[slot] > time) ended[slot] = time;
+      const isOver = writer === undefined || kind[slot] >= KIND_READ;
+      if (state[slot] === STATE_FAILED && ended[slot] > time && isOver) ended[slot] = time;
       if (state[slot] !== STATE_PENDING) continue;
       state[slot] = STATE_UNANSWERED;
-      ended[slot] = time;
+      if (isOver) ended[slot] = time;
       if (kind[slot] < KIND_READ) this.splitBlocks(slot);
     }
   }

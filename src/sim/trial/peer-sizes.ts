@@ -20,7 +20,8 @@ export const SIM_SESSIONS: NetSizes = {
 /** At the end that answers. A request takes a buffer of the smallest class that holds it, or of a larger one. */
 export const SIM_SEGMENTS: NetSizes = {
   ...SEGMENT_SIZES,
-  connections: 8,
+  // Five clients, with two each.
+  connections: 12,
   classes: [
     { bytes: 4 << 10, count: 16 },
     { bytes: 16 << 10, count: 4 },
