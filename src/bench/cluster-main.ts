@@ -50,6 +50,8 @@ export type ClusterRequest =
   | { readonly kind: 'create'; readonly volume: string; readonly sizeBytes: number; readonly on: readonly string[] }
   /** Opens a volume, and writes and reads a block of it: the seconds until both are answered. */
   | { readonly kind: 'open'; readonly volume: string; readonly takeOver: boolean }
+  /** Opens a volume that is only read here, and reads a block of it. */
+  | { readonly kind: 'read'; readonly volume: string }
   /** Gives a volume back. */
   | { readonly kind: 'close'; readonly volume: string }
   /** Begins to write to a volume, steadily and for good. */
@@ -174,6 +176,11 @@ class Client {
       }
       case 'open':
         return await this.open(request.volume, request.takeOver);
+      case 'read': {
+        const volume = await this.cluster.openVolume(request.volume, { readOnly: true });
+        await volume.read(new Uint8Array(BLOCK_BYTES), 0);
+        return 0;
+      }
       case 'close':
         await this.cluster.closeVolume(this.opened(request.volume));
         return 0;
