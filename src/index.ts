@@ -39,6 +39,7 @@ export type {
   NodeStatus,
   NodeVolumeStatus,
   OpenNodeOptions,
+  RemoteDeviceStatus,
 } from './embed/node-types.js';
 export { NodeVolume } from './embed/node-volume.js';
 export { type Support, support } from './embed/support.js';

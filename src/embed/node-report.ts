@@ -2,6 +2,7 @@
 
 import { newestVersion } from '../layout/volume-map.js';
 import type { StoreStatus } from '../node/node-device.js';
+import type { RemoteDeviceStatus } from '../volumes/remote-device.js';
 import type { VolumeReport } from '../volumes/volume-status.js';
 import type { DeviceFacts } from './facts.js';
 import { describe } from './format.js';
@@ -27,16 +28,22 @@ export function deviceOf(
   };
 }
 
-/** A volume, as its shard tells of it. */
-export function volumeOf(facts: OpenFacts, report: VolumeReport): NodeVolumeStatus {
+/** Where the devices are that are here, by id: those of this node, and those of others. */
+export function pathsOf(facts: OpenFacts, remote: readonly RemoteDeviceStatus[]): Map<string, string> {
+  const own = [...facts].map(([deviceId, { path }]) => [deviceId, path] as const);
+  return new Map([...own, ...remote.map(({ deviceId, path }) => [deviceId, path] as const)]);
+}
+
+/** A volume, as its shard tells of it. `paths`: see `pathsOf`. */
+export function volumeOf(paths: ReadonlyMap<string, string>, report: VolumeReport): NodeVolumeStatus {
   const { stored, unproven, conflict, reason, usedSlots, shard, status } = report;
   const { id, name, sizeBytes, layout, copies, generation, createdMs, segmentBytes } = stored;
   const groups = stored.groups.map((group, at) =>
     group.map(({ deviceId, state }, position) => ({
       deviceId,
-      path: facts.get(deviceId)?.path ?? null,
+      path: paths.get(deviceId) ?? null,
       state: status?.groups[at][position].state ?? state,
-      present: status?.groups[at][position].present ?? facts.has(deviceId),
+      present: status?.groups[at][position].present ?? paths.has(deviceId),
     })),
   );
   return {

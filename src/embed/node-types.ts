@@ -4,6 +4,7 @@ import type { JobProgress, VolumeCounters, VolumeState } from '../client/volume-
 import type { MemberState } from '../layout/volume-map.js';
 import type { FaultRule } from '../uring/native.js';
 import type { JobReport } from '../volumes/job-book.js';
+import type { RemoteDeviceStatus } from '../volumes/remote-device.js';
 import type { DeviceFacts } from './facts.js';
 
 /** Where a node serves segments. Either `socket` or `port`, with `host`. */
@@ -169,6 +170,9 @@ export interface NodeVolumeStatus {
 /** Something that a node does in the background for a volume. */
 export type NodeJob = JobReport;
 
+/** A device of another node. */
+export type { RemoteDeviceStatus };
+
 /** One aspect of a node's health. */
 export interface NodeCheck {
   readonly name: string;
@@ -203,6 +207,8 @@ export interface NodeStatus {
   readonly clusterId: string;
   readonly checks: readonly NodeCheck[];
   readonly devices: readonly NodeDevice[];
+  /** Devices of other nodes that are a part of this one while they can be reached. */
+  readonly remote: readonly RemoteDeviceStatus[];
   /** Devices that were named, or were open, and are not open. */
   readonly unavailable: readonly UnavailableDevice[];
   /** Names of devices that were named before: each is taken once. */

@@ -17,7 +17,7 @@ import { addressOf, SERVE_NODE, type ServeNodeOptions } from './nbd-server.js';
 import { clusterAddress } from './node-addresses.js';
 import { checkNode } from './node-checks.js';
 import { NodeDevices } from './node-devices.js';
-import { deviceOf, volumeOf } from './node-report.js';
+import { deviceOf, pathsOf, volumeOf } from './node-report.js';
 import { CREATE_VOLUME, OPEN_NODE, SCRUB, START_VOLUME } from './node-rules.js';
 import { INTERNAL, NodeServer } from './node-server.js';
 import type {
@@ -200,13 +200,14 @@ export class Node implements Tenant {
 
   /** Everything at once: one verdict, and the checks that led to it. */
   async status(): Promise<NodeStatus> {
-    const { devices, volumes, awaited } = await this.link.call('nodeStatus', null);
+    const { devices, remote, volumes, awaited } = await this.link.call('nodeStatus', null);
     const listed = devices.map((device) => deviceOf(this.parts.facts, device));
-    const reported = volumes.map((volume) => volumeOf(this.parts.facts, volume));
+    const paths = pathsOf(this.parts.facts, remote);
+    const reported = volumes.map((volume) => volumeOf(paths, volume));
     const { doubled } = this.parts;
     const others = { unavailable: this.parts.unavailable(), doubled: [...doubled], awaited };
     const found = checkNode(listed, reported, others);
-    return { ...found, clusterId: this.clusterId, devices: listed, ...others, volumes: reported };
+    return { ...found, clusterId: this.clusterId, devices: listed, remote, ...others, volumes: reported };
   }
 
   async devices(): Promise<NodeDevice[]> {

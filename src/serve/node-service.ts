@@ -12,6 +12,7 @@ import type { AwaitedDevice } from '../volumes/deleted-volumes.js';
 import type { HostedVolume, ServedVolume } from '../volumes/hosted-volume.js';
 import type { JobReport } from '../volumes/job-book.js';
 import type { VolumeSpec } from '../volumes/placement.js';
+import type { RemoteDeviceStatus } from '../volumes/remote-device.js';
 import type { StorageEvent } from '../volumes/storage-events.js';
 import { type NodePorts, StorageNode } from '../volumes/storage-node.js';
 import type { VolumeReport } from '../volumes/volume-status.js';
@@ -37,7 +38,12 @@ export interface NodeCalls {
   endWork: { request: null; response: null };
   nodeStatus: {
     request: null;
-    response: { devices: StoreStatus[]; volumes: VolumeReport[]; awaited: AwaitedDevice[] };
+    response: {
+      devices: StoreStatus[];
+      remote: RemoteDeviceStatus[];
+      volumes: VolumeReport[];
+      awaited: AwaitedDevice[];
+    };
   };
 }
 
@@ -129,7 +135,12 @@ export class NodeService {
         node.endWork();
         return null;
       case 'nodeStatus':
-        return { devices: node.deviceStatus(), volumes: node.volumeReports(), awaited: node.awaitedDevices() };
+        return {
+          devices: node.deviceStatus(),
+          remote: node.remoteDevices(),
+          volumes: node.volumeReports(),
+          awaited: node.awaitedDevices(),
+        };
       default:
         throw new Error(`unknown call ${String(name)}`);
     }

@@ -146,6 +146,8 @@ export class ShardNode {
     if (found.mayGoOn) this.spoilt.add(shard);
     const reason = 'the worker that drove its devices has ended: they are opened again';
     for (const { deviceId } of found.lost) await this.node?.node.lose(deviceId, reason);
+    // Whoever is served anew is so by what its members remember now.
+    await this.refresh();
     await this.node?.node.dropEngines(reason);
     return { mayGoOn: found.mayGoOn };
   }
@@ -280,6 +282,7 @@ export class ShardNode {
     this.closed = true;
     if (node === null) return null;
     node.node.endWork();
+    for (const connection of this.connections.values()) connection.endWork();
     await Promise.all([this.parts.servers.endOf(null, DRAIN_MS), this.parts.network.close()]);
     const { length } = this.stores;
     try {

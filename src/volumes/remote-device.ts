@@ -30,6 +30,20 @@ export interface RemoteDeviceParts {
   readonly order: number;
 }
 
+/** A device of another node, as plain data. */
+export interface RemoteDeviceStatus {
+  readonly deviceId: string;
+  /** Where its node is, and its id. */
+  readonly path: string;
+  /** `lost`: it does not take what it is asked for, and is about to be parted with. */
+  readonly state: 'ok' | 'lost';
+  /** Counts how often it was opened. */
+  readonly incarnation: number;
+  readonly slotBytes: number;
+  /** As its node told when it was taken. */
+  readonly freeSlots: number;
+}
+
 export class RemoteDevice implements NodeDevice {
   readonly shard = -1;
   readonly path: string;
@@ -252,5 +266,11 @@ export class RemoteDevice implements NodeDevice {
 
   status(): null {
     return null;
+  }
+
+  /** What this node knows of it. */
+  remoteStatus(): RemoteDeviceStatus {
+    const { deviceId, path, incarnation, slotBytes, freeSlots } = this;
+    return { deviceId, path, state: this.failed ? 'lost' : 'ok', incarnation, slotBytes, freeSlots };
   }
 }

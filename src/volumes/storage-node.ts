@@ -55,6 +55,7 @@ import type { NodeHooks, NodeParts } from './node-parts.js';
 import { NodeTurns } from './node-turns.js';
 import { type PeerOpening, Peers } from './peers.js';
 import type { VolumeSpec } from './placement.js';
+import { RemoteDevice, type RemoteDeviceStatus } from './remote-device.js';
 import { VolumeChanges } from './volume-changes.js';
 import { VolumeDirectory } from './volume-directory.js';
 import { engineOf, moreVolumesBytes, VOLUME_HOST_BYTES, VolumeHost } from './volume-host.js';
@@ -386,6 +387,11 @@ export class StorageNode {
 
   deviceStatus(): StoreStatus[] {
     return this.parts.devices.status();
+  }
+
+  /** Devices of other nodes. */
+  remoteDevices(): RemoteDeviceStatus[] {
+    return [...this.devices.values()].flatMap((one) => (one instanceof RemoteDevice ? [one.remoteStatus()] : []));
   }
 
   /** Devices that are not here, and for which notes of deleted volumes are kept. */

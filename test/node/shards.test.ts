@@ -168,6 +168,13 @@ check('devices on each shard are served to other nodes, also after their shard h
   assert.equal(await shardsOf(serving, paths), [undefined, 0, 1]);
   const node = await NodeProcess.start({ devices: [paths[0]], network: { keyFile, peers: [segments] } });
   await node.call('createVolume', { name: 'main', sizeBytes: SIZE, layout: 'mirror', copies: 3 });
+  const { devices, remote, volumes } = await node.status();
+  assert.equal([devices.length, remote.map(({ state }) => state)], [1, ['ok', 'ok']]);
+  const [members] = volumes[0].groups;
+  assert.equal(
+    members.map(({ path }) => path).toSorted(),
+    [devices[0].path, ...remote.map(({ path }) => path)].toSorted(),
+  );
   const history = new SectorHistory(13, SIZE);
   const load = await NodeLoad.start(node, 'main', history, { seed: 41 });
   await load.reach(150);

@@ -85,6 +85,7 @@ export class FakeNode implements ControlledNode {
       unavailable: [],
       doubled: [],
       volumes: this.list,
+      remote: [],
       awaited: [],
     };
   }
