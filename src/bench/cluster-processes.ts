@@ -94,8 +94,12 @@ export class BenchCluster {
   }
 
   private get reach(): Reach {
+    return { manager: join(this.folder, 'manager.sock'), keyFile: this.managerProcess.about.keyFile };
+  }
+
+  get managerProcess(): ClusterProcess {
     if (this.manager === null) throw new StrakeError('CLOSED', 'the cluster has no manager');
-    return { manager: join(this.folder, 'manager.sock'), keyFile: this.manager.about.keyFile };
+    return this.manager;
   }
 
   node(at: number): ClusterProcess {

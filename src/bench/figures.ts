@@ -128,6 +128,7 @@ function clusterFigures(rows: Rows): Figure[] {
       1.3,
     ),
     ...PAUSES.map(([name, most]) => figure(`cluster.${name}, seconds`, rows.own(`cluster.${name}`), 'max', most)),
+    figure('cluster.idle, percent of a core', rows.own('cluster.idle'), 'max', 1),
   ];
 }
 

@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { StrakeError } from '../core/errors.js';
+import { sampleIdle } from './cluster-idle.js';
 import { type FioTarget, fioArguments, p99Us, parseFio, runFio } from './fio.js';
 import { type NodeRequest, VOLUME } from './node-main.js';
 import { ensureWritten, formatFor, NodeProcess, prepareDevices, sparseDevice } from './node-process.js';
@@ -257,5 +258,6 @@ export const PROBES: readonly Probe[] = [
   { group: 'cluster.shards', sample: sampleShards },
   { group: 'cluster.pause', sample: samplePauses },
   { group: 'cluster.attach', sample: sampleAttach },
+  { group: 'cluster.idle', sample: sampleIdle },
   { group: 'start', optIn: true, sample: sampleStart },
 ];
