@@ -61,6 +61,8 @@ export class FollowedVolume {
   /** Something has changed since all members were looked at. */
   private changed = true;
   private following: Promise<void> | null = null;
+  /** Ends the pause that is being made; null while none is. */
+  private endPause: (() => void) | null = null;
   private ended = false;
   /** Why it cannot be read now; empty if nothing stands against it. */
   private trouble: string[] = [];
@@ -135,6 +137,7 @@ export class FollowedVolume {
       check(known === undefined || known.group === map.group, 'a map is known as that of another group', map.group);
       if (known === undefined || map.mapVersion <= known.mapVersion) continue;
       this.maps[map.group] = map;
+      this.endPause?.();
       this.poke();
     }
   }
@@ -151,23 +154,31 @@ export class FollowedVolume {
 
   private async follow(): Promise<void> {
     while (this.changed && !this.ended) {
+      const maps = [...this.maps];
+      const hasNews = () => this.maps.some((map, group) => map !== maps[group]);
       await this.look();
       if (this.deleted) this.reader?.stop('it has been deleted');
       if (this.trouble.length === 0) continue;
       this.changed = true;
+      // A newer map may do without what is missing: nothing is read before it is followed.
+      if (hasNews()) continue;
       if (!(await this.paused())) return;
-      await this.reachOthers();
+      if (!hasNews()) await this.reachOthers();
     }
   }
 
-  /** Resolves after a while, to whether the node goes on. */
+  /** Resolves after a while, or with the next map that is heard of, to whether the node goes on. */
   private async paused(): Promise<boolean> {
+    const news = new Promise<void>((resolve) => {
+      this.endPause = resolve;
+    });
     try {
-      await this.parts.pause();
+      await Promise.race([this.parts.pause(), news]);
     } catch (error) {
       if (!(error instanceof StrakeError)) throw error;
       this.ended = true;
     }
+    this.endPause = null;
     return !this.ended;
   }
 
