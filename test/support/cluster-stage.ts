@@ -41,7 +41,9 @@ export interface StagedWrite {
 }
 
 export interface StageSettings
-  extends Partial<Pick<ClusterPlan, 'seed' | 'copies' | 'nodes' | 'clients' | 'readers' | 'segments'>> {
+  extends Partial<
+    Pick<ClusterPlan, 'seed' | 'copies' | 'nodes' | 'clients' | 'readers' | 'segments' | 'devices' | 'peers'>
+  > {
   readonly networkLatencyUs?: readonly [number, number];
   /** Memory for all processes; default: as much as the largest plan needs. */
   readonly memoryBytes?: number;

@@ -8,7 +8,7 @@ import type { SimProcess } from '../world/process.js';
 import type { SimRandom } from '../world/random.js';
 import type { StoreFate } from './cluster-plan.js';
 import { CLUSTER_ID, type ClusterWorld, MANAGER_ADDRESS } from './cluster-world.js';
-import { MANAGER_PROGRAM_BYTES, ManagerProgram } from './manager-program.js';
+import { ManagerProgram, managerProgramBytes } from './manager-program.js';
 import { type MetaDiskHooks, SimMetaDisk, SimMetaStore } from './meta-store.js';
 import type { Party } from './party.js';
 
@@ -50,7 +50,7 @@ export class ClusterManager implements Party {
     this.hooks = hooks;
     this.party = cluster.nextParty();
     this.host = cluster.world.addHost(this.name, { clockRate: cluster.clockRate(this.party) });
-    this.memory = cluster.memory(MANAGER_PROGRAM_BYTES);
+    this.memory = cluster.memory(managerProgramBytes(cluster.plan.peers));
     this.disk = new SimMetaDisk(this.troubles);
   }
 
@@ -79,6 +79,7 @@ export class ClusterManager implements Party {
     const { cluster, process } = this;
     this.program = new ManagerProgram(process, {
       ...{ network: cluster.inner, address: MANAGER_ADDRESS, clusterId: CLUSTER_ID },
+      ...(cluster.plan.peers === undefined ? {} : { peers: cluster.plan.peers }),
       store: new SimMetaStore(process, this.disk),
       onStepDown: (text) => {
         if (this.process === process) this.endedByItself(text);

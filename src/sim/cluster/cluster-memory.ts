@@ -4,10 +4,10 @@ import { PART_SLACK_BYTES } from '../trial/trial-memory.js';
 import { clusterNodeBytes } from './cluster-node.js';
 import { CLIENTS_MAX, DEVICES_MAX, NODES_MAX, READERS_MAX } from './cluster-plan.js';
 import { clusterProgramBytes } from './cluster-program.js';
-import { MANAGER_PROGRAM_BYTES } from './manager-program.js';
+import { managerProgramBytes } from './manager-program.js';
 
 export const CLUSTER_MEMORY_BYTES =
   PART_SLACK_BYTES +
-  MANAGER_PROGRAM_BYTES +
+  managerProgramBytes() +
   NODES_MAX * clusterNodeBytes(DEVICES_MAX) +
   (CLIENTS_MAX + READERS_MAX) * clusterProgramBytes(0);

@@ -26,8 +26,8 @@ export interface ClusterDisk {
 }
 
 /** Memory of the process, and some in which a disk is formatted. */
-export function clusterNodeBytes(devices: number): number {
-  return clusterProgramBytes(devices + 1) + STORE_MEMORY_BYTES;
+export function clusterNodeBytes(devices: number, peers?: number): number {
+  return clusterProgramBytes(devices + 1, peers) + STORE_MEMORY_BYTES;
 }
 
 export class ClusterNode implements Party {
@@ -53,7 +53,7 @@ export class ClusterNode implements Party {
     this.nodeId = (number + 1).toString(16).padStart(32, 'd');
     this.address = `/segments/${number}`;
     this.host = world.addHost(this.name, { clockRate: cluster.clockRate(this.party) });
-    const bytes = clusterNodeBytes(plan.devices);
+    const bytes = clusterNodeBytes(plan.devices, plan.peers);
     this.memory = cluster.memory(bytes);
     touchJournals(this.memory, bytes - STORE_MEMORY_BYTES, plan.devices + 1);
   }
@@ -72,6 +72,7 @@ export class ClusterNode implements Party {
     this.process = host.start({ seed, arena: memory.bytes, touched: memory.touched });
     this.program = new ClusterProgram(this.process, {
       ...{ network: cluster.network, inner: cluster.inner, address: `export of ${name}`, devices: plan.devices + 1 },
+      ...(plan.peers === undefined ? {} : { peers: plan.peers }),
       node: { nodeId: this.nodeId, name, segments: this.address },
       clientId: cluster.nextClientId(),
       device: { latencyUs: plan.deviceLatencyUs },

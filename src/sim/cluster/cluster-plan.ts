@@ -117,6 +117,8 @@ export interface ClusterPlan extends LoadPlan {
   readonly deviceLatencyUs: readonly [number, number];
   /** Milliseconds of the clocks of each process's host in one of the world's. */
   readonly clockRates: readonly number[];
+  /** Connections that the manager and each node take; default: what the largest plan needs. */
+  readonly peers?: number;
   readonly endMs: number;
   readonly actions: readonly ClusterAction[];
 }

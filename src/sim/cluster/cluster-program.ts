@@ -43,18 +43,30 @@ const NBD_SIZES: NetSizes = {
   classes: BUFFER_CLASSES.map(({ bytes, count }) => ({ bytes, count: Math.min(count, 8) })),
 };
 
+/** Connections of others to a node, and buffers for each beyond those. */
+const PEERS = SIM_SEGMENTS.connections;
+const PEER_BUFFERS = 3;
+
+/** For so many connections of others to a node, each of which keeps buffers for what it is told. */
+function segmentSizes(peers: number): NetSizes {
+  const { connections, classes } = SIM_SEGMENTS;
+  const [small, ...others] = classes;
+  const more = PEER_BUFFERS * Math.max(0, peers - connections);
+  return { ...SIM_SEGMENTS, connections: peers, classes: [{ ...small, count: small.count + more }, ...others] };
+}
+
 /** Where the parts of its memory begin. */
-function placesOf() {
+function placesOf(peers: number) {
   const sessions = alignUp(ConnectionResources.regionBytes(NBD_SIZES), BLOCK_BYTES);
   const manager = sessions + alignUp(SessionService.regionBytes(SIM_SESSIONS), BLOCK_BYTES);
   const segments = manager + alignUp(CALLING_BYTES, BLOCK_BYTES);
-  const node = segments + alignUp(ConnectionResources.regionBytes(SIM_SEGMENTS), BLOCK_BYTES);
+  const node = segments + alignUp(ConnectionResources.regionBytes(segmentSizes(peers)), BLOCK_BYTES);
   return { nbd: 0, sessions, manager, segments, node };
 }
 
-/** Memory of a process that drives at most so many devices. */
-export function clusterProgramBytes(devices: number): number {
-  return placesOf().node + nodeMemoryBytes(Math.max(1, devices));
+/** Memory of a process that drives at most so many devices, and takes so many connections. */
+export function clusterProgramBytes(devices: number, peers = PEERS): number {
+  return placesOf(peers).node + nodeMemoryBytes(Math.max(1, devices));
 }
 
 export interface ClusterProgramSettings {
@@ -68,6 +80,8 @@ export interface ClusterProgramSettings {
   /** Of this life of the process. */
   readonly clientId: string;
   readonly devices: number;
+  /** Connections that a node takes of others; default: what the largest plan needs. */
+  readonly peers?: number;
   readonly device?: SimDeviceSettings;
   readonly onEvent: (text: string) => void;
 }
@@ -90,7 +104,7 @@ export class ClusterProgram implements Watched {
     this.process = process;
     this.settings = settings;
     const { network, inner, address, clientId, devices, node, onEvent } = settings;
-    const places = placesOf();
+    const places = placesOf(settings.peers ?? PEERS);
     const common = { completions: process, memory: process, clock: process };
     this.watch = new Watch(process, process);
     const { watch } = this;
@@ -144,8 +158,9 @@ export class ClusterProgram implements Watched {
     const self = settings.node;
     if (self === null) throw new Error('a client serves no segments');
     const { segments: address, nodeId, name } = self;
+    const { peers = PEERS } = settings;
     const service = new SegmentService({
-      ...{ ports: line, watch, key, sizes: SIM_SEGMENTS, memoryStart: placesOf().segments },
+      ...{ ports: line, watch, key, sizes: segmentSizes(peers), memoryStart: placesOf(peers).segments },
       identity: { nodeId: settings.clientId, clusterId: CLUSTER_ID },
       ...{ addresses: [address], devices: node.driven },
       onDeleted: (device, { volume }) => void device.release(process, volume.id, () => this.closing),

@@ -12,17 +12,21 @@ import type { SimProcess } from '../world/process.js';
 import { SimKey } from '../world/sim-key.js';
 import { CLUSTER_KEY_SEED } from './cluster-world.js';
 
-/** As many as there are nodes and clients, and some that have not ended yet. */
-const SIZES = managerSizes(16);
+/** Connections: as many as there are nodes and clients in the largest plan, and some that have not ended yet. */
+const PEERS = 16;
 const MANAGER_ID = 'b'.repeat(32);
 
-/** Memory of its process. */
-export const MANAGER_PROGRAM_BYTES = ConnectionResources.regionBytes(SIZES);
+/** Memory of its process, which takes so many connections. */
+export function managerProgramBytes(peers = PEERS): number {
+  return ConnectionResources.regionBytes(managerSizes(peers));
+}
 
 export interface ManagerProgramSettings {
   readonly network: SimNetwork;
   readonly address: string;
   readonly clusterId: string;
+  /** Connections that it takes; default: what the largest plan needs. */
+  readonly peers?: number;
   readonly store: MetaStore;
   /** It has stepped down, and answers nothing any more: its process is to end. */
   readonly onStepDown: (why: string) => void;
@@ -41,7 +45,7 @@ export class ManagerProgram {
   /** Reads the store, and begins to serve. Rejects as `Manager.open` does. */
   async open(): Promise<void> {
     const { process, settings } = this;
-    const { network, address, clusterId, store, onStepDown } = settings;
+    const { network, address, clusterId, peers = PEERS, store, onStepDown } = settings;
     const key = new SimKey(CLUSTER_KEY_SEED, process.random.fork('key'));
     this.manager = await Manager.open({
       ...{ store, clock: process, completions: process, key },
@@ -51,7 +55,7 @@ export class ManagerProgram {
     const transport = new SimTransport(process, {}, network);
     const ports = { completions: process, memory: process, transport, clock: process };
     const service = new ManagerService({
-      ...{ ports, watch: new Watch(process, process), memoryStart: 0, sizes: SIZES, key },
+      ...{ ports, watch: new Watch(process, process), memoryStart: 0, sizes: managerSizes(peers), key },
       identity: { nodeId: MANAGER_ID, clusterId },
       addresses: [address],
       calls: this.manager,
