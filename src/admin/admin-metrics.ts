@@ -68,8 +68,12 @@ class ClusterGauges {
       'Groups whose newest map is not known to be in effect.',
       labels,
     );
+    const jobs = this.gauge('volume_jobs', 'Jobs that bring members of a volume up to date.', labels);
+    const left = this.gauge('volume_job_left_bytes', 'What these have not looked at yet, as far as they tell.', labels);
     for (const volume of volumes) {
       const of = { volume: volume.name };
+      jobs.set(of, volume.jobs.length);
+      left.set(of, sum(volume.jobs.map(({ bytesDone, bytesTotal }) => (bytesTotal ?? 0) - (bytesDone ?? 0))));
       const health = volume.blocked !== null ? 'blocked' : isWhole(volume) ? 'whole' : 'degraded';
       this.states(state, VOLUME_STATES, of, health);
       size.set(of, volume.sizeBytes);
@@ -78,6 +82,10 @@ class ClusterGauges {
       pending.set(of, volume.groups.filter(({ mapVersion, base }) => mapVersion > base).length);
     }
   }
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, one) => total + one, 0);
 }
 
 export class AdminMetrics {

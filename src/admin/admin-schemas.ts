@@ -42,6 +42,15 @@ export const Member = Type.Object({
   answered: Count,
 });
 const Group = Type.Object({ group: Count, mapVersion: Count, base: Count, members: Type.Array(Member) });
+const Job = Type.Object({
+  group: Count,
+  deviceId: Id,
+  kind: Text,
+  joined: Count,
+  startedMs: Count,
+  bytesDone: OrNull,
+  bytesTotal: OrNull,
+});
 const Volume = Type.Object({
   volumeId: Id,
   name: Text,
@@ -55,6 +64,7 @@ const Volume = Type.Object({
   janitor: Type.Boolean(),
   holderSilentMs: Type.Union([Type.Number({ minimum: 0 }), Type.Null()]),
   groups: Type.Array(Group),
+  jobs: Type.Array(Job),
   blocked: Type.Union([Text, Type.Null()]),
 });
 const Label = Type.Object({ name: Text, value: Text });

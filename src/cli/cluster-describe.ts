@@ -92,7 +92,20 @@ export function clusterVolumeText(volume: VolumeListed): string {
       answered === 0 ? 'not known' : versionText(answered),
     ]),
   );
-  return `${about}\n\n${table(['group', 'map', 'is', 'device', 'node', 'copy', 'has answered'], members)}`;
+  const jobs = volume.jobs.length === 0 ? '' : `\n\n${jobTable(volume)}`;
+  return `${about}\n\n${table(['group', 'map', 'is', 'device', 'node', 'copy', 'has answered'], members)}${jobs}`;
+}
+
+/** What goes on in a volume. */
+function jobTable({ jobs }: VolumeListed): string {
+  const rows = jobs.map(({ kind, group, deviceId, startedMs, bytesDone, bytesTotal }) => [
+    kind,
+    String(group),
+    shortId(deviceId),
+    new Date(startedMs).toISOString(),
+    bytesDone === null || bytesTotal === null ? '–' : `${formatBytes(bytesDone)} of ${formatBytes(bytesTotal)}`,
+  ]);
+  return table(['job', 'group', 'device', 'since', 'looked at'], rows);
 }
 
 /** A version as epoch and count. */

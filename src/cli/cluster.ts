@@ -107,6 +107,9 @@ async function status(options: Common & { exitCode?: boolean }, onExit: OnExit):
       const bad = groups.filter(({ members }) => members.some(({ state }) => state !== 'in-sync'));
       return bad.length === 0 ? [] : [`volume ${name}: ${bad.length} of ${groups.length} groups lack a current copy`];
     });
+    const jobs = volumes.flatMap(({ name, jobs: all }) =>
+      all.length === 0 ? [] : [`volume ${name}: ${all.length} members are being brought up to date`],
+    );
     const problems = [...findings(found, nodes, blocked), ...degraded];
     const verdict = problems.length === 0 ? 'ok' : 'degraded';
     const data = { ...found, verdict, problems, nodes, volumes, time: new Date().toISOString() };
@@ -118,7 +121,7 @@ async function status(options: Common & { exitCode?: boolean }, onExit: OnExit):
       ]),
       nodeTable(nodes),
       clusterVolumeTable(volumes),
-      [...problems, `verdict: ${verdict}`].join('\n'),
+      [...jobs, ...problems, `verdict: ${verdict}`].join('\n'),
     ].join('\n\n');
     print({ schema: 'strake.cluster.status', version: 1, data, text }, options.output);
     if (options.exitCode && verdict !== 'ok') onExit(EXIT_DEGRADED);

@@ -13,6 +13,7 @@ import { authenticateMap } from '../wire/maps.js';
 import { Crowds } from './crowds.js';
 import { EventLog } from './events.js';
 import { devicesOf } from './group-record.js';
+import { JobBook } from './job-book.js';
 import type { Journal } from './journal.js';
 import { NodeBook } from './node-book.js';
 import { Presence } from './presence.js';
@@ -33,6 +34,7 @@ export class ClusterState {
   readonly journal: Journal;
   readonly events: EventLog;
   readonly nodes: NodeBook;
+  readonly jobs: JobBook;
   readonly volumes: VolumeBook;
   readonly presence: Presence;
   readonly crowds = new Crowds();
@@ -55,7 +57,8 @@ export class ClusterState {
     this.current = records.cluster;
     this.events = new EventLog(journal, wallNowMs, records.events);
     this.nodes = new NodeBook(journal, this.events, records);
-    this.volumes = new VolumeBook(journal, records, onDecided);
+    this.jobs = new JobBook(journal, this.events, wallNowMs, records.jobs);
+    this.volumes = new VolumeBook(journal, records, this.jobs, onDecided);
     this.startedAtMs = clock.nowMs();
     this.presence = new Presence(this.startedAtMs);
   }

@@ -241,10 +241,15 @@ export class HolderCalls {
     return released();
   }
 
-  renew({ clientId, holds }: RenewRequest): RenewAnswer {
+  renew({ clientId, holds, jobs = [] }: RenewRequest): RenewAnswer {
     const { state } = this;
     state.presence.heard(clientId, state.nowMs);
     const lost = holds.flatMap((held) => this.lostOf(held, clientId));
+    for (const job of jobs) {
+      const volume = state.volumes.get(job.volumeId);
+      const map = volume?.groups[job.group]?.record.newest;
+      if (map?.holder === clientId && volume?.lease !== 'released') state.jobs.told(map, job);
+    }
     const { sequence } = state.journal;
     return { sequence, times: state.times, lost };
   }

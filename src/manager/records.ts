@@ -6,6 +6,7 @@
  *   node/ID  device/ID        who has registered, with what
  *   volume/ID                 a volume, and group/ID/NUMBER, each of its groups
  *   gone/ID                   a volume that was deleted, of which a device that comes back may still have something
+ *   job/ID/NUMBER/ID          a job that goes on: volume, group, device
  *   event/NUMBER
  * ```
  */
@@ -51,6 +52,20 @@ export interface VolumeRecord {
   readonly janitor?: string;
 }
 
+/** A job that goes on. Other kinds than these, which a newer version does, are refused by no one: they are told as they are. */
+export interface JobRecord {
+  readonly volumeId: string;
+  readonly group: number;
+  /** The device that is brought up to date. */
+  readonly deviceId: string;
+  readonly kind: string;
+  /** Of the member, and of the map under which the job began. */
+  readonly joined: number;
+  readonly generation: number;
+  /** Milliseconds since 1970. */
+  readonly startedMs: number;
+}
+
 /** Everything that a store has. */
 export interface Records {
   readonly cluster: ClusterRecord;
@@ -60,6 +75,7 @@ export interface Records {
   /** By `groupKey`. */
   readonly groups: ReadonlyMap<string, GroupRecord>;
   readonly gone: readonly string[];
+  readonly jobs: readonly JobRecord[];
   readonly events: readonly ClusterEvent[];
 }
 
@@ -70,6 +86,8 @@ export const deviceKey = (deviceId: string) => `device/${deviceId}`;
 export const volumeKey = (volumeId: string) => `volume/${volumeId}`;
 export const groupKey = (volumeId: string, group: number) => `group/${volumeId}/${String(group).padStart(5, '0')}`;
 export const goneKey = (volumeId: string) => `gone/${volumeId}`;
+export const jobKey = ({ volumeId, group, deviceId }: Pick<JobRecord, 'volumeId' | 'group' | 'deviceId'>) =>
+  `job/${volumeId}/${String(group).padStart(5, '0')}/${deviceId}`;
 export const eventKey = (number: number) => `event/${String(number).padStart(NUMBER_DIGITS, '0')}`;
 
 /**
@@ -110,6 +128,7 @@ export function readRecords(records: readonly MetaRecord[]): Records {
     nodes: all<NodeRecord>('node'),
     devices: all<DeviceRecord>('device'),
     gone: (byKind.get('gone') ?? []).map(({ key }) => key.slice('gone/'.length)),
+    jobs: all<JobRecord>('job'),
     events: all<ClusterEvent>('event'),
   };
 }

@@ -9,6 +9,7 @@ import { volumeMeant } from '../core/volume-names.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type { MapVersion } from '../ports/ids.js';
 import { devicesOf, effectiveVersion, firstRecord, type GroupRecord, inSyncOf, withBase } from './group-record.js';
+import type { JobBook } from './job-book.js';
 import type { Journal } from './journal.js';
 import { goneKey, groupKey, type Records, type VolumeRecord, volumeKey } from './records.js';
 
@@ -117,9 +118,11 @@ export class VolumeBook {
   /** Maps that are durable, and have not been told of. */
   private durable: ReplicaMap[] = [];
   private readonly onDecided: (maps: readonly ReplicaMap[]) => void;
+  private readonly jobs: JobBook;
 
-  constructor(journal: Journal, records: Records, onDecided: (maps: readonly ReplicaMap[]) => void) {
+  constructor(journal: Journal, records: Records, jobs: JobBook, onDecided: (maps: readonly ReplicaMap[]) => void) {
     this.journal = journal;
+    this.jobs = jobs;
     this.onDecided = onDecided;
     this.gone = new Set(records.gone);
     for (const record of records.volumes) {
@@ -189,6 +192,7 @@ export class VolumeBook {
     group.decidedAtMs = nowMs;
     this.journal.put(groupKey(volume.id, newest.group), record);
     this.expect(volume, group);
+    this.jobs.decided(newest);
     this.tell(newest);
   }
 
@@ -230,6 +234,7 @@ export class VolumeBook {
   /** Nothing is known of a volume any more; of one that was deleted, that it was. */
   drop(volume: ManagedVolume): void {
     this.byId.delete(volume.id);
+    this.jobs.drop(volume.id);
     this.journal.remove(volumeKey(volume.id));
     for (const { record } of volume.groups) {
       this.journal.remove(groupKey(volume.id, record.newest.group));

@@ -272,6 +272,7 @@ export class VolumeCalls {
           ...{ volumeId, name, sizeBytes, createdMs, layout, copies, generation, holder, lease },
           janitor: volume.janitor !== null,
           holderSilentMs: state.presence.silentMs(holder, state.nowMs),
+          jobs: state.jobs.of(volumeId),
           groups: volume.groups.map((group) => this.listGroup(group)),
           blocked: volume.givenUp ? 'it is being given back to its node' : (volume.adopting ?? volume.ahead),
         };

@@ -252,8 +252,23 @@ export interface DetachRequest<GroupMap> {
 
 export type DetachAnswer<GroupMap> = ({ readonly kind: 'released' } & Decided<GroupMap>) | Superseded<GroupMap>;
 
+/** How far a job of a volume has come that whoever holds it does. */
+export interface JobTold {
+  readonly volumeId: string;
+  readonly group: GroupIndex;
+  /** The device that is brought up to date. */
+  readonly deviceId: string;
+  readonly kind: string;
+  /** Of the member, as the map says. */
+  readonly joined: MapVersion;
+  readonly bytesDone: number;
+  readonly bytesTotal: number;
+}
+
 export interface RenewRequest {
   readonly clientId: string;
+  /** Jobs that go on in volumes that the client holds; at most 256 are told. */
+  readonly jobs?: readonly JobTold[];
   /** Volumes that the client holds, or has held and would attach anew; and whether it serves them. */
   readonly holds: readonly Held[];
 }
@@ -315,8 +330,18 @@ export interface VolumeListed {
   /** Since the holder was heard; null if it has not been since the manager started. */
   readonly holderSilentMs: number | null;
   readonly groups: readonly GroupListed[];
+  readonly jobs: readonly JobListed[];
   /** Why nothing is decided about it; null if nothing stands against it. */
   readonly blocked: string | null;
+}
+
+/** A job that goes on in a volume. */
+export interface JobListed extends Pick<JobTold, 'group' | 'deviceId' | 'kind' | 'joined'> {
+  /** Milliseconds since 1970. */
+  readonly startedMs: number;
+  /** As it was told last; null where nobody has since the manager started. */
+  readonly bytesDone: number | null;
+  readonly bytesTotal: number | null;
 }
 
 export interface GroupListed {

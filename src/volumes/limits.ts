@@ -6,6 +6,8 @@ export const MANAGED_PAUSE_MS = 250;
 export const REFUSALS_MAX = 8;
 /** After how many times that a client has told of itself members are looked for that could be brought up to date. */
 export const RESUME_ROUNDS = 10;
+/** Jobs of which one renewal tells. */
+export const JOBS_TOLD_MAX = 256;
 /** Volumes that a node attends to as a janitor at a time. */
 export const JANITOR_VOLUMES_MAX = 4;
 /** After how many pauses in which nobody is brought up to date a janitor gives up members, and between two tries. */

@@ -16,13 +16,13 @@ import { type ReplicaMap, volumeOf } from '../layout/replica-map.js';
 import type { NodeDevice } from '../node/node-device.js';
 import type { Clock } from '../ports/clock.js';
 import type { CompletionPort } from '../ports/completion.js';
-import type { DevicePlace, Held, ManagerCalls } from '../ports/manager.js';
+import type { DevicePlace, Held, JobTold, ManagerCalls } from '../ports/manager.js';
 import type { Memory } from '../ports/memory.js';
 import type { StreamAddress } from '../ports/transport.js';
 import { AttachAnew } from './attach-anew.js';
 import { HostedVolume } from './hosted-volume.js';
 import { Janitor } from './janitor.js';
-import { MANAGED_PAUSE_MS, RESUME_ROUNDS } from './limits.js';
+import { JOBS_TOLD_MAX, MANAGED_PAUSE_MS, RESUME_ROUNDS } from './limits.js';
 import { ManagedAuthority } from './managed-authority.js';
 import { ManagedReaders } from './managed-readers.js';
 import type { NodeParts } from './node-parts.js';
@@ -278,6 +278,17 @@ export class ManagedVolumes {
     return [...held.map((one) => ({ ...one, serves: serves(one.volumeId) })), ...this.anew.holds];
   }
 
+  /** Jobs of volumes that are held. Of one that is about to end, or has just begun, it may be told too late. */
+  private get jobs(): readonly JobTold[] {
+    const { host } = this.parts.node;
+    return host.jobs.list().flatMap(({ kind, state, volumeId, group, deviceId, bytesDone, bytesTotal }) => {
+      if (state !== 'running' || deviceId === null || !this.authority.isHeld(volumeId)) return [];
+      const member = this.authority.mapOf(volumeId, group).members.find((one) => one.deviceId === deviceId);
+      if (member?.state !== 'syncing') return [];
+      return { volumeId, group, deviceId, kind, joined: member.joined, bytesDone, bytesTotal };
+    });
+  }
+
   /** Tells the manager that this client is there, as long as it holds anything, and hears what it does not hold any more. */
   private async renew(): Promise<void> {
     if (this.renewing) return;
@@ -288,7 +299,11 @@ export class ManagedVolumes {
       if (round % RESUME_ROUNDS === 0) this.resumeAll();
       let pauseMs = MANAGED_PAUSE_MS;
       try {
-        const { lost, times } = await manager.renew({ clientId, holds: this.holds });
+        const { lost, times } = await manager.renew({
+          clientId,
+          holds: this.holds,
+          jobs: this.jobs.slice(0, JOBS_TOLD_MAX),
+        });
         pauseMs = times.pingMs;
         this.parts.times.hear(times);
         this.anew.told(lost);

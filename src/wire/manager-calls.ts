@@ -33,6 +33,8 @@ import type {
   HeartbeatAnswer,
   HeartbeatRequest,
   Held,
+  JobListed,
+  JobTold,
   Lost,
   ManagerCalls,
   NodeListed,
@@ -207,9 +209,20 @@ const stored = fields<StoredRequest>({
   answers: list(fields<StoredRequest['answers'][number]>({ deviceId: id, incarnation: count }), 0, LISTED_MAX),
 });
 
+const jobTold = fields<JobTold>({
+  volumeId: id,
+  group,
+  deviceId: id,
+  kind: word,
+  joined: count,
+  bytesDone: count,
+  bytesTotal: count,
+});
+
 const renew = fields<RenewRequest>({
   clientId: id,
   holds: some(fields<Held>({ volumeId: id, generation: count, serves: boolean })),
+  jobs: optional(list(jobTold, 0, LISTED_MAX)),
 });
 
 const lost = fields<Lost>({ volumeId: id, generation: count, state: oneOf('serves', 'coming', 'free') });
@@ -230,6 +243,16 @@ const member = fields<GroupListed['members'][number]>({
   answered: count,
 });
 
+const jobListed = fields<JobListed>({
+  group,
+  deviceId: id,
+  kind: word,
+  joined: count,
+  startedMs: count,
+  bytesDone: orNull(count),
+  bytesTotal: orNull(count),
+});
+
 const volume = fields<VolumeListed>({
   volumeId: id,
   name,
@@ -242,6 +265,7 @@ const volume = fields<VolumeListed>({
   lease: oneOf('released', 'exclusive', 'shared'),
   janitor: boolean,
   holderSilentMs: orNull(count),
+  jobs: some(jobListed),
   groups: some(fields<GroupListed>({ group, mapVersion: count, base: count, members: list(member, 0, LISTED_MAX) })),
   blocked: orNull(word),
 });

@@ -63,4 +63,11 @@ export const MANAGER_ASSERTIONS: readonly AssertionMutant[] = [
     'if (result < 0) return;\n',
     TIMES,
   ),
+  one(
+    'a job begins in the place of one that goes on',
+    'manager/job-book.ts',
+    "if (state === 'syncing' && !this.known.has(jobKey(record)))",
+    "if (state === 'syncing')",
+    tests('manager/jobs.test.ts'),
+  ),
 ];

@@ -10,6 +10,7 @@ import { DELETION_MUTANTS } from './deletion-mutants.js';
 import { DIRECTORY_MUTANTS } from './directory-mutants.js';
 import { ENGINE_MUTANTS } from './engine-mutants.js';
 import { JANITOR_MUTANTS } from './janitor-mutants.js';
+import { JOB_MUTANTS } from './job-mutants.js';
 import { LEASE_MUTANTS } from './lease-mutants.js';
 import { MANAGER_MUTANTS } from './manager-mutants.js';
 import { MEMBER_MUTANTS } from './member-mutants.js';
@@ -35,6 +36,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...SESSION_MUTANTS,
   ...CALL_MUTANTS,
   ...JANITOR_MUTANTS,
+  ...JOB_MUTANTS,
   ...LEASE_MUTANTS,
   ...READER_MUTANTS,
   ...CLUSTER_MUTANTS,

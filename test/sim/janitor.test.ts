@@ -78,6 +78,9 @@ check('a member comes back when the volume has been released: a node brings it u
     await attended(stage);
     await demandEqual(stage);
     assert.is(stage.map().generation, generation + 1, 'one node did it, once');
+    const events = await stage.world.settle(stage.cluster.manager.program.manager.events(0));
+    const kinds = events.map(({ kind }) => kind).filter((kind) => kind.startsWith('job-'));
+    assert.equal(kinds, ['job-began', 'job-ended']);
   });
 });
 

@@ -37,7 +37,15 @@ export function callExamples(decided: ReplicaMap): { readonly [Name in CallName]
   const about = { epoch: 1, sequence: 77, times: DEFAULT_TIMES };
   const volume: VolumeListed = {
     ...{ volumeId, name: 'db', sizeBytes: 2 ** 30, createdMs: 1_700_000_000_000, layout: 'mirror', copies: 2 },
-    ...{ generation: 6, holder: CLIENT, lease: 'exclusive', janitor: false, holderSilentMs: null, blocked: null },
+    ...{
+      generation: 6,
+      holder: CLIENT,
+      lease: 'exclusive',
+      janitor: false,
+      holderSilentMs: null,
+      blocked: null,
+      jobs: [],
+    },
     groups: [
       {
         ...{ group: 3, mapVersion: 4294967303, base: 4294967302 },
