@@ -233,8 +233,9 @@ export class CallSession implements CallingSession {
     this.reason = reason;
     if (wasOpen) this.tell(reason);
     this.askAgain();
-    // Whoever is refused is not let in a moment later.
-    if (this.isRefused) this.rejectAll((name) => `${name}: ${this.addressText}: ${reason}`);
+    // Whoever is refused is not let in a moment later, but perhaps by the next one, unless all have been tried.
+    const isLast = (this.failures + 1) % this.parts.addresses.length === 0;
+    if (this.isRefused && isLast) this.rejectAll((name) => `${name}: ${this.addressText}: ${reason}`);
   }
 
   /** Tells how things are, if they have changed; with a reason it is not connected. */
