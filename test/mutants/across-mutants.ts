@@ -3,6 +3,8 @@
 import { type Mutant, tests } from './mutant.js';
 
 const RINGS = [tests('across/rings.test.ts')];
+const VOLUMES = [tests('across/volumes.test.ts')];
+const ENGINES = [tests('node/engines.test.ts')];
 const DEATH = [tests('node-sim/shards.test.ts')];
 
 export const ACROSS_MUTANTS: readonly Mutant[] = [
@@ -129,5 +131,83 @@ export const ACROSS_MUTANTS: readonly Mutant[] = [
       },
     ],
     judges: DEATH,
+  },
+  {
+    name: 'across-volume-own-memory',
+    breaks: 'A volume on another shard reads and writes the memory of that shard in place of the payload',
+    rule: 'a payload stays in the arena of the asking shard',
+    edits: [
+      {
+        file: 'across/volume-answerer.ts',
+        find: 'return guestStart + memory;',
+        replace: 'return guestStart * 0 + memory;',
+      },
+    ],
+    judges: VOLUMES,
+  },
+  {
+    name: 'across-volume-extents-stay',
+    breaks: 'What a volume on another shard tells of its extents stays there',
+    rule: 'an answer is that of its request',
+    edits: [
+      {
+        file: 'across/volume-answerer.ts',
+        find: '    guest.set(own.bytes.subarray(extents, extents + room), memory);\n',
+        replace: '    guest.subarray(memory, memory + own.bytes.length * 0);\n',
+      },
+    ],
+    judges: VOLUMES,
+  },
+  {
+    name: 'across-volume-late-memory-used',
+    breaks: 'Memory that a volume on another shard may still read to is used again',
+    rule: 'memory of an operation that was given up is lent until it has ended',
+    edits: [
+      {
+        file: 'across/volume-asker.ts',
+        find: 'if ((flags & COMPLETION_ABANDONED) !== 0 && memory >= 0)',
+        replace: 'if ((flags & COMPLETION_ABANDONED) > 8 && memory >= 0)',
+      },
+    ],
+    judges: VOLUMES,
+  },
+  {
+    name: 'across-volume-late-memory-kept',
+    breaks: 'Memory that a volume on another shard has given back is never used again',
+    rule: 'memory of an operation that was given up is lent until it has ended',
+    edits: [
+      {
+        file: 'across/volume-answerer.ts',
+        find: 'if ((flags & COMPLETION_ABANDONED) !== 0) this.returnLater(',
+        replace: 'if ((flags & COMPLETION_ABANDONED) > 8) this.returnLater(',
+      },
+    ],
+    judges: VOLUMES,
+  },
+  {
+    name: 'across-volume-dead-awaited',
+    breaks: 'A flush that a shard was asked for that has died is waited for',
+    rule: 'a shard that dies answers everything',
+    edits: [
+      {
+        file: 'across/volume-asker.ts',
+        find: 'if (traffic !== null) this.end(',
+        replace: 'if (traffic !== null && this.memories[tag] >= 0) this.end(',
+      },
+    ],
+    judges: VOLUMES,
+  },
+  {
+    name: 'across-volume-dead-answers',
+    breaks: 'Clients are told errors of a volume whose shard has died, in place of being disconnected',
+    rule: 'what was in flight when a worker dies has no answer',
+    edits: [
+      {
+        file: 'nbd/server.ts',
+        find: 'if (lost) connection.end(',
+        replace: 'if (lost && this.offered.size < 0) connection.end(',
+      },
+    ],
+    judges: ENGINES,
   },
 ];
