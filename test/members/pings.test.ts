@@ -112,8 +112,8 @@ check('both connections end with their session, at both ends', async () => {
   for (const client of [reader, other]) client.session.fail('it is over');
   await nodes.pause(100 * US);
   assert.equal(nodes.serving.service.usage(), { connections: 0, requests: 0, buffers: 0 });
-  assert.equal(reader.service.usage(), { connections: 0, buffers: 0 });
   reader.service.close();
+  assert.equal(reader.service.usage(), { connections: 0, buffers: 0 });
 });
 
 run();

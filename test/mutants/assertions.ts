@@ -16,6 +16,7 @@ import { NODE_ASSERTIONS } from './assertions-node.js';
 import { OPENING_ASSERTIONS } from './assertions-opening.js';
 import { OPERATION_ASSERTIONS } from './assertions-operations.js';
 import { PAGE_ASSERTIONS } from './assertions-pages.js';
+import { PING_ASSERTIONS } from './assertions-pings.js';
 import { REQUEST_ASSERTIONS } from './assertions-requests.js';
 import { RUNNING_ASSERTIONS } from './assertions-running.js';
 import { TABLE_ASSERTIONS } from './assertions-tables.js';
@@ -356,6 +357,7 @@ export const ASSERTION_MUTANTS: readonly AssertionMutant[] = [
   ...OPENING_ASSERTIONS,
   ...OPERATION_ASSERTIONS,
   ...PAGE_ASSERTIONS,
+  ...PING_ASSERTIONS,
   ...REQUEST_ASSERTIONS,
   ...TABLE_ASSERTIONS,
   ...MANAGER_ASSERTIONS,
