@@ -13,7 +13,7 @@ export const ATTACH_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'volumes/managed-volumes.ts',
-        find: 'if (this.ending || !this.anew.suspend(id, reason)) void',
+        find: 'if (this.ending || !isUsed || !this.anew.suspend(id, reason)) void',
         replace: 'if (reason) void',
       },
     ],

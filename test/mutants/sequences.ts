@@ -16,10 +16,12 @@ const inFile =
 const leases = inFile('sequences-leases');
 const copying = inFile('sequences-copying');
 const maps = inFile('sequences-maps');
+const attach = inFile('sequences-attach');
 
 const CUT_OFF = leases('a client that reaches one member alone reads nothing that another has replaced');
 const FROZEN = leases('a guest that was frozen with its clocks has no leases when it goes on');
 const DEAD_IN_TAKE_IN = maps('a group goes on when a member dies that a take-in waits for (dead-member-in-pending)');
+const GOES_ON = attach('whoever serves a volume goes on when a candidate goes away, and loses nothing (failed-attach)');
 const LATE_PONG = leases('a client counts its lease from its question, however late the answer is');
 
 export const SEQUENCES: Readonly<Record<string, Sequence>> = {
@@ -50,6 +52,11 @@ export const SEQUENCES: Readonly<Record<string, Sequence>> = {
   'removal-shares-nobody': maps('nobody leaves who alone is in the last map that has taken effect'),
   'restart-takes-pending-for-effective': maps('what a manager has decided is not effective because it starts anew'),
   'session-map-answered-before-the-drain': maps('a map is answered when what was admitted before it has ended'),
+  'deposed-at-once': GOES_ON,
+  'held-dropped': GOES_ON,
+  'held-written-anyway': attach(
+    'a write that was held is never written when another generation was served meanwhile (failed-attach)',
+  ),
 };
 
 /** Mutants that sequences notice, each before its sequence alone. */
