@@ -63,6 +63,7 @@ const Volume = Type.Object({
   lease: words('released', 'exclusive', 'shared'),
   janitor: Type.Boolean(),
   holderSilentMs: Type.Union([Type.Number({ minimum: 0 }), Type.Null()]),
+  readers: Type.Array(Type.Object({ clientId: Id, silentMs: Count })),
   groups: Type.Array(Group),
   jobs: Type.Array(Job),
   blocked: Type.Union([Text, Type.Null()]),

@@ -51,8 +51,18 @@ function stateOf({ blocked, groups }: VolumeListed): string {
 /** Who may write, in words. */
 function holderText({ holder, lease, janitor, holderSilentMs }: VolumeListed): string {
   if (holder === NO_CLIENT || lease === 'released') return 'nobody';
-  const heard = holderSilentMs === null ? 'not heard' : `heard ${(holderSilentMs / 1000).toFixed(1)} s ago`;
+  const heard = holderSilentMs === null ? 'not heard' : `heard ${seconds(holderSilentMs)} ago`;
   return `${shortId(holder)} (${janitor ? 'a janitor, ' : ''}${heard})`;
+}
+
+/** Who only reads, in words. */
+function readersText({ readers }: VolumeListed): string {
+  if (readers.length === 0) return 'none';
+  return readers.map(({ clientId, silentMs }) => `${shortId(clientId)} (heard ${seconds(silentMs)} ago)`).join(', ');
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
 }
 
 export function clusterVolumeTable(volumes: readonly VolumeListed[]): string {
@@ -80,6 +90,7 @@ export function clusterVolumeText(volume: VolumeListed): string {
     ['generation', String(volume.generation)],
     ['holder', holderText(volume)],
     ['lease', volume.lease],
+    ['readers', readersText(volume)],
   ]);
   const members = volume.groups.flatMap(({ group, mapVersion, base, members: all }) =>
     all.map(({ deviceId, nodeName, state, answered }) => [

@@ -16,7 +16,7 @@ import { devicesOf } from './group-record.js';
 import { JobBook } from './job-book.js';
 import type { Journal } from './journal.js';
 import { NodeBook } from './node-book.js';
-import { Presence } from './presence.js';
+import { Presence, Readership } from './presence.js';
 import { CLUSTER_KEY, type ClusterRecord, type Records } from './records.js';
 import { type ManagedVolume, VolumeBook } from './volume-book.js';
 
@@ -37,6 +37,7 @@ export class ClusterState {
   readonly jobs: JobBook;
   readonly volumes: VolumeBook;
   readonly presence: Presence;
+  readonly readership = new Readership();
   readonly crowds = new Crowds();
   /** Time has passed, or something has come that those who wait look at. */
   readonly ticks = new Notify();

@@ -241,9 +241,11 @@ export class HolderCalls {
     return released();
   }
 
-  renew({ clientId, holds, jobs = [] }: RenewRequest): RenewAnswer {
+  renew({ clientId, holds, reads = [], jobs = [] }: RenewRequest): RenewAnswer {
     const { state } = this;
     state.presence.heard(clientId, state.nowMs);
+    const known = reads.filter((volumeId) => state.volumes.get(volumeId) !== undefined);
+    state.readership.heard(clientId, known, state.nowMs);
     const lost = holds.flatMap((held) => this.lostOf(held, clientId));
     for (const job of jobs) {
       const volume = state.volumes.get(job.volumeId);

@@ -4,7 +4,8 @@
  */
 
 import { NO_CLIENT } from '../layout/volume-map.js';
-import { CLIENTS_MAX } from './limits.js';
+import type { ReaderListed } from '../ports/manager.js';
+import { CLIENTS_MAX, READERS_MAX } from './limits.js';
 
 export class Presence {
   /** In the order in which they were heard last. */
@@ -34,5 +35,30 @@ export class Presence {
   isHeard(clientId: string, nowMs: number, withinMs: number): boolean {
     if (clientId === NO_CLIENT) return false;
     return nowMs - (this.heardMs.get(clientId) ?? this.startMs) < withinMs;
+  }
+}
+
+/** Which clients only read which volumes, for people: nothing is decided by it. */
+export class Readership {
+  /** By volume, and client: when it was heard last. */
+  private readonly heardMs = new Map<string, Map<string, number>>();
+
+  heard(clientId: string, volumeIds: readonly string[], nowMs: number): void {
+    for (const volumeId of volumeIds) {
+      const clients = this.heardMs.get(volumeId) ?? new Map<string, number>();
+      this.heardMs.set(volumeId, clients);
+      clients.delete(clientId);
+      clients.set(clientId, nowMs);
+      if (clients.size > READERS_MAX) clients.delete(clients.keys().next().value as string);
+    }
+  }
+
+  /** Those of a volume that have been heard within a time, the one that was heard last behind the others. The rest is forgotten. */
+  of(volumeId: string, nowMs: number, withinMs: number): ReaderListed[] {
+    const clients = this.heardMs.get(volumeId);
+    if (clients === undefined) return [];
+    for (const [clientId, heardMs] of clients) if (nowMs - heardMs >= withinMs) clients.delete(clientId);
+    if (clients.size === 0) this.heardMs.delete(volumeId);
+    return [...clients].map(([clientId, heardMs]) => ({ clientId, silentMs: Math.floor(nowMs - heardMs) }));
   }
 }

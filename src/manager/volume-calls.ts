@@ -273,6 +273,7 @@ export class VolumeCalls {
           janitor: volume.janitor !== null,
           holderSilentMs: state.presence.silentMs(holder, state.nowMs),
           jobs: state.jobs.of(volumeId),
+          readers: state.readership.of(volumeId, state.nowMs, 2 * state.times.leaseMs),
           groups: volume.groups.map((group) => this.listGroup(group)),
           blocked: volume.givenUp ? 'it is being given back to its node' : (volume.adopting ?? volume.ahead),
         };

@@ -271,6 +271,8 @@ export interface RenewRequest {
   readonly jobs?: readonly JobTold[];
   /** Volumes that the client holds, or has held and would attach anew; and whether it serves them. */
   readonly holds: readonly Held[];
+  /** Ids of volumes that the client only reads. */
+  readonly reads?: readonly string[];
 }
 
 export interface Held {
@@ -329,10 +331,17 @@ export interface VolumeListed {
   readonly janitor: boolean;
   /** Since the holder was heard; null if it has not been since the manager started. */
   readonly holderSilentMs: number | null;
+  /** Clients that only read it, as far as they have been heard within twice `leaseMs`. */
+  readonly readers: readonly ReaderListed[];
   readonly groups: readonly GroupListed[];
   readonly jobs: readonly JobListed[];
   /** Why nothing is decided about it; null if nothing stands against it. */
   readonly blocked: string | null;
+}
+
+export interface ReaderListed {
+  readonly clientId: string;
+  readonly silentMs: number;
 }
 
 /** A job that goes on in a volume. */

@@ -82,6 +82,11 @@ export class ManagedReaders {
     );
   }
 
+  /** Ids of the volumes that are only read here. */
+  get reads(): readonly string[] {
+    return [...this.followed.keys()];
+  }
+
   /** Whether a volume is only read here. */
   has(volumeId: string): boolean {
     return this.followed.has(volumeId);

@@ -144,7 +144,9 @@ export class ManagedVolumes {
     const { node, cluster } = this.parts;
     if (readOnly) {
       this.parts.times.hear((await cluster.manager.status()).times);
-      return this.readers.attach(text);
+      const volume = await this.readers.attach(text);
+      void this.renew();
+      return volume;
     }
     const stored = volumeOf((await cluster.manager.fetch(text)).maps);
     return node.turns.volumes.take([stored.id], async () => {
@@ -289,20 +291,20 @@ export class ManagedVolumes {
     });
   }
 
-  /** Tells the manager that this client is there, as long as it holds anything, and hears what it does not hold any more. */
+  /** Tells the manager that this client is there, as long as it holds or reads anything, and hears what it holds no more. */
   private async renew(): Promise<void> {
     if (this.renewing) return;
     this.renewing = true;
     const { manager } = this.parts.cluster;
     const { clientId } = this.parts;
-    for (let round = 1; !this.ending && this.holds.length > 0; round += 1) {
+    for (let round = 1; !this.ending && this.holds.length + this.readers.reads.length > 0; round += 1) {
       if (round % RESUME_ROUNDS === 0) this.resumeAll();
       let pauseMs = MANAGED_PAUSE_MS;
       try {
+        const { reads } = this.readers;
         const { lost, times } = await manager.renew({
-          clientId,
-          holds: this.holds,
-          jobs: this.jobs.slice(0, JOBS_TOLD_MAX),
+          ...{ clientId, holds: this.holds, jobs: this.jobs.slice(0, JOBS_TOLD_MAX) },
+          ...(reads.length > 0 ? { reads } : {}),
         });
         pauseMs = times.pingMs;
         this.parts.times.hear(times);

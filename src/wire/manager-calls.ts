@@ -38,6 +38,7 @@ import type {
   Lost,
   ManagerCalls,
   NodeListed,
+  ReaderListed,
   RegisterAnswer,
   RegisterRequest,
   RenewAnswer,
@@ -223,6 +224,7 @@ const renew = fields<RenewRequest>({
   clientId: id,
   holds: some(fields<Held>({ volumeId: id, generation: count, serves: boolean })),
   jobs: optional(list(jobTold, 0, LISTED_MAX)),
+  reads: optional(some(id)),
 });
 
 const lost = fields<Lost>({ volumeId: id, generation: count, state: oneOf('serves', 'coming', 'free') });
@@ -266,6 +268,7 @@ const volume = fields<VolumeListed>({
   janitor: boolean,
   holderSilentMs: orNull(count),
   jobs: some(jobListed),
+  readers: some(fields<ReaderListed>({ clientId: id, silentMs: count })),
   groups: some(fields<GroupListed>({ group, mapVersion: count, base: count, members: list(member, 0, LISTED_MAX) })),
   blocked: orNull(word),
 });

@@ -44,9 +44,14 @@ check('many clients read what one writes, as soon as it is acknowledged', async 
     }
     if (value % 5 === 0) assert.is(await world.settle(first.flush()), 0);
   }
-  const [{ holder }] = await world.settle(world.calls.volumes());
+  const listed = async () => (await world.settle(world.calls.volumes()))[0];
+  await world.pause(1_000_000);
+  const { holder, readers: heard } = await listed();
   assert.is(holder, first.clientId);
+  assert.equal(heard.map(({ clientId }) => clientId).sort(), readers.map(({ clientId }) => clientId).sort());
   for (const one of readers) await world.settle(one.node.close());
+  await world.pause(5_000_000);
+  assert.equal((await listed()).readers, []);
   await world.settle(first.node.close());
 });
 

@@ -45,6 +45,7 @@ export function callExamples(decided: ReplicaMap): { readonly [Name in CallName]
       holderSilentMs: null,
       blocked: null,
       jobs: [],
+      readers: [],
     },
     groups: [
       {
