@@ -53,7 +53,7 @@ export class Readership {
     }
   }
 
-  /** Those of a volume that have been heard within a time, the one that was heard last behind the others. The rest is forgotten. */
+  /** Those of a volume that have been heard within a time, whoever was heard last behind the others. The rest is forgotten. */
   of(volumeId: string, nowMs: number, withinMs: number): ReaderListed[] {
     const clients = this.heardMs.get(volumeId);
     if (clients === undefined) return [];
