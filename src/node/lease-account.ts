@@ -24,6 +24,12 @@ export class LeaseAccount {
     return this.byClient.size;
   }
 
+  /** Whether a client has a lease that goes on: it has asked for one since, and so it is there. */
+  isLeased(clientId: string, nowMs: number): boolean {
+    const lease = this.byClient.get(clientId);
+    return lease !== undefined && lease.untilMs > nowMs;
+  }
+
   /** A client may read under a map for so long from now on. It has given up what it had under earlier ones. */
   grant(clientId: string, map: ReplicaMap, nowMs: number, leaseMs: number): void {
     check(clientId !== '', 'a lease is granted to nobody', map.group);

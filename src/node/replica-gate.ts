@@ -200,6 +200,12 @@ export class ReplicaGate {
 
   // ---- leases
 
+  /** Whether whoever may write is there, as far as is heard here. */
+  get hearsHolder(): boolean {
+    const { map, device } = this;
+    return map !== undefined && this.leases.isLeased(map.holder, device.now());
+  }
+
   /** A client has taken the map of this version: it reads under no earlier one any more. */
   confirm(clientId: string, mapVersion: number): void {
     this.leases.giveUpBefore(clientId, mapVersion);

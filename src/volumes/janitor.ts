@@ -2,6 +2,8 @@
  * The janitor of volumes that nobody attends to: a manager asks a node to attach one for a while. It is an ordinary engine, which
  * makes the copies equal when it attaches, brings members up to date that are there, and then gives the volume back.
  *
+ * A holder that managers do not hear may serve all the same: its volume is left alone as long as a device here hears it.
+ *
  * Whoever else attaches the volume takes it over at once, and it does not attach it anew: nobody uses it here.
  */
 
@@ -13,6 +15,8 @@ import { JANITOR_PAUSES_MAX, JANITOR_RETRY_PAUSES, JANITOR_VOLUMES_MAX } from '.
 import type { NodeParts } from './node-parts.js';
 
 export interface JanitorParts {
+  /** Whether devices of this process hear from the holder of a volume, which managers may not. */
+  readonly hearsHolder: (volumeId: string) => boolean;
   readonly node: NodeParts;
   /** Attaches a volume as a janitor. Rejects as `ManagedVolumes.attach`. */
   readonly attach: (volumeId: string) => Promise<HostedVolume>;
@@ -36,7 +40,7 @@ export class Janitor {
   /** Attends to volumes, so many at a time: the manager asks again for those that were too many, and for what has failed. */
   tend(volumeIds: readonly string[]): void {
     for (const volumeId of volumeIds) {
-      if (this.tended.has(volumeId)) continue;
+      if (this.tended.has(volumeId) || this.parts.hearsHolder(volumeId)) continue;
       if (this.tended.size === JANITOR_VOLUMES_MAX || !this.parts.node.host.hasRoom) return;
       this.tended.add(volumeId);
       void this.tendOne(volumeId);

@@ -96,6 +96,7 @@ export class ManagedVolumes {
     });
     this.janitor = new Janitor({
       node,
+      hearsHolder: (volumeId) => this.hearsHolder(volumeId),
       attach: (volumeId) => this.attach(volumeId, { janitor: true }),
       detach: (volumeId) => this.detach(volumeId),
       takeBack: (device) => this.takeBack(device),
@@ -105,6 +106,12 @@ export class ManagedVolumes {
       const volume = node.volumes.get(map.id);
       if (volume !== undefined) volume.stored = map;
     });
+  }
+
+  private hearsHolder(volumeId: string): boolean {
+    return [...this.parts.node.devices.driven.values()].some((device) =>
+      device.replicas.some((map) => map?.volume.id === volumeId && device.gate(volumeId, map.group).hearsHolder),
+    );
   }
 
   private async pause(ms: number): Promise<void> {

@@ -93,4 +93,11 @@ export const JANITOR_MUTANTS: readonly Mutant[] = [
     ],
     judges: [TRIALS],
   },
+  {
+    name: 'janitor-deaf-to-the-holder',
+    breaks: 'A node takes a volume from a client that serves it and does not reach the manager',
+    rule: 'a volume is left alone whose holder is heard by its members',
+    edits: [{ file: 'volumes/janitor.ts', find: ' || this.parts.hearsHolder(volumeId)', replace: '' }],
+    judges: [TRIALS],
+  },
 ];

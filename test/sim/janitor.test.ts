@@ -26,7 +26,7 @@ function play(course: (stage: Stage) => Promise<void>, settings: Parameters<type
 async function attended(stage: Stage): Promise<void> {
   const whole = () =>
     stage.map().lease === 'released' && stage.nodes.every((node) => stage.stateOf(node) === 'in-sync');
-  for (let round = 0; round < 60 && !(whole() && stage.isEffective()); round += 1) await stage.pause(1000);
+  for (let round = 0; round < 240 && !(whole() && stage.isEffective()); round += 1) await stage.pause(1000);
   assert.ok(whole() && stage.isEffective(), 'nobody has attended to the volume');
 }
 
@@ -143,6 +143,26 @@ check('the manager dies while a node attends to the volume: it is given back all
     await stage.boot(manager);
     await attended(stage);
     await demandEqual(stage);
+  });
+});
+
+check('a holder that the manager does not hear is left alone as long as nodes hear it', async () => {
+  await play(async (stage) => {
+    const [client, next] = stage.clients;
+    const { manager } = stage.cluster;
+    const { generation } = stage.map();
+    const mend = stage.part(client, manager);
+    for (let round = 0; round < 6; round += 1) {
+      await stage.pause(JANITOR_MS);
+      await stage.wrote(client, round);
+    }
+    assert.is(stage.map().generation, generation);
+    stage.kill(client);
+    mend();
+    await attended(stage);
+    assert.ok(stage.map().generation > generation, 'it is not heard by anybody now');
+    assert.ok(await stage.world.settle(next.serve(false)));
+    stage.cluster.holder = next;
   });
 });
 
