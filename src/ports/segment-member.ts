@@ -39,6 +39,11 @@ export interface SegmentMember {
   readonly segmentBytes: number;
   /** Counts openings of the device; a flush covers only what was acknowledged under the same incarnation. */
   readonly incarnation: number;
+  /**
+   * Of the process that drives the device, where that is another one. An earlier image of a device counts its openings from
+   * where it was, so that only within one life equal incarnations mean that nothing was lost. Absent: that of this process.
+   */
+  readonly life?: string;
   /** The last flush that is remembered (`REQUEST_MARKED`), as it was when the device was opened. */
   readonly flushed: { readonly generation: Generation; readonly flushNumber: FlushNumber };
   /**

@@ -46,6 +46,8 @@ export interface ClientIdentity extends Omit<HelloFields, 'version' | 'features'
 
 /** What was agreed on. */
 export interface Agreement {
+  /** Whoever has accepted the connection: of a node, another one in each life of its process. */
+  readonly nodeId: string;
   readonly version: number;
   readonly features: readonly string[];
   /** What the other end could do besides. */
@@ -169,7 +171,7 @@ export class HelloAsker {
     this.heard = payload.slice();
     const proof = this.key.authenticate(transcript(HELLO_LABEL, this.heard, nonce, about));
     this.said = joined(nonce, proof, about);
-    this.agreed = { version, features, offered: challenge.features };
+    this.agreed = { version, features, offered: challenge.features, nodeId: challenge.nodeId };
     return { challenge, hello: this.said };
   }
 

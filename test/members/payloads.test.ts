@@ -43,7 +43,7 @@ check('a payload is in its place though its member has failed, as the next membe
     mapVersion: map.mapVersion,
   });
   const member = new RemoteMember(
-    { session, map, index: 0, role: 'writer', lease },
+    { session, life: 'a'.repeat(32), map, index: 0, role: 'writer', lease },
     {
       ...{ deviceId: DEVICE_ID, segmentBytes: SLOT, incarnation: 1, flushed: none, settled: none, servedGeneration: 0 },
       ...{ stampMax: { low: 0, high: 0 }, epoch: 1, freeBytes: 0, taken: 1 },

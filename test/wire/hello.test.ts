@@ -46,7 +46,7 @@ for (const [name, keyOf] of KEYS) {
     assert.equal([challenge.nodeId, challenge.clusterId], [NODE.nodeId, CLUSTER]);
     const { clientId, session, principal } = CLIENT;
     assert.equal(node.takeHello(hello), { version: 1, features: ['late'], clientId, session, principal });
-    const agreement = { version: 1, features: ['late'], offered: NODE.features };
+    const agreement = { version: 1, features: ['late'], offered: NODE.features, nodeId: NODE.nodeId };
     assert.equal(client.takeWelcome(node.welcome(TERMS)), { ...TERMS, ...agreement });
   });
 

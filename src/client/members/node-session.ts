@@ -167,8 +167,12 @@ export class NodeSession implements AskingSession, MemberSession {
   }
 
   /** The handshake is over. */
-  welcomed({ creditRequests, creditBytes, offered }: WelcomeFields & Agreement): void {
+  welcomed({ creditRequests, creditBytes, offered, nodeId }: WelcomeFields & Agreement): void {
     check(this.state === 'greeting', 'a session is welcomed that was not asked for', this.number);
+    if (!this.replicas.isOf(nodeId)) {
+      this.fail('its node has been started anew');
+      return;
+    }
     this.credits = new Credits(creditRequests, creditBytes);
     this.enter('reopening');
     this.pings.welcomed(this.number, offered);

@@ -32,6 +32,8 @@ export interface MemberSession {
 
 export interface RemoteMemberParts {
   readonly session: MemberSession;
+  /** Of the node's process. */
+  readonly life: string;
   readonly map: ReplicaMap;
   /** Of the member in the map. */
   readonly index: number;
@@ -43,6 +45,7 @@ export class RemoteMember implements SegmentMember {
   readonly deviceId: string;
   readonly segmentBytes: number;
   readonly incarnation: number;
+  readonly life: string;
   readonly flushed: FlushId;
   readonly settled: FlushId | null;
   readonly stampMax: { readonly low: number; readonly high: number };
@@ -62,7 +65,7 @@ export class RemoteMember implements SegmentMember {
   private readonly words = new VolumeWords();
   private fenced = FENCE_OPEN;
 
-  constructor({ session, map, index, role, lease }: RemoteMemberParts, opened: OpenedFields) {
+  constructor({ session, life, map, index, role, lease }: RemoteMemberParts, opened: OpenedFields) {
     check(
       opened.deviceId === map.members[index]?.deviceId,
       'a member is made over another device than its map names',
@@ -77,6 +80,7 @@ export class RemoteMember implements SegmentMember {
     this.deviceId = opened.deviceId;
     this.segmentBytes = opened.segmentBytes;
     this.incarnation = opened.incarnation;
+    this.life = life;
     this.flushed = opened.flushed;
     this.settled = opened.settled.generation === 0 ? null : opened.settled;
     this.stampMax = opened.stampMax;

@@ -37,11 +37,19 @@ export class SessionReplicas {
   private readonly session: ReplicaSession;
   readonly leases: LeaseBook;
   private readonly members = new Set<RemoteMember>();
+  /** Of the node's process, by the name that it has in one life; empty until it is known. */
+  private life = '';
 
   constructor({ parts, time }: SessionService, session: ReplicaSession) {
     this.parts = parts;
     this.session = session;
     this.leases = new LeaseBook(time);
+  }
+
+  /** Whether a process of this name is the one in which replicas have been opened; the first is. */
+  isOf(life: string): boolean {
+    if (this.life === '') this.life = life;
+    return this.life === life;
   }
 
   /** Opens all again on a new connection, as the same ones. */
@@ -91,7 +99,7 @@ export class SessionReplicas {
       return { member: null, status: EIO, maps };
     }
     const lease = this.leases.of(addressOf(map, index));
-    const member = new RemoteMember({ session: owner, map, index, role, lease }, opened);
+    const member = new RemoteMember({ session: owner, life: this.life, map, index, role, lease }, opened);
     // Whoever only looks once does not need it on another connection.
     if (role !== 'reader' || isManaged(map)) this.members.add(member);
     if (isManaged(map)) session.askLeases();

@@ -122,8 +122,8 @@ export class Membership {
    * that it has all that it had, and its place is still its own.
    */
   rejoin(slot: MemberSlot, member: SegmentMember): boolean {
-    if (slot.state === 'offline' || this.isCounted(slot) || slot.member?.incarnation !== member.incarnation)
-      return false;
+    if (slot.state === 'offline' || this.isCounted(slot)) return false;
+    if (slot.member?.incarnation !== member.incarnation || slot.member.life !== member.life) return false;
     check(slot.member.deviceId === member.deviceId, 'another device takes the place of a member', slot.position);
     slot.member = member;
     // If it was to leave, whoever decides is not asked for that any more; what was decided is told by the member.
@@ -463,8 +463,10 @@ export class Membership {
       const there = group.filter(({ position }) => {
         return record.groups[at][position].state === 'in-sync' && members[at][position] !== null;
       });
-      const isSame = ({ state, position, incarnation }: MemberSlot) =>
-        state === 'in-sync' && members[at][position]?.incarnation === incarnation;
+      const isSame = ({ state, position, incarnation, member }: MemberSlot) => {
+        const now = members[at][position];
+        return state === 'in-sync' && now?.incarnation === incarnation && now.life === member?.life;
+      };
       return there.length > 0 && !there.some((slot) => isSame(slot) && this.deviceId(slot) === deviceAt(record, slot));
     });
   }

@@ -57,8 +57,8 @@ export class TrialVolume {
     return serving === true ? session : undefined;
   }
 
-  /** Makes durable what has been acknowledged. Returns whether it is. */
-  async flush(): Promise<boolean> {
+  /** Makes durable what has been acknowledged. Returns whether it is; an error is a failure of the trial unless it `mayFail`. */
+  async flush(mayFail = this.server.mayFail): Promise<boolean> {
     const { trial, history, server } = this;
     const session = await this.connect();
     if (session === undefined) return false;
@@ -72,7 +72,7 @@ export class TrialVolume {
     session.send({ type: CMD_FLUSH, offset: 0, length: 0, bytes: null, at: 0, error: 0, ended }, 0);
     await trial.until(() => result !== undefined, server.process);
     session.finish();
-    if (result !== 0 && !server.mayFail) throw new SimViolation(`a flush was answered with error ${result}`);
+    if (result !== 0 && !mayFail) throw new SimViolation(`a flush was answered with error ${result}`);
     return result === 0;
   }
 
