@@ -110,7 +110,13 @@ class Shard implements Watched {
     };
     const service = new NbdService(ports, watch, 0);
     this.service = service;
-    const servers = new Servers({ engine, ports, service, onEnd: (server) => this.node.detach(server) });
+    const servers = new Servers({
+      engine,
+      ports,
+      service,
+      onEnd: (server) => this.node.detach(server),
+      onLate: () => this.node.endHolding(),
+    });
     this.servers = servers;
     const common = { completions: engine, memory: engine, clock: engine, watch };
     const nodePorts = { ...common, clientId, memoryStart: nodeStart, storesMax, volumesMax: NODE_VOLUMES_MAX };
@@ -202,8 +208,8 @@ class Shard implements Watched {
     }
   }
 
-  private async unlisten({ server, drainMs }: ShardCalls['unlisten']['request']): Promise<null> {
-    await this.servers.end(server, drainMs);
+  private async unlisten({ server, drainMs, last = false }: ShardCalls['unlisten']['request']): Promise<null> {
+    await this.servers.end(server, drainMs, last);
     return null;
   }
 

@@ -194,10 +194,7 @@ async function exportVolume(name: string, options: ExportOptions, onExit: OnExit
     print({ schema: 'strake.volume.export', version: 1, data, text: quiet ? uri : text }, options.output);
     if ((await stopped) === 'lost') onExit(EXIT_FAILED);
     else {
-      await drain(async () => {
-        await server.close({ drainMs: options.drain * 1000 });
-        await cluster.close();
-      }, quiet);
+      await drain(() => cluster.close({ drainMs: options.drain * 1000 }), quiet);
     }
   } finally {
     await cluster.close();

@@ -6,6 +6,11 @@ import type { CopyJobs } from './mirror/copy-jobs.js';
 import type { VolumeFlush } from './requests/volume-flush.js';
 import type { VolumeParts } from './volume-parts.js';
 
+/** Whether requests, flushes or changes of the map are under way, or wait for something. */
+export function isUsed({ pieces, membership }: VolumeParts, flushes: VolumeFlush): boolean {
+  return pieces.inFlight > 0 || flushes.busy || membership.isChanging;
+}
+
 /** Resolves when no flush, no control work and no giving back goes on. One may be followed by another. */
 export async function workEnded(flushes: VolumeFlush, calls: Calls, copies: CopyJobs): Promise<void> {
   while (flushes.busy || calls.running > 0 || copies.busy) {

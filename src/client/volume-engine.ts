@@ -34,7 +34,7 @@ import type { Job, JobOptions } from './jobs/job.js';
 import { VolumeJobs } from './jobs/volume-jobs.js';
 import { MemberWork } from './members/member-work.js';
 import { Allocation } from './mirror/allocation.js';
-import { CopyJobs, checkMember } from './mirror/copy-jobs.js';
+import { CopyJobs, checkMembers } from './mirror/copy-jobs.js';
 import { Membership } from './mirror/membership.js';
 import { Mirror } from './mirror/mirror.js';
 import { ReadRepair } from './mirror/read-repair.js';
@@ -46,7 +46,7 @@ import { SplitRequests } from './requests/split-requests.js';
 import { VolumeFlush } from './requests/volume-flush.js';
 import { VolumeRequests } from './requests/volume-requests.js';
 import { WriteStamps } from './requests/write-stamps.js';
-import { settleAtEnd, workEnded } from './volume-end.js';
+import { isUsed, settleAtEnd, workEnded } from './volume-end.js';
 import { VolumeCounters, type VolumeStatus } from './volume-events.js';
 import type { VolumeParts } from './volume-parts.js';
 import { startVolume } from './volume-start.js';
@@ -88,6 +88,7 @@ export class VolumeEngine implements Volume {
   private served = false;
   /** Something was acknowledged that no flush covered when it was suspended. */
   private unflushed = false;
+  private isDeposed = false;
 
   /** Throws `ERR_STRAKE_INVALID_ARGUMENT` if the map contradicts itself or the members. */
   constructor(options: VolumeEngineOptions) {
@@ -108,7 +109,7 @@ export class VolumeEngine implements Volume {
       onChange: () => this.resumeHeld(),
     });
     const { counters, membership } = this;
-    this.checkMembers();
+    checkMembers(membership);
     this.stamps = new WriteStamps(record.generation);
     // What a member has not done because of a newer map is asked again when that has taken effect.
     this.calls = new Calls(completions, {
@@ -152,13 +153,6 @@ export class VolumeEngine implements Volume {
       checkServing: () => this.checkServing(),
       mayReclaim: () => this.serving && !this.ending && membership.stopped === null && !membership.suspended,
     });
-  }
-
-  private checkMembers(): void {
-    const { membership } = this;
-    for (const slot of membership.groups.flat()) {
-      if (slot.member !== null) checkMember(membership, slot, slot.member);
-    }
   }
 
   private newPieces(scratch: number): Pieces {
@@ -242,7 +236,7 @@ export class VolumeEngine implements Volume {
     checkMap(record);
     if (this.unflushed && membership.hasLost(record, members)) flushes.failNext();
     membership.restart(record, members);
-    this.checkMembers();
+    checkMembers(membership);
     stamps.restart(record.generation);
     this.copies = this.newCopies();
     await this.makeReady();
@@ -350,6 +344,7 @@ export class VolumeEngine implements Volume {
 
   /** Another client has the right to write: requests end with errors from now on, and nothing is sent any more. */
   depose(reason: string): void {
+    this.isDeposed = true;
     this.membership.stop(reason);
   }
 
@@ -379,6 +374,12 @@ export class VolumeEngine implements Volume {
   /** Whether anything was acknowledged that no flush covers. */
   get hasUnflushed(): boolean {
     return this.ownFlush.modified || this.flushes.busy;
+  }
+
+  /** Whether it has come to its end, and something that it has acknowledged may not be on stable storage. */
+  get mayLose(): boolean {
+    const { stopped } = this.membership;
+    return this.served && stopped !== null && !this.isDeposed && (this.hasUnflushed || this.flushes.hasFailed);
   }
 
   /** Resolves when the changes of the map that have been asked for are in effect, or have failed. */
@@ -420,6 +421,10 @@ export class VolumeEngine implements Volume {
     this.endWork();
     this.ownFlush.close();
     this.membership.endAwaiting('it was closed while a group had no copy that answers');
+    // What was given up goes on only as long as something is waited for.
+    if (this.options.holdMs?.() === 0 && isUsed(this.parts, this.flushes)) {
+      this.membership.stop('it was closed while requests waited');
+    }
     await this.jobs.unwound();
     // No request begins any more. One that is in flight may discard something.
     await this.lastEnded();
@@ -437,10 +442,7 @@ export class VolumeEngine implements Volume {
     for (const part of [this.pieces, this.split, this.flushes, this.calls]) part.close();
   }
 
-  /**
-   * Resolves when nothing is in flight. What ends may be followed by something else: a discard with FUA by its flush, that by
-   * what it lets be given back.
-   */
+  /** Resolves when nothing is in flight. What ends may be followed by something else, such as a discard with FUA by a flush. */
   private async lastEnded(): Promise<void> {
     const { pieces, split, flushes, calls, copies } = this;
     while (pieces.inFlight > 0 || split.inFlight > 0 || flushes.busy || calls.running > 0 || copies.busy) {

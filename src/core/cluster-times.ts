@@ -73,6 +73,7 @@ export function changedTimes(times: ClusterTimes, wanted: unknown): ClusterTimes
 /** The times that hold in a shard: those that a manager has told last, or before that those of a cluster where nobody set any. */
 export class TimesHeard {
   private times = DEFAULT_TIMES;
+  private isOver = false;
 
   get now(): ClusterTimes {
     return this.times;
@@ -80,6 +81,12 @@ export class TimesHeard {
 
   hear(times: ClusterTimes): void {
     check(times.pingMs > 0 && times.leaseMs > 0, 'a manager tells times that cannot be', times.pingMs);
-    this.times = times;
+    this.times = this.isOver ? { ...times, holdMs: 0 } : times;
+  }
+
+  /** The process is about to end: no request is held any more for what may come. */
+  endHolding(): void {
+    this.isOver = true;
+    this.hear(this.times);
   }
 }

@@ -23,7 +23,7 @@ import {
 } from '../core/arguments.js';
 import { TIME_CHANGES } from '../core/cluster-times.js';
 import { StrakeError } from '../core/errors.js';
-import { CONNECTIONS_MAX, LOST_DEVICES_MAX, VOLUME_NAME_BYTES_MAX } from '../core/limits.js';
+import { CONNECTIONS_MAX, DRAIN_MS, LOST_DEVICES_MAX, VOLUME_NAME_BYTES_MAX } from '../core/limits.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import type {
   ClusterEvent,
@@ -40,7 +40,7 @@ import type { ShardLink } from '../worker/shard-pool.js';
 import { checkSignal } from './block-io.js';
 import { newId } from './format.js';
 import { MANAGERS_MAX, ON_NODES_MAX } from './limits.js';
-import { addressOf, SERVE_NODE, type ServeNodeOptions } from './nbd-server.js';
+import { addressOf, CLOSE_SERVER, type CloseServerOptions, SERVE_NODE, type ServeNodeOptions } from './nbd-server.js';
 import { clusterAddress, NODE_ADDRESS } from './node-addresses.js';
 import { INTERNAL, NodeServer } from './node-server.js';
 import type { NodeAddress, NodeEvent } from './node-types.js';
@@ -301,17 +301,22 @@ export class Cluster implements Tenant {
     if (this.state === 'open') this.state = error;
   }
 
-  /** Closes servers and volumes in order. Rejects with the first error; everything is closed all the same. Idempotent. */
-  close(): Promise<void> {
-    this.closed ??= this.end();
+  /**
+   * Closes servers and volumes in order. Requests that wait for members or a manager when `drainMs` are over fail. Rejects with
+   * the first error, as with `ERR_STRAKE_UNAVAILABLE` if something was acknowledged that could not be flushed; everything is
+   * closed all the same. Idempotent.
+   */
+  close(options: CloseServerOptions = {}): Promise<void> {
+    const { drainMs = DRAIN_MS } = CLOSE_SERVER.take(options, 'close: options');
+    this.closed ??= this.end(drainMs);
     return this.closed;
   }
 
-  private async end(): Promise<void> {
+  private async end(drainMs: number): Promise<void> {
     const usable = this.state === 'open';
     this.state = 'closed';
     const handles = this.handles.all();
-    const endings = await Promise.allSettled([...this.servers].map((server) => server.close()));
+    const endings = await Promise.allSettled([...this.servers].map((server) => server.endLast(drainMs)));
     await Promise.all(handles.map((handle) => handle.idle()));
     for (const handle of handles) handle.forget();
     this.runtime.removeServer(this);

@@ -62,10 +62,16 @@ export class NodeServer {
     await this.closed;
   }
 
-  private async end(drainMs: number): Promise<void> {
+  /** The same of the last servers of a node: what they have not answered then fails. @internal */
+  async endLast(drainMs: number): Promise<void> {
+    this.closed ??= this.end(drainMs, true);
+    await this.closed;
+  }
+
+  private async end(drainMs: number, last = false): Promise<void> {
     this.node.dropServer(this);
     try {
-      await this.link.call('unlisten', { server: this.server, drainMs });
+      await this.link.call('unlisten', { server: this.server, drainMs, last });
     } catch (error) {
       if (!(error instanceof StrakeError && error.code === 'ERR_STRAKE_WORKER_DIED')) throw error;
     }

@@ -409,8 +409,11 @@ export interface ManagerCalls<GroupMap> {
    * twice `leaseMs`, and with `ERR_STRAKE_NO_VOLUME`, `ERR_STRAKE_UNPROVEN`.
    */
   attach(call: AttachCall): Promise<Decided<GroupMap>>;
-  /** Decides a changed map. Rejects with `ERR_STRAKE_UNAVAILABLE` if no rule allows this change now; the message says which. */
-  change(request: ChangeRequest<GroupMap>): Promise<ChangeAnswer<GroupMap>>;
+  /**
+   * Decides a changed map. Rejects with `ERR_STRAKE_UNAVAILABLE` if no rule allows this change now; the message says which. What
+   * is not `wanted` any more when a manager can be asked is not asked for, and rejects with `ERR_STRAKE_NO_MANAGER`.
+   */
+  change(request: ChangeRequest<GroupMap>, wanted?: () => boolean): Promise<ChangeAnswer<GroupMap>>;
   /** Members have answered a map. Before an attached client has removed anybody, one member of the group has. */
   stored(request: StoredRequest): Promise<StoredAnswer>;
   /** Gives the right to write back in order: nothing is under way any more. */

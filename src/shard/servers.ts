@@ -25,6 +25,8 @@ export interface ServersParts {
   readonly service: NbdService;
   /** A server has been closed. */
   readonly onEnd: (server: NbdServer) => void;
+  /** The last server has not finished in time what it had begun: what is held need not be held any more. */
+  readonly onLate: () => void;
 }
 
 export class Servers {
@@ -46,10 +48,10 @@ export class Servers {
     return { server: number, port, made };
   }
 
-  /** Closes the server of this number, if there is one. */
-  async end(number: number, drainMs: number): Promise<void> {
+  /** Closes the server of this number, if there is one. `last`: no other serves the volumes any more. */
+  async end(number: number, drainMs: number, last: boolean): Promise<void> {
     const found = this.servings[number];
-    if (found !== undefined) await this.endServing(found, drainMs);
+    if (found !== undefined) await this.endServing(found, drainMs, last);
   }
 
   /** Closes the servers of a volume; null for those of the node. */
@@ -63,8 +65,13 @@ export class Servers {
   }
 
   /** Closes a server. Its number is not free before. */
-  private endServing(serving: Serving, drainMs: number): Promise<void> {
-    serving.ended ??= drain(serving, drainMs).then(() => {
+  private endServing(serving: Serving, drainMs: number, last = false): Promise<void> {
+    const onLate = () => {
+      serving.server.abort();
+      // Nobody is left who could be told what comes of it.
+      if (last) this.parts.onLate();
+    };
+    serving.ended ??= drain(serving, drainMs, onLate).then(() => {
       this.parts.onEnd(serving.server);
       this.servings[this.servings.indexOf(serving)] = undefined;
     });
@@ -78,11 +85,11 @@ function freeIndex(list: readonly (object | undefined)[]): number {
   return index < 0 ? list.length : index;
 }
 
-/** Takes a server's address away, and lets it finish what it has begun, for a while. */
-function drain({ server, listener }: Serving, drainMs: number): Promise<void> {
+/** Takes a server's address away, and lets it finish what it has begun, for a while; then `onLate` is called. */
+function drain({ server, listener }: Serving, drainMs: number, onLate: () => void): Promise<void> {
   listener.removePath();
   return new Promise((resolve) => {
-    const timer = setTimeout(() => server.abort(), drainMs);
+    const timer = setTimeout(onLate, drainMs);
     server.drain(() => {
       clearTimeout(timer);
       resolve();

@@ -275,6 +275,11 @@ export class ShardNode {
     this.node?.detach(server);
   }
 
+  /** See `StorageNode.endHolding`. */
+  endHolding(): void {
+    this.node?.node.endHolding();
+  }
+
   /** Closes servers, volumes and devices in order. Rejects with the first error; everything is closed all the same. */
   async close(): Promise<null> {
     const { node } = this;

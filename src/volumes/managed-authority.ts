@@ -220,12 +220,13 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
     if (name !== map.name) this.hearAll(held, await this.asked(held, () => manager.rename(held.id, name)));
   }
 
-  /** Whether a change was decided; false if another one came first, an error if it is refused. */
+  /** Whether a change was decided; false if another one came first, an error if it is refused, or was not asked for again. */
   private async decideOrRefuse(
     held: HeldVolume,
     group: GroupIndex,
     next: VolumeMap,
     wanted: () => boolean,
+    asksAgain = true,
   ): Promise<boolean | StrakeError> {
     // A removal is what requests wait for: it is asked for until it is decided.
     const removes = next.groups[group].some(
@@ -234,19 +235,19 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
     for (let refusals = 0; ; ) {
       held.demandHeld();
       try {
-        return await this.decide(held, group, next);
+        return await this.decide(held, group, next, wanted);
       } catch (error) {
         const refusal = toStrakeError(error);
         if (!isRefusal(refusal) || held.successor !== null) throw error;
         if (refusal.code !== 'ERR_STRAKE_NO_MANAGER') refusals += 1;
         const most = refusal.code === 'ERR_STRAKE_WRONG_DEVICE' ? 1 : REFUSALS_MAX;
-        if (!wanted() || (!removes && refusals >= most)) return refusal;
+        if (!asksAgain || !wanted() || (!removes && refusals >= most)) return refusal;
       }
       await this.parts.pause();
     }
   }
 
-  private async decide(held: HeldVolume, group: GroupIndex, next: VolumeMap): Promise<boolean> {
+  private async decide(held: HeldVolume, group: GroupIndex, next: VolumeMap, wanted: () => boolean): Promise<boolean> {
     const { manager } = this.parts;
     // What is pending there may be in effect, and would stand in the way.
     await held.told;
@@ -255,7 +256,7 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
       ...{ clientId: held.holder, volumeId: held.id, group, before },
       map: replicaOf(next, group),
     };
-    const answer = await manager.change(request);
+    const answer = await manager.change(request, wanted);
     if (answer.kind === 'superseded') {
       this.hearAll(held, answer.newest);
       held.demandHeld();
@@ -302,7 +303,7 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
     }
     check(next.versions[group] > held.newest(group).mapVersion, 'nobody is taken out of a group', group);
     // Who answers meanwhile is not to be taken out: that is looked at before it is asked for again.
-    const answer = await this.decideOrRefuse(held, group, next, () => false);
+    const answer = await this.decideOrRefuse(held, group, next, () => true, false);
     if (answer instanceof StrakeError) await this.parts.pause();
   }
 

@@ -385,6 +385,11 @@ export class StorageNode {
 
   // ---------------------------------------------------------------- status and end
 
+  /** No request is held any more for members or managers that may come: what waits fails, and nobody is told more of it. */
+  endHolding(): void {
+    this.times.endHolding();
+  }
+
   deviceStatus(): StoreStatus[] {
     return this.parts.devices.status();
   }

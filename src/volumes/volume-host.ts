@@ -365,6 +365,10 @@ export class VolumeHost {
   async end(volume: HostedVolume): Promise<void> {
     const { engine } = volume;
     await this.stop(volume);
+    if (engine instanceof VolumeEngine && engine.mayLose) {
+      const what = `volume ${volume.name} could not be flushed when it was closed (${engine.status().reason})`;
+      throw new StrakeError('UNAVAILABLE', `${what}: what was written since its last flush may be lost`);
+    }
     const last = engine?.lastMap ?? null;
     check(last === null || last.id === volume.id, 'a volume is given back with the map of another', volume.place);
     if (last !== null) await this.authorityOf(volume).release(last);

@@ -211,7 +211,8 @@ export interface ShardCalls extends NodeCalls {
   open: { request: OpenMessage; response: { device: number } };
   close: { request: { device: number }; response: null };
   listen: { request: ListenMessage; response: { server: number; port: number | undefined } };
-  unlisten: { request: { server: number; drainMs: number }; response: null };
+  /** `last`: of a node, of which no other server is left. */
+  unlisten: { request: { server: number; drainMs: number; last?: boolean }; response: null };
   format: { request: FormatMessage; response: Superblock };
   openStore: { request: OpenStoreMessage; response: { deviceId: string; shard: number } };
   connect: { request: ConnectMessage; response: null };

@@ -75,6 +75,50 @@ check(
   },
 );
 
+check('a write that was given up reaches who has left meanwhile', async () => {
+  const { world, client } = await serving(5);
+  const [first, second] = world.nodes;
+  assert.is(await world.settle(client.flush()), 0);
+  world.managed = false;
+  world.link(client.machine, second.machine, false);
+  const written = stateOf(client.write(0, 1, 200));
+  const flushed = stateOf(client.flush());
+  await ends(world, () => written.value !== 'waiting' && flushed.value !== 'waiting');
+  assert.equal([written.value, flushed.value], [EIO, EIO]);
+  world.managed = true;
+  await ends(world, () => client.states()[1] === 'offline');
+  // The member that stays has it, and the next flush covers it.
+  await ends(world, () => client.engine.status().counters.degradedWrites > 0);
+  assert.is(await world.settle(client.flush()), 0);
+  world.link(client.machine, second.machine, true);
+  await ends(world, () => client.states()[1] === 'in-sync');
+  await world.settle(client.node.detachVolume('v'));
+  // What the other copy has is enough.
+  first.kill();
+  await world.pause(3_000_000);
+  const other = world.client(1);
+  await world.settle(other.node.attachVolume('v', { takeOver: true }));
+  assert.is(await world.settle(other.read(0, 1)), 200);
+  await world.settle(other.node.close());
+});
+
+check('copies that were all opened anew lose nothing that was flushed, and nothing that is under way', async () => {
+  const { world, client } = await serving(6, 60_000);
+  const { engine } = client;
+  assert.is(await world.settle(client.flush()), 0);
+  for (const node of world.nodes) node.kill();
+  const written = client.write(0, 1, 200);
+  await world.pause(500_000);
+  const read = client.read(0, 1, 1);
+  for (const node of world.nodes) await node.start();
+  assert.is(await world.settle(written), 4096);
+  assert.is(await world.settle(read), 200);
+  assert.is(client.engine, engine);
+  for (let round = 0; round < 2; round += 1) assert.is(await world.settle(client.flush()), 0);
+  assert.is(await world.settle(client.read(0, 1)), 200);
+  await world.settle(client.node.close());
+});
+
 check('a member that dies while there is no manager is done without when there is one', async () => {
   const { world, client } = await serving(2);
   world.managed = false;

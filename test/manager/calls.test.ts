@@ -140,6 +140,23 @@ check('a manager that dies and starts anew is asked again', async () => {
   assert.equal([connected[0], connected[1], connected.at(-1)], [true, false, true]);
 });
 
+check('a change that has waited for a manager is not asked for when it is not wanted any more', async () => {
+  const { authentication: _, ...map } = DECIDED;
+  const asked = { clientId: CLIENT, volumeId: MAP.volume.id, group: 3, before: MAP.mapVersion, map: { ...map } };
+  const world = new CallWorld(5);
+  const session = world.connect();
+  let isWanted = true;
+  const change = session.change(asked, () => isWanted).catch((error: StrakeError) => error.code);
+  await world.pause(300_000);
+  isWanted = false;
+  const { calls, asked: heard } = answering({ change: () => ({ kind: 'decided', map: DECIDED }) });
+  world.serve(calls);
+  assert.is(await world.settle(change), 'ERR_STRAKE_NO_MANAGER');
+  isWanted = true;
+  assert.is((await world.settle(session.change(asked, () => isWanted))).kind, 'decided');
+  assert.is(heard.length, 1);
+});
+
 check('what was asked for on a connection that broke is over before it is asked again', async () => {
   const world = new CallWorld(16);
   const courses: string[] = [];

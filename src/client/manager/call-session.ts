@@ -100,6 +100,8 @@ interface Pending {
   sent: number;
   /** Whoever asked has been told that there is no answer; the manager may still be carrying it out. */
   isOver: boolean;
+  /** Whether it is still to be asked, when it could be for the first time. */
+  readonly wanted: () => boolean;
   resolve(answer: unknown): void;
   reject(error: StrakeError): void;
 }
@@ -288,7 +290,11 @@ export class CallSession implements CallingSession {
   // ---------------------------------------------------------------- calls
 
   /** Asks for something. Rejects with `ERR_STRAKE_NO_MANAGER` if there is no answer in time. */
-  async ask<Name extends CallName>(name: Name, request: CallRequest<Name>): Promise<CallAnswer<Name>> {
+  async ask<Name extends CallName>(
+    name: Name,
+    request: CallRequest<Name>,
+    wanted = () => true,
+  ): Promise<CallAnswer<Name>> {
     if (this.state === 'closed') throw new StrakeError('CLOSED', `${name}: the session with the manager is closed`);
     const bytes = encodeBody(callOf(name).request, request);
     if (bytes.length > CALL_PARTS_MAX * PART_BYTES_MAX) {
@@ -298,7 +304,7 @@ export class CallSession implements CallingSession {
       throw new StrakeError('BUSY', `${name}: ${this.waiting.length} calls wait for a manager`);
     }
     const answer = await new Promise<unknown>((resolve, reject) => {
-      this.waiting.push({ name, bytes, sinceMs: this.nowMs(), sent: 0, isOver: false, resolve, reject });
+      this.waiting.push({ name, bytes, sinceMs: this.nowMs(), sent: 0, isOver: false, wanted, resolve, reject });
       this.sendWaiting();
     });
     return answer as CallAnswer<Name>;
@@ -308,6 +314,11 @@ export class CallSession implements CallingSession {
     while (this.state === 'open' && this.sent.size < CALLS_SENT_MAX) {
       const pending = this.waiting.shift();
       if (pending === undefined) return;
+      // One that was sent may have been carried out, and is asked for again to hear of that.
+      if (pending.sent === 0 && !pending.wanted()) {
+        pending.reject(new StrakeError('NO_MANAGER', `${pending.name}: it is not wanted any more`));
+        continue;
+      }
       this.lastId += 1;
       check(Number.isSafeInteger(this.lastId), 'numbers of calls are used up', this.lastId);
       pending.sent += 1;

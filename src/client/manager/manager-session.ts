@@ -41,8 +41,12 @@ export class ManagerSession implements ManagerCalls<ReplicaMap> {
     this.session = new CallSession(parts);
   }
 
-  private ask<Name extends CallName>(name: Name, request: CallRequest<Name>): Promise<CallAnswer<Name>> {
-    return this.session.ask(name, request);
+  private ask<Name extends CallName>(
+    name: Name,
+    request: CallRequest<Name>,
+    wanted?: () => boolean,
+  ): Promise<CallAnswer<Name>> {
+    return this.session.ask(name, request, wanted);
   }
 
   /** Ends the session: calls that wait are rejected with `ERR_STRAKE_CLOSED`. */
@@ -96,8 +100,8 @@ export class ManagerSession implements ManagerCalls<ReplicaMap> {
     return this.ask('attach', { ...call, above: Math.max(...maps.map(({ generation }) => generation)) });
   }
 
-  async change(request: ChangeRequest<ReplicaMap>): Promise<ChangeAnswer<ReplicaMap>> {
-    const answer = await this.ask('change', request);
+  async change(request: ChangeRequest<ReplicaMap>, wanted?: () => boolean): Promise<ChangeAnswer<ReplicaMap>> {
+    const answer = await this.ask('change', request, wanted);
     if (answer.kind === 'decided') return answer;
     const map = changedMap(request, answer.newest);
     return map === null ? answer : { kind: 'decided', map };

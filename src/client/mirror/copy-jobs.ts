@@ -173,10 +173,17 @@ export class CopyJobs {
 }
 
 /** Throws `ERR_STRAKE_INVALID_ARGUMENT` unless a member is the one that the map names at its place. */
-export function checkMember(membership: Membership, slot: MemberSlot, member: SegmentMember): void {
+function checkMember(membership: Membership, slot: MemberSlot, member: SegmentMember): void {
   const expected = membership.deviceId(slot);
   const { segmentBytes } = membership.record;
   if (member.deviceId === expected && member.segmentBytes === segmentBytes) return;
   const what = `device ${member.deviceId} is not device ${expected} with segments of ${segmentBytes} bytes`;
   throw new StrakeError('INVALID_ARGUMENT', what);
+}
+
+/** The same of all members that are there. */
+export function checkMembers(membership: Membership): void {
+  for (const slot of membership.groups.flat()) {
+    if (slot.member !== null) checkMember(membership, slot, slot.member);
+  }
 }

@@ -107,6 +107,9 @@ export class VolumeFlush implements Holder {
     for (const token of tokens) this.completions.defer(token, -EIO);
   }
 
+  /** Whether the last flush has failed, and none has followed. */
+  hasFailed = false;
+
   /** What was acknowledged before may be lost: the next flush of a client fails. */
   failNext(): void {
     this.untold = true;
@@ -367,6 +370,7 @@ export class VolumeFlush implements Holder {
       this.holdAll();
       return;
     }
+    this.hasFailed = result < 0;
     if (result < 0) this.untold = true;
     const told = this.untold ? -EIO : 0;
     if (running.length > 0) this.untold = false;

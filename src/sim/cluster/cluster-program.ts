@@ -210,9 +210,10 @@ export class ClusterProgram implements Watched {
     return this.registration?.sequenceHeard ?? 0;
   }
 
-  /** Whether it serves the volume now. */
+  /** Whether it serves the volume now. One that is suspended may be somebody else's. */
   serves(name: string): boolean {
-    return (this.node.volumes.named(name).at(0)?.served ?? null) !== null;
+    const volume = this.node.volumes.named(name).at(0);
+    return (volume?.served ?? null) !== null && volume?.ownEngine?.suspended !== true;
   }
 
   /** How a volume is here, for people. */
