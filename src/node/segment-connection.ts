@@ -9,17 +9,11 @@
  */
 
 import { check } from '../core/check.js';
-import { EBADMSG, EIO, EOPNOTSUPP } from '../core/errno.js';
+import { EBADMSG, EIO } from '../core/errno.js';
 import { BLOCK_BYTES } from '../core/limits.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
 import { COMPLETION_ABANDONED } from '../ports/completion.js';
-import {
-  REQUEST_ACCEPT,
-  REQUEST_AGREED,
-  REQUEST_FLUSH,
-  REQUEST_READ,
-  REQUEST_WRITE,
-} from '../ports/segment-request.js';
+import { REQUEST_ACCEPT, REQUEST_AGREED, REQUEST_READ, REQUEST_WRITE } from '../ports/segment-request.js';
 import type { AnsweringOwner } from '../wire/answering-connection.js';
 import { encodePayload, type Frame } from '../wire/frame.js';
 import { decodeList, encodeListReply, listReplyBytes } from '../wire/list-codec.js';
@@ -46,8 +40,6 @@ import { requestBufferBytes } from './request-memory.js';
 
 const READ = KIND_REQUEST + REQUEST_READ;
 const WRITE = KIND_REQUEST + REQUEST_WRITE;
-/** Of one group. */
-const FLUSH = KIND_REQUEST + REQUEST_FLUSH;
 
 /** What is asked of the node beside data. */
 export interface ControlHandler {
@@ -174,10 +166,6 @@ export class SegmentConnection extends PairedConnection implements RequestOrigin
       return this.refuse(problem);
     }
     record.memory = buffer?.memory ?? -1;
-    if (frame.kind === FLUSH && frame.count !== 1) {
-      this.decline(request, EOPNOTSUPP);
-      return true;
-    }
     if (frame.kind !== WRITE) {
       // Sums of what is read leave with it.
       if (frame.kind === READ) record.sums = request.sums;

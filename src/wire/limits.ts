@@ -16,8 +16,6 @@ export const HELLO_BYTES_MAX = 16 << 10;
 export const PING_BYTES_MAX = 32 << 10;
 /** Answers that are packed into one frame: with its header they fit one page. */
 export const PACKED_REPLIES_MAX = 160;
-/** Groups of a volume that one flush is for. */
-export const FLUSH_GROUPS_MAX = 128;
 /** Entries of one page of a list. */
 export const LIST_ENTRIES_MAX = LIST_PAGE_CHUNKS;
 /** Chunks of a list are numbered below 2^48: those of 1 MiB each would hold 2^68 bytes. */

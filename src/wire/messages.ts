@@ -18,7 +18,6 @@ import {
   ANSWER_PARTS_MAX,
   CALL_PARTS_MAX,
   CONTROL_BYTES_MAX,
-  FLUSH_GROUPS_MAX,
   HELLO_BYTES_MAX,
   LIST_ENTRIES_MAX,
   PACKED_REPLIES_MAX,
@@ -317,8 +316,8 @@ const REQUESTS: readonly KindRule[] = [
   control('FLUSH', FROM_ASKER, {
     flags: FLAG_MARKED,
     bytesLeast: FLUSH_BYTES,
-    bytesMost: FLUSH_GROUPS_MAX * FLUSH_BYTES,
-    counts: [1, FLUSH_GROUPS_MAX],
+    bytesMost: FLUSH_BYTES,
+    counts: [1, 1],
   }),
   request('AGREED'),
   request('RESTAMP'),

@@ -265,7 +265,6 @@ export function getWhole(view: DataView, at: number): number {
  *
  * @param vector where the vector lies, which has the right sum (`FrameReader.hasVector`)
  * @param entries room of `REQUEST_WORDS_MAX` words, which the record keeps as long as it is in use
- * @param index of a flush: for which of its groups
  */
 export function decodeRequest(
   memory: Memory,
@@ -273,7 +272,6 @@ export function decodeRequest(
   vector: number,
   request: SegmentRequest,
   entries: Uint32Array,
-  index = 0,
 ): FrameProblem | null {
   check(isRequest(frame.kind), 'a frame is read as a request that is none', frame.kind);
   const kind = frame.kind - KIND_REQUEST;
@@ -281,7 +279,7 @@ export function decodeRequest(
   request.flags = recordFlags(frame.flags);
   request.generation = frame.generation;
   request.flushNumber = frame.flushNumber;
-  if (kind === REQUEST_FLUSH) return decodeFlush(memory.view, frame, vector, request, index);
+  if (kind === REQUEST_FLUSH) return decodeFlush(memory.view, frame, vector, request);
   request.block = frame.offset / BLOCK_BYTES;
   request.blocks = frame.count;
   request.stampLow = frame.stampLow;
@@ -294,37 +292,22 @@ export function decodeRequest(
 
 function decodeFlush(
   view: DataView,
-  { payload, count, group, mapVersion }: Frame,
-  vector: number,
+  { group, mapVersion }: Frame,
+  at: number,
   request: SegmentRequest,
-  index: number,
 ): FrameProblem | null {
-  if (payload !== count * FLUSH_BYTES) return flushProblem(`${payload} bytes are not ${count} groups`);
-  check(index >= 0 && index < count, 'a flush has no such group', index);
-  const at = vector + index * FLUSH_BYTES;
   request.settledGeneration = getWhole(view, at + FLUSH_AT_SETTLED_GENERATION);
   request.settledNumber = getWhole(view, at + FLUSH_AT_SETTLED_NUMBER);
   if (request.settledGeneration < 0 || request.settledNumber < 0) return flushProblem('what is settled is beyond 2^53');
   if (view.getUint16(at + 2, true) !== 0 || view.getUint32(at + 4, true) !== 0) {
     return flushProblem('bytes of a group that have to be zero are not');
   }
-  // The header says for which replica one of a single group is admitted.
+  // The header says for which replica it is admitted.
   const same =
     view.getUint16(at + FLUSH_AT_GROUP, true) === group && getWhole(view, at + FLUSH_AT_MAP_VERSION) === mapVersion;
-  return same || count > 1 ? null : flushProblem(`its group is not group ${group} of its header, or has another map`);
+  return same ? null : flushProblem(`its group is not group ${group} of its header, or has another map`);
 }
 
 function flushProblem(message: string): FrameProblem {
   return { status: STATUS_BAD_FRAME, message: `FLUSH: ${message}` };
-}
-
-/**
- * Sets group and version of the map for which a flush is, of which the frame has `count`. Returns false if the version is beyond
- * what is counted exactly.
- */
-export function takeFlushGroup(view: DataView, vector: number, index: number, address: ReplicaAddress): boolean {
-  const at = vector + index * FLUSH_BYTES;
-  address.group = view.getUint16(at + FLUSH_AT_GROUP, true);
-  address.mapVersion = getWhole(view, at + FLUSH_AT_MAP_VERSION);
-  return address.mapVersion >= 0;
 }

@@ -5,7 +5,6 @@ import * as assert from 'uvu/assert';
 import { SegmentList } from '#strake/ports/segment-list.js';
 import {
   BlockBits,
-  REQUEST_FLUSH,
   REQUEST_KINDS,
   REQUEST_READ,
   REQUEST_RELEASE,
@@ -36,7 +35,6 @@ import {
   requestHeadBytes,
   requestPayloadBytes,
   sumsAt,
-  takeFlushGroup,
   wrongBlock,
 } from '#strake/wire/request-codec.js';
 import { decodeOpen, encodeOpen, openTicket, sealTicket } from '#strake/wire/ticket.js';
@@ -101,7 +99,7 @@ check('requests of each kind arrive as they are, with all that is said of the re
           if (request.kind === 5) found.entries.set(request.entries);
         }
         assert.equal(wordsOf(found), wordsOf(request));
-        const [same, group] = [new ReplicaAddress(), new ReplicaAddress()];
+        const same = new ReplicaAddress();
         same.take(reader.frame);
         assert.equal(same, address);
         assert.is(reader.frame.request, number);
@@ -110,10 +108,6 @@ check('requests of each kind arrive as they are, with all that is said of the re
         const { frame: came } = reader;
         const left = request.kind === REQUEST_READ ? microseconds : 0;
         assert.equal([came.traceLow, came.traceHigh, came.microseconds], [traceLow, traceHigh, left]);
-        if (request.kind === REQUEST_FLUSH) {
-          assert.ok(takeFlushGroup(memory.view, at + HEADER_BYTES, 0, group));
-          assert.equal([group.group, group.mapVersion], [address.group, address.mapVersion]);
-        }
         const sums = blocks === 0 ? -1 : sumsAt(reader.frame);
         if (sums < 0) return;
         const vector = at + HEADER_BYTES + sums;

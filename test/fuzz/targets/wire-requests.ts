@@ -9,7 +9,7 @@ import { REQUEST_FLUSH, SegmentRequest } from '#strake/ports/segment-request.js'
 import { decodeControl } from '#strake/wire/control.js';
 import { Frame } from '#strake/wire/frame.js';
 import { HelloAnswerer } from '#strake/wire/hello.js';
-import { FLUSH_GROUPS_MAX, REQUEST_WORDS_MAX } from '#strake/wire/limits.js';
+import { REQUEST_WORDS_MAX } from '#strake/wire/limits.js';
 import { decodeList, encodeList } from '#strake/wire/list-codec.js';
 import { decodeEitherMaps, decodeMaps, encodeMaps } from '#strake/wire/maps.js';
 import {
@@ -33,7 +33,6 @@ import {
   ReplicaAddress,
   requestHeadBytes,
   sumsAt,
-  takeFlushGroup,
   wrongBlock,
 } from '#strake/wire/request-codec.js';
 import { decodeOpen } from '#strake/wire/ticket.js';
@@ -65,16 +64,9 @@ function kept(bytes: Uint8Array): string {
 const takeRequest: Take = (memory, { frame }, at) => {
   const [request, entries] = [new SegmentRequest(), new Uint32Array(REQUEST_WORDS_MAX)];
   const vector = at + HEADER_BYTES;
-  if (frame.kind === KIND_REQUEST + REQUEST_FLUSH) {
-    demand(frame.count <= FLUSH_GROUPS_MAX, `${frame.count} groups`);
-    for (let index = 0; index < frame.count; index += 1) {
-      const wrong = decodeRequest(memory, frame, vector, request, entries, index);
-      if (wrong === null) takeFlushGroup(memory.view, vector, index, new ReplicaAddress());
-      else return;
-    }
-    return;
-  }
   const wrong = decodeRequest(memory, frame, vector, request, entries);
+  // What is said of its group may be wrong.
+  if (wrong !== null && frame.kind === KIND_REQUEST + REQUEST_FLUSH) return;
   demand(wrong === null, `${wrong?.message}`);
   requestError(request, BOUNDS);
   const [again, address] = [new Frame(), new ReplicaAddress()];
