@@ -117,6 +117,11 @@ export class Membership {
     return slot.state === 'in-sync' && !this.dispensable(slot);
   }
 
+  /** Whether a group has no member that answers, and one is waited for. */
+  awaitsAny(group: GroupIndex): boolean {
+    return this.groups[group].some((slot) => this.isAwaited(slot));
+  }
+
   /**
    * The device of a member that does not answer has come back. Returns whether it has the place again: it is in the same life, so
    * that it has all that it had, and its place is still its own.

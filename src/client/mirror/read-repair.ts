@@ -94,6 +94,8 @@ export class ReadRepair {
     }
     await this.mend(damages, found, range, memory, holder);
     if (wanted.length === 0) return 0;
+    // Who does not answer may have them.
+    if (membership.awaitsAny(groupIndex)) return -EIO;
     for (const one of wanted) {
       this.parts.counters.unrecoverableBlocks += 1;
       const deviceId = group[first]?.member?.deviceId ?? '';

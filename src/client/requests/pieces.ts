@@ -209,6 +209,11 @@ export class Pieces implements IoEnds {
     check(piece.repaired, 'read repair has ended twice', piece.index);
     piece.repaired = false;
     piece.resultFlags |= flags;
+    // The last copy may come back as it was: the blocks are read then.
+    if (result < 0 && flags === 0 && this.membership.awaitsAny(piece.group)) {
+      this.io.read(piece);
+      return;
+    }
     if (piece.kind === PIECE_PATCH && (flags & COMPLETION_ABANDONED) !== 0) this.patchAnew(piece);
     else if (result < 0 || piece.kind !== PIECE_PATCH) this.finish(piece, result);
     else this.change(piece);
