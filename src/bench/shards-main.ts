@@ -1,6 +1,6 @@
 /**
  * A node whose devices are spread over some shards, in a process of its own: puts loads on a volume of each device from within
- * the shard that has the volumes, and prints what came of it as JSON. Arguments: a JSON object, see `ShardsTask`.
+ * the shard that serves it, and prints what came of it as JSON. Arguments: a JSON object, see `ShardsTask`.
  *
  * What is written to the slots of the devices is lost, and counts as done: it is what shards do that is measured, not a disk that
  * one of them keeps busy. Devices are of no use afterwards.
