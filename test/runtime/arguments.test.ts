@@ -159,7 +159,7 @@ const TABLE: Readonly<
             'devices',
             [blank],
             [],
-            [blank, [blank, ''], new Array(257).fill(blank), new Array(1), new Set([blank])],
+            [blank, [blank, ''], new Array(2049).fill(blank), new Array(1), new Set([blank])],
           ),
           flag('strict'),
           flag('skipUnformatted'),
