@@ -50,11 +50,25 @@ class GroupMaps {
 
   /** A device has a map. */
   seen(deviceId: string, map: ReplicaMap, isAnswered: boolean): void {
-    const known = this.decided.find(({ mapVersion }) => mapVersion === map.mapVersion);
+    const known = this.decided.find(({ mapVersion }) => mapVersion === map.mapVersion) ?? this.passedOver(map);
     if (known === undefined) throw this.wrong(`a device has version ${map.mapVersion}, which was not decided`);
     if (textOf(known) !== textOf(map))
       throw this.wrong(`a device has another version ${map.mapVersion} than was decided`);
     if (isAnswered) this.answered.set(deviceId, Math.max(this.answered.get(deviceId) ?? 0, map.mapVersion));
+  }
+
+  /**
+   * Of two decisions that became durable in one batch the store has the later one alone, and whoever asked was told of the
+   * earlier one: a map with such a version, and a generation between those beside it, counts as decided when it is first seen.
+   */
+  private passedOver(map: ReplicaMap): ReplicaMap | undefined {
+    const at = this.decided.findIndex(({ mapVersion }) => mapVersion > map.mapVersion);
+    if (at <= 0) return undefined;
+    const [before, after] = [this.decided[at - 1], this.decided[at]];
+    if (map.generation < before.generation || map.generation > after.generation) return undefined;
+    this.decided.splice(at, 0, map);
+    if (at <= this.effective) this.effective += 1;
+    return map;
   }
 
   /** Notes which maps have become effective. */
