@@ -175,6 +175,8 @@ export const IDENTIFY_MS = 2_000;
 /** Formatted devices of one shard of a node, and volumes that a node serves at a time. */
 export const SHARD_STORES_MAX = 32;
 export const NODE_VOLUMES_MAX = 1000;
+/** Formatted devices of a node that serves them to others: PONG has room for so many, beside what it tells of leases. */
+export const SERVED_STORES_MAX = 96;
 /** Volumes whose memory is registered with the kernel; that of more is touched when there are so many. */
 export const VOLUMES_REGISTERED = 32;
 /** Shards of a node beside the first that run engines of volumes, and volumes of each. */

@@ -9,7 +9,7 @@
 import { availableParallelism } from 'node:os';
 import { parseWhole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
-import { DRAIN_MS, SHARD_STORES_MAX } from '../core/limits.js';
+import { DRAIN_MS, SERVED_STORES_MAX, SHARD_STORES_MAX } from '../core/limits.js';
 import type { StorageEvent } from '../volumes/storage-events.js';
 import { type ShardLink, ShardPool, type ShardPoolOptions } from '../worker/shard-pool.js';
 import { chooseEngine, type EngineChoice } from './engine-choice.js';
@@ -176,9 +176,10 @@ export class Runtime {
     return this.pool.close(DRAIN_MS);
   }
 
-  /** The most formatted devices of a node: so many on each of its shards. */
+  /** The most formatted devices of a node: so many on each of its shards, and of one with sessions as many as those tell of. */
   get storesMax(): number {
-    return this.pool.size * SHARD_STORES_MAX;
+    const most = this.pool.size * SHARD_STORES_MAX;
+    return this.pool.network ? Math.min(most, SERVED_STORES_MAX) : most;
   }
 
   link(shard: number): ShardLink {

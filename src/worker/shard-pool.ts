@@ -193,6 +193,11 @@ export class ShardPool {
     return this.places.length;
   }
 
+  /** Whether they are of a node that uses devices of others, or serves its own to them. */
+  get network(): boolean {
+    return this.options.network;
+  }
+
   /** The shard in this place. Throws `ERR_STRAKE_WORKER_DIED` while it is being replaced. */
   link(shard: number): ShardLink {
     const { link } = this.places[shard];
