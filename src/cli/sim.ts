@@ -113,6 +113,7 @@ async function runSeeds(options: SimOptions): Promise<number> {
   const traces = new TraceHash(from);
   const progress = new Progress('simulating', options.quiet, (amount) => `${amount} seeds`);
   const startedMs = performance.now();
+  const before = process.cpuUsage();
   const onResult = (result: TrialResult) => {
     totals.add(result);
     traces.add(result);
@@ -122,11 +123,19 @@ async function runSeeds(options: SimOptions): Promise<number> {
   await makeTrials(cluster ? { ...seedsOf, clusterFaults: faults } : { ...seedsOf, faults }, onResult, jobs);
   progress.end();
   const realSeconds = (performance.now() - startedMs) / 1000;
-  report(totals, realSeconds, traces.digest(), options);
+  // Of all workers, as they are threads of this process.
+  const { user, system } = process.cpuUsage(before);
+  const processorSeconds = (user + system) / 1e6;
+  report(totals, { realSeconds, processorSeconds }, traces.digest(), options);
   return totals.failed === 0 ? 0 : EXIT_FAILED;
 }
 
-function report(totals: Totals, realSeconds: number, hash: string, options: SimOptions): void {
+interface Spent {
+  readonly realSeconds: number;
+  readonly processorSeconds: number;
+}
+
+function report(totals: Totals, { realSeconds, processorSeconds }: Spent, hash: string, options: SimOptions): void {
   const { output, traceHash } = options;
   const { seeds, events, requests, failed } = totals;
   const simulatedSeconds = totals.simulatedUs / 1e6;
@@ -145,6 +154,8 @@ function report(totals: Totals, realSeconds: number, hash: string, options: SimO
   const course: [string, string][] = [
     ['simulated time', `${simulatedSeconds.toFixed(0)} s`],
     ['real time', `${realSeconds.toFixed(1)} s (1 : ${(simulatedSeconds / realSeconds).toFixed(0)})`],
+    ['processor time', `${processorSeconds.toFixed(1)} s`],
+    ['requests checked', `${(requests / processorSeconds).toFixed(0)} in a second of one core`],
     ['requests answered', `${requests} (${(requests / simulatedSeconds).toFixed(0)} in a simulated second)`],
     ['faults and crashes', String(totals.faults)],
     ['events', String(events)],
@@ -154,7 +165,17 @@ function report(totals: Totals, realSeconds: number, hash: string, options: SimO
     fields([...count, ...(traceHash ? [['trace hash', hash] as [string, string]] : course)]),
     ...failures.map(({ seed, failure, replay }) => `\nseed ${seed}: ${shortened(failure ?? '')}\n  ${replay}`),
   ].join('\n');
-  const sums = { seeds, simulatedSeconds, realSeconds, events, requests, faults: totals.faults, failed, failures };
+  const sums = {
+    seeds,
+    simulatedSeconds,
+    realSeconds,
+    processorSeconds,
+    events,
+    requests,
+    faults: totals.faults,
+    failed,
+    failures,
+  };
   const data = traceHash ? { ...sums, traceHash: hash } : sums;
   print({ schema: 'strake.sim', version: 1, data, text }, output);
 }

@@ -324,7 +324,8 @@ check('sim: trials for machines and for people, one again by its seed, and what 
   assert.is(trials.code, 0, trials.stderr);
   const sums = checkRecord(trials.stdout, 'strake.sim');
   assert.equal([sums.seeds, sums.failed, sums.failures], [3, 0, []]);
-  for (const name of ['simulatedSeconds', 'realSeconds', 'events', 'requests']) assert.ok((sums[name] as number) > 0);
+  for (const name of ['simulatedSeconds', 'realSeconds', 'processorSeconds', 'events', 'requests'])
+    assert.ok((sums[name] as number) > 0);
   const text = await strake(['sim', '--seeds', '1', '--from', '38', '--faults', 'none']);
   assert.match(text.stdout, /^seeds +1\nfailed +0\nsimulated time +\d+ s\n/);
   const hashed = await strake(['sim', '--seeds', '3', '--from', '33', '--trace-hash']);
