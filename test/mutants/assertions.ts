@@ -17,6 +17,7 @@ import { OPENING_ASSERTIONS } from './assertions-opening.js';
 import { OPERATION_ASSERTIONS } from './assertions-operations.js';
 import { PAGE_ASSERTIONS } from './assertions-pages.js';
 import { PING_ASSERTIONS } from './assertions-pings.js';
+import { READER_ASSERTIONS } from './assertions-readers.js';
 import { REQUEST_ASSERTIONS } from './assertions-requests.js';
 import { RUNNING_ASSERTIONS } from './assertions-running.js';
 import { TABLE_ASSERTIONS } from './assertions-tables.js';
@@ -354,6 +355,7 @@ export const ASSERTION_MUTANTS: readonly AssertionMutant[] = [
   ...NODE_ASSERTIONS,
   ...FLUSH_ASSERTIONS,
   ...MIRROR_ASSERTIONS,
+  ...READER_ASSERTIONS,
   ...OPENING_ASSERTIONS,
   ...OPERATION_ASSERTIONS,
   ...PAGE_ASSERTIONS,
