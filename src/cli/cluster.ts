@@ -157,7 +157,12 @@ function eventItem({ timeMs, ...event }: ClusterEvent): Record<string, unknown> 
 
 async function events(options: Common & { after: number }): Promise<void> {
   await withCluster(options, async (cluster) => {
-    const found = await cluster.events(options.after);
+    const found: ClusterEvent[] = [];
+    for (let { after } = options; ; after = found[found.length - 1].number) {
+      const page = await cluster.events(after);
+      if (page.length === 0) break;
+      found.push(...page);
+    }
     const items = found.map(eventItem);
     const rows = found.map(({ number, timeMs, kind, text }) => [
       String(number),

@@ -35,6 +35,8 @@ export const CALL_MAPS_MAX = 1 << 14;
 export const CALL_LISTED_MAX = 1 << 16;
 /** Features, addresses and devices that a control payload lists. */
 export const LISTED_MAX = 256;
+/** Bytes of a page of a list, from which on nothing more is put onto it. */
+export const LIST_PAGE_BYTES = 1 << 20;
 /** Bytes of a text in a control payload, such as an address. */
 export const TEXT_BYTES_MAX = 512;
 /** Bytes of the message of an error, and of its remedy. */

@@ -50,6 +50,7 @@ import type {
   WithoutAnswer,
 } from '../ports/manager.js';
 import { CALL_LISTED_MAX, LISTED_MAX, TEXT_BYTES_MAX } from './limits.js';
+import { type ListPage, pageAfter } from './list-pages.js';
 import {
   type Body,
   behind,
@@ -295,6 +296,10 @@ const newest = behind(decided, 'proven');
 /** A list, as a frame has it: in an object. */
 const listOf = <T>(of: Rule<T>) => bodyOf(fields<{ readonly list: readonly T[] }>({ list: some(of) }));
 
+/** Behind which id a page of a list begins. */
+const behindId = bodyOf(fields<{ after?: string }>({ after: optional(id) }));
+const pagesOf = <T>(of: Rule<T>) => bodyOf(fields<ListPage<T>>({ list: some(of), more: boolean }));
+
 /** One call: what it has, what its answer has, and how whoever has managers' calls carries it out. */
 export interface Call<Request, Answer> {
   readonly request: Body<Request>;
@@ -350,8 +355,12 @@ export const CALLS = {
   adopt: call(given, DECIDED, async (calls, request) => ({ maps: await calls.adopt(request.maps) })),
   giveBack: call(named, given, async (calls, request) => ({ maps: await calls.giveBack(request.volume) })),
   nodes: call(none, listOf(node), async (calls) => ({ list: await calls.nodes() })),
-  devices: call(none, listOf(deviceListed), async (calls) => ({ list: await calls.devices() })),
-  volumes: call(none, listOf(volume), async (calls) => ({ list: await calls.volumes() })),
+  devices: call(behindId, pagesOf(deviceListed), async (calls, { after }) =>
+    pageAfter(await calls.devices(), ({ deviceId }) => deviceId, after),
+  ),
+  volumes: call(behindId, pagesOf(volume), async (calls, { after }) =>
+    pageAfter(await calls.volumes(), ({ volumeId }) => volumeId, after),
+  ),
   events: call(bodyOf(fields<{ after: number }>({ after: count })), listOf(event), async (calls, request) => ({
     list: await calls.events(request.after),
   })),

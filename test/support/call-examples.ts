@@ -103,6 +103,7 @@ export function callExamples(decided: ReplicaMap): { readonly [Name in CallName]
     devices: {
       request: {},
       answer: {
+        more: false,
         list: [
           {
             ...{ deviceId, nodeId: NODE, nodeName: 'one', segmentBytes: 1 << 20, sizeBytes: 2 ** 40, freeBytes: null },
@@ -111,7 +112,7 @@ export function callExamples(decided: ReplicaMap): { readonly [Name in CallName]
         ],
       },
     },
-    volumes: { request: {}, answer: { list: [volume] } },
+    volumes: { request: { after: CLIENT }, answer: { list: [volume], more: true } },
     events: {
       request: { after: 41 },
       answer: { list: [{ number: 42, timeMs: 1_700_000_000_000, kind: 'attached', text: 'volume db', volumeId }] },

@@ -30,6 +30,7 @@ import type {
   VolumeListed,
   WithoutAnswer,
 } from '../../ports/manager.js';
+import { allPages } from '../../wire/list-pages.js';
 import type { CallAnswer, CallName, CallRequest } from '../../wire/manager-calls.js';
 import { CallSession, type CallSessionParts } from './call-session.js';
 import { changedMap } from './outcomes.js';
@@ -81,11 +82,17 @@ export class ManagerSession implements ManagerCalls<ReplicaMap> {
   }
 
   async devices(): Promise<readonly DeviceListed[]> {
-    return (await this.ask('devices', {})).list;
+    return allPages(
+      (after) => this.ask('devices', after === undefined ? {} : { after }),
+      ({ deviceId }) => deviceId,
+    );
   }
 
   async volumes(): Promise<readonly VolumeListed[]> {
-    return (await this.ask('volumes', {})).list;
+    return allPages(
+      (after) => this.ask('volumes', after === undefined ? {} : { after }),
+      ({ volumeId }) => volumeId,
+    );
   }
 
   async events(after: number): Promise<readonly ClusterEvent[]> {
