@@ -112,7 +112,7 @@ export function callExamples(decided: ReplicaMap): { readonly [Name in CallName]
         ],
       },
     },
-    volumes: { request: { after: CLIENT }, answer: { list: [volume], more: true } },
+    volumes: { request: {}, answer: { list: [volume], more: false } },
     events: {
       request: { after: 41 },
       answer: { list: [{ number: 42, timeMs: 1_700_000_000_000, kind: 'attached', text: 'volume db', volumeId }] },
