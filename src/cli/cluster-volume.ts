@@ -208,7 +208,7 @@ export function addVolumeExport(volume: Command, onExit: OnExit): void {
     .option('--port <port>', 'TCP port on a loopback address instead', wholeNumber(0, 65535))
     .option('--host <address>', 'loopback address to listen on (127.0.0.1)')
     .option('--take-over', 'take the right to write from another client, which gets errors from then on')
-    .option('--read-only', 'only read it, beside whoever writes it and any number of other readers')
+    .option('--read-only', 'only read it, beside whoever writes it and other readers')
     .option('--connections <count>', 'the most connections at once', wholeNumber(1, CONNECTIONS_MAX), CONNECTIONS_MAX)
     .option('--drain <seconds>', 'time for requests in flight when stopping', wholeNumber(0, 3600), DRAIN_MS / 1000)
     .option('--quiet', 'print only the URI')

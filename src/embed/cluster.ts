@@ -74,7 +74,7 @@ export interface OpenVolumeOptions {
   /** Takes the right to write from a client that has it, and may be writing: it gets errors from then on. */
   readonly takeOver?: boolean;
   /**
-   * Only reads it, beside whoever writes it and any number of others, and sees what they have acknowledged. Writing fails with
+   * Only reads it, beside whoever writes it and others that read, and sees what they have acknowledged. Writing fails with
    * `ERR_STRAKE_READ_ONLY`.
    */
   readonly readOnly?: boolean;
