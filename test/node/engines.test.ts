@@ -164,6 +164,40 @@ check('a device takes the place of a lost one in a volume that another shard ser
   await alone.close();
 });
 
+check('a volume without a device on the shard that serves it is served elsewhere when that dies', async () => {
+  const [one, three, two, other, by] = await growing(5);
+  const node = await openNode({ devices: [one, two, three], shards: 2 });
+  const volume = await node.createVolume({ name: 'main', sizeBytes: SIZE, layout: 'mirror' });
+  const [{ shard, groups }] = await node.volumes();
+  assert.equal([shard, groups[0].map(({ path }) => path)], [1, [two, three]]);
+  await volume.write(Buffer.alloc(SIZE, 5), 0);
+  await volume.flush();
+  assert.equal([(await node.addDevice(other)).shard, (await node.addDevice(by)).shard], [1, 0]);
+  await node.owner.otherLinks()[0].call('injectFaults', { rules: [{ op: 'sync', errno: 5, count: 1 }] });
+  await volume.write(Buffer.alloc(SIZE, 6), 0);
+  await volume.flush();
+  const [{ deviceId }] = groups[0];
+  await node.removeDevice(deviceId);
+  await node.replaceDevice(deviceId, by);
+  const built = await until('the copy to be built', async () => {
+    const [told] = await node.volumes();
+    return told.state === 'ok' && told;
+  });
+  assert.is(built.shard, 1, 'it stays where it is');
+  await node.owner.kill(1);
+  await until('the volume to be served again', async () => (await node.volumes())[0].shard === 0);
+  const read = Buffer.alloc(SIZE);
+  // What it was known by is of no meaning any more, which the first operation is told.
+  await until('it to be read', () =>
+    volume.read(read, 0).then(
+      () => true,
+      () => false,
+    ),
+  );
+  assert.ok(read.every((byte) => byte === 6));
+  await node.close();
+});
+
 check('the first shard dies with all others, and volumes come back on theirs', async () => {
   const paths = await growing(2);
   const node = await NodeProcess.start({ devices: paths, shards: 2 });
