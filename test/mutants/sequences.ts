@@ -31,6 +31,9 @@ export const SEQUENCES: Readonly<Record<string, Sequence>> = {
   'lease-counted-from-the-reply': LATE_PONG,
   'lease-by-an-old-reading-of-the-clock': LATE_PONG,
   'lease-though-clocks-move-apart': FROZEN,
+  'lease-pong-overtakes-map': leases(
+    'an answer that a map has overtaken grants no lease under that map (pong-overtakes-map)',
+  ),
   'lease-ends-with-the-connection': leases(
     'a node that sees a connection end waits for the lease that it has given on it (lease-outlives-connection)',
   ),

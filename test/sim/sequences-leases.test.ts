@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import { check, run } from '../support/check.js';
-import { anything, isPong } from '../support/cluster-messages.js';
+import { anything, isPong, isStoreMap } from '../support/cluster-messages.js';
 import { Stage } from '../support/cluster-stage.js';
 
 /** Between two reads of a client that asks again and again. */
@@ -149,6 +149,38 @@ check('an attach waits for nobody that can still be heard by some members (half-
     const after = await stage.wrote(next, 0);
     assert.is.not(await late.ended, 0, 'what the old one could not write everywhere is acknowledged');
     assert.is(await stage.read(next, 0), after.value);
+  });
+});
+
+check('an answer that a map has overtaken grants no lease under that map (pong-overtakes-map)', async () => {
+  await Stage.play({ copies: 3, nodes: 3 }, async (stage) => {
+    const [client] = stage.clients;
+    const [first, , away] = stage.nodes;
+    const before = await stage.wrote(client, 0);
+    stage.kill(away);
+    await stage.becomes(away, 'offline');
+    // A map that takes the third in waits, until the first has answered a ping under the one before.
+    const maps = stage.hold(client, first, isStoreMap, 1);
+    await stage.boot(away);
+    await stage.caught(maps);
+    const early = stage.hold(first, client, isPong, 1);
+    await stage.caught(early);
+    const later = stage.hold(first, client, isPong);
+    maps.release();
+    await stage.until(() => stage.isEffective());
+    await stage.pause(5);
+    assert.is(stage.stateOf(away), 'syncing');
+    let value: number | undefined;
+    const read = stage.read(client, 0).then((found) => {
+      value = found;
+    });
+    early.release();
+    await stage.caught(later);
+    await stage.pause(20);
+    assert.is(value, undefined, 'a lease counts under a map that came after its question');
+    later.release();
+    await read;
+    assert.is(value, before.value);
   });
 });
 
