@@ -167,6 +167,12 @@ async function exportVolume(name: string, options: ExportOptions, onExit: OnExit
       '--take-over takes the right to write, and --read-only needs none: leave one of them out',
     );
   }
+  const tcp = options.port !== undefined || options.host !== undefined;
+  if (tcp && options.socket !== undefined) {
+    throw new StrakeError('INVALID_ARGUMENT', 'an export listens either on a socket or on a port', {
+      remedy: 'Give --socket, or --port and --host.',
+    });
+  }
   const { stopped, stop } = untilStopped({ fenced: (path, accepts) => `${path} accepts ${accepts}` });
   const cluster = await connect({
     ...clusterReach(options),
@@ -178,7 +184,6 @@ async function exportVolume(name: string, options: ExportOptions, onExit: OnExit
   });
   try {
     const volume = await cluster.openVolume(name, { takeOver, readOnly });
-    const tcp = options.port !== undefined || options.host !== undefined;
     const address = tcp
       ? { host: options.host, port: options.port ?? 10809 }
       : { socket: options.socket ?? defaultSocket(volume.name) };
@@ -204,7 +209,10 @@ async function exportVolume(name: string, options: ExportOptions, onExit: OnExit
 export function addVolumeExport(volume: Command, onExit: OnExit): void {
   addClusterOptions(volume.command('export <volume>'))
     .description('serve a volume of a cluster over NBD, as a client of its nodes on any host')
-    .option('--socket <path>', 'unix socket to listen on (mode 0600)')
+    .option(
+      '--socket <path>',
+      'unix socket to listen on, mode 0600 (strake-volume-NAME.sock in $XDG_RUNTIME_DIR, or /run)',
+    )
     .option('--port <port>', 'TCP port on a loopback address instead', wholeNumber(0, 65535))
     .option('--host <address>', 'loopback address to listen on (127.0.0.1)')
     .option('--take-over', 'take the right to write from another client, which gets errors from then on')

@@ -3,6 +3,7 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { id as idRule, parseWhole } from '../core/arguments.js';
+import { StrakeError } from '../core/errors.js';
 import type { ClusterEvent, ClusterStatus, ClusterTimes, NodeListed } from '../ports/manager.js';
 import type { AdoptedNode } from './adoption.js';
 import { addClusterOptions, type ClusterAccess, clusterReach, withCluster } from './cluster-access.js';
@@ -22,7 +23,22 @@ interface InitOptions {
   readonly output: OutputFormat;
 }
 
+/** Throws `ERR_STRAKE_INVALID_ARGUMENT` if an option is given that would do nothing. */
+function checkInit({ node, clusterId, name }: InitOptions): void {
+  if (node !== undefined && clusterId !== undefined) {
+    throw new StrakeError('INVALID_ARGUMENT', '--cluster-id is of no use with --node', {
+      remedy: "Leave it out: the cluster has the id that the node's devices were formatted for.",
+    });
+  }
+  if (node === undefined && name !== undefined) {
+    throw new StrakeError('INVALID_ARGUMENT', '--name is of no use without --node', {
+      remedy: 'Leave it out, or name the folder of the node that is to be taken in: --node DIR.',
+    });
+  }
+}
+
 async function init(dir: string, options: InitOptions): Promise<void> {
+  checkInit(options);
   if (options.node !== undefined) {
     await initWithNode(dir, options.node, options);
     return;
@@ -182,13 +198,16 @@ export function addCluster(program: Command, onExit: OnExit): void {
     .command('init <dir>')
     .description('make a cluster: its key, and the folder of its manager')
     .option('--cluster-id <id>', 'its id: that of devices which are formatted already (a new one)', parseId)
-    .option('--node <dir>', 'a node that stands alone, and does not run: its volumes become those of the cluster')
+    .option(
+      '--node <dir>',
+      'folder of a node that stands alone, and does not run meanwhile: its volumes become those of the cluster',
+    )
     .option('--name <name>', 'name of that node (that of its folder)')
     .addOption(outputOption())
     .action(init);
   addClusterOptions(cluster.command('leave <node>'))
     .description(
-      'take back the volumes that lie on one node alone, which does not run: it decides about them by itself again',
+      'give the volumes that lie on one node alone back to it, which does not run meanwhile: `strake up` serves them again',
     )
     .option('--name <name>', 'name of that node (that of its folder)')
     .addOption(outputOption())

@@ -1,6 +1,6 @@
 /** What a cluster refuses: strangers, second writers, addresses that others reach, and nodes that stand alone. */
 
-import { chmodSync, copyFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { check, run } from '../support/check.js';
@@ -99,6 +99,21 @@ check('a cluster is made once, and a second manager does not run beside the firs
   await refused(['cluster', 'init', folder], 1, 'EXISTS');
   const status = ['cluster', 'status', ...cluster.reach];
   await refused(status, 4, 'NO_MANAGER');
+});
+
+check('options that would do nothing are refused before anything is done', async () => {
+  const folder = join(scratchFolder(), 'nothing');
+  const reach = ['--manager', socketPath(), '--key-file', join(folder, 'none')];
+  for (const args of [
+    ['cluster', 'init', folder, '--name', 'n1'],
+    ['cluster', 'init', folder, '--node', folder, '--cluster-id', 'ab'.repeat(16)],
+    ['volume', 'export', 'main', '--socket', socketPath(), '--port', '0', ...reach],
+    ['volume', 'export', 'main', '--read-only', '--take-over', ...reach],
+  ]) {
+    const { message, remedy } = await refused(args, 2, 'INVALID_ARGUMENT');
+    assert.match(`${message} ${remedy}`, '--', args.join(' '));
+  }
+  assert.not.ok(existsSync(folder));
 });
 
 run();
