@@ -1,7 +1,7 @@
 /** Giving back slots that were discarded while a copy was away: when, how, and what must not come between. */
 
 import * as assert from 'uvu/assert';
-import { BLOCK_VALID, BLOCK_ZERO } from '#strake/layout/block-entry.js';
+import { BLOCK_SUSPECT, BLOCK_VALID, BLOCK_ZERO } from '#strake/layout/block-entry.js';
 import type { MemberState } from '#strake/layout/volume-map.js';
 import { check, run } from '../support/check.js';
 import type { ScriptedMember } from '../support/scripted-member.js';
@@ -159,6 +159,26 @@ check('of two discards in one segment the later one counts, whichever ends first
   await bench.world.drain();
   await released;
   assert.not.ok(bench.members.some((member) => member.has(0)));
+});
+
+check('slots that a damaged copy has kept are given back once a scrub has mended it', async () => {
+  const bench = await new VolumeBench(PAIR).start();
+  bench.write(0, 0, SEGMENT, 1);
+  bench.discard(1, 0, BLOCK);
+  bench.flush(2);
+  await bench.world.drain();
+  const [, damaged] = bench.members;
+  damaged.put(0, 0, null, BLOCK_VALID | BLOCK_SUSPECT, 0, 0);
+  bench.discard(3, BLOCK, SEGMENT - BLOCK);
+  await bench.world.drain();
+  bench.flush(4);
+  await bench.world.drain();
+  assert.equal(slotsOf(bench), [1, 1], 'who cannot tell what a block holds keeps its slot');
+  const job = bench.engine.scrub();
+  await bench.world.drain();
+  assert.is(job.progress.state, 'done');
+  assert.is(bench.engine.status().counters.repairedBlocks, 1);
+  assert.equal(slotsOf(bench), [0, 0]);
 });
 
 check('room is made when what is being given back already is there for others', async () => {

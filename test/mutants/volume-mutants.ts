@@ -201,6 +201,19 @@ const RECLAIMING: Mutant[] = [
     judges: [RECLAIM],
   },
   {
+    name: 'mended-kept',
+    breaks: 'A scrub that mends a copy does not look whether its segment holds nothing any more',
+    rule: 'space is given back though a copy was damaged when it was discarded',
+    edits: [
+      {
+        file: 'client/mirror/scrub.ts',
+        find: 'job.check();\n        await this.giveBack(stripe);',
+        replace: 'job.check();',
+      },
+    ],
+    judges: [RECLAIM],
+  },
+  {
     name: 'release-by-one-copy',
     breaks: 'Slots are given back on all copies because one of them needs its own no more',
     rule: 'a slot is given back only if no member needs it',

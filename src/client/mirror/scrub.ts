@@ -21,6 +21,8 @@ export class Scrub {
 
   private readonly reclaims: readonly Reclaim[];
   private released = false;
+  /** Segments of which blocks were mended. */
+  private readonly mended: ChunkIndex[] = [];
 
   /** `reclaims`: by group. */
   constructor(parts: VolumeParts, repair: ReadRepair, reclaims: readonly Reclaim[]) {
@@ -29,10 +31,9 @@ export class Scrub {
     this.reclaims = reclaims;
   }
 
-  /** What it has mended is durable when it ends. */
-  async run(job: Job, flushes: Pick<VolumeFlush, 'flushOwn'>): Promise<void> {
-    const { calls, counters, membership } = this.parts;
-    const { repairedBlocks } = counters;
+  /** What it has mended, or given back, is durable when it ends. */
+  async run(job: Job, flushes: Pick<VolumeFlush, 'flushOwn' | 'markNext'>): Promise<void> {
+    const { membership } = this.parts;
     const stripes = new Set<number>();
     for (const slot of membership.groups.flat()) {
       if (slot.readable) for (const stripe of slot.segments.stripes()) stripes.add(stripe);
@@ -40,16 +41,34 @@ export class Scrub {
     const sorted = [...stripes].sort((one, other) => one - other);
     await job.each(sorted, membership.record.segmentBytes, (stripe) => this.segment(job, stripe));
     check(job.segmentsDone === sorted.length, 'a scrub ends before all was read', job.segmentsDone);
-    if (counters.repairedBlocks === repairedBlocks && !this.released) return;
-    const result = await calls.call((token) => flushes.flushOwn(token));
+    if (this.mended.length > 0) {
+      await this.flush(flushes);
+      // While a copy could not tell that it holds nothing, all of them kept their slots, and nobody looks for those any more.
+      for (const stripe of this.mended) {
+        job.check();
+        await this.giveBack(stripe);
+      }
+    }
+    if (this.released) await this.flush(flushes);
+  }
+
+  private async flush(flushes: Pick<VolumeFlush, 'flushOwn' | 'markNext'>): Promise<void> {
+    flushes.markNext();
+    const result = await this.parts.calls.call((token) => flushes.flushOwn(token));
     if (result < 0) throw new StrakeError('IO', 'the flush after mending failed');
   }
 
+  private async giveBack(stripe: ChunkIndex): Promise<void> {
+    const group = groupOf(this.parts.membership.record, stripe);
+    if (await this.reclaims[group].giveBack(stripe)) this.released = true;
+  }
+
   private async segment(job: Job, stripe: ChunkIndex): Promise<void> {
-    const { buffers, membership, pieces } = this.parts;
+    const { buffers, counters, membership, pieces } = this.parts;
+    const { repairedBlocks } = counters;
     const blocks = membership.record.segmentBytes / BLOCK_BYTES;
     // Slots without content, which nothing else looks for any more.
-    if (await this.reclaims[groupOf(membership.record, stripe)].giveBack(stripe)) this.released = true;
+    await this.giveBack(stripe);
     for (let first = 0; first < blocks; first += COPY_BLOCKS) {
       const count = Math.min(COPY_BLOCKS, blocks - first);
       for (const slot of membership.groupOf(stripe)) {
@@ -60,6 +79,7 @@ export class Scrub {
         await buffers.withBuffer(work, job);
       }
     }
+    if (counters.repairedBlocks > repairedBlocks) this.mended.push(stripe);
   }
 
   private async checkRun(
