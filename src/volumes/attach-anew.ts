@@ -118,7 +118,9 @@ export class AttachAnew {
     const volume = this.parts.node.volumes.get(volumeId);
     // Somebody may have given it up, or attached it by hand.
     if (volume === undefined || !volume.engine?.serving) return;
-    if (volume.engine.record.generation > instead) return;
+    const { generation } = volume.engine.record;
+    // It may have been attached by this client itself, and goes on.
+    if (generation > instead || (generation === instead && !this.isSuspended(volumeId))) return;
     if (this.suspend(volume.id, 'it is attached anew')) await this.attachNow(volume, instead);
   }
 

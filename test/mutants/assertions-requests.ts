@@ -11,8 +11,8 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'somebody waits for pieces that are over',
     'client/requests/pieces.ts',
-    '(piece) => piece.started && piece.exclusive && piece.group',
-    '(piece) => piece.exclusive && piece.group',
+    '=> started && !held && exclusive && kind !== PIECE_LOCK;',
+    '=> exclusive && kind !== PIECE_LOCK;',
     RESYNC,
   ),
   one(

@@ -455,13 +455,10 @@ export class Pieces implements IoEnds {
     return whole;
   }
 
-  /** Resolves when all modifications of a group that are being carried out now have ended. */
+  /** Resolves when all modifications of a group that are being carried out now have ended; those that are held are not. */
   drained(group: GroupIndex): Promise<void> {
-    return this.barriers.wait(
-      this.all.filter(
-        (piece) => piece.started && piece.exclusive && piece.group === group && piece.kind !== PIECE_LOCK,
-      ),
-    );
+    const goesOn = ({ started, held, exclusive, kind }: Piece) => started && !held && exclusive && kind !== PIECE_LOCK;
+    return this.barriers.wait(this.all.filter((piece) => piece.group === group && goesOn(piece)));
   }
 
   /** The lowest flush number of a modification that is being carried out, or `otherwise`. */

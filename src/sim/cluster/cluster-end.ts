@@ -12,13 +12,18 @@ import { inSyncOf } from './maps-oracle.js';
 /** Between attempts to serve the volume, and how long it is served before that counts. */
 const RETRY_US = 200_000;
 const SETTLING_US = 3_000_000;
+/** Less than the time for which requests are held: who waits until that is over waits for what nobody does. */
+const SOON_MS = 45_000;
 
 /** All processes are up. Throws a `SimViolation`, or a `HistoryViolation`, if something is not as it should be. */
 export async function endCluster(cluster: Cluster): Promise<void> {
   const { world, volume, nodes, clients, readers } = cluster;
+  const beganUs = world.nowUs;
   await serveAgain(cluster);
   await readAgain(cluster);
   for (const client of [...clients, ...readers]) await client.rest();
+  const tookMs = Math.floor((world.nowUs - beganUs) / 1000);
+  if (tookMs > SOON_MS) throw new SimViolation(`requests were answered only ${tookMs} ms after all was well again`);
   // If all copies were opened anew the first flush tells that what was not flushed may be lost.
   const isFlushed = (await volume.flush(true)) || (await volume.flush());
   if (!isFlushed) throw new SimViolation('the volume is not offered when all is well again');
