@@ -256,11 +256,15 @@ export class VolumeBook {
     check(mapVersion <= newest.mapVersion, 'a device has answered a map that was not decided', mapVersion);
     group.answered.set(deviceId, mapVersion);
     if (mapVersion === newest.mapVersion) this.forget(deviceId, volume.id, newest.group);
-    // It is written with the next decision: after a restart the members are asked again.
-    group.record = withBase(
+    const effective = withBase(
       group.record,
       effectiveVersion(group.record, (one) => group.answeredBy(one)),
     );
+    if (effective.base === group.record.base) return true;
+    group.record = effective;
+    // It is on record soon, as a member that comes back empty after a restart of the manager could not be asked again, and
+    // then no removal could be decided. Nothing waits for it: a decision that rests on it is written with it.
+    this.journal.put(groupKey(volume.id, newest.group), effective);
     return true;
   }
 

@@ -2,7 +2,8 @@
 
 import * as assert from 'uvu/assert';
 import { StrakeError } from '#strake/core/errors.js';
-import { memberOffline } from '#strake/layout/map-changes.js';
+import { memberInSync, memberOffline, memberSyncing } from '#strake/layout/map-changes.js';
+import type { ReplicaMap } from '#strake/layout/replica-map.js';
 import { foundCluster } from '#strake/manager/found.js';
 import { Manager } from '#strake/manager/manager.js';
 import { check, run } from '../support/check.js';
@@ -101,6 +102,26 @@ check('a restarted manager does not take what is pending for effective', async (
     groups: [one.groups[0].map((member, at) => (at === 1 ? { ...member, state: 'syncing' as const } : member))],
   }));
   await failure('UNAVAILABLE', world.settle(world.manager.change(join)));
+});
+
+check('a restarted manager knows that a map was effective whose members have come back empty', async () => {
+  const { world, out } = await pendingRemoval([2]);
+  await world.bring([out]);
+  const change = async (from: ReplicaMap, make: Parameters<typeof changeOf>[2]) => {
+    const map = decided(await world.settle(world.manager.change(changeOf('one', from, make))));
+    await world.bring([map]);
+    return map;
+  };
+  const syncing = await change(out, (volume) => memberSyncing(volume, 0, 2, 1, false));
+  const present = { incarnation: 1, flushNumber: 1 };
+  const whole = await change(syncing, (volume) => memberInSync(volume, 0, 2, present));
+  await world.pass(100);
+  await world.restart();
+  for (const member of world.members.slice(0, 2)) member.maps.clear();
+  await world.registerAll();
+  // The third member was in-sync in no map before the last one, whose answers nobody can repeat.
+  const alone = changeOf('one', whole, (volume) => memberOffline(memberOffline(volume, 0, 0, SINCE), 0, 1, SINCE));
+  assert.is(statesOf(decided(await world.settle(world.manager.change(alone)))), 'offline,offline,in-sync');
 });
 
 check('what one batch could not make durable is not answered, and nothing more is decided', async () => {
