@@ -5,10 +5,13 @@
  */
 
 import { ANY, type AssertionMutant, CALM, one } from './assertion-mutant.js';
+import { CALL_ASSERTIONS } from './assertions-calls.js';
 import { CLIENT_ASSERTIONS } from './assertions-client.js';
 import { MEMBER_ASSERTIONS } from './assertions-engine.js';
 import { FLUSH_ASSERTIONS } from './assertions-flushes.js';
 import { FORMAT_ASSERTIONS } from './assertions-format.js';
+import { GATE_ASSERTIONS } from './assertions-gates.js';
+import { HOLDER_ASSERTIONS } from './assertions-holders.js';
 import { JOURNAL_ASSERTIONS } from './assertions-journal.js';
 import { MANAGER_ASSERTIONS } from './assertions-manager.js';
 import { MIRROR_ASSERTIONS } from './assertions-mirror.js';
@@ -20,6 +23,7 @@ import { PING_ASSERTIONS } from './assertions-pings.js';
 import { READER_ASSERTIONS } from './assertions-readers.js';
 import { REQUEST_ASSERTIONS } from './assertions-requests.js';
 import { RUNNING_ASSERTIONS } from './assertions-running.js';
+import { SESSION_ASSERTIONS } from './assertions-sessions.js';
 import { TABLE_ASSERTIONS } from './assertions-tables.js';
 import { VOLUME_ASSERTIONS } from './assertions-volumes.js';
 import { sim, tests } from './mutant.js';
@@ -347,8 +351,11 @@ export const ASSERTION_MUTANTS: readonly AssertionMutant[] = [
   ...STORE,
   ...FORMAT_ASSERTIONS,
   ...RUNNING_ASSERTIONS,
+  ...GATE_ASSERTIONS,
+  ...HOLDER_ASSERTIONS,
   ...JOURNAL_ASSERTIONS,
   ...CLIENT,
+  ...CALL_ASSERTIONS,
   ...CLIENT_ASSERTIONS,
   ...MEMBER_ASSERTIONS,
   ...NODE,
@@ -361,6 +368,7 @@ export const ASSERTION_MUTANTS: readonly AssertionMutant[] = [
   ...PAGE_ASSERTIONS,
   ...PING_ASSERTIONS,
   ...REQUEST_ASSERTIONS,
+  ...SESSION_ASSERTIONS,
   ...TABLE_ASSERTIONS,
   ...MANAGER_ASSERTIONS,
   ...VOLUME_ASSERTIONS,
