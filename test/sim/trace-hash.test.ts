@@ -98,7 +98,11 @@ check('a changed constant changes the hash, other tokens do not', async () => {
   const variants = {
     same: { file: 'core/limits.ts', find: 'WATCH_MS = 1_000;', replace: 'WATCH_MS = 1000;' },
     constant: { file: 'core/limits.ts', find: 'WATCH_MS = 1_000;', replace: 'WATCH_MS = 1_001;' },
-    tokens: { file: 'core/handlers.ts', find: 'this.hints.get(slots) ?? 0;', replace: 'this.hints.get(slots) ?? 3 * slots;' },
+    tokens: {
+      file: 'core/handlers.ts',
+      find: 'this.hints.get(slots) ?? 0;',
+      replace: 'this.hints.get(slots) ?? 3 * slots;',
+    },
   };
   const hashes: Record<string, unknown> = {};
   for (const [name, edit] of Object.entries(variants)) {
