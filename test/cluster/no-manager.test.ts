@@ -10,6 +10,7 @@ import { refused } from '../support/node-commands.js';
 import { NodeLoad } from '../support/node-load.js';
 import { standStill, until } from '../support/scratch.js';
 import { SectorHistory } from '../support/sector-history.js';
+import { strake } from '../support/strake.js';
 
 const SIZE = 4 << 20;
 const EIO = 5;
@@ -49,13 +50,15 @@ check('while the manager is dead data flows, and changes and attaches are refuse
   await load.reach(100);
   await cluster.managerProcess?.kill();
   const deadline = performance.now() + AWAY_MS;
-  for (const command of [
+  const commands = [
     ['volume', 'create', 'other', '--size', '1M'],
     ['volume', 'export', 'main', '--take-over'],
     ['volume', 'grow', 'main', '--size', '8M'],
     ['cluster', 'status'],
-  ]) {
-    const { message, remedy, retryable } = await refused([...command, ...cluster.reach], 4, 'NO_MANAGER');
+  ];
+  // Each asks for as long as a manager may take to start, so they do it at the same time.
+  const refusals = commands.map((command) => refused([...command, ...cluster.reach], 4, 'NO_MANAGER', {}, strake));
+  for (const { message, remedy, retryable } of await Promise.all(refusals)) {
     assert.ok(String(message).includes(cluster.address), String(message));
     assert.match(String(remedy), 'strake manager start');
     assert.is(retryable, true);
