@@ -104,7 +104,11 @@ export abstract class PairedConnection
   }
 
   protected dropPart(request: PeerRequest): void {
-    if (request === this.pong) this.pong = null;
+    if (request === this.pong) {
+      this.pong = null;
+      // Whoever gets this place next is read: an answer that was not sent is not on its way any more.
+      this.answersPing = false;
+    }
     this.endRequest(request);
   }
 
