@@ -87,11 +87,16 @@ class Decided {
     await this.start();
   }
 
+  /** Members store maps and answer them, and the client tells the manager. */
   async members(maps: readonly ReplicaMap[], session: ManagerSession): Promise<void> {
-    for (const { group, mapVersion, volume, members } of maps) {
-      const answers = members
-        .filter(({ state }) => state === 'in-sync')
-        .map(({ deviceId }) => ({ deviceId, incarnation: 1 }));
+    const devices = this.nodes.flatMap((node) => node.members);
+    for (const map of maps) {
+      const { group, mapVersion, volume } = map;
+      const inSync = map.members.filter(({ state }) => state === 'in-sync');
+      const stored = inSync.map((member) => devices.find(({ deviceId }) => deviceId === member.deviceId));
+      const answers = inSync.map(({ deviceId }) => ({ deviceId, incarnation: 1 }));
+      // What is stored the next manager hears of the nodes: it does not know what the one before it was told.
+      for (const device of stored) device?.store(map);
       await session.stored({ volumeId: volume.id, group, mapVersion, answers });
     }
   }
