@@ -110,23 +110,37 @@ export class DeviceChanges {
    * `reason` tells. Those that are stopped had no copy left that answers.
    */
   lose(deviceId: string, reason: string): Promise<void> {
-    return this.turns.devices.take([deviceId], () =>
-      this.turns.inVolumesOf(deviceId, async () => {
+    return this.turns.devices.take([deviceId], async () => {
+      this.partFrom(deviceId, reason);
+      const users = [...this.volumes.values()].filter(({ stored }) => hasMember(stored, deviceId));
+      if (users.length > 0 && users.every(({ managed }) => managed)) {
+        this.devices.letGo(deviceId);
+        return;
+      }
+      await this.turns.inVolumesOf(deviceId, async () => {
         for (const volume of this.volumes.values()) {
           const { engine } = volume;
-          if (engine === null || !hasMember(volume.stored, deviceId)) continue;
-          if (volume.managed) {
-            volume.ownEngine?.partFrom(deviceId, reason);
-            continue;
-          }
+          if (engine === null || volume.managed || !hasMember(volume.stored, deviceId)) continue;
           if (await engine.loseDevice(deviceId, reason)) continue;
           await this.host.stop(volume);
           volume.reason = reason;
         }
         // What begins from now on does not see it.
         this.devices.letGo(deviceId);
-      }),
-    );
+      });
+    });
+  }
+
+  /**
+   * Tells the engines of managed volumes that a device is gone. Their turns are not waited for: an attach, or a start that makes
+   * copies equal, may wait for just this device, which is reached again only when it has been let go of.
+   */
+  private partFrom(deviceId: string, reason: string): void {
+    for (const { managed, stored, ownEngine } of this.volumes.values()) {
+      // What a suspended engine goes on with is opened when it is attached anew.
+      if (!managed || ownEngine === null || ownEngine.suspended || !hasMember(stored, deviceId)) continue;
+      ownEngine.partFrom(deviceId, reason);
+    }
   }
 
   /**

@@ -422,6 +422,7 @@ export class VolumeHost {
     const map = managed?.mapOf(volume.id, group) ?? replicaOf(volume.stored, group);
     const here = volume.engine === null || volume.engine instanceof VolumeEngine;
     const replica = await Replica.make(here ? this.ports.completions : null, device, map);
+    if (device.failed) throw new StrakeError('UNAVAILABLE', `${device.path} has failed while it was opened`);
     check(volume.engine !== null, 'a replica is made of a volume that is not served', volume.place);
     volume.replicas.push(replica);
     return replica;
