@@ -69,7 +69,6 @@ check('what does not come to an end fails the trial, and tells what goes on', []
   const course = async (): Promise<void> => {
     await manager.begin();
     await clients[0].boot();
-    cluster.keepLooking();
     await world.settle(never, manager.process, 'the manager does the impossible').catch(unlessDied);
     await world.settle(never, clients[0].process, 'nothing happens');
   };

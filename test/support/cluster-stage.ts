@@ -106,7 +106,6 @@ export class Stage {
     const { cluster } = this;
     await cluster.manager.begin();
     for (const node of cluster.nodes) await node.begin();
-    cluster.keepLooking();
     await cluster.create();
     for (const client of cluster.clients) await client.boot();
     assert.ok(await cluster.holder.serve(false));

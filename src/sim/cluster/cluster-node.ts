@@ -43,11 +43,14 @@ export class ClusterNode implements Party {
   private readonly memory: MemoryPart;
   /** Opened before the device that it is a clone of; null if there is none. */
   private clone: ClusterDisk | null = null;
+  private readonly onBatch: (node: ClusterNode) => void;
   private lives = 0;
 
-  constructor(cluster: ClusterWorld, number: number) {
+  /** `onBatch`: called at the end of each batch of its process; what is thrown there fails the process. */
+  constructor(cluster: ClusterWorld, number: number, onBatch: (node: ClusterNode) => void = () => {}) {
     const { plan, world } = cluster;
     this.cluster = cluster;
+    this.onBatch = onBatch;
     this.party = cluster.nextParty();
     this.name = `node ${number}`;
     this.nodeId = (number + 1).toString(16).padStart(32, 'd');
@@ -78,6 +81,7 @@ export class ClusterNode implements Party {
       device: { latencyUs: plan.deviceLatencyUs },
       onEvent: (text) => cluster.log(`${name}: ${text}`),
     });
+    this.process.onBatchEnd(() => this.onBatch(this));
   }
 
   /** Its first start: formats its disks. */

@@ -63,7 +63,6 @@ export class ClusterTrial {
     const { plan } = world;
     await cluster.manager.begin();
     for (const node of nodes) await node.begin();
-    cluster.keepLooking();
     await cluster.create();
     for (const client of clients) await client.boot();
     await cluster.holder.serve(false);

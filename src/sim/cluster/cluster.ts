@@ -17,7 +17,7 @@ import type { Party } from './party.js';
 
 const VOLUME_ID = 'a'.repeat(32);
 const VOLUME_NAME = 'volume';
-/** Between two looks at what devices have. */
+/** Between two looks at what nodes have heard. */
 const LOOK_US = 20_000;
 /** How long an older copy of the manager's store waits for decisions that it does not have. */
 const OVERTAKING_US = 4_000_000;
@@ -57,6 +57,7 @@ export class Cluster {
     });
     this.manager = new ClusterManager(this.world, {
       onCommitted: (batch) => {
+        this.look();
         this.watch(() => this.maps.committed(batch));
         this.lookAtLosses();
       },
@@ -64,7 +65,10 @@ export class Cluster {
       onStaleCommit: (what) => (this.hasWitness ? fail(new SimViolation(what)) : this.lose()),
       onRestart: () => void this.manager.boot().catch(unlessDied).catch(fail),
     });
-    this.nodes = Array.from({ length: plan.nodes }, (_, number) => new ClusterNode(this.world, number));
+    this.nodes = Array.from(
+      { length: plan.nodes },
+      (_, number) => new ClusterNode(this.world, number, (node) => this.watch(() => this.lookAt(node))),
+    );
     const about = { name: VOLUME_NAME, id: VOLUME_ID };
     const own = this.world.world.addHost('trial');
     const holder = () => this.holder;
@@ -101,30 +105,28 @@ export class Cluster {
     return [...world.waitedFor(), ...away, ...[...clients, ...this.readers].flatMap((one) => [...one.goesOn()])];
   }
 
-  /** Looks at what devices have from now on, again and again. */
-  keepLooking(): void {
-    this.look();
-    this.world.timers.after(LOOK_US, () => this.keepLooking());
-  }
-
-  /** Looks at what devices have, for the oracle of maps. */
+  /** Looks at what all devices have, for the oracle of maps. */
   look(): void {
-    this.watch(() => {});
+    this.watch(() => {
+      for (const node of this.nodes) this.lookAt(node);
+    });
   }
 
-  /** The same, and at something else behind it. What is wrong fails the trial, and not whoever is just being called. */
-  private watch(more: () => void): void {
+  /** What is wrong fails the trial, and not whoever is just being called. */
+  private watch(look: () => void): void {
     try {
-      this.lookAtDevices();
-      more();
+      look();
     } catch (error) {
       this.fail(error);
     }
   }
 
-  private lookAtDevices(): void {
-    const found = this.nodes.flatMap(({ up, program }) => (up ? [...program.replicas(VOLUME_ID)] : []));
-    this.maps.look(found);
+  /**
+   * Looks at what the devices of a node have, as it is done at the end of each of its batches: a map that is answered may be
+   * followed by the next one at once, and would not be seen later.
+   */
+  private lookAt({ up, program }: ClusterNode): void {
+    if (up) this.maps.look(program.replicas(VOLUME_ID));
   }
 
   /** The power of a node fails. */

@@ -24,6 +24,8 @@ class GroupMaps {
   private readonly decided: ReplicaMap[] = [];
   /** By device: the highest version that it has answered. */
   private readonly answered = new Map<string, number>();
+  /** By device: what was seen there last. */
+  private readonly last = new Map<string, { readonly map: ReplicaMap; readonly isAnswered: boolean }>();
   /** Index of the last map that was effective; -1 if none was. */
   private effective = -1;
 
@@ -50,11 +52,16 @@ class GroupMaps {
 
   /** A device has a map. */
   seen(deviceId: string, map: ReplicaMap, isAnswered: boolean): void {
+    const last = this.last.get(deviceId);
+    if (last?.map === map && last.isAnswered === isAnswered) return;
+    this.last.set(deviceId, { map, isAnswered });
     const known = this.decided.find(({ mapVersion }) => mapVersion === map.mapVersion) ?? this.passedOver(map);
     if (known === undefined) throw this.wrong(`a device has version ${map.mapVersion}, which was not decided`);
     if (textOf(known) !== textOf(map))
       throw this.wrong(`a device has another version ${map.mapVersion} than was decided`);
-    if (isAnswered) this.answered.set(deviceId, Math.max(this.answered.get(deviceId) ?? 0, map.mapVersion));
+    if (!isAnswered) return;
+    this.answered.set(deviceId, Math.max(this.answered.get(deviceId) ?? 0, map.mapVersion));
+    this.advance();
   }
 
   /**
@@ -72,7 +79,7 @@ class GroupMaps {
   }
 
   /** Notes which maps have become effective. */
-  advance(): void {
+  private advance(): void {
     for (let at = this.effective + 1; at < this.decided.length; at += 1) {
       const map = this.decided[at];
       const inSync = inSyncOf(map);
@@ -130,7 +137,6 @@ export class MapsOracle {
   /** Devices have these maps, and have answered them or not. */
   look(devices: Iterable<readonly [deviceId: string, map: ReplicaMap, isAnswered: boolean]>): void {
     for (const [deviceId, map, isAnswered] of devices) this.groupOf(map).seen(deviceId, map, isAnswered);
-    for (const group of this.groups.values()) group.advance();
   }
 
   /** The newest decided map of each group. */
