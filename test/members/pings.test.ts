@@ -107,6 +107,22 @@ check('what was asked by the second connection of an earlier session grants noth
   assert.ok(second.broken, 'the second connection outlives the first');
 });
 
+check('the place of a second connection that ends before its PONG is sent is read again', async () => {
+  const { nodes, reader, member, first, second } = await paired(8);
+  second.block(1);
+  await nodes.when(() => second.ways[1].underWay.length > 0);
+  // A PING comes, and then the first connection breaks, while the node stands still: it learns of both at once, and before the
+  // client connects anew, to the place that has become free last.
+  nodes.serving.process.stall(US);
+  second.unblock(1);
+  await nodes.pause(US - 5);
+  first.reset(1);
+  await nodes.when(() => !member.mayRead(EPOCH + 1));
+  await nodes.pause(LONG_US);
+  assert.not(reader.session.failed, reader.session.reason);
+  assert.ok(member.mayRead(EPOCH + 1), 'the node reads nothing of the connection that came next');
+});
+
 check('both connections end with their session, at both ends', async () => {
   const { nodes, reader, other } = await paired(7);
   for (const client of [reader, other]) client.session.fail('it is over');
