@@ -11,7 +11,9 @@ export interface Measurement {
   readonly value: number;
   readonly operations: number;
   readonly latencyUsMean: number;
+  readonly latencyUsP50: number;
   readonly latencyUsP99: number;
+  readonly latencyUsP999: number;
   /** Processor time of the server, or of whoever drives the device, per operation. */
   readonly cpuUsPerOperation: number;
   /** Peak memory of that process; 0 where it was not measured. */
@@ -124,10 +126,18 @@ export async function runFio(
   return parseFio(await run(program, args), row.id);
 }
 
-/** The time that 99% of a run's requests took at most, in microseconds. */
-export function p99Us({ read, write }: FioJob): number {
-  const of = (direction: FioDirection) => direction.clat_ns.percentile?.['99.000000'] ?? 0;
+/** What fio calls the share of requests that took no longer. */
+type Percentile = '50.000000' | '99.000000' | '99.900000';
+
+/** The time that so many of a run's requests took at most, in microseconds; of a mixed run, that of the slower direction. */
+function percentileUs({ read, write }: FioJob, percentile: Percentile): number {
+  const of = (direction: FioDirection) => direction.clat_ns.percentile?.[percentile] ?? 0;
   return Math.max(of(read), of(write)) / 1000;
+}
+
+/** The time that 99% of a run's requests took at most, in microseconds. */
+export function p99Us(job: FioJob): number {
+  return percentileUs(job, '99.000000');
 }
 
 /** A row's figures from fio's, with the processor time of the server if there is one. */
@@ -143,7 +153,9 @@ export function measurementOf(row: Row, job: FioJob, serverCpuUs?: number): Omit
     value: row.unit === 'iops' ? read.iops + write.iops : (read.bw_bytes + write.bw_bytes) / 1e6,
     operations,
     latencyUsMean: weigh((direction) => direction.lat_ns.mean) / 1000,
+    latencyUsP50: percentileUs(job, '50.000000'),
     latencyUsP99: p99Us(job),
+    latencyUsP999: percentileUs(job, '99.900000'),
     cpuUsPerOperation: (serverCpuUs ?? ownCpuUs) / operations,
   };
 }

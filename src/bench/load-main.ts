@@ -23,7 +23,9 @@ export interface LoadReport {
   readonly seconds: number;
   readonly errors: number;
   readonly latencyUsMean: number;
+  readonly latencyUsP50: number;
   readonly latencyUsP99: number;
+  readonly latencyUsP999: number;
   readonly cpuUs: number;
   readonly peakMemoryBytes: number;
 }
@@ -37,10 +39,11 @@ async function main(task: LoadTask): Promise<void> {
     const before = process.cpuUsage();
     const result = await device.load({ ...message, milliseconds: task.seconds * 1000, seed: 2 });
     const used = process.cpuUsage(before);
-    const { operations, seconds, errors, latencyUsMean, latencyUsP99 } = result;
+    const { operations, seconds, errors, latencyUsMean, latencyUsP50, latencyUsP99, latencyUsP999 } = result;
+    const latencies = { latencyUsMean, latencyUsP50, latencyUsP99, latencyUsP999 };
     const peakMemoryBytes = process.resourceUsage().maxRSS * 1024;
     const cpuUs = used.user + used.system;
-    const report: LoadReport = { operations, seconds, errors, latencyUsMean, latencyUsP99, cpuUs, peakMemoryBytes };
+    const report: LoadReport = { operations, seconds, errors, ...latencies, cpuUs, peakMemoryBytes };
     process.stdout.write(JSON.stringify(report));
   } finally {
     await device.close();

@@ -89,7 +89,9 @@ async function measureEngine({ row, file, seconds }: Cell): Promise<Measurement>
     value: row.unit === 'iops' ? perSecond : (perSecond * blockBytes) / 1e6,
     operations: report.operations,
     latencyUsMean: report.latencyUsMean,
+    latencyUsP50: report.latencyUsP50,
     latencyUsP99: report.latencyUsP99,
+    latencyUsP999: report.latencyUsP999,
     cpuUsPerOperation: report.cpuUs / report.operations,
     peakMemoryBytes: report.peakMemoryBytes,
   };

@@ -96,6 +96,23 @@ function markdownCosts(all: BenchResult): string {
   return [header, header.map(() => '---'), ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
+/** Of which shares of requests the report tells how long they took at most. */
+const PERCENTILES = ['latencyUsP50', 'latencyUsP99', 'latencyUsP999'] as const;
+
+/** One line for each row: p50, p99 and p99.9 of every party. */
+function markdownLatencies(all: BenchResult): string {
+  const result = { ...all, rows: all.rows.filter(({ latencyUsP50 }) => latencyUsP50.strake !== undefined) };
+  const parties = ['strake', ...rivalsOf(result)];
+  const lines = result.rows.map((row) => {
+    const cells = parties.map((name) =>
+      row.latencyUsP50[name] === undefined ? '–' : PERCENTILES.map((key) => number(row[key][name])).join(' / '),
+    );
+    return [`\`${row.id}\``, ...cells];
+  });
+  const header = ['row', ...parties];
+  return [header, header.map(() => '---'), ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
 function verdict({ met }: Figure): string {
   if (met === null) return 'not measured';
   return met ? 'met' : 'missed';
@@ -125,6 +142,9 @@ their slots counts as done, and is lost, so that no disk is measured.
 Of jobs, \`device\` is what fio reads, or reads and writes at the same time, in the same round, and \`alone\` are the same
 clients without the job; of times, memory and \`p99\` less is better.`;
 
+const LATENCY_REMARK =
+  'Medians of the rounds. Of a row that reads and writes they are those of the slower of both; flushes are not among them.';
+
 /** The whole report as Markdown. */
 export function markdownReport(result: BenchResult, figures: readonly Figure[]): string {
   return [
@@ -137,6 +157,11 @@ export function markdownReport(result: BenchResult, figures: readonly Figure[]):
     ...sections(result)
       .filter(hasCosts)
       .map(({ result: part }) => markdownCosts(part)),
+    '## Latency: p50 / p99 / p99.9 in microseconds',
+    LATENCY_REMARK,
+    ...sections(result)
+      .filter(hasCosts)
+      .map(({ result: part }) => markdownLatencies(part)),
     '## Figures',
     markdownFigures(figures),
     '',
@@ -202,6 +227,12 @@ ${sections(result).map(htmlSection).join('\n')}
 ${sections(result)
   .filter(hasCosts)
   .map(({ result: part }) => htmlTable(markdownCosts(part)))
+  .join('\n')}
+<h2>Latency: p50 / p99 / p99.9 in microseconds</h2>
+<p>${LATENCY_REMARK}</p>
+${sections(result)
+  .filter(hasCosts)
+  .map(({ result: part }) => htmlTable(markdownLatencies(part)))
   .join('\n')}
 <h2>Figures</h2>
 ${htmlTable(markdownFigures(figures))}

@@ -55,7 +55,9 @@ export interface RowResult {
   readonly ratios: Readonly<Record<string, Spread>>;
   readonly spreads: Readonly<Record<string, Spread>>;
   readonly latencyUsMean: Readonly<Record<string, number>>;
+  readonly latencyUsP50: Readonly<Record<string, number>>;
   readonly latencyUsP99: Readonly<Record<string, number>>;
+  readonly latencyUsP999: Readonly<Record<string, number>>;
   readonly cpuUsPerOperation: Readonly<Record<string, number>>;
   readonly peakMemoryBytes: Readonly<Record<string, number>>;
 }
@@ -121,7 +123,9 @@ function summarise(row: Row, results: Measurements): RowResult {
     ratios: Object.fromEntries(rivals.map((party) => [party, ratio(party)])),
     spreads: byParty((list) => spread(values(list))),
     latencyUsMean: byParty((list) => median(list.map(({ latencyUsMean }) => latencyUsMean))),
+    latencyUsP50: byParty((list) => median(list.map(({ latencyUsP50 }) => latencyUsP50))),
     latencyUsP99: byParty((list) => median(list.map(({ latencyUsP99 }) => latencyUsP99))),
+    latencyUsP999: byParty((list) => median(list.map(({ latencyUsP999 }) => latencyUsP999))),
     cpuUsPerOperation: byParty((list) => median(list.map(({ cpuUsPerOperation }) => cpuUsPerOperation))),
     peakMemoryBytes: Object.fromEntries(Object.entries(peak).filter(([, bytes]) => bytes > 0)),
   };
@@ -143,7 +147,9 @@ function summariseSamples(samples: readonly Sample[]): RowResult[] {
       ratios: byRival(ratio),
       spreads: { strake: spread(own), ...byRival((name) => spread(values(name))) },
       latencyUsMean: {},
+      latencyUsP50: {},
       latencyUsP99: {},
+      latencyUsP999: {},
       cpuUsPerOperation: {},
       peakMemoryBytes: {},
     };

@@ -164,7 +164,9 @@ export class Load<Buffer extends Pick<PooledBuffer, 'memory'> = Pick<PooledBuffe
       errors: this.errors,
       seconds: (now - this.started) / 1000,
       latencyUsMean: (this.latencySumMs * 1000) / Math.max(1, this.operations),
+      latencyUsP50: this.percentileUs(0.5),
       latencyUsP99: this.percentileUs(0.99),
+      latencyUsP999: this.percentileUs(0.999),
     });
   }
 }

@@ -203,7 +203,9 @@ export interface LoadResult {
   readonly errors: number;
   readonly seconds: number;
   readonly latencyUsMean: number;
+  readonly latencyUsP50: number;
   readonly latencyUsP99: number;
+  readonly latencyUsP999: number;
 }
 
 /** Requests by name: what is sent, and what comes back. */
