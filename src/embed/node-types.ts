@@ -123,7 +123,13 @@ export interface NodeDevice extends DeviceDescription {
     readonly droppedBlocks: number;
     readonly problems: readonly string[];
   };
-  readonly counters: { readonly checksumErrors: number; readonly tablesDamaged: number; readonly checkpoints: number };
+  readonly counters: {
+    readonly checksumErrors: number;
+    readonly tablesDamaged: number;
+    readonly checkpoints: number;
+    /** Operations that the device itself has been given since it was opened: reads, writes, flushes and others. */
+    readonly operations: number;
+  };
 }
 
 /** What a new volume is to be. */

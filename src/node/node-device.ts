@@ -29,6 +29,8 @@ export interface StoreStatus {
   readonly usedSlots: number;
   readonly recovery: RecoveryReport;
   readonly counters: StoreCounters;
+  /** Operations that the device itself has been given since it was opened. */
+  readonly operations: number;
 }
 
 /** A member that is only read, by an engine that has no right to write. */

@@ -178,6 +178,7 @@ export class NodeStore extends GatedDevice implements DrivenDevice {
       usedSlots: store.slots.usedSlots,
       recovery,
       counters: { ...store.counters },
+      operations: store.device.operationCount,
     };
   }
 }

@@ -41,6 +41,8 @@ export const LISTED_EXTENT_BYTES = 16;
 
 export interface Device {
   readonly geometry: DeviceGeometry;
+  /** How many operations it has been given: transfers, flushes and whatever else. */
+  readonly operationCount: number;
   /** Result: `lengthBytes`. */
   read(memory: number, lengthBytes: number, offsetBytes: number, token: number, checksums?: number): void;
   /** Result: `lengthBytes`. */

@@ -6,6 +6,7 @@ import { type Engine, OP_DISCARD, OP_EXTENTS, OP_READ, OP_SYNC, OP_WRITE, OP_ZER
 export class UringDevice implements Device {
   readonly geometry: DeviceGeometry;
   readonly file: number;
+  operationCount = 0;
   private readonly engine: Engine;
 
   constructor(engine: Engine, file: number, geometry: DeviceGeometry) {
@@ -15,11 +16,13 @@ export class UringDevice implements Device {
   }
 
   read(memory: number, lengthBytes: number, offsetBytes: number, token: number, checksums = 0): void {
+    this.operationCount += 1;
     this.engine.transfer(OP_READ, token, this.file, memory, lengthBytes, offsetBytes, checksums);
   }
 
   write(memory: number, lengthBytes: number, offsetBytes: number, flags: number, token: number, checksums = 0): void {
     const { engine } = this;
+    this.operationCount += 1;
     const word = engine.transfer(OP_WRITE, token, this.file, memory, lengthBytes, offsetBytes, checksums);
     engine.words[word + 7] = flags;
   }
@@ -34,6 +37,7 @@ export class UringDevice implements Device {
     checksums = 0,
   ): void {
     const { engine } = this;
+    this.operationCount += 1;
     const word = engine.transfer(OP_WRITE, token, this.file, memory, lengthBytes, offsetBytes, checksums);
     engine.words[word + 7] = flags;
     engine.words[word + 10] = source;
@@ -42,6 +46,7 @@ export class UringDevice implements Device {
   }
 
   sync(token: number): void {
+    this.operationCount += 1;
     this.engine.transfer(OP_SYNC, token, this.file, 0, 0, 0, 0);
   }
 
@@ -55,6 +60,7 @@ export class UringDevice implements Device {
 
   private range(op: number, offsetBytes: number, spanBytes: number, flags: number, token: number): void {
     const { engine } = this;
+    this.operationCount += 1;
     const word = engine.transfer(op, token, this.file, 0, 0, offsetBytes, 0);
     engine.words[word + 7] = flags;
     engine.floats[(word >> 1) + 4] = spanBytes;
@@ -62,6 +68,7 @@ export class UringDevice implements Device {
 
   extents(offsetBytes: number, spanBytes: number, memory: number, roomBytes: number, token: number): void {
     const { engine } = this;
+    this.operationCount += 1;
     const word = engine.transfer(OP_EXTENTS, token, this.file, memory, roomBytes, offsetBytes, 0);
     engine.floats[(word >> 1) + 4] = spanBytes;
   }

@@ -40,6 +40,25 @@ check('closing a node finishes what programs have begun, and refuses the rest', 
   await again.close();
 });
 
+check('a node counts the operations that each of its devices is given', async () => {
+  const path = scratchFile(64 * MIB);
+  await formatDevice(path);
+  const node = await openNode({ devices: [path] });
+  const volume = await node.createVolume({ name: 'main', sizeBytes: MIB });
+  const count = async () => (await node.devices())[0].counters.operations;
+  const made = await count();
+  assert.ok(made > 0);
+  assert.is(await count(), made);
+  await volume.write(new Uint8Array(BLOCK).fill(1), 0);
+  await volume.flush();
+  const written = await count();
+  // Data, what the journal says of it, and a flush.
+  assert.ok(written >= made + 3, `${written - made} operations`);
+  await volume.read(new Uint8Array(BLOCK), 0);
+  assert.is(await count(), written + 1);
+  await node.close();
+});
+
 check('what waits for a volume that is deleted reaches no other volume', async () => {
   const path = scratchFile(64 * MIB);
   await formatDevice(path);

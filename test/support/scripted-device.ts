@@ -21,6 +21,7 @@ const CHECKSUM_BLOCK_BYTES = 4096;
 
 /** Completions, memory and device in one, without an engine. */
 export class ScriptedWorld extends WorldWithoutEngine {
+  private given = 0;
   readonly pending: PendingOperation[] = [];
   readonly content: Uint8Array;
   /** Whether the next operation moves its content when it begins. */
@@ -86,11 +87,13 @@ export class ScriptedWorld extends WorldWithoutEngine {
       }
       this.finish(token, result, flags);
     };
+    this.given += 1;
     this.pending.push({ kind, offsetBytes, lengthBytes, end });
   }
 
   private makeDevice(geometry: DeviceGeometry): Device {
     const { content, bytes } = this;
+    const given = () => this.given;
     const check = (offset: number, length: number) => {
       const unit = geometry.logicalBlockBytes;
       if (offset % unit !== 0 || length % unit !== 0 || length === 0 || offset + length > geometry.sizeBytes) {
@@ -110,6 +113,9 @@ export class ScriptedWorld extends WorldWithoutEngine {
     };
     return {
       geometry,
+      get operationCount() {
+        return given();
+      },
       read: (memory, length, offset, token, checksums = 0) => {
         check(offset, length);
         const move = () => bytes.set(content.subarray(offset, offset + length), memory);

@@ -102,6 +102,7 @@ export class SimDevice implements Device, SimSource {
   readonly disk: SimDisk;
   /** Operations that have not ended. */
   inFlight = 0;
+  operationCount = 0;
   private readonly process: SimProcess;
   private readonly random: SimRandom;
   private readonly latencyUs: SimLatency;
@@ -273,6 +274,7 @@ export class SimDevice implements Device, SimSource {
   }
 
   private submit(operation: Operation, length: number, offset: number): void {
+    this.operationCount += 1;
     operation.length = length;
     operation.offset = offset;
     this.inFlight += 1;
