@@ -5,6 +5,14 @@ import { run, tool } from './processes.js';
 import { onProcessors } from './processors.js';
 import type { Pattern, Row } from './rows.js';
 
+/** What happened in each second of a run. */
+export interface Course {
+  /** Requests of clients that ended. */
+  readonly requests: readonly number[];
+  /** Operations that the devices were given; empty where that is not known. */
+  readonly deviceOperations: readonly number[];
+}
+
 /** What one run achieved. */
 export interface Measurement {
   /** In the row's unit. */
@@ -18,6 +26,10 @@ export interface Measurement {
   readonly cpuUsPerOperation: number;
   /** Peak memory of that process; 0 where it was not measured. */
   readonly peakMemoryBytes: number;
+  /** Operations that devices were given for each request; absent where that is not known. */
+  readonly deviceOperations?: number;
+  /** Of a run of a minute. */
+  readonly course?: Course;
 }
 
 interface FioDirection {
@@ -56,11 +68,20 @@ export type FioTarget =
 export interface FioOptions {
   /** Ends when everything has been written once, if that is before the time is over. */
   readonly once?: boolean;
+  /** Ends after so many requests, however long that takes. */
+  readonly requests?: number;
+  /** Begins the names of files for the rates over each `LOGGED_MS` of the run; see `ratesLogged`. */
+  readonly log?: string;
   /** Requests begin at multiples of this many bytes only. */
   readonly alignBytes?: number;
   /** The processors that it runs on; absent, any. */
   readonly processors?: readonly number[];
 }
+
+/** Over how much of a run each rate of a log is. */
+export const LOGGED_MS = 1000;
+/** Ends a run of so many requests on whatever device. */
+const REQUESTS_SECONDS_MAX = 600;
 
 const DIRECT = ['--ioengine=io_uring', '--direct=1', '--fixedbufs', '--registerfiles'];
 
@@ -82,7 +103,7 @@ export function fioArguments(
   target: FioTarget,
   sizeBytes: number,
   seconds: number,
-  { once = false, alignBytes }: FioOptions = {},
+  { once = false, requests, log, alignBytes }: FioOptions = {},
 ): string[] {
   const { common, jobs } = places(target);
   return [
@@ -94,9 +115,12 @@ export function fioArguments(
     `--numjobs=${row.clients}`,
     '--group_reporting',
     `--size=${sizeBytes}`,
-    ...(once ? [] : ['--time_based', '--norandommap']),
+    ...(once
+      ? []
+      : ['--norandommap', requests === undefined ? '--time_based' : `--io_size=${requests * row.blockBytes}`]),
+    ...(log === undefined ? [] : [`--write_iops_log=${log}`, `--log_avg_msec=${LOGGED_MS}`]),
     ...(alignBytes === undefined ? [] : [`--blockalign=${alignBytes}`]),
-    `--runtime=${Math.round(seconds * 1000)}ms`,
+    `--runtime=${Math.round((requests === undefined ? seconds : REQUESTS_SECONDS_MAX) * 1000)}ms`,
     '--allrandrepeat=1',
     '--output-format=json',
     // What comes before the first job holds for all of them.

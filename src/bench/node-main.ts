@@ -24,6 +24,8 @@ export interface PrepareTask {
   readonly volumeBytes: number;
   readonly warmUpBytes: number;
   readonly fill: Fill;
+  /** As `FormatDeviceOptions` has it. */
+  readonly slotBytes?: number;
 }
 
 /** Formats a device of an existing cluster. */
@@ -61,6 +63,8 @@ export interface OpenedReport {
 
 /** What a node can be told to do. It answers with a `JobReport` when that is done. */
 export type NodeRequest =
+  /** Answered with an `OperationsReport` in place of that. */
+  | { readonly kind: 'operations' }
   | { readonly kind: 'scrub' }
   /** Begins a scrub that hardly goes on, and is answered at once. */
   | { readonly kind: 'slow-scrub' }
@@ -72,6 +76,12 @@ export interface JobReport {
   readonly reason: string;
   readonly bytes: number;
   readonly seconds: number;
+}
+
+/** How many operations its devices have been given so far, all together. */
+export interface OperationsReport {
+  readonly kind: 'operations';
+  readonly count: number;
 }
 
 const SEGMENT = 1 << 20;
@@ -92,11 +102,11 @@ async function fillVolume(volume: NodeVolume, bytes: number, fill: 'all' | 'touc
   await volume.flush();
 }
 
-async function prepare({ files, volumeBytes, warmUpBytes, fill }: PrepareTask): Promise<void> {
+async function prepare({ files, volumeBytes, warmUpBytes, fill, slotBytes }: PrepareTask): Promise<void> {
   let clusterId: string | undefined;
   let slots = 0;
   for (const file of files) {
-    const described = await formatDevice(file, { confirm: file, ...(clusterId === undefined ? {} : { clusterId }) });
+    const described = await formatDevice(file, { confirm: file, slotBytes, clusterId });
     clusterId = described.clusterId;
     slots = described.slots;
   }
@@ -121,8 +131,14 @@ async function beginSlowScrub(node: Node): Promise<JobReport> {
   return { kind: 'job', state: 'done', reason, bytes: bytesDone, seconds: 0 };
 }
 
+async function countOperations(node: Node): Promise<OperationsReport> {
+  const devices = await node.devices();
+  return { kind: 'operations', count: devices.reduce((sum, { counters }) => sum + counters.operations, 0) };
+}
+
 /** Carries a job out. `ended` resolves when the next job of the volume ends. */
-async function handle(node: Node, request: NodeRequest, ended: Promise<void>): Promise<JobReport> {
+async function handle(node: Node, request: NodeRequest, ended: Promise<void>): Promise<JobReport | OperationsReport> {
+  if (request.kind === 'operations') return countOperations(node);
   if (request.kind === 'slow-scrub') return beginSlowScrub(node);
   const before = performance.now();
   if (request.kind === 'scrub') await node.scrub(VOLUME);

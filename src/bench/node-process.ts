@@ -6,7 +6,15 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES } from '../core/limits.js';
-import type { FormatTask, JobReport, NodeRequest, OpenedReport, PrepareTask, ServeTask } from './node-main.js';
+import type {
+  FormatTask,
+  JobReport,
+  NodeRequest,
+  OpenedReport,
+  OperationsReport,
+  PrepareTask,
+  ServeTask,
+} from './node-main.js';
 import { run, ServerProcess, settle, tool } from './processes.js';
 import { onProcessors } from './processors.js';
 
@@ -50,12 +58,12 @@ export async function ensureWritten(file: string): Promise<void> {
 }
 
 /** As `ensureWritten` for the slots of a formatted device that has no data yet. What free slots hold means nothing. */
-export async function writeFreeSlots(file: string, slots: number): Promise<void> {
+export async function writeFreeSlots(file: string, slots: number, slotBytes = SEGMENT): Promise<void> {
   const { size } = await stat(file);
   // Slots begin at a multiple of their size and end before the copy of the superblock in the last block. So they do not
   // begin behind this, and nothing before them is written.
-  const start = Math.floor((size - BLOCK_BYTES - slots * SEGMENT) / SEGMENT) * SEGMENT;
-  await writeRange(file, start, slots * SEGMENT);
+  const start = Math.floor((size - BLOCK_BYTES - slots * slotBytes) / slotBytes) * slotBytes;
+  await writeRange(file, start, slots * slotBytes);
   await settle(file);
 }
 
@@ -95,6 +103,13 @@ export class NodeProcess {
     if (report.state !== 'done')
       throw new StrakeError('IO', `the ${request.kind} is ${report.state}: ${report.reason}`);
     return report;
+  }
+
+  /** How many operations its devices have been given so far, all together. */
+  async operations(): Promise<number> {
+    const answer = nextMessage<OperationsReport>(this.server);
+    this.server.child.send({ kind: 'operations' } satisfies NodeRequest);
+    return (await this.server.unlessGone(answer)).count;
   }
 
   stop(): Promise<void> {

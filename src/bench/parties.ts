@@ -17,7 +17,8 @@ import type { LoadReport, LoadTask } from './load-main.js';
 import { ensureWritten } from './node-process.js';
 import { memoryBytes, processorTimeUs, run, ServerProcess, tool } from './processes.js';
 import { WARM_UP_SHARE } from './rows.js';
-import { isVolume, measureVolume, volumeBytes } from './volumes.js';
+import { isVolume, measureVolume, runMeasured, volumeBytes } from './volumes.js';
+import { wideShape } from './wide.js';
 
 /** Size of the null device of every party. */
 export const NULL_BYTES = 1 << 30;
@@ -64,9 +65,10 @@ async function measureServer(cell: Cell): Promise<Measurement> {
     const size = row.target === 'null' ? NULL_BYTES : bytes;
     await runFio(row, { uri }, size, seconds * WARM_UP_SHARE);
     const before = processorTimeUs(server.pid);
-    const job = await runFio(row, { uri }, size, seconds);
+    const options = row.variant === 'wide' ? { requests: wideShape(cell.slots).writes } : {};
+    const { job, course } = await runMeasured(cell, { uri }, size, options);
     const used = processorTimeUs(server.pid) - before;
-    return { ...measurementOf(row, job, used), peakMemoryBytes: memoryBytes(server.pid, 'VmHWM') };
+    return { ...measurementOf(row, job, used), peakMemoryBytes: memoryBytes(server.pid, 'VmHWM'), course };
   } finally {
     await server.stop();
   }

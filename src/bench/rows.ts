@@ -12,8 +12,11 @@ export type Pattern = 'read' | 'write' | 'randread' | 'randwrite' | 'mixed' | 's
  * memory. In rows of a cluster, `inside` is the same mirror in one process, and `fio` are two jobs at once on the two files.
  */
 export type Party = 'strake' | 'fio' | 'qemu-nbd' | 'nbdkit' | 'raw' | 'overwrite' | 'warm' | 'inside';
-/** What is special about a row of a volume. */
-export type Variant = 'fresh' | 'cold';
+/**
+ * What is special about a row of a volume. `wide`: it is spread over more segments than have active intents at a time, and a
+ * cell is over after so many writes; `wide-minute`: the same for a minute.
+ */
+export type Variant = 'fresh' | 'cold' | 'wide' | 'wide-minute';
 
 /** Part of the measured time that is spent before it, to warm compilers and caches up. */
 export const WARM_UP_SHARE = 0.25;
@@ -35,6 +38,8 @@ export interface Row {
   readonly variant?: Variant;
   /** Clients and servers are on processors of their own, if there are two: the rate is not that of where they happen to run. */
   readonly pinned?: boolean;
+  /** It is measured for a minute, in one round, and what happens in each second of it is told. */
+  readonly minute?: boolean;
 }
 
 const PARTIES: Record<Target, readonly Party[]> = {
@@ -88,6 +93,15 @@ function variantRow(variant: Variant, pattern: Pattern, block: '4k' | '1m', dept
   return { ...plain, id: plain.id.replace('volume', `volume.${variant}`), parties: ['strake', rival], variant };
 }
 
+/** Rows whose writes go to more segments than the activity log has room for, as on a device of a real size. */
+function wideRows(): Row[] {
+  const wide = [1, 64].map((depth) => variantRow('wide', 'randwrite', '4k', depth, 'raw'));
+  const minutes = (['randwrite', 'mixed'] as const).map((pattern) =>
+    variantRow('wide-minute', pattern, '4k', 64, 'raw'),
+  );
+  return [...wide, ...minutes.map((minute): Row => ({ ...minute, minute: true }))];
+}
+
 function mirrorRows(): Row[] {
   const small = (['randread', 'randwrite'] as const).map((pattern) => row('mirror2', pattern, '4k', 64));
   return [...small, row('mirror2', 'read', '1m', 16), row('mirror2', 'write', '1m', 16)];
@@ -114,6 +128,7 @@ export const VOLUME_ROWS: readonly Row[] = [
   variantRow('fresh', 'randwrite', '4k', 64, 'overwrite'),
   variantRow('fresh', 'write', '1m', 16, 'overwrite'),
   variantRow('cold', 'randread', '4k', 64, 'warm'),
+  ...wideRows(),
   ...mirrorRows(),
   ...clusterRows(),
 ];
@@ -134,6 +149,8 @@ export const SMOKE_ROWS: readonly Row[] = [...ROWS, ...VOLUME_ROWS].filter(({ id
     'volume.sync.4k.qd1x16',
     'volume.fresh.randwrite.4k.qd64',
     'volume.cold.randread.4k.qd64',
+    'volume.wide.randwrite.4k.qd64',
+    'volume.wide-minute.mixed.4k.qd64',
     'mirror2.randwrite.4k.qd64',
     'cluster.mirror2.randwrite.4k.qd64',
     'cluster.mirror2.read.1m.qd16',

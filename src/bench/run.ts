@@ -10,7 +10,7 @@
 
 import { cpus, release, totalmem } from 'node:os';
 import { VERSION } from '../embed/version.js';
-import type { Measurement } from './fio.js';
+import type { Course, Measurement } from './fio.js';
 import { measure } from './parties.js';
 import type { Probe } from './probes.js';
 import { settle } from './processes.js';
@@ -60,6 +60,10 @@ export interface RowResult {
   readonly latencyUsP999: Readonly<Record<string, number>>;
   readonly cpuUsPerOperation: Readonly<Record<string, number>>;
   readonly peakMemoryBytes: Readonly<Record<string, number>>;
+  /** Operations that devices were given for each request, of parties of whom that is known. */
+  readonly deviceOperations: Readonly<Record<string, number>>;
+  /** Of a row of a minute. */
+  readonly courses: Readonly<Record<string, Course>>;
 }
 
 export interface Machine {
@@ -92,18 +96,31 @@ async function measureRow(row: Row, options: BenchOptions): Promise<Measurements
   const { files, sizeBytes, seconds, folder, slots = 0 } = options;
   const parties = row.parties.filter((party) => options.parties.includes(party));
   const results: Measurements = new Map(parties.map((party) => [party, []]));
-  for (let round = 0; round < options.rounds; round += 1) {
+  const rounds = row.minute === true ? 1 : options.rounds;
+  for (let round = 0; round < rounds; round += 1) {
     for (const [position, party] of rotate(parties, round).entries()) {
       // The file depends on the party and the round, not on the position, so that each party sees each file.
       const place = parties.indexOf(party) + round;
       const file = files[place % files.length];
       const second = files[(place + 1) % files.length];
       await settle(file);
-      options.onProgress(`${row.id}  round ${round + 1}/${options.rounds}  ${position + 1}/${parties.length} ${party}`);
+      options.onProgress(`${row.id}  round ${round + 1}/${rounds}  ${position + 1}/${parties.length} ${party}`);
       results.get(party)?.push(await measure({ row, party, file, second, sizeBytes, seconds, folder, slots }));
     }
   }
   return results;
+}
+
+/** What is known of some parties only. */
+function known<T>(
+  results: Measurements,
+  pick: (measurement: Measurement) => T | undefined,
+  summary: (list: readonly T[]) => T,
+): Record<string, T> {
+  const lists = [...results].map(
+    ([party, list]) => [party, list.map(pick).filter((one) => one !== undefined)] as const,
+  );
+  return Object.fromEntries(lists.filter(([, list]) => list.length > 0).map(([party, list]) => [party, summary(list)]));
 }
 
 function summarise(row: Row, results: Measurements): RowResult {
@@ -128,6 +145,12 @@ function summarise(row: Row, results: Measurements): RowResult {
     latencyUsP999: byParty((list) => median(list.map(({ latencyUsP999 }) => latencyUsP999))),
     cpuUsPerOperation: byParty((list) => median(list.map(({ cpuUsPerOperation }) => cpuUsPerOperation))),
     peakMemoryBytes: Object.fromEntries(Object.entries(peak).filter(([, bytes]) => bytes > 0)),
+    deviceOperations: known(results, ({ deviceOperations }) => deviceOperations, median),
+    courses: known(
+      results,
+      ({ course }) => course,
+      (list) => list[0],
+    ),
   };
 }
 
@@ -152,6 +175,8 @@ function summariseSamples(samples: readonly Sample[]): RowResult[] {
       latencyUsP999: {},
       cpuUsPerOperation: {},
       peakMemoryBytes: {},
+      deviceOperations: {},
+      courses: {},
     };
   });
 }

@@ -2,11 +2,20 @@
 
 import { join } from 'node:path';
 import type { Cell } from './cell.js';
-import { type FioOptions, type Measurement, measurementOf, runFio } from './fio.js';
+import {
+  type Course,
+  type FioJob,
+  type FioOptions,
+  type FioTarget,
+  type Measurement,
+  measurementOf,
+  runFio,
+} from './fio.js';
 import { VOLUME, WARM_UP_VOLUME } from './node-main.js';
 import { NodeProcess, prepareDevices, sparseDevice, writeFreeSlots } from './node-process.js';
 import { memoryBytes, processorTimeUs } from './processes.js';
 import { type Row, WARM_UP_SHARE } from './rows.js';
+import { runMinute, wideDevice, wideShape } from './wide.js';
 
 const SEGMENT = 1 << 20;
 /** Segments that reads with all tables in memory are spread over: fewer than there is room for. */
@@ -21,6 +30,22 @@ export function volumeBytes(sizeBytes: number): number {
   return Math.floor((sizeBytes * 7) / 8 / SEGMENT) * SEGMENT;
 }
 
+export function isWide({ variant }: Row): boolean {
+  return variant === 'wide' || variant === 'wide-minute';
+}
+
+/** Runs what a cell measures. `count`: as `runMinute` has it. */
+export async function runMeasured(
+  { row, seconds, folder }: Pick<Cell, 'row' | 'seconds' | 'folder'>,
+  target: FioTarget,
+  bytes: number,
+  options: FioOptions,
+  count?: () => Promise<number>,
+): Promise<{ job: FioJob; course?: Course }> {
+  if (row.minute === true) return runMinute(row, target, bytes, { folder, seconds }, count);
+  return { job: await runFio(row, target, bytes, seconds, options) };
+}
+
 /** What to run where. */
 interface Plan {
   readonly files: readonly string[];
@@ -32,6 +57,12 @@ interface Plan {
 
 /** Makes the devices of a cell. */
 async function plan({ row, party, file, second, sizeBytes, folder, slots }: Cell): Promise<Plan> {
+  if (isWide(row)) {
+    const shape = wideShape(slots);
+    const file = await wideDevice(folder, shape);
+    const options = row.minute === true ? {} : { requests: shape.writes };
+    return { files: [file], bytes: shape.volumeBytes, warmUp: { volume: VOLUME, bytes: shape.warmUpBytes }, options };
+  }
   if (row.variant === 'cold') {
     const sparse = await sparseDevice(folder, slots);
     const bytes = party === 'warm' ? Math.min(WARM_SEGMENTS * SEGMENT, sparse.volumeBytes) : sparse.volumeBytes;
@@ -58,12 +89,14 @@ export async function measureVolume(cell: Cell): Promise<Measurement> {
   const { pid } = node.server;
   const uriOf = (volume: string) => ({ uri: `nbd+unix:///${volume}?socket=${socket}` });
   try {
-    const before = { ...options, once: false };
+    const before = { ...options, once: false, requests: undefined };
     await runFio(row, uriOf(warmUp.volume), warmUp.bytes, seconds * WARM_UP_SHARE, before);
-    const used = processorTimeUs(pid);
-    const job = await runFio(row, uriOf(VOLUME), bytes, seconds, options);
-    const cpuUs = processorTimeUs(pid) - used;
-    return { ...measurementOf(row, job, cpuUs), peakMemoryBytes: memoryBytes(pid, 'VmHWM') };
+    const count = () => node.operations();
+    const [used, given] = [processorTimeUs(pid), await count()];
+    const { job, course } = await runMeasured(cell, uriOf(VOLUME), bytes, options, count);
+    const measured = measurementOf(row, job, processorTimeUs(pid) - used);
+    const deviceOperations = ((await count()) - given) / measured.operations;
+    return { ...measured, peakMemoryBytes: memoryBytes(pid, 'VmHWM'), deviceOperations, course };
   } finally {
     await node.stop();
   }
