@@ -1,5 +1,6 @@
 /** The figures that Strake is held to, computed from a bench's rows, and those that need a measurement of their own. */
 
+import { holesOf } from './minutes.js';
 import type { RowResult } from './run.js';
 
 export interface Figure {
@@ -59,6 +60,28 @@ class Rows {
     return means?.[rival] === undefined ? null : means.strake / means[rival];
   }
 
+  /** Mean latency of Strake, in microseconds. */
+  ownLatency(id: string): number | null {
+    return this.byId.get(id)?.latencyUsMean.strake ?? null;
+  }
+
+  /** The 99.9th percentile of Strake's latency to a rival's. */
+  p999(id: string, rival: string): number | null {
+    const times = this.byId.get(id)?.latencyUsP999;
+    return times?.[rival] === undefined ? null : times.strake / times[rival];
+  }
+
+  /** Operations that Strake gives its devices for each request. */
+  deviceOperations(id: string): number | null {
+    return this.byId.get(id)?.deviceOperations.strake ?? null;
+  }
+
+  /** Seconds of a minute in which hardly anything ended. */
+  holes(id: string): number | null {
+    const course = this.byId.get(id)?.courses.strake;
+    return course === undefined ? null : holesOf(course);
+  }
+
   /** What Strake measured, in the row's unit. */
   own(id: string): number | null {
     return this.byId.get(id)?.strake ?? null;
@@ -96,6 +119,31 @@ function volumeFigures(rows: Rows): Figure[] {
     toHalf('mirror2.write.1m.qd16'),
     toRaw('mirror2.randread.4k.qd64', 0.9),
     toRaw('mirror2.read.1m.qd16', 0.9),
+  ];
+}
+
+/** Of writes over more segments than have active intents, to the narrow ones of the same run, and to the raw export. */
+function wideFigures(rows: Rows): Figure[] {
+  const narrow = (depth: number) => `volume.randwrite.4k.qd${depth}`;
+  const [single, deep] = [1, 64].map((depth) => `volume.wide.randwrite.4k.qd${depth}`);
+  const minute = 'volume.wide-minute.randwrite.4k.qd64';
+  const to = (id: string, other: string, pick: (of: string) => number | null) => {
+    const [one, two] = [pick(id), pick(other)];
+    return one === null || two === null ? null : one / two;
+  };
+  const rate = (id: string) => rows.own(id);
+  return [
+    figure(`${deep} : ${narrow(64)}`, to(deep, narrow(64), rate), 'min', 0.8),
+    figure(`${minute} : ${narrow(64)}`, to(minute, narrow(64), rate), 'min', 0.45),
+    figure(
+      `${single} latency : ${narrow(1)}`,
+      to(single, narrow(1), (id) => rows.ownLatency(id)),
+      'max',
+      1.3,
+    ),
+    figure(`${minute}, device operations per write`, rows.deviceOperations(minute), 'max', 2.6),
+    figure(`${minute} p99.9 : raw export`, rows.p999(minute, 'raw'), 'max', 4),
+    figure(`${minute}, seconds below a quarter of the median`, rows.holes(minute), 'max', 0),
   ];
 }
 
@@ -180,6 +228,7 @@ export function figuresOf(results: readonly RowResult[]): Figure[] {
     figure('nbd.sync.4k.qd1 : qemu-nbd', rows.ratio('nbd.sync.4k.qd1', 'qemu-nbd'), 'min', 1.0),
     ...none.flatMap((id) => SERVERS.map((name) => figure(`${id} : ${name}`, rows.ratio(id, name), 'min', 1.2))),
     ...volumeFigures(rows),
+    ...wideFigures(rows),
     ...clusterFigures(rows),
     ...nodeFigures(rows),
   ];

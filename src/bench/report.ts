@@ -2,7 +2,9 @@
 
 import { formatBytes } from '../core/units.js';
 import type { Figure } from './figures.js';
+import { holesOf, plotCourse } from './minutes.js';
 import type { BenchResult, RowResult } from './run.js';
+import { median } from './statistics.js';
 
 const COLOURS: Record<string, string> = {
   strake: '#c2410c',
@@ -87,11 +89,20 @@ function hasCosts({ result }: Section): boolean {
 function markdownCosts(all: BenchResult): string {
   const result = { ...all, rows: all.rows.filter(({ latencyUsMean }) => latencyUsMean.strake !== undefined) };
   const parties = ['strake', ...rivalsOf(result)];
-  const header = ['row', ...parties.map((name) => `${name} µs`), ...parties.map((name) => `${name} CPU µs/op`)];
+  const given = parties.filter((name) =>
+    result.rows.some(({ deviceOperations }) => deviceOperations[name] !== undefined),
+  );
+  const header = [
+    'row',
+    ...parties.map((name) => `${name} µs`),
+    ...parties.map((name) => `${name} CPU µs/op`),
+    ...given.map((name) => `${name} device operations/op`),
+  ];
   const lines = result.rows.map((row) => [
     `\`${row.id}\``,
     ...parties.map((name) => (row.latencyUsMean[name] === undefined ? '–' : number(row.latencyUsMean[name]))),
     ...parties.map((name) => (row.cpuUsPerOperation[name] === undefined ? '–' : number(row.cpuUsPerOperation[name]))),
+    ...given.map((name) => (row.deviceOperations[name] === undefined ? '–' : number(row.deviceOperations[name]))),
   ]);
   return [header, header.map(() => '---'), ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
@@ -142,6 +153,27 @@ their slots counts as done, and is lost, so that no disk is measured.
 Of jobs, \`device\` is what fio reads, or reads and writes at the same time, in the same round, and \`alone\` are the same
 clients without the job; of times, memory and \`p99\` less is better.`;
 
+/** A line for each party of a row of a minute. */
+function markdownMinutes({ rows }: BenchResult): string {
+  const lines = rows.flatMap(({ id, courses }) =>
+    Object.entries(courses).map(([party, course]) => {
+      const { requests } = course;
+      const slowest = requests.indexOf(Math.min(...requests));
+      return [
+        `\`${id}\``,
+        party,
+        number(median(requests)),
+        number(requests[slowest]),
+        `${slowest + 1}`,
+        `${holesOf(course)}`,
+      ];
+    }),
+  );
+  if (lines.length === 0) return '';
+  const header = ['row', 'party', 'median second', 'slowest second', 'which', 'seconds below a quarter of the median'];
+  return [header, header.map(() => '---'), ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
 const LATENCY_REMARK =
   'Medians of the rounds. Of a row that reads and writes they are those of the slower of both; flushes are not among them.';
 
@@ -153,7 +185,8 @@ export function markdownReport(result: BenchResult, figures: readonly Figure[]):
     REMARKS,
     ...sections(result).flatMap(({ title, result: part }) => [`## ${title}`, markdownRows(part)]),
     '## Mean latency and processor time per operation',
-    'Processor time is that of the server; for `fio`, and for `device` rows, of the process that drives the device.',
+    'Processor time is that of the server; for `fio`, and for `device` rows, of the process that drives the device. ' +
+      'Device operations are those that the server gives to its devices, flushes among them, for each request of a client.',
     ...sections(result)
       .filter(hasCosts)
       .map(({ result: part }) => markdownCosts(part)),
@@ -162,6 +195,7 @@ export function markdownReport(result: BenchResult, figures: readonly Figure[]):
     ...sections(result)
       .filter(hasCosts)
       .map(({ result: part }) => markdownLatencies(part)),
+    ...[markdownMinutes(result)].filter((text) => text !== '').map((text) => `## Minutes\n\n${text}`),
     '## Figures',
     markdownFigures(figures),
     '',
@@ -200,6 +234,19 @@ function htmlTable(markdown: string): string {
   return `<table>${line('th')(cells[0])}${cells.slice(1).map(line('td')).join('')}</table>`;
 }
 
+/** The plots of rows of a minute, if there are any. */
+function htmlMinutes(result: BenchResult): string {
+  const table = markdownMinutes(result);
+  if (table === '') return '';
+  const plots = result.rows.flatMap(({ id, courses }) =>
+    Object.entries(courses).map(
+      ([party, course]) =>
+        `<figure><figcaption>${escapeHtml(`${id} ${party}`)}</figcaption>\n${plotCourse(course)}</figure>`,
+    ),
+  );
+  return `<h2>Minutes</h2>\n${plots.join('\n')}\n${htmlTable(table)}\n`;
+}
+
 function htmlSection({ title, result }: Section): string {
   const plots = result.rows.map(plotRow).join('\n');
   return `<h2>${escapeHtml(title)}</h2>\n${plots}\n${htmlTable(markdownRows(result))}`;
@@ -234,7 +281,7 @@ ${sections(result)
   .filter(hasCosts)
   .map(({ result: part }) => htmlTable(markdownLatencies(part)))
   .join('\n')}
-<h2>Figures</h2>
+${htmlMinutes(result)}<h2>Figures</h2>
 ${htmlTable(markdownFigures(figures))}
 </html>
 `;

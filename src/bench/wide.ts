@@ -3,8 +3,8 @@
  * in each second of a minute.
  *
  * The file is allocated and written whole once in a run, so that a file system has nothing to allocate: slots that are written
- * for the first time by a cell would be holes otherwise, as formatting discards. Its slots are as small as they can be, as it is the
- * number of segments that counts.
+ * for the first time by a cell would be holes otherwise, as formatting discards. Its slots are as small as they can be, as their
+ * number is what counts.
  *
  * A cell of `wide` is over after so many writes that its data log, which an orderly close has emptied, is half full at most: it
  * measures what a burst costs. `wide-minute` goes on for a minute, what is settled meanwhile included.
