@@ -17,6 +17,8 @@ const PARTY_STEP = 104_729;
 
 /** How long a trial may go on once its plan has come to its end: far longer than anything that is waited for there. */
 const ENDING_MS = 300_000;
+/** Steps in which anything that is waited for ends: under the heaviest load there are 80 000 in a second. */
+const WAIT_STEPS = 1_000_000;
 /** Steps of a whole trial. */
 const STEPS_MAX = 3_000_000;
 
@@ -32,7 +34,7 @@ export class ClusterWorld extends TrialWorld<ClusterPlan> {
   /** Between the processes of the cluster: nothing is lost there, as a session takes a second of silence for an end. */
   readonly inner: SimNetwork;
   /** Nothing in a cluster waits for longer than a device that does not answer, but who lets others try first. */
-  protected override readonly patience = { ms: 180_000, steps: 300_000 };
+  protected override readonly patience = { ms: 180_000, steps: WAIT_STEPS };
   protected override readonly limit: { readonly ms: number; readonly steps: number };
   private usedBytes = 0;
   private parties = 0;
