@@ -348,9 +348,10 @@ export class VolumeEngine implements Volume {
     this.membership.stop(reason);
   }
 
-  /** The same as `loseDevice` for a volume that is managed: its members may come back, so nothing is waited for. */
+  /** The same as `loseDevice` for a volume that is managed: its members may come back, unless it is just being closed. */
   partFrom(deviceId: string, reason: string): void {
     for (const slot of this.membership.slotsOf(deviceId)) this.membership.expel(slot, reason);
+    if (this.phase === 'closing') this.membership.endAwaiting();
   }
 
   /**
@@ -420,7 +421,7 @@ export class VolumeEngine implements Volume {
     this.fence.raise();
     this.endWork();
     this.ownFlush.close();
-    this.membership.endAwaiting('it was closed while a group had no copy that answers');
+    this.membership.endAwaiting();
     // What was given up goes on only as long as something is waited for.
     if (this.options.holdMs?.() === 0 && isUsed(this.parts, this.flushes)) {
       this.membership.stop('it was closed while requests waited');

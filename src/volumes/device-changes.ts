@@ -133,14 +133,16 @@ export class DeviceChanges {
 
   /**
    * Tells the engines of managed volumes that a device is gone. Their turns are not waited for: an attach, or a start that makes
-   * copies equal, may wait for just this device, which is reached again only when it has been let go of.
+   * copies equal, may wait for just this device, which is reached again only when it has been let go of. One that is being closed
+   * has no device given back to it: what it waits for that device alone has it stop.
    */
   private partFrom(deviceId: string, reason: string): void {
-    for (const { managed, stored, ownEngine } of this.volumes.values()) {
+    const managed = [...this.volumes.values()].filter((volume) => volume.managed && hasMember(volume.stored, deviceId));
+    for (const { ownEngine } of managed) {
       // What a suspended engine goes on with is opened when it is attached anew.
-      if (!managed || ownEngine === null || ownEngine.suspended || !hasMember(stored, deviceId)) continue;
-      ownEngine.partFrom(deviceId, reason);
+      if (ownEngine !== null && !ownEngine.suspended) ownEngine.partFrom(deviceId, reason);
     }
+    for (const engine of this.host.closing) engine.partFrom(deviceId, reason);
   }
 
   /**

@@ -341,6 +341,12 @@ export class VolumeHost {
     for (const engine of this.engines) if (engine.record.id === volumeId) engine.depose(reason);
   }
 
+  /** Engines on this thread that are being closed: they are those of no volume any more. */
+  get closing(): VolumeEngine[] {
+    const isClosing = (engine: HostedEngine) => engine.status().state === 'closed';
+    return [...this.engines].filter((engine) => engine instanceof VolumeEngine).filter(isClosing);
+  }
+
   /** Ends the service of a volume in order, if it has begun. */
   async stop(volume: HostedVolume): Promise<void> {
     const { engine, replicas, place } = volume;

@@ -136,9 +136,10 @@ export class Membership {
     return true;
   }
 
-  /** Nothing is waited for any more: a group that has no member which answers stops the volume. */
-  endAwaiting(reason: string): void {
-    for (const slot of this.groups.flat()) if (this.isAwaited(slot)) this.stop(reason);
+  /** Nothing is waited for any more, as the volume is closed: a group that has no member which answers stops it. */
+  endAwaiting(): void {
+    const alone = this.groups.flat().some((slot) => this.isAwaited(slot));
+    if (alone) this.stop('it was closed while a group had no copy that answers');
   }
 
   /** Members that have come back are asked again what they have not done. */
