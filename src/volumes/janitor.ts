@@ -20,8 +20,8 @@ export interface JanitorParts {
   readonly node: NodeParts;
   /** Attaches a volume as a janitor. Rejects as `ManagedVolumes.attach`. */
   readonly attach: (volumeId: string) => Promise<HostedVolume>;
-  /** Gives it back. Rejects as `ManagedVolumes.detach`. */
-  readonly detach: (volumeId: string) => Promise<void>;
+  /** Gives it back, unless it is a janitor's no more. Rejects as `ManagedVolumes.detach`. */
+  readonly giveBack: (volumeId: string) => Promise<void>;
   /** Begins to bring volumes up to date that have a member on a device. */
   readonly takeBack: (device: NodeDevice) => Promise<void>;
   /** Resolves after a while. Rejects when the node is being closed. */
@@ -55,7 +55,7 @@ export class Janitor {
       try {
         await this.bringUp(volume);
       } finally {
-        if (this.isOurs(volume)) await this.parts.detach(volumeId);
+        await this.parts.giveBack(volumeId);
       }
     } catch (error) {
       // Somebody else was faster, or nothing can be done now: the manager knows what is left.

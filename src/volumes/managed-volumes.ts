@@ -98,7 +98,7 @@ export class ManagedVolumes {
       node,
       hearsHolder: (volumeId) => this.hearsHolder(volumeId),
       attach: (volumeId) => this.attach(volumeId, { janitor: true }),
-      detach: (volumeId) => this.detach(volumeId),
+      giveBack: (volumeId) => this.giveBackTended(volumeId),
       takeBack: (device) => this.takeBack(device),
       pause: () => this.pause(MANAGED_PAUSE_MS),
     });
@@ -192,14 +192,29 @@ export class ManagedVolumes {
       const volume = node.volumes.get(id);
       if (volume?.managed !== true) throw new StrakeError('NO_VOLUME', `volume ${text} is not attached here`);
       if (this.readers.has(id)) return this.readers.end(volume);
-      try {
-        await node.host.end(volume);
-      } finally {
-        this.authority.giveUp(id, 'it was given back');
-        this.anew.forget(id);
-        node.volumes.remove(volume);
-      }
+      await this.giveBack(volume);
     });
+  }
+
+  /** Gives back what a janitor has attached, unless somebody who uses it has attached it here since. */
+  private async giveBackTended(id: string): Promise<void> {
+    const { node } = this.parts;
+    await node.turns.volumes.take([id], async () => {
+      const volume = node.volumes.get(id);
+      if (volume?.janitor) await this.giveBack(volume);
+    });
+  }
+
+  private async giveBack(volume: HostedVolume): Promise<void> {
+    const { node } = this.parts;
+    const { id } = volume;
+    try {
+      await node.host.end(volume);
+    } finally {
+      this.authority.giveUp(id, 'it was given back');
+      this.anew.forget(id);
+      node.volumes.remove(volume);
+    }
   }
 
   /** Another client has attached a volume: requests are held until it is known whether it serves. */

@@ -109,6 +109,30 @@ check('a client that attaches while a node attends to the volume takes it over, 
   });
 });
 
+check('whoever attaches the volume on the node that is just attending to it keeps it', async () => {
+  await play(async (stage) => {
+    const [client] = stage.clients;
+    const { id } = stage.cluster.volume;
+    await stage.wrote(client, 0);
+    stage.kill(client);
+    const { generation } = stage.map();
+    await stage.until(() => stage.map().generation > generation);
+    const janitor = stage.nodes.find(({ program }) => program.node.volumes.get(id));
+    assert.ok(janitor !== undefined);
+    const { node } = janitor.program;
+    // The node has not made the copies equal yet, and gives the volume back as soon as that is done.
+    const attached = stage.world.settle(node.attachVolume(id));
+    const volume = await attached;
+    await stage.pause(2 * JANITOR_MS);
+    assert.ok(volume.engine?.serving, 'it is served still');
+    assert.is(stage.map().lease, 'exclusive');
+    assert.not((await listed(stage)).janitor);
+    await stage.world.settle(node.detachVolume(id));
+    await attended(stage);
+    await demandEqual(stage);
+  });
+});
+
 check('the node that is asked dies: another one is asked', async () => {
   await play(
     async (stage) => {
