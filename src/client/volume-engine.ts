@@ -120,7 +120,9 @@ export class VolumeEngine implements Volume {
     this.work = new MemberWork(this.calls, () => this.stamps);
     this.allocation = new Allocation(membership, this.work, (group) => this.makeRoom(group));
     this.pieces = this.newPieces(scratch);
-    this.split = new SplitRequests(completions, membership, this.pieces, (token) => this.flushes.flush(token));
+    const { pieces, holding } = this;
+    const parts = { completions, membership, pieces, holding };
+    this.split = new SplitRequests({ ...parts, flush: (token) => this.flushes.flush(token) });
     this.flushes = new VolumeFlush(completions, membership, this.pieces, this.stamps, {
       onBegin: () => this.ownFlush.begun(),
       onDone: () => this.copies.releaseSettled(),
@@ -133,9 +135,8 @@ export class VolumeEngine implements Volume {
       readOnly: options.readOnly,
       serving: () => this.serving,
     });
-    const { buffers, clock, watch } = options;
-    const { pieces, calls, work } = this;
-    const { ownFlushMs = () => DEFAULT_TIMES.ownFlushMs } = options;
+    const { calls, work } = this;
+    const { buffers, clock, watch, ownFlushMs = () => DEFAULT_TIMES.ownFlushMs } = options;
     this.ownFlush = new OwnFlush(clock, watch, ownFlushMs, () => calls.call((token) => this.flushes.flushOwn(token)));
     const onModified = (stripe: ChunkIndex) => this.ownFlush.note(stripe);
     this.parts = { membership, memory, pieces, calls, work, buffers, counters, onModified, onEvent };

@@ -9,6 +9,7 @@ import { type ClusterClient, ClusterWorld } from '../support/cluster-world.js';
 
 const EIO = -5;
 const ATTACH_MS = 3000;
+const HOLD_MS = 20_000;
 const VOLUME_ID = 'b'.repeat(32);
 
 /** A volume with two copies that a client serves; another client has `ATTACH_MS` to serve it. */
@@ -171,6 +172,35 @@ check('a candidate that does not serve in time is replaced, and is told so', asy
   assert.is(await world.settle(first.read(0, 1)), 300);
   await world.settle(first.node.close());
   await world.settle(second.node.close());
+});
+
+check('a flush that members have yet to answer when its volume is suspended is held like others', async () => {
+  const { world, first } = await serving(24);
+  const [, slow] = world.nodes;
+  // Members are silent for long before they are given up.
+  await world.settle(world.calls.setTimes({ leaseMs: 5000, silenceMs: 4000, attachMs: 5000, holdMs: HOLD_MS }));
+  // Its process has lived for longer than anything is held.
+  await world.pause(1000 * (HOLD_MS + 1000));
+  const second = world.client(1);
+  void second.node.attachVolume('v', { takeOver: true }).catch(() => {});
+  await ends(world, () => world.generation > 1, 10);
+  world.link(first.machine, slow.machine, false);
+  assert.not(first.engine.suspended);
+  let flushed: number | null = null;
+  void first.flush().then((result) => {
+    flushed = result;
+  });
+  await ends(world, () => first.engine.suspended, 10);
+  second.kill();
+  // Something is held, so that the engine looks for what has been for too long.
+  const read = first.read(0, 1, 1);
+  await world.pause(2_500_000);
+  assert.is(flushed, null);
+  world.link(first.machine, slow.machine, true);
+  await ends(world, () => flushed !== null);
+  assert.is(flushed, 0);
+  assert.is(await world.settle(read), 100);
+  await world.settle(first.node.close());
 });
 
 check('a volume that is closed while it is suspended fails what is held', async () => {

@@ -1,15 +1,21 @@
 /** Members of an attached volume fail while there is no manager, or all of them at once: what waits, what fails, what goes on. */
 
 import * as assert from 'uvu/assert';
+import { PATCHES_MAX, VOLUME_PARTS_MAX } from '#strake/core/limits.js';
 import { check, run } from '../support/check.js';
 import { type ClusterClient, ClusterWorld } from '../support/cluster-world.js';
+import { BLOCK, SLOT } from '../support/sim-store.js';
 
 const EIO = -5;
 const HOLD_MS = 4000;
 
 /** A volume with two copies that a client has attached; its requests are held for so long. */
-async function serving(seed: number, holdMs = HOLD_MS): Promise<{ world: ClusterWorld; client: ClusterClient }> {
-  const world = await ClusterWorld.begin(seed);
+async function serving(
+  seed: number,
+  holdMs = HOLD_MS,
+  slots = 32,
+): Promise<{ world: ClusterWorld; client: ClusterClient }> {
+  const world = await ClusterWorld.begin(seed, 2, 2, slots);
   await world.settle(world.calls.setTimes({ holdMs }));
   const client = world.client();
   await world.settle(client.node.attachVolume('v'));
@@ -74,6 +80,72 @@ check(
     }
   },
 );
+
+check('a write that waits for space on a member that is gone fails when it was held for too long', async () => {
+  const { world, client } = await serving(7);
+  world.managed = false;
+  world.link(client.machine, world.nodes[1].machine, false);
+  const first = stateOf(client.write(3, 0, 200));
+  const behind = stateOf(client.read(3, 0, 1));
+  await world.pause(1000 * (HOLD_MS - 1000));
+  assert.is(first.value, 'waiting');
+  await world.pause(3_000_000);
+  assert.is(first.value, EIO);
+  assert.is(behind.value, EIO);
+  world.managed = true;
+  await ends(world, () => client.states()[1] === 'offline');
+  assert.is(await world.settle(client.read(3, 0, 1)), 0, 'it was sent to nobody');
+  assert.is(await world.settle(client.write(3, 0, 300)), 4096);
+  assert.is(await world.settle(client.read(3, 0, 1)), 300);
+  await world.settle(client.node.close());
+});
+
+check('parts of blocks are written, or fail, however many are held', async () => {
+  const { world, client } = await serving(8);
+  for (let block = 0; block < 32; block += 1) {
+    assert.is(await world.settle(client.write(0, block, 100 + block, block)), 4096);
+  }
+  world.managed = false;
+  world.link(client.machine, world.nodes[1].machine, false);
+  const held = Array.from({ length: 2 * PATCHES_MAX }, (_, block) =>
+    stateOf(client.writeSector(0, block, 200 + block, block)),
+  );
+  await world.pause(1000 * (HOLD_MS + 3000));
+  for (const { value } of held) assert.is(value, EIO);
+  world.managed = true;
+  await ends(world, () => client.states()[1] === 'offline');
+  for (let block = 0; block < 32; block += 1) {
+    // What was sent lands, and the rest was sent to nobody.
+    const value = block < PATCHES_MAX ? 200 + block : 100 + block;
+    await ends(world, async () => (await client.read(0, block)) === value);
+    assert.is(await world.settle(client.writeSector(0, block, 300 + block, block)), 512);
+    assert.is(await world.settle(client.read(0, block)), 300 + block);
+  }
+  await world.settle(client.node.close());
+});
+
+check('requests in many parts fail in their time, however many parts are held', async () => {
+  const blocks = SLOT / BLOCK;
+  const slots = VOLUME_PARTS_MAX / blocks + 4;
+  const { world, client } = await serving(9, HOLD_MS, slots);
+  for (let stripe = 0; stripe < slots; stripe += 1) {
+    assert.is(await world.settle(client.write(stripe, 0, 100 + stripe)), 4096);
+  }
+  world.managed = false;
+  world.link(client.machine, world.nodes[1].machine, false);
+  const held = Array.from({ length: slots * blocks }, (_, at) =>
+    stateOf(client.zero(Math.floor(at / blocks), at % blocks)),
+  );
+  await world.pause(1000 * (HOLD_MS + 3000));
+  assert.is(held.filter(({ value }) => value === EIO).length, held.length);
+  world.managed = true;
+  await ends(world, () => client.states()[1] === 'offline');
+  await ends(world, async () => (await client.read(0, 0)) === 0);
+  assert.is(await world.settle(client.read(slots - 1, 0)), 100 + slots - 1, 'what waited was sent to nobody');
+  assert.is(await world.settle(client.zero(slots - 1, 0)), 0);
+  assert.is(await world.settle(client.read(slots - 1, 0)), 0);
+  await world.settle(client.node.close());
+});
 
 check('a write that was given up reaches who has left meanwhile', async () => {
   const { world, client } = await serving(5);

@@ -6,6 +6,7 @@ import { tests } from './mutant.js';
 const DISCARDS = tests('client/volume-engine-discards.test.ts');
 const RESYNC = tests('client/volume-engine-resync.test.ts');
 const ENGINE = tests('client/volume-engine.test.ts');
+const HOLDING = tests('cluster/holding.test.ts');
 
 export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
   one(
@@ -35,6 +36,27 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
     '      other.blockers -= 1;\n',
     '      other.blockers -= 2;\n',
     ENGINE,
+  ),
+  one(
+    'a piece is over that is under way',
+    'client/mirror/mirror.ts',
+    'if (!piece.givenUp && piece.heldMs <= beforeMs) ends.gaveUp(piece);',
+    'if (!piece.givenUp && piece.heldMs <= beforeMs) {\n      piece.pending += 1;\n      ends.expired(piece);\n    }',
+    HOLDING,
+  ),
+  one(
+    'a request fails as if it waited for parts',
+    'client/requests/split-requests.ts',
+    '      else this.fail(request);\n',
+    '      else {\n        request.starved = false;\n        this.fail(request);\n      }\n',
+    HOLDING,
+  ),
+  one(
+    'a patch waits for a scratch block that it has',
+    'client/requests/patches.ts',
+    "    check(piece.scratch < 0, 'a patch waits",
+    "    piece.scratch = 0;\n    check(piece.scratch < 0, 'a patch waits",
+    HOLDING,
   ),
   one(
     'a patch has no scratch block to be changed in',
@@ -125,8 +147,8 @@ export const REQUEST_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'more parts of a request have ended than were begun',
     'client/requests/split-requests.ts',
-    '    request.running += 1;\n',
-    '',
+    '    request.running += 1;\n    this.pieces.submit(piece);\n',
+    '    this.pieces.submit(piece);\n',
     ENGINE,
   ),
   one(

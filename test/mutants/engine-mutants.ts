@@ -51,6 +51,58 @@ export const ENGINE_MUTANTS: readonly Mutant[] = [
     judges: [HOLDING],
   },
   {
+    name: 'space-held-for-ever',
+    breaks: 'A write that waits for a slot on a member that is gone waits for as long as there is no manager',
+    rule: 'whatever waits for a manager fails when it was held for too long',
+    edits: [
+      {
+        file: 'client/mirror/mirror.ts',
+        find: 'if (waiting.piece.heldMs > beforeMs) continue;',
+        replace: 'if (waiting.piece.heldMs >= 0) continue;',
+      },
+    ],
+    judges: [HOLDING],
+  },
+  {
+    name: 'patches-held-for-ever',
+    breaks: 'Patches that wait for scratch blocks of others that are held wait for as long as there is no manager',
+    rule: 'what waits for requests that are held fails in its time',
+    edits: [
+      {
+        file: 'client/requests/patches.ts',
+        find: 'if (piece.heldMs <= beforeMs) this.parts.fail(piece);',
+        replace: 'if (piece.heldMs < 0) this.parts.fail(piece);',
+      },
+    ],
+    judges: [HOLDING],
+  },
+  {
+    name: 'parts-held-for-ever',
+    breaks: 'Split requests that wait for parts of others that are held wait for as long as there is no manager',
+    rule: 'what waits for requests that are held fails in its time',
+    edits: [
+      {
+        file: 'client/requests/split-requests.ts',
+        find: 'if (request.starvedMs > beforeMs) this',
+        replace: 'if (request.starvedMs >= 0) this',
+      },
+    ],
+    judges: [HOLDING],
+  },
+  {
+    name: 'flush-that-runs-fails',
+    breaks: 'A flush that members have yet to answer fails at once when its volume is suspended',
+    rule: 'flushes are held as long as other requests',
+    edits: [
+      {
+        file: 'client/requests/volume-flush.ts',
+        find: 'if (this.heldMs === 0 || this.heldMs > beforeMs) return;',
+        replace: 'if (this.heldMs > beforeMs) return;',
+      },
+    ],
+    judges: [tests('cluster/failed-attach.test.ts')],
+  },
+  {
     name: 'newer-map-is-a-failure',
     breaks: 'A member that has a newer map than the engine counts as one that has failed',
     rule: 'what a member has not done because of a newer map is asked again under that',

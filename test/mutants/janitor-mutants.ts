@@ -55,6 +55,13 @@ export const JANITOR_MUTANTS: readonly Mutant[] = [
     judges: [ASKED, TRIALS],
   },
   {
+    name: 'janitor-gives-back-what-is-used',
+    breaks: 'A janitor gives back a volume that somebody has attached on its node meanwhile',
+    rule: 'a janitor gives back what is still its own',
+    edits: [{ file: 'volumes/managed-volumes.ts', find: 'if (volume?.janitor) await', replace: 'if (volume) await' }],
+    judges: [TRIALS],
+  },
+  {
     name: 'janitor-is-in-the-way',
     breaks: 'A client has to take a volume over from a janitor by name',
     rule: 'any client’s attach takes a volume over from a janitor',

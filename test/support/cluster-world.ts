@@ -63,6 +63,7 @@ const CLIENT_BYTES = AREA_START + 16 * SLOT;
 export const KEY_SEED = 7;
 
 const HEARTBEAT_US = 500_000;
+const SECTOR = 512;
 
 /** Arenas are used by one world after another. */
 const arenas = new Map<string, Uint8Array>();
@@ -94,7 +95,7 @@ export class ClusterNode {
     this.nodeId = idOf('d', number);
     this.deviceId = idOf('a', number);
     this.machine = world.world.addHost(this.name);
-    this.disk = new SimDisk({ sizeBytes: 64 * SLOT + (4 << 20) });
+    this.disk = new SimDisk({ sizeBytes: 2 * world.slots * SLOT + (4 << 20) });
     this.machine.disks.add(this.disk);
   }
 
@@ -150,7 +151,7 @@ export class ClusterNode {
     );
     const devices = [...this.host.stores.values()].map((store) => ({
       ...{ deviceId: store.deviceId, incarnation: store.incarnation, segmentBytes: store.slotBytes },
-      ...{ sizeBytes: 64 * SLOT, freeBytes: store.freeSlots * store.slotBytes, replicasFree: 100 },
+      ...{ sizeBytes: 2 * this.world.slots * SLOT, freeBytes: store.freeSlots * store.slotBytes, replicasFree: 100 },
       health: 'healthy' as const,
     }));
     return { devices, replicas, sequenceSeen: 0 };
@@ -264,6 +265,20 @@ export class ClusterClient {
     return this.begin((token) => engine.write(at, BLOCK, stripe * SLOT + block * BLOCK, 0, token));
   }
 
+  /** Begins to write a sector, the first of a block. */
+  writeSector(stripe: number, block: number, value: number, area = 0): Promise<number> {
+    const at = AREA_START + area * BLOCK;
+    new Uint32Array(this.arena.buffer, this.arena.byteOffset + at, SECTOR / 4).fill(value);
+    const { engine } = this;
+    return this.begin((token) => engine.write(at, SECTOR, stripe * SLOT + block * BLOCK, 0, token));
+  }
+
+  /** Begins to make a block zero. */
+  zero(stripe: number, block: number): Promise<number> {
+    const { engine } = this;
+    return this.begin((token) => engine.zero(stripe * SLOT + block * BLOCK, BLOCK, 0, token));
+  }
+
   flush(): Promise<number> {
     const { engine } = this;
     return this.begin((token) => engine.flush(token));
@@ -293,6 +308,8 @@ export class ClusterWorld {
   /** Of the volume, as it was decided last. */
   generation = 0;
   lease = 'released';
+  /** Chunks of the volume. */
+  readonly slots: number;
   private readonly seed: number;
   private seeds = 0;
   private readonly managerHost: SimHost;
@@ -300,8 +317,9 @@ export class ClusterWorld {
   private readonly cut = new Set<SimHost>();
   private started = 0;
 
-  constructor(seed: number, nodes = 2) {
+  constructor(seed: number, nodes = 2, slots = 32) {
     this.seed = seed;
+    this.slots = slots;
     this.world = new SimWorld({ seed });
     this.network = new SimNetwork(this.world.time, {});
     this.managerHost = this.world.addHost('manager');
@@ -309,15 +327,15 @@ export class ClusterWorld {
   }
 
   /** A cluster whose nodes are up, with a volume `v` on them that nobody has attached. */
-  static async begin(seed: number, nodes = 2, copies = nodes): Promise<ClusterWorld> {
-    const world = new ClusterWorld(seed, nodes);
+  static async begin(seed: number, nodes = 2, copies = nodes, slots = 32): Promise<ClusterWorld> {
+    const world = new ClusterWorld(seed, nodes, slots);
     await foundCluster(world.store, { clusterId: CLUSTER_ID });
     await world.startManager();
     for (const node of world.nodes) {
       await node.format();
       await node.start();
     }
-    const about = { volumeId: 'b'.repeat(32), name: 'v', sizeBytes: 32 * SLOT, layout: 'mirror' as const };
+    const about = { volumeId: 'b'.repeat(32), name: 'v', sizeBytes: slots * SLOT, layout: 'mirror' as const };
     await world.settle(world.calls.create({ ...about, copies, on: [] }));
     return world;
   }

@@ -50,6 +50,11 @@ export interface MirrorParts extends PieceSource {
   readonly holding: Holding | null;
 }
 
+/** A write that waits once: its piece may wait again, as another write, before the slots are there. */
+interface Unallocated {
+  readonly piece: Piece;
+}
+
 export class Mirror implements PieceIo {
   private readonly memory: Memory;
   private readonly membership: Membership;
@@ -61,6 +66,8 @@ export class Mirror implements PieceIo {
   private held: Piece[] = [];
   /** The same of those that read. */
   private heldReads: Piece[] = [];
+  /** Writes that wait for slots of their segments, of which nothing has been sent. */
+  private readonly unallocated = new Set<Unallocated>();
 
   constructor(parts: MirrorParts) {
     this.parts = parts;
@@ -193,7 +200,12 @@ export class Mirror implements PieceIo {
   }
 
   private writeOnceAllocated(piece: Piece): void {
-    this.parts.allocation.ensure(piece.stripe).then((result) => {
+    const waiting = { piece };
+    this.unallocated.add(waiting);
+    this.noteHeld(piece);
+    void this.parts.allocation.ensure(piece.stripe).then((result) => {
+      // It was held for too long, and has ended.
+      if (!this.unallocated.delete(waiting)) return;
       const failed = result < 0 || this.membership.stopped !== null;
       if (failed) this.parts.ends.modified(piece, result < 0 ? result : -EIO);
       else this.write(piece);
@@ -317,19 +329,29 @@ export class Mirror implements PieceIo {
   private hold(held: Piece[], piece: Piece): void {
     check(!held.includes(piece), 'a piece is held twice', piece.index);
     held.push(piece);
+    this.noteHeld(piece);
+  }
+
+  private noteHeld(piece: Piece): void {
     const { holding } = this.parts;
     if (holding !== null && piece.heldMs === 0) piece.heldMs = holding.begun();
   }
 
   get holds(): boolean {
-    return this.heldReads.length > 0 || this.held.some(({ givenUp }) => !givenUp);
+    const waiting = this.heldReads.length + this.unallocated.size;
+    return waiting > 0 || this.held.some(({ givenUp }) => !givenUp);
   }
 
   giveUp(beforeMs: number): void {
     const { ends } = this.parts;
     const late = this.heldReads.filter(({ heldMs }) => heldMs <= beforeMs);
     this.heldReads = this.heldReads.filter((piece) => !late.includes(piece));
-    for (const piece of late) ends.later(piece, -EIO);
+    for (const piece of late) ends.expired(piece);
+    for (const waiting of [...this.unallocated]) {
+      if (waiting.piece.heldMs > beforeMs) continue;
+      this.unallocated.delete(waiting);
+      ends.expired(waiting.piece);
+    }
     for (const piece of [...this.held]) if (!piece.givenUp && piece.heldMs <= beforeMs) ends.gaveUp(piece);
   }
 
@@ -367,7 +389,7 @@ export class Mirror implements PieceIo {
   }
 
   close(): void {
-    const held = this.held.length + this.heldReads.length;
+    const held = this.held.length + this.heldReads.length + this.unallocated.size;
     check(held === 0, 'pieces are held when their volume is closed', held);
     this.parts.completions.unregister(this.token);
   }

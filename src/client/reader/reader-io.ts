@@ -161,7 +161,7 @@ export class ReaderIo implements PieceIo {
   giveUp(beforeMs: number): void {
     const late = this.held.filter(({ heldMs }) => heldMs <= beforeMs);
     this.held = this.held.filter((piece) => !late.includes(piece));
-    for (const piece of late) this.parts.ends.later(piece, -EIO);
+    for (const piece of late) this.parts.ends.expired(piece);
     // Whatever has kept them, and was told to nobody, may be over.
     this.resumeHeld();
   }

@@ -101,7 +101,10 @@ export class VolumeReader implements Volume {
       onDiscarded: () => {},
     });
     const { pieces } = this;
-    this.split = new SplitRequests(completions, membership, pieces, (token) => completions.defer(token, 0));
+    this.split = new SplitRequests({
+      ...{ completions, membership, pieces, holding },
+      flush: (token) => completions.defer(token, 0),
+    });
     this.requests = new VolumeRequests({
       ...{ completions, memory, membership, counters, pieces, split: this.split, readOnly: true },
       flushes: { flush: (token) => completions.defer(token, 0) },

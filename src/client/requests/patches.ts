@@ -2,7 +2,8 @@
  * Scratch blocks for patches: a part of a block is read into one, changed there, and written.
  *
  * So many patches go on at a time; others wait. A block that a member may still use after an operation was given up is set aside
- * until that has ended. Should all be set aside, patches fail, as nobody knows how long that lasts.
+ * until that has ended. Should all be set aside, patches fail, as nobody knows how long that lasts. Patches of a managed volume
+ * that are held keep their blocks for as long as it takes, so those that wait for one are held as well, and fail in their time.
  */
 
 import { check } from '../../core/check.js';
@@ -11,6 +12,7 @@ import { SetAside } from '../../core/set-aside.js';
 import { Waiting } from '../../core/waiting.js';
 import { COMPLETION_ABANDONED } from '../../ports/completion.js';
 import type { Memory } from '../../ports/memory.js';
+import type { Holder, Holding } from './holding.js';
 import type { Piece } from './piece.js';
 
 /** Should a device hang, all blocks that are in use may be set aside; then the other copies still have to be changed. */
@@ -24,11 +26,15 @@ export interface PatchesParts {
   readonly scratch: number;
   /** The most patches that wait. */
   readonly most: number;
+  /** See `PiecesParts.holding`. */
+  readonly holding: Holding | null;
   /** Begins a patch that has waited. */
   readonly begin: (piece: Piece) => void;
+  /** Ends one that has waited for too long. */
+  readonly fail: (piece: Piece) => void;
 }
 
-export class Patches {
+export class Patches implements Holder {
   private readonly parts: PatchesParts;
   private readonly free: number[] = [];
   private readonly waiting: Waiting<Piece>;
@@ -42,6 +48,7 @@ export class Patches {
     this.aside = new SetAside(parts.memory, PATCH_BLOCKS);
     this.waiting = new Waiting<Piece>('pieces that wait for scratch blocks', parts.most);
     for (let index = PATCH_BLOCKS - 1; index >= 0; index -= 1) this.free.push(index);
+    parts.holding?.add(this);
   }
 
   /** Whether all scratch blocks are set aside. */
@@ -62,7 +69,21 @@ export class Patches {
 
   /** A patch waits for a scratch block. */
   wait(piece: Piece): void {
+    const { holding } = this.parts;
+    check(piece.scratch < 0, 'a patch waits for a scratch block that it has', piece.index);
+    if (holding !== null && piece.heldMs === 0) piece.heldMs = holding.begun();
     this.waiting.push(piece);
+  }
+
+  get holds(): boolean {
+    return this.waiting.size > 0;
+  }
+
+  giveUp(beforeMs: number): void {
+    for (const piece of this.waiting.takeAll()) {
+      if (piece.heldMs <= beforeMs) this.parts.fail(piece);
+      else this.waiting.push(piece);
+    }
   }
 
   /** Brings the piece's part into the block that was read, or zeroes there. */

@@ -80,11 +80,15 @@ export class Pieces implements IoEnds {
     this.needs = needs;
     this.membership = membership;
     this.segmentBlocks = membership.record.segmentBytes / BLOCK_BYTES;
-    this.patches = new Patches({ memory, scratch, most: PIECES_MAX, begin: (piece) => this.carryOut(piece) });
-    this.io = needs.io({ pieceAt: (index) => this.all[index], ends: this });
     const { holding } = needs;
+    this.patches = new Patches({
+      ...{ memory, scratch, holding, most: PIECES_MAX },
+      begin: (piece) => this.carryOut(piece),
+      fail: (piece) => this.expired(piece),
+    });
+    this.io = needs.io({ pieceAt: (index) => this.all[index], ends: this });
     holding?.add(this.io);
-    this.held = holding === null ? null : new HeldRequests(holding, (piece) => this.end(piece, -EIO));
+    this.held = holding === null ? null : new HeldRequests(holding, (piece) => this.expired(piece));
     this.token = completions.register({ complete: (tag) => this.endSelf(this.all[tag]) }, VOLUME_TAG_BITS);
   }
 
@@ -357,6 +361,13 @@ export class Pieces implements IoEnds {
     const flags = piece.lent ? COMPLETION_ABANDONED : 0;
     this.needs.completions.finish(piece.token, -EIO, piece.resultFlags | flags);
     for (const other of [...this.order.waitingFor(piece)]) this.refuse(other);
+  }
+
+  /** A piece of which nothing is under way has been held for too long: it ends, and who waits for its blocks in a later batch. */
+  expired(piece: Piece): void {
+    check(piece.started && piece.pending === 0, 'a piece is over that is under way', piece.index);
+    for (const other of [...this.order.waitingFor(piece)]) this.refuse(other);
+    this.end(piece, -EIO);
   }
 
   /** Ends a piece that waits for its blocks, in a later batch. Control work waits on. */

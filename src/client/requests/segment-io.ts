@@ -21,6 +21,8 @@ export interface IoEnds {
   read(piece: Piece, result: number): void;
   /** A modification has been held for too long, and goes on. */
   gaveUp(piece: Piece): void;
+  /** A piece has been held for too long, and nothing of it is under way. */
+  expired(piece: Piece): void;
   /** A modification has ended, with 0 or a negative errno. */
   modified(piece: Piece, result: number): void;
   /** The same, in a later batch, of one that no member was asked for. */

@@ -3,10 +3,12 @@
  *
  * Such a request is carried out part by part, in order of address, a few at a time. A part that covers a block in part is a
  * patch, the others are whole blocks of one segment. If there are too many parts, the request waits for one to end; as
- * parts never wait for requests, that always happens. The first error ends the request when its parts in flight have ended.
+ * parts never wait for requests, that always happens; in a managed volume it may last for as long as parts are held, so that what
+ * waits for them fails in its time. The first error ends the request when its parts in flight have ended.
  */
 
 import { check } from '../../core/check.js';
+import { EIO } from '../../core/errno.js';
 import { BLOCK_BYTES, REQUEST_PARTS, REQUEST_SKIPS, VOLUME_REQUESTS_MAX } from '../../core/limits.js';
 import { Notify } from '../../core/notify.js';
 import { alignDown, alignUp } from '../../core/units.js';
@@ -16,6 +18,7 @@ import { REQUEST_FUA, REQUEST_KEEP } from '../../ports/segment-request.js';
 import { VOLUME_TAG_BITS } from '../limits.js';
 import { exists } from '../mirror/allocation.js';
 import type { Membership } from '../mirror/membership.js';
+import type { Holder, Holding } from './holding.js';
 import { PIECE_PATCH, PIECE_READ, PIECE_WRITE, PIECE_ZERO, type Piece } from './piece.js';
 import type { Pieces } from './pieces.js';
 
@@ -35,6 +38,8 @@ class SplitRequest {
   error = 0;
   resultFlags = 0;
   starved = false;
+  /** Since when it is, in a managed volume. */
+  starvedMs = 0;
   /**
    * It ends with a flush of the volume. Copies have to remember together that a segment was given back; and of segments that
    * are all zeroes already, the discard that has made them so need not be durable.
@@ -46,7 +51,17 @@ class SplitRequest {
   }
 }
 
-export class SplitRequests {
+export interface SplitRequestsParts {
+  readonly completions: CompletionPort;
+  readonly membership: Membership;
+  readonly pieces: Pieces;
+  /** See `PiecesParts.holding`. */
+  readonly holding: Holding | null;
+  /** Makes everything durable that has ended, and ends the token that it is given. */
+  readonly flush: (token: number) => void;
+}
+
+export class SplitRequests implements Holder {
   private readonly completions: CompletionPort;
   private readonly membership: Membership;
   private readonly pieces: Pieces;
@@ -58,10 +73,12 @@ export class SplitRequests {
   private readonly segmentBytes: number;
   private readonly lastEnded = new Notify();
   private readonly flush: (token: number) => void;
+  private readonly holding: Holding | null;
 
-  /** `flush` makes everything durable that has ended, and ends the token that it is given. */
-  constructor(completions: CompletionPort, membership: Membership, pieces: Pieces, flush: (token: number) => void) {
+  constructor({ completions, membership, pieces, holding, flush }: SplitRequestsParts) {
     this.flush = flush;
+    this.holding = holding;
+    holding?.add(this);
     this.completions = completions;
     this.membership = membership;
     this.pieces = pieces;
@@ -139,6 +156,7 @@ export class SplitRequests {
     const piece = this.pieces.takePart();
     if (piece === null) {
       request.starved = true;
+      request.starvedMs = this.holding?.begun() ?? 0;
       this.starved.push(request);
       return;
     }
@@ -202,6 +220,29 @@ export class SplitRequests {
     check(request.starved, 'a request is fed that waits for no part', request.index);
     request.starved = false;
     this.advance(request);
+  }
+
+  get holds(): boolean {
+    return this.starved.size > 0;
+  }
+
+  /** Requests that have waited for too long get no other parts, and fail in a later batch when those that they have end. */
+  giveUp(beforeMs: number): void {
+    for (const request of this.starved.takeAll()) {
+      if (request.starvedMs > beforeMs) this.starved.push(request);
+      else this.fail(request);
+    }
+  }
+
+  private fail(request: SplitRequest): void {
+    const { starved, index } = request;
+    check(starved, 'a request fails as if it waited for parts', index);
+    request.starved = false;
+    if (request.error === 0) request.error = -EIO;
+    request.end = request.next;
+    // It ends as if it had one part more.
+    request.running += 1;
+    this.completions.defer(this.token + index, -EIO);
   }
 
   /** Resolves when none is in flight. */

@@ -100,7 +100,8 @@ export class VolumeFlush implements Holder {
 
   /** Those of clients that have been held for too long have failed; what they were to cover is covered by a later one. */
   giveUp(beforeMs: number): void {
-    if (this.heldMs > beforeMs) return;
+    // One that members have yet to answer is not held for a manager: it is once they have, or have failed.
+    if (this.heldMs === 0 || this.heldMs > beforeMs) return;
     const tokens = [...this.running, ...this.waiting];
     this.running = [];
     this.waiting = [];
