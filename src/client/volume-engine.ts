@@ -120,22 +120,21 @@ export class VolumeEngine implements Volume {
     this.work = new MemberWork(this.calls, () => this.stamps);
     this.allocation = new Allocation(membership, this.work, (group) => this.makeRoom(group));
     this.pieces = this.newPieces(scratch);
-    const { pieces, holding } = this;
-    const parts = { completions, membership, pieces, holding };
-    this.split = new SplitRequests({ ...parts, flush: (token) => this.flushes.flush(token) });
+    const { pieces, holding, calls, work } = this;
+    const flush = (token: number) => this.flushes.flush(token);
+    this.split = new SplitRequests({ completions, membership, pieces, holding, flush });
     this.flushes = new VolumeFlush(completions, membership, this.pieces, this.stamps, {
       onBegin: () => this.ownFlush.begun(),
       onDone: () => this.copies.releaseSettled(),
       onHeld: () => this.holding?.begun() ?? 0,
       oldestDiscard: (otherwise) => this.copies.oldestDiscard(otherwise),
     });
-    this.holding?.add(this.flushes);
+    holding?.add(this.flushes);
     this.requests = new VolumeRequests({
       ...{ completions, memory, membership, counters, pieces: this.pieces, split: this.split, flushes: this.flushes },
       readOnly: options.readOnly,
       serving: () => this.serving,
     });
-    const { calls, work } = this;
     const { buffers, clock, watch, ownFlushMs = () => DEFAULT_TIMES.ownFlushMs } = options;
     this.ownFlush = new OwnFlush(clock, watch, ownFlushMs, () => calls.call((token) => this.flushes.flushOwn(token)));
     const onModified = (stripe: ChunkIndex) => this.ownFlush.note(stripe);
