@@ -107,6 +107,10 @@ export class GatedMember implements DeviceMember, ReplicaAccess, Passed {
     return this.member.settled;
   }
 
+  get takesSums(): boolean {
+    return this.member.takesSums === true;
+  }
+
   get outstanding(): number {
     return this.member.outstanding;
   }

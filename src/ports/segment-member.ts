@@ -58,6 +58,8 @@ export interface SegmentMember {
   readonly compares?: boolean;
   /** It sends sums along with the blocks of a write, so who asks sums them once for all members. Absent: it does not. */
   readonly wantsSums?: boolean;
+  /** It takes sums that are proven for those of the content, which it would sum by itself otherwise. Absent: it does not. */
+  readonly takesSums?: boolean;
 
   // What replies bring.
 

@@ -29,6 +29,7 @@ export class LocalMember implements SegmentMember {
   /** Stamps begin with a generation that no member has seen, so none is ever met again. */
   readonly stampMax = { low: 0, high: 0 };
   readonly compares = true;
+  readonly takesSums = true;
   readonly share: MemberShare;
   /** Why the request that was refused last was none; empty if there was no such. */
   refusal = '';

@@ -5,6 +5,7 @@ import { MODIFICATIONS_MAX, PATCHES_MAX, VOLUME_REQUESTS_MAX } from '#strake/cor
 import { BLOCK_POISON } from '#strake/layout/block-entry.js';
 import { COMPLETION_ABANDONED } from '#strake/ports/completion.js';
 import { DEVICE_FUA, FENCE_ALL } from '#strake/ports/device.js';
+import { crc32c } from '#strake/sim/world/crc32c.js';
 import { check, run } from '../support/check.js';
 import { BLOCK, turn } from '../support/segment-world.js';
 import { SEGMENT, SIZE, written } from '../support/volume-bench.js';
@@ -26,6 +27,34 @@ check('two overlapping writes leave both copies equal in every order of completi
     const [one, other] = bench.members.map((member) => bench.image(member));
     assert.is(Buffer.compare(one, other), 0);
     assert.equal([one[0], one[BLOCK], one[2 * BLOCK], one[3 * BLOCK]], [10, 20, 20, 1]);
+  }
+});
+
+check('a write is summed once for all members that take its sums, and not for one alone', async () => {
+  for (const taking of [0, 1, 2]) {
+    const bench = await written();
+    const asked: unknown[] = [];
+    for (const [position, member] of bench.members.entries()) {
+      Object.assign(member, { takesSums: position < taking });
+      const submit = member.submit.bind(member);
+      member.submit = (request) => {
+        asked.push(request.proven ? [...(request.sums ?? [])].slice(0, request.blocks) : request.sums);
+        submit(request);
+      };
+    }
+    const { world } = bench;
+    let summed = 0;
+    const checksums = world.checksums.bind(world);
+    world.checksums = (at, blocks, sums) => {
+      summed += blocks;
+      checksums(at, blocks, sums);
+    };
+    bench.write(0, 0, 2 * BLOCK, 7);
+    await world.drain();
+    assert.is(bench.results[0], 2 * BLOCK);
+    const sum = crc32c(new Uint8Array(BLOCK).fill(7));
+    const expected = taking === 2 ? [sum, sum] : null;
+    assert.equal([summed, asked], [taking === 2 ? 2 : 0, [expected, expected]]);
   }
 });
 

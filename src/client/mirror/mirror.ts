@@ -191,12 +191,19 @@ export class Mirror implements PieceIo {
     piece.source = -1;
   }
 
-  /** Sums of a payload that any of the members it goes to sends along; null if none does. */
+  /**
+   * Sums of a payload, made once for all members that it goes to, if one of them sends them along or several would make them each
+   * for itself; null otherwise.
+   */
   private sumsFor(piece: Piece, bits: number): Uint32Array | null {
+    let takers = 0;
     for (const slot of this.membership.groups[piece.group]) {
-      if ((bits & slot.bit) !== 0 && slot.present.wantsSums === true) return sumsOf(this.memory, piece);
+      // In other places there may be nobody.
+      if ((bits & slot.bit) === 0) continue;
+      if (slot.present.wantsSums === true) return sumsOf(this.memory, piece);
+      if (slot.present.takesSums === true) takers += 1;
     }
-    return null;
+    return takers > 1 ? sumsOf(this.memory, piece) : null;
   }
 
   private writeOnceAllocated(piece: Piece): void {
