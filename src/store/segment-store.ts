@@ -2,7 +2,7 @@
  * The segment store of one device: the only one that writes to it.
  *
  * ```text
- *   write   table in memory? ─► intent durable? ─► data ─► entry ─► first write: its record in the journal ─► reply
+ *   write   table in memory? ─► intent durable? ─► data, of a first write its record in the journal beside it ─► entry ─► reply
  *   flush   changed entries to the journal ─► complete ─► one sync of the device ─► reply
  *   read    table in memory? ─► data ─► checksums agree? ─► reply
  * ```
@@ -12,8 +12,9 @@
  * 1. Before a slot is written to for the first time since it was clean, a durable *intent* says so. After a crash all blocks of
  *    such slots, and no others, may differ from their entries.
  * 2. A block's first write puts its entry into the journal before it is acknowledged, so it survives the death of the
- *    process. Until a sync has covered it, and a durable batch says so, recovery believes it only if the content matches: what
- *    a new slot holds may be another volume's. Such a block is *young*; it is not written again before it is old.
+ *    process. Until a sync has covered entry and content, and a durable batch says so, recovery believes it only if the content
+ *    matches: what a new slot holds may be another volume's. Such a block is *young*; it is not written again before it is old.
+ *    Both are sent at the same time, so either may be there without the other.
  * 3. A later write changes content and, in memory, entry. The journal gets the entry at the next flush. After a crash the
  *    content may match no entry: then it is *suspect*, and is compared with other copies or accepted.
  * 4. A slot that is given back can be given away again only when the record of that is durable.

@@ -45,6 +45,8 @@ export const WAIT_RECORDS = 2;
 export const WAIT_DURABLE = 3;
 /** Freed slots to be usable again. */
 export const WAIT_SPACE = 4;
+/** Room for the records by which those of a first write are taken back that has failed. */
+export const WAIT_TAKEN_BACK = 5;
 
 export class StoreOp implements JournalWaiter {
   readonly index: number;
@@ -77,8 +79,10 @@ export class StoreOp implements JournalWaiter {
   listed = false;
   before = -1;
   after = -1;
-  /** Its records have been sent along with its data. */
+  /** The records of an overwrite have been sent along with its data. */
   early = false;
+  /** The batch in which those of a first write were; 0 if they were not. */
+  firstIn = 0;
   token = 0;
   /** Pinned page of the table cache, -1 for none. */
   page = NO_PAGE;
@@ -132,6 +136,7 @@ export class StoreOp implements JournalWaiter {
     this.area = -1;
     this.left = 0;
     this.early = false;
+    this.firstIn = 0;
     this.result = 0;
     this.resultFlags = 0;
     this.next = 0;

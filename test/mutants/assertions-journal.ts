@@ -90,8 +90,22 @@ export const JOURNAL_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a batch says that later ones are durable',
     WRITER,
-    'this.inFlightNote = this.durableSequence;',
+    'this.inFlightNote = this.wholeSequence;',
     'this.inFlightNote = batch.sequence + 1;',
+    CALM,
+  ),
+  one(
+    'batches that were whole are so no more',
+    WRITER,
+    'Math.min(completedSequence, this.firstWrites.oldest - 1)',
+    'completedSequence - 5 * (completedSequence % 2)',
+    CALM,
+  ),
+  one(
+    'a batch is waited for that was left out',
+    'store/running/entry-updates.ts',
+    'journal.whenRecorded(op.firstIn, op);',
+    'journal.whenRecorded(op.firstIn + 9, op);',
     CALM,
   ),
   one(

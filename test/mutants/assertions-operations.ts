@@ -70,17 +70,12 @@ export const OPERATION_ASSERTIONS: readonly AssertionMutant[] = [
     'this.steps.restamp((this.slots.slots - 1) as SlotIndex, { generation',
     tests('store/restamp.test.ts'),
   ),
+  one('an overwrite is sent early twice', 'store/store-op.ts', '    this.early = false;\n', ''),
   one(
-    'an overwrite is sent early without its payload, or twice',
+    'the records of a write do not fit the batch that has room for them',
     'store/running/entry-updates.ts',
     '    const { earlyWords } = this;\n',
-    '    const { earlyWords } = this;\n    op.early = true;\n',
-  ),
-  one(
-    'the records of an overwrite do not fit the batch that has room for them',
-    'store/running/entry-updates.ts',
-    '    const { earlyWords } = this;\n',
-    '    const { earlyWords } = this;\n    while (journal.batch.addBlock(op.slot, op.block, earlyWords, 0, 0));\n',
+    '    const { earlyWords } = this;\n    while (this.journal.batch.addBlock(op.slot, op.block, earlyWords, 0, 0));\n',
   ),
   one(
     'an operation has ended that was never made',
@@ -141,8 +136,8 @@ export const OPERATION_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a transfer has ended twice, or was not begun',
     'store/running/transfers.ts',
-    '      device.write(op.memory, bytes, offset, flags, token, sums);\n',
-    '      device.write(op.memory, bytes, offset, flags, token, sums);\n      device.write(op.memory, bytes, offset, flags, token, sums);\n',
+    '    else device.write(op.memory, bytes, offset, flags, token, sums);\n',
+    '    else device.write(op.memory, bytes, offset, flags, token, sums);\n    device.write(op.memory, bytes, offset, flags, token, sums);\n',
   ),
   one(
     'a transfer has ended without its block table',
@@ -197,8 +192,8 @@ export const OPERATION_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'an operation goes on that has been answered',
     'store/running/entry-updates.ts',
-    '      this.journal.whenComplete(op);\n      return;\n',
-    '      this.journal.whenComplete(op);\n      this.journal.whenComplete(op);\n      return;\n',
+    '      journal.whenRecorded(op.firstIn, op);\n',
+    '      journal.whenComplete(op);\n      journal.whenComplete(op);\n',
   ),
   one(
     'an operation is listed with those of another slot',

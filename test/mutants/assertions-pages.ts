@@ -56,7 +56,7 @@ export const PAGE_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a batch says of itself that it is durable',
     'store/running/journal-writer.ts',
-    'this.page, this.durableSequence, (from',
+    'this.page, this.wholeSequence, (from',
     'this.page, batch.sequence, (from',
   ),
   one(

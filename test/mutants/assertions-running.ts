@@ -3,6 +3,8 @@
 import { ANY, type AssertionMutant, CALM, one } from './assertion-mutant.js';
 import { tests } from './mutant.js';
 
+const UPDATES = 'store/running/entry-updates.ts';
+
 export const RUNNING_ASSERTIONS: readonly AssertionMutant[] = [
   one('an operation is decided twice', 'store/running/conditions.ts', '    op.listed = false;\n', '', CALM, ANY),
   one(
@@ -57,7 +59,7 @@ export const RUNNING_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'blocks are written that have no place for checksums',
     'store/running/transfers.ts',
-    '    op.proven = op.sums !== null;\n    check(this.writeRun',
+    '    this.bringSums(op);\n    check(this.writeRun',
     '    op.area = -1;\n    check(this.writeRun',
     tests('store/conditions.test.ts'),
   ),
@@ -81,7 +83,34 @@ export const RUNNING_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a young block is noted in the block table of another slot',
     'store/running/entry-updates.ts',
-    'young.add(op.slot, op.page, block)',
-    'young.add(op.slot + 1, op.page, block)',
+    '      this.parts.young.add(op.slot, op.page, block);\n    }\n',
+    '      this.parts.young.add(op.slot + 1, op.page, block);\n    }\n',
+  ),
+  one('the records of a first write are sent along twice', 'store/store-op.ts', '    this.firstIn = 0;\n', ''),
+  one(
+    'a write is taken back that has not failed',
+    'store/running/transfers.ts',
+    'op.result = result === -EBADMSG ? -EIO : result;',
+    'op.result = 0;',
+    tests('store/first-writes.test.ts'),
+  ),
+  one(
+    'what takes a record back does not fit the batch that has room for it',
+    UPDATES,
+    '      const added = journal.batch.addBlock(op.slot, block, tables.words,',
+    '      while (journal.batch.addBlock(op.slot, block, tables.words, 0, 0));\n      const added = journal.batch.addBlock(op.slot, block, tables.words,',
+    tests('store/first-writes.test.ts'),
+  ),
+  one(
+    'a first write goes back in the journal',
+    UPDATES,
+    '    journal.firstWrites.begin(op.firstIn);\n',
+    '    journal.firstWrites.begin(op.firstIn + 5);\n    journal.firstWrites.begin(op.firstIn);\n',
+  ),
+  one(
+    'a first write ends twice, or was not begun',
+    UPDATES,
+    '    if (op.firstIn > 0) journal.firstWrites.end(op.firstIn);\n',
+    '    if (op.firstIn > 0) journal.firstWrites.end(op.firstIn + 1);\n',
   ),
 ];

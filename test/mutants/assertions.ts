@@ -121,8 +121,8 @@ const STORE: readonly AssertionMutant[] = [
   one(
     'an operation has room that it did not wait for',
     'store/running/entry-updates.ts',
-    'if (!later && journal.batch.sectorsLeft < 1) {\n        op.waiting = WAIT_RECORDS;',
-    'if (!later && journal.batch.sectorsLeft < 126) {\n        op.waiting = 0;',
+    'if (!later && !sent && journal.batch.sectorsLeft < 1) {\n        op.waiting = WAIT_RECORDS;',
+    'if (!later && !sent && journal.batch.sectorsLeft < 126) {\n        op.waiting = 0;',
     ANY,
   ),
   one(

@@ -74,12 +74,37 @@ const JOURNAL: Mutant[] = [
     edits: [
       {
         file: 'store/running/entry-updates.ts',
-        find: '      this.journal.whenComplete(op);\n      return;\n    }\n    if (this.flushes.eager',
-        replace:
-          '      op.waiting = 0;\n      this.journal.makeRoom();\n      this.parts.recorded(op);\n      return;\n    }\n    if (this.flushes.eager',
+        find: '      op.waiting = WAIT_RECORDS;\n      journal.whenRecorded(op.firstIn, op);\n',
+        replace: '      this.parts.recorded(op);\n',
       },
     ],
-    judges: [sim(['kill']), CRASH],
+    judges: [sim(['kill']), CRASH, tests('store/first-writes.test.ts')],
+  },
+  {
+    name: 'first-write-called-durable-early',
+    breaks: 'A batch is called durable while the content of first writes is on its way whose records it has',
+    rule: 'what a slot held before is never taken for content',
+    edits: [
+      {
+        file: 'store/running/journal-writer.ts',
+        find: 'Math.min(completedSequence, this.firstWrites.oldest - 1)',
+        replace: 'completedSequence',
+      },
+    ],
+    judges: [tests('store/first-writes.test.ts'), IMAGES],
+  },
+  {
+    name: 'failed-first-write-stays',
+    breaks: 'The records of a first write whose content has failed are not taken back',
+    rule: 'what a slot held before is never taken for content',
+    edits: [
+      {
+        file: 'store/running/entry-updates.ts',
+        find: 'for (; op.firstIn > 0 && op.next < op.blocks; op.next += 1) {',
+        replace: 'for (; op.firstIn < 0 && op.next < op.blocks; op.next += 1) {',
+      },
+    ],
+    judges: [tests('store/first-writes.test.ts')],
   },
   {
     name: 'batch-at-wrong-page',

@@ -83,7 +83,7 @@ export const WIRE_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'store/running/entry-updates.ts',
-        find: 'if (earlySums[index] !== sums[index]) return null;',
+        find: 'if (earlySums[index] !== sums[index]) return false;',
         replace: 'if (earlySums[index] !== sums[index]) continue;',
       },
     ],

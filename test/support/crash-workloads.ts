@@ -12,6 +12,8 @@ import { SLOT_BLOCKS } from './sim-store.js';
 const FUA = 1;
 /** Undecided writes from which on random work waits for a flush. */
 const UNDECIDED_MAX = 6;
+/** Longer than several flushes take. */
+const SLOW_US = 20_000;
 /** So small that something is evicted all the time. */
 const SMALL: StoreBounds = { activeSlots: 2, tablePages: 3 };
 
@@ -64,6 +66,33 @@ const DIRECTED: readonly Workload[] = [
       // The block is young: it has to become old first.
       await life.all(worker.write(1, 2), worker.write(0, 4));
       await life.all(worker.flush());
+    },
+  },
+  {
+    // What a slot held before is another segment's, and stays there; flushes go by while content is on its way.
+    name: 'slow-first-writes',
+    discard: false,
+    prepare: async (life) => {
+      await fill(life, SLOTS);
+      await life.all(life.worker.zero(1, 0, SLOT_BLOCKS, true));
+      await life.all(life.worker.flush());
+      await life.all(life.worker.write(4, 5), life.worker.flush());
+    },
+    work: async (life) => {
+      const { worker, disk, store } = life;
+      const { dataOffset: start } = store.opened.store.superblock.layout;
+      for (const [block, blocks] of [
+        [0, 2],
+        [3, 1],
+      ]) {
+        disk.faults.add({ ops: ['write'], start, count: 1, action: { kind: 'slow', byUs: SLOW_US } });
+        const slow = worker.write(4, block, blocks);
+        for (let step = 0; step < 3; step += 1) await life.all(worker.flush());
+        await life.all(worker.write(0, 4 + block), worker.flush());
+        await life.all(slow);
+        await life.all(worker.flush());
+      }
+      disk.faults.clear();
     },
   },
   {

@@ -2,8 +2,19 @@
  * Entries of block tables: what a modification leaves of its blocks, in memory and in the journal.
  *
  * The record of a block that was valid before comes with the next flush; that of any other goes to the journal at once, and the
- * operation ends when the journal has it. Where flushes come after few writes, the records of an overwrite are sent along
- * with its data.
+ * operation ends when the journal has it. Where no block of a write had content, these records are sent along with its
+ * data; where flushes come after few writes, so are those of an overwrite.
+ *
+ * What a crash leaves of a first write, between the time when both are handed over and its answer:
+ *
+ * 1. Neither, or the content alone: nothing refers to it, and the blocks are what they were.
+ * 2. The record alone, or with a content that is torn: the slot has an intent, so recovery compares. What does not match is
+ *    what it was before the record, as no batch says that this one is durable (`FirstWrites`). What a slot held before, of
+ *    whichever volume, is never taken for content: its checksum would have to be the same.
+ * 3. Both: the block is what was written. Nobody was told that it is not.
+ *
+ * A content that fails is taken back by records of what its blocks were, which come before any batch that calls the first ones
+ * durable.
  */
 
 import { check } from '../../core/check.js';
@@ -32,9 +43,14 @@ import {
   REQUEST_WRITE,
   REQUEST_ZERO,
 } from '../../ports/segment-request.js';
-import { SLOT_USED, TABLE_ENTRIES } from '../format/format.js';
-import { RECORD_FLAG_FIRST, RECORD_FLAG_POISON, RECORD_FLAG_ZERO } from '../format/journal-records.js';
-import { type StoreOp, WAIT_RECORDS } from '../store-op.js';
+import { SEALED_BYTES, SLOT_USED, TABLE_ENTRIES } from '../format/format.js';
+import {
+  BLOCK_RECORD_BYTES,
+  RECORD_FLAG_FIRST,
+  RECORD_FLAG_POISON,
+  RECORD_FLAG_ZERO,
+} from '../format/journal-records.js';
+import { type StoreOp, WAIT_NOTHING, WAIT_RECORDS, WAIT_TAKEN_BACK } from '../store-op.js';
 import type { ActivityLog } from './activity-log.js';
 import type { JournalWriter } from './journal-writer.js';
 import type { PendingEntries } from './pending-entries.js';
@@ -55,6 +71,8 @@ export interface EntryUpdatesParts {
   readonly log: ActivityLog;
   /** Checksums of transfers: that of the first block of area `a` is at `a * TABLE_ENTRIES`. */
   readonly checksums: Uint32Array;
+  /** The same of writes that are proven. */
+  readonly provenSums: Uint32Array;
   /** Slots whose entries in the tree are not up to date. */
   readonly changedSlots: Set<number>;
   /** Blocks of a slot. */
@@ -65,7 +83,12 @@ export interface EntryUpdatesParts {
   readonly waitForRoom: (op: StoreOp) => void;
   /** The journal has all that it needs before the operation is answered. */
   readonly recorded: (op: StoreOp) => void;
+  /** A write that has failed ends with its result. */
+  readonly failed: (op: StoreOp) => void;
 }
+
+/** Records of blocks that a sector holds. */
+const SECTOR_RECORDS = Math.floor(SEALED_BYTES / BLOCK_RECORD_BYTES);
 
 export class EntryUpdates {
   private readonly parts: EntryUpdatesParts;
@@ -74,8 +97,9 @@ export class EntryUpdates {
   private readonly pending: PendingEntries;
   private readonly flushes: StoreFlush;
   private readonly checksums: Uint32Array;
+  private readonly provenSums: Uint32Array;
   private readonly earlyWords = new Uint32Array(ENTRY_WORDS);
-  private readonly earlySums = new Uint32Array(STORE_EARLY_BLOCKS_MAX);
+  private readonly earlySums = new Uint32Array(TABLE_ENTRIES);
 
   constructor(parts: EntryUpdatesParts) {
     this.parts = parts;
@@ -84,6 +108,7 @@ export class EntryUpdates {
     this.pending = parts.pending;
     this.flushes = parts.flushes;
     this.checksums = parts.checksums;
+    this.provenSums = parts.provenSums;
   }
 
   /** Enters what an operation has done, from its next block on. */
@@ -107,16 +132,18 @@ export class EntryUpdates {
       const word = tables.wordOf(op.page, block);
       if (op.isLeft(op.next)) continue;
       if (op.kind === REQUEST_ACCEPT && !isDoubtful(words[word + ENTRY_FLAGS])) continue;
-      const later = op.kind === REQUEST_WRITE && words[word + ENTRY_FLAGS] === BLOCK_VALID;
+      const before = words[word + ENTRY_FLAGS];
+      const later = op.kind === REQUEST_WRITE && before === BLOCK_VALID;
+      const first = op.kind === REQUEST_WRITE && (before & BLOCK_VALID) === 0;
+      const sent = first && op.firstIn > 0;
       // Not before the batch has room: nothing must be seen in memory that a checkpoint could not find in the journal.
-      if (!later && journal.batch.sectorsLeft < 1) {
+      if (!later && !sent && journal.batch.sectorsLeft < 1) {
         op.waiting = WAIT_RECORDS;
         this.parts.waitForRoom(op);
         return;
       }
-      const first = op.kind === REQUEST_WRITE && (words[word + ENTRY_FLAGS] & BLOCK_VALID) === 0;
-      const before = words[word + ENTRY_FLAGS];
       this.setEntry(op, word);
+      if (sent) continue;
       if (later) {
         if (!op.early) this.pending.add(op.slot, op.page, block);
         continue;
@@ -139,9 +166,16 @@ export class EntryUpdates {
 
   /** An operation has entered all that it has done. */
   private endSet(op: StoreOp): void {
+    const { journal } = this;
     this.stamp(op.slot, op.generation, op.flushNumber);
+    if (op.firstIn > 0) journal.firstWrites.end(op.firstIn);
     if (op.waiting === WAIT_RECORDS) {
-      this.journal.whenComplete(op);
+      journal.whenComplete(op);
+      return;
+    }
+    if (op.firstIn > 0) {
+      op.waiting = WAIT_RECORDS;
+      journal.whenRecorded(op.firstIn, op);
       return;
     }
     if (this.flushes.eager && !op.early) this.flushes.journalEagerly();
@@ -188,7 +222,9 @@ export class EntryUpdates {
         break;
       default:
         check(op.area >= 0, 'a block gets the checksum of a transfer that was not made', op.index);
-        words[word + ENTRY_CHECKSUM] = this.checksums[op.area * TABLE_ENTRIES + op.next];
+        words[word + ENTRY_CHECKSUM] = (op.proven ? this.provenSums : this.checksums)[
+          op.area * TABLE_ENTRIES + op.next
+        ];
         words[word + ENTRY_FLAGS] = BLOCK_VALID;
     }
     if (op.kind === REQUEST_ACCEPT) return;
@@ -230,12 +266,65 @@ export class EntryUpdates {
     if (journaled) this.pending.addStamp(slot);
   }
 
+  /** A write is about to be handed over: its records go along, if that is safe and pays. */
+  sendAlong(op: StoreOp): void {
+    const { words } = this.tables;
+    let stored = 0;
+    for (let block = op.block; block < op.block + op.blocks; block += 1) {
+      if ((words[this.tables.wordOf(op.page, block) + ENTRY_FLAGS] & BLOCK_VALID) !== 0) stored += 1;
+    }
+    if (stored === 0) this.sendFirst(op);
+    else if (stored === op.blocks) this.sendEarly(op);
+  }
+
+  /** Sends the records of a first write along with its data, all of them in one batch. */
+  private sendFirst(op: StoreOp): void {
+    const { tables, journal } = this;
+    check(op.firstIn === 0, 'the records of a first write are sent along twice', op.index);
+    if (journal.batch.sectorsLeft <= Math.ceil(op.blocks / SECTOR_RECORDS) || !this.sumUp(op)) return;
+    // What is young must not leave memory, whatever becomes of the operation.
+    tables.setChanged(op.page);
+    for (let index = 0; index < op.blocks; index += 1) {
+      const block = op.block + index;
+      const before = tables.words[tables.wordOf(op.page, block) + ENTRY_FLAGS];
+      this.addAlong(op, index, this.firstWriteOf(before));
+      this.parts.young.add(op.slot, op.page, block);
+    }
+    op.firstIn = journal.batch.sequence;
+    journal.firstWrites.begin(op.firstIn);
+    journal.makeRoom();
+  }
+
+  /**
+   * A write has failed. If it was a first one whose records were sent along, others say what its blocks were before; they come
+   * before any batch that calls the first ones durable.
+   */
+  takeBack(op: StoreOp): void {
+    check(op.result < 0, 'a write is taken back that has not failed', op.index);
+    const { tables, journal } = this;
+    for (; op.firstIn > 0 && op.next < op.blocks; op.next += 1) {
+      if (journal.batch.sectorsLeft < 1) {
+        op.waiting = WAIT_TAKEN_BACK;
+        this.parts.waitForRoom(op);
+        return;
+      }
+      const block = op.block + op.next;
+      const added = journal.batch.addBlock(op.slot, block, tables.words, tables.wordOf(op.page, block), 0);
+      check(added, 'what takes a record back does not fit the batch that has room for it', op.slot);
+    }
+    op.waiting = WAIT_NOTHING;
+    if (op.firstIn > 0) {
+      journal.firstWrites.end(op.firstIn);
+      journal.makeRoom();
+    }
+    this.parts.failed(op);
+  }
+
   /**
    * Sends the records of an overwrite along with its data, so that a flush finds both done, if flushes are such that this pays.
    * If a crash leaves the one without the other, content and entry differ, as they may for all slots in the activity log.
-   * The payload has to be where the caller said, and not in a copy that is still to be made.
    */
-  sendEarly(op: StoreOp): void {
+  private sendEarly(op: StoreOp): void {
     const { tables, journal } = this;
     if (!this.flushes.eager || op.blocks > STORE_EARLY_BLOCKS_MAX) return;
     for (let block = op.block; block < op.block + op.blocks; block += 1) {
@@ -243,19 +332,9 @@ export class EntryUpdates {
       // A flush that comes before the data is written would put the older entry behind this one.
       if (inSet(tables.pending, op.page, block)) return;
     }
-    if (journal.batch.sectorsLeft < 2) return;
-    const { earlyWords } = this;
-    check(op.source >= 0 && !op.early, 'an overwrite is sent early without its payload, or twice', op.index);
-    const sums = this.sumsOf(op);
-    if (sums === null) return;
-    for (let index = 0; index < op.blocks; index += 1) {
-      earlyWords[ENTRY_CHECKSUM] = sums[index];
-      earlyWords[ENTRY_FLAGS] = BLOCK_VALID;
-      earlyWords[ENTRY_STAMP_LOW] = op.stampLow;
-      earlyWords[ENTRY_STAMP_HIGH] = op.stampHigh;
-      const added = journal.batch.addBlock(op.slot, op.block + index, earlyWords, 0, 0);
-      check(added, 'the records of an overwrite do not fit the batch that has room for them', op.slot);
-    }
+    check(!op.early, 'an overwrite is sent early twice', op.index);
+    if (journal.batch.sectorsLeft < 2 || !this.sumUp(op)) return;
+    for (let index = 0; index < op.blocks; index += 1) this.addAlong(op, index, 0);
     this.stamp(op.slot, op.generation, op.flushNumber);
     this.pending.writeStamp(op.slot);
     op.early = true;
@@ -263,13 +342,33 @@ export class EntryUpdates {
     journal.makeRoom();
   }
 
-  /** Sums of an overwrite's payload; null if it has not those that it is to have, so that its device will not see it. */
-  private sumsOf({ sums, proven, source, blocks }: StoreOp): Uint32Array | null {
-    if (sums !== null && proven) return sums;
-    const { earlySums } = this;
-    this.parts.memory.checksums(source, blocks, earlySums);
-    for (let index = 0; sums !== null && index < blocks; index += 1) if (earlySums[index] !== sums[index]) return null;
-    return earlySums;
+  /** Puts the record of a block that is on its way into the batch, which has room for it. */
+  private addAlong(op: StoreOp, index: number, flags: number): void {
+    const { earlyWords } = this;
+    earlyWords[ENTRY_CHECKSUM] = this.provenSums[op.area * TABLE_ENTRIES + index];
+    earlyWords[ENTRY_FLAGS] = BLOCK_VALID;
+    earlyWords[ENTRY_STAMP_LOW] = op.stampLowOf(index);
+    earlyWords[ENTRY_STAMP_HIGH] = op.stampHighOf(index);
+    const added = this.journal.batch.addBlock(op.slot, op.block + index, earlyWords, 0, flags);
+    check(added, 'the records of a write do not fit the batch that has room for them', op.slot);
+  }
+
+  /**
+   * Sums the payload of a write, unless that has been done: its device need not. Returns false if it has not those that it is to
+   * have, so that its device will not see it.
+   */
+  private sumUp(op: StoreOp): boolean {
+    if (op.proven) return true;
+    const { sums, source, blocks } = op;
+    const { earlySums, provenSums } = this;
+    const { memory } = this.parts;
+    // What is to be copied there may not be there yet.
+    if (source < 0) memory.carryOut();
+    memory.checksums(source < 0 ? op.memory : source, blocks, earlySums);
+    for (let index = 0; sums !== null && index < blocks; index += 1) if (earlySums[index] !== sums[index]) return false;
+    for (let index = 0; index < blocks; index += 1) provenSums[op.area * TABLE_ENTRIES + index] = earlySums[index];
+    op.proven = true;
+    return true;
   }
 
   /** Whether nothing but what an operation is about to zero is stored or kept in its slot. */

@@ -105,7 +105,10 @@ export class JournalRoom {
   }
 }
 
-/** Pages that an operation may fill: its records, a stamp and the intent of its slot may each go in a batch of their own. */
+/**
+ * Pages that an operation may fill: its records, a stamp and the intent of its slot may each go in a batch of their own. One that
+ * fails may need as much again for records that take those back, but no stamp.
+ */
 export function pagesOf(op: StoreOp, hasIntent: boolean): number {
-  return Math.ceil((op.blocks + 1) / PAGE_BLOCK_RECORDS) + 1 + (hasIntent ? 0 : 1);
+  return 2 * Math.ceil((op.blocks + 1) / PAGE_BLOCK_RECORDS) + (hasIntent ? 0 : 1);
 }

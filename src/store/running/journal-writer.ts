@@ -7,8 +7,9 @@
  * ```
  *
  * Numbers that others rely on: `completedSequence`, up to which the device has taken the batches; `durableSequence`, up to which
- * a sync that began afterwards has ended; `notedSequence`, up to which a batch that is itself durable says that they are
- * durable. Recovery takes a first write on trust only up to there.
+ * a sync that began afterwards has ended; `wholeSequence`, up to which that holds of the content of first writes as well, whose
+ * records went beside it (`FirstWrites`); `notedSequence`, up to which a batch that is itself durable says that they are durable.
+ * That is never beyond what is whole, as recovery takes a first write on trust up to there.
  *
  * A failed write or sync is final: nothing can be promised any more, everybody who waits gets its error, and so does whoever
  * comes later.
@@ -26,6 +27,7 @@ import { Batch } from '../format/journal-batch.js';
 import { nextBatchPage } from '../format/journal-records.js';
 import type { Superblock } from '../format/superblock.js';
 import { BATCH_PAGES_MAX } from '../limits.js';
+import { FirstWrites } from './first-writes.js';
 
 /** Somebody who waits for the journal; `proceed` gets 0 or a negative errno. */
 export interface JournalWaiter {
@@ -72,7 +74,9 @@ interface SyncWaiter {
 export class JournalWriter {
   completedSequence: number;
   durableSequence: number;
+  wholeSequence: number;
   notedSequence: number;
+  readonly firstWrites = new FirstWrites();
   /** Set by the first failure; a negative errno. */
   failure = 0;
   private readonly onSubmit: (batch: Batch) => void;
@@ -103,6 +107,7 @@ export class JournalWriter {
   private askedSequence = 0;
   private syncing = false;
   private syncCompleted = 0;
+  private syncWhole = 0;
   /** What the header of the last batch that is complete says, and of the one in flight. */
   private completedNote: number;
   private inFlightNote = 0;
@@ -130,6 +135,7 @@ export class JournalWriter {
     // Everything before is durable, and in the tree.
     this.completedSequence = start.sequence - 1;
     this.durableSequence = start.sequence - 1;
+    this.wholeSequence = start.sequence - 1;
     this.notedSequence = start.sequence - 1;
     this.completedNote = start.sequence - 1;
     const bytes = BATCH_PAGES_MAX * PAGE_BYTES;
@@ -168,6 +174,16 @@ export class JournalWriter {
     }
     this.fillingWaiters.push(waiter);
     this.kick();
+  }
+
+  /** The same of the batch that had this number when it was filled: at once if it is on the device. */
+  whenRecorded(sequence: number, waiter: JournalWaiter): void {
+    if (this.failure === 0 && sequence <= this.completedSequence) waiter.proceed(0);
+    else if (this.failure !== 0 || sequence === this.filling.sequence) this.whenComplete(waiter);
+    else {
+      check(sequence === this.inFlight?.sequence, 'a batch is waited for that was left out', sequence);
+      this.inFlightWaiters.push(waiter);
+    }
   }
 
   /** Calls back when a sync that begins after now, and after the batch `sequence` is complete, has ended. */
@@ -235,10 +251,10 @@ export class JournalWriter {
     const { pages } = batch;
     this.onSubmit(batch);
     check(batch.pages === pages, 'a batch grows when it is handed over', pages);
-    batch.seal(this.deviceId, this.incarnation, this.page, this.durableSequence, (from, bytes) =>
+    batch.seal(this.deviceId, this.incarnation, this.page, this.wholeSequence, (from, bytes) =>
       this.memory.checksum(memory + from, bytes),
     );
-    this.inFlightNote = this.durableSequence;
+    this.inFlightNote = this.wholeSequence;
     this.inFlight = batch;
     this.exchangeWaiters();
     const offset = this.layout.journalOffset + this.page * PAGE_BYTES;
@@ -289,6 +305,7 @@ export class JournalWriter {
     if (covered.size === 0) return;
     this.syncing = true;
     this.syncCompleted = completedSequence;
+    this.syncWhole = Math.min(completedSequence, this.firstWrites.oldest - 1);
     this.syncNote = this.completedNote;
     this.device.sync(this.token + TAG_SYNC);
   }
@@ -302,7 +319,9 @@ export class JournalWriter {
     }
     check(this.syncCompleted >= this.durableSequence, 'batches that were durable are so no more', this.syncCompleted);
     check(this.syncNote <= this.syncCompleted, 'a batch says that later ones are durable', this.syncNote);
+    check(this.syncWhole >= this.wholeSequence, 'batches that were whole are so no more', this.syncWhole);
     this.durableSequence = this.syncCompleted;
+    this.wholeSequence = this.syncWhole;
     this.notedSequence = this.syncNote;
     for (const { waiter } of this.covered.takeAll()) waiter.proceed(0);
     this.startSync();

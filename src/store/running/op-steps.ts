@@ -28,7 +28,15 @@ import {
 } from '../../ports/segment-request.js';
 import { slotBlocks } from '../format/format.js';
 import { hasGroups, type Superblock } from '../format/superblock.js';
-import { type StoreOp, saveSource, WAIT_DURABLE, WAIT_INTENT, WAIT_RECORDS, WAIT_SPACE } from '../store-op.js';
+import {
+  type StoreOp,
+  saveSource,
+  WAIT_DURABLE,
+  WAIT_INTENT,
+  WAIT_RECORDS,
+  WAIT_SPACE,
+  WAIT_TAKEN_BACK,
+} from '../store-op.js';
 import { ActivityLog } from './activity-log.js';
 import { Admission } from './admission.js';
 import { Conditions } from './conditions.js';
@@ -161,7 +169,8 @@ export class OpSteps {
       finish,
       finishLater,
       onMismatch,
-      onWrite: (op) => this.updates.sendEarly(op),
+      onWrite: (op) => this.updates.sendAlong(op),
+      onFailed: (op) => this.updates.takeBack(op),
       transferred: (op) => this.updates.set(op),
     });
   }
@@ -193,11 +202,13 @@ export class OpSteps {
       flushes: this.flushes,
       log: this.log,
       checksums: this.transfers.checksums,
+      provenSums: this.transfers.provenSums,
       changedSlots: this.parts.changedSlots,
       blocks: this.blocks,
       groups: hasGroups(this.parts.superblock.incompatible),
       waitForRoom: (op) => this.room.wait(op),
       recorded: (op) => this.endRecords(op),
+      failed: (op) => this.finish(op, op.result),
     });
   }
 
@@ -400,6 +411,7 @@ export class OpSteps {
     if (op.kind === REQUEST_ALLOCATE) this.allocation.begin(op);
     else if (op.waiting === WAIT_INTENT) this.writeIntent(op);
     else if (op.kind === REQUEST_RELEASE) this.release(op);
+    else if (op.waiting === WAIT_TAKEN_BACK) this.updates.takeBack(op);
     else {
       check(op.waiting === WAIT_RECORDS, 'an operation has room that it did not wait for', op.index);
       this.updates.set(op);

@@ -53,8 +53,10 @@ export interface TransfersParts {
   readonly finishLater: (op: StoreOp, result: number) => void;
   /** Content that was read does not match its entry. */
   readonly onMismatch: () => void;
-  /** A write is about to be handed over, with its payload where the caller said. */
+  /** A write of all its blocks is about to be handed over; its place for checksums holds those that came along. */
   readonly onWrite: (op: StoreOp) => void;
+  /** A write has failed, which suspects what it has overwritten; it ends with its result. */
+  readonly onFailed: (op: StoreOp) => void;
   /** A modification's content has been written, or read, and its checksums are there. */
   readonly transferred: (op: StoreOp) => void;
 }
@@ -62,6 +64,8 @@ export interface TransfersParts {
 export class Transfers {
   /** Checksums of transfers: that of the first block of area `a` is at `a * TABLE_ENTRIES`. */
   readonly checksums: Uint32Array;
+  /** Those of writes that are proven, likewise: no device sees them. */
+  readonly provenSums = new Uint32Array(STORE_TRANSFERS_MAX * TABLE_ENTRIES);
   private readonly parts: TransfersParts;
   private readonly memory: Memory;
   private readonly device: Device;
@@ -161,22 +165,20 @@ export class Transfers {
       this.startRuns(op);
       return;
     }
+    this.parts.onWrite(op);
+    const { source } = op;
     const [flags, sums] = [this.flagsOf(op), op.proven ? NO_SUMS : checksums];
-    if (op.source >= 0) {
-      const { source } = op;
-      this.parts.onWrite(op);
-      op.source = -1;
-      device.writeFrom(source, op.memory, bytes, offset, flags, token, sums);
-    } else {
-      device.write(op.memory, bytes, offset, flags, token, sums);
-    }
+    op.source = -1;
+    if (source >= 0) device.writeFrom(source, op.memory, bytes, offset, flags, token, sums);
+    else device.write(op.memory, bytes, offset, flags, token, sums);
   }
 
   /** Puts the sums that a write is to have where those of its transfer would go. */
-  private bringSums({ sums, area, blocks }: StoreOp): void {
+  private bringSums({ sums, proven, area, blocks }: StoreOp): void {
     if (sums === null) return;
     check(sums.length >= blocks, 'a write has fewer sums than blocks', sums.length);
-    for (let index = 0; index < blocks; index += 1) this.checksums[area * TABLE_ENTRIES + index] = sums[index];
+    const into = proven ? this.provenSums : this.checksums;
+    for (let index = 0; index < blocks; index += 1) into[area * TABLE_ENTRIES + index] = sums[index];
   }
 
   private flagsOf({ sums, proven }: StoreOp): number {
@@ -191,6 +193,7 @@ export class Transfers {
       return;
     }
     op.proven = op.sums !== null;
+    this.bringSums(op);
     check(this.writeRun(op, op.block), 'a write goes to none of its blocks', op.index);
   }
 
@@ -244,9 +247,13 @@ export class Transfers {
       // The device has not seen it.
       this.parts.finish(op, -EBADMSG);
     } else if (result < 0) {
-      if (op.kind === REQUEST_WRITE) this.suspectRange(op);
       // What a device says is not taken for what has been found of the content.
-      this.parts.finish(op, result === -EBADMSG ? -EIO : result);
+      op.result = result === -EBADMSG ? -EIO : result;
+      op.next = 0;
+      if (op.kind === REQUEST_WRITE) {
+        this.suspectRange(op);
+        this.parts.onFailed(op);
+      } else this.parts.finish(op, op.result);
     } else if (op.left === 0 || !this.writeRun(op, op.to)) {
       op.next = 0;
       this.parts.transferred(op);
