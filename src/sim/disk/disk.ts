@@ -71,6 +71,8 @@ export class SimDisk {
   readonly payloads = PAYLOADS;
   /** Whether the disk has gone: everything fails with EIO. */
   vanished = false;
+  /** The probability that what is in flight lands when its process is killed. */
+  landing = 0.5;
   /** Which of the possible images of a crash this is; empty for others. */
   origin = '';
   /** Counts crashes: operations of an earlier generation never end. */
@@ -121,6 +123,7 @@ export class SimDisk {
     (disk as { geometry: DeviceGeometry }).geometry = this.geometry;
     disk.durable = image;
     disk.current = image.clone();
+    disk.landing = this.landing;
     return disk;
   }
 
@@ -293,7 +296,7 @@ export class SimDisk {
   /** Ends whoever uses the disk: what is in flight lands wholly or not at all, and what has completed can be read. */
   kill(random: SimRandom): void {
     for (const write of this.flying) {
-      if (!write.seen && random.chance(0.5)) continue;
+      if (!write.seen && random.chance(1 - this.landing)) continue;
       apply(this.current, write, null);
       this.ended.push(write);
     }

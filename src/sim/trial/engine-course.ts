@@ -146,6 +146,7 @@ export class EngineCourse implements Server, Program {
     const number = this.disks.length + 1;
     const deviceId = number.toString(16).padStart(2, '0').repeat(16);
     const disk = new SimDisk({ sizeBytes: SPARE_BYTES + 2 * plan.segments * plan.segmentBytes });
+    if (plan.sealed) disk.landing = 1;
     const { process } = devices;
     const device = new SimDevice(process, disk);
     const memoryStart = process.bytes.length - STORE_MEMORY_BYTES;

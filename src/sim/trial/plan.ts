@@ -215,7 +215,8 @@ const NEED_CHECKSUMS: readonly FaultKind[] = ['power', 'death', 'error', 'silent
 /**
  * Whether a fault can be part of a plan, beside others. With one copy, a block that differs from its checksum after a crash
  * counts as a write that was cut off, so rot is not told from it then. Where all content has one checksum, nothing that was
- * lost or misdirected is told from what should be there.
+ * lost or misdirected is told from what should be there; nor is a first write whose content a kill has kept from landing, so all
+ * that is in flight lands then.
  */
 function fits(kind: FaultKind, copies: number, sealed: boolean, crashes: boolean): boolean {
   if (copies === 1 && (NEED_COPIES.includes(kind) || (kind === 'rot' && crashes))) return false;

@@ -216,6 +216,7 @@ export class TrialNode implements Server {
     const deviceId = (number + 64 * this.number).toString(16).padStart(2, '0').repeat(16);
     const bytes = plan.segments * plan.segmentBytes * plan.volumes;
     const disk = new SimDisk({ sizeBytes: SPARE_BYTES + 2 * bytes });
+    if (plan.sealed) disk.landing = 1;
     const device = new SimDevice(process, disk);
     const memoryStart = programMemoryBytes(this.storesMax);
     const ports = { completions: process, memory: process, device, memoryStart };
