@@ -6,6 +6,7 @@
 import { StrakeError } from '../core/errors.js';
 import { Notify } from '../core/notify.js';
 import type { ReplicaMap } from '../layout/replica-map.js';
+import { NO_CLIENT } from '../layout/volume-map.js';
 import type { Clock } from '../ports/clock.js';
 import type { ClusterKey } from '../ports/cluster-key.js';
 import type { ClusterTimes, Decided } from '../ports/manager.js';
@@ -16,7 +17,7 @@ import { devicesOf } from './group-record.js';
 import { JobBook } from './job-book.js';
 import type { Journal } from './journal.js';
 import { NodeBook } from './node-book.js';
-import { Presence, Readership } from './presence.js';
+import { Readership } from './readership.js';
 import { CLUSTER_KEY, type ClusterRecord, type Records } from './records.js';
 import { type ManagedVolume, VolumeBook } from './volume-book.js';
 
@@ -36,7 +37,6 @@ export class ClusterState {
   readonly nodes: NodeBook;
   readonly jobs: JobBook;
   readonly volumes: VolumeBook;
-  readonly presence: Presence;
   readonly readership = new Readership();
   readonly crowds = new Crowds();
   /** Time has passed, or something has come that those who wait look at. */
@@ -61,7 +61,6 @@ export class ClusterState {
     this.jobs = new JobBook(journal, this.events, wallNowMs, records.jobs);
     this.volumes = new VolumeBook(journal, records, this.jobs, onDecided);
     this.startedAtMs = clock.nowMs();
-    this.presence = new Presence(this.startedAtMs);
   }
 
   get cluster(): ClusterRecord {
@@ -124,14 +123,24 @@ export class ClusterState {
     }
   }
 
-  /** Whether somebody holds a volume who may still be there. */
-  isHeld(volume: ManagedVolume): boolean {
-    if (volume.lease === 'released') return false;
-    return this.presence.isHeard(volume.holder, this.nowMs, 2 * this.times.leaseMs);
+  /**
+   * Whether somebody holds a volume who may still be there. A holder that is heard and does not name the volume has lost it, or
+   * could not serve it: it is in nobody's way. It decides nothing but whether a holder is replaced without being asked: members
+   * refuse whoever is not the holder.
+   */
+  isHeld({ lease, holder, heldMs }: ManagedVolume): boolean {
+    if (lease === 'released' || holder === NO_CLIENT) return false;
+    // Whoever has not been heard since this manager started may have been just before.
+    return this.nowMs - (heldMs ?? this.startedAtMs) < 2 * this.times.leaseMs;
+  }
+
+  /** For how many whole milliseconds the holder of a volume has not named it; null if it has not since the start. */
+  silentMs({ heldMs }: ManagedVolume): number | null {
+    return heldMs === null ? null : Math.floor(this.nowMs - heldMs);
   }
 
   busy(volume: ManagedVolume): StrakeError {
-    const silentMs = this.presence.silentMs(volume.holder, this.nowMs);
+    const silentMs = this.silentMs(volume);
     const heard = silentMs === null ? 'not heard since the manager started' : `heard ${Math.round(silentMs)} ms ago`;
     const what = `volume ${volume.name} is held by client ${volume.holder}, ${heard}`;
     return new StrakeError('VOLUME_BUSY', what, {

@@ -44,7 +44,6 @@ export class HolderCalls {
   attach({ volume: text, clientId, takeOver, above, instead, janitor = false }: AttachCall): Decided<ReplicaMap> {
     const { state } = this;
     const volume = state.servable(text);
-    state.presence.heard(clientId, state.nowMs);
     if (clientId === NO_CLIENT) throw new StrakeError('INVALID_ARGUMENT', 'a client has an id that is not all zeroes');
     const { generation, holder, lease } = volume;
     const has = holder === clientId && lease !== 'released';
@@ -68,6 +67,7 @@ export class HolderCalls {
     }
     check(volume.holder === clientId, 'a volume is attached, and is held by another', right.generation);
     volume.attachedAtMs = state.nowMs;
+    volume.heldMs = state.nowMs;
     const before = lease === 'released' || holder === NO_CLIENT ? '' : `, in place of ${holder}`;
     const who = janitor ? `client ${clientId}, a janitor,` : `client ${clientId}`;
     const what = `volume ${volume.name} is attached by ${who} under generation ${right.generation}${before}`;
@@ -102,7 +102,8 @@ export class HolderCalls {
   async change(request: ChangeRequest<ReplicaMap>): Promise<ChangeAnswer<ReplicaMap>> {
     const { state } = this;
     const sinceMs = state.nowMs;
-    state.presence.heard(request.clientId, sinceMs);
+    const { volume: asked } = this.find(request.volumeId, request.group);
+    if (asked.holder === request.clientId) asked.heldMs = sinceMs;
     let crowd = false;
     for (;;) {
       const { volume, group } = this.find(request.volumeId, request.group);
@@ -243,7 +244,6 @@ export class HolderCalls {
 
   renew({ clientId, holds, reads = [], jobs = [] }: RenewRequest): RenewAnswer {
     const { state } = this;
-    state.presence.heard(clientId, state.nowMs);
     const known = reads.filter((volumeId) => state.volumes.get(volumeId) !== undefined);
     state.readership.heard(clientId, known, state.nowMs);
     const lost = holds.flatMap((held) => this.lostOf(held, clientId));
@@ -260,6 +260,8 @@ export class HolderCalls {
   private lostOf({ volumeId, generation, serves }: Held, clientId: string): Lost[] {
     const volume = this.state.volumes.get(volumeId);
     if (volume === undefined || volume.deleted) return [{ volumeId, generation: 0, state: 'serves' }];
+    // Of a volume that it is attaching anew it names the generation before.
+    if (volume.holder === clientId) volume.heldMs = this.state.nowMs;
     if (volume.generation > generation || volume.holder !== clientId) {
       return [{ volumeId, generation: volume.generation, state: this.candidateOf(volume, clientId) }];
     }

@@ -12,8 +12,6 @@ export const VOLUMES_MAX = 10_000;
 export const NODE_DEVICES_MAX = 1024;
 /** Groups of one volume. */
 export const VOLUME_GROUPS_MAX = 4096;
-/** Clients that are remembered as heard; of more, who was heard longest ago is forgotten. */
-export const CLIENTS_MAX = 16_384;
 /** Clients that only read a volume, of which it is known when they were heard. */
 export const READERS_MAX = 256;
 /** How often a manager looks at what time alone changes. */

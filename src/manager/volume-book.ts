@@ -49,6 +49,8 @@ export class ManagedVolume {
   ahead: string | null = null;
   /** When it was attached last; long ago, if that was in an earlier life of the manager. */
   attachedAtMs = Number.NEGATIVE_INFINITY;
+  /** When its holder has named it last, or has asked for what only a holder may; null: not since the manager started. */
+  heldMs: number | null = null;
   /** The newest generation whose client has said that it serves. */
   servedGeneration = 0;
   /**

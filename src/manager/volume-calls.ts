@@ -271,7 +271,7 @@ export class VolumeCalls {
         return {
           ...{ volumeId, name, sizeBytes, createdMs, layout, copies, generation, holder, lease },
           janitor: volume.janitor !== null,
-          holderSilentMs: state.presence.silentMs(holder, state.nowMs),
+          holderSilentMs: state.silentMs(volume),
           jobs: state.jobs.of(volumeId),
           readers: state.readership.of(volumeId, state.nowMs, 2 * state.times.leaseMs),
           groups: volume.groups.map((group) => this.listGroup(group)),

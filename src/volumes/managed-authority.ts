@@ -142,9 +142,18 @@ export class ManagedAuthority implements MapAuthority<VolumeMap> {
   async release(map: VolumeMap): Promise<void> {
     const held = this.heldOf(map.id);
     const { manager, devices } = this.parts;
-    const maps = held.maps.map((_, group) => replicaOf(map, group));
-    const answer = await manager.detach({ clientId: held.holder, volumeId: held.id, maps });
-    if (answer.kind === 'superseded') this.hearAll(held, answer.newest);
+    const about = { clientId: held.holder, volumeId: held.id };
+    let maps = held.maps.map((_, group) => replicaOf(map, group));
+    let answer = await manager.detach({ ...about, maps });
+    while (answer.kind === 'superseded') {
+      this.hearAll(held, answer.newest);
+      held.demandHeld();
+      // The volume may have got another name or size since its engine was closed: it is given back as it is then.
+      const newest = held.maps.map((one, group) => (one.mapVersion > maps[group].mapVersion ? one : maps[group]));
+      if (newest.every((one, group) => one === maps[group])) break;
+      maps = newest;
+      answer = await manager.detach({ ...about, maps });
+    }
     held.demandHeld();
     this.held.delete(held.id);
     if (answer.kind === 'superseded') return;

@@ -128,4 +128,20 @@ check('what the manager decides by itself is taken over by the holder, whose req
   await world.settle(client.node.close());
 });
 
+check('a volume that gets another name while it is given back is given back all the same', async () => {
+  const world = await ClusterWorld.begin(61);
+  const first = world.client();
+  await world.settle(first.node.attachVolume('v'));
+  assert.is(await world.settle(first.write(0, 1, 100)), 4096);
+  const given = first.node.detachVolume('v');
+  await world.settle(world.calls.rename('v', 'w'));
+  assert.is(world.lease, 'exclusive');
+  await world.settle(given);
+  assert.is(world.lease, 'released');
+  const second = world.client(1);
+  await world.settle(second.node.attachVolume('w'));
+  await world.settle(second.node.close());
+  await world.settle(first.node.close());
+});
+
 run();

@@ -61,7 +61,8 @@ check('a holder that is heard is left alone, and so is a volume that was release
   const world = await abandoned();
   const { maps } = await world.settle(world.manager.fetch('v'));
   for (let round = 0; round < 20; round += 1) {
-    await world.settle(world.manager.renew({ clientId: idOf('one'), holds: [] }));
+    const holds = [{ volumeId: idOf('v'), generation: 1, serves: true }];
+    await world.settle(world.manager.renew({ clientId: idOf('one'), holds }));
     assert.equal(await asked(world, SECOND), []);
   }
   await world.settle(world.manager.detach({ clientId: idOf('one'), volumeId: idOf('v'), maps }));

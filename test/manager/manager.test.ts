@@ -72,14 +72,45 @@ check('a second client is refused while the holder is heard, and takes over wher
   const refused = await failure('VOLUME_BUSY', world.attach('v', 'two'));
   assert.match(refused.message, idOf('one'));
   await world.pass(3500);
-  await world.settle(world.manager.renew({ clientId: idOf('one'), holds: [] }));
+  const holds = [{ volumeId: idOf('v'), generation: 1, serves: true }];
+  await world.settle(world.manager.renew({ clientId: idOf('one'), holds }));
   await world.pass(3500);
   await failure('VOLUME_BUSY', world.attach('v', 'two'));
   const [map] = (await world.attach('v', 'two', true)).maps;
   assert.equal([map.generation, map.holder], [2, idOf('two')]);
-  const holds = [{ volumeId: map.volume.id, generation: 1, serves: true }];
   const renewed = await world.settle(world.manager.renew({ clientId: idOf('one'), holds }));
   assert.equal(renewed.lost, [{ volumeId: map.volume.id, generation: 2, state: 'coming' }]);
+});
+
+check('a client that is heard keeps what it names, and nothing that it could not serve', async () => {
+  const { world } = await held();
+  const { maps } = await world.create('w', 2);
+  await world.attach('w', 'one');
+  for (let passed = 0; passed < 5000; passed += 500) {
+    await world.settle(
+      world.manager.renew({
+        clientId: idOf('one'),
+        holds: [{ volumeId: maps[0].volume.id, generation: 1, serves: true }],
+      }),
+    );
+    await world.pass(500);
+  }
+  await failure('VOLUME_BUSY', world.attach('w', 'two'));
+  const [map] = (await world.attach('v', 'two')).maps;
+  assert.equal([map.generation, map.holder], [2, idOf('two')]);
+});
+
+check('a client that attaches a volume anew names the generation before, and keeps it', async () => {
+  const { world, map } = await held();
+  const { id: volumeId } = map.volume;
+  await world.attach('v', 'one', true);
+  for (let passed = 0; passed < 5000; passed += 500) {
+    await world.settle(
+      world.manager.renew({ clientId: idOf('one'), holds: [{ volumeId, generation: 1, serves: false }] }),
+    );
+    await world.pass(500);
+  }
+  await failure('VOLUME_BUSY', world.attach('v', 'two'));
 });
 
 /** What a client is told that has held the volume under generation 1. */

@@ -180,11 +180,38 @@ const HOLDER_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: 'manager/cluster-state.ts',
-        find: "if (volume.lease === 'released') return false;",
-        replace: "if (volume.lease !== 'shared') return false;",
+        find: "if (lease === 'released' || holder",
+        replace: "if (lease !== 'shared' || holder",
       },
     ],
     judges: HOLDERS,
+  },
+  {
+    name: 'holder-of-what-it-does-not-name',
+    breaks: 'A client that is heard keeps volumes that it could not serve, and does not name',
+    rule: 'a holder that is heard keeps the volumes that it names',
+    edits: [
+      {
+        file: 'manager/holder-calls.ts',
+        find: 'const lost = holds.flatMap(',
+        replace:
+          'for (const one of state.volumes) if (one.holder === clientId) one.heldMs = state.nowMs;\n    const lost = holds.flatMap(',
+      },
+    ],
+    judges: HOLDERS,
+  },
+  {
+    name: 'not-given-back-under-another-name',
+    breaks: 'A volume whose map has become newer while its engine was closed is not given back',
+    rule: 'a volume that is closed in order is released',
+    edits: [
+      {
+        file: 'volumes/managed-authority.ts',
+        find: "while (answer.kind === 'superseded') {",
+        replace: "while (answer.kind === 'superseded' && held.ended !== '') {",
+      },
+    ],
+    judges: [tests('cluster/attach.test.ts')],
   },
   {
     name: 'two-members-on-one-node',
