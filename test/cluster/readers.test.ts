@@ -197,4 +197,29 @@ check('a read that cannot be answered fails when it has been held for too long',
   await world.settle(first.node.close());
 });
 
+check('a read is held once, for whatever it waits', async () => {
+  const world = await ClusterWorld.begin(9);
+  await world.settle(world.calls.setTimes({ holdMs: 6_000 }));
+  const first = await writer(world);
+  const one = await reader(world, 2);
+  assert.is(await world.settle(first.write(0, 1, 10)), 4096);
+  // What a dead writer has left on one member alone is told by nobody.
+  world.link(first.machine, world.nodes[1].machine, false);
+  void first.write(0, 1, 11, 1);
+  await world.pause(50_000);
+  first.kill();
+  for (const { machine } of world.nodes) world.link(one.machine, machine, false);
+  await world.pause(3_000_000);
+  let found: number | undefined;
+  void one.read(0, 1).then((value) => {
+    found = value;
+  });
+  // It waits for members first, and then for somebody who makes them equal.
+  await world.pause(4_000_000);
+  for (const { machine } of world.nodes) world.link(one.machine, machine, true);
+  await world.pause(4_500_000);
+  assert.is(found, -EIO);
+  await world.settle(one.node.close());
+});
+
 run();

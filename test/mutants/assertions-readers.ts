@@ -31,6 +31,13 @@ export const READER_ASSERTIONS: readonly AssertionMutant[] = [
     READERS,
   ),
   one(
+    'a read is searched for that is not held',
+    IO,
+    '    this.noteHeld(piece);\n    const found',
+    '    const found',
+    READERS,
+  ),
+  one(
     'a read is searched for that has not begun',
     IO,
     'const found = await this.agreed.run(piece, holder);',

@@ -33,9 +33,8 @@ export interface AgreedReadParts {
   readonly buffers: CopyBuffers;
   /** Who is in-sync now, all of whom may be relied on; null while that is not so. */
   readonly members: (piece: Piece) => readonly SegmentMember[] | null;
-  /** Whether a piece that has been searched for since then is to be searched for no more. */
+  /** Whether a piece that has been held since then is to be searched for no more. */
   readonly isOver: (sinceMs: number) => boolean;
-  readonly nowMs: () => number;
   /** Resolves after so many milliseconds. */
   readonly pause: (ms: number) => Promise<void>;
 }
@@ -56,14 +55,14 @@ export class AgreedRead {
   /** Brings the blocks of a piece to its memory. Resolves to whether they are there, all of them. */
   async run(piece: Piece, holder: MemoryHolder): Promise<boolean> {
     const { block, blocks } = piece;
-    const sinceMs = this.parts.nowMs();
+    check(piece.heldMs > 0, 'a read is searched for that is not held', piece.index);
     check(piece.started && blocks > 0, 'a read is searched for that has not begun', piece.index);
     let wanted: readonly BlockIndex[] = Array.from({ length: blocks }, (_, at) => (block + at) as BlockIndex);
     for (let pauseMs = AGREED_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, AGREED_PAUSE_MS_MAX)) {
       const members = this.parts.members(piece);
       if (members !== null) wanted = await this.look(piece, members, wanted, holder);
       if (wanted.length === 0) return !holder.lost;
-      if (holder.lost || this.parts.isOver(sinceMs)) return false;
+      if (holder.lost || this.parts.isOver(piece.heldMs)) return false;
       await this.parts.pause(pauseMs);
     }
   }

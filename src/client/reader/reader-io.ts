@@ -66,7 +66,6 @@ export class ReaderIo implements PieceIo {
       work: new MemberWork(calls, () => ({ generation: 0, flushNumber: 0 })),
       members: (piece) => this.membersOf(piece),
       isOver: (sinceMs) => membership.stopped !== null || clock.nowMs() - sinceMs >= parts.holdMs(),
-      nowMs: () => clock.nowMs(),
       pause: (ms) => calls.call((token) => clock.after(ms, token)).then(() => {}),
     });
     const complete = (tag: number, result: number, flags: number) => this.ended(tag, result, flags);
@@ -142,6 +141,7 @@ export class ReaderIo implements PieceIo {
   /** What is read may not be on all members, or is bad on the one that was asked. */
   private async search(piece: Piece): Promise<void> {
     const holder = { lost: false };
+    this.noteHeld(piece);
     const found = await this.agreed.run(piece, holder);
     check(piece.started, 'a read has ended while it was searched for', piece.index);
     if (holder.lost) piece.resultFlags |= COMPLETION_ABANDONED;
@@ -151,6 +151,11 @@ export class ReaderIo implements PieceIo {
   private hold(piece: Piece): void {
     check(!this.held.includes(piece), 'a read is held twice', piece.index);
     this.held.push(piece);
+    this.noteHeld(piece);
+  }
+
+  /** Whatever it waits for, one thing after another, it does not wait for longer than it may be held. */
+  private noteHeld(piece: Piece): void {
     if (piece.heldMs === 0) piece.heldMs = this.parts.holding.begun();
   }
 
