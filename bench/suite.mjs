@@ -28,7 +28,7 @@ const PARTIES = ['strake', ...TOOLS, 'raw', 'overwrite', 'warm', 'inside'];
 const SLOTS = 100_000;
 const SMOKE_SLOTS = 2048;
 /** Probes of a smoke run, which has to be short, unless others are named. */
-const SMOKE_PROBES = ['open', 'rebuild', 'cluster.shards', 'cluster.attach', 'cluster.idle'];
+const SMOKE_PROBES = ['open', 'idle', 'rebuild', 'cluster.shards', 'cluster.attach', 'cluster.idle'];
 /** Deaths of a process that are measured in a round: twenty in a whole bench. */
 const TIMES = 4;
 /** One file for each party, and one more, so that parties and files do not rotate in step. */

@@ -198,6 +198,7 @@ function nodeFigures(rows: Rows): Figure[] {
       figure(`${name}.time, seconds`, rows.own(`${name}.time`), 'max', 2),
       figure(`${name}.memory, bytes per used slot`, rows.own(`${name}.memory`), 'max', 128),
     ]),
+    figure('idle.memory, MiB beyond a bare Node.js', rows.own('idle.memory'), 'max', 48),
     figure('recovery.time, seconds', rows.own('recovery.time'), 'max', 2),
     figure('jobs.stop, seconds', rows.own('jobs.stop'), 'max', 1),
     ...startFigures(rows),

@@ -9,6 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { StrakeError } from '../core/errors.js';
 import { sampleIdle } from './cluster-idle.js';
 import { type FioTarget, fioArguments, p99Us, parseFio, runFio } from './fio.js';
+import { sampleIdleMemory } from './idle-memory.js';
 import { type NodeRequest, VOLUME } from './node-main.js';
 import { ensureWritten, formatFor, NodeProcess, prepareDevices, sparseDevice } from './node-process.js';
 import { sampleAttach, samplePauses } from './pauses.js';
@@ -251,6 +252,7 @@ async function rebuild<T>(
 export const PROBES: readonly Probe[] = [
   { group: 'open', sample: (context) => sampleOpen('open', context, context.slots) },
   { group: 'open-million', optIn: true, sample: (context) => sampleOpen('open-million', context, MANY_SLOTS) },
+  { group: 'idle', sample: sampleIdleMemory },
   { group: 'recovery', sample: sampleRecovery },
   { group: 'scrub', sample: sampleScrub },
   { group: 'jobs', sample: sampleJobsStop },

@@ -57,7 +57,7 @@ const SECTIONS: readonly { readonly title: string; readonly targets: readonly st
   { title: 'Mirrors over two processes, and two shards', targets: ['cluster'] },
   {
     title: 'Opening, recovery and jobs',
-    targets: ['open', 'open-million', 'recovery', 'scrub', 'rebuild', 'jobs', 'start'],
+    targets: ['open', 'open-million', 'idle', 'recovery', 'scrub', 'rebuild', 'jobs', 'start'],
   },
 ];
 
