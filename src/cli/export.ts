@@ -20,6 +20,7 @@ interface ExportOptions {
   readonly readOnly?: boolean;
   readonly confirm?: string;
   readonly connections: number;
+  readonly insecureNetwork?: boolean;
   readonly drain: number;
   readonly quiet?: boolean;
   readonly output: OutputFormat;
@@ -76,6 +77,7 @@ async function run(path: string, options: ExportOptions, onExit: OnExit): Promis
       description: options.description,
       readOnly: options.readOnly,
       connectionsMax: options.connections,
+      insecureNetwork: options.insecureNetwork,
     });
     announce(device, server, options);
     const reason = await stopped;
@@ -93,6 +95,10 @@ export function addExport(program: Command, onExit: OnExit): void {
     .option('--socket <path>', 'unix socket to listen on (mode 0600)')
     .option('--port <port>', 'TCP port on a loopback address instead', wholeNumber(0, 65535))
     .option('--host <address>', 'loopback address to listen on (127.0.0.1)')
+    .option(
+      '--insecure-network',
+      'take a host that others reach: whoever does can use the device, and nothing is encrypted',
+    )
     .option('--name <name>', 'export name', '')
     .option('--description <text>', 'text for clients that list exports')
     .option('--read-only', 'refuse writes')

@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import { boolean, fields, made, optional, options as optionsOf, path, port, text, whole } from '../core/arguments.js';
 import { StrakeError } from '../core/errors.js';
 import { CONNECTIONS_MAX, DRAIN_MS, DRAIN_MS_MAX, EXPORT_TEXT_BYTES_MAX } from '../core/limits.js';
+import { isLocal } from '../core/stream-address.js';
 import type { StreamAddress } from '../ports/transport.js';
 import type { ListenMessage } from '../worker/messages.js';
 import type { ShardLink } from '../worker/shard-pool.js';
@@ -17,7 +18,7 @@ import type { Tenant } from './runtime.js';
 export interface ServeNbdOptions {
   /** Path of a unix socket, which only its owner can use (mode 0600). */
   readonly socket?: string;
-  /** Loopback address, `127.0.0.1` if absent: there is no encryption, so no other address is listened on. */
+  /** Loopback address, `127.0.0.1` if absent: there is no encryption, so no other is listened on unless that is meant. */
   readonly host?: string;
   /** TCP port; 0 for one that the system chooses. */
   readonly port?: number;
@@ -29,6 +30,8 @@ export interface ServeNbdOptions {
   readonly readOnly?: boolean;
   /** The most connections that are served at once. */
   readonly connectionsMax?: number;
+  /** Listens on an address that other hosts reach: whoever reaches it can read and, if that is allowed, write everything. */
+  readonly insecureNetwork?: boolean;
 }
 
 /** How to close a server. */
@@ -42,6 +45,7 @@ const ADDRESS = {
   host: optional(text(1, HOST_BYTES_MAX)),
   port: optional(port),
   connectionsMax: optional(whole(1, CONNECTIONS_MAX)),
+  insecureNetwork: optional(boolean),
 };
 const SERVE_NBD = fields<ServeNbdOptions>({
   ...ADDRESS,
@@ -64,12 +68,14 @@ export function addressOf(options: ServeNodeOptions): StreamAddress {
   const host = options.host === undefined || options.host === 'localhost' ? '127.0.0.1' : options.host;
   const { port = 0 } = options;
   if (isIP(host) === 0) throw new StrakeError('INVALID_ARGUMENT', `not an IP address: ${JSON.stringify(host)}`);
-  if (host !== '::1' && !host.startsWith('127.')) {
+  const address = { host, port };
+  if (!isLocal(address) && options.insecureNetwork !== true) {
     throw new StrakeError('ADDRESS', `${host} can be reached from elsewhere, and the connection is not encrypted`, {
-      remedy: 'Listen on 127.0.0.1 or ::1, and forward the port through a tunnel that encrypts.',
+      remedy:
+        'Listen on 127.0.0.1 or ::1, and forward the port through a tunnel that encrypts. If only trusted machines reach it, say so with insecureNetwork: true (strake export --insecure-network): nobody has to prove anything there.',
     });
   }
-  return { host, port };
+  return address;
 }
 
 /** The address of a volume, which means the same in every folder. */

@@ -53,6 +53,10 @@ check('where to listen: a socket of its user only, or a loopback address', [tool
     checkError(await strake(['export', 'null:1M', '--host', host, '--port', '0', ...json]), 2, 'ADDRESS');
   }
   checkError(await strake(['export', 'null:1M', '--host', 'example.com', ...json]), 2, 'INVALID_ARGUMENT');
+  const anywhere = ['export', 'null:1M', '--port', '0', '--host', '0.0.0.0', '--insecure-network', '--quiet'];
+  const open = await started(anywhere, /^nbd:\S+\n$/);
+  open.process.kill('SIGINT');
+  assert.match((await open.ended).stdout, /^nbd:\/\/0\.0\.0\.0:\d+\/\n/);
   const both = ['--socket', socketPath(), '--port', '0'];
   checkError(await strake(['export', 'null:1M', ...both, ...json]), 2, 'INVALID_ARGUMENT');
   for (const host of ['127.0.0.1', 'localhost']) {
