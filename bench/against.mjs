@@ -123,7 +123,7 @@ export async function runAgainst(options, { out, makeFiles }) {
     for (const made of [plain, volumes]) mkdirSync(made);
     const wants = (targets) => rows.some(({ target }) => targets.includes(target));
     const files = {
-      plain: wants(['nbd', 'device']) ? await makeFiles(plain, FILES, sizeBytes) : [folder],
+      plain: wants(['nbd', 'nbd-tcp', 'loop', 'device']) ? await makeFiles(plain, FILES, sizeBytes) : [folder],
       volumes: wants(ON_VOLUMES) ? await makeFiles(volumes, FILES, sizeBytes) : [],
     };
     const builds = { before: build.dist, after: join(root, 'dist') };

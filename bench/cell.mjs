@@ -6,10 +6,10 @@
 import { join } from 'node:path';
 
 const [build, text] = process.argv.slice(2);
-const { ROWS, VOLUME_ROWS } = await import(join(build, 'bench', 'rows.js'));
+const { ROWS, ROOT_ROWS = [], VOLUME_ROWS } = await import(join(build, 'bench', 'rows.js'));
 const { measure } = await import(join(build, 'bench', 'parties.js'));
 const cell = JSON.parse(text);
-const row = [...ROWS, ...VOLUME_ROWS].find(({ id }) => id === cell.row);
+const row = [...ROWS, ...ROOT_ROWS, ...VOLUME_ROWS].find(({ id }) => id === cell.row);
 if (row === undefined) {
   process.stderr.write(`this build has no row ${cell.row}\n`);
   process.exitCode = 1;

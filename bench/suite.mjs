@@ -11,11 +11,12 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { figuresOf } from '../dist/bench/figures.js';
 import { idleFigures } from '../dist/bench/idle.js';
+import { available } from '../dist/bench/needs.js';
 import { BOUND, matches, PAIRS_MIN } from '../dist/bench/paired.js';
 import { PROBES } from '../dist/bench/probes.js';
 import { run, tool } from '../dist/bench/processes.js';
 import { htmlReport, markdownReport, terminalTables } from '../dist/bench/report.js';
-import { ROWS, SMOKE_ROWS, VOLUME_ROWS } from '../dist/bench/rows.js';
+import { ROOT_ROWS, ROWS, SMOKE_ROWS, VOLUME_ROWS } from '../dist/bench/rows.js';
 import { runBench } from '../dist/bench/run.js';
 import { table } from '../dist/cli/output.js';
 import { parseBytes } from '../dist/core/units.js';
@@ -23,7 +24,7 @@ import { runAgainst } from './against.mjs';
 
 const out = join(dirname(fileURLToPath(import.meta.url)), 'out');
 const TOOLS = ['fio', 'qemu-nbd', 'nbdkit'];
-const PARTIES = ['strake', ...TOOLS, 'raw', 'overwrite', 'warm', 'inside'];
+const PARTIES = ['strake', ...TOOLS, 'raw', 'overwrite', 'warm', 'inside', 'file'];
 /** Used slots of the sparse device of rows `open` and `volume.cold`; tables for 1280 are held in memory. */
 const SLOTS = 100_000;
 const SMOKE_SLOTS = 2048;
@@ -61,7 +62,7 @@ async function makeFiles(folder, count, sizeBytes) {
 /** Rows and probes that begin with one of the prefixes, or match a pattern with `*`; some only if a prefix names them. */
 function choose({ smoke, rows: list, only, against }) {
   const prefixes = (list ?? only).split(',').map((prefix) => prefix.trim());
-  const all = smoke && against === undefined ? SMOKE_ROWS : [...ROWS, ...VOLUME_ROWS];
+  const all = smoke && against === undefined ? SMOKE_ROWS : [...ROWS, ...ROOT_ROWS, ...VOLUME_ROWS];
   const meant = prefixes.flatMap((prefix) => {
     // The whole name of a row means that row, though others may begin with it.
     const named = all.filter(({ id }) => id === prefix);
@@ -122,13 +123,16 @@ export async function runSuite(args) {
   try {
     const chosen = { ...options(args), onProgress: (text) => process.stderr.write(`${text}\n`) };
     mkdirSync(out, { recursive: true });
+    const { rows, leftOut } = available(chosen.rows);
+    for (const what of leftOut) process.stderr.write(`bench: left out: ${what}\n`);
+    Object.assign(chosen, { rows, leftOut });
     return await (chosen.against === undefined ? runAll(chosen) : runAgainst(chosen, { out, makeFiles }));
   } catch (error) {
     return fail(error);
   }
 }
 
-async function runAll({ rows, probes, seconds, rounds, sizeBytes, slots, smoke, output, onProgress }) {
+async function runAll({ rows, leftOut, probes, seconds, rounds, sizeBytes, slots, smoke, output, onProgress }) {
   const folder = mkdtempSync(join(out, 'scratch-'));
   try {
     for (const name of TOOLS) tool(name);
@@ -139,7 +143,7 @@ async function runAll({ rows, probes, seconds, rounds, sizeBytes, slots, smoke, 
     const times = smoke ? 1 : TIMES;
     const result = await runBench({ ...schedule, files, sizeBytes, slots, times, folder, onProgress });
     const figures = [...figuresOf(result.rows), ...(await idleFigures(folder, smoke ? 1 : 10))];
-    const data = { schema: 'strake.bench', version: 1, ...result, figures };
+    const data = { schema: 'strake.bench', version: 1, ...result, leftOut, figures };
     const name = smoke ? 'smoke' : 'results';
     writeFileSync(join(out, `${name}.json`), `${JSON.stringify(data, null, 2)}\n`);
     writeFileSync(join(out, smoke ? 'smoke.md' : 'report.md'), markdownReport(result, figures));

@@ -76,6 +76,8 @@ export interface FioOptions {
   readonly alignBytes?: number;
   /** The processors that it runs on; absent, any. */
   readonly processors?: readonly number[];
+  /** What its command line begins with, to run it in another network. */
+  readonly within?: readonly string[];
 }
 
 /** Over how much of a run each rate of a log is. */
@@ -144,8 +146,8 @@ export async function runFio(
   seconds: number,
   options: FioOptions = {},
 ): Promise<FioJob> {
-  const line = [tool('fio'), ...fioArguments(row, target, sizeBytes, seconds, options)];
-  const { processors } = options;
+  const { processors, within = [] } = options;
+  const line = [...within, tool('fio'), ...fioArguments(row, target, sizeBytes, seconds, options)];
   const [program, ...args] = processors === undefined ? line : onProcessors(processors, line);
   return parseFio(await run(program, args), row.id);
 }

@@ -15,6 +15,7 @@ const COLOURS: Record<string, string> = {
   overwrite: '#0369a1',
   warm: '#0369a1',
   inside: '#0f766e',
+  file: '#0f766e',
   one: '#64748b',
   device: '#64748b',
   alone: '#64748b',
@@ -52,7 +53,7 @@ interface Section {
 
 /** Which rows belong to which part, by the first part of their names. */
 const SECTIONS: readonly { readonly title: string; readonly targets: readonly string[] }[] = [
-  { title: 'Raw and null devices', targets: ['device', 'nbd', 'null'] },
+  { title: 'Raw and null devices', targets: ['device', 'nbd', 'nbd-tcp', 'loop', 'null'] },
   { title: 'Volumes over NBD', targets: ['volume', 'mirror2'] },
   { title: 'Mirrors over two processes, and two shards', targets: ['cluster'] },
   {

@@ -2,16 +2,18 @@
 
 /**
  * `volume`: a volume of one device; `mirror2`: of two, in files of the same disk. Both are served over NBD. `cluster`: such a
- * mirror whose second device belongs to another process.
+ * mirror whose second device belongs to another process. `nbd-tcp`: servers whose clients are in another network namespace.
+ * `loop`: a server on the block device that a loop device makes of a file.
  */
-export type Target = 'device' | 'nbd' | 'null' | 'volume' | 'mirror2' | 'cluster';
+export type Target = 'device' | 'nbd' | 'nbd-tcp' | 'loop' | 'null' | 'volume' | 'mirror2' | 'cluster';
 export type Pattern = 'read' | 'write' | 'randread' | 'randwrite' | 'mixed' | 'sync';
 /**
  * Who or what is measured. In rows of volumes `strake` is the volume, and beside it are `raw`, the same file exported without
  * one; `overwrite`, the same writes where something has been written before; `warm`, the same reads where all tables are in
- * memory. In rows of a cluster, `inside` is the same mirror in one process, and `fio` are two jobs at once on the two files.
+ * memory. In rows of a loop device `fio` uses that, and `file` is the same server on the file itself. In rows of a
+ * cluster, `inside` is the same mirror in one process, and `fio` are two jobs at once on the two files.
  */
-export type Party = 'strake' | 'fio' | 'qemu-nbd' | 'nbdkit' | 'raw' | 'overwrite' | 'warm' | 'inside';
+export type Party = 'strake' | 'fio' | 'qemu-nbd' | 'nbdkit' | 'raw' | 'overwrite' | 'warm' | 'inside' | 'file';
 /**
  * What is special about a row of a volume. `wide`: it is spread over more segments than have active intents at a time, and a
  * cell is over after so many writes; `wide-minute`: the same for a minute.
@@ -45,6 +47,8 @@ export interface Row {
 const PARTIES: Record<Target, readonly Party[]> = {
   device: ['strake', 'fio'],
   nbd: ['strake', 'fio', 'qemu-nbd', 'nbdkit'],
+  'nbd-tcp': ['strake', 'qemu-nbd', 'nbdkit'],
+  loop: ['strake', 'fio', 'file'],
   null: ['strake', 'qemu-nbd', 'nbdkit'],
   volume: ['strake', 'raw'],
   mirror2: ['strake', 'raw'],
@@ -133,11 +137,24 @@ export const VOLUME_ROWS: readonly Row[] = [
   ...clusterRows(),
 ];
 
+/** Rows that need root: what they are measured on has to be made by the system first. */
+export const ROOT_ROWS: readonly Row[] = [
+  row('loop', 'randread', '4k', 64),
+  row('loop', 'randwrite', '4k', 1),
+  row('loop', 'randwrite', '4k', 64),
+  row('loop', 'sync', '4k', 1),
+  row('nbd-tcp', 'randread', '4k', 1),
+  row('nbd-tcp', 'randread', '4k', 64),
+  row('nbd-tcp', 'randwrite', '4k', 64),
+  row('nbd-tcp', 'read', '1m', 16),
+  row('nbd-tcp', 'write', '1m', 16),
+];
+
 /** All rows of raw and null devices, in the order in which they are measured. */
 export const ROWS: readonly Row[] = [...rowsOf('device'), ...rowsOf('nbd'), ...rowsOf('null')];
 
 /** The rows of a smoke run: each target and each pattern once. */
-export const SMOKE_ROWS: readonly Row[] = [...ROWS, ...VOLUME_ROWS].filter(({ id }) =>
+export const SMOKE_ROWS: readonly Row[] = [...ROWS, ...ROOT_ROWS, ...VOLUME_ROWS].filter(({ id }) =>
   [
     'device.randread.4k.qd64',
     'device.write.1m.qd16',
@@ -146,6 +163,8 @@ export const SMOKE_ROWS: readonly Row[] = [...ROWS, ...VOLUME_ROWS].filter(({ id
     'nbd.read.1m.qd16',
     'nbd.sync.4k.qd1',
     'null.randread.4k.qd16',
+    'loop.randwrite.4k.qd64',
+    'nbd-tcp.read.1m.qd16',
     'volume.sync.4k.qd1x16',
     'volume.fresh.randwrite.4k.qd64',
     'volume.cold.randread.4k.qd64',

@@ -143,7 +143,8 @@ export async function runMinute(
   const seconds = usual < 1 ? usual : MINUTE_SECONDS;
   const whole = Math.max(1, Math.round(seconds));
   const log = join(folder, 'minute');
-  const running = runFio(row, target, bytes, seconds, { log });
+  // fio does not log what it has begun to count when it ends.
+  const running = runFio(row, target, bytes, seconds + LOGGED_MS / 2000, { log });
   const deviceOperations = count === undefined ? [] : await countEachSecond(count, running);
   const job = await running;
   const path = `${log}_iops.1.log`;
