@@ -21,11 +21,13 @@ import {
   SHARD_FILES_MAX,
   SHARD_OPERATIONS_MAX,
   STOP_GRACE_MS,
+  VOLUMES_REGISTERED,
 } from './core/limits.js';
 import { alignUp } from './core/units.js';
 import { Watch, type Watched } from './core/watch.js';
 import { NbdService } from './nbd/service.js';
 import { ConnectionResources, type NetPorts } from './net/connection-resources.js';
+import { tableRange } from './node/device-host.js';
 import type { NodeCalls } from './serve/node-service.js';
 import { RingService } from './serve/ring-service.js';
 import { DeviceShard } from './shard/device-shard.js';
@@ -59,6 +61,20 @@ import type {
 } from './worker/messages.js';
 import type { ShardStats } from './worker/shard-stats.js';
 
+/** Where a shard has what in its memory. */
+function placesOf({ network, storesMax, engineShards, tablesBytes }: ShardStart) {
+  const scratchStart = alignUp(ConnectionResources.regionBytes(), BLOCK_BYTES);
+  const clientStart = scratchStart + RAW_DEVICES_SCRATCH_BYTES;
+  const clientBytes = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
+  const networkStart = alignUp(clientStart + clientBytes, BLOCK_BYTES);
+  const nodeStart = alignUp(networkStart + (network ? NETWORK_MEMORY_BYTES : 0), BLOCK_BYTES);
+  // Of other shards of the node: what their engines need for themselves.
+  const engineMemory = nodeStart + nodeMemoryBytes(storesMax, NODE_VOLUMES_MAX, 'elsewhere');
+  // Behind all else: they are not registered, and take memory as they come.
+  const tables = tableRange(engineMemory + engineShards * ENGINES_THERE_BYTES, tablesBytes, storesMax);
+  return { scratchStart, clientStart, clientBytes, networkStart, nodeStart, engineMemory, tables };
+}
+
 class Shard implements Watched {
   private readonly start: ShardStart;
   private readonly engine: Engine;
@@ -74,22 +90,17 @@ class Shard implements Watched {
   constructor(start: ShardStart, stopped: () => void) {
     this.start = start;
     this.stopped = stopped;
-    const scratchStart = alignUp(ConnectionResources.regionBytes(), BLOCK_BYTES);
-    const clientStart = scratchStart + RAW_DEVICES_SCRATCH_BYTES;
-    const clientBytes = BufferPool.regionBytes(CLIENT_BUFFER_CLASSES);
     const { kind, shards, storesMax, storesExpected, engineShards } = start;
-    const networkStart = alignUp(clientStart + clientBytes, BLOCK_BYTES);
-    const nodeStart = alignUp(networkStart + (start.network ? NETWORK_MEMORY_BYTES : 0), BLOCK_BYTES);
-    // Of other shards of the node: what their engines need for themselves.
-    const engineMemory = nodeStart + nodeMemoryBytes(storesMax, NODE_VOLUMES_MAX);
+    const places = placesOf(start);
+    const { scratchStart, clientStart, clientBytes, networkStart, nodeStart, engineMemory, tables } = places;
     const engine = new Engine({
       kind,
       engines: shards,
       blocking: true,
-      arenaBytes: engineMemory + engineShards * ENGINES_THERE_BYTES,
+      arenaBytes: tables.memoryStart + tables.bytes,
       payloadBytes: nodeStart,
       // Memory of devices that never come is not touched, so that it costs nothing; payloads of other nodes are registered.
-      registeredBytesMax: nodeStart + nodeMemoryBytes(storesExpected),
+      registeredBytesMax: nodeStart + nodeMemoryBytes(storesExpected, VOLUMES_REGISTERED, 'elsewhere'),
       operationsMax: SHARD_OPERATIONS_MAX,
       filesMax: SHARD_FILES_MAX,
       onWake: () => {
@@ -119,7 +130,7 @@ class Shard implements Watched {
     });
     this.servers = servers;
     const common = { completions: engine, memory: engine, clock: engine, watch };
-    const nodePorts = { ...common, clientId, memoryStart: nodeStart, storesMax, volumesMax: NODE_VOLUMES_MAX };
+    const nodePorts = { ...common, clientId, memoryStart: nodeStart, storesMax, tables, volumesMax: NODE_VOLUMES_MAX };
     const onTrouble = (text: string) => post({ event: { kind: 'device-failed', text } });
     const onClusterTrouble = (text: string) => post({ event: { kind: 'cluster-trouble', text } });
     const network = new NodeNetwork({

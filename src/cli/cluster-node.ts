@@ -13,7 +13,7 @@ import { nodeAddress } from '../embed/node-addresses.js';
 import type { NodeAddress } from '../embed/node-types.js';
 import { addClusterOptions, type ClusterAccess, clusterReach, withCluster } from './cluster-access.js';
 import { nodeTable } from './cluster-describe.js';
-import { eventLine, shortId } from './describe.js';
+import { eventLine, parseSize, shortId } from './describe.js';
 import { controlSocket, type NodePlace, placeOf, readConfig, socketIn } from './node-config.js';
 import { findDevices } from './node-devices.js';
 import { asUsageError, noun, type OnExit, outputOption, wholeNumber } from './options.js';
@@ -29,6 +29,7 @@ interface StartOptions extends ClusterAccess {
   readonly listen?: NodeAddress;
   readonly control?: string;
   readonly shards?: number;
+  readonly tableMemory?: number;
   readonly quiet?: boolean;
   readonly output: OutputFormat;
 }
@@ -142,6 +143,7 @@ async function start(dir: string, options: StartOptions, onExit: OnExit): Promis
     labels: Object.fromEntries(options.label ?? []),
     segments: options.listen ?? { socket: socketIn(place.dir, 'segments.sock') },
     ...(options.shards === undefined ? {} : { shards: options.shards }),
+    ...(options.tableMemory === undefined ? {} : { tableMemory: options.tableMemory }),
     onEvent: (event) => note(eventLine(event), event.kind === 'device-skipped' && options.quiet),
   });
   try {
@@ -188,6 +190,7 @@ export function addClusterNode(program: Command, onExit: OnExit): void {
     .option('--listen <address>', 'where clients reach it (DIR/segments.sock)', asUsageError(nodeAddress))
     .option('--control <path>', 'control socket (DIR/control.sock)')
     .option('--shards <count>', 'threads over which devices are spread', wholeNumber(1, SHARDS_MAX))
+    .option('--table-memory <size>', 'memory for block tables, 16M to 1G', asUsageError(parseSize))
     .option('--quiet', 'print only the address')
     .addOption(outputOption())
     .action((dir: string, options: StartOptions) => start(dir, options, onExit));

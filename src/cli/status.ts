@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import type { ControlStatus } from '../control/calls.js';
 import { callNode } from '../control/client.js';
 import { StrakeError } from '../core/errors.js';
+import { formatBytes } from '../core/units.js';
 import { deviceTable, volumeTable } from './describe.js';
 import { findControl } from './node-config.js';
 import { nodeOption, type OnExit, outputOption, wholeNumber } from './options.js';
@@ -19,6 +20,7 @@ interface StatusOptions {
 function text(status: ControlStatus): string {
   const checks = status.checks.map(({ name, state, text: what }) => [name, state, what]);
   const remedies = status.checks.filter(({ remedy }) => remedy !== '').map(({ name, remedy }) => `${name}: ${remedy}`);
+  const tables = status.devices.reduce((sum, { tableBytes }) => sum + tableBytes, 0);
   return [
     table(['check', 'state', 'finding'], checks),
     '',
@@ -27,6 +29,7 @@ function text(status: ControlStatus): string {
     volumeTable(status.volumes),
     '',
     ...remedies,
+    `block tables: ${formatBytes(tables)} of ${formatBytes(status.tableMemory)} of memory`,
     `verdict: ${status.verdict}`,
   ].join('\n');
 }

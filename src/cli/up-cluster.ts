@@ -54,7 +54,7 @@ interface Layout {
 }
 
 /** Options of a node that stands alone, or of a server that all exports share. */
-const ALONE = ['device', 'cluster', 'control', 'without', 'deviceWait', 'shards'] as const;
+const ALONE = ['device', 'cluster', 'control', 'without', 'deviceWait', 'shards', 'tableMemory'] as const;
 const SHARED = ['socket', 'port', 'host'] as const;
 
 /** Throws `ERR_STRAKE_INVALID_ARGUMENT` if an option is given that would do nothing. */
@@ -128,6 +128,7 @@ async function makeLayout(
 async function startInside(layout: Layout, parts: Part[], { stop }: Stopping, quiet: boolean): Promise<void> {
   const { openManager } = await import('../embed/manager.js');
   const { openNode } = await import('../embed/node.js');
+  const { tableMemory } = await import('../embed/table-memory.js');
   const { pid } = process;
   const manager = await openManager({
     directory: layout.managerDir,
@@ -150,6 +151,7 @@ async function startInside(layout: Layout, parts: Part[], { stop }: Stopping, qu
       name,
       segments: { socket },
       shards: 1,
+      tableMemory: tableMemory(undefined, layout.nodes.length),
       onEvent: (event) => note(`${name}: ${eventLine(event)}`, quiet),
     });
     parts.push({ name, pid, stop: () => node.close() });

@@ -22,6 +22,7 @@ export interface UpOptions {
   readonly connections: number;
   readonly deviceWait?: number;
   readonly shards?: number;
+  readonly tableMemory?: number;
   readonly drain: number;
   readonly quiet?: boolean;
   readonly output: OutputFormat;

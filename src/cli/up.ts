@@ -149,6 +149,7 @@ async function run(dir: string | undefined, options: UpOptions, onExit: OnExit):
     skipUnformatted: !named,
     ...(options.deviceWait === undefined ? {} : { deviceWaitMs: options.deviceWait * 1000 }),
     ...(options.shards === undefined ? {} : { shards: options.shards }),
+    ...(options.tableMemory === undefined ? {} : { tableMemory: options.tableMemory }),
     onEvent: (event) => note(eventLine(event), event.kind === 'device-skipped' && options.quiet),
   });
   try {
@@ -198,6 +199,11 @@ export function addUp(program: Command, onExit: OnExit): void {
       '--shards <count>',
       'threads over which devices are spread (half of the processors)',
       wholeNumber(1, SHARDS_MAX),
+    )
+    .option(
+      '--table-memory <size>',
+      'memory for block tables, 16M to 1G (1/16 of what there is)',
+      asUsageError(parseSize),
     )
     .option('--connections <count>', 'the most connections at once', wholeNumber(1, CONNECTIONS_MAX), CONNECTIONS_MAX)
     .option('--drain <seconds>', 'time for requests in flight when stopping', wholeNumber(0, 3600), DRAIN_MS / 1000)

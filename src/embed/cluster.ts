@@ -109,7 +109,7 @@ export async function connect(options: ConnectOptions): Promise<Cluster> {
   const checked = CONNECT.take(options, 'connect: options');
   checkSignal(checked.signal);
   const managers = checked.manager.map((one) => clusterAddress(one, checked.insecureNetwork ?? false));
-  const runtime = await Runtime.startForNode({ devices: 0, shards: 1, network: true }, (event) =>
+  const runtime = await Runtime.startForNode({ devices: 0, shards: 1, network: true, tablesBytes: 0 }, (event) =>
     checked.onEvent?.(event),
   );
   try {

@@ -1,5 +1,11 @@
 /** What bounds arguments of the public API, and what a process has. */
 
+/** Memory of block tables of a process, in bytes. */
+export const TABLE_MEMORY_MIN = 16 << 20;
+export const TABLE_MEMORY_MAX = 1 << 30;
+/** What it is of a machine's memory if nobody says. */
+export const TABLE_MEMORY_SHARE = 1 / 16;
+
 /** Milliseconds that a load goes on. */
 export const LOAD_MS_MAX = 3_600_000;
 /** Bytes of a device's label. */

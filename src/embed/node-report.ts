@@ -14,7 +14,7 @@ type OpenFacts = ReadonlyMap<string, DeviceFacts>;
 /** A device, as its shard and its file tell of it. */
 export function deviceOf(
   facts: OpenFacts,
-  { path, shard, superblock, state, usedSlots, recovery, counters, operations }: StoreStatus,
+  { path, shard, superblock, state, usedSlots, tableBytes, recovery, counters, operations }: StoreStatus,
 ): NodeDevice {
   const { checksumErrors, tablesDamaged, checkpoints } = counters;
   return {
@@ -23,6 +23,7 @@ export function deviceOf(
     shard,
     state,
     usedSlots,
+    tableBytes,
     recovery: { ...recovery, problems: recovery.problems.map(({ text }) => text) },
     counters: { checksumErrors, tablesDamaged, checkpoints, operations },
   };

@@ -21,7 +21,15 @@ import {
   wrongArgument,
 } from '../core/arguments.js';
 import { DEVICE_WAIT_MS_MAX, LOST_DEVICES_MAX, NODE_PATHS_MAX } from '../core/limits.js';
-import { LABEL_TEXT_BYTES_MAX, LABELS_MAX, MANAGERS_MAX, PEERS_MAX, SHARDS_MAX } from './limits.js';
+import {
+  LABEL_TEXT_BYTES_MAX,
+  LABELS_MAX,
+  MANAGERS_MAX,
+  PEERS_MAX,
+  SHARDS_MAX,
+  TABLE_MEMORY_MAX,
+  TABLE_MEMORY_MIN,
+} from './limits.js';
 import { NODE_ADDRESS } from './node-addresses.js';
 import type { CreateVolumeOptions, OpenNodeOptions } from './node-types.js';
 import { faultRules } from './rules.js';
@@ -52,6 +60,7 @@ export const OPEN_NODE = fields<OpenNodeOptions>({
   clusterId: optional(id),
   without: optional(without),
   shards: optional(whole(1, SHARDS_MAX)),
+  tableMemory: optional(whole(TABLE_MEMORY_MIN, TABLE_MEMORY_MAX)),
   keyFile: optional(path),
   peers: optional(list(NODE_ADDRESS, 0, PEERS_MAX)),
   segments: optional(NODE_ADDRESS),

@@ -42,6 +42,12 @@ export interface OpenNodeOptions {
    * most as many as there are devices.
    */
   readonly shards?: number;
+  /**
+   * Bytes of memory for block tables, which all its devices share, from 16 MiB to 1 GiB: 4 KiB for each segment whose blocks are
+   * found without another read. Absent, 1/16 of the memory that there is, within the same bounds. It is divided over the
+   * shards; each open device can have 5 MiB of it in any case.
+   */
+  readonly tableMemory?: number;
   /** The file with the key of the cluster, of mode 0600: nodes know each other by it. */
   readonly keyFile?: string;
   /**
@@ -116,6 +122,8 @@ export interface NodeDevice extends DeviceDescription {
   /** `failed`: it takes no more writes; `lost`: it answers nothing. */
   readonly state: 'ok' | 'failed' | 'lost';
   readonly usedSlots: number;
+  /** Memory that its block tables have. */
+  readonly tableBytes: number;
   readonly recovery: {
     readonly crashed: boolean;
     readonly slotsInDoubt: number;
@@ -211,6 +219,8 @@ export interface NodeStatus {
   /** The worst of the checks: `ok`, `degraded` or `critical`. */
   readonly verdict: 'ok' | 'degraded' | 'critical';
   readonly clusterId: string;
+  /** Bytes of memory that the block tables of its devices may have together. */
+  readonly tableMemory: number;
   readonly checks: readonly NodeCheck[];
   readonly devices: readonly NodeDevice[];
   /** Devices of other nodes that are a part of this one while they can be reached. */

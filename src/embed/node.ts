@@ -31,6 +31,7 @@ import type {
 } from './node-types.js';
 import { type NodeVolume, VolumeHandles } from './node-volume.js';
 import { Runtime, type Tenant } from './runtime.js';
+import { tableMemory } from './table-memory.js';
 import { unavailableError } from './unavailable.js';
 
 /**
@@ -51,7 +52,8 @@ async function openChecked(options: OpenNodeOptions): Promise<Node> {
   // A node has shards of its own: volumes are on the first, and devices on all of them.
   const { devices, peers = [], segments } = options;
   const network = segments !== undefined || peers.length > 0 || options.manager !== undefined;
-  const size = { devices: devices.length, shards: options.shards, network };
+  const tablesBytes = tableMemory(options.tableMemory);
+  const size = { devices: devices.length, shards: options.shards, network, tablesBytes };
   const runtime = await Runtime.startForNode(size, (event) => options.onEvent?.(event));
   try {
     const shard = 0;
@@ -207,7 +209,8 @@ export class Node implements Tenant {
     const { doubled } = this.parts;
     const others = { unavailable: this.parts.unavailable(), doubled: [...doubled], awaited };
     const found = checkNode(listed, reported, others);
-    return { ...found, clusterId: this.clusterId, devices: listed, remote, ...others, volumes: reported };
+    const about = { clusterId: this.clusterId, tableMemory: this.runtime.tablesBytes };
+    return { ...found, ...about, devices: listed, remote, ...others, volumes: reported };
   }
 
   async devices(): Promise<NodeDevice[]> {

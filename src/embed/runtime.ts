@@ -49,6 +49,7 @@ interface PoolSize {
   readonly storesMax: number;
   readonly storesExpected: number;
   readonly network: boolean;
+  readonly tablesBytes: number;
 }
 
 /** What a runtime of a node is made for. */
@@ -59,6 +60,8 @@ export interface NodeSize {
   readonly shards: number | undefined;
   /** Whether it uses devices of other nodes, or serves its own to them. */
   readonly network: boolean;
+  /** Memory for block tables on all its shards. */
+  readonly tablesBytes: number;
 }
 
 let current: Promise<Runtime> | null = null;
@@ -89,19 +92,26 @@ export class Runtime {
 
   /** A runtime for a node, which `close` ends. */
   static startForNode(
-    { devices, shards, network }: NodeSize,
+    { devices, shards, network, tablesBytes }: NodeSize,
     onEvent: (event: StorageEvent) => void,
   ): Promise<Runtime> {
     const spread = shards ?? Math.min(shardCount(), Math.max(1, devices));
     const storesExpected = Math.min(SHARD_STORES_MAX, Math.ceil(devices / spread));
     return Runtime.start(
-      { shards: spread, ofNode: true, storesMax: SHARD_STORES_MAX, storesExpected, network },
+      { shards: spread, ofNode: true, storesMax: SHARD_STORES_MAX, storesExpected, network, tablesBytes },
       onEvent,
     );
   }
 
   private static async start(
-    size: PoolSize = { shards: shardCount(), ofNode: false, storesMax: 0, storesExpected: 0, network: false },
+    size: PoolSize = {
+      shards: shardCount(),
+      ofNode: false,
+      storesMax: 0,
+      storesExpected: 0,
+      network: false,
+      tablesBytes: 0,
+    },
     // Only a node has events.
     onEvent: (event: StorageEvent) => void = () => {},
   ): Promise<Runtime> {
@@ -148,7 +158,7 @@ export class Runtime {
   static async startForManager({ onStepDown }: ManagerListener): Promise<Runtime> {
     const start = (engine: EngineChoice) =>
       Runtime.startPool(engine, {
-        ...{ shards: 1, ofNode: false, storesMax: 0, storesExpected: 0, network: false },
+        ...{ shards: 1, ofNode: false, storesMax: 0, storesExpected: 0, network: false, tablesBytes: 0 },
         program: new URL('../manager-main.js', import.meta.url),
         // What replaces it has no manager: that is for another process, which reads what is durable.
         onReplaced: () => onStepDown(new StrakeError('WORKER_DIED', 'the worker of the manager has ended')),
@@ -180,6 +190,11 @@ export class Runtime {
   get storesMax(): number {
     const most = this.pool.size * SHARD_STORES_MAX;
     return this.pool.network ? Math.min(most, SERVED_STORES_MAX) : most;
+  }
+
+  /** Memory for block tables of a node's devices. */
+  get tablesBytes(): number {
+    return this.pool.tablesBytes;
   }
 
   link(shard: number): ShardLink {

@@ -14,7 +14,8 @@ import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
 import type { Superblock } from '../store/format/superblock.js';
 import { type Expectations, openStore } from '../store/opening/open-store.js';
-import { STORE_MEMORY_BYTES, type StoreHooks } from '../store/store-start.js';
+import { TableMemory, type TableRange } from '../store/running/table-memory.js';
+import { STORE_MEMORY_BYTES, STORE_OWN_BYTES, type StoreHooks, TABLES_BYTES } from '../store/store-start.js';
 import { Alarms } from './alarms.js';
 import type { DeviceEvent } from './device-events.js';
 import type { DeviceKeeper } from './gated-device.js';
@@ -22,9 +23,14 @@ import { addInOrder, type DrivenDevice, isDriven, type NodeDevice, type StoreSta
 import { closedError, tooManyDevices } from './node-errors.js';
 import { NodeStore } from './node-store.js';
 
-/** Memory in the arena, from a page on, of a host of at most so many devices. */
-export function deviceHostBytes(storesMax: number): number {
-  return storesMax * STORE_MEMORY_BYTES;
+/** Memory in the arena, from a page on, of a host of at most so many devices, but for block tables that are elsewhere. */
+export function deviceHostBytes(storesMax: number, tables: 'here' | 'elsewhere' = 'here'): number {
+  return storesMax * (tables === 'here' ? STORE_MEMORY_BYTES : STORE_OWN_BYTES);
+}
+
+/** Memory in the arena of block tables of at most so many devices, which may use `budgetBytes` as long as that is enough. */
+export function tableRange(memoryStart: number, budgetBytes: number, storesMax: number): TableRange {
+  return { memoryStart, budgetBytes, bytes: budgetBytes + storesMax * TABLES_BYTES };
 }
 
 export interface DeviceHostPorts {
@@ -35,9 +41,11 @@ export interface DeviceHostPorts {
   readonly memoryStart: number;
   /** The most devices. */
   readonly storesMax: number;
+  /** Where their block tables are, if not behind what else they need. */
+  readonly tables?: TableRange;
 }
 
-export type { Expectations };
+export type { Expectations, TableRange };
 
 /** Who decides about volumes. */
 export interface DeviceHostHooks {
@@ -64,6 +72,7 @@ export class DeviceHost {
   private readonly ports: DeviceHostPorts;
   private readonly hooks: DeviceHostHooks;
   private readonly keeper: DeviceKeeper;
+  private readonly tables: TableMemory;
   private readonly freePlaces: number[] = [];
   private closing = false;
   private asked = 0;
@@ -73,7 +82,9 @@ export class DeviceHost {
   constructor(ports: DeviceHostPorts, hooks: DeviceHostHooks) {
     this.ports = ports;
     this.hooks = hooks;
-    const { completions, memory, clock } = ports;
+    const { completions, memory, clock, storesMax, memoryStart } = ports;
+    const behind = memoryStart + deviceHostBytes(storesMax, 'elsewhere');
+    this.tables = new TableMemory(memory, ports.tables ?? tableRange(behind, 0, storesMax));
     this.keeper = {
       memory,
       alarms: new Alarms(completions, clock),
@@ -100,12 +111,12 @@ export class DeviceHost {
 
   private memoryOf(place: number): number {
     check(place >= 0 && place < this.ports.storesMax, 'there is no memory for such a device', place);
-    return this.ports.memoryStart + place * STORE_MEMORY_BYTES;
+    return this.ports.memoryStart + place * STORE_OWN_BYTES;
   }
 
   /** A device that did not answer may still write to its memory. */
   private returnPlace(place: number): void {
-    this.ports.memory.whenFree(this.memoryOf(place), STORE_MEMORY_BYTES, () => {
+    this.ports.memory.whenFree(this.memoryOf(place), STORE_OWN_BYTES, () => {
       check(!this.freePlaces.includes(place), 'the memory of a device is given back twice', place);
       this.freePlaces.push(place);
     });
@@ -123,7 +134,7 @@ export class DeviceHost {
     const { path } = expected;
     try {
       const { completions, memory } = this.ports;
-      const ports = { completions, memory, device, memoryStart: this.memoryOf(place) };
+      const ports = { completions, memory, device, memoryStart: this.memoryOf(place), tables: this.tables };
       const refuse = (found: Superblock) => {
         this.checkNew(found, path);
         this.opening.set(place, { superblock: found, path });

@@ -27,6 +27,7 @@ export interface StoreStatus {
   readonly superblock: Superblock;
   readonly state: 'ok' | 'failed' | 'lost';
   readonly usedSlots: number;
+  readonly tableBytes: number;
   readonly recovery: RecoveryReport;
   readonly counters: StoreCounters;
   /** Operations that the device itself has been given since it was opened. */

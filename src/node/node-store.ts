@@ -176,6 +176,7 @@ export class NodeStore extends GatedDevice implements DrivenDevice {
       superblock,
       state: store.device.fence() === FENCE_ALL ? 'lost' : store.failed ? 'failed' : 'ok',
       usedSlots: store.slots.usedSlots,
+      tableBytes: store.tables.heldBytes,
       recovery,
       counters: { ...store.counters },
       operations: store.device.operationCount,

@@ -21,7 +21,7 @@ import { check } from '../core/check.js';
 import { StrakeError, toStrakeError } from '../core/errors.js';
 import { SHARD_FILES_MAX, SHARD_OPERATIONS_MAX, STOP_GRACE_MS } from '../core/limits.js';
 import { Watch, type Watched } from '../core/watch.js';
-import { deviceHostBytes } from '../node/device-host.js';
+import { deviceHostBytes, tableRange } from '../node/device-host.js';
 import type { DeviceMember } from '../node/device-member.js';
 import { UringDevice } from '../uring/device.js';
 import { Engine } from '../uring/engine.js';
@@ -67,7 +67,8 @@ export class DeviceShard implements Watched {
   private files = 0;
 
   constructor(start: ShardStart, guest: Uint8Array, stopped: () => void) {
-    const { kind, shards, storesMax, storesExpected } = start;
+    const { kind, shards, storesMax, storesExpected, tablesBytes } = start;
+    const tables = tableRange(deviceHostBytes(storesMax, 'elsewhere') + EXTENTS_BYTES, tablesBytes, storesMax);
     this.start = start;
     this.guest = guest;
     this.stopped = stopped;
@@ -75,16 +76,16 @@ export class DeviceShard implements Watched {
       kind,
       engines: shards,
       blocking: true,
-      arenaBytes: deviceHostBytes(storesMax) + EXTENTS_BYTES,
+      arenaBytes: tables.memoryStart + tables.bytes,
       guest,
-      registeredBytesMax: deviceHostBytes(storesExpected),
+      registeredBytesMax: deviceHostBytes(storesExpected, 'elsewhere'),
       operationsMax: SHARD_OPERATIONS_MAX,
       filesMax: SHARD_FILES_MAX,
       onWake: () => this.drain(),
     });
     this.engine = engine;
     this.watch = new Watch(engine, engine);
-    const ports = { completions: engine, memory: engine, clock: engine, memoryStart: 0, storesMax };
+    const ports = { completions: engine, memory: engine, clock: engine, memoryStart: 0, storesMax, tables };
     this.devices = new DeviceService(ports, (event) =>
       this.serving?.control.devices.postMessage({ event } satisfies DeviceAnswer),
     );
@@ -193,7 +194,7 @@ export class DeviceShard implements Watched {
     const volumes = new VolumeAnswerer({
       ...{ completions: engine, memory: engine, link: control.volumes, guest, guestStart },
       wake: () => engine.wake(otherEngine),
-      extents: deviceHostBytes(start.storesMax),
+      extents: deviceHostBytes(start.storesMax, 'elsewhere'),
       engine: (number) => engines.engine(number),
     });
     this.serving = { engines, volumes, control };

@@ -22,6 +22,10 @@ export const SLOT_BYTES_MIN = 64 << 10;
 export const DIRECTORY_PAGES_MAX = 1024;
 /** Slots that may be in the activity log. */
 export const ACTIVE_SLOTS_MAX = 1024;
+/** Block tables of one store that are read into memory at a time; more wait. As long as a device is silent it may keep them. */
+export const TABLE_LOADS_MAX = 256;
+/** Stores that share memory of block tables: those of a shard, and former ones whose devices did not answer. */
+export const TABLE_SHARERS_MAX = 255;
 /** Pages of the journal. */
 export const JOURNAL_PAGES_MIN = 64;
 export const JOURNAL_PAGES_MAX = 4096;

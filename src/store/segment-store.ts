@@ -43,6 +43,7 @@ import {
   REQUEST_SETTLED,
   type SegmentRequest,
 } from '../ports/segment-request.js';
+import { PAGE_BYTES } from './format/format.js';
 import type { Batch } from './format/journal-batch.js';
 import type { Superblock } from './format/superblock.js';
 import { ACTIVE_SLOTS_MAX } from './limits.js';
@@ -54,6 +55,7 @@ import { OpPool } from './running/op-pool.js';
 import { OpSteps } from './running/op-steps.js';
 import { SLOT_FLAG_DOUBT, type SlotTable } from './running/slot-table.js';
 import { TableCache } from './running/table-cache.js';
+import { TableMemory } from './running/table-memory.js';
 import { VolumeTable } from './running/volume-table.js';
 import { type StoreOp, saveSource } from './store-op.js';
 import {
@@ -119,11 +121,14 @@ export class SegmentStore {
       mayForget: hooks.mayForget,
       pages: ports.bounds?.volumes,
     });
-    this.io = new ControlIo(completions, device);
     const { activeSlots, tablePages } = ports.bounds ?? { activeSlots: ACTIVE_SLOTS_MAX, tablePages: TABLE_PAGES };
-    const pages = Math.min(tablePages, layout.slots);
-    this.tables = new TableCache(memory, memoryStart, pages, layout.slots);
     const places = placesFrom(memoryStart);
+    const least = Math.min(tablePages, layout.slots);
+    const bytes = least * PAGE_BYTES;
+    const alone = { memoryStart: places.tables, bytes, budgetBytes: bytes };
+    // Before anything is registered, as there may be no memory for them.
+    this.tables = new TableCache(ports.tables ?? new TableMemory(memory, alone), least, layout.slots);
+    this.io = new ControlIo(completions, device);
     const journalParts = {
       ...{ completions, memory, device, superblock, memoryStart: places.journal },
       onSubmit: (batch: Batch) => this.volumeTable.settled.write(batch),
@@ -356,5 +361,6 @@ export class SegmentStore {
     this.journal.close();
     this.io.close();
     this.device.close();
+    this.tables.leave();
   }
 }

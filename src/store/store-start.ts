@@ -4,28 +4,29 @@ import type { ReplicaMap } from '../layout/replica-map.js';
 import type { CompletionPort } from '../ports/completion.js';
 import type { Device } from '../ports/device.js';
 import type { Memory } from '../ports/memory.js';
+import { PAGE_BYTES } from './format/format.js';
 import type { Reference } from './format/page.js';
 import type { ReplicaRecord } from './format/replica-page.js';
 import type { SlotOwners } from './format/slot-owners.js';
 import type { Superblock } from './format/superblock.js';
 import type { LegacyPage } from './format/volume-page.js';
-import { ACTIVE_SLOTS_MAX } from './limits.js';
+import { ACTIVE_SLOTS_MAX, TABLE_LOADS_MAX } from './limits.js';
 import { JOURNAL_WRITER_BYTES, type JournalPosition } from './running/journal-writer.js';
 import type { SlotTable } from './running/slot-table.js';
-import { TableCache } from './running/table-cache.js';
+import type { TableMemory } from './running/table-memory.js';
 import { TRANSFER_AREAS_BYTES } from './running/transfers.js';
 
-/** Block tables in memory. */
-export const TABLE_PAGES = ACTIVE_SLOTS_MAX + 256;
+/** Block tables that a store can have in memory in any case: more than are changed or on their way. */
+export const TABLE_PAGES = ACTIVE_SLOTS_MAX + TABLE_LOADS_MAX;
+/** Memory for them. */
+export const TABLES_BYTES = TABLE_PAGES * PAGE_BYTES;
 /** Memory for opening, checkpoints and scrubbing. */
 export const CONTROL_PIECES = 4;
 export const CONTROL_PIECE_BYTES = 1 << 20;
-/** Memory of one store in the arena, from a page on. */
-export const STORE_MEMORY_BYTES =
-  TableCache.memoryBytes(TABLE_PAGES) +
-  JOURNAL_WRITER_BYTES +
-  TRANSFER_AREAS_BYTES +
-  CONTROL_PIECES * CONTROL_PIECE_BYTES;
+/** Memory of one store in the arena, from a page on, beside its block tables. */
+export const STORE_OWN_BYTES = JOURNAL_WRITER_BYTES + TRANSFER_AREAS_BYTES + CONTROL_PIECES * CONTROL_PIECE_BYTES;
+/** With block tables, of a store that shares theirs with no other. */
+export const STORE_MEMORY_BYTES = STORE_OWN_BYTES + TABLES_BYTES;
 
 /** Where a store has what in its memory. */
 export interface StorePlaces {
@@ -33,14 +34,15 @@ export interface StorePlaces {
   /** Checksums of transfers. */
   readonly areas: number;
   readonly control: number;
+  /** Block tables, of a store that shares their memory with no other. */
+  readonly tables: number;
 }
 
-/** The places of a store whose memory begins at `memoryStart`, with its block tables. */
+/** The places of a store whose memory begins at `memoryStart`. */
 export function placesFrom(memoryStart: number): StorePlaces {
-  const journal = memoryStart + TableCache.memoryBytes(TABLE_PAGES);
-  const areas = journal + JOURNAL_WRITER_BYTES;
+  const areas = memoryStart + JOURNAL_WRITER_BYTES;
   const control = areas + TRANSFER_AREAS_BYTES;
-  return { journal, areas, control };
+  return { journal: memoryStart, areas, control, tables: memoryStart + STORE_OWN_BYTES };
 }
 
 /** Counts since the device was opened. */
@@ -88,13 +90,15 @@ export interface StorePorts {
   readonly completions: CompletionPort;
   readonly memory: Memory;
   readonly device: Device;
-  /** Start of `STORE_MEMORY_BYTES`. */
+  /** Start of `STORE_OWN_BYTES`; without `tables`, of `STORE_MEMORY_BYTES`. */
   readonly memoryStart: number;
+  /** Where its block tables are, with those of others. */
+  readonly tables?: TableMemory;
   /** Smaller bounds than the usual ones, for tests of what happens at them. */
   readonly bounds?: StoreBounds;
 }
 
-/** Slots in the activity log, block tables in memory, which have to be more, and volumes. */
+/** Slots in the activity log, block tables that it can have in memory in any case, which have to be more, and volumes. */
 export interface StoreBounds {
   readonly activeSlots: number;
   readonly tablePages: number;

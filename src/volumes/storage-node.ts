@@ -34,6 +34,7 @@ import {
   type Expectations,
   type FoundDevice,
   type OpenAway,
+  type TableRange,
 } from '../node/device-host.js';
 import type { DrivenDevice, NodeDevice, StoreStatus } from '../node/node-device.js';
 import { closedError } from '../node/node-errors.js';
@@ -62,9 +63,17 @@ import { engineOf, moreVolumesBytes, VOLUME_HOST_BYTES, VolumeHost } from './vol
 import { VolumeStarts } from './volume-starts.js';
 import { type VolumeReport, volumeReports } from './volume-status.js';
 
-/** Memory in the arena, from a page on, of a node that drives at most so many devices, and serves at most so many volumes. */
-export function nodeMemoryBytes(storesMax: number, volumesMax = VOLUMES_REGISTERED): number {
-  return storesMax === 0 ? 0 : VOLUME_HOST_BYTES + deviceHostBytes(storesMax) + moreVolumesBytes(volumesMax);
+/**
+ * Memory in the arena, from a page on, of a node that drives at most so many devices, and serves at most so many volumes, but for
+ * block tables that are elsewhere.
+ */
+export function nodeMemoryBytes(
+  storesMax: number,
+  volumesMax = VOLUMES_REGISTERED,
+  tables: 'here' | 'elsewhere' = 'here',
+): number {
+  if (storesMax === 0) return 0;
+  return VOLUME_HOST_BYTES + deviceHostBytes(storesMax, tables) + moreVolumesBytes(volumesMax);
 }
 
 export interface NodePorts {
@@ -78,6 +87,8 @@ export interface NodePorts {
   readonly memoryStart: number;
   /** The most devices. */
   readonly storesMax: number;
+  /** Where block tables are, if not behind what else its devices need. */
+  readonly tables?: TableRange;
   /** The most volumes; absent, `VOLUMES_REGISTERED`. */
   readonly volumesMax?: number;
   /** A shard of this process that runs engines beside this one, by its number; absent where none does. */
@@ -114,8 +125,9 @@ export class StorageNode {
     catalog.onMap((map) => this.noteMap(map));
     const managed = () => this.managed?.authority ?? null;
     const { times } = this;
-    const { storesMax, volumesMax = VOLUMES_REGISTERED } = ports;
-    const moreStart = memoryStart + nodeMemoryBytes(storesMax);
+    const { storesMax, volumesMax = VOLUMES_REGISTERED, tables } = ports;
+    const place = tables === undefined ? 'here' : 'elsewhere';
+    const moreStart = memoryStart + nodeMemoryBytes(storesMax, VOLUMES_REGISTERED, place);
     const hostPorts = { ...ports, volumesMax, moreStart };
     const host = new VolumeHost(hostPorts, { stores, authority: catalog, managed, times, onEvent });
     this.parts = { devices, stores, volumes, catalog, host, turns: new NodeTurns(volumes, stores), hooks };

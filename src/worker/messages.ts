@@ -26,6 +26,8 @@ export interface ShardStart {
   readonly storesMax: number;
   /** Of these, how many it is likely to drive: their memory is registered with the kernel. */
   readonly storesExpected: number;
+  /** Memory for their block tables, unless what it owes each of them is more. */
+  readonly tablesBytes: number;
   /** Whether it uses devices of other nodes, or serves its own to them: it has memory for that. */
   readonly network: boolean;
   /** The arena of the first shard of a node, of the others; null of that one, and of a shard of no node. */

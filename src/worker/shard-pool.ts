@@ -12,6 +12,7 @@ import { createLink } from '../across/protocol.js';
 import { createVolumeLink } from '../across/volume-protocol.js';
 import { StrakeError } from '../core/errors.js';
 import { BLOCK_BYTES, CLIENT_RING_ENTRIES, ENGINE_SHARDS_MAX } from '../core/limits.js';
+import { alignDown } from '../core/units.js';
 import { createRing } from '../ring/spsc-ring.js';
 import { RingClient } from '../serve/ring-client.js';
 import { Engine, type EngineKind } from '../uring/engine.js';
@@ -123,6 +124,8 @@ export interface ShardPoolOptions extends ShardListener {
   readonly storesMax: number;
   /** How many of them are likely. */
   readonly storesExpected: number;
+  /** Memory for block tables of formatted devices, of all shards together. */
+  readonly tablesBytes: number;
   /** Whether a node uses devices of others, or serves its own to them. */
   readonly network: boolean;
   /** The program of a shard. */
@@ -193,6 +196,11 @@ export class ShardPool {
     return this.places.length;
   }
 
+  /** Memory for block tables, of all shards together. */
+  get tablesBytes(): number {
+    return this.options.tablesBytes;
+  }
+
   /** Whether they are of a node that uses devices of others, or serves its own to them. */
   get network(): boolean {
     return this.options.network;
@@ -221,6 +229,7 @@ export class ShardPool {
     const requests = createRing(CLIENT_RING_ENTRIES);
     const replies = createRing(CLIENT_RING_ENTRIES);
     const { shards, storesMax, storesExpected, ofNode, network } = this.options;
+    const tablesBytes = alignDown(this.options.tablesBytes / shards, BLOCK_BYTES);
     const clientEngine = this.engine.id;
     const guest = ofNode && shard > 0 ? this.link(0).ready.arena : null;
     place.guest = guest;
@@ -229,7 +238,7 @@ export class ShardPool {
       guest === null || shard > engineShards
         ? null
         : this.link(0).ready.engineMemory + (shard - 1) * ENGINES_THERE_BYTES;
-    const sizes = { shards, storesMax, storesExpected, network, guest, engineShards, engineMemory };
+    const sizes = { shards, storesMax, storesExpected, tablesBytes, network, guest, engineShards, engineMemory };
     const start: ShardStart = { kind: this.kind, ...sizes, port: port2, requests, replies, clientEngine };
     const ended = this.piscina.run(start, { transferList: [port2] });
     const ready = await new Promise<ShardReady>((resolve, reject) => {

@@ -5,6 +5,7 @@ import { tests } from './mutant.js';
 
 const MIGRATION = tests('store/migration.test.ts');
 const SLOTS = tests('store/slots.test.ts');
+const TABLE_MEMORY = tests('store/table-memory.test.ts');
 
 export const TABLE_ASSERTIONS: readonly AssertionMutant[] = [
   one(
@@ -227,6 +228,45 @@ export const TABLE_ASSERTIONS: readonly AssertionMutant[] = [
     'store/running/table-cache.ts',
     '    this.checkJournaled(page);\n    if (slot',
     '    this.pending[page * BLOCK_SET_WORDS] = 1;\n    this.checkJournaled(page);\n    if (slot',
+  ),
+  one(
+    'block tables are to have more memory than there is',
+    'node/device-host.ts',
+    'budgetBytes, bytes: budgetBytes + storesMax * TABLES_BYTES',
+    'budgetBytes: budgetBytes + (storesMax + 1) * TABLES_BYTES, bytes: budgetBytes + storesMax * TABLES_BYTES',
+  ),
+  one(
+    'a store that is gone takes a page for a block table',
+    'store/running/table-cache.ts',
+    '    const page = this.memory.take(this.share, slot);',
+    '    const page = this.memory.take(this.share + 1, slot);',
+  ),
+  one(
+    'block tables that were promised a page find none',
+    'store/running/table-memory.ts',
+    '    return Math.max(this.budget, this.promised);',
+    '    return this.pages + 1;',
+    TABLE_MEMORY,
+  ),
+  one(
+    'a page is given back that no store has',
+    'store/running/table-cache.ts',
+    '    this.memory.giveBack(page);',
+    '    this.memory.giveBack(page);\n    this.memory.giveBack(page);',
+    SLOTS,
+  ),
+  one(
+    'stores have fewer pages than they are promised',
+    'store/running/table-memory.ts',
+    '    if (share.held >= share.holder.least) this.shared -= 1;',
+    '    this.shared -= 1;',
+    TABLE_MEMORY,
+  ),
+  one(
+    'a store leaves the memory of block tables twice',
+    'store/segment-store.ts',
+    '    this.tables.leave();',
+    '    this.tables.leave();\n    this.tables.leave();',
   ),
   one(
     'operations wait for block tables when their store is given up',

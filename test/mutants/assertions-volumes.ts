@@ -292,8 +292,8 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'memory of volumes lies in that of others',
     'volumes/storage-node.ts',
-    'const moreStart = memoryStart + nodeMemoryBytes(storesMax);',
-    'const moreStart = memoryStart + nodeMemoryBytes(0 * storesMax);',
+    'const moreStart = memoryStart + nodeMemoryBytes(storesMax, ',
+    'const moreStart = memoryStart + nodeMemoryBytes(0 * storesMax, ',
     NAMES,
   ),
   one(

@@ -52,7 +52,7 @@ const STORE: readonly AssertionMutant[] = [
   one(
     'a slot has its block table in the page of another',
     'store/running/table-cache.ts',
-    '    if (slot !== NONE) this.pageOf[slot] = 0;\n',
+    '    if (slot >= 0) this.pageOf[slot] = 0;\n',
     '',
   ),
   one(

@@ -4,6 +4,7 @@ import { type Mutant, sim, tests } from './mutant.js';
 
 const CRASH = tests('store/crash.test.ts');
 const IMAGES = tests('store/crash-images.test.ts');
+const TABLE_MEMORY = tests('store/table-memory.test.ts');
 
 const JOURNAL: Mutant[] = [
   {
@@ -432,4 +433,46 @@ const CHECKPOINTS: Mutant[] = [
   },
 ];
 
-export const STORE_MUTANTS: readonly Mutant[] = [...JOURNAL, ...INTENTS, ...SLOTS, ...RECOVERY, ...CHECKPOINTS];
+const TABLES: Mutant[] = [
+  {
+    name: 'promised-tables-taken',
+    breaks: 'A store takes pages of block tables that another is promised',
+    rule: 'a store never waits for another',
+    edits: [
+      {
+        file: 'store/running/table-memory.ts',
+        find: 'if (owner === null || (owner !== share && owner.held <= owner.holder.least)) continue;',
+        replace: 'if (owner === null) continue;',
+      },
+    ],
+    judges: [TABLE_MEMORY],
+  },
+  {
+    name: 'changed-table-goes',
+    breaks: 'A block table leaves memory that the tree on the device does not have',
+    rule: 'what has changed stays in memory until a checkpoint has written it',
+    edits: [
+      {
+        file: 'store/running/table-memory.ts',
+        find: 'this.pins[page] > 0 || this.changed[page] === 1) continue;',
+        replace: 'this.pins[page] > 0) continue;',
+      },
+    ],
+    judges: [TABLE_MEMORY, CRASH],
+  },
+  {
+    name: 'late-table-read-lands',
+    breaks: 'Memory of a block table is used again though a read that was given up may still land there',
+    rule: 'memory of an operation is used again when that has ended',
+    edits: [
+      {
+        file: 'store/running/table-memory.ts',
+        find: '    this.memory.whenFree(this.memoryOf(page), PAGE_BYTES, () => {',
+        replace: '    queueMicrotask(() => {',
+      },
+    ],
+    judges: [TABLE_MEMORY],
+  },
+];
+
+export const STORE_MUTANTS: readonly Mutant[] = [...JOURNAL, ...INTENTS, ...SLOTS, ...RECOVERY, ...CHECKPOINTS, ...TABLES];

@@ -22,6 +22,7 @@ check('no thread is terminated before it has loaded its program, though another 
     ofNode: false,
     storesMax: 0,
     storesExpected: 0,
+    tablesBytes: 0,
     network: false,
     program: pathToFileURL(join(project, 'test', 'support', 'late-shard.mjs')),
     onReplaced: () => {},

@@ -80,6 +80,7 @@ export class FakeNode implements ControlledNode {
     return {
       verdict: 'ok',
       clusterId: '1'.repeat(32),
+      tableMemory: 16 << 20,
       checks: [],
       devices: [],
       unavailable: [],

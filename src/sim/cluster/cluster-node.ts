@@ -58,7 +58,7 @@ export class ClusterNode implements Party {
     this.host = world.addHost(this.name, { clockRate: cluster.clockRate(this.party) });
     const bytes = clusterNodeBytes(plan.devices, plan.peers);
     this.memory = cluster.memory(bytes);
-    touchJournals(this.memory, bytes - STORE_MEMORY_BYTES, plan.devices + 1);
+    touchJournals(this.memory, bytes - (plan.devices + 2) * STORE_MEMORY_BYTES, plan.devices + 1);
   }
 
   get up(): boolean {

@@ -86,7 +86,7 @@ export class EngineCourse implements Server, Program {
     const [first, second] = [ENGINE_PROGRAM_BYTES, DeviceProgram.memoryBytes(plan.devices) + STORE_MEMORY_BYTES];
     this.memory = this.filled(0, first);
     this.deviceMemory = this.filled(first, second);
-    touchJournals(this.deviceMemory, second - STORE_MEMORY_BYTES, plan.devices);
+    touchJournals(this.deviceMemory, second - (plan.devices + 1) * STORE_MEMORY_BYTES, plan.devices);
     this.deviceHost = world.addHost('devices');
     this.devices = this.newDevices();
   }
@@ -320,7 +320,7 @@ export class EngineCourse implements Server, Program {
     const { trial, volume, host } = this;
     trial.log(`reading from ${name} alone`);
     const memory = this.filled(0, programMemoryBytes(1));
-    touchJournals(memory, programMemoryBytes(1), 1);
+    touchJournals(memory, programMemoryBytes(1) - STORE_MEMORY_BYTES, 1);
     this.process = host.start({ seed: trial.plan.seed, arena: memory.bytes, touched: memory.touched });
     const program = new NodeProgram(this.process, { storesMax: 1, network: trial.network, address: ADDRESS });
     await trial.settle(program.open(disk.clone(), name));

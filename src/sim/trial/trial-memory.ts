@@ -11,7 +11,7 @@
 
 import { BLOCK_BYTES } from '../../core/limits.js';
 import { JOURNAL_WRITER_BYTES } from '../../store/running/journal-writer.js';
-import { placesFrom, STORE_MEMORY_BYTES } from '../../store/store-start.js';
+import { placesFrom, STORE_OWN_BYTES } from '../../store/store-start.js';
 import { SimRandom } from '../world/random.js';
 
 /** Pages repeat after so many: a prime, so that no structure of the product has the same pattern in each of its parts. */
@@ -19,10 +19,10 @@ const PATTERNS = 61;
 /** A part lies up to so much behind its start. */
 export const PART_SLACK_BYTES = (PATTERNS - 1) * BLOCK_BYTES;
 
-/** A store clears the memory of its journal when it is opened: of `stores` stores, whose memory ends at `end` of a part. */
-export function touchJournals({ touched }: MemoryPart, end: number, stores: number): void {
-  for (let store = 1; store <= stores; store += 1) {
-    const { journal } = placesFrom(end - store * STORE_MEMORY_BYTES);
+/** A store clears the memory of its journal when it is opened: of `stores` stores, whose memory begins at `start` of a part. */
+export function touchJournals({ touched }: MemoryPart, start: number, stores: number): void {
+  for (let store = 0; store < stores; store += 1) {
+    const { journal } = placesFrom(start + store * STORE_OWN_BYTES);
     touched.fill(1, Math.floor(journal / BLOCK_BYTES), Math.ceil((journal + JOURNAL_WRITER_BYTES) / BLOCK_BYTES));
   }
 }

@@ -7,7 +7,7 @@
 
 import type { NodeStore } from '../../node/node-store.js';
 import { formatDevice } from '../../store/opening/format-device.js';
-import { STORE_MEMORY_BYTES } from '../../store/store-start.js';
+import { STORE_MEMORY_BYTES, STORE_OWN_BYTES, TABLES_BYTES } from '../../store/store-start.js';
 import { SimDevice } from '../disk/device.js';
 import { SimDisk } from '../disk/disk.js';
 import type { SimHost } from '../world/host.js';
@@ -81,6 +81,7 @@ export class TrialNode implements Server {
   private readonly storesMax: number;
   /** So many bytes of memory have been filled, beside those in which disks are formatted. */
   private filledBytes = 0;
+  private filledTablesBytes = 0;
   private lives = 0;
   /** Disks opened in this life: no more places of memory have been given to them. */
   private opened = 0;
@@ -171,10 +172,20 @@ export class TrialNode implements Server {
   /** Opens a disk, in memory that holds what the seed says. */
   open({ disk, name }: Pick<TrialDisk, 'disk' | 'name'>): Promise<NodeStore> {
     this.opened += 1;
-    const end = programMemoryBytes(Math.min(this.opened, this.storesMax));
-    this.fillTo(end);
-    touchJournals(this.memory, end, 1);
+    const { storesMax } = this;
+    const stores = Math.min(this.opened, storesMax);
+    const start = programMemoryBytes(storesMax) - storesMax * STORE_MEMORY_BYTES;
+    this.fillTo(start + stores * STORE_OWN_BYTES);
+    this.fillTables(start + storesMax * STORE_OWN_BYTES, stores * TABLES_BYTES);
+    touchJournals(this.memory, start + (stores - 1) * STORE_OWN_BYTES, 1);
     return this.program.open(disk, name);
+  }
+
+  /** Stores share the memory of their block tables, and use no more of it than so many need. */
+  private fillTables(start: number, bytes: number): void {
+    if (bytes <= this.filledTablesBytes) return;
+    this.trial.options.memory.fill(this.memory, start + this.filledTablesBytes, start + bytes);
+    this.filledTablesBytes = bytes;
   }
 
   private fillTo(end: number): void {

@@ -215,12 +215,14 @@ async function assemble(parts: StoreOf): Promise<OpenedStore> {
   store.counters.suspects = recovery.suspectBlocks;
   store.counters.dropped = recovery.droppedBlocks;
   store.counters.tablesDamaged = recovery.problems.filter(({ kind }) => kind === 'table').length;
-  await takeOver(store, checkpointer, image);
-  await store.runCheckpoint('all');
-  if (store.failed) {
+  try {
+    await takeOver(store, checkpointer, image);
+    await store.runCheckpoint('all');
+    if (store.failed) throw new StrakeError('IO', 'the checkpoint after recovery failed', { errno: EIO });
+  } catch (error) {
     await store.quiet();
     store.dispose();
-    throw new StrakeError('IO', 'the checkpoint after recovery failed', { errno: EIO });
+    throw error;
   }
   return { store, checkpointer, recovery, leaseMs, formerLeaseMs };
 }

@@ -1,73 +1,58 @@
 /**
- * Block tables in memory: a bounded number of pages, each the table of one slot as it lies on the device.
- *
- * A page that is *pinned* is in use by operations, one that is *changed* holds entries that the tree on the device does not:
- * neither is given up. Any other may be, the longest unused first, by the clock algorithm (Corbató, 1968).
+ * Block tables in memory of one store: by slot, the page of the memory that all stores of the thread share (`TableMemory`).
  */
 
 import { check } from '../../core/check.js';
 import { NO_PAGE, type SlotIndex, type TablePage } from '../../core/ids.js';
 import { ENTRY_WORDS } from '../../layout/block-entry.js';
 import type { BlockIndex } from '../../ports/ids.js';
-import type { Memory } from '../../ports/memory.js';
-import { PAGE_BYTES, TABLE_ENTRIES } from '../format/format.js';
+import { PAGE_BYTES } from '../format/format.js';
+import { BLOCK_SET_WORDS, type TableHolder, type TableMemory } from './table-memory.js';
 
-const NONE = -1;
-/** Words of a set of blocks. */
-export const BLOCK_SET_WORDS = TABLE_ENTRIES / 32;
+export { BLOCK_SET_WORDS };
 
-export class TableCache {
+export class TableCache implements TableHolder {
+  readonly least: number;
   /** All pages as words. Entry of block b in page p: from `p * 1024 + 4 * b` on. */
   readonly words: Uint32Array;
-  readonly pages: number;
   /** By page: the blocks whose entries are not in the journal yet. */
   readonly pending: Int32Array;
   /** By page: the blocks whose first write no flush is known to have covered. */
   readonly young: Int32Array;
-  private readonly memoryStart: number;
+  private readonly memory: TableMemory;
+  private readonly share: number;
   /** By slot: its page and 1, or 0 for none, so that memory of slots that were never used is never touched. */
   private readonly pageOf: Int32Array;
-  private readonly slotOf: Int32Array;
-  private readonly pins: Uint32Array;
-  private readonly changed: Uint8Array;
-  private readonly used: Uint8Array;
-  private hand = 0;
+  /** The pages that hold entries which the tree on the device does not. */
+  private readonly changed = new Set<TablePage>();
 
-  static memoryBytes(pages: number): number {
-    return pages * PAGE_BYTES;
-  }
-
-  /** `memoryStart` is a page of the arena from which `pages` pages are free to use. */
-  constructor(memory: Memory, memoryStart: number, pages: number, slots: number) {
-    const { buffer, byteOffset } = memory.bytes;
-    this.memoryStart = memoryStart;
-    this.pages = pages;
-    this.words = new Uint32Array(buffer, byteOffset + memoryStart, pages * (PAGE_BYTES / 4));
-    this.pending = new Int32Array(pages * BLOCK_SET_WORDS);
-    this.young = new Int32Array(pages * BLOCK_SET_WORDS);
+  /** `least`: the pages that it is promised, more than slots are in the activity log. Throws as `TableMemory.join`. */
+  constructor(memory: TableMemory, least: number, slots: number) {
+    this.memory = memory;
+    this.least = least;
+    this.words = memory.words;
+    this.pending = memory.pending;
+    this.young = memory.young;
     this.pageOf = new Int32Array(slots);
-    this.slotOf = new Int32Array(pages).fill(NONE);
-    this.pins = new Uint32Array(pages);
-    this.changed = new Uint8Array(pages);
-    this.used = new Uint8Array(pages);
+    this.share = memory.join(this);
   }
 
   /** The page of a slot's table, or -1. */
   find(slot: SlotIndex): TablePage {
     const page = (this.pageOf[slot] - 1) as TablePage;
-    check(page === NONE || this.slotOf[page] === slot, 'a slot has its block table in the page of another', slot);
-    if (page !== NONE) this.used[page] = 1;
+    if (page === NO_PAGE) return NO_PAGE;
+    check(this.memory.slotAt(page) === slot, 'a slot has its block table in the page of another', slot);
+    this.memory.used[page] = 1;
     return page;
   }
 
   slotAt(page: TablePage): SlotIndex {
-    return this.slotOf[page] as SlotIndex;
+    return this.memory.slotAt(page);
   }
 
   /** Where a page lies in the arena. */
   memoryOf(page: TablePage): number {
-    check(page >= 0 && page < this.pages, 'there is no such page of the cache', page);
-    return this.memoryStart + page * PAGE_BYTES;
+    return this.memory.memoryOf(page);
   }
 
   /** First word of an entry. */
@@ -78,37 +63,23 @@ export class TableCache {
   /** Takes a page for a slot that has none, with undefined content. Returns -1 if all pages are in use. */
   take(slot: SlotIndex): TablePage {
     check(this.pageOf[slot] === 0, 'a slot takes a second page for its block table', slot);
-    for (let tried = 0; tried < 2 * this.pages; tried += 1) {
-      const page = this.hand as TablePage;
-      this.hand = page + 1 === this.pages ? 0 : page + 1;
-      if (this.pins[page] > 0 || this.changed[page] === 1) continue;
-      if (this.used[page] === 1) {
-        this.used[page] = 0;
-        continue;
-      }
-      this.drop(page);
-      this.pageOf[slot] = page + 1;
-      this.slotOf[page] = slot;
-      this.used[page] = 1;
-      return page;
-    }
-    return NO_PAGE;
+    const page = this.memory.take(this.share, slot);
+    if (page >= 0) this.pageOf[slot] = page + 1;
+    return page;
   }
 
   clear(page: TablePage): void {
-    check(this.slotOf[page] !== NONE, 'a page is cleared that has no block table', page);
+    check(this.slotAt(page) >= 0, 'a page is cleared that has no block table', page);
     const start = page * (PAGE_BYTES / 4);
     this.words.fill(0, start, start + PAGE_BYTES / 4);
   }
 
-  private drop(page: TablePage): void {
-    const slot = this.slotOf[page];
+  drop(page: TablePage): void {
+    const slot = this.slotAt(page);
     this.checkJournaled(page);
-    if (slot !== NONE) this.pageOf[slot] = 0;
-    this.slotOf[page] = NONE;
-    this.changed[page] = 0;
-    this.used[page] = 0;
-    this.young.fill(0, page * BLOCK_SET_WORDS, (page + 1) * BLOCK_SET_WORDS);
+    if (slot >= 0) this.pageOf[slot] = 0;
+    this.setUnchanged(page);
+    clearSet(this.young, page);
   }
 
   /** Only what the journal has, too, may go from memory. */
@@ -121,38 +92,56 @@ export class TableCache {
   /** Forgets a slot's table, which nobody uses. */
   forget(slot: SlotIndex): void {
     const page = (this.pageOf[slot] - 1) as TablePage;
-    if (page !== NONE) this.drop(page);
+    if (page === NO_PAGE) return;
+    this.drop(page);
+    this.memory.giveBack(page);
   }
 
   pin(page: TablePage): void {
-    check(this.slotOf[page] !== NONE, 'a page is held that has no block table', page);
-    this.pins[page] += 1;
+    check(this.slotAt(page) >= 0, 'a page is held that has no block table', page);
+    this.memory.pins[page] += 1;
   }
 
   unpin(page: TablePage): void {
-    check(this.pins[page] > 0, 'a block table was let go of twice', page);
-    this.pins[page] -= 1;
+    check(this.memory.pins[page] > 0, 'a block table was let go of twice', page);
+    this.memory.pins[page] -= 1;
   }
 
   pinned(page: TablePage): boolean {
-    return this.pins[page] > 0;
+    return this.memory.pins[page] > 0;
   }
 
   setChanged(page: TablePage): void {
-    check(this.slotOf[page] !== NONE, 'a page has changed that has no block table', page);
-    this.changed[page] = 1;
+    check(this.slotAt(page) >= 0, 'a page has changed that has no block table', page);
+    if (this.memory.changed[page] === 1) return;
+    this.memory.changed[page] = 1;
+    this.changed.add(page);
   }
 
   /** The pages that hold entries which the tree on the device does not. */
   changedPages(): TablePage[] {
-    const list: TablePage[] = [];
-    for (let page = 0; page < this.pages; page += 1) if (this.changed[page] === 1) list.push(page as TablePage);
-    return list;
+    return [...this.changed].sort((one, other) => one - other);
   }
 
   setClean(page: TablePage): void {
     this.checkJournaled(page);
-    this.changed[page] = 0;
+    this.setUnchanged(page);
+  }
+
+  private setUnchanged(page: TablePage): void {
+    if (this.memory.changed[page] === 0) return;
+    this.memory.changed[page] = 0;
+    this.changed.delete(page);
+  }
+
+  /** Memory that it has. */
+  get heldBytes(): number {
+    return this.memory.heldBy(this.share) * PAGE_BYTES;
+  }
+
+  /** The store is gone. */
+  leave(): void {
+    this.memory.leave(this.share);
   }
 }
 

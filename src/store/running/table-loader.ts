@@ -12,6 +12,7 @@ import { COMPLETION_ABANDONED, type CompletionPort } from '../../ports/completio
 import type { Device } from '../../ports/device.js';
 import type { Memory } from '../../ports/memory.js';
 import { type Layout, PAGE_BYTES, pageOffset, SLOT_FREE, slotBlocks } from '../format/format.js';
+import { TABLE_LOADS_MAX } from '../limits.js';
 import type { StoreOp } from '../store-op.js';
 import { SLOT_FLAG_PLACE, SLOT_FLAG_TABLE, type SlotTable } from './slot-table.js';
 import type { TableCache } from './table-cache.js';
@@ -77,7 +78,7 @@ export class TableLoader {
   private begin(op: StoreOp): TablePage {
     const { tables, slots, device, layout, onWait } = this.parts;
     const { slot } = op;
-    const page = tables.take(slot);
+    const page = this.loading.size < TABLE_LOADS_MAX ? tables.take(slot) : NO_PAGE;
     if (page < 0) {
       onWait(op);
       this.awaitPage(op);

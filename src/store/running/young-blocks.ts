@@ -18,7 +18,7 @@ export class YoungBlocks {
   private readonly journal: JournalWriter;
   private readonly resume: (op: StoreOp, result: number) => void;
   /** The last batch with a first write of a slot that has young blocks. */
-  private readonly sequences = new Map<number, number>();
+  private readonly sequences = new Map<SlotIndex, number>();
   private readonly waiting = new Waiting<StoreOp>('operations that wait for young blocks', STORE_OPERATIONS_MAX);
   private aging = false;
 
@@ -99,7 +99,10 @@ export class YoungBlocks {
   /** Everything is in the tree, which a sync has covered. */
   forgetAll(): void {
     check(this.waiting.size === 0, 'a checkpoint ends while operations wait for young blocks', this.waiting.size);
+    for (const slot of this.sequences.keys()) {
+      const page = this.tables.find(slot);
+      if (page >= 0) clearSet(this.tables.young, page);
+    }
     this.sequences.clear();
-    this.tables.young.fill(0);
   }
 }
