@@ -70,7 +70,7 @@ function placesOf({ network, storesMax, engineShards, tablesBytes }: ShardStart)
   const nodeStart = alignUp(networkStart + (network ? NETWORK_MEMORY_BYTES : 0), BLOCK_BYTES);
   // Of other shards of the node: what their engines need for themselves.
   const engineMemory = nodeStart + nodeMemoryBytes(storesMax, NODE_VOLUMES_MAX, 'elsewhere');
-  // Behind all else: they are not registered, and take memory as they come.
+  // Behind all else: they are not registered, take memory as they come, and no other shard has to address them.
   const tables = tableRange(engineMemory + engineShards * ENGINES_THERE_BYTES, tablesBytes, storesMax);
   return { scratchStart, clientStart, clientBytes, networkStart, nodeStart, engineMemory, tables };
 }
@@ -93,6 +93,7 @@ class Shard implements Watched {
     const { kind, shards, storesMax, storesExpected, engineShards } = start;
     const places = placesOf(start);
     const { scratchStart, clientStart, clientBytes, networkStart, nodeStart, engineMemory, tables } = places;
+    const sharedBytes = tables.memoryStart;
     const engine = new Engine({
       kind,
       engines: shards,
@@ -150,7 +151,9 @@ class Shard implements Watched {
     });
     watch.add(this);
     start.port.on('message', (message: CallMessage) => void this.handle(message));
-    this.post({ ready: { engine: engine.id, arena: engine.bytes, clientMemory: clientStart, engineMemory, threadId } });
+    this.post({
+      ready: { engine: engine.id, arena: engine.bytes, clientMemory: clientStart, sharedBytes, engineMemory, threadId },
+    });
   }
 
   private post(message: AnswerMessage): void {

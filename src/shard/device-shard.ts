@@ -91,7 +91,9 @@ export class DeviceShard implements Watched {
     );
     this.watch.add(this);
     start.port.on('message', (message: CallMessage) => void this.handle(message));
-    this.post({ ready: { engine: engine.id, arena: engine.bytes, clientMemory: 0, engineMemory: 0, threadId } });
+    this.post({
+      ready: { engine: engine.id, arena: engine.bytes, clientMemory: 0, sharedBytes: 0, engineMemory: 0, threadId },
+    });
   }
 
   /** Watches for device operations that never end, as long as there may be any. */

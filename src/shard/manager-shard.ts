@@ -61,7 +61,9 @@ export class ManagerShard {
     this.engine = engine;
     this.watch = new Watch(engine, engine);
     start.port.on('message', (message: CallMessage) => void this.handle(message));
-    this.post({ ready: { engine: engine.id, arena: engine.bytes, clientMemory: 0, engineMemory: 0, threadId } });
+    this.post({
+      ready: { engine: engine.id, arena: engine.bytes, clientMemory: 0, sharedBytes: 0, engineMemory: 0, threadId },
+    });
   }
 
   private post(message: AnswerMessage): void {

@@ -51,6 +51,8 @@ export interface ShardReady {
   /** Its memory, and where in it the client's buffers begin. */
   readonly arena: Uint8Array;
   readonly clientMemory: number;
+  /** How much of it, from its start, other shards read from and write to. */
+  readonly sharedBytes: number;
   /** Where in it the memory for engines of the second shard begins, which is followed by that of the others. */
   readonly engineMemory: number;
   readonly threadId: number;

@@ -231,7 +231,8 @@ export class ShardPool {
     const { shards, storesMax, storesExpected, ofNode, network } = this.options;
     const tablesBytes = alignDown(this.options.tablesBytes / shards, BLOCK_BYTES);
     const clientEngine = this.engine.id;
-    const guest = ofNode && shard > 0 ? this.link(0).ready.arena : null;
+    const first = ofNode && shard > 0 ? this.link(0).ready : null;
+    const guest = first === null ? null : first.arena.subarray(0, first.sharedBytes);
     place.guest = guest;
     const engineShards = this.engineShards;
     const engineMemory =

@@ -475,4 +475,11 @@ const TABLES: Mutant[] = [
   },
 ];
 
-export const STORE_MUTANTS: readonly Mutant[] = [...JOURNAL, ...INTENTS, ...SLOTS, ...RECOVERY, ...CHECKPOINTS, ...TABLES];
+export const STORE_MUTANTS: readonly Mutant[] = [
+  ...JOURNAL,
+  ...INTENTS,
+  ...SLOTS,
+  ...RECOVERY,
+  ...CHECKPOINTS,
+  ...TABLES,
+];
