@@ -84,7 +84,10 @@ export class DeviceHost {
     this.hooks = hooks;
     const { completions, memory, clock, storesMax, memoryStart } = ports;
     const behind = memoryStart + deviceHostBytes(storesMax, 'elsewhere');
-    this.tables = new TableMemory(memory, ports.tables ?? tableRange(behind, 0, storesMax));
+    const range = ports.tables ?? tableRange(behind, 0, storesMax);
+    const storesEnd = memoryStart + storesMax * STORE_OWN_BYTES;
+    check(range.memoryStart >= storesEnd, 'block tables lie in memory of stores', range.memoryStart);
+    this.tables = new TableMemory(memory, range);
     this.keeper = {
       memory,
       alarms: new Alarms(completions, clock),

@@ -236,6 +236,12 @@ export const TABLE_ASSERTIONS: readonly AssertionMutant[] = [
     'budgetBytes: budgetBytes + (storesMax + 1) * TABLES_BYTES, bytes: budgetBytes + storesMax * TABLES_BYTES',
   ),
   one(
+    'block tables lie in memory of stores',
+    'node/device-host.ts',
+    "const behind = memoryStart + deviceHostBytes(storesMax, 'elsewhere');",
+    'const behind = memoryStart;',
+  ),
+  one(
     'a store that is gone takes a page for a block table',
     'store/running/table-cache.ts',
     '    const page = this.memory.take(this.share, slot);',

@@ -25,8 +25,12 @@ export const VOLUME_ID = 'a'.repeat(32);
 /** Where operations find their payload. */
 const PAYLOAD = STORE_MEMORY_BYTES;
 const PAYLOADS = 64;
-/** One arena for all stores of a test: clearing it costs less than a new one. */
-const arena = new Uint8Array(new SharedArrayBuffer(PAYLOAD + PAYLOADS * SLOT));
+/**
+ * Arenas for all stores of a test: clearing one costs less than a new one. A store never has that of the one before: what is left
+ * of a store that was killed may go on until its promises are used up, as nothing of a process would.
+ */
+const arenas = [0, 1].map(() => new Uint8Array(new SharedArrayBuffer(PAYLOAD + PAYLOADS * SLOT)));
+let stores = 0;
 
 export function volumeOf(id = VOLUME_ID, deviceId = DEVICE_ID): VolumeMap {
   return {
@@ -85,12 +89,16 @@ export class SimStore {
   member!: DirectMember;
   /** Blocks that were suspect when the store was opened, by stripe * SLOT_BLOCKS + block. */
   readonly suspects: number[] = [];
+  private readonly arena: Uint8Array;
   private readonly base: number;
   private readonly waiting: ((result: number) => void)[] = [];
   private readonly freePayloads: number[] = [];
 
   /** `turns`: see `SimLoopSettings`. */
   constructor(disk: SimDisk, seed: number, bounds?: StoreBounds, turns?: number) {
+    stores += 1;
+    this.arena = arenas[stores % arenas.length];
+    const { arena } = this;
     this.loop = new SimLoop({ seed, arena, ...(turns === undefined ? {} : { turns }) });
     this.device = new SimDevice(this.loop, disk);
     const { loop, device } = this;
@@ -166,7 +174,7 @@ export class SimStore {
     if (memory === undefined) throw new Error('too many writes at once');
     // Every other payload lies elsewhere, and is to be copied.
     const source = value % 2 === 0 ? this.freePayloads.pop() : undefined;
-    const words = new Uint32Array(arena.buffer, source ?? memory, (blocks * BLOCK) / 4);
+    const words = new Uint32Array(this.arena.buffer, source ?? memory, (blocks * BLOCK) / 4);
     for (let index = 0; index < blocks; index += 1) {
       words.fill(value + index * step, (index * BLOCK) / 4, ((index + 1) * BLOCK) / 4);
     }
@@ -194,13 +202,13 @@ export class SimStore {
     if (value !== undefined) {
       request.source = source;
       request.sourceBytes = request.blocks * BLOCK;
-      new Uint32Array(arena.buffer, source, (request.blocks * BLOCK) / 4).fill(value);
+      new Uint32Array(this.arena.buffer, source, (request.blocks * BLOCK) / 4).fill(value);
     }
     const result = await this.start((token) => {
       request.token = token;
       this.member.submit(request);
       // The payload is the caller's again when the batch has been handed over.
-      this.loop.defer(this.loop.register({ complete: () => arena.fill(0xee, source, source + SLOT) }), 0);
+      this.loop.defer(this.loop.register({ complete: () => this.arena.fill(0xee, source, source + SLOT) }), 0);
     });
     this.freePayloads.push(memory, source);
     return result;
@@ -215,7 +223,7 @@ export class SimStore {
     const memory = this.freePayloads.pop();
     if (memory === undefined) throw new Error('too many reads at once');
     const result = await this.start((token) => this.member.read(stripe, block, blocks, memory, token));
-    const bytes = arena.slice(memory, memory + blocks * BLOCK);
+    const bytes = this.arena.slice(memory, memory + blocks * BLOCK);
     this.freePayloads.push(memory);
     return result < 0 ? result : bytes;
   }
@@ -225,7 +233,7 @@ export class SimStore {
     const memory = this.freePayloads.pop();
     if (memory === undefined) throw new Error('too many reads at once');
     const result = await this.start((token) => this.member.read(stripe, block, 1, memory, token));
-    const words = new Uint32Array(arena.buffer, memory, BLOCK / 4);
+    const words = new Uint32Array(this.arena.buffer, memory, BLOCK / 4);
     const values: number[] = [];
     for (let at = 0; at < words.length; at += SECTOR / 4) {
       const same = words.subarray(at, at + SECTOR / 4).every((word) => word === words[at]);
