@@ -31,6 +31,12 @@ export class Crowds {
     return known.size >= 2 && known.size > heard * SHARE;
   }
 
+  /** A report of a client waits still: all that it has reported counts as long as that, and once more when it is asked again. */
+  keep(clientId: string, nowMs: number): void {
+    const known = this.reported.get(clientId);
+    for (const nodeId of known?.keys() ?? []) known?.set(nodeId, nowMs);
+  }
+
   /** Forgets reports that are too old to count. */
   look(nowMs: number, withinMs: number): void {
     for (const [clientId, known] of this.reported) {

@@ -32,9 +32,16 @@ import { GENERATION_MAX } from './limits.js';
 import { type Step, stepBetween } from './map-steps.js';
 import type { ManagedGroup, ManagedVolume } from './volume-book.js';
 
+/** A report that waits until the manager misses as many nodes, since when. */
+interface HeldReport {
+  readonly sinceMs: number;
+}
+
 export class HolderCalls {
   private readonly state: ClusterState;
   private readonly janitors: Janitors;
+  /** Reports that wait, by who tells of which map: one for each. */
+  private readonly held = new Map<string, HeldReport>();
 
   constructor(state: ClusterState, janitors: Janitors) {
     this.state = state;
@@ -98,12 +105,30 @@ export class HolderCalls {
     return state.nowMs - sinceMs < state.times.attachMs ? 'coming' : 'free';
   }
 
-  /** Resolves when it has been decided or refused; a report that tells more of who reports than of members waits. */
-  async change(request: ChangeRequest<ReplicaMap>): Promise<ChangeAnswer<ReplicaMap>> {
+  /**
+   * Resolves when it has been decided or refused; a report that tells more of who reports than of members waits: as long as it is
+   * `wanted`, and until the same client asks for the same again, for which its time goes on.
+   */
+  async change(request: ChangeRequest<ReplicaMap>, wanted = () => true): Promise<ChangeAnswer<ReplicaMap>> {
     const { state } = this;
-    const sinceMs = state.nowMs;
     const { volume: asked } = this.find(request.volumeId, request.group);
-    if (asked.holder === request.clientId) asked.heldMs = sinceMs;
+    if (asked.holder === request.clientId) asked.heldMs = state.nowMs;
+    const key = [request.clientId, request.volumeId, request.group, request.before].join(' ');
+    const report = { sinceMs: this.held.get(key)?.sinceMs ?? state.nowMs };
+    this.held.set(key, report);
+    try {
+      return await this.decideWhenHeard(request, report.sinceMs, () => wanted() && this.held.get(key) === report);
+    } finally {
+      if (this.held.get(key) === report) this.held.delete(key);
+    }
+  }
+
+  private async decideWhenHeard(
+    request: ChangeRequest<ReplicaMap>,
+    sinceMs: number,
+    wanted: () => boolean,
+  ): Promise<ChangeAnswer<ReplicaMap>> {
+    const { state } = this;
     let crowd = false;
     for (;;) {
       const { volume, group } = this.find(request.volumeId, request.group);
@@ -122,6 +147,8 @@ export class HolderCalls {
       if (state.nowMs - sinceMs >= state.times.holdMs) throw crowded(volume, step);
       await state.ticks.next();
       if (state.ended !== null) throw state.ended;
+      if (!wanted()) throw new StrakeError('UNAVAILABLE', 'whoever reported this waits for it no more');
+      state.crowds.keep(request.clientId, state.nowMs);
     }
   }
 

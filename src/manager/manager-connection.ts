@@ -188,7 +188,8 @@ export class ManagerConnection extends AnsweringConnection<Here, MessagePart> {
     asked: unknown,
   ): Promise<Uint8Array | StrakeError> {
     try {
-      const answer = await call.perform(this.service.calls, asked);
+      // Nothing is left of the connection, and no newer session is welcomed, before all calls have ended.
+      const answer = await call.perform(this.service.calls, asked, () => !this.closing);
       const bytes = encodeBody(call.answer, answer);
       if (bytes.length > ANSWER_PARTS_MAX * PART_BYTES_MAX) {
         throw new StrakeError('INVALID_ARGUMENT', `the answer has ${bytes.length} bytes, and is too long to be sent`);

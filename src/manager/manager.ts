@@ -257,8 +257,8 @@ export class Manager implements ManagerCalls<ReplicaMap> {
     return this.decide(() => this.holders.attach(call));
   }
 
-  change(request: ChangeRequest<ReplicaMap>): Promise<ChangeAnswer<ReplicaMap>> {
-    return this.decide(() => this.holders.change(request));
+  change(request: ChangeRequest<ReplicaMap>, wanted?: () => boolean): Promise<ChangeAnswer<ReplicaMap>> {
+    return this.decide(() => this.holders.change(request, wanted));
   }
 
   stored(request: StoredRequest): Promise<StoredAnswer> {

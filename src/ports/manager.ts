@@ -411,7 +411,8 @@ export interface ManagerCalls<GroupMap> {
   attach(call: AttachCall): Promise<Decided<GroupMap>>;
   /**
    * Decides a changed map. Rejects with `ERR_STRAKE_UNAVAILABLE` if no rule allows this change now; the message says which. What
-   * is not `wanted` any more when a manager can be asked is not asked for, and rejects with `ERR_STRAKE_NO_MANAGER`.
+   * is not `wanted` any more when a manager can be asked is not asked for, and rejects with `ERR_STRAKE_NO_MANAGER`; the manager
+   * lets go of what it has not decided by then.
    */
   change(request: ChangeRequest<GroupMap>, wanted?: () => boolean): Promise<ChangeAnswer<GroupMap>>;
   /** Members have answered a map. Before an attached client has removed anybody, one member of the group has. */

@@ -304,13 +304,14 @@ const pagesOf = <T>(of: Rule<T>) => bodyOf(fields<ListPage<T>>({ list: some(of),
 export interface Call<Request, Answer> {
   readonly request: Body<Request>;
   readonly answer: Body<Answer>;
-  readonly perform: (calls: Calls, request: Request) => Promise<Answer>;
+  /** `wanted`: whether anybody waits for the answer still. */
+  readonly perform: (calls: Calls, request: Request, wanted: () => boolean) => Promise<Answer>;
 }
 
 function call<Request, Answer>(
   request: Body<Request>,
   answer: Body<Answer>,
-  perform: (calls: Calls, request: Request) => Promise<Answer>,
+  perform: (calls: Calls, request: Request, wanted: () => boolean) => Promise<Answer>,
 ): Call<Request, Answer> {
   return { request, answer, perform };
 }
@@ -336,7 +337,7 @@ export const CALLS = {
     (calls, request) => calls.renew(request),
   ),
   attach: call(bodyOf(attach), newest, (calls, request) => calls.attach(request)),
-  change: call(changeRequest, changeAnswer(decided), (calls, request) => calls.change(request)),
+  change: call(changeRequest, changeAnswer(decided), (calls, request, wanted) => calls.change(request, wanted)),
   stored: call(bodyOf(stored), bodyOf(fields<StoredAnswer>({ base: count })), (calls, request) =>
     calls.stored(request),
   ),

@@ -60,6 +60,35 @@ check('each call arrives as it was asked, and is answered as it was answered', a
   assert.is(callOf('status').answer.proven, true);
 });
 
+check('a call that waits hears that its connection is gone: a newer session comes in when it has ended', async () => {
+  const world = new CallWorld(21);
+  let end = (_: unknown): void => {};
+  let wanted = (): boolean => false;
+  let asked = 0;
+  const calls = scriptedCalls(async (name, ...args: unknown[]) => {
+    if (name !== 'change') return STATUS;
+    wanted = args[1] as () => boolean;
+    asked += 1;
+    return new Promise((resolve) => {
+      end = resolve;
+    });
+  });
+  world.serve(calls);
+  const session = world.connect();
+  const { change } = callExamples(DECIDED);
+  const lost = session.change({ ...(change.request as Parameters<typeof session.change>[0]), clientId: CLIENT });
+  await world.pause(1000);
+  assert.ok(wanted(), 'a call is on its way that nobody waits for');
+  world.network.reset(world.clientHost, world.managerHost);
+  await world.pause(1000);
+  assert.not(wanted(), 'whoever carries a call out does not hear that its connection is gone');
+  end(change.answer);
+  // It is asked again by the next session.
+  await world.settle(world.world.until(() => asked === 2));
+  end(change.answer);
+  assert.equal(await world.settle(lost), change.answer);
+});
+
 check('an error is told with its name, its words and its remedy', async () => {
   const world = new CallWorld(2);
   const thrown = new StrakeError('NO_VOLUME', 'there is no volume db', { remedy: 'Make one.' });

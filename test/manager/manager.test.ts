@@ -339,6 +339,37 @@ check('a report that is never borne out is refused in the end', async () => {
   assert.match((await world.settle(refused)).message, /the manager hears its node/);
 });
 
+check('a report that waits gives way to the next one of its client, whose time goes on', async () => {
+  const { world, request } = await crowdOf();
+  const dropped = failure('UNAVAILABLE', world.manager.change(request));
+  await world.passWithBeats(4000);
+  let ended = false;
+  const refused = failure('UNAVAILABLE', world.manager.change(request)).finally(() => {
+    ended = true;
+  });
+  await world.passWithBeats(500);
+  assert.match((await world.settle(dropped)).message, /waits for it no more/);
+  assert.not.ok(ended);
+  await world.passWithBeats(1000);
+  assert.ok(ended, 'a report that is asked for again and again is never refused');
+  assert.match((await world.settle(refused)).message, /the manager hears its node/);
+});
+
+check('a report that nobody waits for any more is not decided, though its nodes fall silent', async () => {
+  const { world, request } = await crowdOf();
+  let waits = true;
+  const dropped = failure(
+    'UNAVAILABLE',
+    world.manager.change(request, () => waits),
+  );
+  await world.passWithBeats(1000);
+  waits = false;
+  await world.pass(4000);
+  assert.match((await world.settle(dropped)).message, /waits for it no more/);
+  const { maps } = await world.settle(world.manager.fetch('v'));
+  assert.is(maps[0].mapVersion, request.before);
+});
+
 check('a report that waits ends with the manager', async () => {
   const { world, request } = await crowdOf();
   const waits = failure('NO_MANAGER', world.manager.change(request));

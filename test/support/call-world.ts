@@ -39,14 +39,14 @@ export function scriptedCalls(script: Script): Calls {
   return Object.fromEntries(CALL_NAMES.map((name) => [name, call(name)])) as unknown as Calls;
 }
 
-/** A script that answers some calls, and notes all of them. */
+/** A script that answers some calls, and notes all of them; without whether anybody waits for the answer. */
 export function answering(answers: Partial<Record<CallName, (...given: never[]) => unknown>>): {
   readonly calls: Calls;
   readonly asked: unknown[][];
 } {
   const asked: unknown[][] = [];
   const calls = scriptedCalls(async (name, ...given) => {
-    asked.push([name, ...given]);
+    asked.push([name, ...given.filter((one) => typeof one !== 'function')]);
     const answer = answers[name];
     if (answer === undefined) throw new StrakeError('NOT_SUPPORTED', `nobody answers ${name}`);
     return answer(...given);
