@@ -186,13 +186,21 @@ export class Membership {
     const { group, position } = slot;
     // From now on discards keep their slots, so the point is that of now, and not that of the commit.
     const since = this.hooks.missedSince();
-    const leave = (record: VolumeMap) =>
-      record.groups[group][position].state === 'offline' || !slot.leaving
-        ? record
-        : memberOffline(record, group, position, since);
+    let stays = false;
+    const leave = (record: VolumeMap) => {
+      const { state } = record.groups[group][position];
+      if (state === 'offline' || !slot.leaving) return record;
+      // Whoever was to stay may have left by a change that was asked for before, though it was back by then.
+      stays = !record.groups[group].some((other, at) => at !== position && other.state === 'in-sync');
+      if (!stays) return memberOffline(record, group, position, since);
+      slot.leaving = false;
+      return record;
+    };
     this.change(leave, () => slot.leaving).then(
       () => {
         if (slot.state === 'offline') this.tellOffline(slot, reason);
+        // What it has failed is judged again: it fails, or waits for it.
+        if (stays) this.resume();
       },
       () => {},
     );
