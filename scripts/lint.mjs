@@ -11,7 +11,7 @@ import { root, setup } from './setup.mjs';
 import { run } from './tests/process.mjs';
 
 const bin = (name) => join(root, 'node_modules', '.bin', name);
-const CLIPPY = ['clippy', '--release', '--quiet'];
+const CLIPPY = ['clippy', '--quiet'];
 const DENY = ['--', '-D', 'warnings'];
 const LIMIT_MS = 900_000;
 
@@ -23,7 +23,6 @@ function commands(write) {
       bin('biome'),
       ['check', '--error-on-warnings', ...(write ? ['--write'] : []), '.'],
     ],
-    ['types', bin('tsc'), ['-p', 'tsconfig.test.json']],
     ['format of Rust', 'cargo', ['fmt', '--all', ...(write ? [] : ['--check'])]],
     // The binding is a plugin without tests: checking it together with test targets would call its exports dead code.
     ['lint of Rust', 'cargo', [...CLIPPY, '--workspace', '--exclude', 'strake-binding', '--all-targets', ...DENY]],
@@ -31,26 +30,30 @@ function commands(write) {
   ];
 }
 
+/** Tests see the types of what they test as it was compiled. */
+const TYPES = ['types', bin('tsc'), ['-p', 'tsconfig.test.json']];
+
 /** Whether this toolchain has a component; some distributions ship cargo without them. */
 function missingComponent(program, args) {
   if (program !== 'cargo') return false;
   return spawnSync('cargo', [args[0], '--version'], { stdio: 'ignore' }).status !== 0;
 }
 
+async function result([name, program, args]) {
+  if (missingComponent(program, args)) {
+    return { name, skipped: `cargo ${args[0]} is not installed: rustup component add clippy rustfmt` };
+  }
+  const { code, output } = await run(program, args, LIMIT_MS);
+  return code === 0 ? { name } : { name, error: output };
+}
+
 /**
  * Runs all checks, one after the other. Returns one entry per check: its name, and what is wrong, or undefined; or why it was
- * skipped.
+ * skipped. Packages are to be there; what needs the build waits for `built`, and comes last.
  */
-export async function lint(write = false) {
+export async function lint(write = false, built = Promise.resolve()) {
   const results = [];
-  for (const [name, program, args] of commands(write)) {
-    if (missingComponent(program, args)) {
-      results.push({ name, skipped: `cargo ${args[0]} is not installed: rustup component add clippy rustfmt` });
-      continue;
-    }
-    const { code, output } = await run(program, args, LIMIT_MS);
-    results.push(code === 0 ? { name } : { name, error: output });
-  }
+  for (const command of commands(write)) results.push(await result(command));
   for (const [name, errorsIn] of [
     ['layers', layerErrors],
     ['dictionaries', dictionaryErrors],
@@ -64,6 +67,8 @@ export async function lint(write = false) {
   const { assertionErrors } = await import('./assertions.mjs');
   const errors = assertionErrors(root);
   results.push({ name: 'assertions', ...(errors.length === 0 ? {} : { error: errors.join('\n') }) });
+  await built;
+  results.push(await result(TYPES));
   return results;
 }
 

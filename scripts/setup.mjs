@@ -90,13 +90,18 @@ function buildNative() {
   run(process.execPath, [cli, 'build', '--platform', '--release', ...manifest, ...names], 'building the native addon');
 }
 
-/** Everything that `npm start`, `npm test` and `npm run bench` need. */
-export function setup() {
+/** Checks what the set-up needs, and installs packages. */
+export function setupPackages() {
   checkTools();
   step('packages', ['package-lock.json'], 'node_modules/piscina/package.json', () => {
     console.error('strake: installing packages');
     run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], 'npm ci');
   });
+}
+
+/** Everything that `npm start`, `npm test` and `npm run bench` need. */
+export function setup() {
+  setupPackages();
   step('native', ['Cargo.toml', 'Cargo.lock', 'crates'], 'native/index.cjs', buildNative);
   step('typescript', ['tsconfig.json', 'src', 'native/index.d.ts'], 'dist/index.js', () => {
     rmSync(join(root, 'dist'), { recursive: true, force: true });

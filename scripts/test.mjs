@@ -15,7 +15,7 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { lint } from './lint.mjs';
-import { setup } from './setup.mjs';
+import { root, setup, setupPackages } from './setup.mjs';
 import { compileTests } from './tests/compile.mjs';
 import { hasBriefForm, LANES, onlyWaits, testFiles } from './tests/plan.mjs';
 import { run } from './tests/process.mjs';
@@ -26,6 +26,7 @@ const FILE_LIMIT_MS = 360_000;
 const DEEP_FILE_LIMIT_MS = 900_000;
 const LIST_LIMIT_MS = 60_000;
 const CARGO_LIMIT_MS = 900_000;
+const SETUP_LIMIT_MS = 900_000;
 /**
  * Without optimization, which takes a third of the time and checks arithmetic for overflows; in full as it is released. The
  * binding has no tests, and is built by the set-up.
@@ -61,9 +62,9 @@ function formOf(deep) {
   return { STRAKE_TEST_BRIEF: deep ? undefined : '1' };
 }
 
-async function runLint() {
+async function runLint(built) {
   const started = performance.now();
-  const results = await lint();
+  const results = await lint(false, built);
   for (const { name, skipped } of results) if (skipped !== undefined) report.skip(name, skipped);
   const failures = results.filter(({ error }) => error !== undefined);
   const passed = results.length - failures.length - results.filter(({ skipped }) => skipped !== undefined).length;
@@ -124,21 +125,32 @@ async function inLanes(count, items, work) {
   await Promise.all(Array.from({ length: count }, lane));
 }
 
+/** The set-up in a process of its own, so that others run beside it. It ends this one if it fails, as nothing goes on then. */
+async function setupBeside() {
+  const { code } = await run(process.execPath, [join(root, 'scripts', 'setup.mjs')], SETUP_LIMIT_MS, {}, 'inherit');
+  if (code !== 0) process.exit(1);
+}
+
 /**
- * Lint, Rust, the smoke run of the bench and files of tests. One lane begins with the former three, one after the other, as
- * lint and Rust want cargo's lock. Files that only wait run beside the lanes. Nothing is measured: the smoke run is judged by
- * whether it works.
+ * Rust and lint, one after the other, as both want cargo's lock, and the smoke run of the bench. The first two begin beside the
+ * set-up: most of that is one program that is linked, which uses one core.
  */
-async function runSideBySide(files, argumentsOf) {
-  const others = async () => {
-    await report.part('lint', runLint);
-    await report.part('crates', runCargo);
-    await report.part('bench', runSmoke);
-  };
+async function runOthers(built) {
+  await report.part('crates', runCargo);
+  await report.part('lint', () => runLint(built));
+  await built;
+  await report.part('bench', runSmoke);
+}
+
+/**
+ * Files of tests, and the `others`, which take one lane until they have ended. Files that only wait run beside the lanes.
+ * Nothing is measured: the smoke run is judged by whether it works.
+ */
+async function runSideBySide(files, argumentsOf, others) {
   const job = (file) => () => runFile(file, argumentsOf);
   const jobs = files.filter((file) => !onlyWaits(file)).map(job);
   const beside = files.filter(onlyWaits).map(job);
-  if (whole) jobs.unshift(others);
+  if (whole) jobs.unshift(() => others);
   else if (repeated) jobs.unshift(() => report.part('crates', runCargo));
   await Promise.all([inLanes(LANES, jobs, (begin) => begin()), ...beside.map((begin) => begin())]);
 }
@@ -183,14 +195,17 @@ async function compareForms(files, argumentsOf) {
 }
 
 async function main() {
-  await report.part('set-up', setup);
+  setupPackages();
+  const built = report.part('set-up', whole && !options.list ? setupBeside : setup);
+  const others = whole && !options.list ? runOthers(built) : undefined;
+  await built;
   const argumentsOf = await report.part('compiling tests', compileTests);
   const files = testFiles(parts).filter((file) => !options.repeating || hasBriefForm(file));
   if (options.list) {
     await printNames(files, argumentsOf);
     return 0;
   }
-  await report.part(whole ? 'everything side by side' : 'test files', () => runSideBySide(files, argumentsOf));
+  await report.part(whole ? 'everything side by side' : 'test files', () => runSideBySide(files, argumentsOf, others));
   if (options.deep && parts.length === 0) {
     await report.part('forms', () => compareForms(files.filter(hasBriefForm), argumentsOf));
   }

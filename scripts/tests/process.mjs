@@ -29,19 +29,21 @@ for (const [signal, code] of [
 
 /**
  * Runs a program in a process group of its own, which ends with it, or after `limitMs`. What it prints is kept until the end,
- * so that programs that run side by side do not mix their output. `env` is added to the environment; undefined takes away.
+ * so that programs that run side by side do not mix their output; of one whose errors are `'inherit'`, they are shown as they
+ * come. `env` is added to the environment; undefined takes away.
  */
-export function run(program, args, limitMs, env = {}) {
+export function run(program, args, limitMs, env = {}, errors = 'pipe') {
   return new Promise((resolve) => {
     const started = performance.now();
     const child = spawn(program, args, {
       cwd: root,
       env: { ...process.env, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', errors],
       detached: true,
     });
     let output = '';
-    for (const stream of [child.stdout, child.stderr]) {
+    const streams = [child.stdout, child.stderr].filter((stream) => stream !== null);
+    for (const stream of streams) {
       stream.setEncoding('utf8');
       stream.on('data', (text) => {
         output += text;
@@ -65,8 +67,7 @@ export function run(program, args, limitMs, env = {}) {
       end();
       groups.delete(child.pid);
       left = setTimeout(() => {
-        child.stdout.destroy();
-        child.stderr.destroy();
+        for (const stream of streams) stream.destroy();
       }, LEFT_MS);
     });
     child.on('close', (code, signal) => {
