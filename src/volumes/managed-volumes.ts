@@ -207,7 +207,8 @@ export class ManagedVolumes {
 
   private async giveBack(volume: HostedVolume): Promise<void> {
     const { node } = this.parts;
-    const { id } = volume;
+    const { id, managed, place } = volume;
+    check(managed, 'a volume is given back that this node decides about', place);
     try {
       await node.host.end(volume);
     } finally {

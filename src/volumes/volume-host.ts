@@ -132,6 +132,7 @@ export class VolumeHost {
       volume.engine = engine;
       this.engines.add(engine);
       volume.started = true;
+      this.demandHeld(volume);
       this.adoptPending(volume);
       await engine.start();
       check(volume.engine === engine, 'a volume was stopped while it was started', volume.place);
@@ -168,6 +169,7 @@ export class VolumeHost {
       map.generation,
     );
     if (this.ending) throw closedError();
+    this.demandHeld(volume);
     const replicas = this.replicasOf(volume, map, this.parts.stores, this.ports.completions);
     const served = volume.replicas.filter((replica) => isCurrent(volume, replica));
     try {
@@ -299,6 +301,15 @@ export class VolumeHost {
       nextJobId: () => this.jobs.nextId(),
       onJob: (job) => this.noteJob(volume, job),
     });
+  }
+
+  /**
+   * Another client may have been heard to have attached a volume when its own attach was in effect, and no engine was there to be
+   * deposed: it would wait for a newer map for ever, of which nobody tells it. Throws `ERR_STRAKE_UNAVAILABLE`.
+   */
+  private demandHeld({ id, name, managed }: HostedVolume): void {
+    if (!managed || this.parts.managed()?.isHeld(id)) return;
+    throw new StrakeError('UNAVAILABLE', `volume ${name} was attached by another client when it was to be served`);
   }
 
   /** A newer map that somebody else has decided may have been heard of while there was no engine to be told. */

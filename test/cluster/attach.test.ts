@@ -1,8 +1,11 @@
 /** Volumes of a cluster: attached through a manager, served over devices of other nodes, given back, and taken over. */
 
 import * as assert from 'uvu/assert';
+import { SimKey } from '#strake/sim/world/sim-key.js';
+import type { ManagedVolumes } from '#strake/volumes/managed-volumes.js';
+import { authenticateMap } from '#strake/wire/maps.js';
 import { check, run } from '../support/check.js';
-import { type ClusterClient, ClusterWorld } from '../support/cluster-world.js';
+import { type ClusterClient, ClusterWorld, KEY_SEED } from '../support/cluster-world.js';
 
 async function attached(world: ClusterWorld, number = 0, takeOver = false): Promise<ClusterClient> {
   const client = world.client(number);
@@ -142,6 +145,33 @@ check('a volume that gets another name while it is given back is given back all 
   await world.settle(second.node.attachVolume('w'));
   await world.settle(second.node.close());
   await world.settle(first.node.close());
+});
+
+check('a client that is told of another attach just when its own is in effect gives up', async () => {
+  for (let turns = 0; turns < 8; turns += 1) {
+    const world = await ClusterWorld.begin(70 + turns);
+    const key = new SimKey(KEY_SEED, world.random());
+    const first = world.client();
+    const { authority } = (first.node as unknown as { managed: ManagedVolumes }).managed;
+    let done = false;
+    authority.onMap(async ({ id, generation }) => {
+      if (done) return;
+      done = true;
+      const own = authority.mapOf(id, 0);
+      const right = { holder: 'e'.repeat(32), generation: generation + 1, mapVersion: own.mapVersion + 1 };
+      const other = authenticateMap({ ...own, ...right }, key);
+      for (const { host } of world.nodes) for (const store of host.stores.values()) void store.bring(other);
+      for (let turn = 0; turn < turns; turn += 1) await null;
+      first.node.heard([other]);
+    });
+    let refused = '';
+    void first.node.attachVolume('v').catch(({ code }) => {
+      refused = code;
+    });
+    await world.pause(5_000_000);
+    assert.match(refused, /UNAVAILABLE|IO/, `it waits for ever, told after ${turns} turns`);
+    await world.settle(first.node.close());
+  }
 });
 
 run();

@@ -17,6 +17,13 @@ const TURNS = 'volumes/turns.ts';
 
 export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   one(
+    'a volume is given back that this node decides about',
+    'volumes/managed-volumes.ts',
+    '    const { id, managed, place } = volume;\n',
+    '    volume.managed = false;\n    const { id, managed, place } = volume;\n',
+    tests('cluster/attach.test.ts'),
+  ),
+  one(
     'members are taken out of a group in which all have answered',
     'volumes/managed-authority.ts',
     '} else if (silent.length === 0) held.noteEffective',

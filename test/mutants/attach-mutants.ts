@@ -7,6 +7,19 @@ const MANAGER = tests('manager/manager.test.ts');
 
 export const ATTACH_MUTANTS: readonly Mutant[] = [
   {
+    name: 'served-though-another-attached',
+    breaks: 'An attach that another has followed before there was an engine goes on, and waits for ever',
+    rule: 'whoever hears of a later generation ends its attach, whenever that is',
+    edits: [
+      {
+        file: 'volumes/volume-host.ts',
+        find: '      this.demandHeld(volume);\n      this.adoptPending',
+        replace: '      this.adoptPending',
+      },
+    ],
+    judges: [tests('cluster/attach.test.ts')],
+  },
+  {
     name: 'deposed-at-once',
     breaks: 'A map of a later generation ends the service at once',
     rule: 'a candidate that does not come to serve leaves the volume to whoever served it',
