@@ -306,8 +306,8 @@ export const VOLUME_ASSERTIONS: readonly AssertionMutant[] = [
   one(
     'a host has memory for more volumes than it may have',
     'volumes/storage-node.ts',
-    'volumesMax = VOLUMES_REGISTERED } = ports;',
-    'volumesMax = VOLUMES_REGISTERED - 1 } = ports;',
+    'volumesMax = VOLUMES_REGISTERED, tables } = ports;',
+    'volumesMax = VOLUMES_REGISTERED - 1, tables } = ports;',
     NAMES,
   ),
   one(
