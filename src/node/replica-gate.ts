@@ -130,13 +130,25 @@ export class ReplicaGate {
   /**
    * Whether clients may read here that do not write: what is here is all that was acknowledged under the generation of the map,
    * and before. So it is once the copies have been made equal under it, as long as the device is not opened anew, with which it
-   * may lose what was not flushed; and also then if the right to write was given back in order.
+   * may lose what was not flushed; and also then if the right to write was given back in order, and this is no earlier image.
    */
   get isAgreed(): boolean {
     const { map } = this;
     if (map === undefined || map.volume.deleted) return false;
     if (this.agreed === map.generation && this.agreed > 0) return true;
-    return map.lease === 'released' && this.servedGeneration === map.generation;
+    return map.lease === 'released' && this.servedGeneration === map.generation && this.hasAllOf(map);
+  }
+
+  /**
+   * Whether this device knows itself to have what it had when the right to write was given back: it was told then that all below
+   * some flush is settled, the last write that the map tells of among it. An earlier image was told of an earlier flush, and the
+   * map may have been stored there only now.
+   */
+  private hasAllOf({ generation, members }: ReplicaMap): boolean {
+    if (generation === 0) return true;
+    const member = members.find(({ deviceId }) => deviceId === this.device.deviceId);
+    const { settled } = this.device.ownOf(this.page);
+    return member !== undefined && settled.generation === generation && settled.flushNumber > member.flushNumber;
   }
 
   /**
