@@ -119,7 +119,7 @@ check('silence-ms: a member that vanishes is reported when it has been silent fo
 /** Whether a member whose disk takes long for each write is done without. */
 async function isDoneWithout(seed: number, times: Partial<ClusterTimes>): Promise<boolean> {
   const { world, client } = await serving(seed, times);
-  const end = world.nodes[1].disk.faults.add({ ops: ['write'], action: { kind: 'slow', byUs: 1_200_000 } });
+  const end = world.nodes[1].disk.faults.add({ ops: ['write'], action: { kind: 'slow', byUs: 2_000_000 } });
   const written = stateOf(client.write(0, 2, 7));
   await world.until(() => written.value !== 'waiting');
   const states = client.states();
