@@ -159,7 +159,6 @@ export const SMOKE_ROWS: readonly Row[] = [...ROWS, ...ROOT_ROWS, ...VOLUME_ROWS
     'device.randread.4k.qd64',
     'device.write.1m.qd16',
     'nbd.randwrite.4k.qd64',
-    'nbd.mixed.4k.qd64',
     'nbd.read.1m.qd16',
     'nbd.sync.4k.qd1',
     'null.randread.4k.qd16',
@@ -172,6 +171,5 @@ export const SMOKE_ROWS: readonly Row[] = [...ROWS, ...ROOT_ROWS, ...VOLUME_ROWS
     'volume.wide-minute.mixed.4k.qd64',
     'mirror2.randwrite.4k.qd64',
     'cluster.mirror2.randwrite.4k.qd64',
-    'cluster.mirror2.read.1m.qd16',
   ].includes(id),
 );

@@ -5,7 +5,7 @@ import { makeTrial } from '#strake/embed/trials.js';
 import { FAULT_KINDS, type FaultKind, planOf } from '#strake/sim/trial/plan.js';
 import { check, repetitions, run } from '../support/check.js';
 
-const SEEDS = repetitions(200, 12);
+const SEEDS = repetitions(200, 8);
 
 async function trialsWith(faults: readonly FaultKind[], from: number, seeds: number): Promise<string[]> {
   const told: string[] = [];

@@ -34,7 +34,7 @@ check('trials write nowhere but to pages that count as touched', [], async () =>
   const memory = new TrialMemory(TRIAL_MEMORY_BYTES);
   const { crc32c: checksum } = native();
   const shapes = new Set<string>();
-  for (let seed = 1; seed <= repetitions(24, 12); seed += 1) {
+  for (let seed = 1; seed <= repetitions(24, 6); seed += 1) {
     const plan = planOf(seed, FAULT_KINDS);
     shapes.add(plan.detached ? 'detached' : `${plan.nodes} nodes`);
     await new Trial(plan, { memory, checksum }).run();

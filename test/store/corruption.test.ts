@@ -34,7 +34,7 @@ import {
 
 /** STRAKE_FLIPS=all flips every bit, for half an hour; otherwise so many bits are chosen for each device. */
 const ALL_FLIPS = process.env.STRAKE_FLIPS === 'all';
-const FLIPS = repetitions(3500, 500);
+const FLIPS = repetitions(3500, 300);
 
 for (const how of ['killed', 'closed'] as const) {
   check(`a flipped bit of the metadata of a device that was ${how} never gives wrong data`, async () => {

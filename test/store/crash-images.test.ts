@@ -10,10 +10,10 @@ import { WORKLOADS, type Workload } from '../support/crash-workloads.js';
 
 const SEED = Number(process.env.STRAKE_SEED ?? 1);
 /** Images of one instant that are recovered, so that all workloads together have some more than are demanded. */
-const PER_INSTANT = repetitions(35, 8);
+const PER_INSTANT = repetitions(35, 5);
 /** Few images have to be cut again more often, so that there are some of each workload. */
 const AGAIN_ONE_IN = repetitions(64, 24);
-const DISTINCT = repetitions(10_000, 2_500);
+const DISTINCT = repetitions(10_000, 1_500);
 
 const digests = new Set<number>();
 const sums = { images: 0, instants: 0, exhaustive: 0, sampled: 0 };

@@ -81,14 +81,14 @@ check(
   'C5 F2 acknowledged writes survive kills, flushed ones power cuts; other sectors are old or new',
   [],
   async () => {
-    const seeds = Number(process.env.STRAKE_SEEDS ?? repetitions(150, 30));
+    const seeds = Number(process.env.STRAKE_SEEDS ?? repetitions(150, 20));
     const first = Number(process.env.STRAKE_SEED ?? 1);
     for (let seed = first; seed < first + seeds; seed += 1) await live(seed, 6);
   },
 );
 
 check('so they do when activity log and cache are so small that everything is evicted all the time', [], async () => {
-  const seeds = Number(process.env.STRAKE_SEEDS ?? repetitions(100, 20));
+  const seeds = Number(process.env.STRAKE_SEEDS ?? repetitions(100, 12));
   const first = Number(process.env.STRAKE_SEED ?? 1);
   for (let seed = first; seed < first + seeds; seed += 1) await live(seed, 4, { activeSlots: 2, tablePages: 4 });
 });

@@ -15,8 +15,8 @@ import { checkPages, ENDS, firstDevices, heldOn, migrated, opened, volumesOn } f
 import { encodeVolume } from '../support/version-1-page.js';
 
 /** Crash images of one instant that are opened. */
-const PER_INSTANT = repetitions(40, 8);
-const FLIPS = repetitions(600, 100);
+const PER_INSTANT = repetitions(40, 5);
+const FLIPS = repetitions(600, 60);
 
 /** The incompatible features of both superblocks, as a version that knows none reads them. */
 function featuresOf(disk: SimDisk): number[] {

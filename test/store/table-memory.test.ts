@@ -91,6 +91,20 @@ check('what a store had is free when it is gone, and no operation that was given
   assert.ok(takeAll(new TableCache(tables, 2, SLOTS), 0, 2).includes(late));
 });
 
+check('a page whose reading was given up is used again when that has ended, and not before', [], () => {
+  const { loop, tables } = memoryOf(4, 4);
+  const cache = new TableCache(tables, 2, SLOTS);
+  const [late] = takeAll(cache, 0, 1);
+  cache.pin(late);
+  loop.lend(cache.memoryOf(late));
+  cache.forget(0 as SlotIndex);
+  const others = takeAll(cache, 1, 8);
+  assert.equal([others.includes(late), heldBy(cache)], [false, 3]);
+  loop.takeBack(cache.memoryOf(late));
+  assert.ok(takeAll(cache, 10, 1).includes(late));
+  assert.is(heldBy(cache), 4);
+});
+
 /** Two devices whose block tables share few pages are read and written side by side. */
 async function live(seed: number): Promise<void> {
   const random = randomOf(seed);

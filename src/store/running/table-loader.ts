@@ -104,7 +104,7 @@ export class TableLoader {
     check(waiting !== undefined, 'a block table has been read twice, or for nobody', page);
     this.loading.delete(slot);
     if (result < 0) {
-      // The kernel may still write to a page whose reading was given up: it stays pinned for ever.
+      // The kernel may still write to a page whose reading was given up: it stays pinned until that is over.
       if ((flags & COMPLETION_ABANDONED) === 0) tables.unpin(page);
       tables.forget(slot);
       for (const op of waiting) onFailed(op, result);

@@ -75,6 +75,8 @@ export class TableMemory {
   /** Pages that stores have or are promised, and those of stores that are gone which the kernel may still use. */
   private shared = 0;
   private promised = 0;
+  /** Pages that nobody has, and that the kernel may still use. */
+  private late = 0;
 
   constructor(memory: Memory, { memoryStart, bytes, budgetBytes }: TableRange) {
     const { buffer, byteOffset } = memory.bytes;
@@ -137,7 +139,7 @@ export class TableMemory {
     check(share !== null && share !== undefined, 'a store that is gone takes a page for a block table', number);
     if (this.shared > this.limit) this.shrink();
     const more = share.held >= share.holder.least;
-    const page = more && this.shared >= this.limit ? this.evict(share) : this.freePage();
+    const page = more && this.shared >= this.limit ? this.evict(share) : this.freePage(share);
     if (page < 0) return NO_PAGE;
     share.held += 1;
     // The page that went may have been its own.
@@ -148,10 +150,14 @@ export class TableMemory {
     return page;
   }
 
-  private freePage(): TablePage {
+  private freePage(share: Share): TablePage {
     const page = this.free.pop();
     if (page !== undefined) return page;
-    check(this.end < this.pages, 'block tables that were promised a page find none', this.end);
+    if (this.end >= this.pages) {
+      // A device that does not answer holds on to some of the pages of its store, which has to do with the others.
+      check(this.late > 0, 'block tables that were promised a page find none', this.end);
+      return this.evict(share);
+    }
     this.end += 1;
     return (this.end - 1) as TablePage;
   }
@@ -187,10 +193,23 @@ export class TableMemory {
     this.used[page] = 0;
   }
 
-  /** A page is given back, which nobody uses. */
+  /** A page is given back, which nobody uses. One that is pinned still waits for an operation that was given up. */
   giveBack(page: TablePage): void {
     this.part(page);
-    this.free.push(page);
+    if (this.pins[page] > 0) this.freeLater(page);
+    else this.free.push(page);
+  }
+
+  /** A page counts as shared until the kernel cannot use it any more. */
+  private freeLater(page: TablePage): void {
+    this.pins[page] = 0;
+    this.shared += 1;
+    this.late += 1;
+    this.memory.whenFree(this.memoryOf(page), PAGE_BYTES, () => {
+      this.shared -= 1;
+      this.late -= 1;
+      this.free.push(page);
+    });
   }
 
   /** The slot of a page; -1 for none. */
@@ -221,11 +240,7 @@ export class TableMemory {
     const sets = page * BLOCK_SET_WORDS;
     this.pending.fill(0, sets, sets + BLOCK_SET_WORDS);
     this.young.fill(0, sets, sets + BLOCK_SET_WORDS);
-    for (const list of [this.slotOf, this.shareOf, this.used, this.pins, this.changed]) list[page] = 0;
-    this.shared += 1;
-    this.memory.whenFree(this.memoryOf(page), PAGE_BYTES, () => {
-      this.shared -= 1;
-      this.free.push(page);
-    });
+    for (const list of [this.slotOf, this.shareOf, this.used, this.changed]) list[page] = 0;
+    this.freeLater(page);
   }
 }
