@@ -6,8 +6,8 @@
  * for the first time by a cell would be holes otherwise, as formatting discards. Its slots are as small as they can be, as their
  * number is what counts.
  *
- * A cell of `wide` is over after so many writes that its data log, which an orderly close has emptied, is half full at most: it
- * measures what a burst costs. `wide-minute` goes on for a minute, what is settled meanwhile included.
+ * A cell of `wide` is over after so many writes that a log of small writes, which devices do not have yet, would be half full at
+ * most: it measures what a burst costs. `wide-minute` goes on for a minute, what is put off meanwhile included.
  */
 
 import { existsSync } from 'node:fs';
@@ -39,11 +39,11 @@ export interface WideShape {
   readonly volumeBytes: number;
   /** The part in which to warm up. */
   readonly warmUpBytes: number;
-  /** Writes that leave its log half empty. */
+  /** Writes of a cell: what half of a log would hold. */
   readonly writes: number;
 }
 
-/** Bytes of the data log of a device: 1/64 of it, but 256 MiB or 1/16 of a small one, and 1 GiB at most. */
+/** Bytes that a log of small writes would have on a device: 1/64 of it, but 256 MiB or 1/16 of a small one, and 1 GiB at most. */
 function logBytes(deviceBytes: number): number {
   return Math.min(Math.max(deviceBytes / 64, Math.min(256 * MIB, deviceBytes / 16)), 1024 * MIB);
 }
